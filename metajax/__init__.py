@@ -1,0 +1,1 @@
+"""Meta-learning for cold-start recommendation, in functional JAX."""

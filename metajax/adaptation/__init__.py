@@ -1,0 +1,1 @@
+"""How to adapt to one user, one rule a file."""

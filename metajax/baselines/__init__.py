@@ -1,0 +1,1 @@
+"""The simple methods every learner has to beat, behind the same contract."""

@@ -1,0 +1,1 @@
+"""Logs to tasks: interactions, readers, named data sets, splits, the sampler."""

@@ -1,0 +1,50 @@
+"""A data set as the rest of the package sees it: a log, and what is known of users and items."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metajax.data.interactions import Interactions
+
+__all__ = ["Dataset", "Kind", "Table", "TrainingSet"]
+
+Kind = Literal["numeric", "categorical", "tokens", "text"]
+
+
+class Table(NamedTuple):
+    """Raw features of users or of items, as strings; the empty string means missing."""
+
+    ids: np.ndarray
+    """`[n]` names, in the order of the interactions' `user_ids` or `item_ids`."""
+    columns: dict[str, np.ndarray]
+    """Column name to `[n]` raw strings; tokens are separated by spaces."""
+    kinds: dict[str, Kind]
+    """Column name to what it holds. Text is for people (titles) and is not encoded."""
+
+
+class Dataset(NamedTuple):
+    """A named data set."""
+
+    name: str
+    """What it was loaded as: a registered name or a path."""
+    interactions: Interactions
+    """The log."""
+    users: Table
+    """Row u describes user u; users without a description have empty strings."""
+    items: Table
+    """Row i describes item i."""
+    scale: tuple[float, float] | None
+    """Lowest and highest legal rating; None for an implicit log."""
+
+
+class TrainingSet(NamedTuple):
+    """What a method may learn from: nothing in it has seen a test user."""
+
+    interactions: Interactions
+    """The training users' log; other users are there, without interactions."""
+    user_features: np.ndarray
+    """`[U, Du]` float32 encoded attributes, by a schema learned from the training users."""
+    item_features: np.ndarray
+    """`[I, Di]` float32 encoded attributes."""
+    scale: tuple[float, float] | None
+    """Lowest and highest legal rating; None for an implicit log."""

@@ -1,0 +1,1 @@
+"""The outer update, and the recipes."""

@@ -1,0 +1,102 @@
+"""Losses of scores against labels, with a mask in every signature."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Examples, Params
+
+__all__ = [
+    "absolute_error",
+    "masked_mean",
+    "on_examples",
+    "sigmoid_cross_entropy",
+    "squared_error",
+]
+
+
+def masked_mean(values: jax.Array, where: jax.Array | None = None) -> jax.Array:
+    """Averages the values that the mask keeps; the mean of nothing is 0.
+
+    Padding may hold anything, NaN included: it reaches neither the value nor the gradient.
+
+    Args:
+        values: `[N]` values.
+        where: `[N]` bool, or None to keep all.
+
+    Returns:
+        `[]` the mean.
+
+    Example:
+        >>> float(masked_mean(jnp.array([1., 2., jnp.nan]), jnp.array([True, True, False])))
+        1.5
+    """
+    if where is None:
+        where = jnp.ones(values.shape, bool)
+    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(jnp.sum(where), 1)
+
+
+def squared_error(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Averages `(score - label)^2` over the examples that the mask keeps.
+
+    Args:
+        scores: `[N]` predictions.
+        labels: `[N]` observations.
+        where: `[N]` bool, or None to keep all.
+
+    Returns:
+        `[]` the mean squared error; 0 where nothing is kept.
+    """
+    return masked_mean(jnp.square(_error(scores, labels, where)), where)
+
+
+def absolute_error(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Averages `|score - label|` over the examples that the mask keeps.
+
+    Args and Returns: as in `squared_error`.
+    """
+    return masked_mean(jnp.abs(_error(scores, labels, where)), where)
+
+
+def sigmoid_cross_entropy(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Averages the cross-entropy of labels in [0, 1] against scores in logits.
+
+    Args and Returns: as in `squared_error`.
+    """
+    if where is not None:
+        scores, labels = jnp.where(where, scores, 0), jnp.where(where, labels, 0)
+    # log(1 + e^s) - s y, in the form that does not overflow.
+    return masked_mean(jnp.logaddexp(0.0, scores) - scores * labels, where)
+
+
+def on_examples(
+    apply: Callable[[Params, Any], jax.Array], loss: Callable[..., jax.Array]
+) -> Callable[[Params, Examples], jax.Array]:
+    """Turns a loss of scores into a loss of parameters.
+
+    Args:
+        apply: `apply(params, inputs) -> scores [N]`.
+        loss: `loss(scores, labels, *, where) -> []`.
+
+    Returns:
+        `loss_fn(params, examples) -> []`, what inner and outer loops differentiate.
+    """
+
+    def loss_fn(params: Params, examples: Examples) -> jax.Array:
+        return loss(apply(params, examples.inputs), examples.labels, where=examples.mask)
+
+    return loss_fn
+
+
+def _error(scores: jax.Array, labels: jax.Array, where: jax.Array | None) -> jax.Array:
+    # Masked before the nonlinearity: a gradient of `where(mask, f(nan), 0)` is still NaN.
+    error = scores - labels
+    return error if where is None else jnp.where(where, error, 0)
