@@ -70,9 +70,7 @@ def from_columns(
     time = np.zeros(rows, np.int64) if time is None else np.asarray(time, np.int64)
     for name, column in (("item", item), ("rating", rating), ("time", time)):
         if len(column) != rows:
-            raise ValueError(
-                f"{name} must have as many rows as user ({rows}), got {len(column)}."
-            )
+            raise ValueError(f"{name} must have as many rows as user ({rows}), got {len(column)}.")
     for name, column, ids in (("user", user, user_ids), ("item", item, item_ids)):
         if rows and not 0 <= column.min() <= column.max() < len(ids):
             raise ValueError(f"{name} must hold indices in [0, {len(ids)}).")
