@@ -1,1 +1,6 @@
 """Networks, one architecture a file."""
+
+from metajax.models.linen import from_linen
+from metajax.models.rating_network import RatingNetwork
+
+__all__ = ["RatingNetwork", "from_linen"]

@@ -1,0 +1,31 @@
+"""The adaptation that does not adapt: zero-shot, whatever the support."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from metajax.base import Adaptation, Examples, Params
+
+__all__ = ["no_steps"]
+
+
+def no_steps(predict: Callable[[Params, Any], jax.Array]) -> Adaptation:
+    """Predicts from the parameters and the inputs alone.
+
+    Args:
+        predict: `predict(params, inputs) -> scores [N]`.
+
+    Returns:
+        An adaptation whose adapted state is empty.
+    """
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
+        del params, support, key
+        return ()
+
+    def predict_zero_shot(params: Params, adapted: tuple[()], inputs: Any) -> jax.Array:
+        del adapted
+        return predict(params, inputs)
+
+    return Adaptation(adapt, predict_zero_shot)

@@ -1,0 +1,76 @@
+"""Which parameters adapt to a user, and which all users share.
+
+Freezing by masking the updates would still give every user a copy of the frozen weights. A
+partition takes them out of the inner loop: what does not adapt never gets a task axis.
+"""
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+
+import jax
+
+from metajax.base import Params
+
+__all__ = ["combine", "everything", "matching", "partition", "paths"]
+
+
+def everything(path: str) -> bool:
+    """Chooses every parameter."""
+    del path
+    return True
+
+
+def matching(*patterns: str) -> Callable[[str], bool]:
+    """Chooses the parameters whose path fits one of the patterns.
+
+    Args:
+        *patterns: Shell-style patterns of paths, for instance `predictor/*`.
+
+    Returns:
+        A predicate on paths.
+
+    Example:
+        >>> chosen = matching("predictor/*", "*/bias")
+        >>> chosen("predictor/layer_0/kernel"), chosen("user_tower/layer_0/kernel")
+        (True, False)
+    """
+    return lambda path: any(fnmatch(path, pattern) for pattern in patterns)
+
+
+def paths(params: Params) -> list[str]:
+    """Names every leaf by its path, `outer/inner/leaf`, in the order of the leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+
+def partition(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Params]:
+    """Splits parameters in two trees of the same shape, each with None for the other's leaves.
+
+    Args:
+        params: A pytree of arrays.
+        chosen: Predicate on the path of a leaf.
+
+    Returns:
+        The chosen parameters, and the rest.
+
+    Raises:
+        ValueError: If nothing is chosen.
+
+    Example:
+        >>> partition({"a": 1.0, "b": {"c": 2.0}}, matching("b/*"))
+        ({'a': None, 'b': {'c': 2.0}}, {'a': 1.0, 'b': {'c': None}})
+    """
+    leaves, structure = jax.tree.flatten(params)
+    keep = [chosen(path) for path in paths(params)]
+    if not any(keep):
+        raise ValueError(f"adapts must choose a parameter, got none of {', '.join(paths(params))}.")
+    first = [leaf if k else None for leaf, k in zip(leaves, keep, strict=True)]
+    second = [None if k else leaf for leaf, k in zip(leaves, keep, strict=True)]
+    return structure.unflatten(first), structure.unflatten(second)
+
+
+def combine(first: Params, second: Params) -> Params:
+    """Puts together again what `partition` split."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
+    )

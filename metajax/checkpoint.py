@@ -1,0 +1,325 @@
+"""Checkpoints that are either whole or not there.
+
+Orbax writes the arrays. It restores flipped bits without a word and takes an empty step folder
+for the latest one, so each checkpoint here ends with a manifest of sha256 digests, appears under
+its name in one rename, and is verified before it is trusted:
+
+    folder/00000120/arrays/...       written by Orbax
+    folder/00000120/manifest.json    digests of every file, shapes and dtypes of every leaf
+    folder/00000130.tmp/...          what a killed save leaves; the next save removes it
+
+One process writes. Under `jax.distributed` call `save` on one process and `restore` on all.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["CheckpointError", "restore", "save", "steps"]
+
+_ARRAYS = "arrays"
+_MANIFEST = "manifest.json"
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be written, or none that is whole could be read."""
+
+
+def save(
+    folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3, best: int | None = None
+) -> Path:
+    """Writes a checkpoint, and removes old ones once the new one has been read back.
+
+    A checkpoint of the same step is replaced.
+
+    Args:
+        folder: Where the checkpoints of one run lie; made if absent.
+        step: Number of updates behind `state`, >= 0.
+        state: Any pytree of JAX arrays, NumPy arrays, PRNG keys and Python numbers. Arrays spread
+            over several processes must be replicated.
+        keep: How many of the latest steps to keep, >= 1, the new one among them.
+        best: A step that is kept however old it is.
+
+    Returns:
+        The folder of the new checkpoint.
+
+    Raises:
+        ValueError: If `step` or `keep` is out of range.
+        TypeError: If a leaf is neither an array nor a number.
+        CheckpointError: If the checkpoint cannot be written; older ones are as they were.
+    """
+    if step < 0:
+        raise ValueError(f"step must be >= 0, got {step}.")
+    if keep < 1:
+        raise ValueError(f"keep must be >= 1, got {keep}.")
+    leaves = {path: (_description(path, leaf), _host(leaf)) for path, leaf in _named(state)}
+    arrays = {path: array for path, (_, array) in leaves.items() if array.size}
+    described = {path: description for path, (description, _) in leaves.items()}
+
+    final = Path(folder).absolute() / f"{step:08d}"
+    partial = final.with_name(final.name + ".tmp")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(final.parent)
+        partial.mkdir()
+        _write_arrays(partial / _ARRAYS, arrays)
+        _write_manifest(partial, step, described)
+        _read_back(partial, arrays)
+        _publish(partial, final)
+        _prune(final.parent, step, keep, best)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"cannot save step {step} in {folder}: {_line(error)}") from error
+    return final
+
+
+def restore(
+    folder: str | os.PathLike[str],
+    like: Any,
+    *,
+    step: int | None = None,
+    on_skip: Callable[[int, str], None] | None = None,
+) -> tuple[int, Any]:
+    """Reads the last checkpoint that is whole, or the one of a given step.
+
+    Args:
+        folder: Where `save` wrote.
+        like: A pytree of the structure, shapes and dtypes of the saved state, for instance a
+            freshly initialized one, or what `jax.eval_shape` returns. Each leaf comes back as its
+            counterpart's kind: JAX array (with its sharding), NumPy array, PRNG key or number.
+        step: The step to read; None takes the last good one.
+        on_skip: Called with the step and the reason for each damaged checkpoint walked past.
+
+    Returns:
+        The step and the state, bit for bit as it was saved.
+
+    Raises:
+        ValueError: If the checkpoint is whole but a leaf of `like` does not fit it.
+        CheckpointError: If there is no good checkpoint, or the asked-for step is not good.
+    """
+    root = Path(folder).absolute()
+    found = sorted(_step_folders(root), reverse=True)
+    if step is not None and step not in found:
+        raise CheckpointError(f"no checkpoint of step {step} in {folder}, found {found or 'none'}.")
+    skipped: list[str] = []
+    for candidate in found if step is None else [step]:
+        path = root / f"{candidate:08d}"
+        try:
+            described = _verified_leaves(path, candidate)
+            arrays = _read_arrays(path / _ARRAYS)
+        except Exception as error:  # whatever is wrong with the newest, an older one may be whole
+            skipped.append(f"step {candidate}: {_line(error)}")
+            if on_skip is not None:
+                on_skip(candidate, _line(error))
+            continue
+        return candidate, _like(like, described, arrays)
+    raise CheckpointError(f"no good checkpoint in {folder} ({'; '.join(skipped) or 'none found'}).")
+
+
+def steps(folder: str | os.PathLike[str]) -> list[int]:
+    """Lists the steps of the checkpoints that look complete, in increasing order.
+
+    Only `restore` verifies them.
+    """
+    root = Path(folder)
+    return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / _MANIFEST).is_file())
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path) or "state", leaf) for path, leaf in leaves]
+
+
+def _description(path: str, leaf: Any) -> list[Any]:
+    """Returns what must agree between a saved leaf and the one it is restored into."""
+    if isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic):
+        return [type(leaf).__name__, []]
+    if not hasattr(leaf, "dtype") or leaf.dtype == object:
+        raise TypeError(f"state must hold arrays and numbers, got {type(leaf).__name__} at {path}.")
+    return [str(leaf.dtype), list(leaf.shape)]
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _host(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(like: Any, described: dict[str, list[Any]], arrays: dict[str, np.ndarray]) -> Any:
+    named = _named(like)
+    wanted = {path: _description(path, leaf) for path, leaf in named}
+    for path in [*wanted, *described]:
+        if path not in described:
+            raise ValueError(f"like must fit the checkpoint, but {path} was not saved.")
+        if path not in wanted:
+            raise ValueError(f"like must fit the checkpoint, but it lacks {path}.")
+        if wanted[path] != described[path]:
+            (dtype, shape), (saved_dtype, saved_shape) = wanted[path], described[path]
+            raise ValueError(
+                f"like must fit the checkpoint, but {path} is {dtype}{shape} "
+                f"and was saved as {saved_dtype}{saved_shape}."
+            )
+    leaves = [_restored(leaf, arrays.get(path)) for path, leaf in named]
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), leaves)
+
+
+def _restored(like: Any, array: np.ndarray | None) -> Any:
+    if array is None:  # Orbax refuses arrays without elements, so they are not stored.
+        array = np.zeros(like.shape, like.dtype)
+    if isinstance(like, np.ndarray | np.generic):
+        return array
+    if not hasattr(like, "dtype"):
+        return type(like)(array.item())
+    if _is_key(like):
+        # The dtype names the implementation as key<name>, and the dtypes agree.
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=str(like.dtype)[4:-1])
+    if isinstance(like, jax.Array) and like.committed:
+        return jax.device_put(array, like.sharding)
+    return jnp.asarray(array)
+
+
+def _orbax() -> Any:
+    # Imported here: it takes longer than jax itself.
+    import orbax.checkpoint as ocp
+
+    # Alone with itself, so that Orbax waits for no other process.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # On a full disk Orbax's threads log a hundred lines of traceback, and then it raises anyway.
+    logger = logging.getLogger("absl")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if not arrays:
+        path.mkdir()
+        return
+    with _quiet(), _orbax() as orbax:
+        orbax.save(path, arrays)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not any(path.iterdir()):
+        return {}
+    with _quiet(), _orbax() as orbax:
+        return orbax.restore(path)
+
+
+def _read_back(partial: Path, arrays: dict[str, np.ndarray]) -> None:
+    written = _read_arrays(partial / _ARRAYS)
+    for path, array in arrays.items():
+        if written[path].dtype != array.dtype or written[path].tobytes() != array.tobytes():
+            raise OSError(f"{path} does not read back as it was written.")
+
+
+def _write_manifest(partial: Path, step: int, described: dict[str, list[Any]]) -> None:
+    files = {}
+    for file in sorted((partial / _ARRAYS).rglob("*")):
+        _sync(file)
+        if file.is_file():
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            files[file.relative_to(partial).as_posix()] = [file.stat().st_size, digest]
+    _sync(partial / _ARRAYS)
+    content = {"step": step, "leaves": described, "files": files}
+    # Its own digest too: a flipped bit in a path or a shape must not pass for a misfit of `like`.
+    text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
+    (partial / _MANIFEST).write_text(text, encoding="utf-8")
+    _sync(partial / _MANIFEST)
+    _sync(partial)
+
+
+def _verified_leaves(path: Path, step: int) -> dict[str, list[Any]]:
+    if not (path / _MANIFEST).is_file():
+        raise OSError(f"{_MANIFEST} is missing.")
+    try:
+        content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        digest = content.pop("sha256")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise OSError(f"{_MANIFEST} is damaged.") from error
+    if digest != _digest(content) or content["step"] != step:
+        raise OSError(f"{_MANIFEST} is damaged.")
+    for name, (size, digest) in content["files"].items():
+        if not (path / name).is_file():
+            raise OSError(f"{name} is missing.")
+        if (path / name).stat().st_size != size:
+            got = (path / name).stat().st_size
+            raise OSError(f"{name} has {got} bytes, {size} were written.")
+        if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
+            raise OSError(f"{name} is not what was written (sha256 differs).")
+    return content["leaves"]
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _publish(partial: Path, final: Path) -> None:
+    if final.exists():
+        # A folder cannot be renamed onto another; a kill between the two renames costs this step
+        # and none of the others.
+        os.rename(final, final.with_name(final.name + ".replaced.tmp"))
+    os.rename(partial, final)
+    _sync(final.parent)
+    _remove_leftovers(final.parent)
+
+
+def _prune(root: Path, step: int, keep: int, best: int | None) -> None:
+    complete = [s for s in steps(root) if s != step]
+    kept = {step, best, *complete[len(complete) - min(keep - 1, len(complete)) :]}
+    for old in _step_folders(root):
+        if old not in kept:
+            # Renamed first: half a removed folder must not look like a checkpoint.
+            doomed = root / f"{old:08d}.pruned.tmp"
+            os.rename(root / f"{old:08d}", doomed)
+            shutil.rmtree(doomed)
+
+
+def _remove_leftovers(root: Path) -> None:
+    for path in root.glob("*.tmp"):
+        if path.name[:8].isdecimal():
+            shutil.rmtree(path)
+
+
+def _step_folders(root: Path) -> list[int]:
+    if not root.is_dir():
+        return []
+    return [int(p.name) for p in root.iterdir() if p.name.isdecimal() and len(p.name) >= 8]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _line(error: Exception) -> str:
+    """Returns the first line of a message, or the name of the error that has none."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]

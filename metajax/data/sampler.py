@@ -1,0 +1,156 @@
+"""Tasks drawn on the device: a batch of users, each with a few interactions, inside jit."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.base import Examples, Inputs, Task
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import user_of_row
+
+__all__ = ["TaskTable", "sample_tasks", "task_table"]
+
+
+class TaskTable(NamedTuple):
+    """A training set on the device, laid out for sampling."""
+
+    user: jax.Array
+    """`[M]` int32, the users with at least one interaction."""
+    start: jax.Array
+    """`[M]` int32, the first row of each."""
+    count: jax.Array
+    """`[M]` int32, the number of rows of each."""
+    item: jax.Array
+    """`[R]` int32; a user's rows in order of time, ties in a seeded random order."""
+    rating: jax.Array
+    """`[R]` float32."""
+    user_features: jax.Array
+    """`[U, Du]` float32."""
+    item_features: jax.Array
+    """`[I, Di]` float32."""
+
+
+def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
+    """Moves a training set to the device.
+
+    Args:
+        training: What may be learned from.
+        seed: Breaks ties of time.
+
+    Returns:
+        The table of tasks.
+
+    Raises:
+        ValueError: If there is no interaction, or 2^31 or more.
+    """
+    log = training.interactions
+    if not 0 < len(log.item) < 2**31:
+        raise ValueError(f"training must have 1 to 2^31 - 1 interactions, got {len(log.item)}.")
+    ties = np.random.default_rng(seed).random(len(log.item))
+    order = np.lexsort((ties, log.time, user_of_row(log)))
+    counts = np.diff(log.offsets)
+    users = np.flatnonzero(counts)
+    return TaskTable(
+        user=jnp.asarray(users, jnp.int32),
+        start=jnp.asarray(log.offsets[users], jnp.int32),
+        count=jnp.asarray(counts[users], jnp.int32),
+        item=jnp.asarray(log.item[order]),
+        rating=jnp.asarray(log.rating[order]),
+        user_features=jnp.asarray(training.user_features),
+        item_features=jnp.asarray(training.item_features),
+    )
+
+
+def sample_tasks(
+    table: TaskTable,
+    key: jax.Array,
+    *,
+    tasks: int,
+    support: int,
+    query: int,
+    order: Literal["random", "time"] = "random",
+) -> Task:
+    """Draws a batch of tasks; the key is all there is to resume.
+
+    Users are drawn uniformly, with replacement between tasks. Each task draws its own support
+    size, uniformly from 0 to `support`; support and query are disjoint, without repetition, and
+    shrink by their masks where a user has too few interactions. One interaction always goes to
+    the query.
+
+    Args:
+        table: The training set.
+        key: A PRNG key.
+        tasks: T, the number of tasks.
+        support: S, the largest support.
+        query: Q, the largest query.
+        order: `random`: the support is any of the user's interactions. `time`: the support is
+            the user's first ones, the query is drawn from the later ones.
+
+    Returns:
+        Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
+
+    Raises:
+        ValueError: If `tasks` or `query` < 1, or `support` < 0.
+    """
+    for name, value, least in (("tasks", tasks, 1), ("support", support, 0), ("query", query, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be >= {least}, got {value}.")
+    user_key, task_key = jax.random.split(key)
+    drawn = jax.random.randint(user_key, (tasks,), 0, len(table.user))
+
+    def one(index: jax.Array, key: jax.Array) -> Task:
+        size_key, row_key = jax.random.split(key)
+        count = table.count[index]
+        # At least one interaction is left to be judged by.
+        size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
+        if order == "time":
+            support_rows = jnp.arange(support)
+            query_rows = size + _distinct(row_key, count - size, query)
+        else:
+            rows = _distinct(row_key, count, support + query)
+            support_rows, query_rows = rows[:support], rows[size + jnp.arange(query)]
+        available = jnp.minimum(count - size, query)
+        return Task(
+            _examples(table, index, support_rows, jnp.arange(support) < size),
+            _examples(table, index, query_rows, jnp.arange(query) < available),
+        )
+
+    return jax.vmap(one)(drawn, jax.random.split(task_key, tasks))
+
+
+def _distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:
+    """Draws min(n, k) distinct integers below n, in random order, then padding: `[k]` int32.
+
+    Floyd's algorithm costs O(k^2) however long the history is.
+
+    References:
+        Bentley and Floyd, A sample of brilliance, Communications of the ACM 30(9), 1987.
+    """
+    draw_key, order_key = jax.random.split(key)
+    top = n - k + jnp.arange(k)  # [k], negative where n < k: no draw
+    draws = jax.random.randint(draw_key, (k,), 0, jnp.maximum(top + 1, 1))
+
+    def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        taken = jnp.any(chosen == draws[i])
+        return chosen.at[i].set(jnp.where(top[i] < 0, -1, jnp.where(taken, top[i], draws[i])))
+
+    chosen = jax.lax.fori_loop(0, k, draw, jnp.full(k, -1, jnp.int32))
+    # Floyd's set is uniform, its order is not.
+    rank = jnp.where(chosen < 0, 2.0, jax.random.uniform(order_key, (k,)))
+    return jnp.maximum(chosen[jnp.argsort(rank)], 0)
+
+
+def _examples(table: TaskTable, index: jax.Array, rows: jax.Array, mask: jax.Array) -> Examples:
+    """Gathers rows of one user; padding repeats rows and is masked."""
+    last = table.count[index] - 1
+    rows = table.start[index] + jnp.minimum(rows, last)
+    item = table.item[rows]
+    user = table.user_features[table.user[index]]  # [Du]
+    inputs = Inputs(
+        user_features=jnp.broadcast_to(user, (len(rows), len(user))),
+        item_features=table.item_features[item],
+        item=item,
+    )
+    return Examples(inputs, table.rating[rows], mask)

@@ -1,0 +1,404 @@
+"""Who is cold, what may be seen of them, and what they are judged by.
+
+Every split is a pure function of the log and a seed. The order of a user's interactions comes from
+a hash of (seed, user, item), so it depends neither on the lines of the file nor on which other
+users are asked for. The checks raise `LeakageError`; the harness runs them on all it is given.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metajax.data.interactions import Interactions, rows_of, user_of_row
+
+__all__ = [
+    "ColdTasks",
+    "Fold",
+    "LeakageError",
+    "Order",
+    "Quadrants",
+    "check_fold",
+    "check_tasks",
+    "check_training",
+    "cold_user_folds",
+    "cold_user_tasks",
+    "leave_k_out",
+    "time_split",
+    "warm_cold_quadrants",
+]
+
+Order = Literal["random", "time"]
+
+
+class LeakageError(ValueError):
+    """What should be unseen has been seen."""
+
+
+class Fold(NamedTuple):
+    """Users in three disjoint parts, each sorted."""
+
+    train: np.ndarray
+    """`[n]` user indices that methods learn from."""
+    validation: np.ndarray
+    """`[n]` user indices that settings are chosen by."""
+    test: np.ndarray
+    """`[n]` user indices that the reported figures come from."""
+
+
+class ColdTasks(NamedTuple):
+    """T users, each with a pool of supports in order and a query that is the same for every K."""
+
+    user: np.ndarray
+    """`[T]` int64 user indices."""
+    support_item: np.ndarray
+    """`[T, P]` int32 item indices; the support of size K is the first K. Padding is 0."""
+    support_rating: np.ndarray
+    """`[T, P]` float32 ratings."""
+    support_mask: np.ndarray
+    """`[T, P]` bool, False where the pool is shorter than P."""
+    query_offsets: np.ndarray
+    """`[T + 1]` int64: entries `query_offsets[t]:query_offsets[t + 1]` belong to task t."""
+    query_item: np.ndarray
+    """`[Q]` int32 item indices, ascending within a task."""
+    query_rating: np.ndarray
+    """`[Q]` float32 ratings."""
+
+
+class Quadrants(NamedTuple):
+    """Warm and cold users by warm and cold items.
+
+    A warm user's support is all that training has seen of them, a cold user's a few ratings of warm
+    items. Users without a query in a quadrant are left out of it.
+    """
+
+    training: Interactions
+    """The warm users' ratings of warm items, less those held out."""
+    warm_user_warm_item: ColdTasks
+    """Held-out ratings of known items by known users."""
+    cold_user_warm_item: ColdTasks
+    """New users."""
+    warm_user_cold_item: ColdTasks
+    """New items."""
+    cold_user_cold_item: ColdTasks
+    """New users and new items."""
+
+
+def cold_user_folds(
+    interactions: Interactions,
+    *,
+    folds: int = 5,
+    validation_share: float = 0.15,
+    seed: int = 0,
+) -> tuple[Fold, ...]:
+    """Splits the users so that each is a test user once.
+
+    Args:
+        interactions: The log; users without interactions are in no part.
+        folds: Number of folds, at least 2.
+        validation_share: Share of the training users that become validation users, in [0, 1).
+        seed: Another seed is another repetition.
+
+    Returns:
+        The folds, whose test sizes differ by at most 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    users = np.flatnonzero(np.diff(interactions.offsets))
+    if not 2 <= folds <= len(users):
+        raise ValueError(f"folds must be in [2, {len(users)}] (the users), got {folds}.")
+    if not 0 <= validation_share < 1:
+        raise ValueError(f"validation_share must be in [0, 1), got {validation_share}.")
+    rng = np.random.default_rng(seed)
+    split = []
+    for test in np.array_split(rng.permutation(users), folds):
+        rest = rng.permutation(np.setdiff1d(users, test))
+        n = round(validation_share * len(rest))
+        split.append(
+            Fold(train=np.sort(rest[n:]), validation=np.sort(rest[:n]), test=np.sort(test))
+        )
+    return tuple(split)
+
+
+def cold_user_tasks(
+    interactions: Interactions,
+    users: np.ndarray,
+    *,
+    pool: int = 10,
+    order: Order = "random",
+    seed: int = 0,
+) -> ColdTasks:
+    """Gives each user a support pool, and all their other interactions as the query.
+
+    The pool is the first `min(pool, n - 1)` of a user's n interactions, so that one is always left
+    to judge by: who has a single one gets an empty pool, and who has none is left out.
+
+    Args:
+        interactions: The log.
+        users: `[n]` distinct user indices.
+        pool: Largest support, at least 0.
+        order: "random", or "time" for the first in time with ties in seeded random order.
+        seed: Seed of the order.
+
+    Returns:
+        The tasks, in the order of `users`.
+
+    Raises:
+        ValueError: If an argument is out of range or a user occurs twice.
+    """
+    if pool < 0:
+        raise ValueError(f"pool must be >= 0, got {pool}.")
+    rank = _rank(interactions, order, seed)
+    size = np.clip(np.diff(interactions.offsets) - 1, 0, pool)
+    support = rank < size[user_of_row(interactions)]
+    return _tasks(interactions, users, rank, support, ~support, pool)
+
+
+def warm_cold_quadrants(
+    interactions: Interactions,
+    *,
+    share: float = 0.2,
+    support: int = 5,
+    held_out: float = 0.1,
+    cold_items: np.ndarray | None = None,
+    seed: int = 0,
+) -> Quadrants:
+    """Splits users and items into warm and cold, and judges all four pairings.
+
+    Of each warm user's ratings of warm items, `floor(held_out * n)` in seeded random order are the
+    warm-warm query and the rest is training. A cold user gets `min(support, n - 1)` of their n
+    ratings of warm items as the support of both quadrants, and the others as the query of one.
+
+    Args:
+        interactions: The log.
+        share: Share of users, and of items, that are cold, in (0, 1).
+        support: Ratings of warm items that are seen of a cold user, at least 0.
+        held_out: Share of a warm user's ratings of warm items that is not trained on, in [0, 1).
+        cold_items: `[n]` item indices that are cold, for instance the newest; None draws them.
+        seed: Another seed is another draw.
+
+    Returns:
+        The training log and the four sets of tasks.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    for name, value, low in (("share", share, "("), ("held_out", held_out, "[")):
+        if not 0 <= value < 1 or (low == "(" and value == 0):
+            raise ValueError(f"{name} must be in {low}0, 1), got {value}.")
+    if support < 0:
+        raise ValueError(f"support must be >= 0, got {support}.")
+    rng = np.random.default_rng(seed)
+    users, items = len(interactions.user_ids), len(interactions.item_ids)
+    is_cold = np.isin(np.arange(users), rng.permutation(users)[: round(share * users)])
+    if cold_items is None:
+        cold_items = rng.permutation(items)[: round(share * items)]
+    elif len(cold_items) and not 0 <= np.min(cold_items) <= np.max(cold_items) < items:
+        raise ValueError(f"cold_items must hold indices in [0, {items}).")
+
+    user = user_of_row(interactions)
+    warm = ~np.isin(interactions.item, cold_items)
+    rank = _rank(interactions, "random", seed, first=warm)
+    n = np.bincount(user[warm], minlength=users)
+    size = np.where(is_cold, np.clip(n - 1, 0, support), n - np.floor(held_out * n).astype(int))
+    seen = warm & (rank < size[user])
+
+    def quadrant(chosen: np.ndarray, query: np.ndarray) -> ColdTasks:
+        width = int(size[chosen].max(initial=0))
+        return _tasks(interactions, np.flatnonzero(chosen), rank, seen, query, width)
+
+    return Quadrants(
+        training=rows_of(interactions, seen & ~is_cold[user]),
+        warm_user_warm_item=quadrant(~is_cold, warm & ~seen),
+        cold_user_warm_item=quadrant(is_cold, warm & ~seen),
+        warm_user_cold_item=quadrant(~is_cold, ~warm),
+        cold_user_cold_item=quadrant(is_cold, ~warm),
+    )
+
+
+def leave_k_out(
+    interactions: Interactions, k: int, *, order: Order = "time", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Holds out the last k interactions of each user that has any.
+
+    Args:
+        interactions: The log.
+        k: How many to hold out, at least 1.
+        order: "time", with ties in seeded random order, or "random".
+        seed: Seed of the order.
+
+    Returns:
+        `[R]` bool masks of the training rows and of the test rows.
+
+    Raises:
+        ValueError: If k is below 1, or a user has interactions but not more than k.
+    """
+    if k < 1:
+        raise ValueError(f"k must be >= 1, got {k}.")
+    n = np.diff(interactions.offsets)
+    short = np.flatnonzero((n > 0) & (n <= k))
+    if len(short):
+        name = str(interactions.user_ids[short[0]])
+        raise ValueError(
+            f"k must be less than each user's interactions, got k={k} for user {name!r} with "
+            f"{n[short[0]]} ({len(short)} such users)."
+        )
+    test = _rank(interactions, order, seed) >= (n - k)[user_of_row(interactions)]
+    return ~test, test
+
+
+def time_split(
+    interactions: Interactions, *, share: float | None = None, at: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Trains on the past and tests on the future: training rows are those before one instant.
+
+    Args:
+        interactions: The log.
+        share: Share of the rows that lie in the past, in (0, 1), 0.8 unless `at` is given. The
+            rows of one instant stay together, so the past may be a little shorter.
+        at: First instant of the future, in the log's unit, instead of `share`.
+
+    Returns:
+        `[R]` bool masks of the training rows and of the test rows.
+
+    Raises:
+        ValueError: If both are given, share is out of range, or past or future is empty.
+    """
+    if share is not None and at is not None:
+        raise ValueError(f"share and at exclude each other, got {share} and {at}.")
+    if at is None:
+        share = 0.8 if share is None else share
+        if not 0 < share < 1:
+            raise ValueError(f"share must be in (0, 1), got {share}.")
+        at = int(np.sort(interactions.time)[int(share * len(interactions.time))])
+    train = interactions.time < at
+    if train.all() or not train.any():
+        part = "past" if not train.any() else "future"
+        raise ValueError(f"a time split at {at} needs rows on both sides, got an empty {part}.")
+    return train, ~train
+
+
+def check_fold(fold: Fold) -> None:
+    """Raises `LeakageError` if a user is in two parts of a fold, or twice in one."""
+    users, times = np.unique(np.concatenate(fold), return_counts=True)
+    if (times > 1).any():
+        raise LeakageError(
+            f"a user must be in one part of a fold, got user index {users[times > 1][0]} "
+            f"{times[times > 1][0]} times ({(times > 1).sum()} such users)."
+        )
+
+
+def check_tasks(tasks: ColdTasks) -> None:
+    """Raises `LeakageError` if an item is twice in a task, for instance in support and query."""
+    task, row = np.arange(len(tasks.user)), np.nonzero(tasks.support_mask)
+    pairs = np.concatenate([
+        np.stack([np.repeat(task, np.diff(tasks.query_offsets)), tasks.query_item], axis=1),
+        np.stack([row[0], tasks.support_item[row]], axis=1),
+    ])  # fmt: skip
+    unique, times = np.unique(pairs, axis=0, return_counts=True)
+    if (times > 1).any():
+        t, item = unique[times > 1][0]
+        raise LeakageError(
+            f"an item must be once in a task's support and query, got item index {item} twice for "
+            f"user index {tasks.user[t]} ({(times > 1).sum()} such items)."
+        )
+
+
+def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool = False) -> None:
+    """Raises `LeakageError` if the training log has seen what the tasks ask.
+
+    Args:
+        training: What the methods learn from.
+        tasks: What they are judged by.
+        warm_users: False: no user of the tasks may be in the log. True: they may, but none of
+            their query items, as in `Quadrants`.
+    """
+    if not warm_users:
+        seen = np.diff(training.offsets)[tasks.user] > 0
+        if seen.any():
+            raise LeakageError(
+                f"a cold user must not be in the training log, got user index "
+                f"{tasks.user[seen][0]} there ({seen.sum()} such users)."
+            )
+        return
+    items = len(training.item_ids)
+    user = np.repeat(tasks.user, np.diff(tasks.query_offsets))
+    seen = np.isin(user * items + tasks.query_item, user_of_row(training) * items + training.item)
+    if seen.any():
+        raise LeakageError(
+            f"a query must not be in the training log, got user index {user[seen][0]} with item "
+            f"index {tasks.query_item[seen][0]} there ({seen.sum()} such rows)."
+        )
+
+
+def _tasks(
+    interactions: Interactions,
+    users: np.ndarray,
+    rank: np.ndarray,
+    support: np.ndarray,
+    query: np.ndarray,
+    pool: int,
+) -> ColdTasks:
+    # Rows marked as support go to the column that is their rank; rows marked as query to the CSR.
+    users, total = np.asarray(users, np.int64), len(interactions.user_ids)
+    if len(np.unique(users)) != len(users):
+        raise ValueError("users must be distinct.")
+    if len(users) and not 0 <= users.min() <= users.max() < total:
+        raise ValueError(f"users must hold indices in [0, {total}).")
+    user = user_of_row(interactions)
+    users = users[np.bincount(user[query], minlength=total)[users] > 0]
+    slot = np.full(total, -1)
+    slot[users] = np.arange(len(users))
+    task = slot[user]
+
+    rows = np.flatnonzero(support & (task >= 0))
+    shape, at = (len(users), pool), (task[rows], rank[rows])
+    item, rating, mask = (
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, bool),
+    )
+    item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
+
+    rows = np.flatnonzero(query & (task >= 0))
+    rows = rows[np.argsort(task[rows], kind="stable")]
+    counts = np.bincount(task[rows], minlength=len(users))
+    return ColdTasks(
+        user=users,
+        support_item=item,
+        support_rating=rating,
+        support_mask=mask,
+        query_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        query_item=interactions.item[rows],
+        query_rating=interactions.rating[rows],
+    )
+
+
+def _rank(
+    interactions: Interactions, order: Order, seed: int, *, first: np.ndarray | None = None
+) -> np.ndarray:
+    # [R] the place of each row among its user's rows; rows marked `first` come before the others.
+    if order not in ("random", "time"):
+        raise ValueError(f'order must be "random" or "time", got {order!r}.')
+    user = user_of_row(interactions)
+    keys = [_hash(seed, user, interactions.item)]
+    if order == "time":
+        keys.append(interactions.time)
+    if first is not None:
+        keys.append(~first)
+    rank = np.empty(len(user), np.int64)
+    # The users' blocks stay where they are, so the rank is the distance to the block's start.
+    rank[np.lexsort((*keys, user))] = np.arange(len(user)) - interactions.offsets[user]
+    return rank
+
+
+def _hash(seed: int, *words: np.ndarray) -> np.ndarray:
+    # SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA
+    # 2014) over the words: 64 bits, so within one user's rows ties do not happen in practice.
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    for word in words:
+        state = (state ^ word.astype(np.uint64)) + 0x9E3779B97F4A7C15
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB
+        state = state ^ (state >> 31)
+    return state

@@ -1,0 +1,94 @@
+"""Model-agnostic meta-learning and its first-order form."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from metajax.adaptation import everything, first_order, gradient_steps, reverse
+from metajax.adaptation.adjoints import Adjoint
+from metajax.base import MetaLearner, Model
+from metajax.learners.outer import meta_learner
+from metajax.losses import on_examples
+
+__all__ = ["fomaml", "maml"]
+
+
+def maml(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    inner: optax.GradientTransformation,
+    outer: optax.GradientTransformation,
+    steps: int = 1,
+    adapts: Callable[[str], bool] = everything,
+    inner_loss: Callable[..., jax.Array] | None = None,
+    adjoint: Adjoint = reverse,
+) -> MetaLearner:
+    """Learns parameters from which a few optimizer steps on a support serve its user well.
+
+    Args:
+        model: The network.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        inner: Optax optimizer of the inner steps.
+        outer: Optax optimizer of the meta-parameters.
+        steps: Number of inner steps, at least 1.
+        adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
+        inner_loss: The loss of the support; None means `loss`.
+        adjoint: How the meta-gradient passes through the steps.
+
+    Returns:
+        A meta-learner.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from metajax import base, losses
+        >>> line = base.Model(init=lambda key, x: jnp.zeros(()), apply=lambda w, x: w * x)
+        >>> learner = maml(line, losses.squared_error, inner=optax.sgd(0.5), outer=optax.sgd(0.1))
+        >>> seen = base.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
+        >>> float(learner.adapt(jnp.array(2.0), seen))  # 2 - 0.5 * 2 * (2 - 3)
+        3.0
+
+    References:
+        Finn, Abbeel and Levine, Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+        Networks, ICML 2017. For recommendation: Lee et al., MeLU, KDD 2019, which adapts the
+        predictor alone (`adapts=matching("predictor/*")`).
+    """
+    adaptation = gradient_steps(
+        on_examples(model.apply, inner_loss or loss),
+        inner,
+        steps,
+        predict=model.apply,
+        adapts=adapts,
+        adjoint=adjoint,
+    )
+    return meta_learner(model, adaptation, loss, outer)
+
+
+def fomaml(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    inner: optax.GradientTransformation,
+    outer: optax.GradientTransformation,
+    steps: int = 1,
+    adapts: Callable[[str], bool] = everything,
+    inner_loss: Callable[..., jax.Array] | None = None,
+) -> MetaLearner:
+    """Is `maml` without second derivatives: cheaper, with a biased meta-gradient.
+
+    Args and Returns: as in `maml`.
+
+    References:
+        Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017, section 5.2.
+    """
+    return maml(
+        model,
+        loss,
+        inner=inner,
+        outer=outer,
+        steps=steps,
+        adapts=adapts,
+        inner_loss=inner_loss,
+        adjoint=first_order,
+    )
