@@ -1,0 +1,65 @@
+"""Checks that what should be unseen is unseen; the harness runs them on all it is given."""
+
+import numpy as np
+
+from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.splits import ColdTasks, Fold
+
+__all__ = ["LeakageError", "check_fold", "check_tasks", "check_training"]
+
+
+class LeakageError(ValueError):
+    """What should be unseen has been seen."""
+
+
+def check_fold(fold: Fold) -> None:
+    """Raises `LeakageError` if a user is in two parts of a fold, or twice in one."""
+    users, times = np.unique(np.concatenate(fold), return_counts=True)
+    if (times > 1).any():
+        raise LeakageError(
+            f"a user must be in one part of a fold, got user index {users[times > 1][0]} "
+            f"{times[times > 1][0]} times ({(times > 1).sum()} such users)."
+        )
+
+
+def check_tasks(tasks: ColdTasks) -> None:
+    """Raises `LeakageError` if an item is twice in a task, for instance in support and query."""
+    task, row = np.arange(len(tasks.user)), np.nonzero(tasks.support_mask)
+    pairs = np.concatenate([
+        np.stack([np.repeat(task, np.diff(tasks.query_offsets)), tasks.query_item], axis=1),
+        np.stack([row[0], tasks.support_item[row]], axis=1),
+    ])  # fmt: skip
+    unique, times = np.unique(pairs, axis=0, return_counts=True)
+    if (times > 1).any():
+        t, item = unique[times > 1][0]
+        raise LeakageError(
+            f"an item must be once in a task's support and query, got item index {item} twice for "
+            f"user index {tasks.user[t]} ({(times > 1).sum()} such items)."
+        )
+
+
+def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool = False) -> None:
+    """Raises `LeakageError` if the training log has seen what the tasks ask.
+
+    Args:
+        training: What the methods learn from.
+        tasks: What they are judged by.
+        warm_users: False: no user of the tasks may be in the log. True: they may, but none of
+            their query items, as in `Quadrants`.
+    """
+    if not warm_users:
+        seen = np.diff(training.offsets)[tasks.user] > 0
+        if seen.any():
+            raise LeakageError(
+                f"a cold user must not be in the training log, got user index "
+                f"{tasks.user[seen][0]} there ({seen.sum()} such users)."
+            )
+        return
+    items = len(training.item_ids)
+    user = np.repeat(tasks.user, np.diff(tasks.query_offsets))
+    seen = np.isin(user * items + tasks.query_item, user_of_row(training) * items + training.item)
+    if seen.any():
+        raise LeakageError(
+            f"a query must not be in the training log, got user index {user[seen][0]} with item "
+            f"index {tasks.query_item[seen][0]} there ({seen.sum()} such rows)."
+        )
