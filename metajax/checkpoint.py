@@ -12,10 +12,9 @@ One process writes. Under `jax.distributed` call `save` on one process and `rest
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import manifest
+
 __all__ = ["CheckpointError", "restore", "save", "steps"]
 
 _ARRAYS = "arrays"
-_MANIFEST = "manifest.json"
 
 
 class CheckpointError(RuntimeError):
@@ -73,7 +73,7 @@ def save(
         _remove_leftovers(final.parent)
         partial.mkdir()
         _write_arrays(partial / _ARRAYS, arrays)
-        _write_manifest(partial, step, described)
+        manifest.write(partial, {"step": step, "leaves": described})
         _read_back(partial, arrays)
         _publish(partial, final)
         _prune(final.parent, step, keep, best)
@@ -115,14 +115,16 @@ def restore(
     for candidate in found if step is None else [step]:
         path = root / f"{candidate:08d}"
         try:
-            described = _verified_leaves(path, candidate)
+            facts = manifest.verify(path)
+            if facts["step"] != candidate:
+                raise OSError(f"it is a copy of step {facts['step']}")
             arrays = _read_arrays(path / _ARRAYS)
         except Exception as error:  # whatever is wrong with the newest, an older one may be whole
             skipped.append(f"step {candidate}: {_line(error)}")
             if on_skip is not None:
                 on_skip(candidate, _line(error))
             continue
-        return candidate, _like(like, described, arrays)
+        return candidate, _like(like, facts["leaves"], arrays)
     raise CheckpointError(f"no good checkpoint in {folder} ({'; '.join(skipped) or 'none found'}).")
 
 
@@ -132,7 +134,7 @@ def steps(folder: str | os.PathLike[str]) -> list[int]:
     Only `restore` verifies them.
     """
     root = Path(folder)
-    return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / _MANIFEST).is_file())
+    return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / "manifest.json").is_file())
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
@@ -150,7 +152,7 @@ def _description(path: str, leaf: Any) -> list[Any]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _host(leaf: Any) -> np.ndarray:
@@ -183,14 +185,14 @@ def _restored(like: Any, array: np.ndarray | None) -> Any:
     if not hasattr(like, "dtype"):
         return type(like)(array.item())
     if _is_key(like):
-        # The dtype names the implementation as key<name>, and the dtypes agree.
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=str(like.dtype)[4:-1])
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=like.dtype)
     if isinstance(like, jax.Array) and like.committed:
         return jax.device_put(array, like.sharding)
     return jnp.asarray(array)
 
 
-def _orbax() -> Any:
+@contextlib.contextmanager
+def _orbax() -> Iterator[Any]:
     # Imported here: it takes longer than jax itself.
     import orbax.checkpoint as ocp
 
@@ -199,17 +201,13 @@ def _orbax() -> Any:
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
     # On a full disk Orbax's threads log a hundred lines of traceback, and then it raises anyway.
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True
     try:
-        yield
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as orbax:
+            yield orbax
     finally:
         logger.disabled = before
 
@@ -218,14 +216,14 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if not arrays:
         path.mkdir()
         return
-    with _quiet(), _orbax() as orbax:
+    with _orbax() as orbax:
         orbax.save(path, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not any(path.iterdir()):
         return {}
-    with _quiet(), _orbax() as orbax:
+    with _orbax() as orbax:
         return orbax.restore(path)
 
 
@@ -233,48 +231,7 @@ def _read_back(partial: Path, arrays: dict[str, np.ndarray]) -> None:
     written = _read_arrays(partial / _ARRAYS)
     for path, array in arrays.items():
         if written[path].dtype != array.dtype or written[path].tobytes() != array.tobytes():
-            raise OSError(f"{path} does not read back as it was written.")
-
-
-def _write_manifest(partial: Path, step: int, described: dict[str, list[Any]]) -> None:
-    files = {}
-    for file in sorted((partial / _ARRAYS).rglob("*")):
-        _sync(file)
-        if file.is_file():
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            files[file.relative_to(partial).as_posix()] = [file.stat().st_size, digest]
-    _sync(partial / _ARRAYS)
-    content = {"step": step, "leaves": described, "files": files}
-    # Its own digest too: a flipped bit in a path or a shape must not pass for a misfit of `like`.
-    text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
-    (partial / _MANIFEST).write_text(text, encoding="utf-8")
-    _sync(partial / _MANIFEST)
-    _sync(partial)
-
-
-def _verified_leaves(path: Path, step: int) -> dict[str, list[Any]]:
-    if not (path / _MANIFEST).is_file():
-        raise OSError(f"{_MANIFEST} is missing.")
-    try:
-        content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        digest = content.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise OSError(f"{_MANIFEST} is damaged.") from error
-    if digest != _digest(content) or content["step"] != step:
-        raise OSError(f"{_MANIFEST} is damaged.")
-    for name, (size, digest) in content["files"].items():
-        if not (path / name).is_file():
-            raise OSError(f"{name} is missing.")
-        if (path / name).stat().st_size != size:
-            got = (path / name).stat().st_size
-            raise OSError(f"{name} has {got} bytes, {size} were written.")
-        if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
-            raise OSError(f"{name} is not what was written (sha256 differs).")
-    return content["leaves"]
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            raise OSError(f"{path} does not read back as it was written")
 
 
 def _publish(partial: Path, final: Path) -> None:
@@ -283,13 +240,13 @@ def _publish(partial: Path, final: Path) -> None:
         # and none of the others.
         os.rename(final, final.with_name(final.name + ".replaced.tmp"))
     os.rename(partial, final)
-    _sync(final.parent)
+    manifest.sync(final.parent)
     _remove_leftovers(final.parent)
 
 
 def _prune(root: Path, step: int, keep: int, best: int | None) -> None:
-    complete = [s for s in steps(root) if s != step]
-    kept = {step, best, *complete[len(complete) - min(keep - 1, len(complete)) :]}
+    others = [s for s in reversed(steps(root)) if s != step]
+    kept = {step, best, *others[: keep - 1]}
     for old in _step_folders(root):
         if old not in kept:
             # Renamed first: half a removed folder must not look like a checkpoint.
@@ -307,19 +264,16 @@ def _remove_leftovers(root: Path) -> None:
 def _step_folders(root: Path) -> list[int]:
     if not root.is_dir():
         return []
-    return [int(p.name) for p in root.iterdir() if p.name.isdecimal() and len(p.name) >= 8]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    numbered = [path.name for path in root.iterdir() if path.name.isdecimal()]
+    return [int(name) for name in numbered if name == f"{int(name):08d}"]
 
 
 def _line(error: Exception) -> str:
-    """Returns the first line of a message, or the name of the error that has none."""
+    """Says in one line what went wrong."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    # TensorStore hides the system's reason at the end of a line of several paths.
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,310 @@
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import checkpoint, manifest
+from metajax.base import MetaState
+from metajax.checkpoint import CheckpointError, restore, save, steps
+
+
+class Everything(NamedTuple):
+    half: jax.Array
+    whole: jax.Array
+    flag: jax.Array
+    scalar: jax.Array
+    host: np.ndarray
+    nothing: jax.Array
+    odd: np.ndarray
+    key: jax.Array
+    count: int
+    rate: float
+    nested: Any
+
+
+def everything(seed: int = 0) -> Everything:
+    values = np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32)
+    return Everything(
+        half=jnp.asarray(values, jnp.bfloat16),
+        whole=jnp.arange(3) + seed,
+        flag=jnp.array([True, False]),
+        scalar=jnp.float32(values[0, 0]),
+        host=np.array([2**40 + seed, -1]),
+        nothing=jnp.zeros((0, 4)),
+        odd=np.array([np.nan, -0.0, np.inf, 1e-45], np.float32),
+        key=jax.random.split(jax.random.key(seed), 2),
+        count=7 + seed,
+        rate=0.1,
+        nested={"a": (None, [jnp.ones(1)]), "a/b": jnp.zeros(1)},
+    )
+
+
+def bits(tree: Any) -> list[bytes]:
+    leaves = jax.tree.leaves(tree)
+    return [np.asarray(jax.random.key_data(x) if _is_key(x) else x).tobytes() for x in leaves]
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def largest_file(folder: Path) -> Path:
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip(file: Path, position: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1
+    file.write_bytes(data)
+
+
+STATE = {"w": jnp.arange(6.0).reshape(2, 3), "step": 4}
+
+
+def test_every_kind_of_leaf_comes_back_bit_for_bit_and_as_its_own_kind(tmp_path):
+    saved = everything()
+    save(tmp_path, 3, saved)
+    step, state = restore(tmp_path, everything(1))
+    assert step == 3
+    assert jax.tree.structure(state) == jax.tree.structure(saved)
+    assert bits(state) == bits(saved)
+    assert [type(a) for a in jax.tree.leaves(state)] == [type(a) for a in jax.tree.leaves(saved)]
+    for got, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(saved), strict=True):
+        if hasattr(wanted, "dtype"):
+            assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+    assert jax.random.bits(state.key[1]) == jax.random.bits(saved.key[1])
+
+
+def test_training_state_goes_into_what_eval_shape_describes(tmp_path):
+    def init() -> MetaState:
+        params = {"w": jnp.full((2, 2), 0.3)}
+        return MetaState(params, optax.adam(1e-3).init(params), jnp.int32(5))
+
+    save(tmp_path, 5, init())
+    _, state = restore(tmp_path, jax.eval_shape(init))
+    assert bits(state) == bits(init())
+    assert jax.tree.structure(state) == jax.tree.structure(init())
+
+
+def test_a_state_without_arrays_is_legal(tmp_path):
+    save(tmp_path, 0, {"empty": (), "none": np.zeros((0, 2))})
+    step, state = restore(tmp_path, {"empty": (), "none": np.ones((0, 2))})
+    assert step == 0
+    assert state["none"].shape == (0, 2)
+
+
+def test_the_latest_step_is_the_default_and_any_other_can_be_asked_for(tmp_path):
+    for step in (9, 10, 100):
+        save(tmp_path, step, step)
+    assert steps(tmp_path) == [9, 10, 100]
+    assert restore(tmp_path, 0) == (100, 100)
+    assert restore(tmp_path, 0, step=9) == (9, 9)
+    with pytest.raises(CheckpointError, match=r"of step 11 in .*found \[100, 10, 9\]"):
+        restore(tmp_path, 0, step=11)
+
+
+def test_a_step_saved_again_is_replaced(tmp_path):
+    save(tmp_path, 1, 1)
+    save(tmp_path, 1, 2)
+    assert restore(tmp_path, 0) == (1, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+
+
+def test_old_steps_go_and_the_best_stays(tmp_path):
+    for step in range(1, 7):
+        save(tmp_path, step, step, keep=2, best=2)
+    assert steps(tmp_path) == [2, 5, 6]
+
+
+def test_the_new_step_stays_even_where_later_ones_are_left_from_before(tmp_path):
+    for step in (10, 20):
+        save(tmp_path, step, step)
+    save(tmp_path, 5, 5, keep=1)
+    assert steps(tmp_path) == [5]
+
+
+def test_an_old_step_is_not_removed_for_a_folder_without_manifest(tmp_path):
+    save(tmp_path, 1, 1)
+    (tmp_path / "00000002").mkdir()
+    save(tmp_path, 3, 3, keep=2)
+    assert steps(tmp_path) == [1, 3]
+
+
+def _flipped(folder: Path) -> None:
+    flip(largest_file(folder / "arrays"), 30)
+
+
+def _truncated(folder: Path) -> None:
+    file = largest_file(folder / "arrays")
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _missing(folder: Path) -> None:
+    largest_file(folder / "arrays").unlink()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _flipped_manifest(folder: Path) -> None:
+    file = folder / "manifest.json"
+    flip(file, file.read_bytes().index(b"float32"))
+
+
+def _half_manifest(folder: Path) -> None:
+    file = folder / "manifest.json"
+    file.write_bytes(file.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_flipped, "sha256 differs"),
+        (_truncated, r"has \d+ bytes, \d+ were written"),
+        (_missing, "arrays/.* is missing"),
+        (_empty, "manifest.json is missing"),
+        (_no_manifest, "manifest.json is missing"),
+        (_flipped_manifest, "manifest.json is damaged"),
+        (_half_manifest, "manifest.json is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_walked_past(tmp_path, damage, reason):
+    save(tmp_path, 1, STATE)
+    damage(save(tmp_path, 2, jax.tree.map(lambda x: 2 * x, STATE)))
+    skipped = []
+    step, state = restore(tmp_path, STATE, on_skip=lambda *args: skipped.append(args))
+    assert step == 1
+    assert bits(state) == bits(STATE)
+    assert [step for step, _ in skipped] == [2]
+    with pytest.raises(CheckpointError, match=f"^no good checkpoint in .*step 2: .*{reason}"):
+        restore(tmp_path, STATE, step=2)
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    folder = save(tmp_path, 1, STATE)
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        before = file.read_bytes()
+        for position in range(0, len(before), max(1, len(before) // 4)):
+            flip(file, position)
+            with pytest.raises(CheckpointError):
+                restore(tmp_path, STATE)
+        file.write_bytes(before)
+    assert restore(tmp_path, STATE)[0] == 1
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_told(tmp_path):
+    save(tmp_path, 1, STATE).rename(tmp_path / "00000002")
+    with pytest.raises(CheckpointError, match="step 2: it is a copy of step 1"):
+        restore(tmp_path, STATE)
+
+
+def test_nothing_to_restore_is_one_clear_line(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(CheckpointError, match=r"^no good checkpoint in .* \(none found\)\.$"):
+            restore(folder, STATE)
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        ({"w": jnp.zeros((2, 4)), "step": 0}, r"\['w'\] is float32\[2, 4\] and was .*32\[2, 3\]"),
+        ({"w": jnp.zeros((2, 3), jnp.int32), "step": 0}, r"\['w'\] is int32\[2, 3\] and was saved"),
+        ({"w": jnp.zeros((2, 3)), "step": 0, "b": 0}, r"\['b'\] was not saved"),
+        ({"w": jnp.zeros((2, 3))}, r"lacks \['step'\]"),
+    ],
+)
+def test_a_misfit_names_the_leaf(tmp_path, like, message):
+    save(tmp_path, 1, STATE)
+    with pytest.raises(ValueError, match=message):
+        restore(tmp_path, like)
+
+
+def test_illegal_arguments_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"^step must be >= 0, got -1\.$"):
+        save(tmp_path, -1, STATE)
+    with pytest.raises(ValueError, match=r"^keep must be >= 1, got 0\.$"):
+        save(tmp_path, 1, STATE, keep=0)
+    with pytest.raises(TypeError, match=r"got str at \['name'\]"):
+        save(tmp_path, 1, {"name": "x"})
+    assert steps(tmp_path) == []
+
+
+def _fail_after(monkeypatch, name: str, error: Exception) -> None:
+    """Lets one step of a save do its work and then fail."""
+    owner = manifest if name.startswith("manifest.") else checkpoint
+    name = name.removeprefix("manifest.")
+    work = getattr(owner, name)
+
+    def failing(*args: Any) -> None:
+        work(*args)
+        raise error
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("name", ["_write_arrays", "manifest.write", "_read_back"])
+def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path, monkeypatch, name):
+    save(tmp_path, 1, STATE)
+    _fail_after(monkeypatch, name, OSError(28, "No space left on device"))
+    with pytest.raises(CheckpointError, match=r"^cannot save step 2 in .*: No space left on devic"):
+        save(tmp_path, 2, STATE, keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+    assert restore(tmp_path, STATE)[0] == 1
+
+
+def test_the_reason_is_found_in_what_tensorstore_says(tmp_path, monkeypatch):
+    text = "RESOURCE_EXHAUSTED: Error writing to a path: [os_error_code='28']\nand so on"
+    _fail_after(monkeypatch, "_write_arrays", ValueError(text))
+    with pytest.raises(CheckpointError, match=r"^cannot save step 2 in .*: No space left on devic"):
+        save(tmp_path, 2, STATE)
+
+
+@pytest.mark.parametrize("name", ["_write_arrays", "manifest.write", "_read_back", "_publish"])
+def test_a_kill_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, name):
+    save(tmp_path, 1, 1)
+    with monkeypatch.context() as patch:
+        # Not an Exception: nothing in `save` cleans up after it, as after SIGKILL.
+        _fail_after(patch, name, KeyboardInterrupt())  # pyrefly: ignore[bad-argument-type]
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 2, 2)
+    assert restore(tmp_path, 0) == ((2, 2) if name == "_publish" else (1, 1))
+    save(tmp_path, 3, 3)
+    assert not list(tmp_path.glob("*.tmp"))
+    assert restore(tmp_path, 0) == (3, 3)
+
+
+def test_what_does_not_read_back_is_not_published(tmp_path, monkeypatch):
+    save(tmp_path, 1, STATE)
+    write = checkpoint._write_arrays
+    wrong = lambda path, arrays: write(path, {k: v + 1 for k, v in arrays.items()})  # noqa: E731
+    monkeypatch.setattr(checkpoint, "_write_arrays", wrong)
+    with pytest.raises(CheckpointError, match="does not read back"):
+        save(tmp_path, 2, jnp.ones(2), keep=1)
+    assert steps(tmp_path) == [1]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"^cannot save step 1 in .*file: File exists$"):
+        save(tmp_path / "file", 1, STATE)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    save(tmp_path, 1, STATE)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(CheckpointError, match=r"^cannot save step 2 in .*: Permission denied$"):
+        save(tmp_path, 2, STATE)
+    assert restore(tmp_path, STATE)[0] == 1
