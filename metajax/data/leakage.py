@@ -25,15 +25,14 @@ def check_fold(fold: Fold) -> None:
 def check_tasks(tasks: ColdTasks) -> None:
     """Raises `LeakageError` if an item is twice in a task, for instance in support and query."""
     task, row = np.arange(len(tasks.user)), np.nonzero(tasks.support_mask)
-    pairs = np.concatenate([
-        np.stack([np.repeat(task, np.diff(tasks.query_offsets)), tasks.query_item], axis=1),
-        np.stack([row[0], tasks.support_item[row]], axis=1),
-    ])  # fmt: skip
-    unique, times = np.unique(pairs, axis=0, return_counts=True)
+    task = np.concatenate([np.repeat(task, np.diff(tasks.query_offsets)), row[0]])
+    item = np.concatenate([tasks.query_item, tasks.support_item[row]]).astype(np.int64)
+    items = item.max(initial=0) + 1
+    unique, times = np.unique(task * items + item, return_counts=True)
     if (times > 1).any():
-        t, item = unique[times > 1][0]
+        t, twice = divmod(unique[times > 1][0], items)
         raise LeakageError(
-            f"an item must be once in a task's support and query, got item index {item} twice for "
+            f"an item must be once in a task's support and query, got item index {twice} twice for "
             f"user index {tasks.user[t]} ({(times > 1).sum()} such items)."
         )
 

@@ -1,0 +1,316 @@
+"""The one harness that judges every cold-start method, learned or not.
+
+For each cold user the method adapts to the first K supports and scores the whole catalogue; errors
+and ranking metrics reduce on the device to a few numbers per user, from which
+`metajax.statistics` makes figures with intervals. What would flatter a method is an error here:
+leaks, constant predictions, NaN, an order of items that tells which are popular.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import guards, metrics
+from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Params
+from metajax.data.leakage import check_tasks
+from metajax.data.splits import ColdTasks
+
+__all__ = [
+    "Evaluation",
+    "PerUser",
+    "concatenate",
+    "evaluate",
+]
+
+
+class PerUser(NamedTuple):
+    """What the harness measured of T users at each of `len(ks)` support sizes, on the host."""
+
+    user: np.ndarray
+    """`[T]` int64 user indices."""
+    run: np.ndarray
+    """`[T]` int32 which of the concatenated evaluations the row comes from."""
+    squared_error: np.ndarray
+    """`[K, T]` sum over the query, predictions clipped to the scale."""
+    absolute_error: np.ndarray
+    """`[K, T]` sum over the query, predictions clipped to the scale."""
+    count: np.ndarray
+    """`[K, T]` length of the query."""
+    ndcg: np.ndarray
+    """`[K, T]` binary NDCG of the list; 0 where the query has nothing relevant."""
+    precision: np.ndarray
+    """`[K, T]` precision of the list."""
+    recall: np.ndarray
+    """`[K, T]` recall of the list."""
+    hit: np.ndarray
+    """`[K, T]` 1 if the first recommendation is relevant."""
+    has_relevant: np.ndarray
+    """`[K, T]` bool, False where ranking metrics are undefined and must be left out."""
+    top_items: np.ndarray
+    """`[K, T, length]` int32 recommended items, best first; -1 where none is left."""
+
+
+class Evaluation(NamedTuple):
+    """How one method did; `metajax.statistics` makes figures of it."""
+
+    method: str
+    """Its name in tables."""
+    ks: tuple[int, ...]
+    """The support sizes."""
+    items: int
+    """Size of the catalogue."""
+    rating: bool
+    """Whether its scores were judged as ratings."""
+    ranking: bool
+    """Whether its scores were judged as a ranking."""
+    per_user: PerUser
+    """The measurements."""
+
+
+class _Batch(NamedTuple):
+    # C users; columns of the catalogue are in shuffled order.
+    user: jax.Array  # [C]
+    features: jax.Array  # [C, Du]
+    support_item: jax.Array  # [C, P]
+    support_column: jax.Array  # [C, P] where the support lies in the shuffled catalogue
+    support_rating: jax.Array  # [C, P]
+    support_mask: jax.Array  # [C, P]
+    rating: jax.Array  # [C, I] 0 where not in the query
+    in_query: jax.Array  # [C, I] bool
+
+
+def evaluate(
+    adaptation: Adaptation | MetaLearner,
+    params: Params,
+    tasks: ColdTasks,
+    user_features: np.ndarray,
+    item_features: np.ndarray,
+    *,
+    scale: tuple[float, float] | None,
+    method: str = "method",
+    ks: Sequence[int] = (0, 1, 3, 5, 10),
+    rating: bool = True,
+    ranking: bool = True,
+    relevant: float = 4.0,
+    length: int = 10,
+    allow_constant: bool = False,
+    key: jax.Array | None = None,
+    chunk: int = 64,
+    seed: int = 0,
+) -> Evaluation:
+    """Judges a method on cold users.
+
+    All support sizes and all users run through one compiled program, which is kept for the next
+    call with the same adaptation and shapes. Items that are not in the support of size K are
+    candidates; what is relevant among them comes from the query alone.
+
+    Args:
+        adaptation: The method; of a learner, its `adapt` and `predict`.
+        params: What it learned.
+        tasks: The cold users, as from `splits.cold_user_tasks`.
+        user_features: `[U, Du]` encoded attributes of all users.
+        item_features: `[I, Di]` encoded attributes of all items.
+        scale: Lowest and highest rating; None for an implicit log, where every query item is
+            relevant and there are no ratings to judge.
+        method: Its name, for tables and errors.
+        ks: Support sizes, each at most the pool.
+        rating: Judge the scores as ratings.
+        ranking: Judge the scores as a ranking of all items but the support.
+        relevant: Lowest rating of a relevant item.
+        length: Length of the recommended list.
+        allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
+        key: For methods that draw; each user gets a key of their own, the same at every K.
+        chunk: Users a step; what they need on the device is about `chunk * I * (Du + Di)` floats.
+        seed: Seed of the order of the catalogue, which decides between equal scores.
+
+    Returns:
+        The measurements per user, on the host.
+
+    Raises:
+        ValueError: If an argument is out of range or does not fit the others.
+        LeakageError: If a query item is in the support.
+        NonFinitePredictionsError: If a score is NaN or infinite.
+        ConstantPredictionsError: If nearly all users' scores are constant over the items and a
+            ranking is asked, or all scores are the same and that is not allowed.
+    """
+    ks = tuple(ks)
+    _check_arguments(tasks, user_features, item_features, scale, ks, rating)
+    check_tasks(tasks)
+    items, users = len(item_features), len(tasks.user)
+    chunk = min(chunk, users)
+    order = np.random.default_rng(seed).permutation(items).astype(np.int32)
+    low, high = scale or (-np.inf, np.inf)
+    judge = partial(
+        _judge,
+        Adaptation(adaptation.adapt, adaptation.predict),
+        params,
+        jnp.asarray(item_features),
+        jnp.asarray(order),
+        low=low,
+        high=high,
+        relevant=-np.inf if scale is None else relevant,
+        key=key,
+        length=length,
+    )
+    judged = [
+        judge(batch, np.int32(k))
+        for batch in _batches(tasks, user_features, order, chunk)
+        for k in ks
+    ]
+    # Dicts of [C, ...], K by K within a chunk, to one of [K, T, ...]; the padded tail goes.
+    merged = jax.tree.map(
+        lambda *leaves: np.stack(
+            [np.concatenate(leaves[i :: len(ks)])[:users] for i in range(len(ks))]
+        ),
+        *jax.device_get(judged),
+    )
+    lowest, highest = merged.pop("lowest"), merged.pop("highest")
+    guards.check_finite(method, ks, tasks.user, merged.pop("finite"))
+    guards.check_constant(
+        method, ks, lowest, highest, ranking=ranking, rating=rating and not allow_constant
+    )
+    count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
+    run = np.zeros(users, np.int32)
+    per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
+    return Evaluation(method, ks, items, rating, ranking, per_user)
+
+
+def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Joins the folds or repetitions of one method; runs are numbered in the order given.
+
+    Args:
+        evaluations: At least one, alike in method, ks, items, rating and ranking.
+
+    Returns:
+        An evaluation of all their users. Who occurs in several runs stays one user.
+
+    Raises:
+        ValueError: If there is none, or they differ in something but the measurements.
+    """
+    if not evaluations:
+        raise ValueError("evaluations must hold at least one, got none.")
+    first = evaluations[0]
+    runs, start = [], 0
+    for evaluation in evaluations:
+        if evaluation[:-1] != first[:-1]:
+            raise ValueError(
+                f"evaluations must be alike, got {first[:-1]} and {evaluation[:-1]} (method, ks, "
+                "items, rating, ranking)."
+            )
+        runs.append(evaluation.per_user._replace(run=evaluation.per_user.run + start))
+        start = runs[-1].run.max() + 1
+    fields = {
+        name: np.concatenate([getattr(run, name) for run in runs], int(name not in ("user", "run")))
+        for name in PerUser._fields
+    }
+    return first._replace(per_user=PerUser(**fields))
+
+
+@partial(jax.jit, static_argnames=("adaptation", "length"))
+def _judge(
+    adaptation: Adaptation,
+    params: Params,
+    item_features: jax.Array,
+    order: jax.Array,
+    batch: _Batch,
+    k: jax.Array,
+    *,
+    low: float,
+    high: float,
+    relevant: float,
+    key: jax.Array | None,
+    length: int,
+) -> dict[str, jax.Array]:
+    items, pool = len(order), batch.support_item.shape[1]
+    shuffled = item_features[order]
+
+    def judge_one(user: _Batch) -> dict[str, jax.Array]:
+        def repeat(rows: int) -> jax.Array:
+            return jnp.broadcast_to(user.features, (rows, *user.features.shape))
+
+        mask = user.support_mask & (jnp.arange(pool) < k)
+        item = user.support_item
+        inputs = Inputs(repeat(pool), item_features[item], item)
+        own_key = None if key is None else jax.random.fold_in(key, user.user)
+        adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
+        scores = adaptation.predict(params, adapted, Inputs(repeat(items), shuffled, order))
+        if scores.shape != (items,):
+            raise ValueError(f"predict must return scores [{items}], got {list(scores.shape)}.")
+
+        error = jnp.where(user.in_query, jnp.clip(scores, low, high) - user.rating, 0)
+        gains = user.in_query & (user.rating >= relevant)
+        # One past the end is dropped: what is masked out excludes nothing.
+        column = jnp.where(mask, user.support_column, items)
+        left = jnp.ones(items, bool).at[column].set(False, mode="drop")
+        top = metrics.top_items(scores, k=length, where=left)
+        return {
+            "squared_error": jnp.sum(jnp.square(error)),
+            "absolute_error": jnp.sum(jnp.abs(error)),
+            "ndcg": metrics.ndcg(scores, gains, k=length, where=left),
+            "precision": metrics.precision(scores, gains, k=length, where=left),
+            "recall": metrics.recall(scores, gains, k=length, where=left),
+            "hit": metrics.hit_rate(scores, gains, k=1, where=left),
+            "has_relevant": jnp.any(gains),
+            "top_items": jnp.where(top < 0, -1, order[top]),
+            "lowest": jnp.min(scores),
+            "highest": jnp.max(scores),
+            "finite": jnp.all(jnp.isfinite(scores)),
+        }
+
+    return jax.vmap(judge_one)(batch)
+
+
+def _batches(
+    tasks: ColdTasks, user_features: np.ndarray, order: np.ndarray, chunk: int
+) -> Iterator[_Batch]:
+    items, users = len(order), len(tasks.user)
+    column = np.argsort(order).astype(np.int32)
+    for start in range(0, users, chunk):
+        # The last chunk is filled with copies of the last user, whose results are cut off.
+        t = np.minimum(np.arange(start, start + chunk), users - 1)
+        rating, in_query = np.zeros((chunk, items), np.float32), np.zeros((chunk, items), bool)
+        for row, task in enumerate(t):
+            query = slice(*tasks.query_offsets[task : task + 2])
+            place = column[tasks.query_item[query]]
+            rating[row, place], in_query[row, place] = tasks.query_rating[query], True
+        columns = (
+            tasks.user[t].astype(np.int32),
+            np.asarray(user_features)[tasks.user[t]],
+            tasks.support_item[t],
+            column[tasks.support_item[t]],
+            tasks.support_rating[t],
+            tasks.support_mask[t],
+            rating,
+            in_query,
+        )
+        yield _Batch(*(jnp.asarray(values) for values in columns))
+
+
+def _check_arguments(
+    tasks: ColdTasks,
+    user_features: np.ndarray,
+    item_features: np.ndarray,
+    scale: tuple[float, float] | None,
+    ks: tuple[int, ...],
+    rating: bool,
+) -> None:
+    pool = tasks.support_item.shape[1]
+    if not len(tasks.user):
+        raise ValueError("tasks must hold at least one user, got none.")
+    if not ks or not all(0 <= k <= pool for k in ks):
+        raise ValueError(f"ks must be support sizes in [0, {pool}] (the pool), got {ks}.")
+    if rating and scale is None:
+        raise ValueError("rating needs a scale: pass rating=False for an implicit log.")
+    highest_item = max(tasks.query_item.max(initial=0), tasks.support_item.max(initial=0))
+    for name, table, last in (
+        ("user_features", user_features, tasks.user.max()),
+        ("item_features", item_features, highest_item),
+    ):
+        if np.ndim(table) != 2 or len(table) <= last:
+            raise ValueError(
+                f"{name} must be a table with more than {last} rows, got shape {np.shape(table)}."
+            )
