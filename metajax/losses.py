@@ -14,6 +14,7 @@ __all__ = [
     "on_examples",
     "sigmoid_cross_entropy",
     "squared_error",
+    "total_squared_error",
 ]
 
 
@@ -52,6 +53,19 @@ def squared_error(
         `[]` the mean squared error; 0 where nothing is kept.
     """
     return masked_mean(jnp.square(_error(scores, labels, where)), where)
+
+
+def total_squared_error(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Sums `(score - label)^2` over the examples that the mask keeps.
+
+    As an inner loss it is what a Gaussian likelihood is: each further example counts as much as
+    the first, and steps of one size stand for one prior, whatever the size of the support.
+
+    Args and Returns: as in `squared_error`.
+    """
+    return jnp.sum(jnp.square(_error(scores, labels, where)))
 
 
 def absolute_error(

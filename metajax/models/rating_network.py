@@ -6,19 +6,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Inputs
+from metajax.base import Inputs, Params
 
-__all__ = ["RatingNetwork"]
+__all__ = ["RatingNetwork", "start_bias", "start_identity"]
 
 
 class RatingNetwork(nn.Module):
     """Embeds user and item attributes, joins the embeddings, predicts the rating.
 
-    The score is `offset + predictor([user_tower(user), item_tower(item)])`. With `items`, each
-    item of the catalogue also has an identity: an embedding that is joined to the others, and
-    a bias that is added to the score. With `direct`, a linear layer of its own maps the joined
-    embeddings to the score, beside the predictor: adapted to a user, it is the user's vector of
-    a factor model.
+    The score is `predictor([user_tower(user), item_tower(item)])`. With `items`, each item of
+    the catalogue also has an identity: an embedding that is joined to the others, and a bias
+    that is added to the score. With `direct`, a linear layer also maps the identity straight to
+    the score: adapted to a user, its weights are the user's vector in a factor model.
 
     Parameters are named `user_tower/layer_i`, `item_tower/layer_i`, `predictor/layer_i`,
     `direct`, `item_embedding/embedding` and `item_bias/embedding`.
@@ -27,10 +26,9 @@ class RatingNetwork(nn.Module):
         user_widths: Widths of the user tower; the last one is the embedding's.
         item_widths: Widths of the item tower.
         predictor_widths: Widths of the predictor's hidden layers; its output layer is extra.
-        offset: A constant added to every score, for instance the mean rating.
         items: Number of items with an identity; 0 for none.
         identity_width: Width of the identity embedding.
-        direct: Whether the joined embeddings also reach the score by a linear layer.
+        direct: Whether the identity also reaches the score by a linear layer.
 
     References:
         Lee et al., MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommendation,
@@ -41,7 +39,6 @@ class RatingNetwork(nn.Module):
     user_widths: Sequence[int] = (64, 64, 32)
     item_widths: Sequence[int] = (64, 32)
     predictor_widths: Sequence[int] = (64, 64)
-    offset: float = 0.0
     items: int = 0
     identity_width: int = 16
     direct: bool = False
@@ -54,24 +51,64 @@ class RatingNetwork(nn.Module):
             inputs: N interactions.
 
         Returns:
-            `[N]` ratings on the scale of `offset`.
+            `[N]` ratings.
+
+        Raises:
+            ValueError: If `direct` is asked for without `items`.
         """
         embeddings = [
             _Tower(self.user_widths, name="user_tower")(inputs.user_features),
             _Tower(self.item_widths, name="item_tower")(inputs.item_features),
         ]
-        bias = jnp.zeros(())
+        score = jnp.zeros(())
         if self.items:
-            identity = nn.Embed(self.items, self.identity_width, name="item_embedding")
+            identity = nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
             zeros = nn.initializers.zeros_init()
-            item_bias = nn.Embed(self.items, 1, embedding_init=zeros, name="item_bias")
-            embeddings.append(identity(inputs.item))
-            bias = item_bias(inputs.item)[:, 0]
+            bias = nn.Embed(self.items, 1, embedding_init=zeros, name="item_bias")(inputs.item)
+            embeddings.append(identity)
+            score += bias[:, 0]
+            if self.direct:
+                direct = nn.Dense(1, use_bias=False, kernel_init=zeros, name="direct")
+                score += direct(identity)[:, 0]
+        elif self.direct:
+            raise ValueError("direct must be False where items is 0, got True.")
         joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
-        score = _Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
-        if self.direct:
-            score += nn.Dense(1, name="direct")(joined)[:, 0]
-        return self.offset + bias + score
+        return score + _Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
+
+
+def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:
+    """Starts the items' identities from pretrained factors, the predictor from zero.
+
+    The first scores are then the pretrained item biases, and what the rest of the network
+    learns is what they leave over.
+
+    Args:
+        params: Parameters of a `RatingNetwork` with `items`.
+        embedding: `[I, identity_width]` item factors.
+        bias: `[I]` item biases, the mean rating included.
+
+    Returns:
+        The parameters, changed.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    params = start_bias(params, 0.0)
+    for name, value in (("item_embedding", embedding), ("item_bias", bias[:, None])):
+        shape = params[name]["embedding"].shape
+        if value.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {value.shape}.")
+        params = {**params, name: {"embedding": jnp.asarray(value, jnp.float32)}}
+    return params
+
+
+def start_bias(params: Params, bias: float) -> Params:
+    """Makes the predictor answer `bias`, say the mean rating, before it has learned anything."""
+    predictor = dict(params["predictor"])
+    last = max(predictor, key=lambda name: int(name.removeprefix("layer_")))
+    kernel = predictor[last]["kernel"]
+    predictor[last] = {"kernel": jnp.zeros_like(kernel), "bias": jnp.full((1,), bias)}
+    return {**params, "predictor": predictor}
 
 
 class _Tower(nn.Module):

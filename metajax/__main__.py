@@ -1,0 +1,19 @@
+"""The command `metajax`, also `python -m metajax`."""
+
+import importlib.util
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line; says what to install where it cannot."""
+    if importlib.util.find_spec("cyclopts") is None:
+        sys.exit("metajax: the command line needs the extra cli: pip install 'metajax[cli]'")
+    from metajax import cli
+
+    sys.exit(cli.main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Serving one user: a few ratings and attributes in, a ranked list of titles out."""
+
+import difflib
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.base import Adaptation, Examples, Inputs, Params
+from metajax.data.dataset import Table
+from metajax.data.schema import Schema, encode_rows
+
+__all__ = ["Catalogue", "Recommendation", "Recommender", "catalogue_of", "parse_pairs", "recommend"]
+
+
+class Catalogue(NamedTuple):
+    """The items that can be recommended."""
+
+    ids: np.ndarray
+    """`[I]` names in the source."""
+    titles: np.ndarray
+    """`[I]` what a person calls them; the id where there is no title."""
+    item_features: np.ndarray
+    """`[I, Di]` float32 encoded attributes."""
+
+
+class Recommender(NamedTuple):
+    """A trained method and what it needs to serve a user who is in no file."""
+
+    adaptation: Adaptation
+    """How it adapts and predicts."""
+    params: Params
+    """Its parameters, shared by all users."""
+    user_schema: Schema
+    """Encodes a user's attributes."""
+    catalogue: Catalogue
+    """What it chooses from."""
+    scale: tuple[float, float] | None
+    """Lowest and highest legal rating; None where anything goes."""
+
+
+class Recommendation(NamedTuple):
+    """One line of a recommendation."""
+
+    title: str
+    """What a person calls the item."""
+    score: float
+    """The predicted rating."""
+    item_id: str
+    """The item's name in the source."""
+
+
+def recommend(
+    recommender: Recommender,
+    ratings: Mapping[str, float],
+    user: Mapping[str, Any] | None = None,
+    *,
+    top: int = 10,
+) -> list[Recommendation]:
+    """Adapts to one user and ranks the items they have not rated.
+
+    Args:
+        recommender: A trained method.
+        ratings: Title (or id) of an item to the user's rating of it; may be empty.
+        user: Attributes by name; those left out count as missing.
+        top: How many items, at least 1; no more than there are.
+
+    Returns:
+        The best items, best first.
+
+    Raises:
+        KeyError: If a title or an attribute is unknown; names the nearest.
+        ValueError: If a title means several items, an item is rated twice, a rating is off the
+            scale, or `top` < 1.
+    """
+    if top < 1:
+        raise ValueError(f"top must be >= 1, got {top}.")
+    catalogue = recommender.catalogue
+    rated: dict[int, float] = {}
+    for title, rating in ratings.items():
+        item = _find(catalogue, title)
+        if item in rated:
+            raise ValueError(f"ratings must name an item once, got {title!r} twice.")
+        rated[item] = _checked(title, float(rating), recommender.scale)
+    features = encode_rows(recommender.user_schema, [user or {}])[0]  # [Du]
+
+    items = np.array(list(rated), np.int32)
+    size = _padded(len(items))
+    support = Examples(
+        _inputs(catalogue, features, np.pad(items, (0, size - len(items)))),
+        np.pad(np.array(list(rated.values()), np.float32), (0, size - len(items))),
+        np.arange(size) < len(items),
+    )
+    everything = _inputs(catalogue, features, np.arange(len(catalogue.ids), dtype=np.int32))
+    scores = np.array(_scores(recommender.adaptation, recommender.params, support, everything))
+    if not np.isfinite(scores).all():
+        raise ValueError("the adapted model predicts NaN: these ratings drove it out of range.")
+    scores[items] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - len(items))]
+    return [
+        Recommendation(str(catalogue.titles[i]), float(scores[i]), str(catalogue.ids[i]))
+        for i in best
+    ]
+
+
+def catalogue_of(items: Table, item_features: np.ndarray) -> Catalogue:
+    """Collects what a recommender needs to know of a data set's items.
+
+    Args:
+        items: The items' table; its first column of text, if any, holds the titles.
+        item_features: `[I, Di]` their encoded attributes.
+
+    Returns:
+        The catalogue.
+    """
+    texts = [name for name, kind in items.kinds.items() if kind == "text"]
+    titles = items.ids
+    if texts:
+        titles = np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
+    return Catalogue(items.ids, titles, item_features)
+
+
+def parse_pairs(text: str, argument: str) -> dict[str, str]:
+    """Reads `name=value, name=value`; a name may hold commas, a value may not.
+
+    Args:
+        text: What the user typed.
+        argument: The argument's name, for errors.
+
+    Returns:
+        Names and values as strings, in order.
+
+    Raises:
+        ValueError: If the text is not of that form or a name occurs twice.
+
+    Example:
+        >>> parse_pairs("Good, The Bad and The Ugly, The=5, Fargo = 4", "--ratings")
+        {'Good, The Bad and The Ugly, The': '5', 'Fargo': '4'}
+    """
+    pairs: dict[str, str] = {}
+    rest = text.strip()
+    while rest:
+        match = re.match(r"(.+?)\s*=\s*([^,=]*?)\s*(?:,\s*|$)", rest)
+        if not match or not match[2]:
+            raise ValueError(f"{argument} must read 'name=value, name=value', got {rest!r}.")
+        if match[1] in pairs:
+            raise ValueError(f"{argument} must name {match[1]!r} once, got it twice.")
+        pairs[match[1]] = match[2]
+        rest = rest[match.end() :]
+    return pairs
+
+
+def _find(catalogue: Catalogue, title: str) -> int:
+    """Finds an item by its title, whatever the case, or by its id."""
+    wanted = title.strip().casefold()
+    names = np.char.lower(catalogue.titles.astype(str))
+    found = np.flatnonzero(names == wanted)
+    if not len(found):
+        found = np.flatnonzero(catalogue.ids == title.strip())
+    if len(found) > 1:
+        ids = ", ".join(str(i) for i in catalogue.ids[found])
+        raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
+    if not len(found):
+        near: Sequence[str] = difflib.get_close_matches(wanted, names.tolist(), n=3)
+        known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
+        hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
+        raise KeyError(f"no item has the title or id {title!r}{hint}.")
+    return int(found[0])
+
+
+def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> float:
+    low, high = scale or (-np.inf, np.inf)
+    if not low <= rating <= high:
+        raise ValueError(f"rating of {title!r} must be in [{low:g}, {high:g}], got {rating:g}.")
+    return rating
+
+
+def _padded(size: int) -> int:
+    """Rounds a support up, so that few sizes are ever compiled."""
+    return max(4, 1 << (size - 1).bit_length()) if size else 4
+
+
+def _inputs(catalogue: Catalogue, features: np.ndarray, items: np.ndarray) -> Inputs:
+    user = np.broadcast_to(features, (len(items), len(features)))
+    return Inputs(
+        jnp.asarray(user), jnp.asarray(catalogue.item_features[items]), jnp.asarray(items)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="adaptation")
+def _scores(adaptation: Adaptation, params: Params, support: Examples, inputs: Inputs) -> jax.Array:
+    return adaptation.predict(params, adaptation.adapt(params, support), inputs)

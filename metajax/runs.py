@@ -1,0 +1,229 @@
+"""A training run and its folder: everything to go on with it, judge it or serve from it.
+
+RUN/settings.json     the settings
+RUN/data.json         which data: name, counts, digest
+RUN/schema.json       how users and items are encoded
+RUN/metrics.jsonl     a line a dispatch
+RUN/checkpoints/      the training progress, verified when read
+RUN/report.json, report.html
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax import checkpoint, settings
+from metajax.assembly import adaptation_of, learner_of, progress_like, sampler_of
+from metajax.data import datasets, schema
+from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.dataset import Dataset
+from metajax.data.sampler import task_table
+from metajax.recommendation import Recommender, catalogue_of
+from metajax.settings import Settings
+from metajax.training import Progress, Row, train
+
+__all__ = ["Run", "create", "load", "open_run", "resumed", "train_run"]
+
+_CHECKPOINTS = "checkpoints"
+
+
+class Run(NamedTuple):
+    """An open run."""
+
+    folder: Path
+    """Where it lives."""
+    settings: Settings
+    """How it is trained."""
+    dataset: Dataset
+    """What on."""
+    users: ColdUsers
+    """The fold: who trains, who validates, who is cold."""
+
+
+def create(folder: Path, chosen: Settings, dataset: Dataset) -> Run:
+    """Makes a run's folder and writes down what it is going to be.
+
+    Args:
+        folder: A folder that does not exist yet.
+        chosen: The settings.
+        dataset: What `chosen.data` was loaded as.
+
+    Returns:
+        The open run.
+
+    Raises:
+        ValueError: If the data cannot be learned from.
+        OSError: If the folder exists or cannot be written.
+    """
+    run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
+    folder.mkdir(parents=True)
+    _write(folder / "settings.json", settings.to_json(chosen))
+    _write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
+    schemas = {"user": run.users.user_schema, "item": run.users.item_schema}
+    written = {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
+    _write(folder / "schema.json", json.dumps(written, indent=1) + "\n")
+    return run
+
+
+def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None = None) -> Run:
+    """Opens a run that `create` made.
+
+    Args:
+        folder: Its folder.
+        progress: Called while its data are fetched, if they are no longer at hand.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: If the folder holds no run, or its data have changed since.
+    """
+    if not (folder / "settings.json").is_file():
+        raise ValueError(f"{folder}: no run is here (there is no settings.json).")
+    chosen = settings.from_json(folder / "settings.json")
+    dataset = datasets.load(chosen.data, progress=progress)
+    try:
+        facts = json.loads((folder / "data.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / 'data.json'}: cannot be read: {error}") from None
+    if facts != _facts(dataset):
+        raise ValueError(
+            f"{chosen.data}: the data have changed since {folder} was trained on them."
+        )
+    run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
+    written = json.loads((folder / "schema.json").read_text())
+    for name, value in (("user", run.users.user_schema), ("item", run.users.item_schema)):
+        if schema.from_json(json.dumps(written[name])) != value:
+            raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
+    return run
+
+
+def resumed(run: Run, *, on_skip: Callable[[int, str], None] | None = None) -> Progress:
+    """Reads the last good checkpoint.
+
+    Args:
+        run: An open run.
+        on_skip: Called with the step and the reason for each damaged checkpoint passed over.
+
+    Returns:
+        The progress it holds.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    like = progress_like(run.settings, run.users.training)
+    return checkpoint.restore(run.folder / _CHECKPOINTS, like, on_skip=on_skip)[1]
+
+
+def train_run(
+    run: Run,
+    progress: Progress,
+    *,
+    on_row: Callable[[Row], None] = lambda row: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Progress, bool]:
+    """Trains, and writes metrics and checkpoints as it goes.
+
+    Args:
+        run: An open run.
+        progress: From `fresh` or `resumed`.
+        on_row: Called after each dispatch.
+        stop: Asked after each dispatch; if it says so the run is saved and left.
+
+    Returns:
+        The last progress, and whether training has come to its end.
+
+    Raises:
+        DivergedError: As `training.train`; what was saved before stays.
+        CheckpointError: If a checkpoint cannot be written; older ones stay.
+        OSError: If the metrics cannot be written.
+    """
+    chosen = run.settings
+    metrics = run.folder / "metrics.jsonl"
+    _cut(metrics, int(progress.state.step))
+    rows = train(
+        learner_of(chosen, len(run.users.training.item_features)),
+        sampler_of(chosen),
+        task_table(run.users.training, seed=chosen.seed),
+        progress,
+        validate=_validation(run),
+        updates=chosen.updates,
+        seed=chosen.seed,
+        per_dispatch=chosen.per_dispatch,
+        validate_every=chosen.validate_every,
+        patience=chosen.patience,
+    )
+    for progress, row in rows:
+        with metrics.open("a") as file:
+            file.write(json.dumps(row._asdict()) + "\n")
+        stopped = stop()
+        if row.validation is not None or stopped:
+            checkpoint.save(run.folder / _CHECKPOINTS, row.step, progress)
+        on_row(row)
+        if stopped:
+            return progress, False
+    return progress, True
+
+
+def load(folder: str | os.PathLike[str]) -> Recommender:
+    """Loads a trained run to recommend from.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        A recommender with the parameters that validated best.
+
+    Raises:
+        ValueError: If no run is there.
+        CheckpointError: If it has no good checkpoint.
+    """
+    run = open_run(Path(folder))
+    return Recommender(
+        adaptation_of(run.settings, len(run.users.training.item_features)),
+        resumed(run).best,
+        run.users.user_schema,
+        catalogue_of(run.dataset.items, run.users.training.item_features),
+        run.dataset.scale,
+    )
+
+
+def _prepare(chosen: Settings, dataset: Dataset) -> ColdUsers:
+    if dataset.scale is None:
+        raise ValueError(
+            f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
+        )
+    return cold_users(dataset, fold=chosen.fold, seed=chosen.seed)
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    """Counts and a digest: enough to tell that the data are still the same."""
+    log = dataset.interactions
+    digest = hashlib.sha256()
+    for column in (log.offsets, log.item, log.rating, log.time):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return {
+        "name": dataset.name,
+        "users": len(log.user_ids),
+        "items": len(log.item_ids),
+        "interactions": len(log.item),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _cut(metrics: Path, step: int) -> None:
+    """Drops the rows after a step: a run that was killed has written past its checkpoint."""
+    rows = metrics.read_text().splitlines() if metrics.exists() else []
+    _write(metrics, "".join(f"{row}\n" for row in rows if json.loads(row)["step"] <= step))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that no reader ever sees half of it."""
+    partial_path = path.with_name(path.name + ".tmp")
+    partial_path.write_text(text)
+    os.replace(partial_path, path)

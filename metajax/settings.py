@@ -1,0 +1,118 @@
+"""Everything a training run can be told, with its defaults."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Settings", "check_keys", "from_json", "to_json"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of `metajax train`."""
+
+    data: str = "ml-100k"
+    """Data set: a name (ml-100k, synthetic) or a path."""
+    fold: int = 0
+    """Which fold's users are held out as cold users, 0 to 4."""
+    seed: int = 0
+    """Seed of the folds, of the first parameters and of the task sampler."""
+
+    learner: Literal["maml", "fomaml", "supervised"] = "maml"
+    """How to train: second order, first order, or without meta-learning."""
+    steps: int = 5
+    """Inner steps on a user's support."""
+    inner_rate: float = 0.05
+    """Learning rate of the inner steps."""
+    adapts: tuple[str, ...] = ("predictor/*", "direct/*")
+    """Patterns of the parameters that adapt to a user; the others are shared."""
+
+    width: int = 64
+    """Width of the hidden layers."""
+    embedding: int = 32
+    """Width of the user and item embeddings."""
+    rank: int = 8
+    """Factors of an item's identity, pretrained; 0 for a network of attributes alone."""
+
+    rate: float = 1e-3
+    """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
+    weight_decay: float = 1e-2
+    """Weight decay of the outer optimizer."""
+    clip: float = 1.0
+    """Largest norm of a meta-gradient."""
+    updates: int = 1000
+    """Most meta-updates."""
+    tasks: int = 64
+    """Users in a meta-batch."""
+    support: int = 10
+    """Largest support of a training task; sizes are mixed from 0 to it."""
+    query: int = 20
+    """Interactions a training task is judged by."""
+
+    per_dispatch: int = 10
+    """Meta-updates per dispatch to the device."""
+    validate_every: int = 50
+    """Meta-updates between validations."""
+    patience: int = 6
+    """Validations without improvement before training stops."""
+
+    def __post_init__(self):
+        """Refuses values that can mean nothing."""
+        for name in (
+            "steps", "width", "embedding", "updates", "tasks", "query", "per_dispatch",
+            "validate_every", "patience",
+        ):  # fmt: skip
+            _check(name, getattr(self, name), "be >= 1", getattr(self, name) >= 1)
+        for name in ("seed", "rank", "support", "weight_decay"):
+            _check(name, getattr(self, name), "be >= 0", getattr(self, name) >= 0)
+        for name in ("inner_rate", "rate", "clip"):
+            _check(name, getattr(self, name), "be > 0", getattr(self, name) > 0)
+        _check("fold", self.fold, "be 0 to 4", 0 <= self.fold <= 4)
+        multiple = self.validate_every % self.per_dispatch == 0
+        rule = f"be a multiple of per_dispatch ({self.per_dispatch})"
+        _check("validate_every", self.validate_every, rule, multiple)
+
+
+def to_json(settings: Settings) -> str:
+    """Writes settings as JSON."""
+    return json.dumps(dataclasses.asdict(settings), indent=1) + "\n"
+
+
+def from_json(path: Path) -> Settings:
+    """Reads settings that `to_json` wrote.
+
+    Raises:
+        ValueError: If the file is no such settings; names the file.
+    """
+    try:
+        values = json.loads(path.read_text())
+        check_keys(values, str(path))
+        return Settings(**{**values, "adapts": tuple(values["adapts"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the settings of a run: {error}") from None
+
+
+def check_keys(keys: Iterable[str], source: str) -> None:
+    """Refuses an unknown key and names the nearest right one.
+
+    Args:
+        keys: The keys found.
+        source: Where, for the error.
+
+    Raises:
+        ValueError: If a key is no setting.
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            raise ValueError(f"{source}: unknown setting {key!r}; {hint}")
+
+
+def _check(name: str, value: Any, rule: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} must {rule}, got {value}.")

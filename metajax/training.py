@@ -1,0 +1,147 @@
+"""Meta-training: many updates per dispatch over tasks sampled on the device."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.base import MetaLearner, MetaState, Params, Task
+
+__all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
+
+# A meta-loss this many times the first one is not a bad step, it is a lost run.
+_EXPLODED = 1e3
+
+
+class Progress(NamedTuple):
+    """All of a training run that has to survive a stop: a plain pytree.
+
+    The task sampler adds nothing to it: its key is a function of the seed and of `state.step`.
+    """
+
+    state: MetaState
+    """The learner's state."""
+    best: Params
+    """The parameters with the lowest validation loss so far."""
+    best_loss: jax.Array
+    """`[]` that loss; infinite before the first validation."""
+    best_step: jax.Array
+    """`[]` int32, the update it was reached at."""
+    first_loss: jax.Array
+    """`[]` the mean meta-loss of the first dispatch: the yardstick of an exploding loss."""
+
+
+class Row(NamedTuple):
+    """What happened in one dispatch."""
+
+    step: int
+    """Updates made so far."""
+    loss: float
+    """Mean meta-loss of the dispatch."""
+    gradient_norm: float
+    """Mean norm of its meta-gradients, before clipping."""
+    validation: float | None
+    """Validation loss after it, where it was time to look."""
+
+
+class DivergedError(RuntimeError):
+    """The meta-loss is not finite, or has exploded."""
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(f"the meta-loss became {loss:g} at update {step}.")
+        self.step, self.loss = step, loss
+
+
+def begin(state: MetaState) -> Progress:
+    """Starts a training run from a learner's first state."""
+    return Progress(
+        state,
+        best=state.params,
+        best_loss=jnp.array(jnp.inf),
+        best_step=jnp.zeros((), jnp.int32),
+        first_loss=jnp.array(jnp.inf),
+    )
+
+
+def train(
+    learner: MetaLearner,
+    sample: Callable[[Any, jax.Array], Task],
+    table: Any,
+    progress: Progress,
+    *,
+    validate: Callable[[Params], float],
+    updates: int,
+    seed: int = 0,
+    per_dispatch: int = 10,
+    validate_every: int = 100,
+    patience: int = 10,
+) -> Iterator[tuple[Progress, Row]]:
+    """Trains until `updates` are made or validation has not improved for a while.
+
+    Each dispatch scans `per_dispatch` updates inside one compiled program. Its tasks depend on
+    the seed and the step alone, so a run resumed from any yielded progress continues to the
+    same bits. Stop iterating to stop training.
+
+    Args:
+        learner: What to train.
+        sample: `sample(table, key) -> tasks`, traced into the program.
+        table: Its data, an argument of the program and not a constant in it.
+        progress: Where to start, from `begin` or from a checkpoint.
+        validate: `validate(params) -> float`, lower is better.
+        updates: Updates in all; rounded up to whole dispatches.
+        seed: Of the task sampler.
+        per_dispatch: Updates per dispatch.
+        validate_every: Updates between validations; a multiple of `per_dispatch`.
+        patience: Validations without improvement before training stops.
+
+    Yields:
+        After each dispatch, the progress and what happened.
+
+    Raises:
+        ValueError: If `validate_every` is no multiple of `per_dispatch`, or one of them < 1.
+        DivergedError: If a loss is not finite or has exploded; the last progress that was
+            yielded is still good.
+    """
+    if per_dispatch < 1 or validate_every < 1 or validate_every % per_dispatch:
+        raise ValueError(
+            "validate_every must be a positive multiple of per_dispatch, got "
+            f"{validate_every} and {per_dispatch}."
+        )
+
+    @jax.jit
+    def dispatch(state: MetaState, table: Any) -> tuple[MetaState, dict[str, jax.Array]]:
+        def update(state: MetaState, _: None) -> tuple[MetaState, dict[str, jax.Array]]:
+            key = jax.random.fold_in(jax.random.key(seed), state.step)
+            task_key, update_key = jax.random.split(key)
+            return learner.update(state, sample(table, task_key), update_key)
+
+        return jax.lax.scan(update, state, length=per_dispatch)
+
+    step = int(progress.state.step)
+    while step < updates and step - int(progress.best_step) < patience * validate_every:
+        state, metrics = dispatch(progress.state, table)
+        losses = np.asarray(metrics["loss"])
+        first_loss = progress.first_loss if step else jnp.array(losses.mean())
+        _check_finite(losses, step, float(first_loss))
+        step += per_dispatch
+        progress = progress._replace(state=state, first_loss=first_loss)
+        validation = None
+        if step % validate_every == 0 or step >= updates:
+            validation = validate(state.params)
+            if not np.isfinite(validation):
+                raise DivergedError(step, validation)
+            if validation < progress.best_loss:
+                progress = progress._replace(
+                    best=state.params, best_loss=jnp.array(validation), best_step=state.step
+                )
+        norm = float(np.mean(metrics["gradient_norm"]))
+        yield progress, Row(step, float(losses.mean()), norm, validation)
+
+
+def _check_finite(losses: np.ndarray, step: int, first_loss: float) -> None:
+    bad = ~np.isfinite(losses) | (losses > _EXPLODED * first_loss)
+    if bad.any():
+        worst = int(np.argmax(bad))
+        raise DivergedError(step + worst + 1, float(losses[worst]))
