@@ -1,1 +1,47 @@
 """The simple methods every learner has to beat, behind the same contract."""
+
+from metajax.baselines.attributes import demographics
+from metajax.baselines.autoencoder import ease
+from metajax.baselines.base import Baseline
+from metajax.baselines.biases import global_mean, item_mean, item_user_bias
+from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
+from metajax.baselines.factors import Factors, fit_factors
+from metajax.baselines.fold_in import eb_fold_in
+from metajax.baselines.neighbours import item_knn
+from metajax.baselines.tuning import tune
+from metajax.baselines.unpersonalised import popularity, random_order
+
+__all__ = [
+    "Baseline",
+    "Factors",
+    "demographics",
+    "ease",
+    "ease_blend",
+    "eb_fold_in",
+    "fit_factors",
+    "global_mean",
+    "item_knn",
+    "item_knn_blend",
+    "item_mean",
+    "item_user_bias",
+    "popularity",
+    "popularity_blend",
+    "random_order",
+    "registry",
+    "tune",
+]
+
+registry: tuple[Baseline, ...] = (
+    global_mean,
+    item_mean,
+    item_user_bias,
+    demographics,
+    eb_fold_in,
+    random_order,
+    popularity,
+    item_knn,
+    ease,
+    item_knn_blend,
+    ease_blend,
+)
+"""Every simple baseline, those of ratings first, from the simplest up."""

@@ -1,0 +1,85 @@
+"""EASE: the linear item-to-item model that has a closed form, folded in to new users."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.base import Examples, Inputs
+from metajax.baselines.base import Baseline
+from metajax.baselines.preferences import (
+    cooccurrence,
+    preference_line,
+    support_preference,
+    tie_break,
+)
+from metajax.data.dataset import TrainingSet
+
+__all__ = ["Autoencoder", "ease", "fit_autoencoder"]
+
+
+class Autoencoder(NamedTuple):
+    """Weights from what the user liked to what the user would like."""
+
+    weights: jax.Array
+    """`[I, I]` from the item in the row to the item in the column; 0 on the diagonal."""
+    prior: jax.Array
+    """`[I]` as in `tie_break`."""
+    preference_line: jax.Array
+    """`[2]` as in `preference_line`."""
+
+
+def fit_autoencoder(training: TrainingSet, *, ridge: float = 1000.0) -> Autoencoder:
+    """Solves `min |X - X B|^2 + ridge |B|^2` with the diagonal of B at 0.
+
+    With `P = (X'X + ridge I)^-1` the solution is `B[i, j] = -P[i, j] / P[j, j]` off the diagonal.
+
+    Args:
+        training: The training users' log; X are their preferences.
+        ridge: Penalty, > 0. Few interactions want a stronger one than long histories do.
+
+    Returns:
+        The weights: memory is `I^2`, time `I^3`.
+
+    Raises:
+        ValueError: If the ridge is not positive.
+
+    References:
+        Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8; there
+        X is binary, here it is graded by the rating.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge must be > 0, got {ridge}.")
+    gram = cooccurrence(training)
+    diagonal = np.arange(len(gram))
+    gram[diagonal, diagonal] += np.float32(ridge)
+    inverse = np.linalg.inv(gram)
+    weights = inverse / -np.diagonal(inverse)
+    weights[diagonal, diagonal] = 0
+    line = jnp.asarray(preference_line(training.scale))
+    return Autoencoder(jnp.asarray(weights), tie_break(training), line)
+
+
+def _adapt(
+    params: Autoencoder, support: Examples, key: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    return support_preference(params.preference_line, support)
+
+
+def _predict(
+    params: Autoencoder, adapted: tuple[jax.Array, jax.Array], inputs: Inputs
+) -> jax.Array:
+    item, weight = adapted
+    chosen = params.weights[item[:, None], inputs.item]  # [P, N]
+    return params.prior[inputs.item] + weight @ chosen
+
+
+ease = Baseline(
+    "ease",
+    "ranking",
+    fit_autoencoder,
+    _adapt,
+    _predict,
+    grid=tuple({"ridge": ridge} for ridge in (1000.0, 300.0, 3000.0)),
+)

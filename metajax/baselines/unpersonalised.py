@@ -1,0 +1,63 @@
+"""Ranking baselines that never look at what the user did: chance and popularity."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Examples, Inputs
+from metajax.baselines.base import Baseline
+from metajax.baselines.preferences import liked_counts
+from metajax.data.dataset import TrainingSet
+
+__all__ = ["popularity", "random_order"]
+
+
+def _fit_random(training: TrainingSet, *, seed: int = 0) -> jax.Array:
+    return jnp.asarray(seed, jnp.int32)
+
+
+def _adapt_random(seed: jax.Array, support: Examples, key: jax.Array | None = None) -> jax.Array:
+    """Draws the seed of this user's order, `[]` int32.
+
+    Without a key it hashes the user's features: one fixed order for all users would make the
+    figure depend on which ten items it happens to begin with.
+    """
+    if key is not None:
+        return jax.random.bits(key).astype(jnp.int32)
+    words = jax.lax.bitcast_convert_type(support.inputs.user_features[0], jnp.int32)
+    odd = 2 * jnp.arange(words.shape[0], dtype=jnp.int32) + 0x3C6EF35F
+    return seed + jnp.sum(words * odd, dtype=jnp.int32)
+
+
+def _predict_random(seed: jax.Array, user_seed: jax.Array, inputs: Inputs) -> jax.Array:
+    key = jax.random.key(user_seed)
+    return jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(inputs.item)
+
+
+class _Popularity(NamedTuple):
+    liked: jax.Array
+    """`[I]` number of training users who like the item."""
+
+
+def _fit_popularity(training: TrainingSet, *, least: float = 0.75) -> _Popularity:
+    return _Popularity(jnp.asarray(liked_counts(training, least=least)))
+
+
+def _adapt_nothing(params: object, support: Examples, key: jax.Array | None = None) -> tuple[()]:
+    return ()
+
+
+def _predict_popularity(params: _Popularity, adapted: tuple[()], inputs: Inputs) -> jax.Array:
+    return params.liked[inputs.item]
+
+
+random_order = Baseline("random", "ranking", _fit_random, _adapt_random, _predict_random)
+popularity = Baseline(
+    "popularity",
+    "ranking",
+    _fit_popularity,
+    _adapt_nothing,
+    _predict_popularity,
+    grid=({"least": 0.75}, {"least": 0.0}, {"least": 1.0}),
+)
