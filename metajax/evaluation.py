@@ -137,6 +137,9 @@ def evaluate(
         ConstantPredictionsError: If nearly all users' scores are constant over the items and a
             ranking is asked, or all scores are the same and that is not allowed.
     """
+    for name, value in (("length", length), ("chunk", chunk)):
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")
     ks = tuple(ks)
     _check_arguments(tasks, user_features, item_features, scale, ks, rating)
     check_tasks(tasks)
