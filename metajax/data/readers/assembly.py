@@ -1,0 +1,250 @@
+"""From a parsed log and descriptions to a `Dataset`, with the checks that every format shares."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metajax.data.dataset import Dataset, Kind, Table
+from metajax.data.interactions import from_columns
+from metajax.data.readers.columns import Roles
+from metajax.data.readers.errors import DataError, Place
+from metajax.data.readers.text import TextTable, integer_of, number_of, parsed
+
+__all__ = ["Duplicates", "Log", "Scale", "assemble", "description", "log_of"]
+
+Duplicates = Literal["error", "last"]
+Scale = tuple[float, float]
+
+
+class Log(NamedTuple):
+    """R parsed lines of a log, in the order of the file."""
+
+    file: str
+    """Where it came from, for errors."""
+    roles: Roles
+    """Its column names, for errors."""
+    user: np.ndarray
+    """`[R]` index into `user_ids`."""
+    item: np.ndarray
+    """`[R]` index into `item_ids`."""
+    rating: np.ndarray | None
+    """`[R]` float64, finite; None in an implicit log."""
+    time: np.ndarray | None
+    """`[R]` int64."""
+    user_ids: np.ndarray
+    """`[U]` strings, sorted, all of them used."""
+    item_ids: np.ndarray
+    """`[I]` strings, sorted, all of them used."""
+    place: Callable[[int], Place]
+    """Index of a row to where it lies in the file."""
+
+
+def log_of(table: TextTable, roles: Roles) -> Log:
+    """Parses the columns of a log.
+
+    Args:
+        table: The file.
+        roles: Which column is what.
+
+    Returns:
+        The log.
+
+    Raises:
+        DataError: If there is no row, an id is empty, or a rating or time is no finite number.
+    """
+    if not table.lines:
+        raise DataError("there is a header and no interactions.", file=table.file)
+    ids, codes = {}, {}
+    for column in (roles.user, roles.item):
+        names = sorted(set(parsed(table, column, _id_of)))
+        index = {name: code for code, name in enumerate(names)}
+        ids[column] = np.array(names, dtype=str)
+        fields = table.columns[column]
+        codes[column] = np.fromiter(map(index.__getitem__, fields), np.int64, len(fields))
+    rating = time = None
+    if roles.rating is not None:
+        rating = np.array(parsed(table, roles.rating, number_of), np.float64)
+    if roles.time is not None:
+        time = np.array(parsed(table, roles.time, integer_of), np.int64)
+    return Log(
+        file=table.file,
+        roles=roles,
+        user=codes[roles.user],
+        item=codes[roles.item],
+        rating=rating,
+        time=time,
+        user_ids=ids[roles.user],
+        item_ids=ids[roles.item],
+        place=lambda row: {"line": table.lines[row]},
+    )
+
+
+def description(
+    table: TextTable, ids: str, kinds: Mapping[str, Kind], *, names: Mapping[str, str] | None = None
+) -> Table:
+    """Takes the features of users or items from a file.
+
+    Args:
+        table: The file.
+        ids: The column of ids.
+        kinds: Column to kind, for the columns to keep.
+        names: New column names, where they differ.
+
+    Returns:
+        The features, in the order of the file.
+
+    Raises:
+        DataError: If an id is empty or described twice, or a numeric field is no number.
+    """
+    names = names or {}
+    seen: dict[str, int] = {}
+    for name, line in zip(parsed(table, ids, _id_of), table.lines, strict=True):
+        if name in seen:
+            raise DataError(
+                f"{name!r} is described twice, first in line {seen[name]}.",
+                file=table.file,
+                line=line,
+                column=ids,
+            )
+        seen[name] = line
+    columns = {}
+    for column, kind in kinds.items():
+        fields = parsed(table, column, _feature_of) if kind == "numeric" else table.columns[column]
+        columns[names.get(column, column)] = np.array(fields, dtype=str)
+    return Table(
+        ids=np.array(list(seen), dtype=str),
+        columns=columns,
+        kinds={names.get(column, column): kind for column, kind in kinds.items()},
+    )
+
+
+def assemble(
+    name: str,
+    log: Log,
+    *,
+    users: Table | None = None,
+    items: Table | None = None,
+    duplicates: Duplicates = "error",
+    scale: Scale | None = None,
+) -> Dataset:
+    """Checks a log against its scale and for repeated pairs, and lines the descriptions up.
+
+    The catalogue is the union of the items in the log and of those described, and so for users.
+
+    Args:
+        name: Of the data set.
+        log: The parsed log.
+        users: Features of some users, in any order.
+        items: Features of some items, in any order.
+        duplicates: What a repeated pair of user and item is: an error, or "last" to keep its
+            last line.
+        scale: Lowest and highest legal rating; None takes them from the log.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: If an option is not legal.
+        DataError: If a rating is out of the scale, or a pair is repeated and must not be.
+    """
+    _check_options(duplicates, scale)
+    if log.rating is not None:
+        if scale is None:
+            scale = (float(log.rating.min()), float(log.rating.max()))
+        outside = np.flatnonzero((log.rating < scale[0]) | (log.rating > scale[1]))
+        if len(outside):
+            row = int(outside[0])
+            raise DataError(
+                f"must lie in the scale [{scale[0]:g}, {scale[1]:g}], got {log.rating[row]:g}.",
+                file=log.file,
+                column=log.roles.rating,
+                **log.place(row),
+            )
+    elif scale is not None:
+        raise ValueError(f"scale must be None where a log has no ratings, got {scale}.")
+
+    user_ids, user = _union(log.user_ids, log.user, users)
+    item_ids, item = _union(log.item_ids, log.item, items)
+    order = _order(log, user * len(item_ids) + item, duplicates)
+    return Dataset(
+        name=name,
+        interactions=from_columns(
+            user[order],
+            item[order],
+            None if log.rating is None else log.rating[order],
+            None if log.time is None else log.time[order],
+            user_ids=user_ids,
+            item_ids=item_ids,
+        ),
+        users=_aligned(users, user_ids),
+        items=_aligned(items, item_ids),
+        scale=scale,
+    )
+
+
+def _check_options(duplicates: str, scale: Scale | None) -> None:
+    if duplicates not in ("error", "last"):
+        raise ValueError(f"duplicates must be 'error' or 'last', got {duplicates!r}.")
+    if scale is None:
+        return
+    if not (len(scale) == 2 and -math.inf < scale[0] < scale[1] < math.inf):
+        raise ValueError(f"scale must be (low, high) with low < high, got {scale}.")
+
+
+def _order(log: Log, packed: np.ndarray, duplicates: str) -> np.ndarray:
+    # Not stable, hence twice as fast, and as good where no pair is repeated.
+    order = np.argsort(packed)
+    sorted_pairs = packed[order]
+    if not (sorted_pairs[1:] == sorted_pairs[:-1]).any():
+        return order
+    order = np.argsort(packed, kind="stable")
+    sorted_pairs = packed[order]
+    again = np.flatnonzero(sorted_pairs[1:] == sorted_pairs[:-1])
+    if duplicates == "last":
+        return np.delete(order, again)
+    at = again[np.argmin(order[again + 1])]
+    first, second = int(order[at]), int(order[at + 1])
+    (unit, before), *_ = log.place(first).items()
+    user, item = str(log.user_ids[log.user[first]]), str(log.item_ids[log.item[first]])
+    raise DataError(
+        f"user {user!r} and item {item!r} are already in {unit} {before} ({len(again)} repeated "
+        "in all); duplicates='last' keeps the last.",
+        file=log.file,
+        **log.place(second),
+    )
+
+
+def _union(
+    ids: np.ndarray, codes: np.ndarray, described: Table | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if described is None or not len(described.ids):
+        return ids, codes
+    union = np.union1d(ids, described.ids)
+    return union, np.searchsorted(union, ids)[codes]
+
+
+def _aligned(table: Table | None, ids: np.ndarray) -> Table:
+    if table is None:
+        return Table(ids, {}, {})
+    rows = np.searchsorted(ids, table.ids)
+    columns = {}
+    for name, column in table.columns.items():
+        columns[name] = np.full(len(ids), "", column.dtype)
+        columns[name][rows] = column
+    return Table(ids, columns, table.kinds)
+
+
+def _id_of(field: str) -> str:
+    if not field.strip():
+        raise ValueError("an id must not be empty.")
+    return field
+
+
+def _feature_of(field: str) -> str:
+    # What pandas writes for a missing number.
+    if field.strip().lower() in ("", "nan"):
+        return ""
+    number_of(field)
+    return field

@@ -1,0 +1,206 @@
+"""GroupLens' own files, in the three layouts that MovieLens has had.
+
+Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metajax.data.dataset import Dataset, Kind, Table
+from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble, description, log_of
+from metajax.data.readers.columns import find_roles
+from metajax.data.readers.errors import DataError
+from metajax.data.readers.text import TextTable, delimited, quoted
+
+__all__ = ["ITEM_KINDS", "USER_KINDS", "read_movielens", "title_and_year"]
+
+USER_KINDS: dict[str, Kind] = {
+    "age": "numeric",
+    "gender": "categorical",
+    "occupation": "categorical",
+    "zip_code": "text",
+}
+ITEM_KINDS: dict[str, Kind] = {"title": "text", "year": "numeric", "genres": "tokens"}
+
+# The order of the flags in u.item, from u.genre.
+# fmt: off
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)
+# fmt: on
+
+_LOG = ("user_id", "item_id", "rating", "timestamp")
+
+# "Postino, Il (The Postman)" is catalogued under P; a person types "Il Postino".
+_ARTICLE = re.compile(
+    r"\b([^(),]+(?:, [^(),]+)*?), (The|An?|Les|La|Le|L'|Il|El|Los|Las|Das|Der|Die|Det)(?=$|\)| \()"
+)
+
+Open = Callable[[str], tuple[bytes, str] | None]
+
+
+def read_movielens(
+    path: str | Path, *, duplicates: Duplicates = "error", scale: Scale | None = None
+) -> Dataset:
+    """Reads MovieLens as GroupLens gives it out.
+
+    Users have age, gender, occupation and zip_code where the layout has them; items have title
+    (article first, without the year), year and genres.
+
+    Args:
+        path: A folder or zip file with `u.data` (100K), `ratings.dat` (1M, 10M) or `ratings.csv`
+            (the later ones). Beside it u.user and u.item, users.dat and movies.dat, or
+            movies.csv, where there are any.
+        duplicates: As in `assemble`.
+        scale: As in `assemble`; None means 1 to 5, or 0.5 to 5 where the log has half stars.
+
+    Returns:
+        The data set, named by its path.
+
+    Raises:
+        DataError: If a file is missing or not as described; it names file, line and column.
+    """
+    open_file = _opener(Path(path))
+    for layout in (_layout_100k, _layout_dat, _layout_csv):
+        found = layout(open_file)
+        if found is not None:
+            break
+    else:
+        raise DataError("looked for u.data, ratings.dat or ratings.csv, found none.", file=path)
+    log, users, items = found
+    if scale is None and log.rating is not None:
+        scale = (0.5, 5.0) if (log.rating % 1 != 0).any() else (1.0, 5.0)
+    return assemble(str(path), log, users=users, items=items, duplicates=duplicates, scale=scale)
+
+
+def title_and_year(text: str) -> tuple[str, str]:
+    """Takes the year off a title and puts its article first.
+
+    Example:
+        >>> title_and_year("Usual Suspects, The (1995)")
+        ('The Usual Suspects', '1995')
+        >>> title_and_year("Land Before Time III (1995) (V)")
+        ('Land Before Time III', '1995')
+        >>> title_and_year("Horseman on the Roof, The (Hussard sur le toit, Le) (1995)")
+        ('The Horseman on the Roof (Le Hussard sur le toit)', '1995')
+        >>> title_and_year("unknown")
+        ('unknown', '')
+    """
+    match = re.fullmatch(r"(.*?)\s*\((\d{4})\)(?:\s*\(V\))?", text.strip())
+    title, year = match.groups() if match else (text.strip(), "")
+    return _ARTICLE.sub(_article_first, title), year
+
+
+def _article_first(match: re.Match[str]) -> str:
+    title, article = match.groups()
+    return f"{article}{'' if article.endswith(chr(39)) else ' '}{title}"
+
+
+def _opener(path: Path) -> Open:
+    if path.is_dir():
+
+        def from_folder(name: str) -> tuple[bytes, str] | None:
+            file = path / name
+            return (file.read_bytes(), str(file)) if file.is_file() else None
+
+        return from_folder
+    if not path.exists():
+        raise DataError("no such file or folder.", file=path)
+    if not zipfile.is_zipfile(path):
+        raise DataError("must be a folder or a zip file.", file=path)
+
+    def from_zip(name: str) -> tuple[bytes, str] | None:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.namelist() if m.split("/")[-1] == name]
+            return (archive.read(members[0]), f"{path}/{members[0]}") if members else None
+
+    return from_zip
+
+
+Layout = tuple[Log, Table | None, Table | None]
+
+
+def _layout_100k(open_file: Open) -> Layout | None:
+    log = _delimited(open_file, "u.data", "\t", _LOG)
+    if log is None:
+        return None
+    users = _delimited(open_file, "u.user", "|", ("id", *USER_KINDS))
+    items = _delimited(
+        open_file, "u.item", "|", ("id", "title", "released", "video", "url", *_GENRES)
+    )
+    if items is not None:
+        flags = zip(*(items.columns[genre] for genre in _GENRES), strict=True)
+        genres = [
+            " ".join(g for g, flag in zip(_GENRES, row, strict=True) if flag == "1")
+            for row in flags
+        ]
+        items = _with_titles(items, genres)
+    return (
+        log_of(log, find_roles(log.file, _LOG)),
+        None if users is None else description(users, "id", USER_KINDS),
+        None if items is None else description(items, "id", ITEM_KINDS),
+    )
+
+
+def _layout_dat(open_file: Open) -> Layout | None:
+    log = _delimited(open_file, "ratings.dat", "::", _LOG)
+    if log is None:
+        return None
+    users = _delimited(
+        open_file, "users.dat", "::", ("id", "gender", "age", "occupation", "zip_code")
+    )
+    items = _delimited(open_file, "movies.dat", "::", ("id", "title", "genres"))
+    if items is not None:
+        items = _with_titles(items, _genres_of(items.columns["genres"]))
+    return (
+        log_of(log, find_roles(log.file, _LOG)),
+        None if users is None else description(users, "id", USER_KINDS),
+        None if items is None else description(items, "id", ITEM_KINDS),
+    )
+
+
+def _layout_csv(open_file: Open) -> Layout | None:
+    found = open_file("ratings.csv")
+    if found is None:
+        return None
+    log, items = quoted(*found), None
+    found = open_file("movies.csv")
+    if found is not None:
+        movies = quoted(*found)
+        missing = [name for name in ("movieId", "title", "genres") if name not in movies.columns]
+        if missing:
+            raise DataError(
+                f"no column {missing[0]!r}; found {', '.join(movies.columns)}.", file=movies.file
+            )
+        movies = _with_titles(movies, _genres_of(movies.columns["genres"]))
+        items = description(movies, "movieId", ITEM_KINDS)
+    return log_of(log, find_roles(log.file, list(log.columns))), None, items
+
+
+def _delimited(
+    open_file: Open, name: str, separator: str, header: Sequence[str]
+) -> TextTable | None:
+    found = open_file(name)
+    if found is None:
+        return None
+    return delimited(*found, separator, header=header, encoding="latin-1")
+
+
+def _with_titles(table: TextTable, genres: Sequence[str]) -> TextTable:
+    both = [title_and_year(text) for text in table.columns["title"]]
+    titles, years = [title for title, _ in both], [year for _, year in both]
+    return table._replace(
+        columns={**table.columns, "title": titles, "year": years, "genres": genres}
+    )
+
+
+def _genres_of(fields: Sequence[str]) -> list[str]:
+    # A genre of two words stays one token.
+    return [
+        "" if field == "(no genres listed)" else field.replace(" ", "_").replace("|", " ")
+        for field in fields
+    ]

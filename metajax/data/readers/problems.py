@@ -1,0 +1,64 @@
+"""What may be wrong with a data set that could be read."""
+
+import numpy as np
+
+from metajax.data.dataset import Dataset, Table
+
+__all__ = ["problems"]
+
+_SHOWN = 5
+
+
+def problems(dataset: Dataset, support: int = 10) -> list[str]:
+    """Lists what a person should know before judging methods on a data set.
+
+    Args:
+        dataset: What a reader returned.
+        support: The largest support that methods are judged with; a user needs one interaction
+            more to be judged by.
+
+    Returns:
+        One sentence a problem; empty if there is none.
+
+    Raises:
+        ValueError: If support is negative.
+    """
+    if support < 0:
+        raise ValueError(f"support must be >= 0, got {support}.")
+    log = dataset.interactions
+    counts = np.diff(log.offsets)
+    rated = np.bincount(log.item, minlength=len(log.item_ids))
+    found = _some("users have no interactions", log.user_ids, counts == 0)
+    found += _some(
+        f"users have fewer than {support + 1} interactions (a support of {support} and one to "
+        "judge by)",
+        log.user_ids,
+        (counts > 0) & (counts <= support),
+    )
+    found += _some("items have no interactions", log.item_ids, rated == 0)
+    if dataset.scale is not None and np.ptp(log.rating) == 0:
+        found.append(f"every rating is {log.rating[0]:g}: there is nothing to predict")
+    if np.ptp(log.time) == 0:
+        found.append("every interaction has the same time: there is no first in time")
+    return found + _undescribed("users", dataset.users) + _undescribed("items", dataset.items)
+
+
+def _undescribed(whom: str, table: Table) -> list[str]:
+    features = {name: c for name, c in table.columns.items() if table.kinds[name] != "text"}
+    if not features:
+        return [f"{whom} have no features"]
+    missing = {name: column == "" for name, column in features.items()}
+    nothing = np.logical_and.reduce(list(missing.values()))
+    found = _some(f"{whom} have no features", table.ids, nothing)
+    for name, which in missing.items():
+        found += _some(f"{whom} have other features and no {name}", table.ids, which & ~nothing)
+    return found
+
+
+def _some(what: str, ids: np.ndarray, which: np.ndarray) -> list[str]:
+    chosen = ids[which]
+    if not len(chosen):
+        return []
+    first = ", ".join(repr(str(name)) for name in chosen[:_SHOWN])
+    more = ", ..." if len(chosen) > _SHOWN else ""
+    return [f"{len(chosen)} of {len(ids)} {what}: {first}{more}"]

@@ -1,0 +1,194 @@
+"""Delimited text as columns of strings that remember their lines; the core formats' half.
+
+Standard library only: reading MovieLens-100K must not need an extra.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from metajax.data.readers.errors import DataError
+
+__all__ = [
+    "TextTable",
+    "decode_lines",
+    "delimited",
+    "integer_of",
+    "number_of",
+    "parsed",
+    "quoted",
+    "shown",
+]
+
+T = TypeVar("T")
+
+
+class TextTable(NamedTuple):
+    """A file of delimited text."""
+
+    file: str
+    """Where it came from, for errors."""
+    columns: dict[str, Sequence[str]]
+    """Column name to its fields, one a row."""
+    lines: Sequence[int]
+    """The line on which each row begins, from 1."""
+
+
+def decode_lines(data: bytes, file: str, encoding: str = "utf-8-sig") -> list[str]:
+    """Decodes a file and splits it into lines, without the blank ones at its end.
+
+    Args:
+        data: The file's bytes.
+        file: Its name, for errors.
+        encoding: Of the text.
+
+    Returns:
+        At least one line; a carriage return stays.
+
+    Raises:
+        DataError: If there is no line, or a byte cannot be decoded.
+    """
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"byte 0x{data[error.start]:02x} is not {encoding.removesuffix('-sig')} text.",
+            file=file,
+            line=line,
+        ) from None
+    # Not splitlines: it also splits at characters that an editor keeps inside a line.
+    lines = text.rstrip("\r\n").split("\n")
+    if lines == [""]:
+        raise DataError("the file is empty.", file=file)
+    return lines
+
+
+def delimited(
+    data: bytes,
+    file: str,
+    separator: str,
+    *,
+    header: Sequence[str] | None = None,
+    encoding: str = "utf-8-sig",
+) -> TextTable:
+    r"""Splits every line at the separator; a quote is a character like any other.
+
+    Args:
+        data: The file's bytes.
+        file: Its name, for errors.
+        separator: One or more characters.
+        header: The column names of a file without a header line; None reads the first line.
+        encoding: Of the text.
+
+    Returns:
+        The columns; empty ones if there is a header only.
+
+    Raises:
+        DataError: If the file is empty, a byte cannot be decoded, a name is repeated in the
+            header, or a line has another number of fields.
+
+    Example:
+        >>> delimited(b'a\tb\n1\t"2\n', "x.tsv", "\t").columns
+        {'a': ('1',), 'b': ('"2',)}
+    """
+    rows = [line.removesuffix("\r").split(separator) for line in decode_lines(data, file, encoding)]
+    first = 1
+    if header is None:
+        header, rows, first = rows[0], rows[1:], 2
+    return _table(file, header, rows, range(first, first + len(rows)))
+
+
+def quoted(data: bytes, file: str, separator: str = ",") -> TextTable:
+    r"""Reads UTF-8 CSV with a header, in which quotes may hold separators and line breaks.
+
+    Args, Returns and Raises: as in `delimited`.
+
+    Example:
+        >>> quoted(b'id,title\n1,"Postino, Il"\n', "movies.csv").columns["title"]
+        ('Postino, Il',)
+    """
+    reader = csv.reader((line + "\n" for line in decode_lines(data, file)), delimiter=separator)
+    rows, lines, line = [], [], 1
+    try:
+        for row in reader:
+            rows.append(row)
+            lines.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{error}.", file=file, line=line) from None
+    return _table(file, rows[0], rows[1:], lines[1:])
+
+
+def parsed(table: TextTable, column: str, parse: Callable[[str], T]) -> list[T]:
+    """Applies a parser to a column; each distinct text is parsed once.
+
+    Args:
+        table: The file.
+        column: Which column.
+        parse: Turns a field into a value; its ValueError is told with the line and the column.
+
+    Returns:
+        One value a row.
+
+    Raises:
+        DataError: If a field cannot be parsed; it names the first.
+    """
+    fields = table.columns[column]
+    values: dict[str, T] = {}
+    for field in dict.fromkeys(fields):
+        try:
+            values[field] = parse(field)
+        except ValueError as error:
+            # A dict keeps the order of insertion, so this is the first bad row.
+            line = table.lines[fields.index(field)]
+            raise DataError(str(error), file=table.file, line=line, column=column) from None
+    return [values[field] for field in fields]
+
+
+def number_of(field: str) -> float:
+    """Parses a finite number that float32 can hold."""
+    try:
+        # Python reads 1_000 as a number; no data file means that.
+        value = math.nan if "_" in field else float(field)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= np.finfo(np.float32).max:
+        raise ValueError(f"must be a finite number, got {shown(field)}.")
+    return value
+
+
+def integer_of(field: str) -> int:
+    """Parses a number and rounds it to a 64-bit integer."""
+    try:
+        value = int(field)
+    except ValueError:
+        value = round(number_of(field))
+    if "_" in field or not -(2**63) <= value < 2**63:
+        raise ValueError(f"must be a number of at most 64 bits, got {shown(field)}.")
+    return value
+
+
+def shown(field: str) -> str:
+    """Quotes a field for an error line, cut to 40 characters."""
+    return repr(field if len(field) <= 40 else field[:37] + "...")
+
+
+def _table(
+    file: str, header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[int]
+) -> TextTable:
+    repeated = [name for name in header if list(header).count(name) > 1]
+    if repeated:
+        raise DataError(f"the header names {repeated[0]!r} twice.", file=file, line=1)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            raise DataError(
+                f"must have {len(header)} fields ({', '.join(header)}), got {len(row)}.",
+                file=file,
+                line=line,
+            )
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return TextTable(file, dict(zip(header, columns, strict=True)), lines)

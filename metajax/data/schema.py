@@ -1,0 +1,295 @@
+"""Raw features to numbers, by rules learned from training users only.
+
+A vocabulary or a mean that has seen the test users leaks them; a schema is fitted once, on the
+rows it is given, and travels with the model.
+"""
+
+import difflib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+import numpy as np
+
+from metajax.data.dataset import Kind, Table
+
+__all__ = ["Field", "Schema", "encode", "encode_rows", "fit_schema", "from_json", "to_json"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one column is encoded."""
+
+    name: str
+    """The column."""
+    kind: Kind
+    """What it holds; text takes no columns."""
+    vocabulary: tuple[str, ...] = ()
+    """The known categories or tokens, sorted; all others share the unknown slot."""
+    mean: float = 0.0
+    """Of the training rows' numbers."""
+    scale: float = 1.0
+    """Their standard deviation, or 1 where they do not vary."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the encoded columns."""
+        match self.kind:
+            case "numeric":
+                return (self.name, f"{self.name}=<missing>")
+            case "categorical" | "tokens":
+                return tuple(f"{self.name}={value}" for value in ("<unknown>", *self.vocabulary))
+            case _:
+                return ()
+
+    @property
+    def width(self) -> int:
+        """Number of encoded columns."""
+        return len(self.columns)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How the rows of a table are encoded."""
+
+    fields: tuple[Field, ...]
+    """One a column of the table, in its order."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the encoded columns, for people."""
+        return tuple(column for field in self.fields for column in field.columns)
+
+    @property
+    def width(self) -> int:
+        """Number of encoded columns, D."""
+        return sum(field.width for field in self.fields)
+
+
+def fit_schema(table: Table, rows: np.ndarray, *, min_count: int = 5) -> Schema:
+    """Learns means, scales and vocabularies from some rows.
+
+    Args:
+        table: Raw features.
+        rows: `[n]` the only rows to look at: the training users, or the items they rated.
+        min_count: A category or token seen in fewer of these rows is unknown.
+
+    Returns:
+        A schema with a field for every column of the table.
+
+    Raises:
+        ValueError: If min_count < 1, or a numeric column holds something else.
+
+    Example:
+        >>> table = Table(np.array(["u", "v"]), {"age": np.array(["20", "40"])},
+        ...               {"age": "numeric"})
+        >>> fit_schema(table, np.array([0, 1])).fields[0]
+        Field(name='age', kind='numeric', vocabulary=(), mean=30.0, scale=10.0)
+    """
+    if min_count < 1:
+        raise ValueError(f"min_count must be >= 1, got {min_count}.")
+    rows = np.asarray(rows, np.int64)
+    return Schema(
+        tuple(
+            _fit(name, table.kinds[name], column[rows].tolist(), min_count)
+            for name, column in table.columns.items()
+        )
+    )
+
+
+def encode(schema: Schema, table: Table) -> np.ndarray:
+    """Encodes every row of a table.
+
+    A number becomes (standardised value, 0), a missing one (0, 1). A category becomes one-hot;
+    the first slot is for the missing, the unseen and the rare. Tokens become multi-hot, the first
+    slot for any unknown token; no tokens are all zeros. Text is left out.
+
+    Args:
+        schema: From `fit_schema`.
+        table: Raw features; columns that the schema does not know are left out.
+
+    Returns:
+        `[n, D]` float32.
+
+    Raises:
+        KeyError: If the table lacks a column of the schema.
+        ValueError: If a numeric column holds something else.
+    """
+    missing = [field.name for field in schema.fields if field.name not in table.columns]
+    if missing:
+        raise KeyError(
+            f"the table has no column {missing[0]!r}; found {', '.join(table.columns) or 'none'}."
+        )
+    columns = [table.columns[field.name].tolist() for field in schema.fields]
+    return _encode(schema, columns, len(table.ids))
+
+
+def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+    """Encodes users or items that no table has seen, as `encode` does.
+
+    Args:
+        schema: From `fit_schema`.
+        rows: One mapping a row, from column to value: numbers or their text, tokens as a list or
+            as text with spaces. A key left out, None and the empty string are missing.
+
+    Returns:
+        `[n, D]` float32.
+
+    Raises:
+        TypeError: If rows is one mapping and not a sequence of them.
+        KeyError: If a key is no column of the schema.
+        ValueError: If a value does not fit its column.
+
+    Example:
+        >>> schema = Schema((Field("age", "numeric", mean=30.0, scale=10.0),))
+        >>> encode_rows(schema, [{"age": 40}, {"age": "20"}, {}]).tolist()
+        [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]
+    """
+    if isinstance(rows, Mapping):
+        raise TypeError("rows must be a sequence of mappings, got one mapping.")
+    names = [field.name for field in schema.fields]
+    for row in rows:
+        for key in row:
+            if key not in names:
+                near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise KeyError(f"no feature {key!r}{hint}")
+    return _encode(schema, [[row.get(name) for row in rows] for name in names], len(rows))
+
+
+def to_json(schema: Schema) -> str:
+    """Writes a schema as JSON, which `from_json` reads back exactly."""
+    fields = [asdict(field) for field in schema.fields]
+    return json.dumps({"metajax_schema": 1, "fields": fields}, allow_nan=False, indent=1)
+
+
+def from_json(text: str) -> Schema:
+    """Reads what `to_json` wrote.
+
+    Raises:
+        ValueError: If the text is anything else; it says what.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not a schema: {error}.") from None
+    if not isinstance(content, dict) or content.get("metajax_schema") != 1:
+        raise ValueError('not a schema: "metajax_schema" must be 1.')
+    fields = content.get("fields")
+    if set(content) != {"metajax_schema", "fields"} or not isinstance(fields, list):
+        raise ValueError('not a schema: it must hold "metajax_schema" and a list "fields" only.')
+    schema = Schema(tuple(_field_of(i, field) for i, field in enumerate(fields)))
+    names = [field.name for field in schema.fields]
+    if len(set(names)) != len(names):
+        raise ValueError("not a schema: two fields share a name.")
+    return schema
+
+
+def _fit(name: str, kind: Kind, values: list[str], min_count: int) -> Field:
+    if kind == "numeric":
+        numbers = np.array([_number(name, value) for value in values], np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        if not len(numbers):
+            return Field(name, kind)
+        # Not the deviation itself: rounding makes that of equal numbers tiny and not zero.
+        scale = float(numbers.std()) if np.ptp(numbers) > 0 else 1.0
+        return Field(name, kind, mean=float(numbers.mean()), scale=scale)
+    if kind == "text":
+        return Field(name, kind)
+    split = _tokens if kind == "tokens" else _category
+    counts = Counter(token for value in values for token in set(split(name, value)))
+    known = sorted(token for token, count in counts.items() if count >= min_count)
+    return Field(name, kind, vocabulary=tuple(known))
+
+
+def _encode(schema: Schema, columns: Sequence[Sequence[object]], rows: int) -> np.ndarray:
+    blocks = [
+        _encode_field(field, values) for field, values in zip(schema.fields, columns, strict=True)
+    ]
+    return np.concatenate([np.zeros((rows, 0), np.float32), *blocks], axis=1)
+
+
+def _encode_field(field: Field, values: Sequence[object]) -> np.ndarray:
+    encoded = np.zeros((len(values), field.width), np.float32)
+    if field.kind == "numeric":
+        numbers = np.array([_number(field.name, value) for value in values], np.float64)
+        missing = np.isnan(numbers)
+        encoded[:, 0] = np.where(missing, 0.0, (numbers - field.mean) / field.scale)
+        encoded[:, 1] = missing
+    elif field.kind == "categorical":
+        slots = {value: slot for slot, value in enumerate(field.vocabulary, 1)}
+        for row, value in enumerate(values):
+            known = _category(field.name, value)
+            encoded[row, slots.get(known[0], 0) if known else 0] = 1
+    elif field.kind == "tokens":
+        slots = {value: slot for slot, value in enumerate(field.vocabulary, 1)}
+        for row, value in enumerate(values):
+            for token in _tokens(field.name, value):
+                encoded[row, slots.get(token, 0)] = 1
+    return encoded
+
+
+def _number(name: str, value: object) -> float:
+    """Parses a number; a missing one is NaN."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
+            raise ValueError
+        number = float(value)
+    except ValueError:
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
+    return number
+
+
+def _category(name: str, value: object) -> list[str]:
+    """Returns the category in a list, or no category where it is missing."""
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        raise ValueError(f"{name} must be one category, got {value!r}.")
+    return [] if value is None or value == "" else [str(value)]
+
+
+def _tokens(name: str, value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.split()
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError(f"{name} must be a list of tokens or a text of them, got {value!r}.")
+    return [str(token) for token in value]
+
+
+def _field_of(index: int, content: object) -> Field:
+    """Checks one field of a JSON schema."""
+
+    def require(holds: bool, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"not a schema: field {index} {rule}, got {content!r:.120}.")
+
+    keys = {"name", "kind", "vocabulary", "mean", "scale"}
+    if not isinstance(content, dict):
+        raise ValueError(f"not a schema: field {index} must be an object, got {content!r:.120}.")
+    require(set(content) == keys, f"must hold {', '.join(sorted(keys))}")
+    name, kind, vocabulary = content["name"], content["kind"], content["vocabulary"]
+    mean, scale = content["mean"], content["scale"]
+    require(isinstance(name, str), "must have a text as name")
+    require(kind in get_args(Kind), f"must be of kind {', '.join(get_args(Kind))}")
+    require(
+        isinstance(vocabulary, list) and all(isinstance(value, str) for value in vocabulary),
+        "must have a list of texts as vocabulary",
+    )
+    require(len(set(vocabulary)) == len(vocabulary), "must not repeat a word of its vocabulary")
+    for number in (mean, scale):
+        require(
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and math.isfinite(number),
+            "must have finite mean and scale",
+        )
+    require(scale > 0, "must have a scale > 0")
+    return Field(name, kind, tuple(vocabulary), float(mean), float(scale))
