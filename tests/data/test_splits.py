@@ -187,7 +187,10 @@ def test_quadrants_keep_cold_apart_from_warm(log):
 
 def test_a_warm_user_is_known_by_their_training_ratings(log):
     training, ww, *_ = splits.warm_cold_quadrants(log, held_out=0.3)
+    assert len(ww.user) > USERS / 2
     for t, user in enumerate(ww.user):
+        support, query = triples(ww, t)
+        assert len(query) == int(0.3 * (len(support) + len(query)))
         rows = slice(*training.offsets[user : user + 2])
         assert sorted(item for item, _ in triples(ww, t)[0]) == list(training.item[rows])
 
