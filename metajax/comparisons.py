@@ -1,0 +1,202 @@
+"""What the figures of a run say: who is best, and whether learning beat the simple baselines.
+
+A record is one figure: a mapping with the keys `method`, `kind` ("baseline" or "learned"),
+`protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval) and
+`seeds`. Where the method was compared user by user it also has `difference` (method minus
+baseline), `difference_low`, `difference_high` and `best_baseline`, the baseline's name.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+__all__ = [
+    "Comparison",
+    "Record",
+    "Verdict",
+    "best",
+    "better_way",
+    "compare",
+    "compare_all",
+    "distinct",
+    "headline",
+    "lower_is_better",
+    "metric_name",
+    "order_name",
+    "select",
+    "validate",
+]
+
+Record = Mapping[str, Any]
+Verdict = Literal["better", "worse", "tie", "untested"]
+
+_REQUIRED = ("method", "kind", "protocol", "order", "k", "metric", "mean", "low", "high", "seeds")
+_KINDS = ("baseline", "learned")
+_ERRORS = ("rmse", "mae", "mse")
+_ORDERS = {"random": "random order", "time": "first in time"}
+
+
+class Comparison(NamedTuple):
+    """The best learned method against the best simple baseline in one setting."""
+
+    learned: Record
+    """The best learned method's record."""
+    baseline: Record
+    """The best simple baseline's record."""
+    difference: float
+    """Learned minus baseline, in the metric's unit."""
+    interval: tuple[float, float] | None
+    """95 % interval of the paired difference; None where nothing was paired."""
+    verdict: Verdict
+    """Better or worse only where the interval leaves out 0."""
+
+
+def validate(records: Iterable[Record]) -> list[Record]:
+    """Returns the records as a list, or says what is wrong with them.
+
+    Raises:
+        ValueError: If there are none, a key is missing, a kind unknown, a number not finite, or
+            two records describe the same figure.
+    """
+    records = list(records)
+    if not records:
+        raise ValueError("records must hold at least one figure, got none.")
+    seen = set()
+    for n, record in enumerate(records):
+        for key in _REQUIRED:
+            if key not in record:
+                raise ValueError(f"records[{n}] must have the key {key!r}, got {sorted(record)}.")
+        if record["kind"] not in _KINDS:
+            raise ValueError(f"records[{n}] kind must be one of {_KINDS}, got {record['kind']!r}.")
+        for key in ("mean", "low", "high"):
+            if not math.isfinite(record[key]):
+                raise ValueError(f"records[{n}] {key} must be finite, got {record[key]}.")
+        figure = tuple(record[key] for key in ("protocol", "order", "metric", "k", "method"))
+        if figure in seen:
+            raise ValueError(f"records must be unique, got {figure} twice.")
+        seen.add(figure)
+    return records
+
+
+def select(records: Iterable[Record], **wanted: Any) -> list[Record]:
+    """Keeps the records with these values: `select(records, metric="rmse", k=5)`."""
+    return [r for r in records if all(r[key] == value for key, value in wanted.items())]
+
+
+def distinct(records: Iterable[Record], key: str) -> list[Any]:
+    """Lists the values of a key, in the order of their first occurrence; `k` is sorted."""
+    values = list(dict.fromkeys(record[key] for record in records))
+    return sorted(values) if key == "k" else values
+
+
+def lower_is_better(metric: str) -> bool:
+    """Tells errors (`rmse`, `mae_user`, ...) from measures of a ranking."""
+    return metric.lower().startswith(_ERRORS)
+
+
+def better_way(metric: str) -> str:
+    """Says which way is better."""
+    return "lower is better" if lower_is_better(metric) else "higher is better"
+
+
+def metric_name(metric: str) -> str:
+    """Writes a metric as people do: `ndcg@10` is NDCG@10, `hr@1` HR@1, `precision@10` as it is."""
+    stem, *rest = metric.replace("_", " per ", 1).split("@")
+    short = stem.split(" ")[0]
+    if short in (*_ERRORS, "ndcg", "hr", "map", "mrr"):
+        stem = stem.replace(short, short.upper(), 1)
+    return "@".join([stem, *rest])
+
+
+def order_name(order: str) -> str:
+    """Writes the order of the support as people do."""
+    return _ORDERS.get(order, order)
+
+
+def best(records: Sequence[Record]) -> Record:
+    """Returns the record with the best mean of records of one metric; the first one in a tie."""
+    pick = min if lower_is_better(records[0]["metric"]) else max
+    return pick(records, key=lambda record: record["mean"])
+
+
+def compare(records: Sequence[Record]) -> Comparison | None:
+    """Compares the best learned method with the best simple baseline.
+
+    Args:
+        records: Records of one protocol, order, metric and k.
+
+    Returns:
+        The comparison; None where there is no learned method or no baseline.
+    """
+    learned, baselines = select(records, kind="learned"), select(records, kind="baseline")
+    if not learned or not baselines:
+        return None
+    method, baseline = best(learned), best(baselines)
+    if method.get("difference") is None:
+        return Comparison(method, baseline, method["mean"] - baseline["mean"], None, "untested")
+    baseline = next((b for b in baselines if b["method"] == method.get("best_baseline")), baseline)
+    low, high = method["difference_low"], method["difference_high"]
+    verdict: Verdict = "tie"
+    if low > 0 or high < 0:
+        verdict = "better" if (high < 0) == lower_is_better(method["metric"]) else "worse"
+    return Comparison(method, baseline, method["difference"], (low, high), verdict)
+
+
+def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -> list[Comparison]:
+    """Compares in every protocol and order, metric by metric.
+
+    Args:
+        records: Any records.
+        metrics: Which metrics, in which order.
+        k: Interactions seen; where it was not measured, the nearest that was.
+
+    Returns:
+        One comparison for each setting that has a learned method and a baseline.
+    """
+    comparisons = []
+    for metric in metrics:
+        for protocol in distinct(records, "protocol"):
+            for order in distinct(records, "order"):
+                panel = select(records, protocol=protocol, order=order, metric=metric)
+                if panel:
+                    nearest = min(distinct(panel, "k"), key=lambda n: abs(n - k))
+                    comparisons.append(compare(select(panel, k=nearest)))
+    return [comparison for comparison in comparisons if comparison is not None]
+
+
+def headline(comparisons: Sequence[Comparison]) -> str:
+    """Says in one sentence where learning won, tied and lost."""
+    if not comparisons:
+        return "No learned method was compared with a simple baseline."
+    methods = {c.learned["method"] for c in comparisons}
+    name = methods.pop() if len(methods) == 1 else "the best learned method"
+    phrases = {
+        "better": "beats the best simple baseline on",
+        "tie": "is level with the best simple baseline on",
+        "worse": "loses to the best simple baseline on",
+        "untested": "was not compared user by user on",
+    }
+    clauses = []
+    for verdict, phrase in phrases.items():
+        settings = [c.learned for c in comparisons if c.verdict == verdict]
+        if settings:
+            clauses.append(f"{phrase} {_listed(_settings(settings))}")
+    seen = sorted({c.learned["k"] for c in comparisons})
+    interactions = _listed([str(k) for k in seen], "or")
+    noun = "interaction" if seen == [1] else "interactions"
+    return f"With {interactions} {noun} seen, {name} {_listed(clauses)}."
+
+
+def _settings(records: Sequence[Record]) -> list[str]:
+    by_orders: dict[str, list[str]] = {}
+    for metric in distinct(records, "metric"):
+        orders = distinct(select(records, metric=metric), "order")
+        phrase = " and ".join(order_name(order) for order in orders)
+        by_orders.setdefault(phrase, []).append(metric_name(metric))
+    return [f"{_listed(metrics)} ({orders})" for orders, metrics in by_orders.items()]
+
+
+def _listed(items: Sequence[str], word: str = "and") -> str:
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"

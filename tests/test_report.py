@@ -1,0 +1,258 @@
+import io
+import re
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from metajax import comparisons, figures, report
+
+
+def record(method: str, mean: float, **changes: Any) -> dict[str, Any]:
+    values = {
+        "method": method,
+        "kind": "baseline",
+        "protocol": "P1",
+        "order": "random",
+        "k": 5,
+        "metric": "rmse",
+        "mean": mean,
+        "low": mean - 0.0111,
+        "high": mean + 0.0112,
+        "seeds": [0, 1, 2],
+    }
+    return {**values, **changes}
+
+
+def learned(mean: float, low: float, high: float, **changes: Any) -> dict[str, Any]:
+    """A learned method whose paired difference to a bias baseline of .978 is in [low, high]."""
+    paired = {
+        "difference": mean - 0.978,
+        "difference_low": low,
+        "difference_high": high,
+        "best_baseline": "bias",
+    }
+    return record("ridge head", mean, kind="learned", **{**paired, **changes})
+
+
+def run() -> list[dict[str, Any]]:
+    """Two baselines and a learned method, two metrics, two orders, three sizes."""
+    records = []
+    for o, order in enumerate(("random", "time")):
+        for k in (0, 1, 5):
+            for metric, sign, start in (("rmse", -1, 1.02), ("ndcg@10", 1, 0.36)):
+                setting = {"k": k, "order": order, "metric": metric}
+                at = [start + sign * (0.008 * k * slope + 0.002 * o) for slope in (0.5, 1, 1.4)]
+                change = {
+                    "difference": at[2] - at[1],
+                    "difference_low": at[2] - at[1] - 0.0013,
+                    "difference_high": at[2] - at[1] + 0.0017,
+                    "best_baseline": "fold-in",
+                }
+                records += [
+                    record("bias", at[0], **setting),
+                    record("fold-in", at[1], **setting),
+                    record("ridge head", at[2], kind="learned", **setting, **change),
+                ]
+    return records
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report.html(run(), title="A run", run_facts={"commit": "abc"}, notes=["Tuned."])
+
+
+def test_the_page_loads_nothing_and_is_small(page):
+    assert "http://" not in page
+    assert "https://" not in page
+    assert len(page.encode()) < 300_000
+    parsed = Page(page)
+    assert not {tag for tag, _ in parsed.tags} & {"script", "link", "img", "iframe", "object"}
+    assert "@import" not in page
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
+
+
+def test_the_same_records_give_the_same_bytes(page, tmp_path):
+    assert page == report.html(run(), title="A run", run_facts={"commit": "abc"}, notes=["Tuned."])
+    for name in ("a.svg", "b.svg"):
+        report.support_size_curve(run(), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_every_number_of_every_record_stands_in_the_tables(page):
+    tables = page[page.index("All figures") :]
+    for r in run():
+        assert f">{r['mean']:.3f}<" in tables
+        assert f"[{r['low']:.3f}, {r['high']:.3f}]" in tables
+        if "difference" in r:
+            d, low, high = (r[key] for key in ("difference", "difference_low", "difference_high"))
+            text = f"{d:+.4f} [{low:+.4f}, {high:+.4f}]".replace("-", "\u2212")
+            assert f">{text}<" in tables
+    assert "abc" in page
+    assert "Tuned." in page
+    assert "Seeds: 0, 1, 2." in page
+
+
+def test_figures_have_a_title_and_words_and_headers_a_scope(page):
+    parsed = Page(page)
+    images = [attrs for tag, attrs in parsed.tags if tag == "svg"]
+    assert len(images) == 8  # curve and differences, two metrics, two orders
+    ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for image in images:
+        assert image["role"] == "img"
+        assert set((image["aria-labelledby"] or "").split()) <= set(ids)
+    assert all(attrs.get("scope") in ("row", "col") for tag, attrs in parsed.tags if tag == "th")
+    assert ("html", {"lang": "en"}) in parsed.tags
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    name = '<b>A & "B"</b> $x$'
+    records = [{**r, "method": name} if r["kind"] == "learned" else r for r in run()]
+    page = report.html(records, title="<i>", run_facts={"<u>": "<s>"}, notes=["<em>"])
+    assert not {tag for tag, _ in Page(page).tags} & {"b", "u", "s", "em"}
+    assert '<i style="background' in page
+    assert "<i></" not in page
+    assert name in Page(page).text
+    report.support_size_curve(records, tmp_path / "curve.svg")
+    assert "&lt;b&gt;A &amp; " in (tmp_path / "curve.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "metric", "words"),
+    [
+        (0.970, -0.012, -0.004, "rmse", "beats the best simple baseline on RMSE"),
+        (0.977, -0.003, 0.001, "rmse", "is level with the best simple baseline on RMSE"),
+        (0.985, 0.004, 0.010, "rmse", "loses to the best simple baseline on RMSE"),
+        (0.985, 0.004, 0.010, "ndcg@10", "beats the best simple baseline on NDCG@10"),
+        (0.970, -0.012, -0.004, "ndcg@10", "loses to the best simple baseline on NDCG@10"),
+    ],
+)
+def test_the_headline_tells_wins_ties_and_losses(mean, low, high, metric, words):
+    records = [record("bias", 0.978, metric=metric), learned(mean, low, high, metric=metric)]
+    sentence = f"With 5 interactions seen, ridge head {words} (random order)."
+    assert comparisons.headline(comparisons.compare_all(records, [metric])) == sentence
+    assert sentence in report.html(records, title="")
+
+
+def test_the_headline_keeps_what_was_won_apart_from_what_was_lost():
+    records = [
+        record("bias", 0.978),
+        learned(0.970, -0.012, -0.004),
+        record("bias", 0.978, order="time"),
+        learned(0.990, 0.01, 0.02, order="time"),
+        record("bias", 0.4, metric="hr@1"),
+        record("ridge head", 0.5, kind="learned", metric="hr@1"),
+    ]
+    assert comparisons.headline(comparisons.compare_all(records, ["rmse", "hr@1"])) == (
+        "With 5 interactions seen, ridge head beats the best simple baseline on RMSE (random "
+        "order), loses to the best simple baseline on RMSE (first in time) and was not compared "
+        "user by user on HR@1 (random order)."
+    )
+
+
+def test_the_best_learned_method_is_judged_and_its_choice_is_told():
+    records = [
+        record("bias", 0.978),
+        learned(0.990, 0.01, 0.02),
+        {**learned(0.970, -0.012, -0.004), "method": "prototypes"},
+    ]
+    page = Page(report.html(records, title="")).text
+    assert "With 5 interactions seen, prototypes beats" in page
+    assert "The best of 2 learned methods was picked by these same figures" in page
+
+
+def test_the_nearest_size_stands_in_where_five_was_not_measured():
+    records = [record("bias", 0.978, k=1), learned(0.970, -0.012, -0.004, k=1)]
+    headline = comparisons.headline(comparisons.compare_all(records, ["rmse"]))
+    assert headline.startswith("With 1 interaction seen, ")
+
+
+def test_baselines_alone_make_no_claim():
+    page = report.html([record("bias", 0.978)], title="")
+    assert "No learned method was compared with a simple baseline." in page
+
+
+def test_a_method_off_the_scale_is_named_below_the_curve():
+    steps = [record(f"b{n}", 0.97 + 0.001 * n) for n in range(5)]
+    page = report.html([*steps, record("global mean", 1.125)], title="")
+    assert "Off the scale: global mean (1.125 at K = 5)." in page
+
+
+def test_labels_move_no_further_than_they_must():
+    # Three at 1 need gaps of 1: 0, 1, 2 has the least squared movement; 5 may stay.
+    assert figures._spread([1.0, 1.0, 1.0, 5.0], 1.0, -9.0, 9.0) == [0, 1, 2, 5]
+    assert figures._spread([1.0, 1.0, 1.0], 1.0, 0.5, 9.0) == [0.5, 1.5, 2.5]
+    assert figures._spread([9.0, 9.0], 1.0, 0.0, 9.0) == [8, 9]
+
+
+def test_wrong_records_are_told_in_one_line():
+    with pytest.raises(ValueError, match=r"^records must hold at least one figure, got none\.$"):
+        report.html([], title="")
+    missing = {key: value for key, value in record("bias", 1.0).items() if key != "low"}
+    with pytest.raises(ValueError, match=r"^records\[1\] must have the key 'low'"):
+        report.terminal_table([record("bias", 1.0), missing])
+    with pytest.raises(ValueError, match="mean must be finite, got nan"):
+        report.html([record("bias", float("nan"))], title="")
+    with pytest.raises(ValueError, match="got 'simple'"):
+        report.html([record("bias", 1.0, kind="simple")], title="")
+    with pytest.raises(ValueError, match="must be unique"):
+        report.html([record("bias", 1.0)] * 2, title="")
+    with pytest.raises(ValueError, match=r"among the records' \['rmse'\], got 'mae'"):
+        report.support_size_curve([record("bias", 1.0)], "never", metrics=["mae"])
+    with pytest.raises(ValueError, match=r"among the records' \['rmse'\], got \['mae'\]"):
+        report.terminal_table([record("bias", 1.0)], metrics=["mae"])
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_missing_package_names_the_extra(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{package}: pip install 'metajax\[cli\]'"):
+        report.html(run(), title="")
+
+
+def test_the_terminal_table_fits_a_plain_log_and_marks_the_best():
+    plain = io.StringIO()
+    Console(file=plain, width=80).print(report.terminal_table(run(), metrics=["rmse"]))
+    text = plain.getvalue()
+    assert "\x1b" not in text
+    assert "RMSE, random order, protocol P1 (lower is better)" in text
+    row = next(line for line in text.splitlines() if "ridge head" in line)
+    # 1.02 - 1.4 * .008 * 5 = .964, and .4 * .008 * 5 = .016 below the fold-in.
+    assert "0.964 (\u22120.0160)" in row
+    coloured = io.StringIO()
+    Console(file=coloured, width=80, force_terminal=True).print(
+        report.terminal_table(run(), metrics=["rmse"])
+    )
+    assert "\x1b[1m0.964\x1b[0m (\u22120.0160)" in coloured.getvalue()
+    assert "\x1b[1m0.980" not in coloured.getvalue()
+
+
+def test_the_curve_in_a_file_is_light_and_stands_alone(tmp_path):
+    report.support_size_curve(run(), tmp_path / "curve.svg")
+    text = (tmp_path / "curve.svg").read_text()
+    assert text.startswith("<svg ")
+    assert '<rect width="100%" height="100%" rx="8" fill="#fdfdfb"/>' in text
+    assert "var(" not in text
+    assert set(re.findall(r"https?://[^\"]*", text)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
