@@ -128,6 +128,7 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
     Raises:
         ValueError: If there are no records, one is incomplete, or no metric has any.
     """
+    from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -140,10 +141,11 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
     tables = []
     for panel in shown:
         content = _table(panel)
-        table = Table(title=f"{content['caption']} ({content['better']})", title_justify="left")
-        table.add_column("method", overflow="fold")
+        title = f"{content['caption']} ({content['better']})"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("method", overflow="fold", min_width=12)
         for k in content["ks"]:
-            table.add_column(f"K={k}", justify="right", no_wrap=True)
+            table.add_column(f"K={k}", justify="right", min_width=len("(+0.0000)"))
         for row in content["rows"]:
             name = Text(row["method"], style="bold" if row["learned"] else "")
             cells = []
