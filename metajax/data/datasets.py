@@ -75,9 +75,14 @@ def _ml_100k(progress: Progress | None) -> Dataset:
     archive, atomic = folder / "ml-100k.zip", folder / "ml-100k"
     if is_verified(archive, _ML_100K_SHA256):
         return read_movielens(archive)
-    if _is_whole(atomic):
+    if all(is_verified(file, digest) for file, digest in _atomic_files(atomic).items()):
         return _as_movielens(read_atomic(atomic, scale=(1, 5)))
-    reasons = [f"{file} has a wrong sha256" for file in (archive, atomic) if file.exists()]
+    expected = {archive: _ML_100K_SHA256} | _atomic_files(atomic)
+    reasons = [
+        f"{file} is not as published"
+        for file, digest in expected.items()
+        if file.exists() and not is_verified(file, digest)
+    ]
     try:
         download(_ML_100K_URL, archive, sha256=_ML_100K_SHA256, progress=progress)
         return read_movielens(archive)
@@ -93,14 +98,13 @@ def _ml_100k(progress: Progress | None) -> Dataset:
     raise DataUnavailable(
         f"ml-100k is not in the cache and could not be fetched: put {_ML_100K_URL} (sha256 "
         f"{_ML_100K_SHA256[:8]}...) at {archive}, or set METAJAX_CACHE to the folder that has it. "
-        f"Tried {'; '.join(reasons)}."
+        f"Why: {'; '.join(reasons)}."
     )
 
 
-def _is_whole(atomic: Path) -> bool:
-    return all(
-        is_verified(atomic / Path(member).name, digest) for member, digest in _RECBOLE_FILES.items()
-    )
+def _atomic_files(folder: Path) -> dict[Path, str]:
+    """Where the cache keeps the wheel's files, and their sha256."""
+    return {folder / Path(member).name: digest for member, digest in _RECBOLE_FILES.items()}
 
 
 def _as_movielens(dataset: Dataset) -> Dataset:

@@ -121,8 +121,12 @@ def test_uv_stands_in_for_a_missing_pip(sources, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "which", lambda *a, **k: "/bin/uv")
     load("ml-100k")
     assert _cached(sources) == ATOMIC
-    monkeypatch.setattr(fetch.shutil, "which", lambda *a, **k: None)
     _flip(sources / "cache" / ATOMIC[0])
+    wrong = dict.fromkeys(datasets._RECBOLE_FILES, _sha256(b"another file"))
+    with monkeypatch.context() as patch, pytest.raises(DataUnavailable, match="a wrong sha256"):
+        patch.setattr(datasets, "_RECBOLE_FILES", wrong)
+        load("ml-100k")
+    monkeypatch.setattr(fetch.shutil, "which", lambda *a, **k: None)
     with pytest.raises(DataUnavailable, match="neither pip nor uv"):
         load("ml-100k")
 
@@ -184,7 +188,7 @@ def test_a_damaged_cache_without_a_network_is_named(sources):
     load("ml-100k")
     _go_offline(sources)
     _flip(sources / "cache" / "ml-100k.zip")
-    with pytest.raises(DataUnavailable, match=r"ml-100k\.zip has a wrong sha256"):
+    with pytest.raises(DataUnavailable, match=r"ml-100k\.zip is not as published"):
         load("ml-100k")
 
 

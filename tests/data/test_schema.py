@@ -36,7 +36,9 @@ SCHEMA = Schema(
 
 
 def test_a_schema_learns_from_the_given_rows_only():
-    table = TABLE._replace(columns={**TABLE.columns, "tags": np.array(["x y", "x", "y", "z y"])})
+    table = TABLE._replace(
+        columns={**TABLE.columns, "tags": np.array(["x y", "x", "y w w", "z y"])}
+    )
     assert fit_schema(table, TRAINING, min_count=2) == SCHEMA
     changed = {name: column.copy() for name, column in table.columns.items()}
     for column in changed.values():
