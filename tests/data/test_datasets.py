@@ -123,8 +123,8 @@ def test_uv_stands_in_for_a_missing_pip(sources, monkeypatch):
     assert _cached(sources) == ATOMIC
     _flip(sources / "cache" / ATOMIC[0])
     wrong = dict.fromkeys(datasets._RECBOLE_FILES, _sha256(b"another file"))
-    with monkeypatch.context() as patch, pytest.raises(DataUnavailable, match="a wrong sha256"):
-        patch.setattr(datasets, "_RECBOLE_FILES", wrong)
+    monkeypatch.setattr(datasets, "_RECBOLE_FILES", wrong)
+    with pytest.raises(DataUnavailable, match="a wrong sha256"):
         load("ml-100k")
     monkeypatch.setattr(fetch.shutil, "which", lambda *a, **k: None)
     with pytest.raises(DataUnavailable, match="neither pip nor uv"):
