@@ -14,7 +14,15 @@ from metajax.base import Adaptation, Examples, Inputs, Params
 from metajax.data.dataset import Table
 from metajax.data.schema import Schema, encode_rows
 
-__all__ = ["Catalogue", "Recommendation", "Recommender", "catalogue_of", "parse_pairs", "recommend"]
+__all__ = [
+    "Catalogue",
+    "Recommendation",
+    "Recommender",
+    "catalogue_of",
+    "parse_numbers",
+    "parse_pairs",
+    "recommend",
+]
 
 
 class Catalogue(NamedTuple):
@@ -152,6 +160,21 @@ def parse_pairs(text: str, argument: str) -> dict[str, str]:
         pairs[match[1]] = match[2]
         rest = rest[match.end() :]
     return pairs
+
+
+def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
+    """Reads the values of `parse_pairs` as numbers.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    numbers = {}
+    for name, value in pairs.items():
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{argument} must rate by numbers, got {name}={value}.") from None
+    return numbers
 
 
 def _find(catalogue: Catalogue, title: str) -> int:

@@ -18,16 +18,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metajax import checkpoint, settings
-from metajax.assembly import adaptation_of, learner_of, progress_like, sampler_of
+from metajax.assembly import adaptation_of, progress_like
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset
-from metajax.data.sampler import task_table
+from metajax.harness import train_on
 from metajax.recommendation import Recommender, catalogue_of
 from metajax.settings import Settings
-from metajax.training import Progress, Row, train
+from metajax.training import Progress, Row
 
-__all__ = ["Run", "create", "load", "open_run", "resumed", "train_run"]
+__all__ = [
+    "Run",
+    "create",
+    "last_good",
+    "load",
+    "open_run",
+    "resumed",
+    "settings_of",
+    "train_run",
+    "write",
+]
 
 _CHECKPOINTS = "checkpoints"
 
@@ -62,11 +72,11 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> Run:
     """
     run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
     folder.mkdir(parents=True)
-    _write(folder / "settings.json", settings.to_json(chosen))
-    _write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
+    write(folder / "settings.json", settings.to_json(chosen))
+    write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
     schemas = {"user": run.users.user_schema, "item": run.users.item_schema}
     written = {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
-    _write(folder / "schema.json", json.dumps(written, indent=1) + "\n")
+    write(folder / "schema.json", json.dumps(written, indent=1) + "\n")
     return run
 
 
@@ -83,10 +93,8 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     Raises:
         ValueError: If the folder holds no run, or its data have changed since.
     """
-    if not (folder / "settings.json").is_file():
-        raise ValueError(f"{folder}: no run is here (there is no settings.json).")
-    chosen = settings.from_json(folder / "settings.json")
-    dataset = datasets.load(chosen.data, progress=progress)
+    chosen = settings_of(folder)
+    dataset = datasets.load(chosen.data, progress=progress, **chosen.reading())
     try:
         facts = json.loads((folder / "data.json").read_text())
     except (OSError, ValueError) as error:
@@ -101,6 +109,17 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
         if schema.from_json(json.dumps(written[name])) != value:
             raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
     return run
+
+
+def settings_of(folder: Path) -> Settings:
+    """Reads the settings of a run.
+
+    Raises:
+        ValueError: If the folder holds no run.
+    """
+    if not (folder / "settings.json").is_file():
+        raise ValueError(f"{folder}: no run is here (there is no settings.json).")
+    return settings.from_json(folder / "settings.json")
 
 
 def resumed(run: Run, *, on_skip: Callable[[int, str], None] | None = None) -> Progress:
@@ -143,31 +162,27 @@ def train_run(
         CheckpointError: If a checkpoint cannot be written; older ones stay.
         OSError: If the metrics cannot be written.
     """
-    chosen = run.settings
     metrics = run.folder / "metrics.jsonl"
     _cut(metrics, int(progress.state.step))
-    rows = train(
-        learner_of(chosen, len(run.users.training.item_features)),
-        sampler_of(chosen),
-        task_table(run.users.training, seed=chosen.seed),
-        progress,
-        validate=_validation(run),
-        updates=chosen.updates,
-        seed=chosen.seed,
-        per_dispatch=chosen.per_dispatch,
-        validate_every=chosen.validate_every,
-        patience=chosen.patience,
-    )
-    for progress, row in rows:
+    latest = progress
+    for latest, row in train_on(run.users, run.settings, progress):
         with metrics.open("a") as file:
             file.write(json.dumps(row._asdict()) + "\n")
         stopped = stop()
         if row.validation is not None or stopped:
-            checkpoint.save(run.folder / _CHECKPOINTS, row.step, progress)
+            checkpoint.save(run.folder / _CHECKPOINTS, row.step, latest)
         on_row(row)
         if stopped:
-            return progress, False
-    return progress, True
+            return latest, False
+    return latest, True
+
+
+def last_good(folder: Path) -> str:
+    """Says which checkpoint a run can be resumed from."""
+    found = checkpoint.steps(folder / _CHECKPOINTS)
+    if not found:
+        return "There is no checkpoint yet."
+    return f"The last good checkpoint is of update {found[-1]}, in {folder / _CHECKPOINTS}."
 
 
 def load(folder: str | os.PathLike[str]) -> Recommender:
@@ -218,12 +233,14 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 def _cut(metrics: Path, step: int) -> None:
     """Drops the rows after a step: a run that was killed has written past its checkpoint."""
-    rows = metrics.read_text().splitlines() if metrics.exists() else []
-    _write(metrics, "".join(f"{row}\n" for row in rows if json.loads(row)["step"] <= step))
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    # A killed run may also have left half a line.
+    whole = [line for line in lines if line.endswith("\n")]
+    write(metrics, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that no reader ever sees half of it."""
+def write(path: Path, text: str) -> None:
+    """Replaces a text file in one step, so that no reader ever sees half of it."""
     partial_path = path.with_name(path.name + ".tmp")
     partial_path.write_text(text)
     os.replace(partial_path, path)

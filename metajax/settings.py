@@ -16,6 +16,19 @@ class Settings:
 
     data: str = "ml-100k"
     """Data set: a name (ml-100k, synthetic) or a path."""
+    user_column: str | None = None
+    """Column of the user in a table, where it is not recognised."""
+    item_column: str | None = None
+    """Column of the item."""
+    rating_column: str | None = None
+    """Column of the rating."""
+    time_column: str | None = None
+    """Column of the time."""
+    duplicates: Literal["error", "last"] = "error"
+    """What to do with a user's second rating of an item."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest rating; by default those of the data."""
+
     fold: int = 0
     """Which fold's users are held out as cold users, 0 to 4."""
     seed: int = 0
@@ -25,9 +38,9 @@ class Settings:
     """How to train: second order, first order, or without meta-learning."""
     steps: int = 5
     """Inner steps on a user's support."""
-    inner_rate: float = 0.05
+    inner_rate: float = 0.1
     """Learning rate of the inner steps."""
-    adapts: tuple[str, ...] = ("predictor/*", "direct/*")
+    adapts: tuple[str, ...] = ("direct/*",)
     """Patterns of the parameters that adapt to a user; the others are shared."""
 
     width: int = 64
@@ -75,6 +88,18 @@ class Settings:
         rule = f"be a multiple of per_dispatch ({self.per_dispatch})"
         _check("validate_every", self.validate_every, rule, multiple)
 
+    def reading(self) -> dict[str, Any]:
+        """Returns the options of `readers.read` that were given."""
+        options = {
+            "user": self.user_column,
+            "item": self.item_column,
+            "rating": self.rating_column,
+            "time": self.time_column,
+            "scale": self.scale,
+            "duplicates": None if self.duplicates == "error" else self.duplicates,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
 
 def to_json(settings: Settings) -> str:
     """Writes settings as JSON."""
@@ -90,7 +115,8 @@ def from_json(path: Path) -> Settings:
     try:
         values = json.loads(path.read_text())
         check_keys(values, str(path))
-        return Settings(**{**values, "adapts": tuple(values["adapts"])})
+        scale = values["scale"] and tuple(values["scale"])
+        return Settings(**{**values, "adapts": tuple(values["adapts"]), "scale": scale})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the settings of a run: {error}") from None
 

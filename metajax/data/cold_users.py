@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax.base import Examples, Inputs, Task
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import interactions_of
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
 from metajax.data.splits import ColdTasks, Fold, Order, cold_user_folds, cold_user_tasks
 
-__all__ = ["ColdUsers", "cold_users", "cold_users_of"]
+__all__ = ["ColdUsers", "cold_users", "cold_users_of", "padded"]
 
 POOL = 10
 
@@ -90,9 +91,38 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
 
 
 def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[Order, ColdTasks]:
-    """Makes the tasks of some users, in random order and first in time."""
+    """Makes the tasks of some users, in random order and, if the log has times, first in time."""
     orders: tuple[Order, ...] = ("random", "time")
+    if not len(dataset.interactions.time) or np.ptp(dataset.interactions.time) == 0:
+        orders = ("random",)
     return {
         order: cold_user_tasks(dataset.interactions, users, pool=POOL, order=order, seed=seed)
         for order in orders
     }
+
+
+def padded(tasks: ColdTasks, training: TrainingSet, *, query: int) -> Task:
+    """Lays cold users out as a batch of tasks, for a quick look at a method while it trains.
+
+    Args:
+        tasks: T cold users.
+        training: Gives the features.
+        query: Q, the most interactions that are asked of a user: an even choice from their query.
+
+    Returns:
+        Tasks whose inputs are `Inputs`; leaves lead with `[T, P]` and `[T, Q]`.
+    """
+    length = np.diff(tasks.query_offsets)[:, None]  # [T, 1]
+    asked = np.minimum(length, query)
+    place = np.arange(query) * length // np.maximum(asked, 1)
+    row = tasks.query_offsets[:-1, None] + np.minimum(place, length - 1)  # [T, Q]
+
+    def examples(item: np.ndarray, rating: np.ndarray, mask: np.ndarray) -> Examples:
+        user = training.user_features[tasks.user][:, None]  # [T, 1, Du]
+        user = np.broadcast_to(user, (*item.shape, user.shape[-1]))
+        return Examples(Inputs(user, training.item_features[item], item), rating, mask)
+
+    return Task(
+        examples(tasks.support_item, tasks.support_rating, tasks.support_mask),
+        examples(tasks.query_item[row], tasks.query_rating[row], np.arange(query) < asked),
+    )

@@ -54,12 +54,14 @@ class RatingNetwork(nn.Module):
             `[N]` ratings.
 
         Raises:
-            ValueError: If `direct` is asked for without `items`.
+            ValueError: If `direct` is asked for without `items`, or there is nothing to see.
         """
-        embeddings = [
-            _Tower(self.user_widths, name="user_tower")(inputs.user_features),
-            _Tower(self.item_widths, name="item_tower")(inputs.item_features),
-        ]
+        towers = (
+            ("user_tower", self.user_widths, inputs.user_features),
+            ("item_tower", self.item_widths, inputs.item_features),
+        )
+        # Where nothing is known of users, or of items, there is nothing to embed.
+        embeddings = [_Tower(w, name=name)(x) for name, w, x in towers if x.shape[-1]]
         score = jnp.zeros(())
         if self.items:
             identity = nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
@@ -72,6 +74,8 @@ class RatingNetwork(nn.Module):
                 score += direct(identity)[:, 0]
         elif self.direct:
             raise ValueError("direct must be False where items is 0, got True.")
+        if not embeddings:
+            raise ValueError("inputs must have features where items is 0, got none.")
         joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
         return score + _Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
 

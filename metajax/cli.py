@@ -1,0 +1,276 @@
+"""The command line: train, evaluate, recommend, data."""
+
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from metajax import console
+from metajax.settings import Settings, check_keys
+
+__all__ = ["main"]
+
+_PREFIX = "METAJAX_"
+_NOT_SETTINGS = ("METAJAX_CACHE",)
+
+app = App(
+    name="metajax",
+    help="Meta-learning for cold-start recommendation.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit status: 0 done (or saved after SIGTERM), 2 a mistake that one line on standard
+        error explains, 130 stopped by Ctrl-C.
+    """
+    from metajax.checkpoint import CheckpointError
+    from metajax.data.fetch import DataUnavailable
+    from metajax.training import DivergedError
+
+    try:
+        return app.meta(arguments, exit_on_error=False, print_error=False) or 0
+    except cyclopts.CycloptsError as problem:
+        console.error(str(problem))
+    except (CheckpointError, DataUnavailable, DivergedError, ImportError, ValueError) as problem:
+        console.error(str(problem))
+    except KeyError as problem:
+        console.error(str(problem.args[0]))
+    except OSError as problem:
+        console.error(f"{problem.filename or 'input/output'}: {problem.strerror or problem}")
+    except KeyboardInterrupt:
+        console.error("stopped before there was anything to save.")
+        return 130
+    return 2
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[
+        Path | None, Parameter(help="TOML file of settings; the command line and METAJAX_* win.")
+    ] = None,
+) -> int | None:
+    layers: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
+    given = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
+    check_keys([name.removeprefix(_PREFIX).lower() for name in given], "environment, METAJAX_*")
+    if config is not None:
+        try:
+            check_keys(tomllib.loads(config.read_text()), str(config))
+        except tomllib.TOMLDecodeError as problem:
+            raise ValueError(f"{config}: {problem}") from None
+        layers.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
+    app.config = layers
+    return app(tokens, exit_on_error=False, print_error=False)
+
+
+@app.command
+def train(
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    *,
+    run: Path | None = None,
+    resume: Path | None = None,
+) -> int:
+    """Meta-trains on one fold's users, then judges on its cold users.
+
+    Args:
+        settings: The settings.
+        run: Folder of the run; must not exist. Default: runs/DATA-LEARNER, numbered if taken.
+        resume: Folder of a run to go on with, with the settings it was begun with.
+    """
+    with console.busy("Starting JAX"):
+        from metajax import runs
+        from metajax.assembly import first_progress
+        from metajax.training import DivergedError
+
+    if resume is not None:
+        if settings not in (Settings(), runs.settings_of(resume)):
+            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        opened = _open(resume)
+        with console.busy("Reading the last good checkpoint"):
+            progress = runs.resumed(opened, on_skip=_skipped)
+        print(f"Going on with {resume} at update {int(progress.state.step)}.")
+    else:
+        from metajax.data import datasets
+
+        with console.fetching(settings.data) as fetched:
+            dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+        opened = runs.create(run or _free_folder(settings), settings, dataset)
+        with console.busy("Pretraining item factors"):
+            progress = first_progress(settings, opened.users.training)
+    settings, folder = opened.settings, opened.folder
+    sizes = [len(part) for part in opened.users.fold]
+    print(
+        f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
+        f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
+    )
+    with _signals() as caught:
+        start = int(progress.state.step)
+        with console.training(settings.updates, settings.tasks, start) as on_row:
+            try:
+                progress, finished = runs.train_run(
+                    opened, progress, on_row=on_row, stop=lambda: bool(caught)
+                )
+            except DivergedError as problem:
+                raise ValueError(f"{problem} {runs.last_good(folder)}") from None
+    if not finished:
+        print(f"Saved at update {int(progress.state.step)}. Go on: metajax train --resume {folder}")
+        return 130 if caught[0] == signal.SIGINT else 0
+    print(
+        f"Best validation RMSE {float(progress.best_loss):.4f} at update {int(progress.best_step)}."
+    )
+    return _judge(opened)
+
+
+@app.command
+def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
+    """Judges a run on its fold's cold users, beside the simple baselines.
+
+    Args:
+        run: Folder of the run.
+    """
+    return _judge(_open(run))
+
+
+@app.command
+def recommend(
+    run: Annotated[Path, Parameter(name="run")],
+    /,
+    *,
+    ratings: str = "",
+    user: str = "",
+    top: int = 10,
+) -> None:
+    """Adapts to a new user and prints what to recommend.
+
+    Args:
+        run: Folder of the run.
+        ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them.
+        user: "age=30, gender=F": the user's attributes; those left out count as missing.
+        top: How many items.
+    """
+    from metajax import runs
+    from metajax.recommendation import parse_numbers, parse_pairs
+    from metajax.recommendation import recommend as recommend_items
+
+    rated = parse_numbers(parse_pairs(ratings, "--ratings"), "--ratings")
+    attributes = parse_pairs(user, "--user")
+    with console.busy(f"Loading {run}"):
+        recommender = runs.load(run)
+    for line in recommend_items(recommender, rated, attributes, top=top):
+        print(f"{line.score:5.2f}  {line.title}")
+
+
+@app.command
+def data(
+    source: Annotated[str, Parameter(name="source")],
+    /,
+    *,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    time_column: str | None = None,
+    duplicates: str = "error",
+    scale: tuple[float, float] | None = None,
+    support: int = 10,
+) -> None:
+    """Tells what is in a data set: counts, density, cold users and items, problems.
+
+    Args:
+        source: A name (ml-100k, synthetic) or a path.
+        user_column: Column of the user in a table, where it is not recognised.
+        item_column: Column of the item.
+        rating_column: Column of the rating.
+        time_column: Column of the time.
+        duplicates: What to do with a user's second rating of an item: error, or last.
+        scale: Lowest and highest rating.
+        support: Users with no more interactions than this count as cold.
+    """
+    from metajax.data import datasets
+    from metajax.data.readers import problems
+
+    reading = Settings(
+        user_column=user_column,
+        item_column=item_column,
+        rating_column=rating_column,
+        time_column=time_column,
+        duplicates=duplicates,
+        scale=scale,
+    ).reading()
+    with console.fetching(source) as fetched:
+        dataset = datasets.load(source, progress=fetched, **reading)
+    for name, value in datasets.facts(dataset, support=support).items():
+        print(f"{name:<14} {value}")
+    found = problems(dataset, support)
+    print(f"{'problems':<14} {len(found) or 'none'}")
+    for line in found:
+        print(f"  - {line}")
+
+
+def _open(folder: Path) -> Any:
+    from metajax import runs
+
+    with console.fetching("data") as fetched:
+        return runs.open_run(folder, progress=fetched)
+
+
+def _judge(run: Any) -> int:
+    """Judges a run, prints its table, writes its report."""
+    from rich.console import Console
+
+    from metajax import judging
+
+    with console.stages("Judging", judging.STAGES) as begin:
+        records = judging.judge_run(run, on_stage=begin)
+    page = judging.write_report(run, records)
+    Console().print(judging.terminal(records))
+    print(f"Report: {page}")
+    return 0
+
+
+def _skipped(step: int, reason: str) -> None:
+    console.error(f"checkpoint of update {step} is damaged and left out: {reason}")
+
+
+def _free_folder(settings: Settings) -> Path:
+    name = f"{Path(settings.data).stem}-{settings.learner}"
+    folder, n = Path("runs") / name, 1
+    while folder.exists():
+        n += 1
+        folder = Path("runs") / f"{name}-{n}"
+    return folder
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and Ctrl-C, so that the step under way can be finished and saved."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: Any) -> None:
+        del frame
+        caught.append(number)
+        if len(caught) == 1:
+            print("Stopping after this dispatch ...", file=sys.stderr)
+
+    before: dict[int, Callable[..., Any] | int | None] = {
+        number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

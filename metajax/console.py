@@ -1,0 +1,157 @@
+"""What a person sees of a running command: bars on a terminal, plain lines in a log."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from metajax.training import Row
+
+__all__ = ["busy", "error", "fetching", "stages", "training"]
+
+# A line of a log every so many seconds is enough.
+_SECONDS = 5.0
+
+
+def error(message: str) -> None:
+    """Prints one line on standard error."""
+    text = " ".join(message.split())
+    print(f"metajax: {text}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Shows that something is under way whose length is not known."""
+    console = _console()
+    if not console.is_terminal:
+        console.print(f"{what} ...")
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+@contextlib.contextmanager
+def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Draws a bar while bytes arrive; draws nothing if none do.
+
+    Args:
+        what: What is fetched.
+
+    Yields:
+        `progress(done, total)`.
+    """
+    from metajax.data.fetch import progress_bar
+
+    with contextlib.ExitStack() as stack:
+        update: Callable[[int, int | None], None] | None = None
+
+        def progress(done: int, total: int | None) -> None:
+            nonlocal update
+            if update is None:
+                update = stack.enter_context(progress_bar(f"Fetching {what}"))
+            update(done, total)
+
+        yield progress
+
+
+@contextlib.contextmanager
+def training(updates: int, tasks: int, start: int = 0) -> Iterator[Callable[[Row], None]]:
+    """Draws a bar with the loss, the pace and the time left.
+
+    Args:
+        updates: Updates in all.
+        tasks: Tasks an update.
+        start: Updates already made.
+
+    Yields:
+        What to call with each row.
+    """
+    began, best = time.monotonic(), float("inf")
+    facts = {"loss": "-", "best": "-", "pace": "compiling"}
+
+    def learn(row: Row) -> None:
+        nonlocal best
+        if row.validation is not None:
+            best = min(best, row.validation)
+            facts["best"] = f"{best:.4f}"
+        facts["loss"] = f"{row.loss:.4f}"
+        seconds = max(time.monotonic() - began, 1e-9)
+        facts["pace"] = f"{(row.step - start) * tasks / seconds:,.0f} tasks/s"
+
+    columns = "{task.fields[loss]}", "{task.fields[best]}", "{task.fields[pace]}"
+    with _bar("Meta-training", updates, start, facts, columns) as advance:
+
+        def on_row(row: Row) -> None:
+            learn(row)
+            advance(row.step)
+
+        yield on_row
+
+
+@contextlib.contextmanager
+def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Draws a bar over named stages.
+
+    Args:
+        what: What is done.
+        total: The number of stages.
+
+    Yields:
+        What to call with a stage's name when it begins.
+    """
+    facts = {"stage": ""}
+    done = -1
+    with _bar(what, total, 0, facts, ("{task.fields[stage]}",)) as advance:
+
+        def begin(stage: str) -> None:
+            nonlocal done
+            done += 1
+            facts["stage"] = stage
+            advance(done)
+
+        yield begin
+
+
+@contextlib.contextmanager
+def _bar(
+    what: str, total: int, start: int, facts: dict[str, str], fields: tuple[str, ...]
+) -> Iterator[Callable[[int], None]]:
+    """Yields `advance(done)`, which also shows what `facts` holds by then."""
+    console = _console()
+    if not console.is_terminal:
+        last = -_SECONDS
+
+        def print_line(done: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _SECONDS or done >= total:
+                last = time.monotonic()
+                said = "  ".join(f"{name} {value}" for name, value in facts.items())
+                console.print(f"{what} {done}/{total}  {said}", highlight=False)
+
+        yield print_line
+        return
+
+    from rich import progress
+
+    names = [name for name in facts if name not in ("pace", "stage")]
+    labels = dict(zip(facts, fields, strict=True))
+    columns: list[Any] = [
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        *[progress.TextColumn(f"{name} {labels[name]}" if name in names else labels[name])
+          for name in facts],
+        progress.TimeRemainingColumn(),
+    ]  # fmt: skip
+    with progress.Progress(*columns, console=console, refresh_per_second=8) as bar:
+        task = bar.add_task(what, total=total, completed=start, **facts)
+        yield lambda done: bar.update(task, completed=done, **facts)
+        bar.update(task, completed=bar.tasks[0].completed)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

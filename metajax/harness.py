@@ -1,0 +1,280 @@
+"""Every method on the same cold users: tuned on validation users, judged once on test users."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.assembly import adaptation_of, first_progress, learner_of, sampler_of
+from metajax.base import Adaptation, Params, Task
+from metajax.baselines import Baseline, tune
+from metajax.data.cold_users import ColdUsers, padded
+from metajax.data.sampler import task_table
+from metajax.data.splits import ColdTasks
+from metajax.evaluation import Evaluation, evaluate
+from metajax.settings import Settings
+from metajax.statistics import metric_names, paired_difference, records, summarise
+from metajax.training import Progress, Row, train
+
+__all__ = [
+    "Method",
+    "judge",
+    "table",
+    "train_on",
+    "tuned",
+    "two_towers_of",
+    "validation_of",
+]
+
+KS = (0, 1, 3, 5, 10)
+
+
+class Method(NamedTuple):
+    """A method that is ready to be judged."""
+
+    name: str
+    """What tables call it."""
+    kind: Literal["baseline", "learned"]
+    """Whether it is one of those to beat."""
+    adaptation: Adaptation
+    """How it adapts and predicts."""
+    params: Params
+    """What it learned."""
+    rating: bool
+    """Whether its scores are ratings."""
+    ranking: bool
+    """Whether its scores order the items."""
+    settings: Mapping[str, Any]
+    """What was chosen on the validation users."""
+
+
+def validation_of(users: ColdUsers, adaptation: Adaptation) -> Callable[[Params], float]:
+    """Returns how well parameters serve the validation users, cheaply enough to ask often.
+
+    Args:
+        users: The fold.
+        adaptation: How a learner adapts and predicts.
+
+    Returns:
+        `validate(params)`: RMSE averaged over support sizes and both orders, of at most 100
+        interactions a user. All support sizes run through one compiled program.
+    """
+    parts = [padded(tasks, users.training, query=100) for tasks in users.validation.values()]
+    tasks = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *parts)
+    low, high = users.training.scale or (-np.inf, np.inf)
+
+    @jax.jit
+    def rmse(params: Params, tasks: Task, k: jax.Array) -> jax.Array:
+        def error(task: Task) -> jax.Array:
+            seen = task.support.mask & (jnp.arange(task.support.mask.shape[0]) < k)
+            adapted = adaptation.adapt(params, task.support._replace(mask=seen))
+            scores = adaptation.predict(params, adapted, task.query.inputs)
+            error = jnp.clip(scores, low, high) - task.query.labels
+            return jnp.sum(jnp.square(error), where=task.query.mask)
+
+        return jnp.sqrt(jnp.sum(jax.vmap(error)(tasks)) / jnp.sum(tasks.query.mask))
+
+    return lambda params: float(np.mean([rmse(params, tasks, k) for k in KS]))
+
+
+def train_on(
+    users: ColdUsers, settings: Settings, progress: Progress
+) -> Iterator[tuple[Progress, Row]]:
+    """Trains the learner of the settings on a fold, validating on its validation users.
+
+    Args:
+        users: The fold.
+        settings: What to train, and how.
+        progress: Where to start: `assembly.first_progress`, or a checkpoint.
+
+    Yields:
+        As `training.train`.
+
+    Raises:
+        DivergedError: As `training.train`.
+    """
+    items = len(users.training.item_features)
+    return train(
+        learner_of(settings, items),
+        sampler_of(settings),
+        task_table(users.training, seed=settings.seed),
+        progress,
+        validate=validation_of(users, adaptation_of(settings, items)),
+        updates=settings.updates,
+        seed=settings.seed,
+        per_dispatch=settings.per_dispatch,
+        validate_every=settings.validate_every,
+        patience=settings.patience,
+    )
+
+
+def tuned(baseline: Baseline, users: ColdUsers) -> Method:
+    """Chooses a simple baseline's settings on the validation users and refits it with them.
+
+    Args:
+        baseline: Which.
+        users: The fold.
+
+    Returns:
+        The method, fitted to training and validation users.
+    """
+    adaptation = Adaptation(baseline.adapt, baseline.predict)
+    rating = baseline.predicts == "rating"
+
+    def score(baseline: Baseline, params: Params) -> float:
+        judged = _evaluations(
+            users, users.validation, adaptation, params, baseline.name, rating, not rating, True
+        )
+        metric, sign = ("rmse", 1) if rating else ("ndcg@10", -1)
+        return sign * float(np.mean([summarise(e)[metric] for e in judged.values()]))
+
+    settings = baseline.grid[0]
+    if len(baseline.grid) > 1:
+        settings, _ = tune(baseline, users.training, score)
+    params = baseline.fit(users.final, **settings)
+    return Method(baseline.name, "baseline", adaptation, params, rating, not rating, settings)
+
+
+def two_towers_of(settings: Settings, users: ColdUsers) -> list[Method]:
+    """Trains the learner's network without meta-learning; serves it zero-shot and fine-tuned.
+
+    Args:
+        settings: Those of the learner; all but the way of training and the inner rate are kept.
+        users: The fold.
+
+    Returns:
+        The two methods. The inner rate of the second is chosen on the validation users.
+    """
+    supervised = replace(settings, learner="supervised")
+    *_, (last, _) = train_on(users, supervised, first_progress(supervised, users.training))
+    params = last.best
+    items = len(users.training.item_features)
+    losses = {}
+    for rate in (0.01, 0.03, 0.1, 0.2):
+        candidate = replace(settings, learner="maml", inner_rate=rate)
+        adaptation = adaptation_of(candidate, items)
+        losses[rate] = validation_of(users, adaptation)(params), adaptation
+    rate = min(losses, key=lambda rate: losses[rate][0])
+    return [
+        Method("two_tower", "baseline", adaptation_of(supervised, items), params, True, True, {}),
+        Method(
+            "two_tower_fine_tuned",
+            "baseline",
+            losses[rate][1],
+            params,
+            True,
+            True,
+            {"inner_rate": rate},
+        ),
+    ]
+
+
+def judge(method: Method, users: ColdUsers) -> dict[str, Evaluation]:
+    """Judges a method on the test users.
+
+    Args:
+        method: Tuned and fitted.
+        users: The fold.
+
+    Returns:
+        By order of the supports, the measurements.
+
+    Raises:
+        ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
+    """
+    return _evaluations(
+        users,
+        users.test,
+        method.adaptation,
+        method.params,
+        method.name,
+        method.rating,
+        method.ranking,
+        method.name == "global_mean",
+    )
+
+
+def table(
+    evaluations: Sequence[tuple[str, dict[str, Evaluation]]],
+    *,
+    protocol: str,
+    seeds: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Lists all figures, with paired differences of the learned methods to the best baseline.
+
+    The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
+
+    Args:
+        evaluations: For each method its kind and, by order, what `judge` measured; of several
+            folds, concatenated.
+        protocol: How the tasks were made, for instance "P1".
+        seeds: The seeds behind them.
+
+    Returns:
+        Records as in `comparisons`.
+    """
+    rows = []
+    orders = list(evaluations[0][1])
+    for order in orders:
+        rivals = [judged[order] for kind, judged in evaluations if kind == "baseline"]
+        for kind, judged in evaluations:
+            figures = records(judged[order], protocol=protocol, order=order, seeds=seeds)
+            if kind == "learned" and rivals:
+                _add_differences(figures, judged[order], rivals)
+            rows += [{**figure, "kind": kind} for figure in figures]
+    return rows
+
+
+def _add_differences(
+    figures: list[dict[str, Any]], evaluation: Evaluation, rivals: Sequence[Evaluation]
+) -> None:
+    """Adds to a method's figures how they differ from the best baseline's."""
+    for metric in metric_names(evaluation):
+        able = [rival for rival in rivals if metric in metric_names(rival)]
+        if metric.startswith("coverage") or not able:
+            continue
+        sign = 1 if metric.startswith(("rmse", "mae")) else -1
+        values = np.stack([sign * summarise(rival)[metric] for rival in able])  # [methods, K]
+        best = values.argmin(axis=0)
+        differences = {
+            m: paired_difference(evaluation, able[m], metric) for m in sorted(set(best.tolist()))
+        }
+        for figure in figures:
+            if figure["metric"] == metric:
+                at = evaluation.ks.index(figure["k"])
+                difference = differences[int(best[at])]
+                figure["best_baseline"] = able[best[at]].method
+                figure["difference"] = float(difference.mean[at])
+                figure["difference_low"] = float(difference.low[at])
+                figure["difference_high"] = float(difference.high[at])
+
+
+def _evaluations(
+    users: ColdUsers,
+    tasks: Mapping[Any, ColdTasks],
+    adaptation: Adaptation,
+    params: Params,
+    name: str,
+    rating: bool,
+    ranking: bool,
+    allow_constant: bool,
+) -> dict[str, Evaluation]:
+    return {
+        order: evaluate(
+            adaptation,
+            params,
+            chosen,
+            users.training.user_features,
+            users.training.item_features,
+            scale=users.training.scale,
+            method=name,
+            ks=KS,
+            rating=rating,
+            ranking=ranking,
+            allow_constant=allow_constant,
+        )
+        for order, chosen in tasks.items()
+    }
