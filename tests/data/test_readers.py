@@ -204,6 +204,7 @@ ERRORS = {
     "no time": ("log.csv", "user,item,time\n1,a,3\n1,b,\n", 3, "'time'.*got nothing"),
     "a word as date": ("log.csv", "user,item,time\n1,a,2020-01-01\n1,b,x\n", 3, "'time'.*got 'x'"),
     "a word as first date": ("log.csv", "user,item,time\n1,a,soon\n", 2, "'time'.*got 'soon'"),
+    "a date in a local form": ("log.csv", "user,item,time\n1,a,01/02/2020\n", 2, "ISO date-time"),
     "a huge time": ("log.csv", "user,item,time\n1,a,1e19\n", 2, "at most 64 bits"),
     "an empty file": ("log.csv", "", 1, "the file is empty"),
     "a header only": ("log.csv", "user,item\n", None, "a header and no interactions"),

@@ -3,7 +3,9 @@
 import csv
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -201,7 +203,7 @@ def _times(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarray:
         if not number.null_count():
             return number.to_numpy()
     if column.dtype == pl.String and _cast(column.head(1), pl.Float64, pl).null_count():
-        column = _dates(column, wrong, pl)
+        return _seconds(column, wrong, pl)
     if column.dtype in (pl.Date, pl.Datetime):
         if column.null_count():
             row = _first(column.is_null())
@@ -216,16 +218,27 @@ def _times(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarray:
     return np.rint(numbers).astype(np.int64)
 
 
-def _dates(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> "polars.Series":
+def _seconds(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarray:
+    def slow(row: int) -> int:
+        try:
+            date = datetime.fromisoformat(column[row].strip())
+        except (AttributeError, ValueError):
+            got = _shown(column[row])
+            message = f"must be a number or an ISO date-time, got {got}."
+            raise wrong(row, column.name, message) from None
+        return math.floor((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
+
+    # Polars takes the form of the first row, and would take 01/02/2020 for the first of February.
+    slow(0)
     try:
         dates = column.str.to_datetime(time_zone="UTC", strict=False)
     except pl.exceptions.PolarsError:
         dates = pl.Series([None] * len(column), dtype=pl.Datetime("us", "UTC"))
-    if dates.null_count():
-        row = _first(dates.is_null())
-        got = _shown(column[row])
-        raise wrong(row, column.name, f"must be a number or an ISO date-time, got {got}.")
-    return dates.dt.replace_time_zone(None)
+    seconds = dates.dt.epoch("s").fill_null(0).to_numpy().copy()
+    # Fractions of a second come and go, which older versions of it do not follow.
+    for row in np.flatnonzero(dates.is_null().to_numpy()).tolist():
+        seconds[row] = slow(row)
+    return seconds
 
 
 def _cast(column: "polars.Series", dtype: type, pl: ModuleType) -> "polars.Series":
