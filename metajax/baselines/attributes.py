@@ -92,6 +92,6 @@ demographics = Baseline(
     grid=tuple(
         {"ridge": ridge, "user_shrinkage": shrinkage}
         for ridge in (10.0, 50.0, 200.0)
-        for shrinkage in (5.0, 3.0)
+        for shrinkage in (5.0, 8.0)
     ),
 )

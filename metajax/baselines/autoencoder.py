@@ -9,9 +9,10 @@ import numpy as np
 from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.preferences import (
+    PreferenceCurve,
     cooccurrence,
-    preference_line,
-    support_preference,
+    preference_curve,
+    support_preferences,
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
@@ -26,11 +27,13 @@ class Autoencoder(NamedTuple):
     """`[I, I]` from the item in the row to the item in the column; 0 on the diagonal."""
     prior: jax.Array
     """`[I]` as in `tie_break`."""
-    preference_line: jax.Array
-    """`[2]` as in `preference_line`."""
+    curve: PreferenceCurve
+    """What a rating counts."""
 
 
-def fit_autoencoder(training: TrainingSet, *, ridge: float = 1000.0) -> Autoencoder:
+def fit_autoencoder(
+    training: TrainingSet, *, ridge: float = 1000.0, sharpness: float = 1.0
+) -> Autoencoder:
     """Solves `min |X - X B|^2 + ridge |B|^2` with the diagonal of B at 0.
 
     With `P = (X'X + ridge I)^-1` the solution is `B[i, j] = -P[i, j] / P[j, j]` off the diagonal.
@@ -38,12 +41,13 @@ def fit_autoencoder(training: TrainingSet, *, ridge: float = 1000.0) -> Autoenco
     Args:
         training: The training users' log; X are their preferences.
         ridge: Penalty, > 0. Few interactions want a stronger one than long histories do.
+        sharpness: As in `preference_curve`.
 
     Returns:
         The weights: memory is `I^2`, time `I^3`.
 
     Raises:
-        ValueError: If the ridge is not positive.
+        ValueError: If a setting is out of range.
 
     References:
         Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8; there
@@ -51,20 +55,20 @@ def fit_autoencoder(training: TrainingSet, *, ridge: float = 1000.0) -> Autoenco
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be > 0, got {ridge}.")
-    gram = cooccurrence(training)
+    curve = preference_curve(training.scale, sharpness=sharpness)
+    gram = cooccurrence(training, curve)
     diagonal = np.arange(len(gram))
     gram[diagonal, diagonal] += np.float32(ridge)
     inverse = np.linalg.inv(gram)
     weights = inverse / -np.diagonal(inverse)
     weights[diagonal, diagonal] = 0
-    line = jnp.asarray(preference_line(training.scale))
-    return Autoencoder(jnp.asarray(weights), tie_break(training), line)
+    return Autoencoder(jnp.asarray(weights), tie_break(training), curve)
 
 
 def _adapt(
     params: Autoencoder, support: Examples, key: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    return support_preference(params.preference_line, support)
+    return support_preferences(params.curve, support)
 
 
 def _predict(
@@ -81,5 +85,10 @@ ease = Baseline(
     fit_autoencoder,
     _adapt,
     _predict,
-    grid=tuple({"ridge": ridge} for ridge in (1000.0, 300.0, 3000.0)),
+    grid=(
+        {"ridge": 1000.0, "sharpness": 1.0},
+        {"ridge": 300.0, "sharpness": 1.0},
+        {"ridge": 3000.0, "sharpness": 1.0},
+        {"ridge": 1000.0, "sharpness": 3.0},
+    ),
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metajax.base import Examples, Params
 
-__all__ = ["Baseline", "observed"]
+__all__ = ["Baseline", "adapt_to_nothing", "observed"]
 
 
 class Baseline(NamedTuple):
@@ -26,6 +26,11 @@ class Baseline(NamedTuple):
     """`predict(params, adapted, inputs) -> scores [N]`, as in `metajax.base.Adaptation`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """The settings worth trying on validation users, the default first."""
+
+
+def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
+    """Adapts a method that treats all users alike: the adapted state is empty."""
+    return ()
 
 
 def observed(support: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:

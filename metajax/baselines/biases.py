@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.base import Examples, Inputs
-from metajax.baselines.base import Baseline, observed
+from metajax.baselines.base import Baseline, adapt_to_nothing, observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
 
@@ -23,8 +23,8 @@ __all__ = [
     "user_residuals",
 ]
 
-# Each sweep contracts the error by far more than half: ten leave less than float32 resolves.
-_SWEEPS = 10
+# On MovieLens-100K ten leave an error below 1e-6; sparser logs take more.
+_SWEEPS = 20
 
 
 class Biases(NamedTuple):
@@ -69,8 +69,12 @@ def fit_biases(
     count = np.diff(interactions.offsets)
     weight = prior_weights(count, user_shrinkage)
     user_bias, prior_bias = np.zeros(len(count)), 0.0
+    rated = np.bincount(interactions.item, minlength=len(interactions.item_ids)) > 0
     for _ in range(_SWEEPS):
         item_bias = _item_bias(interactions, mean + user_bias[user], item_shrinkage)
+        # A constant moved from items to users costs the fit nothing and the items' penalty is
+        # least where they sum to 0; alternation alone would take hundreds of sweeps to get there.
+        item_bias[rated] -= np.mean(item_bias[rated])
         residual = user_residuals(interactions, mean, item_bias)
         prior_bias = np.sum(weight * residual) / np.sum(weight)
         # The posterior mean of each bias: `weight` is what the ratings count against the prior.
@@ -143,10 +147,6 @@ def _fit_item_user_bias(
     )
 
 
-def _adapt_nothing(params: object, support: Examples, key: jax.Array | None = None) -> tuple[()]:
-    return ()
-
-
 def _adapt_bias(biases: Biases, support: Examples, key: jax.Array | None = None) -> jax.Array:
     return shrunk_bias(biases, support, biases.prior_bias)
 
@@ -167,13 +167,13 @@ def predict_with_bias(biases: Biases, user_bias: jax.Array, inputs: Inputs) -> j
 
 
 global_mean = Baseline(
-    "global_mean", "rating", _fit_global_mean, _adapt_nothing, _predict_global_mean
+    "global_mean", "rating", _fit_global_mean, adapt_to_nothing, _predict_global_mean
 )
 item_mean = Baseline(
     "item_mean",
     "rating",
     _fit_item_mean,
-    _adapt_nothing,
+    adapt_to_nothing,
     _predict_item_mean,
     grid=tuple({"item_shrinkage": shrinkage} for shrinkage in (5.0, 2.0, 10.0)),
 )
@@ -185,7 +185,7 @@ item_user_bias = Baseline(
     predict_with_bias,
     grid=tuple(
         {"item_shrinkage": item, "user_shrinkage": user}
-        for user in (5.0, 3.0, 8.0)
+        for user in (5.0, 3.0, 8.0, 12.0)
         for item in (5.0, 2.0)
     ),
 )

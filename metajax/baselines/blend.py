@@ -77,19 +77,29 @@ def popularity_blend(
     return Baseline(name, "ranking", fit, adapt, predict, grid)
 
 
+# The first three trust the user's taste, the last three popularity: which is better depends on
+# whether the first interactions are a fair sample of what the user likes.
 item_knn_blend = popularity_blend(
     "item_knn_blend",
     item_knn,
-    tuple(
-        {"weight": weight, "growth": growth} for weight in (3.0, 1.0, 0.3) for growth in (0.0, 0.5)
+    (
+        {"weight": 3.0, "growth": 0.0, "sharpness": 1.0},
+        {"weight": 1.0, "growth": 1.0, "sharpness": 1.0},
+        {"weight": 3.0, "growth": 1.0, "sharpness": 1.0},
+        {"weight": 0.3, "growth": 0.0, "sharpness": 3.0},
+        {"weight": 0.3, "growth": 0.5, "sharpness": 3.0},
+        {"weight": 0.1, "growth": 1.0, "sharpness": 3.0},
     ),
 )
 ease_blend = popularity_blend(
     "ease_blend",
     ease,
-    tuple(
-        {"weight": weight, "growth": growth}
-        for weight in (30.0, 10.0, 3.0)
-        for growth in (0.0, 0.5)
+    (
+        {"weight": 18.0, "growth": 0.0, "sharpness": 1.0},
+        {"weight": 6.0, "growth": 1.0, "sharpness": 1.0},
+        {"weight": 18.0, "growth": 1.0, "sharpness": 1.0},
+        {"weight": 0.6, "growth": 0.0, "sharpness": 3.0},
+        {"weight": 0.6, "growth": 0.5, "sharpness": 3.0},
+        {"weight": 0.6, "growth": 1.0, "sharpness": 3.0},
     ),
 )

@@ -9,10 +9,11 @@ import numpy as np
 from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.preferences import (
+    PreferenceCurve,
     cooccurrence,
-    preference_line,
+    preference_curve,
     preferences,
-    support_preference,
+    support_preferences,
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
@@ -32,12 +33,12 @@ class Neighbours(NamedTuple):
     """`[I, n]` shrunk cosine, 0 where there are fewer than n."""
     prior: jax.Array
     """`[I]` as in `tie_break`."""
-    preference_line: jax.Array
-    """`[2]` as in `preference_line`."""
+    curve: PreferenceCurve
+    """What a rating counts."""
 
 
 def fit_neighbours(
-    training: TrainingSet, *, neighbours: int = 200, shrinkage: float = 50.0
+    training: TrainingSet, *, neighbours: int = 200, shrinkage: float = 50.0, sharpness: float = 1.0
 ) -> Neighbours:
     """Finds the nearest items by the cosine of their columns of preferences.
 
@@ -48,6 +49,7 @@ def fit_neighbours(
         training: The training users' log.
         neighbours: Neighbours kept of each item, >= 1; no more than the other items there are.
         shrinkage: Added to the product of norms, >= 0.
+        sharpness: As in `preference_curve`.
 
     Returns:
         The neighbours: memory is `I n`, time `U I^2`.
@@ -63,29 +65,27 @@ def fit_neighbours(
         raise ValueError(f"neighbours must be >= 1, got {neighbours}.")
     if not shrinkage >= 0:
         raise ValueError(f"shrinkage must be >= 0, got {shrinkage}.")
-    log, line = training.interactions, preference_line(training.scale)
+    log, curve = training.interactions, preference_curve(training.scale, sharpness=sharpness)
     catalogue = len(log.item_ids)
     kept = max(1, min(neighbours, catalogue - 1))
-    weight = preferences(training)
+    weight = preferences(training, curve)
     norm = np.sqrt(np.bincount(log.item, weight**2, catalogue)).astype(np.float32)
     item = np.empty((catalogue, kept), np.int32)
     similarity = np.empty((catalogue, kept), np.float32)
     for first in range(0, catalogue, _CHUNK):
         rows = slice(first, min(first + _CHUNK, catalogue))
         scale = norm[rows, None] * norm + np.float32(shrinkage)
-        cosine = cooccurrence(training, rows) / np.where(scale > 0, scale, 1)
+        cosine = cooccurrence(training, curve, rows) / np.where(scale > 0, scale, 1)
         cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = 0
         item[rows] = np.argpartition(-cosine, kept - 1, axis=1)[:, :kept]
         similarity[rows] = np.take_along_axis(cosine, item[rows], axis=1)
-    return Neighbours(
-        jnp.asarray(item), jnp.asarray(similarity), tie_break(training), jnp.asarray(line)
-    )
+    return Neighbours(jnp.asarray(item), jnp.asarray(similarity), tie_break(training), curve)
 
 
 def _adapt(
     params: Neighbours, support: Examples, key: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    return support_preference(params.preference_line, support)
+    return support_preferences(params.curve, support)
 
 
 def _predict(params: Neighbours, adapted: tuple[jax.Array, jax.Array], inputs: Inputs) -> jax.Array:
@@ -102,8 +102,8 @@ item_knn = Baseline(
     _adapt,
     _predict,
     grid=tuple(
-        {"neighbours": neighbours, "shrinkage": shrinkage}
-        for neighbours in (200, 50)
-        for shrinkage in (50.0, 10.0)
+        {"shrinkage": shrinkage, "sharpness": sharpness}
+        for sharpness in (1.0, 3.0)
+        for shrinkage in (50.0, 10.0, 200.0)
     ),
 )

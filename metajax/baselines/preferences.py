@@ -1,8 +1,10 @@
 """What the ranking baselines count: how much a rating says that the user likes the item.
 
-A rating counts by its place on the scale, 0 at the lowest and 1 at the highest; in an implicit
-log every interaction counts 1.
+A rating counts by its place on the scale, 0 at the lowest and 1 at the highest, to some power; in
+an implicit log every interaction counts 1.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +16,12 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
 
 __all__ = [
+    "PreferenceCurve",
     "cooccurrence",
     "liked_counts",
-    "preference_line",
+    "preference_curve",
     "preferences",
-    "support_preference",
+    "support_preferences",
     "tie_break",
 ]
 
@@ -26,34 +29,59 @@ __all__ = [
 _CHUNK = 512
 
 
-def preference_line(scale: tuple[float, float] | None) -> np.ndarray:
-    """Returns `[2]` intercept and slope of the preference as a function of the rating.
+class PreferenceCurve(NamedTuple):
+    """Preference as a function of the rating: `(intercept + slope * rating)^sharpness`."""
+
+    intercept: jax.Array
+    """`[]` with the slope it maps the scale to [0, 1]."""
+    slope: jax.Array
+    """`[]` 0 in an implicit log."""
+    sharpness: jax.Array
+    """`[]` 1 is linear; the higher, the more only the best ratings count."""
+
+
+def preference_curve(
+    scale: tuple[float, float] | None, *, sharpness: float = 1.0
+) -> PreferenceCurve:
+    """Returns the curve that fits a scale.
+
+    Args:
+        scale: Lowest and highest legal rating; None for an implicit log.
+        sharpness: Exponent, > 0.
+
+    Returns:
+        The curve.
 
     Raises:
-        ValueError: If the scale's lower end is not below its upper end.
+        ValueError: If the scale's lower end is not below its upper end, or the sharpness is not
+            positive.
 
     Example:
-        >>> preference_line((1.0, 5.0)).tolist(), preference_line(None).tolist()
-        ([-0.25, 0.25], [1.0, 0.0])
+        >>> [float(leaf) for leaf in preference_curve((1.0, 5.0))]
+        [-0.25, 0.25, 1.0]
     """
-    if scale is None:
-        return np.array([1, 0], np.float32)
-    low, high = scale
-    if not low < high:
-        raise ValueError(f"scale must run from low to high, got {scale}.")
-    return np.array([-low / (high - low), 1 / (high - low)], np.float32)
+    if not sharpness > 0:
+        raise ValueError(f"sharpness must be > 0, got {sharpness}.")
+    intercept, slope = 1.0, 0.0
+    if scale is not None:
+        low, high = scale
+        if not low < high:
+            raise ValueError(f"scale must run from low to high, got {scale}.")
+        intercept, slope = -low / (high - low), 1 / (high - low)
+    return PreferenceCurve(*(jnp.asarray(v, jnp.float32) for v in (intercept, slope, sharpness)))
 
 
-def preferences(training: TrainingSet) -> np.ndarray:
+def preferences(training: TrainingSet, curve: PreferenceCurve) -> np.ndarray:
     """Returns the preference of every training interaction, `[R]` float32."""
-    intercept, slope = preference_line(training.scale)
-    return intercept + slope * training.interactions.rating
+    intercept, slope, sharpness = (np.asarray(leaf) for leaf in curve)
+    return np.clip(intercept + slope * training.interactions.rating, 0, 1) ** sharpness
 
 
-def support_preference(line: jax.Array, support: Examples) -> tuple[jax.Array, jax.Array]:
+def support_preferences(curve: PreferenceCurve, support: Examples) -> tuple[jax.Array, jax.Array]:
     """Returns `[N]` items of a support and `[N]` preferences; padding has preference 0."""
     item, rating, present = observed(support)
-    return item, present * (line[0] + line[1] * rating)
+    place = jnp.clip(curve.intercept + curve.slope * rating, 0, 1)
+    return item, present * place**curve.sharpness
 
 
 def liked_counts(training: TrainingSet, *, least: float = 0.75) -> np.ndarray:
@@ -74,7 +102,7 @@ def liked_counts(training: TrainingSet, *, least: float = 0.75) -> np.ndarray:
         raise ValueError(f"least must be in [0, 1], got {least}.")
     log = training.interactions
     # A hair of tolerance: the place of a rating on its scale is rounded to float32.
-    liked = preferences(training) >= least - 1e-5
+    liked = preferences(training, preference_curve(training.scale)) >= least - 1e-5
     return np.bincount(log.item[liked], minlength=len(log.item_ids)).astype(np.float32)
 
 
@@ -84,17 +112,20 @@ def tie_break(training: TrainingSet) -> jax.Array:
     return jnp.asarray(1e-4 * liked / max(liked.max(), 1), jnp.float32)
 
 
-def cooccurrence(training: TrainingSet, items: slice = slice(None)) -> np.ndarray:
+def cooccurrence(
+    training: TrainingSet, curve: PreferenceCurve, items: slice = slice(None)
+) -> np.ndarray:
     """Multiplies the users' preferences of some items with those of all, `[n, I]`: `X[:, n]' X`.
 
     Args:
-        training: The training users' log and the scale.
+        training: The training users' log.
+        curve: What their ratings count.
         items: The rows wanted, so that a large catalogue need not be held whole.
 
     Returns:
         float32 products, summed over users.
     """
-    log, weight = training.interactions, preferences(training)
+    log, weight = training.interactions, preferences(training, curve)
     users = np.flatnonzero(np.diff(log.offsets))
     user = np.searchsorted(users, user_of_row(log))
     catalogue = len(log.item_ids)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.base import Examples, Inputs
-from metajax.baselines.base import Baseline
+from metajax.baselines.base import Baseline, adapt_to_nothing
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
 
@@ -44,10 +44,6 @@ def _fit_popularity(training: TrainingSet, *, least: float = 0.75) -> _Popularit
     return _Popularity(jnp.asarray(liked_counts(training, least=least)))
 
 
-def _adapt_nothing(params: object, support: Examples, key: jax.Array | None = None) -> tuple[()]:
-    return ()
-
-
 def _predict_popularity(params: _Popularity, adapted: tuple[()], inputs: Inputs) -> jax.Array:
     return params.liked[inputs.item]
 
@@ -57,7 +53,7 @@ popularity = Baseline(
     "popularity",
     "ranking",
     _fit_popularity,
-    _adapt_nothing,
+    adapt_to_nothing,
     _predict_popularity,
     grid=({"least": 0.75}, {"least": 0.0}, {"least": 1.0}),
 )

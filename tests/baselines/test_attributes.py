@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from metajax.baselines import demographics, item_user_bias
+
+
+def test_weights_solve_the_weighted_ridge_regression(training, make_support):
+    log = training.interactions
+    params = demographics.fit(training, ridge=2.0, user_shrinkage=3.0)
+    count = np.diff(log.offsets)[:13]
+    rest = log.rating - params.biases.mean - np.asarray(params.biases.item_bias)[log.item]
+    residual = np.add.reduceat(rest, log.offsets[:13]) / count
+    weight = count / (count + 3.0)
+    weight /= weight.sum()
+    # The intercept stays free: no penalty in its row.
+    x = np.column_stack([np.ones(13), training.user_features[:13]])
+    penalty = np.diag([0, 1, 1, 1]) * 2.0 / 13
+    expected = np.linalg.solve(x.T @ (weight[:, None] * x) + penalty, x.T @ (weight * residual))
+    np.testing.assert_allclose(params.intercept, expected[0], atol=1e-5)
+    np.testing.assert_allclose(params.weights, expected[1:], atol=1e-5)
+
+    guess = expected @ [1, 0.5, -1.0, 2.0]
+    empty = demographics.adapt(params, make_support([], [], padding=1))
+    assert empty == pytest.approx(guess, abs=1e-5)
+    one = demographics.adapt(params, make_support([1], [5.0]))
+    left = 5.0 - params.biases.mean - params.biases.item_bias[1]
+    assert one == pytest.approx(float((left + 3 * guess) / (1 + 3)), abs=1e-5)
+
+
+def test_an_infinite_ridge_leaves_the_biases_alone(training, make_support):
+    support = make_support([1], [5.0])
+    params = demographics.fit(training, ridge=1e9)
+    expected = item_user_bias.adapt(item_user_bias.fit(training), support)
+    np.testing.assert_allclose(demographics.adapt(params, support), expected, atol=1e-5)
+
+
+def test_a_ridge_of_zero_is_refused(training):
+    with pytest.raises(ValueError, match=r"ridge must be > 0, got 0"):
+        demographics.fit(training, ridge=0.0)

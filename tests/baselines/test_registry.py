@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import baselines
+
+SETTINGS = {"eb_fold_in": {"rank": 2}}
+
+
+@pytest.fixture(scope="module", params=baselines.registry, ids=lambda baseline: baseline.name)
+def fitted(request, training):
+    baseline = request.param
+    params = baseline.fit(training, **SETTINGS.get(baseline.name, {}))
+
+    def scores(params, support, inputs):
+        return baseline.predict(params, baseline.adapt(params, support), inputs)
+
+    return baseline, params, scores
+
+
+def test_names_are_unique():
+    names = [baseline.name for baseline in baselines.registry]
+    assert len(set(names)) == len(names)
+
+
+def test_public_names_are_sorted_and_exist():
+    assert baselines.__all__ == sorted(baselines.__all__)
+    assert all(hasattr(baselines, name) for name in baselines.__all__)
+
+
+def test_parameters_are_float32_or_int32(fitted):
+    _, params, _ = fitted
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} <= {"float32", "int32"}
+
+
+def test_every_setting_of_the_grid_fits(fitted, training):
+    baseline, params, _ = fitted
+    for settings in baseline.grid:
+        small = {**settings, "rank": 2} if "rank" in settings else settings
+        other = baseline.fit(training, **small)
+        assert jax.tree.structure(other) == jax.tree.structure(params)
+
+
+def test_an_empty_support_gives_finite_scores(fitted, make_support, candidates):
+    _, params, scores = fitted
+    result = scores(params, make_support([], [], padding=2), candidates)
+    assert result.shape == (7,)
+    assert result.dtype == jnp.float32
+    assert np.isfinite(result).all()
+
+
+def test_padding_adds_nothing(fitted, make_support, candidates):
+    _, params, scores = fitted
+    plain = scores(params, make_support([1, 4], [5.0, 2.0]), candidates)
+    padded = scores(params, make_support([1, 4], [5.0, 2.0], padding=3), candidates)
+    np.testing.assert_allclose(padded, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_the_order_of_the_support_adds_nothing(fitted, make_support, candidates):
+    _, params, scores = fitted
+    one = scores(params, make_support([1, 4, 2], [5.0, 2.0, 3.0]), candidates)
+    other = scores(params, make_support([2, 1, 4], [3.0, 5.0, 2.0]), candidates)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_scores_of_an_item_do_not_depend_on_the_other_candidates(fitted, make_support, candidates):
+    _, params, scores = fitted
+    support = make_support([1], [5.0])
+    subset = jax.tree.map(lambda leaf: leaf[jnp.array([5, 3])], candidates)
+    expected = scores(params, support, candidates)[jnp.array([5, 3])]
+    np.testing.assert_allclose(scores(params, support, subset), expected, rtol=1e-6)
+
+
+def test_vmap_under_jit_equals_an_eager_loop(fitted, make_support, candidates):
+    _, params, scores = fitted
+    users = [
+        make_support([], [], padding=3),
+        make_support([1], [4.0], padding=2, features=(1.0, 0.0, 0.0)),
+        make_support([2, 5, 0], [1.0, 5.0, 3.0], features=(0.0, -3.0, 1.0)),
+    ]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *users)
+    together = jax.jit(jax.vmap(scores, (None, 0, None)))(params, batch, candidates)
+    alone = jnp.stack([scores(params, support, candidates) for support in users])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_personal_methods_hear_the_support(fitted, make_support, candidates):
+    baseline, params, scores = fitted
+    before = scores(params, make_support([], [], padding=1), candidates)
+    after = scores(params, make_support([0], [5.0]), candidates)
+    deaf = {"global_mean", "item_mean", "random", "popularity"}
+    assert np.array_equal(before, after) == (baseline.name in deaf)
