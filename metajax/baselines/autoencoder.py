@@ -32,7 +32,7 @@ class Autoencoder(NamedTuple):
 
 
 def fit_autoencoder(
-    training: TrainingSet, *, ridge: float = 1000.0, sharpness: float = 1.0
+    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0
 ) -> Autoencoder:
     """Solves `min |X - X B|^2 + ridge |B|^2` with the diagonal of B at 0.
 
@@ -85,10 +85,9 @@ ease = Baseline(
     fit_autoencoder,
     _adapt,
     _predict,
-    grid=(
-        {"ridge": 1000.0, "sharpness": 1.0},
-        {"ridge": 300.0, "sharpness": 1.0},
-        {"ridge": 3000.0, "sharpness": 1.0},
-        {"ridge": 1000.0, "sharpness": 3.0},
+    grid=tuple(
+        {"ridge": ridge, "sharpness": sharpness}
+        for sharpness in (1.0, 3.0)
+        for ridge in (3000.0, 10000.0)
     ),
 )

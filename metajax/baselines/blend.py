@@ -95,11 +95,11 @@ ease_blend = popularity_blend(
     "ease_blend",
     ease,
     (
-        {"weight": 18.0, "growth": 0.0, "sharpness": 1.0},
-        {"weight": 6.0, "growth": 1.0, "sharpness": 1.0},
-        {"weight": 18.0, "growth": 1.0, "sharpness": 1.0},
-        {"weight": 0.6, "growth": 0.0, "sharpness": 3.0},
-        {"weight": 0.6, "growth": 0.5, "sharpness": 3.0},
-        {"weight": 0.6, "growth": 1.0, "sharpness": 3.0},
+        {"weight": 54.0, "growth": 0.5, "ridge": 3000.0, "sharpness": 1.0},
+        {"weight": 54.0, "growth": 0.0, "ridge": 3000.0, "sharpness": 1.0},
+        {"weight": 18.0, "growth": 1.0, "ridge": 3000.0, "sharpness": 1.0},
+        {"weight": 6.0, "growth": 0.5, "ridge": 10000.0, "sharpness": 3.0},
+        {"weight": 18.0, "growth": 0.0, "ridge": 10000.0, "sharpness": 3.0},
+        {"weight": 1.8, "growth": 0.5, "ridge": 3000.0, "sharpness": 3.0},
     ),
 )

@@ -103,7 +103,12 @@ item_knn = Baseline(
     _predict,
     grid=tuple(
         {"shrinkage": shrinkage, "sharpness": sharpness}
-        for sharpness in (1.0, 3.0)
-        for shrinkage in (50.0, 10.0, 200.0)
+        for shrinkage, sharpness in (
+            (50.0, 1.0),
+            (10.0, 1.0),
+            (200.0, 1.0),
+            (200.0, 3.0),
+            (500.0, 3.0),
+        )
     ),
 )

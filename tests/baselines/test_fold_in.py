@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 
-from metajax.baselines import eb_fold_in
+from metajax.baselines import eb_fold_in, fit_factors
 
 
 def test_the_adapted_state_is_the_posterior_mean(training, make_support, candidates):
     params = eb_fold_in.fit(training, rank=2, item_ridge=2.0, noise_scale=1.5)
     mean, bias, vectors, prior_mean, prior, noise = (np.asarray(p, np.float64) for p in params)
+    assert noise == pytest.approx(
+        1.5 * fit_factors(training.interactions, rank=2, item_ridge=2.0).noise
+    )
     item, rating = [1, 4, 2], np.array([5.0, 2.0, 4.0])
     x = np.insert(vectors[item], 0, 1, axis=1)
     # The normal equations: precision times posterior mean = information.

@@ -38,6 +38,8 @@ def test_support_preferences_agree_with_training_preferences(make_support):
     item, weight = support_preferences(curve, make_support([3, 1], [4.0, 1.0], padding=1))
     assert item.tolist() == [3, 1, 0]
     np.testing.assert_allclose(weight, [27 / 64, 0, 0], rtol=1e-6)
+    _, weight = support_preferences(preference_curve(None), make_support([3], [1.0], padding=1))
+    np.testing.assert_array_equal(weight, [1, 0])
 
 
 def test_liked_counts_start_at_four_stars(training):
