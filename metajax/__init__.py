@@ -1,1 +1,46 @@
-"""Meta-learning for cold-start recommendation, in functional JAX."""
+"""Meta-learning for cold-start recommendation, in functional JAX.
+
+data -> models -> adaptation -> learners -> evaluation -> recommendation: each is a module or a
+folder of that name. The words they share are in `metajax.base`.
+"""
+
+from metajax import adaptation, baselines, data, evaluation, learners, losses, metrics, models
+from metajax.base import (
+    Adaptation,
+    Examples,
+    Inputs,
+    MetaLearner,
+    MetaState,
+    Model,
+    Task,
+)
+from metajax.evaluation import evaluate
+from metajax.learners import fine_tuned, fomaml, maml, meta_learner, supervised
+from metajax.recommendation import recommend
+from metajax.runs import load
+
+__all__ = [
+    "Adaptation",
+    "Examples",
+    "Inputs",
+    "MetaLearner",
+    "MetaState",
+    "Model",
+    "Task",
+    "adaptation",
+    "baselines",
+    "data",
+    "evaluate",
+    "evaluation",
+    "fine_tuned",
+    "fomaml",
+    "learners",
+    "load",
+    "losses",
+    "maml",
+    "meta_learner",
+    "metrics",
+    "models",
+    "recommend",
+    "supervised",
+]

@@ -47,7 +47,7 @@ def learner_of(
     )
     model = network._replace(init=lambda key, inputs: start(network.init(key, inputs)))
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, settings.rate, min(50, settings.updates), settings.updates
+        0.0, settings.rate, min(50, settings.updates // 10), settings.updates
     )
     outer = optax.chain(
         optax.clip_by_global_norm(settings.clip),

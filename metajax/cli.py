@@ -18,7 +18,7 @@ from metajax.settings import Settings, check_keys
 __all__ = ["main"]
 
 _PREFIX = "METAJAX_"
-_NOT_SETTINGS = ("METAJAX_CACHE",)
+_NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
 
 app = App(
     name="metajax",
@@ -84,6 +84,7 @@ def train(
     *,
     run: Path | None = None,
     resume: Path | None = None,
+    report: bool = True,
 ) -> int:
     """Meta-trains on one fold's users, then judges on its cold users.
 
@@ -91,6 +92,7 @@ def train(
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/DATA-LEARNER, numbered if taken.
         resume: Folder of a run to go on with, with the settings it was begun with.
+        report: Judge on the cold users in the end, beside the simple baselines.
     """
     with console.busy("Starting JAX"):
         from metajax import runs
@@ -133,7 +135,7 @@ def train(
     print(
         f"Best validation RMSE {float(progress.best_loss):.4f} at update {int(progress.best_step)}."
     )
-    return _judge(opened)
+    return _judge(opened) if report else 0
 
 
 @app.command

@@ -1,9 +1,10 @@
 """What the figures of a run say: who is best, and whether learning beat the simple baselines.
 
 A record is one figure: a mapping with the keys `method`, `kind` ("baseline" or "learned"),
-`protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval) and
-`seeds`. Where the method was compared user by user it also has `difference` (method minus
-baseline), `difference_low`, `difference_high` and `best_baseline`, the baseline's name.
+`protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval; both
+None where there is none, as for coverage) and `seeds`. Where the method was compared user by user
+it also has `difference` (method minus baseline), `difference_low`, `difference_high` and
+`best_baseline`, the baseline's name.
 """
 
 import math
@@ -68,8 +69,9 @@ def validate(records: Iterable[Record]) -> list[Record]:
                 raise ValueError(f"records[{n}] must have the key {key!r}, got {sorted(record)}.")
         if record["kind"] not in _KINDS:
             raise ValueError(f"records[{n}] kind must be one of {_KINDS}, got {record['kind']!r}.")
-        for key in ("mean", "low", "high"):
-            if not math.isfinite(record[key]):
+        ends = () if record["low"] is None and record["high"] is None else ("low", "high")
+        for key in ("mean", *ends):
+            if record[key] is None or not math.isfinite(record[key]):
                 raise ValueError(f"records[{n}] {key} must be finite, got {record[key]}.")
         figure = tuple(record[key] for key in ("protocol", "order", "metric", "k", "method"))
         if figure in seen:

@@ -108,7 +108,14 @@ def train_on(
         per_dispatch=settings.per_dispatch,
         validate_every=settings.validate_every,
         patience=settings.patience,
+        limit=_limit(users),
     )
+
+
+def _limit(users: ColdUsers) -> float:
+    """A mean squared error that no usable model has: off by ten times the scale."""
+    low, high = users.training.scale or (-np.inf, np.inf)
+    return 100.0 * max(high - low, 1.0) ** 2
 
 
 def tuned(baseline: Baseline, users: ColdUsers) -> Method:

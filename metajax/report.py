@@ -254,11 +254,15 @@ def _cell(record: Record, top: float) -> dict[str, Any]:
     low, high = (_signed(record[f"difference_{end}"]) if paired else "" for end in ("low", "high"))
     return {
         "mean": f"{record['mean']:.3f}",
-        "interval": f"[{record['low']:.3f}, {record['high']:.3f}]",
+        "interval": _interval(record["low"], record["high"]),
         "difference": _signed(record["difference"]) if paired else "",
         "difference_interval": f"[{low}, {high}]" if paired else "",
         "best": record["mean"] == top,
     }
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def _signed(value: float) -> str:

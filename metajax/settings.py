@@ -113,10 +113,11 @@ def from_json(path: Path) -> Settings:
         ValueError: If the file is no such settings; names the file.
     """
     try:
-        values = json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(path.read_text())
         check_keys(values, str(path))
-        scale = values["scale"] and tuple(values["scale"])
-        return Settings(**{**values, "adapts": tuple(values["adapts"]), "scale": scale})
+        values["adapts"] = tuple(values["adapts"])
+        values["scale"] = values["scale"] and tuple(values["scale"])
+        return Settings(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the settings of a run: {error}") from None
 

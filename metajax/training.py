@@ -11,9 +11,6 @@ from metajax.base import MetaLearner, MetaState, Params, Task
 
 __all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
 
-# A meta-loss this many times the first one is not a bad step, it is a lost run.
-_EXPLODED = 1e3
-
 
 class Progress(NamedTuple):
     """All of a training run that has to survive a stop: a plain pytree.
@@ -29,8 +26,6 @@ class Progress(NamedTuple):
     """`[]` that loss; infinite before the first validation."""
     best_step: jax.Array
     """`[]` int32, the update it was reached at."""
-    first_loss: jax.Array
-    """`[]` the mean meta-loss of the first dispatch: the yardstick of an exploding loss."""
 
 
 class Row(NamedTuple):
@@ -61,7 +56,6 @@ def begin(state: MetaState) -> Progress:
         best=state.params,
         best_loss=jnp.array(jnp.inf),
         best_step=jnp.zeros((), jnp.int32),
-        first_loss=jnp.array(jnp.inf),
     )
 
 
@@ -77,6 +71,7 @@ def train(
     per_dispatch: int = 10,
     validate_every: int = 100,
     patience: int = 10,
+    limit: float = float("inf"),
 ) -> Iterator[tuple[Progress, Row]]:
     """Trains until `updates` are made or validation has not improved for a while.
 
@@ -95,13 +90,14 @@ def train(
         per_dispatch: Updates per dispatch.
         validate_every: Updates between validations; a multiple of `per_dispatch`.
         patience: Validations without improvement before training stops.
+        limit: A meta-loss above it means that the run is lost.
 
     Yields:
         After each dispatch, the progress and what happened.
 
     Raises:
         ValueError: If `validate_every` is no multiple of `per_dispatch`, or one of them < 1.
-        DivergedError: If a loss is not finite or has exploded; the last progress that was
+        DivergedError: If a loss is not finite or is above `limit`; the last progress that was
             yielded is still good.
     """
     if per_dispatch < 1 or validate_every < 1 or validate_every % per_dispatch:
@@ -123,10 +119,12 @@ def train(
     while step < updates and step - int(progress.best_step) < patience * validate_every:
         state, metrics = dispatch(progress.state, table)
         losses = np.asarray(metrics["loss"])
-        first_loss = progress.first_loss if step else jnp.array(losses.mean())
-        _check_finite(losses, step, float(first_loss))
+        bad = ~(losses <= limit) | ~np.isfinite(losses)
+        if bad.any():
+            worst = int(np.argmax(bad))
+            raise DivergedError(step + worst + 1, float(losses[worst]))
         step += per_dispatch
-        progress = progress._replace(state=state, first_loss=first_loss)
+        progress = progress._replace(state=state)
         validation = None
         if step % validate_every == 0 or step >= updates:
             validation = validate(state.params)
@@ -138,10 +136,3 @@ def train(
                 )
         norm = float(np.mean(metrics["gradient_norm"]))
         yield progress, Row(step, float(losses.mean()), norm, validation)
-
-
-def _check_finite(losses: np.ndarray, step: int, first_loss: float) -> None:
-    bad = ~np.isfinite(losses) | (losses > _EXPLODED * first_loss)
-    if bad.any():
-        worst = int(np.argmax(bad))
-        raise DivergedError(step + worst + 1, float(losses[worst]))

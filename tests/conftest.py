@@ -1,11 +1,14 @@
 import os
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
+from metajax.settings import Settings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -19,3 +22,32 @@ def ml100k() -> Dataset:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """A log of 40 users and 30 items, 8 to 20 ratings each, as RecBole atomic files."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("small")
+    taste, quality = rng.normal(size=40), rng.normal(size=30)
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    for u in range(40):
+        for i in rng.permutation(30)[: rng.integers(8, 21)]:
+            rating = np.clip(round(3 + taste[u] + quality[i] + 0.3 * rng.normal()), 1, 5)
+            rows.append(f"{u}\t{i}\t{rating}\t{rng.integers(1000)}")
+    (folder / "small.inter").write_text("\n".join(rows) + "\n")
+    rows = ["user_id:token\tage:float\tgender:token"]
+    rows += [f"{u}\t{30 + 10 * taste[u]:.0f}\t{'FM'[u % 2]}" for u in range(40)]
+    (folder / "small.user").write_text("\n".join(rows) + "\n")
+    rows = ["item_id:token\tmovie_title:token_seq\tclass:token_seq"]
+    rows += [f"{i}\tFilm {i}\t{'Drama' if quality[i] > 0 else 'Comedy'}" for i in range(30)]
+    (folder / "small.item").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(small) -> Settings:
+    return Settings(
+        data=str(small), rank=2, width=8, embedding=4, steps=2, updates=40, tasks=8, query=5,
+        per_dispatch=5, validate_every=10, inner_rate=0.05,
+    )  # fmt: skip

@@ -206,6 +206,13 @@ def test_labels_move_no_further_than_they_must():
     assert figures._spread([9.0, 9.0], 1.0, 0.0, 9.0) == [8, 9]
 
 
+def test_a_figure_without_an_interval_has_none():
+    rows = [record(name, 0.123, metric="coverage@10", low=None, high=None) for name in "ab"]
+    page = report.html(rows, title="", metrics=["coverage@10"])
+    assert "0.123" in page
+    assert "None" not in page
+
+
 def test_wrong_records_are_told_in_one_line():
     with pytest.raises(ValueError, match=r"^records must hold at least one figure, got none\.$"):
         report.html([], title="")

@@ -1,1 +1,53 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
+
+from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.dataset import Dataset, Table, TrainingSet
+from metajax.data.datasets import load, names
+from metajax.data.fetch import DataUnavailable
+from metajax.data.interactions import Interactions, from_columns
+from metajax.data.leakage import LeakageError
+from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
+from metajax.data.sampler import TaskTable, sample_tasks, task_table
+from metajax.data.schema import Schema, encode, encode_rows, fit_schema
+from metajax.data.splits import (
+    ColdTasks,
+    Fold,
+    cold_user_folds,
+    cold_user_tasks,
+    leave_k_out,
+    time_split,
+    warm_cold_quadrants,
+)
+
+__all__ = [
+    "ColdTasks",
+    "ColdUsers",
+    "DataError",
+    "DataUnavailable",
+    "Dataset",
+    "Fold",
+    "Interactions",
+    "LeakageError",
+    "Schema",
+    "Table",
+    "TaskTable",
+    "TrainingSet",
+    "cold_user_folds",
+    "cold_user_tasks",
+    "cold_users",
+    "encode",
+    "encode_rows",
+    "fit_schema",
+    "from_columns",
+    "leave_k_out",
+    "load",
+    "names",
+    "read",
+    "read_atomic",
+    "read_movielens",
+    "read_table",
+    "sample_tasks",
+    "task_table",
+    "time_split",
+    "warm_cold_quadrants",
+]

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from metajax.data.fetch import (
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 
-__all__ = ["load", "names"]
+__all__ = ["facts", "load", "names"]
 
 _ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _ML_100K_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
@@ -44,30 +45,81 @@ def names() -> tuple[str, ...]:
     return tuple(_DATASETS)
 
 
-def load(name_or_path: str | Path, *, progress: Progress | None = None) -> Dataset:
+def load(name_or_path: str | Path, *, progress: Progress | None = None, **reading: Any) -> Dataset:
     """Loads a data set by name, or reads one from a path.
 
     Args:
         name_or_path: One of `names()`, or a path for `read`; a folder that has a known name is
             reached as "./ml-100k".
         progress: Called as bytes arrive, if any have to be fetched.
+        **reading: Options of `read`, for a path.
 
     Returns:
         The data set.
 
     Raises:
         DataError: If it is neither a known name nor a path, or the file is not as it should be.
+        ValueError: If there are options for a name.
         DataUnavailable: If it must be fetched and cannot be.
     """
     if isinstance(name_or_path, str) and name_or_path in _DATASETS:
+        if reading:
+            raise ValueError(
+                f"{name_or_path} is read one way; options are for paths, got {', '.join(reading)}."
+            )
         return _DATASETS[name_or_path](progress)._replace(name=name_or_path)
     if Path(name_or_path).exists():
-        return read(name_or_path)
+        return read(name_or_path, **reading)
     near = difflib.get_close_matches(str(name_or_path), names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise DataError(
         f"no such path, nor one of the names {', '.join(names())}{hint}", file=name_or_path
     )
+
+
+def facts(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
+    """Describes a data set to a person.
+
+    Args:
+        dataset: Any.
+        support: Who has no more interactions than this counts as cold.
+
+    Returns:
+        Lines of a name and what there is.
+    """
+    log = dataset.interactions
+    users, items = len(log.user_ids), len(log.item_ids)
+    per_user = np.diff(log.offsets)
+    per_item = np.bincount(log.item, minlength=items)
+    times = "none"
+    if len(log.time) and np.ptp(log.time):
+        times = f"{log.time.min()} to {log.time.max()}"
+    scale = "implicit: who met what, no ratings"
+    if dataset.scale is not None:
+        low, high = dataset.scale
+        scale = f"{low:g} to {high:g}, mean {log.rating.mean():.3f}"
+    return {
+        "interactions": f"{len(log.item):,}",
+        "users": f"{users:,}, {_spread(per_user)}",
+        "items": f"{items:,}, {_spread(per_item)}",
+        "density": f"{100 * len(log.item) / max(users * items, 1):.2f} %",
+        "ratings": scale,
+        "times": times,
+        "cold users": f"{np.sum(per_user <= support):,} with at most {support} interactions",
+        "cold items": f"{np.sum(per_item <= support):,} with at most {support} interactions",
+        "user features": _kinds(dataset.users),
+        "item features": _kinds(dataset.items),
+    }
+
+
+def _spread(counts: np.ndarray) -> str:
+    if not len(counts):
+        return "no interactions"
+    return f"{counts.min()} to {counts.max()} interactions each (median {np.median(counts):g})"
+
+
+def _kinds(table: Table) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in table.kinds.items()) or "none"
 
 
 def _ml_100k(progress: Progress | None) -> Dataset:

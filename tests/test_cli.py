@@ -1,0 +1,232 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from metajax import cli
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command in this process; returns its exit status and what it printed."""
+    for name in [name for name in os.environ if name.startswith("METAJAX_")]:
+        if name != "METAJAX_CACHE":
+            monkeypatch.delenv(name)
+
+    def run(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def options(quick):
+    """The quick settings, as options."""
+    names = ("rank", "width", "embedding", "steps", "updates", "tasks", "query", "per_dispatch")
+    chosen = [f"--{n.replace('_', '-')}={getattr(quick, n)}" for n in names]
+    return [f"--data={quick.data}", *chosen, "--validate-every=10", "--inner-rate=0.05"]
+
+
+def one_line(printed):
+    lines = [line for line in printed.splitlines() if not line.endswith(" ...")]
+    assert len(lines) == 1, printed
+    return lines[0]
+
+
+@pytest.mark.slow
+def test_train_judges_reports_and_recommends(run, options, tmp_path):
+    folder = tmp_path / "run"
+    status, out, _ = run("train", *options, "--run", folder)
+    assert status == 0
+    assert "fold 0: 27 users train, 5 validate, 8 are cold" in out
+    records = json.loads((folder / "report.json").read_text())
+    assert {"maml", "eb_fold_in", "two_tower", "ease"} <= {r["method"] for r in records}
+    assert {(r["order"], r["k"]) for r in records} == {
+        (order, k) for order in ("random", "time") for k in (0, 1, 3, 5, 10)
+    }
+    learned = [r for r in records if r["kind"] == "learned" and r["metric"] == "rmse"]
+    assert all(r["difference_low"] <= r["difference"] <= r["difference_high"] for r in learned)
+    assert (folder / "report.html").read_text().startswith("<!")
+
+    status, out, _ = run("evaluate", folder)
+    assert status == 0
+    assert json.loads((folder / "report.json").read_text()) == records
+
+    status, out, _ = run(
+        "recommend", folder, "--ratings", "Film 3=5", "--user", "age=30", "--top=2"
+    )
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    assert all(line[7:].startswith("Film ") for line in out.splitlines())
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(run, options, tmp_path):
+    folder = tmp_path / "run"
+    long = [*[o for o in options if not o.startswith("--updates")], "--updates=100000"]
+
+    def interrupt():
+        while not (folder / "checkpoints").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    status, out, _ = run("train", *long, "--patience=100000", "--no-report", "--run", folder)
+    thread.join()
+    assert status == 130
+    assert f"Go on: metajax train --resume {folder}" in out
+    status, _, err = run("train", "--resume", folder, "--rate=0.5")
+    assert status == 2
+    assert one_line(err) == (
+        f"metajax: --resume goes on with the settings of {folder}; give no others."
+    )
+
+
+def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, options, tmp_path):
+    options = [o for o in options if not o.startswith(("--inner-rate", "--steps"))]
+    wild = [*options, "--inner-rate=9", "--steps=6", "--run", tmp_path / "run"]
+    status, _, err = run("train", *wild)
+    assert status == 2
+    assert "the meta-loss became" in err
+    assert "at update" in err
+    assert "checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "trian"),
+        (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
+        (["train", "--rate=fast"], "--rate"),
+        (["train", "--steps=0"], "steps must be >= 1, got 0"),
+        (["train", "--data=ml-100"], "did you mean 'ml-100k'?"),
+        (["train", "--data=nothing.csv"], "nothing.csv"),
+        (["train", "--resume=nothing"], "nothing: no run is here"),
+        (["evaluate", "nothing"], "nothing: no run is here"),
+        (["recommend", "nothing"], "nothing: no run is here"),
+        (["recommend", "nothing", "--ratings=Fargo"], "--ratings must read 'name=value"),
+        (["recommend", "nothing", "--ratings=Fargo=good"], "--ratings must rate by numbers"),
+        (["data", "ml-100k", "--rating-column=stars"], "options are for paths"),
+        (["train", "--config=nothing.toml"], "nothing.toml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(run, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert words in one_line(err)
+    assert one_line(err).startswith("metajax: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inner_rat = 0.1", "a.toml: unknown setting 'inner_rat'; did you mean 'inner_rate'?"),
+        ("rate = ", "a.toml: "),
+        ("rate = 'fast'", "rate"),
+    ],
+)
+def test_a_mistake_in_the_settings_file_is_named(run, text, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.toml").write_text(text)
+    status, _, err = run("train", "--config=a.toml")
+    assert status == 2
+    assert words in one_line(err)
+
+
+def test_an_unknown_setting_in_the_environment_is_named(run, monkeypatch):
+    monkeypatch.setenv("METAJAX_RATEE", "1")
+    status, _, err = run("train")
+    assert status == 2
+    assert one_line(err).endswith("unknown setting 'ratee'; did you mean 'rate'?")
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(
+    run, options, tmp_path, monkeypatch
+):
+    (tmp_path / "a.toml").write_text("tasks = 7\nsupport = 7\nquery = 7\n")
+    monkeypatch.setenv("METAJAX_SUPPORT", "6")
+    monkeypatch.setenv("METAJAX_QUERY", "6")
+    folder = tmp_path / "run"
+    options = [o for o in options if not o.startswith(("--tasks", "--query", "--updates"))]
+    last = ["--query=5", "--updates=10", "--no-report", "--run", folder]
+    status, _, err = run("train", "--config", tmp_path / "a.toml", *options, *last)
+    assert status == 0, err
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["tasks"], settings["support"], settings["query"]) == (7, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("", "empty"),
+        ("user,item,rating\n", "log.csv"),
+        ("user,film,rating\na,b,3\n", "item"),
+        ("user,item,rating\na,b,good\n", "line 2, column 'rating'"),
+        ("user,item,rating\na,b,3\na,c,nan\n", "line 3, column 'rating'"),
+        ("user,item,rating\na,b,3\na,b,4\n", "line"),
+    ],
+)
+def test_a_broken_log_is_named_by_line_and_column(run, rows, words, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text(rows)
+    status, out, err = run("data", log)
+    assert (status, out) == (2, "")
+    assert words in one_line(err)
+    assert "log.csv" in one_line(err)
+
+
+def test_data_tells_what_is_there(run, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("userId,movieId,rating,timestamp\n001,a,3,1\n001,b,4,2\n1,a,5,3\n")
+    status, out, _ = run("data", log, "--support=1")
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[:5] == [
+        "interactions 3",
+        "users 2, 1 to 2 interactions each (median 1.5)",
+        "items 2, 1 to 2 interactions each (median 1.5)",
+        "density 75.00 %",
+        "ratings 3 to 5, mean 4.000",
+    ]
+    assert "cold users 1 with at most 1 interactions" in lines
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(run, options, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = run("train", *options, "--run", tmp_path / "file" / "run")
+    assert status == 2
+    assert str(tmp_path / "file") in one_line(err)
+
+
+def test_an_existing_run_folder_is_left_alone(run, options, tmp_path):
+    (tmp_path / "run").mkdir()
+    status, _, err = run("train", *options, "--run", tmp_path / "run")
+    assert status == 2
+    assert "run" in one_line(err)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_saved(run, options, tmp_path, monkeypatch):
+    from metajax import runs
+
+    folder, save = tmp_path / "run", runs.checkpoint.save
+
+    def save_until_full(where, step, state):
+        if step > 20:
+            raise runs.checkpoint.CheckpointError(f"cannot save step {step}: no space left")
+        return save(where, step, state)
+
+    monkeypatch.setattr(runs.checkpoint, "save", save_until_full)
+    status, _, err = run("train", *options, "--no-report", "--run", folder)
+    assert status == 2
+    assert "cannot save step 30: no space left" in err
+    monkeypatch.undo()
+    assert np.asarray(runs.resumed(runs.open_run(folder)).state.step) == 20

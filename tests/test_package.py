@@ -1,0 +1,80 @@
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import metajax
+
+ROOT = Path(metajax.__file__).parent
+
+# Who may import whom: a module imports from its own row and the rows above it.
+LAYERS = [
+    ["base"],
+    ["losses", "metrics", "data", "manifest", "comparisons"],
+    ["models", "adaptation", "svg"],
+    ["learners", "baselines", "figures"],
+    ["guards", "evaluation", "statistics", "recommendation", "checkpoint", "report"],
+    ["training", "settings"],
+    ["assembly", "harness", "runs", "judging"],
+    ["console", "cli"],
+    ["__main__", "__init__"],
+]
+
+
+def test_imports_point_down():
+    level = {name: n for n, row in enumerate(LAYERS) for name in row}
+    wrong = []
+    for path in sorted(ROOT.rglob("*.py")):
+        module = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "metajax":
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metajax."):
+                targets = [str(node.module).split(".")[1]]
+            else:
+                continue
+            wrong += [f"{path}: {target}" for target in targets if level[target] > level[module]]
+    assert not wrong
+
+
+def test_only_models_import_flax():
+    users = {
+        path.relative_to(ROOT).parts[0]
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+        if name.split(".")[0] == "flax"
+    }
+    assert users == {"models"}
+
+
+def test_every_module_exports_sorted_names_that_exist():
+    for info in pkgutil.walk_packages([str(ROOT)], prefix="metajax."):
+        module = importlib.import_module(info.name)
+        exported = module.__all__
+        assert list(exported) == sorted(exported), info.name
+        assert all(hasattr(module, name) for name in exported), info.name
+
+
+def test_importing_costs_only_jax_flax_and_optax_and_touches_no_device():
+    program = """
+import sys
+import jax, flax.linen, optax
+before = set(sys.modules)
+import metajax
+added = {name.split(".")[0] for name in set(sys.modules) - before}
+print(sorted(added - set(sys.stdlib_module_names)))
+from jax._src import xla_bridge
+print(xla_bridge.backends_are_initialized())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split("\n")[:2] == ["['metajax']", "False"]
