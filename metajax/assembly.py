@@ -126,4 +126,5 @@ def _identities(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
     ones = np.ones((len(factors.item_bias), 1), np.float32)
     design = np.concatenate([ones, factors.item_factors], axis=1)  # [I, d + 1]
     root = np.linalg.cholesky(factors.prior_covariance)
-    return design @ root, factors.mean + factors.item_bias + design @ factors.prior_mean
+    bias = factors.mean + factors.item_bias + design @ factors.prior_mean
+    return design @ root, np.asarray(bias)

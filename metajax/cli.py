@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -186,7 +186,7 @@ def data(
     item_column: str | None = None,
     rating_column: str | None = None,
     time_column: str | None = None,
-    duplicates: str = "error",
+    duplicates: Literal["error", "last"] = "error",
     scale: tuple[float, float] | None = None,
     support: int = 10,
 ) -> None:

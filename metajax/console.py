@@ -137,6 +137,7 @@ def _bar(
 
     names = [name for name in facts if name not in ("pace", "stage")]
     labels = dict(zip(facts, fields, strict=True))
+    shown: Any = facts
     columns: list[Any] = [
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=24),
@@ -146,8 +147,8 @@ def _bar(
         progress.TimeRemainingColumn(),
     ]  # fmt: skip
     with progress.Progress(*columns, console=console, refresh_per_second=8) as bar:
-        task = bar.add_task(what, total=total, completed=start, **facts)
-        yield lambda done: bar.update(task, completed=done, **facts)
+        task = bar.add_task(what, total=total, completed=start, **shown)
+        yield lambda done: bar.update(task, completed=done, **shown)
         bar.update(task, completed=bar.tasks[0].completed)
 
 

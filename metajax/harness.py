@@ -13,7 +13,7 @@ from metajax.base import Adaptation, Params, Task
 from metajax.baselines import Baseline, tune
 from metajax.data.cold_users import ColdUsers, padded
 from metajax.data.sampler import task_table
-from metajax.data.splits import ColdTasks
+from metajax.data.splits import ColdTasks, Order
 from metajax.evaluation import Evaluation, evaluate
 from metajax.settings import Settings
 from metajax.statistics import metric_names, paired_difference, records, summarise
@@ -118,25 +118,25 @@ def _limit(users: ColdUsers) -> float:
     return 100.0 * max(high - low, 1.0) ** 2
 
 
-def tuned(baseline: Baseline, users: ColdUsers) -> Method:
+def tuned(baseline: Baseline, users: ColdUsers, order: Order) -> Method:
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
     Args:
         baseline: Which.
         users: The fold.
+        order: Of the supports; what is best at random is not what is best first in time.
 
     Returns:
         The method, fitted to training and validation users.
     """
     adaptation = Adaptation(baseline.adapt, baseline.predict)
     rating = baseline.predicts == "rating"
+    tasks = users.validation[order]
 
     def score(baseline: Baseline, params: Params) -> float:
-        judged = _evaluations(
-            users, users.validation, adaptation, params, baseline.name, rating, not rating, True
-        )
+        method = Method(baseline.name, "baseline", adaptation, params, rating, not rating, {})
         metric, sign = ("rmse", 1) if rating else ("ndcg@10", -1)
-        return sign * float(np.mean([summarise(e)[metric] for e in judged.values()]))
+        return sign * float(np.mean(summarise(_evaluate(method, users, tasks))[metric]))
 
     settings = baseline.grid[0]
     if len(baseline.grid) > 1:
@@ -179,33 +179,25 @@ def two_towers_of(settings: Settings, users: ColdUsers) -> list[Method]:
     ]
 
 
-def judge(method: Method, users: ColdUsers) -> dict[str, Evaluation]:
+def judge(method: Method, users: ColdUsers, order: Order) -> Evaluation:
     """Judges a method on the test users.
 
     Args:
         method: Tuned and fitted.
         users: The fold.
+        order: Of the supports.
 
     Returns:
-        By order of the supports, the measurements.
+        The measurements.
 
     Raises:
         ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
     """
-    return _evaluations(
-        users,
-        users.test,
-        method.adaptation,
-        method.params,
-        method.name,
-        method.rating,
-        method.ranking,
-        method.name == "global_mean",
-    )
+    return _evaluate(method, users, users.test[order])
 
 
 def table(
-    evaluations: Sequence[tuple[str, dict[str, Evaluation]]],
+    evaluations: Sequence[tuple[str, Mapping[Order, Evaluation]]],
     *,
     protocol: str,
     seeds: Sequence[int],
@@ -259,29 +251,18 @@ def _add_differences(
                 figure["difference_high"] = float(difference.high[at])
 
 
-def _evaluations(
-    users: ColdUsers,
-    tasks: Mapping[Any, ColdTasks],
-    adaptation: Adaptation,
-    params: Params,
-    name: str,
-    rating: bool,
-    ranking: bool,
-    allow_constant: bool,
-) -> dict[str, Evaluation]:
-    return {
-        order: evaluate(
-            adaptation,
-            params,
-            chosen,
-            users.training.user_features,
-            users.training.item_features,
-            scale=users.training.scale,
-            method=name,
-            ks=KS,
-            rating=rating,
-            ranking=ranking,
-            allow_constant=allow_constant,
-        )
-        for order, chosen in tasks.items()
-    }
+def _evaluate(method: Method, users: ColdUsers, tasks: ColdTasks) -> Evaluation:
+    return evaluate(
+        method.adaptation,
+        method.params,
+        tasks,
+        users.training.user_features,
+        users.training.item_features,
+        scale=users.training.scale,
+        method=method.name,
+        ks=KS,
+        rating=method.rating,
+        ranking=method.ranking,
+        # The one method that is meant to say the same of everything.
+        allow_constant=method.name == "global_mean",
+    )

@@ -12,6 +12,7 @@ import jax
 from metajax import harness, report, runs
 from metajax.assembly import adaptation_of
 from metajax.baselines import registry
+from metajax.data.splits import Order
 from metajax.evaluation import Evaluation
 from metajax.runs import Run
 
@@ -37,10 +38,11 @@ def judge_run(
         CheckpointError: If the run has no good checkpoint.
     """
     settings, users = run.settings, run.users
-    judged: list[tuple[str, dict[str, Evaluation]]] = []
+    judged: list[tuple[str, Mapping[Order, Evaluation]]] = []
 
     def judge(method: harness.Method) -> None:
-        judged.append((method.kind, harness.judge(method, users)))
+        results = {order: harness.judge(method, users, order) for order in users.test}
+        judged.append((method.kind, results))
 
     on_stage(settings.learner)
     adaptation = adaptation_of(settings, len(users.training.item_features))
@@ -48,7 +50,11 @@ def judge_run(
     judge(harness.Method(settings.learner, "learned", adaptation, best, True, True, {}))
     for baseline in registry:
         on_stage(baseline.name)
-        judge(harness.tuned(baseline, users))
+        results = {
+            order: harness.judge(harness.tuned(baseline, users, order), users, order)
+            for order in users.test
+        }
+        judged.append(("baseline", results))
     on_stage("two_tower")
     for method in harness.two_towers_of(settings, users):
         judge(method)

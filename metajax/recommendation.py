@@ -100,14 +100,14 @@ def recommend(
     size = _padded(len(items))
     support = Examples(
         _inputs(catalogue, features, np.pad(items, (0, size - len(items)))),
-        np.pad(np.array(list(rated.values()), np.float32), (0, size - len(items))),
-        np.arange(size) < len(items),
+        jnp.pad(jnp.array(list(rated.values()), jnp.float32), (0, size - len(items))),
+        jnp.arange(size) < len(items),
     )
     everything = _inputs(catalogue, features, np.arange(len(catalogue.ids), dtype=np.int32))
-    scores = np.array(_scores(recommender.adaptation, recommender.params, support, everything))
+    scores = np.asarray(_scores(recommender.adaptation, recommender.params, support, everything))
     if not np.isfinite(scores).all():
         raise ValueError("the adapted model predicts NaN: these ratings drove it out of range.")
-    scores[items] = -np.inf
+    scores = np.where(np.isin(np.arange(len(scores)), items), -np.inf, scores)
     best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - len(items))]
     return [
         Recommendation(str(catalogue.titles[i]), float(scores[i]), str(catalogue.ids[i]))

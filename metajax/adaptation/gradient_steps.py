@@ -70,7 +70,7 @@ def gradient_steps(
             updates, opt_state = optimizer.update(gradient(fast, slow, support), opt_state, fast)
             return (optax.apply_updates(fast, updates), opt_state), None
 
-        carry = fast, optimizer.init(fast)
+        carry: tuple[Params, optax.OptState] = fast, optimizer.init(fast)
         if steps > _MOST_UNROLLED:
             carry, _ = jax.lax.scan(step, carry, length=steps)
         else:
@@ -94,7 +94,8 @@ def _check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> No
 
     def update(gradient: jax.Array) -> jax.Array:
         weight = jnp.zeros(())
-        return optimizer.update(gradient, optimizer.init(weight), weight)[0]
+        change: Any = optimizer.update(gradient, optimizer.init(weight), weight)[0]
+        return change
 
     slope = jax.grad(update)(jnp.zeros(()))
     # A learning rate that is being traced (learned, or swept by vmap) has no value to look at.

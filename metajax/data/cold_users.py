@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from metajax.base import Examples, Inputs, Task
@@ -120,7 +121,8 @@ def padded(tasks: ColdTasks, training: TrainingSet, *, query: int) -> Task:
     def examples(item: np.ndarray, rating: np.ndarray, mask: np.ndarray) -> Examples:
         user = training.user_features[tasks.user][:, None]  # [T, 1, Du]
         user = np.broadcast_to(user, (*item.shape, user.shape[-1]))
-        return Examples(Inputs(user, training.item_features[item], item), rating, mask)
+        inputs = Inputs(*map(jnp.asarray, (user, training.item_features[item], item)))
+        return Examples(inputs, jnp.asarray(rating), jnp.asarray(mask))
 
     return Task(
         examples(tasks.support_item, tasks.support_rating, tasks.support_mask),

@@ -34,7 +34,7 @@ def from_linen(module: nn.Module) -> Model:
         return params
 
     def apply(params: Params, inputs: Any) -> jax.Array:
-        scores = module.apply({"params": params}, inputs)
+        scores: Any = module.apply({"params": params}, inputs)
         if scores.ndim == 2 and scores.shape[1] == 1:
             return scores[:, 0]
         return scores
