@@ -96,6 +96,9 @@ def on_examples(
 ) -> Callable[[Params, Examples], jax.Array]:
     """Turns a loss of scores into a loss of parameters.
 
+    What the mask hides is seen as zeros, so padding may hold anything. A mask on the error alone
+    would not do: the gradient of a layer is its inputs times zero there, and NaN times zero is NaN.
+
     Args:
         apply: `apply(params, inputs) -> scores [N]`.
         loss: `loss(scores, labels, *, where) -> []`.
@@ -105,7 +108,12 @@ def on_examples(
     """
 
     def loss_fn(params: Params, examples: Examples) -> jax.Array:
-        return loss(apply(params, examples.inputs), examples.labels, where=examples.mask)
+        inputs, labels, mask = examples
+
+        def kept(leaf: jax.Array) -> jax.Array:
+            return jnp.where(jnp.expand_dims(mask, range(1, jnp.ndim(leaf))), leaf, 0)
+
+        return loss(apply(params, jax.tree.map(kept, inputs)), labels, where=mask)
 
     return loss_fn
 

@@ -1,13 +1,14 @@
 """The outer update: differentiate the query loss through adaptation, step with Optax."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from metajax.base import Adaptation, MetaLearner, MetaState, Model, Params, Task
-from metajax.losses import masked_mean
+from metajax.losses import masked_mean, on_examples
 
 __all__ = ["meta_learner"]
 
@@ -39,8 +40,8 @@ def meta_learner(
 
     def query_loss(params: Params, task: Task, key: jax.Array | None) -> jax.Array:
         adapted = adaptation.adapt(params, task.support, key)
-        scores = adaptation.predict(params, adapted, task.query.inputs)
-        return loss(scores, task.query.labels, where=task.query.mask)
+        predict = partial(adaptation.predict, params)
+        return on_examples(predict, loss)(adapted, task.query)
 
     def meta_loss(params: Params, tasks: Task, key: jax.Array | None) -> jax.Array:
         keys = None if key is None else jax.random.split(key, tasks.query.mask.shape[0])
