@@ -77,7 +77,11 @@ def adaptation_of(settings: Settings, items: int) -> Adaptation:
 def sampler_of(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
     """Returns the `sample(table, key) -> tasks` of the settings."""
     return partial(
-        sample_tasks, tasks=settings.tasks, support=settings.support, query=settings.query
+        sample_tasks,
+        tasks=settings.tasks,
+        support=settings.support,
+        query=settings.query,
+        order=settings.order,
     )
 
 

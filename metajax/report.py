@@ -142,8 +142,8 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
     for panel in shown:
         content = _table(panel)
         title = f"{content['caption']} ({content['better']})"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("method", overflow="fold", min_width=12)
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+        table.add_column("method", no_wrap=True)
         for k in content["ks"]:
             table.add_column(f"K={k}", justify="right", min_width=len("(+0.0000)"))
         for row in content["rows"]:

@@ -38,7 +38,7 @@ class Settings:
     """How to train: second order, first order, or without meta-learning."""
     steps: int = 5
     """Inner steps on a user's support."""
-    inner_rate: float = 0.1
+    inner_rate: float = 0.05
     """Learning rate of the inner steps."""
     adapts: tuple[str, ...] = ("direct/*",)
     """Patterns of the parameters that adapt to a user; the others are shared."""
@@ -52,11 +52,11 @@ class Settings:
 
     rate: float = 1e-3
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.3
     """Weight decay of the outer optimizer."""
     clip: float = 1.0
     """Largest norm of a meta-gradient."""
-    updates: int = 1000
+    updates: int = 500
     """Most meta-updates."""
     tasks: int = 64
     """Users in a meta-batch."""
@@ -64,12 +64,14 @@ class Settings:
     """Largest support of a training task; sizes are mixed from 0 to it."""
     query: int = 20
     """Interactions a training task is judged by."""
+    order: Literal["random", "time", "mixed"] = "mixed"
+    """Supports of the training tasks: any interactions, the first in time, or both kinds."""
 
     per_dispatch: int = 10
     """Meta-updates per dispatch to the device."""
     validate_every: int = 50
     """Meta-updates between validations."""
-    patience: int = 6
+    patience: int = 5
     """Validations without improvement before training stops."""
 
     def __post_init__(self):

@@ -1,5 +1,6 @@
 """Adaptation by a few steps of an optimizer on the user's support."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,9 +98,15 @@ def _check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> No
         change: Any = optimizer.update(gradient, optimizer.init(weight), weight)[0]
         return change
 
-    slope = jax.grad(update)(jnp.zeros(()))
-    # A learning rate that is being traced (learned, or swept by vmap) has no value to look at.
-    if not isinstance(slope, jax.core.Tracer) and not jnp.isfinite(slope):
+    # Evaluated at once, also where the caller is being traced.
+    with jax.ensure_compile_time_eval():
+        try:
+            slope = jax.grad(update)(jnp.zeros(()))
+        except ValueError:
+            # It knows the parameters by name (multi_transform, masked) and refuses a lone weight.
+            return
+    # A learning rate that is traced (learned, or swept by vmap) has no value to look at.
+    if not isinstance(slope, jax.core.Tracer) and not math.isfinite(slope):
         raise ValueError(
             "optimizer must have a finite derivative at zero gradient, got "
             f"{float(slope)}; for Adam set eps_root, for instance optax.adam(1e-2, eps_root=1e-8)."

@@ -5,7 +5,7 @@ partition takes them out of the inner loop: what does not adapt never gets a tas
 """
 
 from collections.abc import Callable
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 
 import jax
 
@@ -34,7 +34,7 @@ def matching(*patterns: str) -> Callable[[str], bool]:
         >>> chosen("predictor/layer_0/kernel"), chosen("user_tower/layer_0/kernel")
         (True, False)
     """
-    return lambda path: any(fnmatch(path, pattern) for pattern in patterns)
+    return lambda path: any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def paths(params: Params) -> list[str]:

@@ -70,7 +70,7 @@ def sample_tasks(
     tasks: int,
     support: int,
     query: int,
-    order: Literal["random", "time"] = "random",
+    order: Literal["random", "time", "mixed"] = "random",
 ) -> Task:
     """Draws a batch of tasks; the key is all there is to resume.
 
@@ -86,7 +86,8 @@ def sample_tasks(
         support: S, the largest support.
         query: Q, the largest query.
         order: `random`: the support is any of the user's interactions. `time`: the support is
-            the user's first ones, the query is drawn from the later ones.
+            the user's first ones, the query is drawn from the later ones. `mixed`: one or the
+            other, by a coin for each task.
 
     Returns:
         Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
@@ -101,16 +102,15 @@ def sample_tasks(
     drawn = jax.random.randint(user_key, (tasks,), 0, len(table.user))
 
     def one(index: jax.Array, key: jax.Array) -> Task:
-        size_key, row_key = jax.random.split(key)
+        size_key, row_key, order_key = jax.random.split(key, 3)
         count = table.count[index]
         # At least one interaction is left to be judged by.
         size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
-        if order == "time":
-            support_rows = jnp.arange(support)
-            query_rows = size + _distinct(row_key, count - size, query)
-        else:
-            rows = _distinct(row_key, count, support + query)
-            support_rows, query_rows = rows[:support], rows[size + jnp.arange(query)]
+        in_time = {"random": False, "time": True, "mixed": jax.random.bernoulli(order_key)}[order]
+        # In time the support is given and the draw is of later rows, counted from the first one.
+        rows = _distinct(row_key, jnp.where(in_time, count - size, count), support + query)
+        support_rows = jnp.where(in_time, jnp.arange(support), rows[:support])
+        query_rows = jnp.where(in_time, size + rows[:query], rows[size + jnp.arange(query)])
         available = jnp.minimum(count - size, query)
         return Task(
             _examples(table, index, support_rows, jnp.arange(support) < size),
