@@ -47,9 +47,9 @@ ADAPTATIONS = {"no steps": no_steps(apply), **LEARN}
 
 
 def examples(rng, n) -> Examples:
-    features = rng.normal(size=(n, 4)).astype(np.float32)
-    inputs = Inputs(features[:, :2], features[:, 2:], rng.integers(0, ITEMS, n, np.int32))
-    return Examples(inputs, rng.normal(size=n).astype(np.float32), np.ones(n, bool))
+    users, items, labels = (jnp.asarray(rng.normal(size=size)) for size in ((n, 2), (n, 2), n))
+    inputs = Inputs(users, items, jnp.asarray(rng.integers(0, ITEMS, n)))
+    return Examples(inputs, labels, jnp.ones(n, bool))
 
 
 def task_of(seed) -> Task:
@@ -60,7 +60,7 @@ def task_of(seed) -> Task:
 def some_params():
     rng = np.random.default_rng(1)
     shapes = {"tower": (2, 3), "item": (ITEMS, 3), "predictor": (3,)}
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
 
 
 PARAMS, TASK = some_params(), task_of(2)
@@ -71,7 +71,7 @@ def padded_with(task, value, item) -> Task:
 
     def grow(leaf):
         fill = {"f": value, "i": item, "b": False}[leaf.dtype.kind]
-        return np.concatenate([leaf, np.full((2, *leaf.shape[1:]), fill, leaf.dtype)])
+        return jnp.concatenate([leaf, jnp.full((2, *leaf.shape[1:]), fill, leaf.dtype)])
 
     return jax.tree.map(grow, task)
 
@@ -111,7 +111,7 @@ def test_the_same_support_gives_the_same_bits(judged):
 
 
 def test_an_empty_support_gives_the_zero_shot_answer(judged):
-    nothing = TASK.support._replace(mask=np.zeros(SUPPORT, bool))
+    nothing = TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
     (_, scores), gradient = judged(PARAMS, TASK._replace(support=nothing))
     np.testing.assert_allclose(scores, apply(PARAMS, TASK.query.inputs), rtol=1e-5, atol=1e-6)
     zero_shot = jax.grad(MEAN)(PARAMS, TASK.query)
@@ -121,7 +121,7 @@ def test_an_empty_support_gives_the_zero_shot_answer(judged):
 
 
 def test_the_order_of_the_support_adds_nothing(judged):
-    shuffled = jax.tree.map(lambda leaf: leaf[[2, 0, 3, 1]], TASK.support)
+    shuffled = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 3, 1])], TASK.support)
     chex.assert_trees_all_close(
         judged(PARAMS, TASK._replace(support=shuffled)), judged(PARAMS, TASK), rtol=1e-4, atol=1e-5
     )
@@ -137,7 +137,7 @@ def test_one_trace_serves_every_support_size(adaptation):
         return adaptation.predict(params, adapted, task.query.inputs)
 
     for size in range(SUPPORT + 1):
-        mask = np.arange(SUPPORT) < size
+        mask = jnp.arange(SUPPORT) < size
         scores(PARAMS, TASK._replace(support=TASK.support._replace(mask=mask)))
     assert sizes == [(SUPPORT,)]
 
@@ -154,9 +154,9 @@ def test_padding_adds_nothing(judged):
 
 def test_vmap_equals_a_loop(adaptation, judged):
     tasks = [task_of(seed) for seed in range(3)]
-    few = tasks[1].support._replace(mask=np.array([True, False, True, False]))
+    few = tasks[1].support._replace(mask=jnp.array([True, False, True, False]))
     tasks[1] = tasks[1]._replace(support=few)
-    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *tasks)
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)
     batched = jax.jit(jax.vmap(judged_by(adaptation), in_axes=(None, 0)))(PARAMS, batch)
     looped = [judged(PARAMS, task) for task in tasks]
     looped = jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped)
