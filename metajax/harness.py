@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax.assembly import adaptation_of, first_progress, learner_of, sampler_of
 from metajax.base import Adaptation, Params, Task
-from metajax.baselines import Baseline, tune
+from metajax.baselines import Baseline, registry, tune
 from metajax.data.cold_users import ColdUsers, padded
 from metajax.data.sampler import task_table
 from metajax.data.splits import ColdTasks, Order
@@ -22,6 +22,9 @@ from metajax.training import Progress, Row, train
 __all__ = [
     "Method",
     "judge",
+    "judge_all",
+    "learned",
+    "stages",
     "table",
     "train_on",
     "tuned",
@@ -194,6 +197,61 @@ def judge(method: Method, users: ColdUsers, order: Order) -> Evaluation:
         ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
     """
     return _evaluate(method, users, users.test[order])
+
+
+def learned(settings: Settings, users: ColdUsers, params: Params) -> Method:
+    """Makes a trained learner ready to be judged.
+
+    Args:
+        settings: What it was trained by.
+        users: The fold.
+        params: What it learned.
+
+    Returns:
+        The method.
+    """
+    adaptation = adaptation_of(settings, len(users.training.item_features))
+    return Method(settings.learner, "learned", adaptation, params, True, True, {})
+
+
+def judge_all(
+    users: ColdUsers,
+    learners: Sequence[Method],
+    settings: Settings,
+    *,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> list[tuple[str, dict[Order, Evaluation]]]:
+    """Judges learners beside every simple baseline, the plain two-tower network included.
+
+    Args:
+        users: The fold.
+        learners: What was trained.
+        settings: Of the two-tower network.
+        on_stage: Called with the name of each method when its turn comes; `stages` counts them.
+
+    Returns:
+        For each method its kind and, by order, the measurements.
+    """
+
+    def judged(of_order: Callable[[Order], Method]) -> tuple[str, dict[Order, Evaluation]]:
+        methods = {order: of_order(order) for order in users.test}
+        results = {order: judge(method, users, order) for order, method in methods.items()}
+        return next(iter(methods.values())).kind, results
+
+    found = []
+    for baseline in registry:
+        on_stage(baseline.name)
+        found.append(judged(lambda order, baseline=baseline: tuned(baseline, users, order)))
+    on_stage("two_tower")
+    for method in [*two_towers_of(settings, users), *learners]:
+        on_stage(method.name)
+        found.append(judged(lambda order, method=method: method))
+    return found
+
+
+def stages(learners: int) -> int:
+    """Returns how often `judge_all` calls `on_stage`."""
+    return len(registry) + 3 + learners
 
 
 def table(

@@ -10,16 +10,12 @@ from typing import Any
 import jax
 
 from metajax import harness, report, runs
-from metajax.assembly import adaptation_of
-from metajax.baselines import registry
-from metajax.data.splits import Order
-from metajax.evaluation import Evaluation
 from metajax.runs import Run
 
 __all__ = ["STAGES", "judge_run", "terminal", "write_report"]
 
-# The run, the simple baselines, the two two-tower rows.
-STAGES = len(registry) + 3
+# The methods, then the intervals.
+STAGES = harness.stages(1) + 1
 
 
 def judge_run(
@@ -38,26 +34,8 @@ def judge_run(
         CheckpointError: If the run has no good checkpoint.
     """
     settings, users = run.settings, run.users
-    judged: list[tuple[str, Mapping[Order, Evaluation]]] = []
-
-    def judge(method: harness.Method) -> None:
-        results = {order: harness.judge(method, users, order) for order in users.test}
-        judged.append((method.kind, results))
-
-    on_stage(settings.learner)
-    adaptation = adaptation_of(settings, len(users.training.item_features))
-    best = runs.resumed(run).best
-    judge(harness.Method(settings.learner, "learned", adaptation, best, True, True, {}))
-    for baseline in registry:
-        on_stage(baseline.name)
-        results = {
-            order: harness.judge(harness.tuned(baseline, users, order), users, order)
-            for order in users.test
-        }
-        judged.append(("baseline", results))
-    on_stage("two_tower")
-    for method in harness.two_towers_of(settings, users):
-        judge(method)
+    method = harness.learned(settings, users, runs.resumed(run).best)
+    judged = harness.judge_all(users, [method], settings, on_stage=on_stage)
     on_stage("intervals")
     return harness.table(judged, protocol="P1", seeds=[settings.seed])
 

@@ -152,7 +152,7 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
             for cell in row["cells"]:
                 text = Text(cell["mean"] if cell else "", style="bold" if _top(cell) else "")
                 if cell and cell["difference"]:
-                    text.append(f" ({cell['difference']})", style="not bold")
+                    text.append(f"\n({cell['difference']})", style="not bold")
                 cells.append(text)
             table.add_row(name, *cells)
         tables.append(table)

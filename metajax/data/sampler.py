@@ -93,11 +93,13 @@ def sample_tasks(
         Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
 
     Raises:
-        ValueError: If `tasks` or `query` < 1, or `support` < 0.
+        ValueError: If `tasks` or `query` < 1, or `support` < 0, or `order` is another word.
     """
     for name, value, least in (("tasks", tasks, 1), ("support", support, 0), ("query", query, 1)):
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
+    if order not in ("random", "time", "mixed"):
+        raise ValueError(f"order must be random, time or mixed, got {order!r}.")
     user_key, task_key = jax.random.split(key)
     drawn = jax.random.randint(user_key, (tasks,), 0, len(table.user))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from metajax.adaptation import everything, gradient_steps, no_steps
+from metajax.adaptation import everything, first_order, gradient_steps, no_steps
 from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
@@ -51,6 +51,8 @@ def fine_tuned(
         steps,
         predict=model.apply,
         adapts=adapts,
+        # Training does not pass through the steps: any optimizer will do.
+        adjoint=first_order,
     )
     learner = supervised(model, loss, outer=outer)
     return learner._replace(adapt=adaptation.adapt, predict=adaptation.predict)

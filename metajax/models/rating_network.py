@@ -95,10 +95,12 @@ def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Par
         The parameters, changed.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, or there are no identities.
     """
     params = start_bias(params, 0.0)
     for name, value in (("item_embedding", embedding), ("item_bias", bias[:, None])):
+        if name not in params:
+            raise ValueError(f"params must have {name} (a network with items), got none.")
         shape = params[name]["embedding"].shape
         if value.shape != shape:
             raise ValueError(f"{name} must have the shape {shape}, got {value.shape}.")
