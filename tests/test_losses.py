@@ -1,0 +1,92 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import losses
+from metajax.base import Examples
+
+ALL = {
+    name: getattr(losses, name)
+    for name in ("squared_error", "total_squared_error", "absolute_error", "sigmoid_cross_entropy")
+}
+KEPT = [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "labels", "where", "expected"),
+    [
+        ("squared_error", [3, 1, 9], [1, 2, 0], None, (4 + 1 + 81) / 3),
+        ("squared_error", [3, 1, 9], [1, 2, 0], KEPT, (4 + 1) / 2),
+        ("total_squared_error", [3, 1, 9], [1, 2, 0], None, 4 + 1 + 81),
+        ("total_squared_error", [3, 1, 9], [1, 2, 0], KEPT, 4 + 1),
+        ("absolute_error", [3, 1, 9], [1, 2, 0], None, (2 + 1 + 9) / 3),
+        ("absolute_error", [3, 1, 9], [1, 2, 0], KEPT, (2 + 1) / 2),
+        # A logit of log 3 is a probability of 3/4.
+        ("sigmoid_cross_entropy", [math.log(3), 0, 9], [1, 0, 0], KEPT, math.log(4 / 3 * 2) / 2),
+        ("sigmoid_cross_entropy", [math.log(3)], [0.5], None, (math.log(4 / 3) + math.log(4)) / 2),
+        # Exact where e^1000 would overflow.
+        ("sigmoid_cross_entropy", [1000, -1000], [0, 0], None, 500),
+        ("sigmoid_cross_entropy", [1000, -1000], [1, 0], None, 0),
+    ],
+)
+def test_a_loss_is_its_arithmetic(name, scores, labels, where, expected):
+    where = None if where is None else jnp.array(where)
+    loss = ALL[name](jnp.array(scores, jnp.float32), jnp.array(labels, jnp.float32), where=where)
+    assert loss.shape == ()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("hidden", [np.nan, np.inf, -np.inf, 3e38])
+def test_padding_reaches_neither_value_nor_gradient(name, hidden):
+    slopes = jax.value_and_grad(
+        lambda scores, labels, where: ALL[name](scores, labels, where=where), argnums=(0, 1)
+    )
+    seen = jnp.array([0.5, -2.0]), jnp.array([1.0, 0.0])
+    padded = (jnp.append(values, hidden) for values in seen)
+    value, gradients = slopes(*padded, jnp.array(KEPT))
+    expected, expected_gradients = slopes(*seen, jnp.array([True, True]))
+    np.testing.assert_array_equal(value, expected)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(gradient, jnp.append(expected, 0))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_loss_of_nothing_is_zero_and_so_is_its_gradient(name):
+    labels, nothing = jnp.array([np.nan, 1.0]), jnp.array([False, False])
+    value, gradient = jax.value_and_grad(lambda scores: ALL[name](scores, labels, where=nothing))(
+        jnp.array([1.0, np.inf])
+    )
+    np.testing.assert_array_equal([value, *gradient], [0, 0, 0])
+    empty = jnp.zeros(0)
+    assert ALL[name](empty, empty) == 0
+
+
+def test_a_masked_mean_counts_what_it_keeps():
+    values = jnp.array([1.0, 2.0, np.nan])
+    assert losses.masked_mean(values[:2]) == 1.5
+    assert losses.masked_mean(values, jnp.array(KEPT)) == 1.5
+    assert losses.masked_mean(values, jnp.array([False, True, False])) == 2
+    assert losses.masked_mean(values, jnp.zeros(3, bool)) == 0
+
+
+def test_a_loss_on_examples_hides_their_padding_from_the_network():
+    # One weight matrix and one table of rows: a product with NaN, a gather out of range.
+    def apply(params, inputs):
+        return inputs["x"] @ params["w"] + params["b"][inputs["item"]]
+
+    loss = losses.on_examples(apply, losses.squared_error)
+    params = {"w": jnp.array([1.0, -1.0]), "b": jnp.array([0.5, 1.0])}
+    inputs = {
+        "x": jnp.array([[3.0, 1.0], [np.nan, np.inf]]),
+        "item": jnp.array([1, 10**6]),
+    }
+    padded = Examples(inputs, jnp.array([1.0, np.nan]), jnp.array([True, False]))
+    value, gradient = jax.value_and_grad(loss)(params, padded)
+    # The error is 3 - 1 + 1 - 1 = 2; its square's slope is 4.
+    assert value == 4
+    np.testing.assert_array_equal(gradient["w"], [12, 4])
+    np.testing.assert_array_equal(gradient["b"], [0, 4])
