@@ -142,7 +142,7 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
     for panel in shown:
         content = _table(panel)
         title = f"{content['caption']} ({content['better']})"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         table.add_column("method", no_wrap=True)
         for k in content["ks"]:
             table.add_column(f"K={k}", justify="right", min_width=len("(+0.0000)"))
@@ -155,7 +155,7 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
                     text.append(f"\n({cell['difference']})", style="not bold")
                 cells.append(text)
             table.add_row(name, *cells)
-        tables.append(table)
+        tables += [Text(title, style="italic"), table]
     return Group(*tables)
 
 

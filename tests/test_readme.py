@@ -1,0 +1,60 @@
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metajax
+from metajax import runs
+from metajax.assembly import first_progress
+from metajax.settings import Settings
+
+ROOT = Path(metajax.__file__).parent.parent
+README = ROOT / "README.md"
+
+pytestmark = pytest.mark.skipif(not README.exists(), reason="the README is not installed")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_library_example_runs(ml100k):
+    del ml100k  # It is in the cache by now.
+    names = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+    assert names["scores"].shape == (10,)
+    assert np.isfinite(names["scores"]).all()
+    assert float(names["metrics"]["loss"]) > 0
+
+
+@pytest.mark.slow
+def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(rank=2, width=8, embedding=4, updates=10, tasks=8)
+    run = runs.create(tmp_path / "runs" / "ml-100k-maml", settings, ml100k)
+    runs.train_run(run, first_progress(settings, run.users.training))
+    *before, last = blocks("python")[1].strip().splitlines()
+    names = {}
+    exec("\n".join(before), names)
+    assert len(eval(last, names)) == 3
+
+
+def test_every_link_leads_to_a_file():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README.read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_commands_are_bash():
+    main, test = blocks("bash")
+    for command in (main, test):
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    assert main.strip().endswith(".venv/bin/metajax train")
+    assert test.strip().endswith("-m pytest -q")
+
+
+def test_the_dev_group_and_the_dev_extra_are_the_same_tools():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["dependency-groups"]["dev"] == ["metajax[dev]"]
