@@ -172,7 +172,7 @@ def recommend(
     rated = parse_numbers(parse_pairs(ratings, "--ratings"), "--ratings")
     attributes = parse_pairs(user, "--user")
     with console.busy(f"Loading {run}"):
-        recommender = runs.load(run)
+        recommender = runs.load(run, on_skip=_skipped)
     for line in recommend_items(recommender, rated, attributes, top=top):
         print(f"{line.score:5.2f}  {line.title}")
 
@@ -234,13 +234,14 @@ def _judge(run: Any) -> int:
     """Judges a run, prints its table, writes its report."""
     from rich.console import Console
 
-    from metajax import judging
+    from metajax import judging, report, runs
 
+    params = runs.resumed(run, on_skip=_skipped).best
     with console.stages("Judging", judging.STAGES) as begin:
-        records = judging.judge_run(run, on_stage=begin)
+        records = judging.judge_run(run, params, on_stage=begin)
     page = judging.write_report(run, records)
-    Console().print(judging.terminal(records))
-    print(f"Report: {page}")
+    Console().print(report.terminal_table(records))
+    print(f"{judging.headline(records)}\nReport: {page}")
     return 0
 
 

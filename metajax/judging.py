@@ -9,40 +9,39 @@ from typing import Any
 
 import jax
 
-from metajax import harness, report, runs
+from metajax import comparisons, harness, report, runs
+from metajax.base import Params
 from metajax.runs import Run
 
-__all__ = ["STAGES", "judge_run", "terminal", "write_report"]
+__all__ = ["STAGES", "headline", "judge_run", "write_report"]
 
 # The methods, then the intervals.
 STAGES = harness.stages(1) + 1
 
 
 def judge_run(
-    run: Run, *, on_stage: Callable[[str], None] = lambda stage: None
+    run: Run, params: Params, *, on_stage: Callable[[str], None] = lambda stage: None
 ) -> list[dict[str, Any]]:
-    """Judges a run's best parameters and every simple baseline on the fold's cold users.
+    """Judges a run and every simple baseline on the fold's cold users.
 
     Args:
         run: A trained run.
+        params: The parameters that validated best.
         on_stage: Called with the name of each of the `STAGES` when it begins.
 
     Returns:
         Records as in `comparisons`.
-
-    Raises:
-        CheckpointError: If the run has no good checkpoint.
     """
     settings, users = run.settings, run.users
-    method = harness.learned(settings, users, runs.resumed(run).best)
+    method = harness.learned(settings, users, params)
     judged = harness.judge_all(users, [method], settings, on_stage=on_stage)
     on_stage("intervals")
     return harness.table(judged, protocol="P1", seeds=[settings.seed])
 
 
-def terminal(records: Sequence[Mapping[str, Any]]) -> Any:
-    """Returns the table as a terminal shows it (a Rich renderable)."""
-    return report.terminal_table(records)
+def headline(records: Sequence[Mapping[str, Any]]) -> str:
+    """Says in one sentence where the run won, tied and lost."""
+    return comparisons.headline(comparisons.compare_all(records, ("rmse", "ndcg@10")))
 
 
 def write_report(run: Run, records: Sequence[Mapping[str, Any]]) -> Path:

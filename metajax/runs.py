@@ -11,6 +11,7 @@ RUN/report.json, report.html
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ __all__ = [
     "resumed",
     "settings_of",
     "train_run",
+    "warn_of_damage",
     "write",
 ]
 
@@ -122,7 +124,12 @@ def settings_of(folder: Path) -> Settings:
     return settings.from_json(folder / "settings.json")
 
 
-def resumed(run: Run, *, on_skip: Callable[[int, str], None] | None = None) -> Progress:
+def warn_of_damage(step: int, reason: str) -> None:
+    """Warns of a damaged checkpoint that was passed over."""
+    warnings.warn(f"checkpoint of update {step} is damaged and left out: {reason}", stacklevel=2)
+
+
+def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
     """Reads the last good checkpoint.
 
     Args:
@@ -185,11 +192,14 @@ def last_good(folder: Path) -> str:
     return f"The last good checkpoint is of update {found[-1]}, in {folder / _CHECKPOINTS}."
 
 
-def load(folder: str | os.PathLike[str]) -> Recommender:
+def load(
+    folder: str | os.PathLike[str], *, on_skip: Callable[[int, str], None] = warn_of_damage
+) -> Recommender:
     """Loads a trained run to recommend from.
 
     Args:
         folder: The run's folder.
+        on_skip: As in `resumed`.
 
     Returns:
         A recommender with the parameters that validated best.
@@ -201,7 +211,7 @@ def load(folder: str | os.PathLike[str]) -> Recommender:
     run = open_run(Path(folder))
     return Recommender(
         adaptation_of(run.settings, len(run.users.training.item_features)),
-        resumed(run).best,
+        resumed(run, on_skip=on_skip).best,
         run.users.user_schema,
         catalogue_of(run.dataset.items, run.users.training.item_features),
         run.dataset.scale,

@@ -5,6 +5,8 @@ import jax
 import numpy as np
 import pytest
 
+from metajax import runs
+from metajax.assembly import first_progress
 from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
@@ -51,3 +53,23 @@ def quick(small) -> Settings:
         data=str(small), rank=2, width=8, embedding=4, steps=2, updates=40, tasks=8, query=5,
         per_dispatch=5, validate_every=10, inner_rate=0.05,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def begin_run():
+    """Makes a run's folder; returns the open run and its first progress."""
+
+    def begin(folder, settings):
+        run = runs.create(folder, settings, load(settings.data))
+        return run, first_progress(settings, run.users.training)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, quick, begin_run):
+    """A finished run and its last progress, not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    progress, finished = runs.train_run(*begin_run(folder, quick))
+    assert finished
+    return folder, progress

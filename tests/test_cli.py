@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -66,20 +67,21 @@ def test_train_judges_reports_and_recommends(run, options, tmp_path):
     assert all(line[7:].startswith("Film ") for line in out.splitlines())
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(run, options, tmp_path):
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, expected):
     folder = tmp_path / "run"
     long = [*[o for o in options if not o.startswith("--updates")], "--updates=100000"]
 
     def interrupt():
         while not (folder / "checkpoints").exists():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     status, out, _ = run("train", *long, "--patience=100000", "--no-report", "--run", folder)
     thread.join()
-    assert status == 130
+    assert status == expected
     assert f"Go on: metajax train --resume {folder}" in out
     status, _, err = run("train", "--resume", folder, "--rate=0.5")
     assert status == 2
@@ -181,6 +183,46 @@ def test_a_broken_log_is_named_by_line_and_column(run, rows, words, tmp_path):
     assert (status, out) == (2, "")
     assert words in one_line(err)
     assert "log.csv" in one_line(err)
+
+
+def test_a_rating_off_the_scale_is_named(run, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,rating\na,b,3\na,c,6\n")
+    status, _, err = run("data", log, "--scale", "1", "5")
+    assert status == 2
+    assert "log.csv, line 3, column 'rating'" in one_line(err)
+    assert "6" in one_line(err)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend", "train --resume"])
+def test_an_empty_checkpoint_folder_is_one_line(run, trained, tmp_path, command):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").mkdir()
+    status, _, err = run(*command.split(), folder)
+    assert status == 2
+    assert "checkpoints" in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("metajax: ")
+
+
+def test_a_flipped_bit_is_reported_and_the_checkpoint_before_serves(run, trained, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    files = [p for p in (folder / "checkpoints" / "00000040").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    for command in (["recommend", folder], ["train", "--no-report", "--resume", folder]):
+        status, out, err = run(*command)
+        assert status == 0
+        assert "metajax: checkpoint of update 40 is damaged and left out" in err
+    assert "at update 30" in out
+
+
+def test_an_unknown_title_is_named_with_the_nearest(run, trained):
+    status, _, err = run("recommend", trained[0], "--ratings=Flim 3=5")
+    assert status == 2
+    assert "no item has the title or id 'Flim 3'; nearest are 'Film 3'" in err
 
 
 def test_data_tells_what_is_there(run, tmp_path):

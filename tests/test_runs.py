@@ -11,36 +11,19 @@ import numpy as np
 import pytest
 
 from metajax import runs
-from metajax.assembly import first_progress
 from metajax.checkpoint import CheckpointError
-from metajax.data import datasets
 from metajax.recommendation import recommend
 from metajax.settings import Settings
 from metajax.training import DivergedError
-
-
-def begin(folder, settings):
-    run = runs.create(folder, settings, datasets.load(settings.data))
-    return run, first_progress(settings, run.users.training)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory, quick):
-    """A finished run, not to be written to."""
-    folder = tmp_path_factory.mktemp("runs") / "trained"
-    run, progress = begin(folder, quick)
-    progress, finished = runs.train_run(run, progress)
-    assert finished
-    return folder, progress
 
 
 def assert_same_bits(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
 
 
-def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, quick, trained):
+def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, quick, trained):
     folder, undisturbed = trained
-    run, progress = begin(tmp_path / "stopped", quick)
+    run, progress = begin_run(tmp_path / "stopped", quick)
     rows = []
     # After 15 updates: between two validations.
     progress, finished = runs.train_run(
@@ -95,10 +78,10 @@ def test_an_empty_checkpoint_folder_is_refused_in_one_line(tmp_path, trained):
         runs.load(folder)
 
 
-def test_data_that_changed_are_refused(tmp_path, small, quick):
+def test_data_that_changed_are_refused(begin_run, tmp_path, small, quick):
     data = shutil.copytree(small, tmp_path / "small")
     settings = dataclasses.replace(quick, data=str(data))
-    begin(tmp_path / "run", settings)
+    begin_run(tmp_path / "run", settings)
     log = data / "small.inter"
     rows = log.read_text().splitlines()
     log.write_text("\n".join(rows[:-1]) + "\n")
@@ -106,22 +89,22 @@ def test_data_that_changed_are_refused(tmp_path, small, quick):
         runs.open_run(tmp_path / "run")
 
 
-def test_a_run_is_never_overwritten(trained, quick):
+def test_a_run_is_never_overwritten(begin_run, trained, quick):
     with pytest.raises(FileExistsError):
-        begin(trained[0], quick)
+        begin_run(trained[0], quick)
 
 
-def test_a_log_without_ratings_is_refused_before_a_folder_is_made(tmp_path):
+def test_a_log_without_ratings_is_refused_before_a_folder_is_made(begin_run, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u in range(20) for i in range(3)))
     with pytest.raises(ValueError, match="training needs a rating column"):
-        begin(tmp_path / "run", Settings(data=str(log)))
+        begin_run(tmp_path / "run", Settings(data=str(log)))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_diverges_keeps_its_checkpoints(tmp_path, quick):
+def test_a_run_that_diverges_keeps_its_checkpoints(begin_run, tmp_path, quick):
     wild = dataclasses.replace(quick, inner_rate=3.0, steps=6, rate=0.5, clip=1e9)
-    run, progress = begin(tmp_path / "run", wild)
+    run, progress = begin_run(tmp_path / "run", wild)
     with pytest.raises(DivergedError, match=r"the meta-loss became .* at update"):
         runs.train_run(run, progress)
     assert runs.last_good(tmp_path / "run").startswith(
