@@ -54,7 +54,9 @@ def learner_of(
         optax.adamw(schedule, weight_decay=settings.weight_decay),
     )
     if settings.learner == "supervised":
-        return learners.supervised(model, losses.squared_error, outer=outer)
+        return learners.supervised(
+            model, losses.squared_error, outer=outer, microbatch=settings.microbatch
+        )
     recipe = {"maml": learners.maml, "fomaml": learners.fomaml}[settings.learner]
     return recipe(
         model,
@@ -65,6 +67,7 @@ def learner_of(
         adapts=matching(*settings.adapts),
         # Summed, as a likelihood is: ten ratings move a user further than one.
         inner_loss=losses.total_squared_error,
+        microbatch=settings.microbatch,
     )
 
 

@@ -60,6 +60,8 @@ class Settings:
     """Most meta-updates."""
     tasks: int = 64
     """Users in a meta-batch."""
+    microbatch: int | None = None
+    """Users in memory at once; by default all of a meta-batch."""
     support: int = 10
     """Largest support of a training task; sizes are mixed from 0 to it."""
     query: int = 20
@@ -81,6 +83,8 @@ class Settings:
             "validate_every", "patience",
         ):  # fmt: skip
             _check(name, getattr(self, name), "be >= 1", getattr(self, name) >= 1)
+        if self.microbatch is not None:
+            _check("microbatch", self.microbatch, "be >= 1", self.microbatch >= 1)
         for name in ("seed", "rank", "support", "weight_decay"):
             _check(name, getattr(self, name), "be >= 0", getattr(self, name) >= 0)
         for name in ("inner_rate", "rate", "clip"):

@@ -24,6 +24,7 @@ def maml(
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
     adjoint: Adjoint = reverse,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """Learns parameters from which a few optimizer steps on a support serve its user well.
 
@@ -36,6 +37,7 @@ def maml(
         adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
         inner_loss: The loss of the support; None means `loss`.
         adjoint: How the meta-gradient passes through the steps.
+        microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
         A meta-learner.
@@ -62,7 +64,7 @@ def maml(
         adapts=adapts,
         adjoint=adjoint,
     )
-    return meta_learner(model, adaptation, loss, outer)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
 
 
 def fomaml(
@@ -74,6 +76,7 @@ def fomaml(
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """Is `maml` without second derivatives: cheaper, with a biased meta-gradient.
 
@@ -91,4 +94,5 @@ def fomaml(
         adapts=adapts,
         inner_loss=inner_loss,
         adjoint=first_order,
+        microbatch=microbatch,
     )

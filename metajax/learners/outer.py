@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from metajax.base import Adaptation, MetaLearner, MetaState, Model, Params, Task
-from metajax.losses import masked_mean, on_examples
+from metajax.learners.microbatch import accumulated
+from metajax.losses import on_examples
 
 __all__ = ["meta_learner"]
 
@@ -18,6 +20,8 @@ def meta_learner(
     adaptation: Adaptation,
     loss: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
+    *,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """Trains any adaptation end to end.
 
@@ -28,9 +32,14 @@ def meta_learner(
         adaptation: Maps parameters and a support to predictions.
         loss: `loss(scores, labels, *, where) -> []`, of one task's query.
         optimizer: The outer optimizer, schedule and clipping included.
+        microbatch: Tasks that are in memory at once; None means all of an update. The gradient
+            is the same.
 
     Returns:
         A learner whose `update` reports `loss` and `gradient_norm`, both `[]`.
+
+    Raises:
+        ValueError: If `microbatch` < 1.
     """
 
     def init(key: jax.Array, tasks: Task) -> MetaState:
@@ -43,16 +52,21 @@ def meta_learner(
         predict = partial(adaptation.predict, params)
         return on_examples(predict, loss)(adapted, task.query)
 
-    def meta_loss(params: Params, tasks: Task, key: jax.Array | None) -> jax.Array:
-        keys = None if key is None else jax.random.split(key, tasks.query.mask.shape[0])
-        key_axis = None if key is None else 0
-        losses = jax.vmap(query_loss, in_axes=(None, 0, key_axis))(params, tasks, keys)
-        return masked_mean(losses, tasks.query.mask.any(axis=1))
+    def weighted_loss(params: Params, rows: Any, weights: jax.Array) -> jax.Array:
+        losses = jax.vmap(query_loss, in_axes=(None, 0, 0))(params, *rows)
+        return jnp.sum(jnp.where(weights > 0, weights * losses, 0))
+
+    gradient_of = jax.value_and_grad(weighted_loss)
+    if microbatch is not None:
+        gradient_of = accumulated(gradient_of, microbatch)
 
     def update(
         state: MetaState, tasks: Task, key: jax.Array | None = None
     ) -> tuple[MetaState, dict[str, jax.Array]]:
-        value, gradient = jax.value_and_grad(meta_loss)(state.params, tasks, key)
+        judged = tasks.query.mask.any(axis=1)
+        keys = None if key is None else jax.random.split(key, len(judged))
+        weights = judged / jnp.maximum(jnp.sum(judged), 1)
+        value, gradient = gradient_of(state.params, (tasks, keys), weights)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}

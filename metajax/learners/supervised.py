@@ -14,7 +14,11 @@ __all__ = ["fine_tuned", "supervised"]
 
 
 def supervised(
-    model: Model, loss: Callable[..., jax.Array], *, outer: optax.GradientTransformation
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """Fits the network to the query examples and serves a user zero-shot.
 
@@ -22,11 +26,12 @@ def supervised(
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`.
         outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
         A learner that does not look at the support.
     """
-    return meta_learner(model, no_steps(model.apply), loss, outer)
+    return meta_learner(model, no_steps(model.apply), loss, outer, microbatch=microbatch)
 
 
 def fine_tuned(
@@ -38,6 +43,7 @@ def fine_tuned(
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """Trains as `supervised` does, then adapts to a user as `maml` does.
 
@@ -54,5 +60,5 @@ def fine_tuned(
         # Training does not pass through the steps: any optimizer will do.
         adjoint=first_order,
     )
-    learner = supervised(model, loss, outer=outer)
+    learner = supervised(model, loss, outer=outer, microbatch=microbatch)
     return learner._replace(adapt=adaptation.adapt, predict=adaptation.predict)
