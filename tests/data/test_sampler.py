@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,6 +41,11 @@ def of_user(tasks):
     return np.asarray(tasks.query.inputs.user_features[:, 0, 0] - 0.5).astype(int)
 
 
+def drawn_from(table, seed, **options):
+    """Draws under jit: the many small operations of a draw are slow one by one."""
+    return jax.jit(partial(sample_tasks, **options))(table, jax.random.key(seed))
+
+
 def chi_square(counts) -> float:
     """Pearson's statistic of counts that should be equal."""
     expected = np.sum(counts) / np.size(counts)
@@ -49,10 +55,8 @@ def chi_square(counts) -> float:
 @pytest.fixture(scope="module", params=ORDERS)
 def drawn(request):
     """2,000 tasks with up to 4 interactions in the support and 5 in the query."""
-    draw = jax.jit(
-        lambda key: sample_tasks(TABLE, key, tasks=2000, support=4, query=5, order=request.param)
-    )
-    return request.param, draw(jax.random.key(0))
+    options = {"tasks": 2000, "support": 4, "query": 5, "order": request.param}
+    return request.param, drawn_from(TABLE, 0, **options)
 
 
 def test_a_task_holds_its_own_users_interactions_once(drawn):
@@ -109,7 +113,7 @@ def test_every_ordered_choice_is_equally_likely(order):
     # Three of five interactions in order: 5 * 4 * 3 = 60 outcomes. The first in time is a
     # support of 0 here, so that both orders choose from all five.
     table = task_table(training_of([5]))
-    tasks = sample_tasks(table, jax.random.key(1), tasks=12_000, support=0, query=3, order=order)
+    tasks = drawn_from(table, 1, tasks=12_000, support=0, query=3, order=order)
     assert tasks.support.mask.shape == (12_000, 0)
     code = np.asarray(tasks.query.inputs.item) @ np.array([ITEMS**2, ITEMS, 1])
     _, counts = np.unique(code, return_counts=True)
@@ -121,7 +125,7 @@ def test_every_ordered_choice_is_equally_likely(order):
 def test_a_support_is_a_uniform_subset():
     # Two of five: 10 subsets, from the tasks whose support is full.
     table = task_table(training_of([5]))
-    tasks = sample_tasks(table, jax.random.key(2), tasks=12_000, support=2, query=1)
+    tasks = drawn_from(table, 2, tasks=12_000, support=2, query=1)
     full = np.asarray(tasks.support.mask.all(axis=1))
     items = np.sort(np.asarray(tasks.support.inputs.item)[full], axis=1)
     _, counts = np.unique(items @ np.array([ITEMS, 1]), return_counts=True)
