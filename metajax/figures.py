@@ -157,7 +157,9 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     axes.set_xlim(ks[0] - 0.02 * ks[-1], ks[-1] * 1.02 or 1)
     axes.set_xticks(_apart(ks))
     axes.locator_params(axis="y", nbins=6)
-    digits = 3 if high - low < 0.04 else 2
+    # As many digits as tell the ticks apart exactly: 1.025 is not 1.03.
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    digits = next(n for n in (2, 3, 4) if n == 4 or all(_has_digits(t, n) for t in ticks))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
     axes.set_xlabel("interactions seen, K", labelpad=7)
     svg.style(axes, "y")
@@ -165,6 +167,10 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     svg.inset(axes, left=48, right=letters * _LETTER + 24, top=12, bottom=46)
     _label_ends(axes, shown, low, high)
     return f"Off the scale: {', '.join(off_scale)}." if off_scale else ""
+
+
+def _has_digits(value: float, digits: int) -> bool:
+    return abs(value - round(value, digits)) < 1e-9
 
 
 def _scale(curves: list[_Curve]) -> tuple[float, float]:

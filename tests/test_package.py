@@ -15,7 +15,7 @@ LAYERS = [
     ["losses", "metrics", "data", "manifest", "comparisons"],
     ["models", "adaptation", "svg"],
     ["learners", "baselines", "figures"],
-    ["guards", "evaluation", "statistics", "recommendation", "checkpoint", "report"],
+    ["distributed", "guards", "evaluation", "statistics", "recommendation", "checkpoint", "report"],
     ["training", "settings"],
     ["assembly", "harness", "runs", "judging"],
     ["console", "cli"],

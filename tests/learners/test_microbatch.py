@@ -59,7 +59,7 @@ def test_keys_follow_their_tasks():
 
     def drawing(microbatch):
         adaptation = Adaptation(
-            adapt=lambda params, support, key=None: jax.random.normal(key),
+            adapt=lambda params, support, key: jax.random.normal(key),
             predict=lambda params, adapted, x: params * adapted * x[:, 0],
         )
         model = Model(lambda key, x: jnp.ones(()), lambda params, x: params * x[:, 0])
@@ -79,7 +79,9 @@ def test_memory_is_that_of_the_microbatch():
         chosen = learner(microbatch, width=64)
         state = chosen.init(jax.random.key(0), blank)
         compiled = jax.jit(chosen.update).lower(state, blank).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
 
     assert temporary(16, 512) < temporary(None, 512) / 8
     assert temporary(16, 512) < 1.2 * temporary(16, 64)

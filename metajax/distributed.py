@@ -1,0 +1,74 @@
+"""The task axis over many devices: parameters replicated, tasks sharded, nothing else to know.
+
+A learner's `update` is written for a batch of tasks. Under `jit`, sharding its inputs is enough:
+the compiler splits the tasks and inserts the one sum that the meta-gradient needs.
+
+`shard_map` looks like the tool and is a trap: in its obvious form `jax.grad` of a replicated input
+sums over the devices in the inner loop too, and the result depends on their number.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+__all__ = ["replicated", "sharded", "task_mesh"]
+
+_AXIS = "task"
+
+
+def task_mesh(devices: int | None = None) -> Mesh:
+    """Lines up devices along the task axis.
+
+    Args:
+        devices: How many; None means all, those of other processes included.
+
+    Returns:
+        A mesh with the one axis `task`.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    found = jax.devices()
+    if devices is None:
+        devices = len(found)
+    if not 1 <= devices <= len(found):
+        raise ValueError(f"devices must be in [1, {len(found)}], got {devices}.")
+    # Explicit axes, the default, refuse plain gathers.
+    return jax.make_mesh((devices,), (_AXIS,), axis_types=(AxisType.Auto,), devices=found[:devices])
+
+
+def sharded(tasks: Any, mesh: Mesh) -> Any:
+    """Spreads a batch over the mesh by its leading axis.
+
+    Args:
+        tasks: A pytree of arrays that lead with T, the same on every process.
+        mesh: From `task_mesh`.
+
+    Returns:
+        The same arrays, each device holding T / devices tasks.
+
+    Raises:
+        ValueError: If T is not a multiple of the number of devices.
+    """
+    count = len(jax.tree.leaves(tasks)[0])
+    if count % mesh.size:
+        raise ValueError(f"tasks must be a multiple of the devices ({mesh.size}), got {count}.")
+    return _placed(tasks, NamedSharding(mesh, PartitionSpec(_AXIS)))
+
+
+def replicated(state: Any, mesh: Mesh) -> Any:
+    """Puts a copy of a state, or of any pytree, on every device of the mesh."""
+    return _placed(state, NamedSharding(mesh, PartitionSpec()))
+
+
+def _placed(tree: Any, sharding: NamedSharding) -> Any:
+    def place(leaf: Any) -> jax.Array:
+        if jax.process_count() == 1 or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.device_put(leaf, sharding)
+        # Each process fills in the shards that are its own, from its own copy.
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree)

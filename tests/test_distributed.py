@@ -1,0 +1,102 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from metajax import distributed
+
+# Two updates of a small MAML; prints losses, the meta-gradient's norm and the parameters.
+PROGRAM = """
+import json, sys
+import jax
+devices, process, processes, port, mesh_size = map(int, sys.argv[1:])
+if processes > 1:
+    jax.distributed.initialize(f"localhost:{port}", processes, process)
+    assert jax.process_count() == processes
+assert len(jax.devices()) == devices * processes
+import jax.numpy as jnp, numpy as np, optax
+from metajax import distributed, losses, maml, models
+from metajax.base import Examples, Inputs, Task
+
+def examples(seed, n):
+    rng = np.random.default_rng(seed)
+    inputs = Inputs(*(rng.normal(size=(16, n, d)).astype("f") for d in (3, 2)),
+                    rng.integers(0, 5, (16, n), np.int32))
+    return Examples(inputs, rng.normal(size=(16, n)).astype("f"), rng.random((16, n)) < 0.8)
+
+tasks = Task(examples(0, 3), examples(1, 4))
+network = models.RatingNetwork((8, 4), (8, 4), (8,), items=5, identity_width=3, direct=True)
+learner = maml(models.from_linen(network), losses.squared_error, inner=optax.sgd(0.1),
+               outer=optax.sgd(0.5), steps=2)
+# On the host: the first state must be the same on every process.
+state = jax.device_get(jax.jit(learner.init)(jax.random.key(0), tasks))
+mesh = distributed.task_mesh(mesh_size)
+state, tasks = distributed.replicated(state, mesh), distributed.sharded(tasks, mesh)
+assert tasks.support.labels.sharding.shard_shape(tasks.support.labels.shape)[0] == 16 // mesh_size
+update = jax.jit(learner.update)
+found = []
+for _ in range(2):
+    state, metrics = update(state, tasks)
+    found += [float(metrics["loss"]), float(metrics["gradient_norm"])]
+leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(state.params)]
+if process == 0:
+    print(json.dumps(found + np.concatenate(leaves).tolist()))
+"""
+
+
+def start(devices, *, process=0, processes=1, port=0, mesh=None):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    size = devices * processes if mesh is None else mesh
+    numbers = [str(n) for n in (devices, process, processes, port, size)]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *numbers],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return result(start(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 8])
+def test_many_devices_give_what_one_gives(one_device, devices):
+    assert result(start(devices)) == pytest.approx(one_device, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(one_device):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    peers = [start(2, process=n, processes=2, port=port) for n in range(2)]
+    found = result(peers[0])
+    peers[1].communicate(timeout=300)
+    assert peers[1].returncode == 0
+    assert found == pytest.approx(one_device, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_divide_is_refused():
+    process = start(3)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "tasks must be a multiple of the devices (3), got 16." in err
+
+
+def test_more_devices_than_there_are_is_refused():
+    with pytest.raises(ValueError, match=r"^devices must be in \[1, \d+\], got 99\.$"):
+        distributed.task_mesh(99)
