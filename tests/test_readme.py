@@ -1,5 +1,6 @@
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_the_commands_are_bash():
         subprocess.run(["bash", "-n", "-c", command], check=True)
     assert main.strip().endswith(".venv/bin/metajax train")
     assert test.strip().endswith("-m pytest -q")
+
+
+def test_the_tables_of_the_benchmarks_are_what_the_results_say():
+    command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
+    subprocess.run(command, check=True)
 
 
 def test_the_dev_group_and_the_dev_extra_are_the_same_tools():

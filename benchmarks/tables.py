@@ -1,0 +1,122 @@
+"""Writes the figures of results/*.json into the tables of benchmarks/README.md.
+
+    python benchmarks/tables.py [--check]
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`. With --check nothing is written and the
+exit status says whether the page is up to date.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE / "README.md"
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    return json.loads((HERE / "results" / f"{name}.json").read_text())
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def by_support(metric: str) -> str:
+    """Methods by support size, both orders side by side; the best of a column is bold."""
+    records = [r for r in read("cold_start_accuracy") if r["metric"] == metric]
+    ks = sorted({r["k"] for r in records})
+    columns = [(order, k) for order in ("random", "time") for k in ks]
+    at = {(r["method"], r["order"], r["k"]): r["mean"] for r in records}
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    pick = min if metric.startswith(("rmse", "mae")) else max
+    best = {c: pick(at[m, *c] for m in methods) for c in columns}
+
+    def cell(method: str, column: tuple[str, int]) -> str:
+        value = at[method, *column]
+        return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
+
+    rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
+    header = ["", *(f"{'random' if order == 'random' else 'time'} {k}" for order, k in columns)]
+    return markdown(header, rows)
+
+
+def differences() -> str:
+    records = [
+        r
+        for r in read("cold_start_accuracy")
+        if r["method"] == "maml" and r["metric"] in ("rmse", "ndcg@10", "hr@1")
+    ]
+    rows = []
+    for metric in ("rmse", "ndcg@10", "hr@1"):
+        for order in ("random", "time"):
+            chosen = [r for r in records if (r["metric"], r["order"]) == (metric, order)]
+            cells = [
+                f"{r['difference']:+.3f} [{r['difference_low']:+.3f}, {r['difference_high']:+.3f}]"
+                for r in sorted(chosen, key=lambda r: r["k"])
+            ]
+            rows.append([metric.upper(), order, *cells])
+    return markdown(["", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
+
+
+def sinusoid() -> str:
+    records = [r for r in read("sinusoid") if r["metric"] == "mse"]
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in records):
+        cells = []
+        for r in sorted((r for r in records if r["method"] == method), key=lambda r: r["steps"]):
+            shown = "diverges"
+            if r["mean"] is not None:
+                shown = f"{r['mean']:.3g} [{r['low']:.3g}, {r['high']:.3g}]"
+            cells.append(shown)
+        rows.append([method, *cells])
+    rows.append(["the paper", "", "0.67", "0.38", "0.35"])
+    return markdown(["", "0 steps", "1 step", "5 steps", "10 steps"], rows)
+
+
+def reading() -> str:
+    rows = [
+        [
+            r["workload"],
+            f"{r['rows']:,}",
+            f"{r['median_s']:.2f}",
+            f"{r['low_s']:.2f} to {r['high_s']:.2f}",
+        ]
+        for r in read("reading")
+    ]
+    return markdown(["workload", "rows", "median, s", "range, s"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "rmse": lambda: by_support("rmse"),
+    "ndcg@10": lambda: by_support("ndcg@10"),
+    "differences": differences,
+    "sinusoid": sinusoid,
+    "reading": reading,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    check = parser.parse_args().check
+    page = PAGE.read_text()
+    written = page
+    for name, table in TABLES.items():
+        block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        written, found = block.subn(lambda m, t=table: f"{m[1]}{t()}\n{m[2]}", written)
+        if found != 1:
+            sys.exit(f"{PAGE.name} must have one table {name!r}, got {found}.")
+    if not check:
+        PAGE.write_text(written)
+    elif written != page:
+        sys.exit(f"{PAGE.name} is not what the results say: run benchmarks/tables.py.")
+
+
+if __name__ == "__main__":
+    main()
