@@ -33,15 +33,11 @@ def steps(optimizer, count, inner_loss=MEAN, **options) -> Adaptation:
 
 LEARN = {
     "sgd": steps(optax.sgd(0.1), 2),
-    "sgd of the total": steps(optax.sgd(0.02), 2, TOTAL),
     "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=first_order),
-    "sgd, scanned": steps(optax.sgd(0.05), 11),
+    "sgd of the total, scanned": steps(optax.sgd(0.01), 11, TOTAL),
     "momentum": steps(optax.sgd(0.1, momentum=0.9), 2),
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
     "sgd of the predictor": steps(optax.sgd(0.1), 2, adapts=matching("predictor")),
-    "adam of the tower": steps(
-        optax.adam(0.05, eps_root=1e-6), 2, adapts=matching("tower", "item")
-    ),
 }
 ADAPTATIONS = {"no steps": no_steps(apply), **LEARN}
 

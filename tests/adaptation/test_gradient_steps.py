@@ -87,7 +87,7 @@ def rated(seed, n):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("name", "adapts"), [("sgd", "*"), ("momentum", "*"), ("adam", "*"), ("adam", "predictor/*")]
+    ("name", "adapts"), [("sgd", "*"), ("momentum", "predictor/*"), ("adam", "*")]
 )
 def test_the_meta_gradient_of_a_network_is_its_central_difference(name, adapts):
     model = from_linen(RatingNetwork((3,), (2,), (3,), items=4, identity_width=2, direct=True))
@@ -160,16 +160,18 @@ def test_what_does_not_adapt_never_gets_a_task_axis():
         )
         state = learner.init(jax.random.key(0), batch)
         adapted = jax.eval_shape(jax.vmap(learner.adapt, (None, 0)), state.params, batch.support)
-        update = jax.jit(learner.update)
-        return adapted, str(jax.make_jaxpr(update)(state, batch)), update.lower(state, batch)
+        return adapted, jax.jit(learner.update).trace(state, batch)
 
-    adapted, jaxpr, lowered = traced("predictor/*")
+    def written(program):
+        return str(program.jaxpr).replace(" ", "")
+
+    adapted, program = traced("predictor/*")
     assert not jax.tree.leaves([adapted["user_tower"], adapted["item_tower"]])
     assert adapted["predictor"]["layer_0"]["kernel"].shape == (tasks, 30, 19)
-    assert not frozen.search(jaxpr.replace(" ", ""))
-    assert not frozen.search(lowered.compile().as_text() or "")
+    assert not frozen.search(written(program))
+    assert not frozen.search(program.lower().compile().as_text() or "")
     # The search does find what it looks for where the towers adapt.
-    assert frozen.search(traced("*")[1].replace(" ", ""))
+    assert frozen.search(written(traced("*")[1]))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

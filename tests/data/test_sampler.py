@@ -38,12 +38,13 @@ TABLE = task_table(TRAINING)
 
 
 def of_user(tasks):
-    return np.asarray(tasks.query.inputs.user_features[:, 0, 0] - 0.5).astype(int)
+    return (tasks.query.inputs.user_features[:, 0, 0] - 0.5).astype(int)
 
 
 def drawn_from(table, seed, **options):
     """Draws under jit: the many small operations of a draw are slow one by one."""
-    return jax.jit(partial(sample_tasks, **options))(table, jax.random.key(seed))
+    tasks = jax.jit(partial(sample_tasks, **options))(table, jax.random.key(seed))
+    return jax.tree.map(np.asarray, tasks)
 
 
 def chi_square(counts) -> float:
@@ -64,7 +65,7 @@ def test_a_task_holds_its_own_users_interactions_once(drawn):
     log, owner = TRAINING.interactions, user_of_row(TRAINING.interactions)
     owned = [set(log.item[owner == user]) for user in range(len(COUNTS))]
     for t, user in enumerate(of_user(tasks)):
-        seen, asked = (np.asarray(part.inputs.item[t])[np.asarray(part.mask[t])] for part in tasks)
+        seen, asked = (part.inputs.item[t][part.mask[t]] for part in tasks)
         together = np.concatenate([seen, asked])
         assert len(set(together)) == len(together)
         assert set(together) <= owned[user]
@@ -75,8 +76,8 @@ def test_a_task_holds_its_own_users_interactions_once(drawn):
 def test_features_and_labels_belong_to_user_and_item(drawn):
     _, tasks = drawn
     for part in tasks:
-        user = np.asarray(part.inputs.user_features[..., 0]) - 0.5
-        item = np.asarray(part.inputs.item)
+        user = part.inputs.user_features[..., 0] - 0.5
+        item = part.inputs.item
         np.testing.assert_array_equal(user, np.broadcast_to(of_user(tasks)[:, None], user.shape))
         np.testing.assert_array_equal(part.labels, 100 * user + item)
         np.testing.assert_array_equal(part.inputs.item_features, np.stack([item, -item], axis=-1))
@@ -84,7 +85,7 @@ def test_features_and_labels_belong_to_user_and_item(drawn):
 
 def test_users_and_support_sizes_are_uniform(drawn):
     _, tasks = drawn
-    user, size = of_user(tasks), np.asarray(tasks.support.mask.sum(axis=1))
+    user, size = of_user(tasks), tasks.support.mask.sum(axis=1)
     # 99.9 % of chi-square with 3 and 4 degrees of freedom is 16.3 and 18.5.
     assert chi_square(np.bincount(user, minlength=5)[[0, 2, 3, 4]]) < 16.3
     assert np.bincount(user, minlength=5)[1] == 0
@@ -98,7 +99,7 @@ def test_in_time_the_support_is_what_came_first(drawn):
     order, tasks = drawn
     log, owner = TRAINING.interactions, user_of_row(TRAINING.interactions)
     in_time = 0
-    many = np.flatnonzero((of_user(tasks) == 4) & np.asarray(tasks.support.mask.sum(axis=1) == 4))
+    many = np.flatnonzero((of_user(tasks) == 4) & (tasks.support.mask.sum(axis=1) == 4))
     first = log.item[owner == 4][np.argsort(log.time[owner == 4])][:4]
     for t in many:
         in_time += np.array_equal(tasks.support.inputs.item[t], first)
@@ -115,7 +116,7 @@ def test_every_ordered_choice_is_equally_likely(order):
     table = task_table(training_of([5]))
     tasks = drawn_from(table, 1, tasks=12_000, support=0, query=3, order=order)
     assert tasks.support.mask.shape == (12_000, 0)
-    code = np.asarray(tasks.query.inputs.item) @ np.array([ITEMS**2, ITEMS, 1])
+    code = tasks.query.inputs.item @ np.array([ITEMS**2, ITEMS, 1])
     _, counts = np.unique(code, return_counts=True)
     # 99.9 % of chi-square with 59 degrees of freedom.
     assert len(counts) == 60
@@ -126,8 +127,8 @@ def test_a_support_is_a_uniform_subset():
     # Two of five: 10 subsets, from the tasks whose support is full.
     table = task_table(training_of([5]))
     tasks = drawn_from(table, 2, tasks=12_000, support=2, query=1)
-    full = np.asarray(tasks.support.mask.all(axis=1))
-    items = np.sort(np.asarray(tasks.support.inputs.item)[full], axis=1)
+    full = tasks.support.mask.all(axis=1)
+    items = np.sort(tasks.support.inputs.item[full], axis=1)
     _, counts = np.unique(items @ np.array([ITEMS, 1]), return_counts=True)
     # 99.9 % of chi-square with 9 degrees of freedom.
     assert len(counts) == 10
