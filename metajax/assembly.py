@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax import learners, losses
-from metajax.adaptation import matching
+from metajax.adaptation import matching, paths
 from metajax.base import Adaptation, MetaLearner, Params, Task
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
@@ -64,7 +64,7 @@ def learner_of(
         inner=optax.sgd(settings.inner_rate),
         outer=outer,
         steps=settings.steps,
-        adapts=matching(*settings.adapts),
+        adapts=matching(*_adapts(settings)),
         # Summed, as a likelihood is: ten ratings move a user further than one.
         inner_loss=losses.total_squared_error,
         microbatch=settings.microbatch,
@@ -119,7 +119,16 @@ def _begin(
     key = jax.random.key(settings.seed)
     tasks = jax.eval_shape(sampler_of(settings), task_table(training), key)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tasks)
-    return begin(learner.init(key, blank))
+    state = learner.init(key, blank)
+    known = paths(state.params)
+    for pattern in _adapts(settings):
+        if not any(map(matching(pattern), known)):
+            raise ValueError(f"adapts must fit a parameter, got {pattern!r}; {', '.join(known)}.")
+    return begin(state)
+
+
+def _adapts(settings: Settings) -> tuple[str, ...]:
+    return settings.adapts or (("direct/*",) if settings.rank else ("predictor/*",))
 
 
 def _identities(factors: Factors) -> tuple[np.ndarray, np.ndarray]:

@@ -96,7 +96,6 @@ def train(
     """
     with console.busy("Starting JAX"):
         from metajax import runs
-        from metajax.assembly import first_progress
         from metajax.training import DivergedError
 
     if resume is not None:
@@ -111,9 +110,8 @@ def train(
 
         with console.fetching(settings.data) as fetched:
             dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
-        opened = runs.create(run or _free_folder(settings), settings, dataset)
         with console.busy("Pretraining item factors"):
-            progress = first_progress(settings, opened.users.training)
+            opened, progress = runs.create(run or _free_folder(settings), settings, dataset)
     settings, folder = opened.settings, opened.folder
     sizes = [len(part) for part in opened.users.fold]
     print(

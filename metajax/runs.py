@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metajax import checkpoint, settings
-from metajax.assembly import adaptation_of, progress_like
+from metajax.assembly import adaptation_of, first_progress, progress_like
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset
@@ -57,8 +57,10 @@ class Run(NamedTuple):
     """The fold: who trains, who validates, who is cold."""
 
 
-def create(folder: Path, chosen: Settings, dataset: Dataset) -> Run:
+def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progress]:
     """Makes a run's folder and writes down what it is going to be.
+
+    Nothing is made before everything that can be refused has been looked at.
 
     Args:
         folder: A folder that does not exist yet.
@@ -66,20 +68,21 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> Run:
         dataset: What `chosen.data` was loaded as.
 
     Returns:
-        The open run.
+        The open run, and its progress before the first update.
 
     Raises:
-        ValueError: If the data cannot be learned from.
+        ValueError: If the data cannot be learned from, or the settings do not fit them.
         OSError: If the folder exists or cannot be written.
     """
     run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
+    progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
     write(folder / "settings.json", settings.to_json(chosen))
     write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
     schemas = {"user": run.users.user_schema, "item": run.users.item_schema}
     written = {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
     write(folder / "schema.json", json.dumps(written, indent=1) + "\n")
-    return run
+    return run, progress
 
 
 def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None = None) -> Run:
@@ -157,7 +160,7 @@ def train_run(
 
     Args:
         run: An open run.
-        progress: From `fresh` or `resumed`.
+        progress: From `create` or `resumed`.
         on_row: Called after each dispatch.
         stop: Asked after each dispatch; if it says so the run is saved and left.
 

@@ -40,8 +40,9 @@ class Settings:
     """Inner steps on a user's support."""
     inner_rate: float = 0.05
     """Learning rate of the inner steps."""
-    adapts: tuple[str, ...] = ("direct/*",)
-    """Patterns of the parameters that adapt to a user; the others are shared."""
+    adapts: tuple[str, ...] = ()
+    """Patterns of the parameters that adapt to a user; the others are shared. By default direct/*,
+    or where items have no identities predictor/*."""
 
     width: int = 64
     """Width of the hidden layers."""

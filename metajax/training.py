@@ -42,10 +42,10 @@ class Row(NamedTuple):
 
 
 class DivergedError(RuntimeError):
-    """The meta-loss is not finite, or has exploded."""
+    """A loss is not finite, or has exploded."""
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"the meta-loss became {loss:g} at update {step}.")
+    def __init__(self, step: int, loss: float, which: str = "meta-loss"):
+        super().__init__(f"the {which} became {loss:g} at update {step}.")
         self.step, self.loss = step, loss
 
 
@@ -96,7 +96,8 @@ def train(
         After each dispatch, the progress and what happened.
 
     Raises:
-        ValueError: If `validate_every` is no multiple of `per_dispatch`, or one of them < 1.
+        ValueError: If `validate_every` is no multiple of `per_dispatch`, or one of them or
+            `patience` < 1.
         DivergedError: If a loss is not finite or is above `limit`; the last progress that was
             yielded is still good.
     """
@@ -105,6 +106,8 @@ def train(
             "validate_every must be a positive multiple of per_dispatch, got "
             f"{validate_every} and {per_dispatch}."
         )
+    if patience < 1:
+        raise ValueError(f"patience must be >= 1, got {patience}.")
 
     @jax.jit
     def dispatch(state: MetaState, table: Any) -> tuple[MetaState, dict[str, jax.Array]]:
@@ -123,13 +126,14 @@ def train(
         if bad.any():
             worst = int(np.argmax(bad))
             raise DivergedError(step + worst + 1, float(losses[worst]))
-        step += per_dispatch
+        before, step = step, step + per_dispatch
         progress = progress._replace(state=state)
         validation = None
-        if step % validate_every == 0 or step >= updates:
+        # Not `step % validate_every`: a resumed run may step over the multiples.
+        if step // validate_every > before // validate_every or step >= updates:
             validation = validate(state.params)
             if not np.isfinite(validation):
-                raise DivergedError(step, validation)
+                raise DivergedError(step, validation, "validation loss")
             if validation < progress.best_loss:
                 progress = progress._replace(
                     best=state.params, best_loss=jnp.array(validation), best_step=state.step

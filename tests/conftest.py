@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from metajax import runs
-from metajax.assembly import first_progress
 from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
@@ -60,8 +59,7 @@ def begin_run():
     """Makes a run's folder; returns the open run and its first progress."""
 
     def begin(folder, settings):
-        run = runs.create(folder, settings, load(settings.data))
-        return run, first_progress(settings, run.users.training)
+        return runs.create(folder, settings, load(settings.data))
 
     return begin
 

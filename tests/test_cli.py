@@ -107,6 +107,10 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
         (["train", "--rate=fast"], "--rate"),
         (["train", "--steps=0"], "steps must be >= 1, got 0"),
+        (
+            ["train", "--data=synthetic", "--adapts=tower/*"],
+            "adapts must fit a parameter, got 'tow",
+        ),
         (["train", "--data=ml-100"], "did you mean 'ml-100k'?"),
         (["train", "--data=nothing.csv"], "nothing.csv"),
         (["train", "--resume=nothing"], "nothing: no run is here"),

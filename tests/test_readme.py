@@ -9,7 +9,6 @@ import pytest
 
 import metajax
 from metajax import runs
-from metajax.assembly import first_progress
 from metajax.settings import Settings
 
 ROOT = Path(metajax.__file__).parent.parent
@@ -35,8 +34,7 @@ def test_the_library_example_runs(ml100k):
 def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings(rank=2, width=8, embedding=4, updates=10, tasks=8)
-    run = runs.create(tmp_path / "runs" / "ml-100k-maml", settings, ml100k)
-    runs.train_run(run, first_progress(settings, run.users.training))
+    runs.train_run(*runs.create(tmp_path / "runs" / "ml-100k-maml", settings, ml100k))
     *before, last = blocks("python")[1].strip().splitlines()
     names = {}
     exec("\n".join(before), names)

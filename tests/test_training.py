@@ -171,6 +171,19 @@ def test_a_validation_that_is_no_number_is_a_lost_run(value):
     assert caught.step == 4
 
 
+def test_a_run_resumed_in_another_rhythm_is_validated_all_the_same():
+    """From update 2 by fours, every 4: 6, 10 and 14 step over 4, 8 and 12."""
+    first, _ = run(started(), 14)[0]
+    rows = [row for _, row in run(first, 14, per_dispatch=4)]
+    assert [row.step for row in rows] == [6, 10, 14]
+    assert all(row.validation is not None for row in rows)
+
+
+def test_patience_is_at_least_one():
+    with pytest.raises(ValueError, match=r"^patience must be >= 1, got 0\.$"):
+        run(started(), 4, patience=0)
+
+
 @pytest.mark.parametrize(
     ("per_dispatch", "validate_every"), [(3, 4), (4, 2), (0, 4), (2, 0), (-2, 4)]
 )
