@@ -69,22 +69,17 @@ def training(updates: int, tasks: int, start: int = 0) -> Iterator[Callable[[Row
         What to call with each row.
     """
     began, best = time.monotonic(), float("inf")
-    facts = {"loss": "-", "best": "-", "pace": "compiling"}
-
-    def learn(row: Row) -> None:
-        nonlocal best
-        if row.validation is not None:
-            best = min(best, row.validation)
-            facts["best"] = f"{best:.4f}"
-        facts["loss"] = f"{row.loss:.4f}"
-        seconds = max(time.monotonic() - began, 1e-9)
-        facts["pace"] = f"{(row.step - start) * tasks / seconds:,.0f} tasks/s"
-
-    columns = "{task.fields[loss]}", "{task.fields[best]}", "{task.fields[pace]}"
-    with _bar("Meta-training", updates, start, facts, columns) as advance:
+    facts = {"loss": "loss -", "best": "best -", "pace": "compiling"}
+    with _bar("Meta-training", updates, start, facts) as advance:
 
         def on_row(row: Row) -> None:
-            learn(row)
+            nonlocal best
+            facts["loss"] = f"loss {row.loss:.4f}"
+            if row.validation is not None:
+                best = min(best, row.validation)
+                facts["best"] = f"best {best:.4f}"
+            pace = (row.step - start) * tasks / max(time.monotonic() - began, 1e-9)
+            facts["pace"] = f"{pace:,.0f} tasks/s"
             advance(row.step)
 
         yield on_row
@@ -103,7 +98,7 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
     """
     facts = {"stage": ""}
     done = -1
-    with _bar(what, total, 0, facts, ("{task.fields[stage]}",)) as advance:
+    with _bar(what, total, 0, facts) as advance:
 
         def begin(stage: str) -> None:
             nonlocal done
@@ -116,9 +111,9 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def _bar(
-    what: str, total: int, start: int, facts: dict[str, str], fields: tuple[str, ...]
+    what: str, total: int, start: int, facts: dict[str, str]
 ) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(done)`, which also shows what `facts` holds by then."""
+    """Yields `advance(done)`, which also shows what the values of `facts` say by then."""
     console = _console()
     if not console.is_terminal:
         last = -_SECONDS
@@ -127,7 +122,7 @@ def _bar(
             nonlocal last
             if time.monotonic() - last >= _SECONDS or done >= total:
                 last = time.monotonic()
-                said = "  ".join(f"{name} {value}" for name, value in facts.items())
+                said = "  ".join(facts.values())
                 console.print(f"{what} {done}/{total}  {said}", highlight=False)
 
         yield print_line
@@ -135,21 +130,17 @@ def _bar(
 
     from rich import progress
 
-    names = [name for name in facts if name not in ("pace", "stage")]
-    labels = dict(zip(facts, fields, strict=True))
     shown: Any = facts
-    columns: list[Any] = [
+    columns = (
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=24),
         progress.MofNCompleteColumn(),
-        *[progress.TextColumn(f"{name} {labels[name]}" if name in names else labels[name])
-          for name in facts],
+        *(progress.TextColumn(f"{{task.fields[{name}]}}") for name in facts),
         progress.TimeRemainingColumn(),
-    ]  # fmt: skip
+    )
     with progress.Progress(*columns, console=console, refresh_per_second=8) as bar:
         task = bar.add_task(what, total=total, completed=start, **shown)
         yield lambda done: bar.update(task, completed=done, **shown)
-        bar.update(task, completed=bar.tasks[0].completed)
 
 
 def _console() -> Any:
