@@ -264,8 +264,9 @@ def _signals() -> Iterator[list[int]]:
     def catch(number: int, frame: Any) -> None:
         del frame
         caught.append(number)
-        if len(caught) == 1:
-            print("Stopping after this dispatch ...", file=sys.stderr)
+        # The next one ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        print("Stopping after this dispatch ...", file=sys.stderr)
 
     before: dict[int, Callable[..., Any] | int | None] = {
         number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)

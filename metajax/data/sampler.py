@@ -12,6 +12,8 @@ from metajax.data.interactions import user_of_row
 
 __all__ = ["TaskTable", "sample_tasks", "task_table"]
 
+_MOST_ROWS = 4096
+
 
 class TaskTable(NamedTuple):
     """A training set on the device, laid out for sampling."""
@@ -93,11 +95,17 @@ def sample_tasks(
         Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
 
     Raises:
-        ValueError: If `tasks` or `query` < 1, or `support` < 0, or `order` is another word.
+        ValueError: If `tasks` or `query` < 1, `support` < 0, `support + query` > 4096, or `order`
+            is another word.
     """
     for name, value, least in (("tasks", tasks, 1), ("support", support, 0), ("query", query, 1)):
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
+    if support + query > _MOST_ROWS:
+        raise ValueError(
+            f"support + query must be <= {_MOST_ROWS}, got {support} + {query}: a draw without "
+            "repetition costs the square of it."
+        )
     if order not in ("random", "time", "mixed"):
         raise ValueError(f"order must be random, time or mixed, got {order!r}.")
     user_key, task_key = jax.random.split(key)

@@ -164,6 +164,7 @@ def test_the_same_key_gives_the_same_tasks_and_one_trace_serves_all_keys():
         ({"tasks": 0}, "tasks must be >= 1, got 0"),
         ({"support": -1}, "support must be >= 0, got -1"),
         ({"query": 0}, "query must be >= 1, got 0"),
+        ({"query": 4096}, r"support \+ query must be <= 4096, got \d+ \+ 4096"),
         ({"order": "recent"}, "order must be random, time or mixed, got 'recent'"),
     ],
 )
