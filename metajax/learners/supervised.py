@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from metajax.adaptation import everything, first_order, gradient_steps, no_steps
+from metajax.adaptation import FirstOrder, Form, Optimizer, everything, gradient_steps, no_steps
 from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
@@ -38,11 +38,12 @@ def fine_tuned(
     model: Model,
     loss: Callable[..., jax.Array],
     *,
-    inner: optax.GradientTransformation,
+    inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
+    form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
     """Trains as `supervised` does, then adapts to a user as `maml` does.
@@ -57,8 +58,9 @@ def fine_tuned(
         steps,
         predict=model.apply,
         adapts=adapts,
+        form=form,
         # Training does not pass through the steps: any optimizer will do.
-        adjoint=first_order,
+        adjoint=FirstOrder(),
     )
     learner = supervised(model, loss, outer=outer, microbatch=microbatch)
     return learner._replace(adapt=adaptation.adapt, predict=adaptation.predict)

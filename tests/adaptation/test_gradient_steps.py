@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metajax import losses
-from metajax.adaptation import first_order, gradient_steps, matching
+from metajax.adaptation import FirstOrder, gradient_steps, matching
 from metajax.base import Examples, Inputs, Task
 from metajax.learners import maml
 from metajax.models import RatingNetwork, from_linen
@@ -74,7 +74,7 @@ def test_the_meta_gradient_on_a_quadratic_is_the_closed_form(steps):
     value, exact = jax.value_and_grad(query_loss(adaptation))(w, task)
     np.testing.assert_allclose(value, np.mean(error**2), rtol=1e-12)
     np.testing.assert_allclose(exact, shrink @ direct, rtol=1e-12)
-    biased = jax.grad(query_loss(linear_steps(steps=steps, adjoint=first_order)))(w, task)
+    biased = jax.grad(query_loss(linear_steps(steps=steps, adjoint=FirstOrder())))(w, task)
     np.testing.assert_allclose(biased, direct, rtol=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_the_meta_gradient_of_a_network_is_its_central_difference(name, adapts):
 def test_unrolled_and_scanned_steps_equal_a_loop_by_hand(steps, adjoint):
     w, task = regression(1)
     stop = jax.lax.stop_gradient if adjoint == "first_order" else lambda gradient: gradient
-    options = {"adjoint": first_order} if adjoint == "first_order" else {}
+    options = {"adjoint": FirstOrder()} if adjoint == "first_order" else {}
     optimizer = OPTIMIZERS["momentum"]
 
     def by_hand(w):
@@ -157,6 +157,7 @@ def test_what_does_not_adapt_never_gets_a_task_axis():
             inner=optax.sgd(RATE),
             outer=optax.sgd(RATE),
             adapts=matching(adapts),
+            form="plain",
         )
         state = learner.init(jax.random.key(0), batch)
         adapted = jax.eval_shape(jax.vmap(learner.adapt, (None, 0)), state.params, batch.support)
@@ -202,7 +203,7 @@ def test_an_optimizer_without_a_derivative_at_zero_is_refused(optimizer):
     w, task = regression(0)
     with pytest.raises(ValueError, match=message):
         jax.jit(lambda w: linear_steps(optimizer).adapt(w, task.support))(w)
-    linear_steps(optimizer, adjoint=first_order)
+    linear_steps(optimizer, adjoint=FirstOrder())
 
 
 def test_an_optimizer_that_knows_the_parameters_by_name_is_accepted():
