@@ -4,7 +4,8 @@ A record is one figure: a mapping with the keys `method`, `kind` ("baseline" or 
 `protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval; both
 None where there is none, as for coverage) and `seeds`. Where the method was compared user by user
 it also has `difference` (method minus baseline), `difference_low`, `difference_high` and
-`best_baseline`, the baseline's name.
+`best_baseline`, the baseline's name. A metric may have records of learned methods only, or of
+baselines only: it is shown, and nothing is compared.
 """
 
 import math
@@ -69,10 +70,14 @@ def validate(records: Iterable[Record]) -> list[Record]:
                 raise ValueError(f"records[{n}] must have the key {key!r}, got {sorted(record)}.")
         if record["kind"] not in _KINDS:
             raise ValueError(f"records[{n}] kind must be one of {_KINDS}, got {record['kind']!r}.")
-        ends = () if record["low"] is None and record["high"] is None else ("low", "high")
-        for key in ("mean", *ends):
-            if record[key] is None or not math.isfinite(record[key]):
-                raise ValueError(f"records[{n}] {key} must be finite, got {record[key]}.")
+        numbers = ["mean"]
+        if record["low"] is not None or record["high"] is not None:
+            numbers += ["low", "high"]
+        if record.get("difference") is not None:
+            numbers += ["difference", "difference_low", "difference_high"]
+        for key in numbers:
+            if record.get(key) is None or not math.isfinite(record[key]):
+                raise ValueError(f"records[{n}] {key} must be finite, got {record.get(key)}.")
         figure = tuple(record[key] for key in ("protocol", "order", "metric", "k", "method"))
         if figure in seen:
             raise ValueError(f"records must be unique, got {figure} twice.")
@@ -128,15 +133,17 @@ def compare(records: Sequence[Record]) -> Comparison | None:
         records: Records of one protocol, order, metric and k.
 
     Returns:
-        The comparison; None where there is no learned method or no baseline.
+        The comparison; None where there is no learned method or no baseline. It is untested where
+        the method was not paired, or was paired with a baseline that has no record here.
     """
     learned, baselines = select(records, kind="learned"), select(records, kind="baseline")
     if not learned or not baselines:
         return None
     method, baseline = best(learned), best(baselines)
-    if method.get("difference") is None:
+    paired = select(baselines, method=method.get("best_baseline", baseline["method"]))
+    if method.get("difference") is None or not paired:
         return Comparison(method, baseline, method["mean"] - baseline["mean"], None, "untested")
-    baseline = next((b for b in baselines if b["method"] == method.get("best_baseline")), baseline)
+    baseline = paired[0]
     low, high = method["difference_low"], method["difference_high"]
     verdict: Verdict = "tie"
     if low > 0 or high < 0:
@@ -150,7 +157,7 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
     Args:
         records: Any records.
         metrics: Which metrics, in which order.
-        k: Interactions seen; where it was not measured, the nearest that was.
+        k: Interactions seen; where both were not measured at it, the nearest at which they were.
 
     Returns:
         One comparison for each setting that has a learned method and a baseline.
@@ -160,10 +167,11 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
         for protocol in distinct(records, "protocol"):
             for order in distinct(records, "order"):
                 panel = select(records, protocol=protocol, order=order, metric=metric)
-                if panel:
-                    nearest = min(distinct(panel, "k"), key=lambda n: abs(n - k))
-                    comparisons.append(compare(select(panel, k=nearest)))
-    return [comparison for comparison in comparisons if comparison is not None]
+                at_sizes = [compare(select(panel, k=n)) for n in distinct(panel, "k")]
+                found = [comparison for comparison in at_sizes if comparison is not None]
+                if found:
+                    comparisons.append(min(found, key=lambda c: abs(c.learned["k"] - k)))
+    return comparisons
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
@@ -174,7 +182,7 @@ def headline(comparisons: Sequence[Comparison]) -> str:
     name = methods.pop() if len(methods) == 1 else "the best learned method"
     phrases = {
         "better": "beats the best simple baseline on",
-        "tie": "is level with the best simple baseline on",
+        "tie": "shows no clear difference from the best simple baseline on",
         "worse": "loses to the best simple baseline on",
         "untested": "was not compared user by user on",
     }

@@ -149,7 +149,7 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
         axes.plot(
             x, means, color=curve.colour, ls=curve.dash, lw=wide, marker="o", ms=size, zorder=front
         )
-        if curve.shaded and curve.records[0]["low"] is not None:
+        if curve.shaded and all(record["low"] is not None for record in curve.records):
             bounds = [[record[end] for record in curve.records] for end in ("low", "high")]
             axes.fill_between(x, *bounds, color=curve.colour, alpha=0.13, lw=0)
     ks = sorted({record["k"] for curve in curves for record in curve.records})
@@ -179,7 +179,7 @@ def _scale(curves: list[_Curve]) -> tuple[float, float]:
     fitted = [curve for curve in curves if curve.learned] + baselines[-_FAVOURED:]
     values = [record["mean"] for curve in fitted for record in curve.records]
     for curve in curves:
-        if curve.shaded and curve.records[0]["low"] is not None:
+        if curve.shaded:
             ends = [record[end] for record in curve.records for end in ("low", "high")]
             values += [end for end in ends if end is not None]
     room = 0.05 * (max(values) - min(values)) or 0.01

@@ -35,6 +35,13 @@ _BADGES = {
     "untested": "not compared user by user",
 }
 
+# An interval in one line does not fit; rounded to three digits it may seem to touch 0.
+_DIFFERENCE_LINES = {
+    "  vs best simple": "difference",
+    "       95 % from": "difference_low",
+    "              to": "difference_high",
+}
+
 
 def html(
     records: Iterable[Record],
@@ -114,16 +121,18 @@ def support_size_curve(
     Path(path).write_text(figures.curve_grid(records, metrics) + "\n", encoding="utf-8")
 
 
-def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS) -> Any:
+def terminal_table(records: Iterable[Record], metrics: Sequence[str] | None = None) -> Any:
     """Lays out the figures for a terminal, or for a log where there is none.
 
     Args:
         records: The figures, as described in `metajax.comparisons`.
-        metrics: Which metrics to show; those without records are left out.
+        metrics: Which metrics to show; those without records are left out. None means RMSE and
+            NDCG@10, or the first metric that there is.
 
     Returns:
         A Rich renderable: for each setting a table of methods by interactions seen, with the
-        mean, the difference to the best simple baseline, and the best mean in bold.
+        mean, the best one in bold; below it, where it was measured, the paired difference to the
+        best simple baseline and the ends of its 95 % interval. Five sizes fit in 80 columns.
 
     Raises:
         ValueError: If there are no records, one is incomplete, or no metric has any.
@@ -134,9 +143,11 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
     from rich.text import Text
 
     records = validate(records)
+    known = distinct(records, "metric")
+    if metrics is None:
+        metrics = [metric for metric in _METRICS if metric in known] or known[:1]
     shown = [panel for metric in metrics for panel in _split(select(records, metric=metric))]
     if not shown:
-        known = distinct(records, "metric")
         raise ValueError(f"metrics must be among the records' {known}, got {list(metrics)}.")
     tables = []
     for panel in shown:
@@ -145,22 +156,19 @@ def terminal_table(records: Iterable[Record], metrics: Sequence[str] = _METRICS)
         table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         table.add_column("method", no_wrap=True)
         for k in content["ks"]:
-            table.add_column(f"K={k}", justify="right", min_width=len("(+0.0000)"))
+            table.add_column(f"K={k}", justify="right", min_width=len("+0.0000 "), no_wrap=True)
         for row in content["rows"]:
             name = Text(row["method"], style="bold" if row["learned"] else "")
-            cells = []
-            for cell in row["cells"]:
-                text = Text(cell["mean"] if cell else "", style="bold" if _top(cell) else "")
-                if cell and cell["difference"]:
-                    text.append(f"\n({cell['difference']})", style="not bold")
-                cells.append(text)
-            table.add_row(name, *cells)
+            means = [
+                Text(cell["mean"] if cell else "", style="bold" if cell and cell["best"] else "")
+                for cell in row["cells"]
+            ]
+            table.add_row(name, *means)
+            if any(cell and cell["difference"] for cell in row["cells"]):
+                for label, part in _DIFFERENCE_LINES.items():
+                    table.add_row(label, *(cell[part] if cell else "" for cell in row["cells"]))
         tables += [Text(title, style="italic"), table]
     return Group(*tables)
-
-
-def _top(cell: dict[str, Any] | None) -> bool:
-    return cell is not None and cell["best"]
 
 
 def _split(records: Sequence[Record]) -> list[list[Record]]:
@@ -256,6 +264,8 @@ def _cell(record: Record, top: float) -> dict[str, Any]:
         "mean": f"{record['mean']:.3f}",
         "interval": _interval(record["low"], record["high"]),
         "difference": _signed(record["difference"]) if paired else "",
+        "difference_low": low,
+        "difference_high": high,
         "difference_interval": f"[{low}, {high}]" if paired else "",
         "best": record["mean"] == top,
     }

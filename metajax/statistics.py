@@ -32,15 +32,19 @@ class Interval(NamedTuple):
 def metric_names(evaluation: Evaluation) -> tuple[str, ...]:
     """Returns the names of the metrics that the evaluation has, in the order of tables.
 
-    `rmse` and `mae` are pooled over all ratings, `rmse_user` and `mae_user` averaged over users.
-    Ranking metrics average the users who have something relevant in their query.
+    `rmse`, `mae` and `mse` are pooled over all ratings, `rmse_user` and `mae_user` averaged over
+    users. NDCG, precision, recall and hit rate average the users who have something relevant in
+    their query; where no user has, they say nothing and the evaluation does not have them.
     """
-    length = evaluation.per_user.top_items.shape[-1]
-    ranking = [f"{name}@{length}" for name in ("ndcg", "precision", "recall")]
-    return (
-        *(("rmse", "mae", "rmse_user", "mae_user") if evaluation.rating else ()),
-        *((*ranking, "hr@1", f"coverage@{length}") if evaluation.ranking else ()),
-    )
+    user, names = evaluation.per_user, []
+    length = user.top_items.shape[-1]
+    if evaluation.rating:
+        names += ["rmse", "mae", "mse", "rmse_user", "mae_user"]
+    if evaluation.ranking and user.has_relevant.any():
+        names += [*(f"{name}@{length}" for name in ("ndcg", "precision", "recall")), "hr@1"]
+    if evaluation.ranking:
+        names.append(f"coverage@{length}")
+    return tuple(names)
 
 
 def summarise(evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -50,8 +54,8 @@ def summarise(evaluation: Evaluation) -> dict[str, np.ndarray]:
         evaluation: Of one run, or of several concatenated.
 
     Returns:
-        Metric name to `[K]` values, 0 where no user counts. Coverage is the share of the catalogue
-        in the lists of a run, averaged over runs.
+        Metric name, of `metric_names`, to `[K]` values; 0 at a support size at which no user
+        counts. Coverage is the share of the catalogue in the lists of a run, averaged over runs.
     """
     figures = {}
     for metric in metric_names(evaluation):
@@ -157,7 +161,8 @@ def records(
 
     Returns:
         A row for each metric and K: method, protocol, order, k, metric, mean, low, high, seeds and
-        users, the number of users that the figure is about. Coverage has no interval: None.
+        users, the number of users that the figure is about. Coverage has no interval: None. A
+        figure about no user has no row.
 
     Raises:
         ValueError: If `resamples` is below 1.
@@ -190,6 +195,7 @@ def records(
                 "users": count,
             }
             for k, value, (low, high), count in columns
+            if count
         ]
     return rows
 
@@ -200,14 +206,15 @@ def _terms(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, np.ndarray]
     if metric not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}.")
     user = evaluation.per_user
-    count, ones = user.count.astype(np.float64), np.ones(user.count.shape)
+    count = user.count.astype(np.float64)
     squared, absolute = user.squared_error.astype(np.float64), user.absolute_error.astype(float)
-    ranked = user.has_relevant.astype(np.float64)
+    asked, ranked = (count > 0).astype(np.float64), user.has_relevant.astype(np.float64)
     return {
         "rmse": (squared, count),
         "mae": (absolute, count),
-        "rmse_user": (np.sqrt(squared / np.maximum(count, 1)), ones),
-        "mae_user": (absolute / np.maximum(count, 1), ones),
+        "mse": (squared, count),
+        "rmse_user": (np.sqrt(squared / np.maximum(count, 1)), asked),
+        "mae_user": (absolute / np.maximum(count, 1), asked),
         "ndcg": (user.ndcg * ranked, ranked),
         "precision": (user.precision * ranked, ranked),
         "recall": (user.recall * ranked, ranked),

@@ -10,6 +10,7 @@ from rich.console import Console
 from metajax import comparisons, figures, report
 
 MINUS = "\u2212"
+UNCLEAR = "shows no clear difference from the best simple baseline"
 
 
 def record(method: str, mean: float, **changes: Any) -> dict[str, Any]:
@@ -59,6 +60,12 @@ def run() -> list[dict[str, Any]]:
                     record("ridge head", at[2], kind="learned", **setting, **change),
                 ]
     return records
+
+
+def printed(records: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    Console(file=text, width=80).print(report.terminal_table(records))
+    return text.getvalue()
 
 
 class Page(HTMLParser):
@@ -142,7 +149,9 @@ def test_names_are_escaped_everywhere(tmp_path):
     ("mean", "low", "high", "metric", "words"),
     [
         (0.970, -0.012, -0.004, "rmse", "beats the best simple baseline on RMSE"),
-        (0.977, -0.003, 0.001, "rmse", "is level with the best simple baseline on RMSE"),
+        (0.977, -0.003, 0.001, "rmse", f"{UNCLEAR} on RMSE"),
+        (0.778, -0.500, 0.100, "ndcg@10", f"{UNCLEAR} on NDCG@10"),
+        (0.970, -0.012, -0.004, "mse", "beats the best simple baseline on MSE"),
         (0.985, 0.004, 0.010, "rmse", "loses to the best simple baseline on RMSE"),
         (0.985, 0.004, 0.010, "ndcg@10", "beats the best simple baseline on NDCG@10"),
         (0.970, -0.012, -0.004, "ndcg@10", "loses to the best simple baseline on NDCG@10"),
@@ -188,9 +197,43 @@ def test_the_nearest_size_stands_in_where_five_was_not_measured():
     assert headline.startswith("With 1 interaction seen, ")
 
 
-def test_baselines_alone_make_no_claim():
-    page = report.html([record("bias", 0.978)], title="")
+@pytest.mark.parametrize("alone", [record("bias", 0.978), learned(0.970, -0.012, -0.004)])
+def test_one_kind_alone_is_shown_and_makes_no_claim(alone, tmp_path):
+    page = report.html([alone], title="")
     assert "No learned method was compared with a simple baseline." in page
+    assert f">{alone['mean']:.3f}" in page
+    assert f"{alone['mean']:.3f}" in printed([alone])
+    report.support_size_curve([alone], tmp_path / "curve.svg", metrics=["rmse"])
+
+
+@pytest.mark.parametrize("alone", [record("bias", 0.3), learned(0.3, -0.1, 0.1)])
+def test_a_metric_of_one_kind_leaves_the_others_compared(alone):
+    records = [
+        record("bias", 0.978),
+        learned(0.970, -0.012, -0.004),
+        {**alone, "metric": "ndcg@10"},
+    ]
+    sentence = "ridge head beats the best simple baseline on RMSE (random order)."
+    assert sentence in report.html(records, title="")
+    assert "0.300" in printed(records)
+
+
+def test_a_size_that_both_kinds_have_is_compared():
+    records = [
+        record("bias", 0.978, k=1),
+        learned(0.970, -0.012, -0.004, k=1),
+        learned(0.960, -0.012, -0.004, k=5),
+        record("bias", 0.978, k=10),
+    ]
+    (comparison,) = comparisons.compare_all(records, ["rmse"])
+    assert comparison.learned["k"] == comparison.baseline["k"] == 1
+
+
+def test_a_difference_from_a_baseline_without_a_record_proves_nothing():
+    records = [record("fold-in", 0.975), learned(0.970, -0.012, -0.004)]
+    (comparison,) = comparisons.compare_all(records, ["rmse"])
+    assert comparison.verdict == "untested"
+    assert comparison.difference == pytest.approx(0.970 - 0.975)
 
 
 def test_a_method_off_the_scale_is_named_below_the_curve():
@@ -211,6 +254,9 @@ def test_a_figure_without_an_interval_has_none():
     page = report.html(rows, title="", metrics=["coverage@10"])
     assert "0.123" in page
     assert "None" not in page
+    assert "0.123" in printed(rows)
+    mixed = [record("a", 0.5, k=1), record("a", 0.5, k=5, low=None, high=None)]
+    assert "None" not in report.html(mixed, title="")
 
 
 def test_wrong_records_are_told_in_one_line():
@@ -221,6 +267,8 @@ def test_wrong_records_are_told_in_one_line():
         report.terminal_table([record("bias", 1.0), missing])
     with pytest.raises(ValueError, match="mean must be finite, got nan"):
         report.html([record("bias", float("nan"))], title="")
+    with pytest.raises(ValueError, match="difference_low must be finite, got None"):
+        report.html([learned(0.970, 0, 0, difference_low=None)], title="")
     with pytest.raises(ValueError, match="got 'simple'"):
         report.html([record("bias", 1.0, kind="simple")], title="")
     with pytest.raises(ValueError, match="must be unique"):
@@ -238,10 +286,23 @@ def test_a_missing_package_names_the_extra(monkeypatch, package):
         report.html(run(), title="")
 
 
+def test_five_sizes_with_their_intervals_fit_in_a_terminal():
+    name, ks = "n" * 20, (0, 1, 3, 5, 10)
+    records = [record("bias", 0.978, k=k) for k in ks]
+    records += [{**learned(0.9656, -0.0204, -0.0044, k=k), "method": name} for k in ks]
+    lines = printed(records).splitlines()
+    assert max(len(line) for line in lines) <= 80
+    row = next(n for n, line in enumerate(lines) if name in line)
+    assert [line.split() for line in lines[row : row + 4]] == [
+        [name, *["0.966"] * 5],
+        ["vs", "best", "simple", *[f"{MINUS}0.0124"] * 5],
+        ["95", "%", "from", *[f"{MINUS}0.0204"] * 5],
+        ["to", *[f"{MINUS}0.0044"] * 5],
+    ]
+
+
 def test_the_terminal_table_fits_a_plain_log_and_marks_the_best():
-    plain = io.StringIO()
-    Console(file=plain, width=80).print(report.terminal_table(run(), metrics=["rmse"]))
-    text = plain.getvalue()
+    text = printed([r for r in run() if r["metric"] == "rmse"])
     assert "\x1b" not in text
     assert "RMSE, random order, protocol P1 (lower is better)" in text
     lines = text.splitlines()
@@ -249,7 +310,7 @@ def test_the_terminal_table_fits_a_plain_log_and_marks_the_best():
     row = next(n for n, line in enumerate(lines) if "ridge head" in line)
     # 1.02 - 1.4 * .008 * 5 = .964, and .4 * .008 * 5 = .016 below the fold-in.
     assert "0.964" in lines[row]
-    assert f"({MINUS}0.0160)" in lines[row + 1]
+    assert f"{MINUS}0.0160" in lines[row + 1]
     coloured = io.StringIO()
     Console(file=coloured, width=80, force_terminal=True).print(
         report.terminal_table(run(), metrics=["rmse"])

@@ -44,6 +44,7 @@ def test_figures_equal_the_arithmetic():
     expected = {
         "rmse": [np.sqrt((4 + 2 + 9) / 4)] * 2,
         "mae": [(2 + 2 + 3) / 4] * 2,
+        "mse": [(4 + 2 + 9) / 4] * 2,
         "rmse_user": [(2 + 1 + 3) / 3] * 2,
         "mae_user": [(2 + 1 + 3) / 3] * 2,
         # The third user has nothing relevant and does not count.
@@ -60,13 +61,40 @@ def test_figures_equal_the_arithmetic():
 
 def test_ranking_and_rating_have_their_own_names():
     both = evaluation()
-    assert metric_names(both._replace(ranking=False)) == ("rmse", "mae", "rmse_user", "mae_user")
+    rating = ("rmse", "mae", "mse", "rmse_user", "mae_user")
+    assert metric_names(both._replace(ranking=False)) == rating
     assert metric_names(both._replace(rating=False))[0] == "ndcg@2"
 
 
-def test_figures_of_nobody_are_zero():
-    figures = summarise(evaluation(has_relevant=np.zeros((2, 3), bool)))
-    np.testing.assert_array_equal(figures["ndcg@2"], 0)
+def test_where_nobody_has_anything_relevant_a_ranking_has_coverage_alone():
+    nothing = evaluation(has_relevant=np.zeros((2, 3), bool))._replace(rating=False)
+    assert metric_names(nothing) == ("coverage@2",)
+    assert list(summarise(nothing)) == ["coverage@2"]
+    rows = records(nothing, protocol="P1", order="random", seeds=[0], resamples=5)
+    assert [(row["metric"], row["k"]) for row in rows] == [("coverage@2", 0), ("coverage@2", 1)]
+    with pytest.raises(ValueError, match="got 'ndcg@2'"):
+        interval(nothing, "ndcg@2")
+
+
+def test_a_figure_about_nobody_has_no_row():
+    first = np.array([[True] * 3, [False] * 3])
+    rows = records(
+        evaluation(has_relevant=first, count=first * 2, squared_error=first * 8.0),
+        protocol="P1",
+        order="random",
+        seeds=[0],
+        resamples=5,
+    )
+    assert {row["metric"] for row in rows if row["k"] == 1} == {"coverage@2"}
+    assert {row["mean"] for row in rows if row["metric"].startswith("rmse")} == {2}
+
+
+def test_a_user_without_ratings_has_no_error_to_average():
+    alone = evaluation(
+        squared_error=twice(4, 0, 0), absolute_error=twice(2, 0, 0), count=twice(1, 0, 0)
+    )
+    np.testing.assert_array_equal(summarise(alone)["rmse_user"], 2)
+    np.testing.assert_array_equal(summarise(alone)["mae_user"], 2)
 
 
 def test_coverage_is_averaged_over_runs():
@@ -78,7 +106,7 @@ def test_coverage_is_averaged_over_runs():
     )
 
 
-@pytest.mark.parametrize("metric", ["rmse", "mae", "rmse_user", "ndcg@2", "hr@1"])
+@pytest.mark.parametrize("metric", ["rmse", "mae", "mse", "rmse_user", "ndcg@2", "hr@1"])
 def test_the_bootstrap_equals_a_loop_over_resamples(metric):
     a, b = evaluation(seed=1, users=12), evaluation(seed=2, users=12)
     draws = np.random.default_rng(7).integers(12, size=(50, 12))
@@ -96,6 +124,8 @@ def difference_of(a, b, metric, users):
         ranked = drawn.has_relevant
         if metric == "rmse":
             return np.sqrt(drawn.squared_error.sum(1) / drawn.count.sum(1))
+        if metric == "mse":
+            return drawn.squared_error.sum(1) / drawn.count.sum(1)
         if metric == "mae":
             return drawn.absolute_error.sum(1) / drawn.count.sum(1)
         if metric == "rmse_user":
@@ -160,7 +190,7 @@ def test_records_are_rows_for_json():
     a = evaluation(seed=1, users=8)
     rows = records(a, protocol="P1", order="time", seeds=list(np.arange(2)), resamples=100, seed=3)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert len(rows) == 2 * 9
+    assert len(rows) == 2 * 10
     row = next(row for row in rows if (row["metric"], row["k"]) == ("recall@2", 1))
     expected = interval(a, "recall@2", resamples=100, seed=3)
     assert row == {
