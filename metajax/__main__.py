@@ -9,7 +9,11 @@ __all__ = ["main"]
 def main() -> None:
     """Runs the command line; says what to install where it cannot."""
     if importlib.util.find_spec("cyclopts") is None:
-        sys.exit("metajax: the command line needs the extra cli: pip install 'metajax[cli]'")
+        print(
+            "metajax: the command line needs the extra cli: pip install 'metajax[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     from metajax import cli
 
     sys.exit(cli.main(sys.argv[1:]))

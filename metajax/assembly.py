@@ -46,8 +46,10 @@ def learner_of(
         )
     )
     model = network._replace(init=lambda key, inputs: start(network.init(key, inputs)))
+    # Training makes whole dispatches.
+    updates = -(-settings.updates // settings.per_dispatch) * settings.per_dispatch
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, settings.rate, min(50, settings.updates // 10), settings.updates
+        0.0, settings.rate, min(50, updates // 10), updates
     )
     outer = optax.chain(
         optax.clip_by_global_norm(settings.clip),

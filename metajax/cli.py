@@ -1,5 +1,7 @@
 """The command line: train, evaluate, recommend, data."""
 
+import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -13,7 +15,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from metajax import console
-from metajax.settings import Settings, check_keys
+from metajax.settings import Settings, check_keys, check_numbers
 
 __all__ = ["main"]
 
@@ -25,6 +27,7 @@ app = App(
     help="Meta-learning for cold-start recommendation.",
     help_format="plaintext",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -50,6 +53,8 @@ def main(arguments: list[str]) -> int:
         console.error(str(problem))
     except KeyError as problem:
         console.error(str(problem.args[0]))
+    except MemoryError as problem:
+        console.error(f"out of memory: {problem}")
     except OSError as problem:
         console.error(f"{problem.filename or 'input/output'}: {problem.strerror or problem}")
     except KeyboardInterrupt:
@@ -65,17 +70,43 @@ def _launch(
         Path | None, Parameter(help="TOML file of settings; the command line and METAJAX_* win.")
     ] = None,
 ) -> int | None:
-    layers: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
-    given = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
-    check_keys([name.removeprefix(_PREFIX).lower() for name in given], "environment, METAJAX_*")
-    if config is not None:
-        try:
-            check_keys(tomllib.loads(config.read_text()), str(config))
-        except tomllib.TOMLDecodeError as problem:
-            raise ValueError(f"{config}: {problem}") from None
-        layers.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
+    # Settings are those of training; other commands have them from the run.
+    layers = _layers(config) if tokens[:1] == ("train",) else []
+    if config is not None and not layers:
+        raise ValueError("--config belongs to train.")
+    check_numbers(_given(tokens), "command line")
     app.config = layers
     return app(tokens, exit_on_error=False, print_error=False)
+
+
+def _layers(config: Path | None) -> list[Any]:
+    """Returns where settings come from besides the command line, the strongest first."""
+    source = "environment, METAJAX_*"
+    names = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
+    environment = {name.removeprefix(_PREFIX).lower(): os.environ[name] for name in names}
+    check_keys(environment, source)
+    check_numbers(environment, source)
+    layers: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+            raise ValueError(f"{config}: {problem}") from None
+        check_keys(values, str(config))
+        check_numbers(values, str(config))
+        layers.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
+    return layers
+
+
+def _given(tokens: tuple[str, ...]) -> dict[str, str]:
+    """Reads `--name=value` and `--name value` off a command line."""
+    pairs = [token.partition("=")[::2] for token in tokens if "=" in token]
+    pairs += list(itertools.pairwise(tokens))
+    return {
+        name.removeprefix("--").replace("-", "_"): value
+        for name, value in pairs
+        if name.startswith("--")
+    }
 
 
 @app.command
@@ -98,7 +129,15 @@ def train(
         from metajax import runs
         from metajax.training import DivergedError
 
+    if report:
+        for package in ("jinja2", "matplotlib"):
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(
+                    f"the report needs {package}: pip install 'metajax[cli]', or --no-report."
+                )
     if resume is not None:
+        if run is not None:
+            raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
         if settings not in (Settings(), runs.settings_of(resume)):
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened = _open(resume)
@@ -120,7 +159,8 @@ def train(
     )
     with _signals() as caught:
         start = int(progress.state.step)
-        with console.training(settings.updates, settings.tasks, start) as on_row:
+        best = float(progress.best_loss)
+        with console.training(settings.updates, settings.tasks, start, best) as on_row:
             try:
                 progress, finished = runs.train_run(
                     opened, progress, on_row=on_row, stop=lambda: bool(caught)
@@ -235,12 +275,37 @@ def _judge(run: Any) -> int:
     from metajax import judging, report, runs
 
     params = runs.resumed(run, on_skip=_skipped).best
-    with console.stages("Judging", judging.STAGES) as begin:
-        records = judging.judge_run(run, params, on_stage=begin)
-    page = judging.write_report(run, records)
+    try:
+        with _terminable(), console.stages("Judging", judging.STAGES) as begin:
+            records, left_out = judging.judge_run(run, params, on_stage=begin)
+    except KeyboardInterrupt as stopped:
+        console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
+        return 0 if isinstance(stopped, _Terminated) else 130
+    page = judging.write_report(run, records, left_out)
     Console().print(report.terminal_table(records))
+    for sentence in left_out:
+        print(sentence)
     print(f"{judging.headline(records)}\nReport: {page}")
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM interrupt as Ctrl-C does."""
+
+    def terminate(number: int, frame: Any) -> None:
+        del number, frame
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _skipped(step: int, reason: str) -> None:

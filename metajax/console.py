@@ -57,19 +57,24 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 @contextlib.contextmanager
-def training(updates: int, tasks: int, start: int = 0) -> Iterator[Callable[[Row], None]]:
+def training(
+    updates: int, tasks: int, start: int = 0, best: float = float("inf")
+) -> Iterator[Callable[[Row], None]]:
     """Draws a bar with the loss, the pace and the time left.
 
     Args:
         updates: Updates in all.
         tasks: Tasks an update.
         start: Updates already made.
+        best: The lowest validation loss so far.
 
     Yields:
         What to call with each row.
     """
-    began, best = time.monotonic(), float("inf")
+    began = time.monotonic()
     facts = {"loss": "loss -", "best": "best -", "pace": "compiling"}
+    if best < float("inf"):
+        facts["best"] = f"best {best:.4f}"
     with _bar("Meta-training", updates, start, facts) as advance:
 
         def on_row(row: Row) -> None:

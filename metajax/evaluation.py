@@ -95,7 +95,7 @@ def evaluate(
     ks: Sequence[int] = (0, 1, 3, 5, 10),
     rating: bool = True,
     ranking: bool = True,
-    relevant: float = 4.0,
+    relevant: float | None = None,
     length: int = 10,
     allow_constant: bool = False,
     key: jax.Array | None = None,
@@ -120,7 +120,8 @@ def evaluate(
         ks: Support sizes, each at most the pool.
         rating: Judge the scores as ratings.
         ranking: Judge the scores as a ranking of all items but the support.
-        relevant: Lowest rating of a relevant item.
+        relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
+            is 4 of 1 to 5.
         length: Length of the recommended list.
         allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
         key: For methods that draw; each user gets a key of their own, the same at every K.
@@ -147,6 +148,10 @@ def evaluate(
     chunk = min(chunk, users)
     order = np.random.default_rng(seed).permutation(items).astype(np.int32)
     low, high = scale or (-np.inf, np.inf)
+    if scale is None:
+        relevant = -np.inf
+    elif relevant is None:
+        relevant = low + 0.75 * (high - low)
     judge = partial(
         _judge,
         Adaptation(adaptation.adapt, adaptation.predict),
@@ -155,7 +160,7 @@ def evaluate(
         jnp.asarray(order),
         low=low,
         high=high,
-        relevant=-np.inf if scale is None else relevant,
+        relevant=relevant,
         key=key,
         length=length,
     )

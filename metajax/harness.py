@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,14 +13,17 @@ from metajax.assembly import adaptation_of, first_progress, learner_of, sampler_
 from metajax.base import Adaptation, Params, Task
 from metajax.baselines import Baseline, registry, tune
 from metajax.data.cold_users import ColdUsers, padded
+from metajax.data.dataset import TrainingSet
 from metajax.data.sampler import task_table
 from metajax.data.splits import ColdTasks, Order
 from metajax.evaluation import Evaluation, evaluate
+from metajax.guards import ConstantPredictionsError
 from metajax.settings import Settings
 from metajax.statistics import metric_names, paired_difference, records, summarise
 from metajax.training import Progress, Row, train
 
 __all__ = [
+    "Judged",
     "Method",
     "judge",
     "judge_all",
@@ -62,8 +66,8 @@ def validation_of(users: ColdUsers, adaptation: Adaptation) -> Callable[[Params]
         adaptation: How a learner adapts and predicts.
 
     Returns:
-        `validate(params)`: RMSE averaged over support sizes and both orders, of at most 100
-        interactions a user. All support sizes run through one compiled program.
+        `validate(params)`: RMSE of both orders together, averaged over support sizes, of at most
+        100 interactions a user. All support sizes run through one compiled program.
     """
     parts = [padded(tasks, users.training, query=100) for tasks in users.validation.values()]
     tasks = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *parts)
@@ -121,31 +125,56 @@ def _limit(users: ColdUsers) -> float:
     return 100.0 * max(high - low, 1.0) ** 2
 
 
-def tuned(baseline: Baseline, users: ColdUsers, order: Order) -> Method:
+def tuned(baseline: Baseline, users: ColdUsers) -> dict[Order, Method]:
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
     Args:
         baseline: Which.
         users: The fold.
-        order: Of the supports; what is best at random is not what is best first in time.
 
     Returns:
-        The method, fitted to training and validation users.
+        By order of the supports, the method fitted to training and validation users: what is
+        best at random is not what is best first in time.
     """
     adaptation = Adaptation(baseline.adapt, baseline.predict)
     rating = baseline.predicts == "rating"
-    tasks = users.validation[order]
+    metric, sign = ("rmse", 1) if rating else ("ndcg@10", -1)
 
-    def score(baseline: Baseline, params: Params) -> float:
-        method = Method(baseline.name, "baseline", adaptation, params, rating, not rating, {})
-        metric, sign = ("rmse", 1) if rating else ("ndcg@10", -1)
-        return sign * float(np.mean(summarise(_evaluate(method, users, tasks))[metric]))
+    def method(params: Params, settings: Mapping[str, Any]) -> Method:
+        return Method(baseline.name, "baseline", adaptation, params, rating, not rating, settings)
 
-    settings = baseline.grid[0]
-    if len(baseline.grid) > 1:
-        settings, _ = tune(baseline, users.training, score)
-    params = baseline.fit(users.final, **settings)
-    return Method(baseline.name, "baseline", adaptation, params, rating, not rating, settings)
+    def score(tasks: ColdTasks, baseline: Baseline, params: Params) -> float:
+        del baseline
+        try:
+            figures = summarise(_evaluate(method(params, {}), users, tasks))
+        except ConstantPredictionsError:
+            return np.inf
+        return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
+
+    # A fit depends on the settings alone, so both orders share it.
+    once = baseline._replace(fit=_remembered(baseline.fit, users.training))
+    refit = _remembered(baseline.fit, users.final)
+    methods: dict[Order, Method] = {}
+    for order, tasks in users.validation.items():
+        settings = baseline.grid[0]
+        if len(baseline.grid) > 1:
+            settings, _ = tune(once, users.training, partial(score, tasks))
+        methods[order] = method(refit(users.final, **settings), settings)
+    return methods
+
+
+def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., Params]:
+    """Fits each settings once."""
+    found: dict[tuple[tuple[str, Any], ...], Params] = {}
+
+    def fitted(training: TrainingSet, **settings: Any) -> Params:
+        del training
+        key = tuple(sorted(settings.items()))
+        if key not in found:
+            found[key] = fit(only, **settings)
+        return found[key]
+
+    return fitted
 
 
 def two_towers_of(settings: Settings, users: ColdUsers) -> list[Method]:
@@ -214,13 +243,22 @@ def learned(settings: Settings, users: ColdUsers, params: Params) -> Method:
     return Method(settings.learner, "learned", adaptation, params, True, True, {})
 
 
+class Judged(NamedTuple):
+    """What the harness measured of one method."""
+
+    kind: Literal["baseline", "learned"]
+    """Whether it is one of those to beat."""
+    by_order: Mapping[Order, Evaluation]
+    """By order of the supports, the measurements."""
+
+
 def judge_all(
     users: ColdUsers,
     learners: Sequence[Method],
     settings: Settings,
     *,
     on_stage: Callable[[str], None] = lambda stage: None,
-) -> list[tuple[str, dict[Order, Evaluation]]]:
+) -> tuple[list[Judged], list[str]]:
     """Judges learners beside every simple baseline, the plain two-tower network included.
 
     Args:
@@ -230,23 +268,29 @@ def judge_all(
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
-        For each method its kind and, by order, the measurements.
+        The measurements, and a sentence for each baseline that these data leave nothing to judge
+        of, such as a popularity where everything is equally popular.
+
+    Raises:
+        ValueError: If a learner's predictions cannot be judged.
     """
-
-    def judged(of_order: Callable[[Order], Method]) -> tuple[str, dict[Order, Evaluation]]:
-        methods = {order: of_order(order) for order in users.test}
-        results = {order: judge(method, users, order) for order, method in methods.items()}
-        return next(iter(methods.values())).kind, results
-
-    found = []
+    found: list[Judged] = []
+    left_out: list[str] = []
     for baseline in registry:
         on_stage(baseline.name)
-        found.append(judged(lambda order, baseline=baseline: tuned(baseline, users, order)))
+        try:
+            methods = tuned(baseline, users)
+            results = {order: judge(methods[order], users, order) for order in users.test}
+        except ConstantPredictionsError as error:
+            left_out.append(f"Left out: {error}")
+            continue
+        found.append(Judged("baseline", results))
     on_stage("two_tower")
     for method in [*two_towers_of(settings, users), *learners]:
         on_stage(method.name)
-        found.append(judged(lambda order, method=method: method))
-    return found
+        results = {order: judge(method, users, order) for order in users.test}
+        found.append(Judged(method.kind, results))
+    return found, left_out
 
 
 def stages(learners: int) -> int:
@@ -255,7 +299,7 @@ def stages(learners: int) -> int:
 
 
 def table(
-    evaluations: Sequence[tuple[str, Mapping[Order, Evaluation]]],
+    judged: Sequence[Judged],
     *,
     protocol: str,
     seeds: Sequence[int],
@@ -265,8 +309,7 @@ def table(
     The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
 
     Args:
-        evaluations: For each method its kind and, by order, what `judge` measured; of several
-            folds, concatenated.
+        judged: What was measured of each method; of several folds, concatenated.
         protocol: How the tasks were made, for instance "P1".
         seeds: The seeds behind them.
 
@@ -274,13 +317,12 @@ def table(
         Records as in `comparisons`.
     """
     rows = []
-    orders = list(evaluations[0][1])
-    for order in orders:
-        rivals = [judged[order] for kind, judged in evaluations if kind == "baseline"]
-        for kind, judged in evaluations:
-            figures = records(judged[order], protocol=protocol, order=order, seeds=seeds)
+    for order in judged[0].by_order:
+        rivals = [method.by_order[order] for method in judged if method.kind == "baseline"]
+        for kind, by_order in judged:
+            figures = records(by_order[order], protocol=protocol, order=order, seeds=seeds)
             if kind == "learned" and rivals:
-                _add_differences(figures, judged[order], rivals)
+                _add_differences(figures, by_order[order], rivals)
             rows += [{**figure, "kind": kind} for figure in figures]
     return rows
 

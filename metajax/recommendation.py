@@ -3,6 +3,7 @@
 import difflib
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -179,8 +180,8 @@ def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
 
 def _find(catalogue: Catalogue, title: str) -> int:
     """Finds an item by its title, whatever the case, or by its id."""
-    wanted = title.strip().casefold()
-    names = np.char.lower(catalogue.titles.astype(str))
+    wanted = _folded(title)
+    names = np.array([_folded(str(name)) for name in catalogue.titles])
     found = np.flatnonzero(names == wanted)
     if not len(found):
         found = np.flatnonzero(catalogue.ids == title.strip())
@@ -193,6 +194,11 @@ def _find(catalogue: Catalogue, title: str) -> int:
         hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
         raise KeyError(f"no item has the title or id {title!r}{hint}.")
     return int(found[0])
+
+
+def _folded(title: str) -> str:
+    """Makes titles alike that look alike: case, accents in one code point or two."""
+    return unicodedata.normalize("NFKC", title.strip()).casefold()
 
 
 def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> float:

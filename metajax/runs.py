@@ -13,6 +13,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,14 +75,17 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progr
         ValueError: If the data cannot be learned from, or the settings do not fit them.
         OSError: If the folder exists or cannot be written.
     """
+    # Where a relative path leads depends on where one stands.
+    if chosen.data not in datasets.names():
+        chosen = replace(chosen, data=str(Path(chosen.data).resolve()))
     run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
     progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
     write(folder / "settings.json", settings.to_json(chosen))
     write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
-    schemas = {"user": run.users.user_schema, "item": run.users.item_schema}
-    written = {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
-    write(folder / "schema.json", json.dumps(written, indent=1) + "\n")
+    write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
+    # So that a run that is killed before its first validation can be resumed.
+    checkpoint.save(folder / _CHECKPOINTS, 0, progress)
     return run, progress
 
 
@@ -100,19 +104,13 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     """
     chosen = settings_of(folder)
     dataset = datasets.load(chosen.data, progress=progress, **chosen.reading())
-    try:
-        facts = json.loads((folder / "data.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / 'data.json'}: cannot be read: {error}") from None
-    if facts != _facts(dataset):
+    if _read(folder / "data.json") != _facts(dataset):
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
     run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
-    written = json.loads((folder / "schema.json").read_text())
-    for name, value in (("user", run.users.user_schema), ("item", run.users.item_schema)):
-        if schema.from_json(json.dumps(written[name])) != value:
-            raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
+    if _read(folder / "schema.json") != _schemas(run.users):
+        raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
     return run
 
 
@@ -144,9 +142,14 @@ def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -
 
     Raises:
         CheckpointError: If there is none.
+        ValueError: If the settings have been changed since.
     """
     like = progress_like(run.settings, run.users.training)
-    return checkpoint.restore(run.folder / _CHECKPOINTS, like, on_skip=on_skip)[1]
+    try:
+        return checkpoint.restore(run.folder / _CHECKPOINTS, like, on_skip=on_skip)[1]
+    except ValueError as error:
+        settings_file = run.folder / "settings.json"
+        raise ValueError(f"{settings_file}: do not fit the checkpoint: {error}") from None
 
 
 def train_run(
@@ -226,6 +229,15 @@ def _prepare(chosen: Settings, dataset: Dataset) -> ColdUsers:
         raise ValueError(
             f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
         )
+    low, high = dataset.scale
+    users = int(np.sum(np.diff(dataset.interactions.offsets) > 0))
+    for what, holds, found in (
+        ("a scale with two ends", low < high, f"{low:g} to {high:g}"),
+        ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
+        ("10 users with interactions", users >= 10, users),
+    ):
+        if not holds:
+            raise ValueError(f"{dataset.name}: training needs {what}, got {found}.")
     return cold_users(dataset, fold=chosen.fold, seed=chosen.seed)
 
 
@@ -235,6 +247,9 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     digest = hashlib.sha256()
     for column in (log.offsets, log.item, log.rating, log.time):
         digest.update(np.ascontiguousarray(column).tobytes())
+    for table in (dataset.users, dataset.items):
+        for name, column in {"": table.ids, **table.columns}.items():
+            digest.update(json.dumps([name, column.tolist()]).encode())
     return {
         "name": dataset.name,
         "users": len(log.user_ids),
@@ -249,7 +264,23 @@ def _cut(metrics: Path, step: int) -> None:
     lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     # A killed run may also have left half a line.
     whole = [line for line in lines if line.endswith("\n")]
-    write(metrics, "".join(line for line in whole if json.loads(line)["step"] <= step))
+    try:
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
+    write(metrics, "".join(kept))
+
+
+def _schemas(users: ColdUsers) -> dict[str, Any]:
+    schemas = {"user": users.user_schema, "item": users.item_schema}
+    return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
 def write(path: Path, text: str) -> None:

@@ -3,11 +3,11 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Settings", "check_keys", "from_json", "to_json"]
+__all__ = ["Settings", "check_keys", "check_numbers", "from_json", "to_json"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,8 @@ class Settings:
 
     def __post_init__(self):
         """Refuses values that can mean nothing."""
+        for field in dataclasses.fields(self):
+            _check_type(field, getattr(self, field.name))
         for name in (
             "steps", "width", "embedding", "updates", "tasks", "query", "per_dispatch",
             "validate_every", "patience",
@@ -145,6 +147,34 @@ def check_keys(keys: Iterable[str], source: str) -> None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
             raise ValueError(f"{source}: unknown setting {key!r}; {hint}")
+
+
+def check_numbers(values: Mapping[str, Any], source: str) -> None:
+    """Refuses a whole number that is none, before anyone rounds it.
+
+    Args:
+        values: Settings by name, as text or as TOML has them.
+        source: Where they are from, for the error.
+
+    Raises:
+        ValueError: If a whole number is asked for and something else came.
+    """
+    for field in dataclasses.fields(Settings):
+        value = values.get(field.name)
+        if field.type is not int or value is None:
+            continue
+        try:
+            whole = not isinstance(value, bool) and float(value).is_integer()
+        except (TypeError, ValueError):
+            continue  # Not a number at all: whoever reads the values says so.
+        if not whole:
+            raise ValueError(f"{source}: {field.name} must be a whole number, got {value}.")
+
+
+def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
+    for kind, legal in ((int, int), (float, (int, float)), (str, str)):
+        if field.type is kind and (isinstance(value, bool) or not isinstance(value, legal)):
+            raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}.")
 
 
 def _check(name: str, value: Any, rule: str, holds: bool) -> None:

@@ -122,7 +122,7 @@ def train(
     while step < updates and step - int(progress.best_step) < patience * validate_every:
         state, metrics = dispatch(progress.state, table)
         losses = np.asarray(metrics["loss"])
-        bad = ~(losses <= limit) | ~np.isfinite(losses)
+        bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(metrics["gradient_norm"])
         if bad.any():
             worst = int(np.argmax(bad))
             raise DivergedError(step + worst + 1, float(losses[worst]))

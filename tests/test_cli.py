@@ -73,7 +73,7 @@ def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, ex
     long = [*[o for o in options if not o.startswith("--updates")], "--updates=100000"]
 
     def interrupt():
-        while not (folder / "checkpoints").exists():
+        while not (folder / "checkpoints" / "00000010").exists():
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
@@ -107,6 +107,10 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
         (["train", "--rate=fast"], "--rate"),
         (["train", "--steps=0"], "steps must be >= 1, got 0"),
+        (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
+        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train"),
         (
             ["train", "--data=synthetic", "--adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",
@@ -137,6 +141,7 @@ def test_a_mistake_is_one_line_and_status_2(run, arguments, words, tmp_path, mon
         ("inner_rat = 0.1", "a.toml: unknown setting 'inner_rat'; did you mean 'inner_rate'?"),
         ("rate = ", "a.toml: "),
         ("rate = 'fast'", "rate"),
+        ("steps = 2.5", "a.toml: steps must be a whole number, got 2.5."),
     ],
 )
 def test_a_mistake_in_the_settings_file_is_named(run, text, words, tmp_path, monkeypatch):
@@ -152,6 +157,45 @@ def test_an_unknown_setting_in_the_environment_is_named(run, monkeypatch):
     status, _, err = run("train")
     assert status == 2
     assert one_line(err).endswith("unknown setting 'ratee'; did you mean 'rate'?")
+
+
+def test_the_environment_is_for_training_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAJAX_SUPPORT", "0")
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,rating\na,b,3\na,c,4\n")
+    status, out, _ = run("data", log)
+    assert status == 0
+    assert "at most 10 interactions" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_while_judging_says_that_the_run_is_saved(
+    run, trained, monkeypatch, number, expected
+):
+    from metajax import harness
+
+    def interrupted(*args, **options):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(harness, "judge_all", interrupted)
+    status, _, err = run("evaluate", trained[0])
+    assert status == expected
+    assert f"the run is saved. Judge it: metajax evaluate {trained[0]}" in err
+
+
+@pytest.mark.slow
+def test_a_generated_world_is_trained_on_and_judged(run, tmp_path):
+    """Whose ratings are no stars: no popularity of five stars alone, no rating of 4."""
+    folder = tmp_path / "run"
+    options = ["--rank=2", "--width=8", "--embedding=4", "--updates=20", "--tasks=8"]
+    status, _, err = run("train", "--data=synthetic", *options, "--run", folder)
+    assert status == 0, err
+    records = json.loads((folder / "report.json").read_text())
+    assert {"maml", "popularity", "item_knn"} <= {r["method"] for r in records}
+    ranked = [r for r in records if r["metric"] == "ndcg@10" and r["method"] == "popularity"]
+    assert all(r["mean"] > 0 for r in ranked)
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(

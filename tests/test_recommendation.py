@@ -52,6 +52,13 @@ def test_without_ratings_the_zero_shot_answer_comes():
     assert [(r.item_id, r.score) for r in found] == [("3", 4.75), ("1", 4.5)]
 
 
+def test_titles_are_found_however_they_are_typed():
+    titles = np.array(["Die große Straße", "Am\u00e9lie", "Hamlet", "Fargo"])
+    abroad = recommender._replace(catalogue=recommender.catalogue._replace(titles=titles))
+    for typed in ("die große strasse", "AME\u0301LIE"):
+        assert len(recommend(abroad, {typed: 5})) == 3
+
+
 def test_more_ratings_than_there_are_items_left_is_fine():
     ratings = {"1": 3, "2": 3, "3": 3, "4": 3}
     assert recommend(recommender, ratings) == []

@@ -89,6 +89,82 @@ def test_data_that_changed_are_refused(begin_run, tmp_path, small, quick):
         runs.open_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["small.user", "small.item"])
+def test_attributes_that_changed_are_refused(begin_run, tmp_path, small, quick, name):
+    data = shutil.copytree(small, tmp_path / "small")
+    begin_run(tmp_path / "run", dataclasses.replace(quick, data=str(data)))
+    head, one, two, *rest = (data / name).read_text().splitlines()
+    ids = one.split("\t")[0], two.split("\t")[0]
+    swapped = ["\t".join([ids[0], *two.split("\t")[1:]]), "\t".join([ids[1], *one.split("\t")[1:]])]
+    (data / name).write_text("\n".join([head, *swapped, *rest]) + "\n")
+    with pytest.raises(ValueError, match="have changed since"):
+        runs.open_run(tmp_path / "run")
+
+
+def test_a_run_can_be_resumed_before_its_first_validation(begin_run, tmp_path, quick, trained):
+    begin_run(tmp_path / "run", quick)
+    run = runs.open_run(tmp_path / "run")
+    progress, _ = runs.train_run(run, runs.resumed(run))
+    assert_same_bits(progress, trained[1])
+
+
+def test_a_run_is_found_from_anywhere(begin_run, tmp_path, small, quick, monkeypatch):
+    monkeypatch.chdir(small.parent)
+    begin_run(tmp_path / "run", dataclasses.replace(quick, data=small.name))
+    monkeypatch.chdir(tmp_path)
+    assert runs.load(tmp_path / "run").catalogue.ids.shape == (30,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl: not the metrics of a run"),
+        ("metrics.jsonl", "garbage\n", "metrics.jsonl: not the metrics of a run"),
+        ("schema.json", "{", "schema.json: cannot be read"),
+        ("schema.json", "{}", "schema.json: does not fit"),
+        ("data.json", "", "data.json: cannot be read"),
+        ("settings.json", "{", "settings.json: not the settings"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    (folder / name).write_text(text)
+
+    def resume():
+        run = runs.open_run(folder)
+        runs.train_run(run, runs.resumed(run))
+
+    with pytest.raises(ValueError, match=words):
+        resume()
+
+
+def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    path = folder / "settings.json"
+    path.write_text(path.read_text().replace('"rank": 2', '"rank": 3'))
+    with pytest.raises(ValueError, match=r"settings\.json: do not fit the checkpoint"):
+        runs.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (
+            [f"u{u},i{i},3" for u in range(20) for i in range(3)],
+            "a scale with two ends, got 3 to 3",
+        ),
+        ([f"u{u},i,{1 + u % 5}" for u in range(20)], "two items, got 1"),
+        ([f"u{u},i{u % 3},{1 + u % 5}" for u in range(9)], "10 users with interactions, got 9"),
+    ],
+)
+def test_data_that_cannot_be_learned_from_are_refused_first(begin_run, tmp_path, rows, words):
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user,item,rating", *rows]) + "\n")
+    with pytest.raises(ValueError, match=f"training needs {words}"):
+        begin_run(tmp_path / "run", Settings(data=str(log)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_never_overwritten(begin_run, trained, quick):
     with pytest.raises(FileExistsError):
         begin_run(trained[0], quick)
@@ -107,9 +183,7 @@ def test_a_run_that_diverges_keeps_its_checkpoints(begin_run, tmp_path, quick):
     run, progress = begin_run(tmp_path / "run", wild)
     with pytest.raises(DivergedError, match=r"the meta-loss became .* at update"):
         runs.train_run(run, progress)
-    assert runs.last_good(tmp_path / "run").startswith(
-        ("There is no checkpoint yet", "The last good checkpoint")
-    )
+    assert runs.last_good(tmp_path / "run").startswith("The last good checkpoint is of update 0")
 
 
 def test_a_loaded_run_recommends(trained):
