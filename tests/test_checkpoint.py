@@ -1,6 +1,11 @@
+import logging
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -116,10 +121,10 @@ def test_a_step_saved_again_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
 
 
-def test_old_steps_go_and_the_best_stays(tmp_path):
-    for step in range(1, 7):
-        save(tmp_path, step, step, keep=2, best=2)
-    assert steps(tmp_path) == [2, 5, 6]
+def test_old_steps_go(tmp_path):
+    for step in range(1, 5):
+        save(tmp_path, step, step, keep=2)
+    assert steps(tmp_path) == [3, 4]
 
 
 def test_the_new_step_stays_even_where_later_ones_are_left_from_before(tmp_path):
@@ -262,6 +267,102 @@ def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path, monkeypa
         save(tmp_path, 2, STATE, keep=1)
     assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
     assert restore(tmp_path, STATE)[0] == 1
+
+
+# A program that saves until nothing fits any more. Its arguments: the folder, how many values each
+# of 30 arrays has, and the largest file it may write in bytes (0: any size).
+SAVE_UNTIL_FULL = """
+import gc
+import sys
+import time
+import numpy as np
+from metajax.checkpoint import CheckpointError, restore, save
+
+folder, values, limit = sys.argv[1], *map(int, sys.argv[2:])
+state = lambda step: {f"w{i}": np.random.default_rng([i, step]).normal(size=values)
+                      for i in range(30)}
+save(folder, 1, state(1))
+if limit:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # Python ignores SIGXFSZ
+step, errors = 2, []
+while len(errors) < 20:  # Orbax's threads race: one failure may be quiet by chance
+    try:
+        save(folder, step, state(step))
+        step += 1
+    except CheckpointError as error:
+        errors.append(str(error))
+gc.collect()
+time.sleep(0.1)  # let the threads say what they have to
+print(*set(errors), sep="\\n", file=sys.stderr)
+found, last = restore(folder, state(0))
+exact = all((last[name] == array).all() for name, array in state(step - 1).items())
+sys.exit(2 if found == step - 1 and exact else 3)
+"""
+
+
+def _save_until_full(folder: Path, values: int, limit: int) -> str:
+    """Returns the one line that the program printed."""
+    command = [sys.executable, "-c", SAVE_UNTIL_FULL, str(folder), str(values), str(limit)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    lines = ended.stderr.splitlines()
+    assert (ended.returncode, len(lines), ended.stdout) == (2, 1, ""), ended.stderr
+    return lines[0]
+
+
+def test_a_disk_that_fills_while_orbax_writes_is_one_line_and_costs_no_older_step(tmp_path):
+    pytest.importorskip("resource")
+    line = _save_until_full(tmp_path, 4096, 1000)  # the largest file is 900 kB
+    assert re.fullmatch(r"cannot save step 2 in .*: File too large", line)
+    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_before_anything_is_written(small_disk):
+    line = _save_until_full(small_disk, 64, 0)
+    numbers = re.search(r"No space left on device \(needs about (.*) bytes, (.*) are free\)$", line)
+    assert numbers, line
+    needed, free = (int(number.replace(",", "")) for number in numbers.groups())
+    assert 30 * 64 * 8 < needed < 200_000
+    assert free == shutil.disk_usage(small_disk).free < needed
+
+
+def test_a_disk_of_unknown_size_is_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=0, free=0))
+    save(tmp_path, 1, STATE)
+    assert steps(tmp_path) == [1]
+
+
+def test_only_the_late_writes_of_orbax_go_unreported(monkeypatch, caplog):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"), checkpoint._silence():
+            raise OSError("full")
+    closed, other = RuntimeError("Event loop is closed"), RuntimeError("other")
+    late = SimpleNamespace(exc_value=closed, object=None)
+    theirs = SimpleNamespace(exc_value=closed, object=STATE)
+    broken = SimpleNamespace(exc_value=other, object=None)
+    for problem in (late, theirs, broken):
+        sys.unraisablehook(problem)  # pyrefly: ignore[bad-argument-type]
+    assert told == [theirs, broken]
+    for future in ("<Future in a/arrays.orbax-checkpoint-tmp/d>", "<Future of a user>"):
+        logging.getLogger("asyncio").error("exception was never retrieved: %s", future)
+    assert [record.args for record in caplog.records] == [("<Future of a user>",)]
+    logging.getLogger("absl").error("heard again")
+    assert "heard again" in caplog.text
 
 
 def test_the_reason_is_found_in_what_tensorstore_says(tmp_path, monkeypatch):
