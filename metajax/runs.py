@@ -1,7 +1,7 @@
 """A training run and its folder: everything to go on with it, judge it or serve from it.
 
 RUN/settings.json     the settings
-RUN/data.json         which data: name, counts, digest
+RUN/data.json         which data: counts, digest
 RUN/schema.json       how users and items are encoded
 RUN/metrics.jsonl     a line a dispatch
 RUN/checkpoints/      the training progress, verified when read
@@ -251,7 +251,6 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         for name, column in {"": table.ids, **table.columns}.items():
             digest.update(json.dumps([name, column.tolist()]).encode())
     return {
-        "name": dataset.name,
         "users": len(log.user_ids),
         "items": len(log.item_ids),
         "interactions": len(log.item),
