@@ -1,5 +1,7 @@
 """Which optimizers move a weight by a linear combination of its gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,8 +88,9 @@ def test_gradients_that_meet_are_not_linear():
     ],
 )
 def test_rates_that_cannot_work_are_refused(options, message):
+    arguments: dict[str, Any] = {"rate": 0.1, **options}
     with pytest.raises(ValueError, match=message):
-        start_rates(PARAMS, **{"rate": 0.1, **options})
+        start_rates(PARAMS, **arguments)
 
 
 def test_rates_for_other_leaves_are_refused():
@@ -98,8 +101,8 @@ def test_rates_for_other_leaves_are_refused():
 
 def test_rates_of_each_step_are_used_in_turn_and_the_last_one_stays():
     rates = learned_rates({"w": jnp.array([1.0, 2.0])}, per_step=True)
-    state, updates = rates.init({"w": 0.0}), []
+    state, updates = rates.init({"w": jnp.zeros(())}), []
     for _ in range(3):
-        update, state = rates.update({"w": jnp.array(1.0)}, state)
-        updates.append(float(update["w"]))
+        update, state = rates.update({"w": jnp.ones(())}, state)
+        updates.append(float(jax.tree.leaves(update)[0]))
     assert updates == [-1.0, -2.0, -2.0]
