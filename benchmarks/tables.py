@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from metajax.comparisons import lower_is_better
+
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
 
@@ -34,7 +36,7 @@ def by_support(metric: str) -> str:
     columns = [(order, k) for order in ("random", "time") for k in ks]
     at = {(r["method"], r["order"], r["k"]): r["mean"] for r in records}
     methods = list(dict.fromkeys(r["method"] for r in records))
-    pick = min if metric.startswith(("rmse", "mae")) else max
+    pick = min if lower_is_better(metric) else max
     best = {c: pick(at[m, *c] for m in methods) for c in columns}
 
     def cell(method: str, column: tuple[str, int]) -> str:

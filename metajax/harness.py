@@ -12,6 +12,7 @@ import numpy as np
 from metajax.assembly import adaptation_of, first_progress, learner_of, sampler_of
 from metajax.base import Adaptation, Params, Task
 from metajax.baselines import Baseline, registry, tune
+from metajax.comparisons import lower_is_better
 from metajax.data.cold_users import ColdUsers, padded
 from metajax.data.dataset import TrainingSet
 from metajax.data.sampler import task_table
@@ -335,7 +336,7 @@ def _add_differences(
         able = [rival for rival in rivals if metric in metric_names(rival)]
         if metric.startswith("coverage") or not able:
             continue
-        sign = 1 if metric.startswith(("rmse", "mae")) else -1
+        sign = 1 if lower_is_better(metric) else -1
         values = np.stack([sign * summarise(rival)[metric] for rival in able])  # [methods, K]
         best = values.argmin(axis=0)
         differences = {

@@ -51,7 +51,7 @@ def test_the_commands_are_bash():
     for command in (main, test):
         subprocess.run(["bash", "-n", "-c", command], check=True)
     assert main.strip().endswith(".venv/bin/metajax train")
-    assert test.strip().endswith("-m pytest -q")
+    assert test.strip().endswith("-m pytest -q -n auto")
 
 
 def test_the_tables_of_the_benchmarks_are_what_the_results_say():
