@@ -180,7 +180,12 @@ def test_a_signal_while_judging_says_that_the_run_is_saved(
         time.sleep(5)
 
     monkeypatch.setattr(harness, "judge_all", interrupted)
-    status, _, err = run("evaluate", trained[0])
+    # A test runner's workers may ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, err = run("evaluate", trained[0])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == expected
     assert f"the run is saved. Judge it: metajax evaluate {trained[0]}" in err
 
