@@ -1,18 +1,36 @@
 """How to adapt to one user, one rule a file."""
 
-from metajax.adaptation.adjoints import first_order, reverse
+from metajax.adaptation.adjoints import Adjoint, FirstOrder, Reverse
 from metajax.adaptation.gradient_steps import gradient_steps
+from metajax.adaptation.hessian_products import FiniteDifference, Linearized, Mixed
+from metajax.adaptation.implicit import Implicit
+from metajax.adaptation.inner_loop import Form, InnerLoop, InnerState, Optimizer, inner_loop
+from metajax.adaptation.learned_rates import learned_rates, start_rates
+from metajax.adaptation.low_rank import LowRank
 from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths
 
 __all__ = [
+    "Adjoint",
+    "FiniteDifference",
+    "FirstOrder",
+    "Form",
+    "Implicit",
+    "InnerLoop",
+    "InnerState",
+    "Linearized",
+    "LowRank",
+    "Mixed",
+    "Optimizer",
+    "Reverse",
     "combine",
     "everything",
-    "first_order",
     "gradient_steps",
+    "inner_loop",
+    "learned_rates",
     "matching",
     "no_steps",
     "partition",
     "paths",
-    "reverse",
+    "start_rates",
 ]

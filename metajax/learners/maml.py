@@ -5,8 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from metajax.adaptation import everything, first_order, gradient_steps, reverse
-from metajax.adaptation.adjoints import Adjoint
+from metajax.adaptation import Adjoint, FirstOrder, Form, Optimizer, everything, gradient_steps
 from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
@@ -18,24 +17,27 @@ def maml(
     model: Model,
     loss: Callable[..., jax.Array],
     *,
-    inner: optax.GradientTransformation,
+    inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
-    adjoint: Adjoint = reverse,
+    adjoint: Adjoint | None = None,
+    form: Form = "auto",
 ) -> MetaLearner:
     """Learns parameters from which a few optimizer steps on a support serve its user well.
 
     Args:
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        inner: Optax optimizer of the inner steps.
+        inner: Optax optimizer of the inner steps, or a function of the parameters that returns
+            one.
         outer: Optax optimizer of the meta-parameters.
         steps: Number of inner steps, at least 1.
         adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
         inner_loss: The loss of the support; None means `loss`.
-        adjoint: How the meta-gradient passes through the steps.
+        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
+        form: How a user's weights are kept, see `gradient_steps`.
 
     Returns:
         A meta-learner.
@@ -61,6 +63,7 @@ def maml(
         predict=model.apply,
         adapts=adapts,
         adjoint=adjoint,
+        form=form,
     )
     return meta_learner(model, adaptation, loss, outer)
 
@@ -69,11 +72,12 @@ def fomaml(
     model: Model,
     loss: Callable[..., jax.Array],
     *,
-    inner: optax.GradientTransformation,
+    inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
+    form: Form = "auto",
 ) -> MetaLearner:
     """Is `maml` without second derivatives: cheaper, with a biased meta-gradient.
 
@@ -90,5 +94,6 @@ def fomaml(
         steps=steps,
         adapts=adapts,
         inner_loss=inner_loss,
-        adjoint=first_order,
+        adjoint=FirstOrder(),
+        form=form,
     )

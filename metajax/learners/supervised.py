@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from metajax.adaptation import everything, first_order, gradient_steps, no_steps
+from metajax.adaptation import FirstOrder, Form, Optimizer, everything, gradient_steps, no_steps
 from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
@@ -33,11 +33,12 @@ def fine_tuned(
     model: Model,
     loss: Callable[..., jax.Array],
     *,
-    inner: optax.GradientTransformation,
+    inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
     adapts: Callable[[str], bool] = everything,
     inner_loss: Callable[..., jax.Array] | None = None,
+    form: Form = "auto",
 ) -> MetaLearner:
     """Trains as `supervised` does, then adapts to a user as `maml` does.
 
@@ -52,7 +53,8 @@ def fine_tuned(
         predict=model.apply,
         adapts=adapts,
         # Training does not pass through the steps: any optimizer will do.
-        adjoint=first_order,
+        adjoint=FirstOrder(),
+        form=form,
     )
     learner = supervised(model, loss, outer=outer)
     return learner._replace(adapt=adaptation.adapt, predict=adaptation.predict)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from metajax import losses
-from metajax.adaptation import first_order, gradient_steps, matching, no_steps
+from metajax.adaptation import FirstOrder, gradient_steps, matching, no_steps
 from metajax.base import Adaptation, Examples, Inputs, Task
 
 SUPPORT, QUERY, ITEMS = 4, 3, 5
@@ -34,7 +34,7 @@ def steps(optimizer, count, inner_loss=MEAN, **options) -> Adaptation:
 LEARN = {
     "sgd": steps(optax.sgd(0.1), 2),
     "sgd of the total": steps(optax.sgd(0.02), 2, TOTAL),
-    "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=first_order),
+    "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=FirstOrder()),
     "sgd, scanned": steps(optax.sgd(0.05), 11),
     "momentum": steps(optax.sgd(0.1, momentum=0.9), 2),
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
