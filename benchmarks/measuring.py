@@ -39,7 +39,7 @@ class Compiled(NamedTuple):
     temp_bytes: int
     """Temporary memory of the compiled program, beside its arguments and results."""
     flops: float
-    """Of the compiled program as XLA counts them, a loop's body once."""
+    """Of the compiled program as XLA counts them; where it loops, of the unrolled one lowered."""
 
 
 def compiled(program: Program) -> Compiled:
@@ -57,10 +57,12 @@ def compiled(program: Program) -> Compiled:
         moment = optax.tree.get(executable(program.carry, program.data), "mu")
         return {path: leaf / _FIRST_MOMENT for path, leaf in _by_path(moment).items()}
 
-    memory, cost = executable.memory_analysis(), executable.cost_analysis()
-    return Compiled(
-        run, meta_gradient, seconds, memory.temp_size_in_bytes, float(cost.get("flops", 0.0))
-    )
+    memory: Any = executable.memory_analysis()
+    counted: Any = executable
+    if program.unrolled is not None:
+        counted = jax.jit(program.unrolled).lower(program.carry, program.data)
+    flops = float(counted.cost_analysis()["flops"])
+    return Compiled(run, meta_gradient, seconds, memory.temp_size_in_bytes, flops)
 
 
 def gradient_error(found: Mapping[str, np.ndarray], reference: Any) -> float:
@@ -71,13 +73,12 @@ def gradient_error(found: Mapping[str, np.ndarray], reference: Any) -> float:
     """
     right = _by_path(reference)
     if found.keys() != right.keys():
-        raise ValueError(
-            f"found must hold the parameters {sorted(right)}, got {sorted(found)}."
-        )
-    return max(
-        float(np.linalg.norm(found[path] - right[path]) / np.linalg.norm(right[path]))
-        for path in right
-    )
+        raise ValueError(f"found must hold the parameters {sorted(right)}, got {sorted(found)}.")
+    errors = [
+        np.linalg.norm(found[path] - right[path]) / np.linalg.norm(right[path]) for path in right
+    ]
+    # Not Python's max, which may pass over NaN.
+    return float(np.max(errors))
 
 
 def taking_turns(
@@ -91,7 +92,7 @@ def taking_turns(
     """Times methods that take turns.
 
     Args:
-        methods: What to call, by name; each has been called before.
+        methods: What to call, by name.
         repeats: Turns.
         seconds: A method whose calls have taken as long sits out the other turns.
         fewest: Turns that every method takes whatever its time.

@@ -3,10 +3,13 @@
 All of them take the same tasks and weights as the JAX forms, and Adam moves the weights.
 """
 
-import importlib.util
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+# A cache of compiled programs would hide what compiling costs. Read when torch is imported.
+os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
 
 import numpy as np
 import torch  # pyrefly: ignore[missing-import]
@@ -14,7 +17,7 @@ from flax import traverse_util
 from torch.func import functional_call, grad, vmap  # pyrefly: ignore[missing-import]
 from workloads import INNER_RATE, OUTER_RATE, Work, draw, first_weights
 
-__all__ = ["PEERS", "Peer", "build", "missing"]
+__all__ = ["PEERS", "Peer", "build"]
 
 # A method's meta-gradient: `write(net, data) -> None` leaves it in the `grad` of the parameters.
 Write = Callable[[Any, Any], None]
@@ -54,12 +57,6 @@ class _Towers(torch.nn.Module):
     def forward(self, user: Any, item: Any) -> Any:
         joined = torch.cat([self.user_tower(user), self.item_tower(item)], dim=-1)
         return self.predictor(joined)[..., 0]
-
-
-def missing(method: str) -> str | None:
-    """Names the package that a method lacks, or None."""
-    package = method if method in ("higher", "torchopt") else "torch"
-    return None if importlib.util.find_spec(package) else package
 
 
 def build(method: str, work: Work) -> Peer:

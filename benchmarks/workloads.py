@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from metajax import adaptation
+from metajax.adaptation import Adjoint, Form
 from metajax.base import Examples, Inputs, MetaState, Task
 from metajax.learners import maml
 from metajax.losses import squared_error
@@ -26,6 +27,7 @@ from metajax.models import RatingNetwork, from_linen
 
 __all__ = [
     "ADJOINTS",
+    "EXACT",
     "FORMS",
     "INNER_RATE",
     "NAMED",
@@ -44,13 +46,18 @@ USER_ATTRIBUTES, ITEM_ATTRIBUTES = 24, 20
 INNER_RATE, OUTER_RATE = 0.01, 1e-3
 
 # What `maml` is given for each name.
-ADJOINTS: dict[str, Any] = {
-    "reverse": adaptation.reverse,
-    "first_order": adaptation.first_order,
+ADJOINTS: dict[str, Adjoint] = {
+    "reverse": adaptation.Reverse(),
+    "reverse_remat": adaptation.Reverse(remat=True),
+    "linearized": adaptation.Linearized(),
+    "mixed": adaptation.Mixed(),
+    "first_order": adaptation.FirstOrder(),
+    "implicit": adaptation.Implicit(),
+    "finite_difference": adaptation.FiniteDifference(),
 }
-FORMS: dict[str, dict[str, Any]] = {
-    "plain": {},
-}
+# These give the same meta-gradient, up to rounding.
+EXACT = ("reverse", "reverse_remat", "linearized", "mixed")
+FORMS: tuple[Form, ...] = ("plain", "factored", "auto")
 
 
 class Work(NamedTuple):
@@ -81,6 +88,8 @@ class Program(NamedTuple):
     carry: Any
     """What it starts from, Adam's state within."""
     data: Any
+    unrolled: Callable[[Any, Any], Any] | None = None
+    """The same step without loops, whose arithmetic XLA can count; None if it has none itself."""
 
 
 def draw(work: Work, seed: int = 0) -> Task:
@@ -149,7 +158,7 @@ def plain_program(work: Work) -> Program:
     return _trained_by_adam(work, loss, data)
 
 
-def metajax_program(work: Work, adjoint: str = "reverse", form: str = "plain") -> Program:
+def metajax_program(work: Work, adjoint: str = "reverse", form: Form = "auto") -> Program:
     """One update of this package's MAML."""
     h, e = work.width, work.embedding
     learner = maml(
@@ -159,20 +168,23 @@ def metajax_program(work: Work, adjoint: str = "reverse", form: str = "plain") -
         outer=optax.adam(OUTER_RATE),
         steps=work.steps,
         adjoint=ADJOINTS[adjoint],
-        **FORMS[form],
+        form=form,
     )
     params = first_weights(work)
     carry = MetaState(params, optax.adam(OUTER_RATE).init(params), jnp.zeros((), jnp.int32))
     return Program(lambda state, tasks: learner.update(state, tasks)[0], carry, draw(work))
 
 
-def usual_program(work: Work, *, unroll: bool = False) -> Program:
+def usual_program(work: Work) -> Program:
     """MAML as it is usually written in JAX: `vmap` over tasks of `scan` over steps."""
 
-    def meta_loss(params: Any, tasks: Task) -> jax.Array:
-        return jnp.mean(jax.vmap(_task_loss(work, unroll), in_axes=(None, 0))(params, tasks))
+    def meta_loss(unroll: bool) -> Callable[[Any, Task], jax.Array]:
+        each = jax.vmap(_task_loss(work, unroll), in_axes=(None, 0))
+        return lambda params, tasks: jnp.mean(each(params, tasks))
 
-    return _trained_by_adam(work, meta_loss, draw(work))
+    scanned = _trained_by_adam(work, meta_loss(False), draw(work))
+    unrolled = _trained_by_adam(work, meta_loss(True), scanned.data)
+    return scanned._replace(unrolled=unrolled.step)
 
 
 def reference_gradient(work: Work) -> dict[str, Any]:

@@ -1,0 +1,240 @@
+"""What does a step of exact MAML cost, here and as it is written elsewhere?
+
+    python benchmarks/against_others.py --workload W1|W2 [--steps 1] [--repeats 15] [--json FILE]
+
+The same 256 tasks of 5 support and 10 query rows, the same weights, the same outer Adam, and two
+sizes of one network (see `workloads`): W1 has H = 64 and E = 32, W2 has H = 256 and E = 64.
+`plain` is one supervised step on all the rows, what training costs without meta-learning.
+
+Every method's meta-gradient is first compared with one computed in float64; one that is off by
+more than 1e-5 of a parameter's gradient is named, not timed, and makes the script exit with 1.
+Methods then take turns in one process, and ratios are medians within a turn; [low, high] are 10
+and 90 % points. A package that is not installed is named and left out.
+
+torch_loop clones and moves the weights task by task as learn2learn does. PyTorch is given as many
+threads as JAX takes, float32 throughout. On an accelerator both multiply in full float32.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Before jax starts: PyTorch shares the accelerator's memory.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import numpy as np
+from measuring import Compiled, compiled, device, gradient_error, spread, taking_turns, write
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
+from rich.table import Table
+from workloads import (
+    NAMED,
+    Program,
+    Work,
+    metajax_program,
+    plain_program,
+    reference_gradient,
+    usual_program,
+)
+
+__all__ = ["METHODS", "TOLERANCE", "main", "prepared"]
+
+# The greatest relative error of a parameter's meta-gradient. Rounding in float32 is below 1e-6,
+# a first-order meta-gradient is off by .1 and more.
+TOLERANCE = 1e-5
+TORCH = ("torch_func", "torch_compile", "torch_loop", "higher", "torchopt")
+
+
+class Method(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    program: Callable[[Work], Program] | None
+    """None for PyTorch's."""
+    form: str | None = "plain"
+    adjoint: str | None = "reverse"
+
+    @property
+    def label(self) -> str:
+        """The name, and for this package the form and the adjoint."""
+        return f"metajax {self.form} {self.adjoint}" if self.name == "metajax" else self.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What must be installed."""
+        if self.program is not None:
+            return ()
+        return ("torch", self.name) if self.name in ("higher", "torchopt") else ("torch",)
+
+
+def _ours(adjoint: str, form: Any) -> Method:
+    return Method("metajax", lambda work: metajax_program(work, adjoint, form), form, adjoint)
+
+
+METHODS = (
+    Method("plain", plain_program, None, None),
+    _ours("reverse", "auto"),
+    _ours("linearized", "auto"),
+    _ours("reverse", "plain"),
+    Method("usual_jax", usual_program),
+    *(Method(name, None) for name in TORCH),
+)
+
+
+def prepared(method: Method, work: Work, reference: Any) -> Any:
+    """Compiles a method and checks its meta-gradient; the plain step has none to check.
+
+    Raises:
+        ValueError: If the meta-gradient is off by more than `TOLERANCE`, or is not finite.
+    """
+    if method.program is None:
+        import torch_peers
+
+        ready: Any = torch_peers.build(method.name, work)
+    else:
+        ready = compiled(method.program(work))
+    if method.name != "plain":
+        error = gradient_error(ready.meta_gradient(), reference)
+        if not error <= TOLERANCE:
+            raise ValueError(
+                f"{method.label} must have the meta-gradient of the reference to {TOLERANCE:g}, "
+                f"got a relative error of {error:.3g}."
+            )
+    return ready
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--workload", choices=NAMED, default="W1", help="size of the network")
+    parser.add_argument("--steps", type=int, default=1, help="inner steps")
+    parser.add_argument("--repeats", type=int, default=15, help="turns")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="a method that took as long sits out, after 3"
+    )
+    parser.add_argument("--methods", help="names, separated by commas; all without it")
+    parser.add_argument("--tasks", type=int, default=256, help="for a quick look, fewer")
+    parser.add_argument("--width", type=int, help="H, in place of the workload's")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
+    options = parser.parse_args(arguments)
+    for name in ("steps", "repeats", "tasks"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be >= 1, got {getattr(options, name)}.")
+    known = {method.name for method in METHODS}
+    chosen = set(options.methods.split(",")) if options.methods else known
+    if chosen - known:
+        parser.error(f"--methods must be of {sorted(known)}, got {sorted(chosen - known)}.")
+    options.chosen = chosen | {"plain"}
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    options = _options(arguments)
+    # A cache of compiled programs would hide what compiling costs.
+    jax.config.update("jax_enable_compilation_cache", False)
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", "highest")
+    work = NAMED[options.workload]._replace(steps=options.steps, tasks=options.tasks)
+    if options.width is not None:
+        work = work._replace(width=options.width)
+    screen = Console(stderr=True, highlight=False, soft_wrap=True)
+    chosen = []
+    for method in METHODS:
+        lacking = [name for name in method.packages if find_spec(name) is None]
+        if method.name in options.chosen and lacking:
+            screen.print(f"{method.name} left out: {lacking[0]} is not installed")
+        elif method.name in options.chosen:
+            chosen.append(method)
+
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    ready: dict[Method, Any] = {}
+    with Progress(*columns, console=screen) as bar:
+        line = bar.add_task("reference in float64", total=len(chosen))
+        reference = reference_gradient(work)
+        for method in chosen:
+            bar.update(line, description=f"compiling and checking {method.label}")
+            try:
+                ready[method] = prepared(method, work, reference)
+            except ValueError as error:
+                screen.print(f"{method.name} left out: {error}")
+            bar.advance(line)
+        calls = options.repeats * len(ready)
+        line = bar.add_task("timing", total=calls)
+        times = taking_turns(
+            {method.label: one.run for method, one in ready.items()},
+            repeats=options.repeats,
+            seconds=options.seconds,
+            on_call=lambda label: bar.update(line, advance=1, description=f"timing {label}"),
+        )
+        bar.update(line, completed=calls, description="timing")
+
+    records = []
+    for method, one in ready.items():
+        is_jax = isinstance(one, Compiled)
+        records.append(
+            {
+                "workload": options.workload,
+                "method": method.name,
+                "form": method.form,
+                "adjoint": method.adjoint,
+                **work._asdict(),
+                **spread(times[method.label], times["plain"]),
+                "repeats": int(np.isfinite(times[method.label]).sum()),
+                "compile_s": None if one.compile_s is None else round(one.compile_s, 2),
+                "temp_bytes": one.temp_bytes if is_jax else None,
+                "flops": one.flops if is_jax else None,
+            }
+        )
+    _show(records, f"{options.workload}, {work}, {device()}")
+    if options.json is not None:
+        write(options.json, records)
+    if len(ready) < len(chosen):
+        sys.exit(1)
+    return records
+
+
+def _show(records: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title)
+    for heading in ("method", "ms [10 %, 90 %]", "x plain", "MB", "GFLOP", "compile s", "turns"):
+        justify = "left" if heading == "method" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for record in sorted(records, key=lambda record: record["median_ms"]):
+        label = Method(record["method"], None, record["form"], record["adjoint"]).label
+        table.add_row(
+            label,
+            "{median_ms:.4g} [{low_ms:.4g}, {high_ms:.4g}]".format(**record),
+            f"{record['ratio_to_plain']:.2f}",
+            "" if record["temp_bytes"] is None else f"{record['temp_bytes'] / 1e6:.0f}",
+            "" if record["flops"] is None else f"{record['flops'] / 1e9:.2f}",
+            "" if record["compile_s"] is None else f"{record['compile_s']:.1f}",
+            str(record["repeats"]),
+        )
+    Console().print(table)
+    _compare(records)
+
+
+def _compare(records: list[dict[str, Any]]) -> None:
+    """Prints how the first row of this package stands to the others."""
+    by_method: dict[str, dict[str, Any]] = {}
+    for record in records:
+        by_method.setdefault(record["method"], record)
+    ours, usual = by_method.get("metajax"), by_method.get("usual_jax")
+    if ours is None:
+        return
+    if usual is not None:
+        faster = usual["median_ms"] / ours["median_ms"]
+        smaller = usual["temp_bytes"] / max(ours["temp_bytes"], 1)
+        print(f"against usual_jax: {faster:.1f} times faster, {smaller:.1f} times less memory")
+    peers = [by_method[name] for name in TORCH if name in by_method]
+    if peers:
+        best = min(peers, key=lambda record: record["median_ms"])
+        faster = best["median_ms"] / ours["median_ms"]
+        print(f"against {best['method']}, the fastest in PyTorch: {faster:.1f} times faster")
+
+
+if __name__ == "__main__":
+    main()
