@@ -109,7 +109,7 @@ def prepared(method: Method, work: Work, reference: Any) -> Any:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workload", choices=NAMED, default="W1", help="size of the network")
     parser.add_argument("--steps", type=int, default=1, help="inner steps")
     parser.add_argument("--repeats", type=int, default=15, help="turns")

@@ -38,6 +38,8 @@ class Compiled(NamedTuple):
     compile_s: float
     temp_bytes: int
     """Temporary memory of the compiled program, beside its arguments and results."""
+    text: str
+    """The program before it is compiled."""
     flops: float
     """Of the compiled program as XLA counts them; where it loops, of the unrolled one lowered."""
 
@@ -45,7 +47,8 @@ class Compiled(NamedTuple):
 def compiled(program: Program) -> Compiled:
     """Compiles a program ahead of time."""
     start = time.perf_counter()
-    executable = jax.jit(program.step).lower(program.carry, program.data).compile()
+    lowered = jax.jit(program.step).lower(program.carry, program.data)
+    executable = lowered.compile()
     seconds = time.perf_counter() - start
     carry = program.carry
 
@@ -62,7 +65,8 @@ def compiled(program: Program) -> Compiled:
     if program.unrolled is not None:
         counted = jax.jit(program.unrolled).lower(program.carry, program.data)
     flops = float(counted.cost_analysis()["flops"])
-    return Compiled(run, meta_gradient, seconds, memory.temp_size_in_bytes, flops)
+    text = lowered.as_text()
+    return Compiled(run, meta_gradient, seconds, memory.temp_size_in_bytes, text, flops)
 
 
 def gradient_error(found: Mapping[str, np.ndarray], reference: Any) -> float:
