@@ -8,7 +8,7 @@ __all__ = ["draw"]
 
 _HUES = {"plain": LIGHT["plain"], "factored": LIGHT["learned-1"], "auto": LIGHT["learned-0"]}
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
-_WIDTH, _HEIGHT = 380, 340
+_WIDTH, _HEIGHT, _LEGEND = 380, 340, 180  # pixels of a panel, and of the legend beside them
 
 
 def draw(records: list[dict[str, Any]]) -> str:
@@ -38,7 +38,9 @@ def draw(records: list[dict[str, Any]]) -> str:
     adjoints = list(dict.fromkeys(record["adjoint"] for record in records))
     highest = max(record["ratio_to_plain"] for record in records) * 1.4
 
-    with figure(_WIDTH * len(widths), _HEIGHT) as drawn:
+    across = _WIDTH * len(widths) + _LEGEND
+    lines: list[Any] = []
+    with figure(across, _HEIGHT) as drawn:
         for n, width in enumerate(widths):
             axes = drawn.add_subplot(1, len(widths), n + 1)
             style(axes, "y")
@@ -77,8 +79,11 @@ def draw(records: list[dict[str, Any]]) -> str:
                         )
             if n == 0:
                 axes.set_ylabel("times a plain supervised step")
-                axes.legend(frameon=False, fontsize=9, labelcolor=LIGHT["ink"])
-        drawn.subplots_adjust(0.6 / len(widths) * 0.25, 0.16, 0.98, 0.9, 0.2)
+                lines = axes.get_lines()
+        drawn.legend(
+            handles=lines, loc="center right", frameon=False, fontsize=10, labelcolor=LIGHT["ink"]
+        )
+        drawn.subplots_adjust(70 / across, 0.16, 1 - _LEGEND / across, 0.9, 0.2)
         words = f"Ratio of a meta-step to a plain supervised step by {along}, " + ", ".join(
             f"{axis} {value}" for axis, value in held.items()
         )
