@@ -20,7 +20,7 @@ TINY = ["--tasks", "2", "--width", "4", "--repeats", "3"]
 def script(monkeypatch):
     """Imports a script as Python does when it runs it, its folder on the path."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    cached = jax.config.read("jax_enable_compilation_cache")
+    cached = jax.config.values["jax_enable_compilation_cache"]
     yield importlib.import_module
     jax.config.update("jax_enable_compilation_cache", cached)
 
