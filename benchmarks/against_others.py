@@ -157,6 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         reference = reference_gradient(work)
         for method in chosen:
             bar.update(line, description=f"compiling and checking {method.label}")
+            if not screen.is_terminal:
+                screen.print(f"compiling and checking {method.label}")
             try:
                 ready[method] = prepared(method, work, reference)
             except ValueError as error:
