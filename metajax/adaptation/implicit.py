@@ -97,7 +97,7 @@ def _conjugate_gradients(system: Any, target: Any, iterations: int) -> Any:
     """Solves `system(x) = target`, in as many iterations whatever the residual."""
 
     def dot(a: Any, b: Any) -> jax.Array:
-        return optax.tree.vdot(a, b)
+        return jnp.asarray(optax.tree.vdot(a, b))
 
     def along(a: Any, scale: jax.Array, b: Any) -> Any:
         return jax.tree.map(lambda x, y: x + scale * y, a, b)

@@ -217,9 +217,8 @@ def inner_loop(
         leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
         values = structure.flatten_up_to(adapted)
         low = [n for n, value in enumerate(values) if is_low_rank(value)]
-        if low:
-            ready = structure.unflatten(leaves)
-            only = {c.leaf for c in linear_calls(predict, ready, low, inputs)}
+        calls = linear_calls(predict, structure.unflatten(leaves), low, inputs) if low else []
+        only = {call.leaf for call in calls}
         for n, value in enumerate(values):
             if is_low_rank(value) and n not in only:
                 leaves[n] = materialised(value, leaves[n])

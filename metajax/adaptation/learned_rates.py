@@ -88,7 +88,7 @@ def learned_rates(rates: Params, *, per_step: bool = False) -> optax.GradientTra
         del params
         return _Count(jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: _Count, params: Any = None) -> tuple[Any, _Count]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         leaves, structure = jax.tree.flatten(updates)
         if len(leaves) != len(values):

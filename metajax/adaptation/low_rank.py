@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metajax.adaptation.thin_products import product, product_with_transposed
+
 __all__ = ["LowRank", "change", "is_low_rank", "materialised"]
 
 
@@ -50,6 +52,8 @@ def materialised(low_rank: LowRank, weight: jax.Array) -> jax.Array:
 def _product(inputs: jax.Array, x: jax.Array, d: jax.Array) -> jax.Array:
     if jnp.issubdtype(x.dtype, jnp.integer):
         alike = (inputs.reshape(-1, 1) == x[None, :]).astype(d.dtype)  # [N, R]
-        return (alike @ d).reshape(*inputs.shape, d.shape[1])
-    rows = inputs.reshape(-1, x.shape[1])
-    return ((rows @ x.T) @ d).reshape(*inputs.shape[:-1], d.shape[1])
+        outputs = inputs.shape
+    else:
+        alike = product_with_transposed(inputs.reshape(-1, x.shape[1]), x)
+        outputs = inputs.shape[:-1]
+    return product(alike, d).reshape(*outputs, d.shape[1])

@@ -1,0 +1,76 @@
+"""Products of many small matrices, one a user, that stay fast when they are differentiated.
+
+XLA runs a batch of products A D and P Q' well, but is five to ten times slower where the
+contracted axis leads, as in A' Y; and that is what the transpose of a product becomes when JAX
+derives it. Here A' is laid out anew first: it is small, one number for each pair of rows. A
+primitive of its own is the only way to say so for derivatives of every order and mode.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+__all__ = ["product", "product_with_transposed"]
+
+
+def product(a: jax.Array, d: jax.Array) -> jax.Array:
+    """Multiplies `[N, R]` by `[R, B]`."""
+    return _product_p.bind(*_alike(a, d), transposed=False)
+
+
+def product_with_transposed(p: jax.Array, q: jax.Array) -> jax.Array:
+    """Multiplies `[N, A]` by the transpose of `[R, A]`."""
+    return _product_p.bind(*_alike(p, q), transposed=True)
+
+
+def _alike(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    dtype = jnp.result_type(a, b)
+    return a.astype(dtype), b.astype(dtype)
+
+
+def _laid_out_transposed(a: jax.Array) -> jax.Array:
+    # Without the barrier XLA would fold the transpose back into the product.
+    return jax.lax.optimization_barrier(jnp.swapaxes(a, -1, -2))
+
+
+def _dot(a: jax.Array, b: jax.Array, *, transposed: bool) -> jax.Array:
+    lead = tuple(range(a.ndim - 2))
+    contracted = (a.ndim - 1,), (b.ndim - 1 if transposed else b.ndim - 2,)
+    return jax.lax.dot_general(a, b, (contracted, (lead, lead)))
+
+
+def _back_to_first(g: jax.Array, a: Any, b: jax.Array, *, transposed: bool) -> jax.Array:
+    del a
+    return _product_p.bind(g, b, transposed=not transposed)
+
+
+def _back_to_second(g: jax.Array, a: jax.Array, b: Any, *, transposed: bool) -> jax.Array:
+    del b
+    first, second = (g, a) if transposed else (a, g)
+    return _product_p.bind(_laid_out_transposed(first), second, transposed=False)
+
+
+def _batched(args: Any, axes: Any, *, transposed: bool) -> tuple[jax.Array, int]:
+    a, b = args
+    size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
+
+    def in_front(x: jax.Array, axis: int | None) -> jax.Array:
+        if axis is None:
+            return jnp.broadcast_to(x, (size, *x.shape))
+        return jnp.moveaxis(x, axis, 0)
+
+    pair = in_front(a, axes[0]), in_front(b, axes[1])
+    return _product_p.bind(*pair, transposed=transposed), 0
+
+
+_product_p = Primitive("thin_product")
+_product_p.def_impl(jax.jit(_dot, static_argnames="transposed"))
+_product_p.def_abstract_eval(
+    lambda a, b, *, transposed: a.update(shape=(*a.shape[:-1], b.shape[-2 if transposed else -1]))
+)
+ad.defbilinear(_product_p, _back_to_first, _back_to_second)
+batching.primitive_batchers[_product_p] = _batched
+mlir.register_lowering(_product_p, mlir.lower_fun(_dot, multiple_results=False))
