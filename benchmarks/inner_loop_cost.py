@@ -129,6 +129,8 @@ def _measured(work: Work, adjoint: str, plain: Compiled, options: Any) -> Iterat
                 **_costs(form, cell),
                 "skipped": f"temporary memory {need} above --memory {options.memory:.1f}",
             }
+    if not ready:
+        return
     once = {form: one.run for form, one in ready.items() if twin[form] == form}
     times = taking_turns(
         {"step": plain.run, **once}, repeats=options.repeats, seconds=options.seconds
@@ -136,7 +138,7 @@ def _measured(work: Work, adjoint: str, plain: Compiled, options: Any) -> Iterat
     for form, cell in ready.items():
         timed = spread(times[twin[form]], times["step"])
         if "plain" in ready:
-            ratios = times[twin[form]] / times["plain"]
+            ratios = times[twin[form]] / times[twin["plain"]]
             timed["ratio_to_plain_form"] = round(float(np.nanmedian(ratios)), 4)
         yield {
             **_costs(form, cell),

@@ -8,8 +8,10 @@ import datetime
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,7 +149,9 @@ def device() -> str:
 
 def write(path: Path, records: list[dict[str, Any]]) -> None:
     """Writes records as JSON, with the day and the versions."""
-    versions = {name: __import__(name).__version__ for name in ("jax", "flax", "optax", "numpy")}
+    names = ("jax", "flax", "optax", "numpy", "torch", "higher", "torchopt")
+    # Those that took part.
+    versions = {name: version(name) for name in names if name in sys.modules}
     shared = {
         "device": device(),
         "date": str(datetime.date.today()),
