@@ -215,7 +215,7 @@ def _show(records: list[dict[str, Any]], title: str) -> None:
             "" if record["compile_s"] is None else f"{record['compile_s']:.1f}",
             str(record["repeats"]),
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     _compare(records)
 
 
