@@ -124,7 +124,7 @@ def inner_loop(
         rule: Any = optimizer(params) if callable(optimizer) else optimizer
         if passes_optimizer and callable(optimizer):
             check_differentiable_at_zero(rule)
-        params = jax.tree.map(jnp.asarray, params)
+        params, support = jax.tree.map(jnp.asarray, (params, support))
         leaves = jax.tree.leaves(params)
         plan = _plan(params, support, rule, state)
         still = [leaf for n, leaf in enumerate(leaves) if n not in plan.weighed]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.adaptation.low_rank import LowRank, change
+from metajax.adaptation.thin_products import shared_product
 from metajax.models.linear_layers import linear_layers
 
 __all__ = ["Call", "Tap", "changed", "linear_calls"]
@@ -67,8 +68,8 @@ def linear_calls(
         place = {id(leaf): n for n, leaf in enumerate(leaves)}
         found.clear()
 
-        def on_layer(weight: Any, inputs: Any, compute: Callable[[], Any]) -> Any:
-            outputs = compute()
+        def on_layer(weight: Any, inputs: Any, compute: Callable[..., Any]) -> Any:
+            outputs = compute(inputs)
             if id(weight) in place:
                 found.append((place[id(weight)], inputs, outputs))
             return outputs
@@ -136,12 +137,12 @@ def changed(
     inputs_seen: list[jax.Array] = []
     tapped: jax.Array | float = 0.0
 
-    def on_layer(weight: Any, inputs: jax.Array, compute: Callable[[], jax.Array]) -> jax.Array:
+    def on_layer(weight: Any, inputs: jax.Array, compute: Callable[..., jax.Array]) -> jax.Array:
         nonlocal tapped
-        outputs = compute()
         leaf = place.get(id(weight))
         if leaf is None:
-            return outputs
+            return compute(inputs)
+        outputs = compute(inputs, shared_product)
         if jnp.issubdtype(inputs.dtype, jnp.integer):
             # As indexing does: counted from the end.
             inputs = jnp.where(inputs < 0, inputs + weight.shape[0], inputs)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-__all__ = ["product", "product_with_transposed"]
+__all__ = ["product", "product_with_transposed", "shared_product"]
 
 
 def product(a: jax.Array, d: jax.Array) -> jax.Array:
@@ -74,3 +74,39 @@ _product_p.def_abstract_eval(
 ad.defbilinear(_product_p, _back_to_first, _back_to_second)
 batching.primitive_batchers[_product_p] = _batched
 mlir.register_lowering(_product_p, mlir.lower_fun(_dot, multiple_results=False))
+
+
+def shared_product(rows: jax.Array, weight: jax.Array) -> jax.Array:
+    """Multiplies `[N, A]` by a weight `[A, B]` that all users share.
+
+    Batched over users, it is one product of all their rows. XLA would make one of it too, but
+    lay out the rows anew for the weight's gradient, where they have two axes.
+    """
+    return _shared_p.bind(*_alike(rows, weight))
+
+
+def _shared_batched(args: Any, axes: Any) -> tuple[jax.Array, int]:
+    rows, weight = args
+    if axes[1] is not None:
+        return jax.vmap(jnp.matmul, in_axes=axes)(rows, weight), 0
+    rows = jnp.moveaxis(rows, axes[0], 0)
+    outputs = _shared_p.bind(rows.reshape(-1, rows.shape[-1]), weight)
+    return outputs.reshape(*rows.shape[:-1], weight.shape[1]), 0
+
+
+def _shared_back_to_rows(g: jax.Array, rows: Any, weight: jax.Array) -> jax.Array:
+    del rows
+    return _shared_p.bind(g, weight.T)
+
+
+def _shared_back_to_weight(g: jax.Array, rows: jax.Array, weight: Any) -> jax.Array:
+    del weight
+    return jax.lax.dot_general(rows, g, (((0,), (0,)), ((), ())))
+
+
+_shared_p = Primitive("shared_product")
+_shared_p.def_impl(jax.jit(jnp.matmul))
+_shared_p.def_abstract_eval(lambda a, b: a.update(shape=(a.shape[0], b.shape[1])))
+ad.defbilinear(_shared_p, _shared_back_to_rows, _shared_back_to_weight)
+batching.primitive_batchers[_shared_p] = _shared_batched
+mlir.register_lowering(_shared_p, mlir.lower_fun(jnp.matmul, multiple_results=False))

@@ -10,10 +10,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 __all__ = ["linear_layers"]
 
-OnLayer = Callable[[jax.Array, jax.Array, Callable[[], jax.Array]], jax.Array]
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+OnLayer = Callable[[jax.Array, jax.Array, Callable[..., jax.Array]], jax.Array]
 
 
 def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
@@ -24,8 +27,9 @@ def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
     Args:
         on_layer: `on_layer(weight, inputs, compute) -> outputs`. `weight` is the very object that
             stands in the parameters, `[a, b]`: a kernel whose inputs are `[..., a]`, or an
-            embedding table whose inputs are integers `[...]`. `compute()` gives what the layer
-            itself would.
+            embedding table whose inputs are integers `[...]`. `compute(inputs, product=None)`
+            gives what the layer itself would, a dense one by another product of rows with the
+            kernel.
 
     Returns:
         The context.
@@ -51,7 +55,17 @@ def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
         ):
             return compute(*args, **kwargs)
         weight: Any = module.get_variable("params", name)
-        return on_layer(weight, args[0], lambda: compute(*args))
+
+        def computed(inputs: jax.Array, product: Product | None = None) -> jax.Array:
+            if product is None or not isinstance(module, nn.Dense):
+                return compute(inputs)
+            bias: Any = module.get_variable("params", "bias") if module.use_bias else None
+            x, kernel, bias = promote_dtype(inputs, weight, bias, dtype=module.dtype)
+            outputs = product(x.reshape(-1, x.shape[-1]), kernel)
+            outputs = outputs.reshape(*x.shape[:-1], kernel.shape[1])
+            return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
+
+        return on_layer(weight, args[0], computed)
 
     return nn.intercept_methods(intercept)
 
