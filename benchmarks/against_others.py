@@ -11,8 +11,8 @@ more than 1e-5 of a parameter's gradient is named, not timed, and makes the scri
 Methods then take turns in one process, and ratios are medians within a turn; [low, high] are 10
 and 90 % points. A package that is not installed is named and left out.
 
-torch_loop clones and moves the weights task by task as learn2learn does. PyTorch is given as many
-threads as JAX takes, float32 throughout. On an accelerator both multiply in full float32.
+torch_loop clones and moves the weights task by task as learn2learn does. Each method in PyTorch has
+one thread or all, whichever it is faster with. On an accelerator both multiply in full float32.
 """
 
 import argparse
@@ -189,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "compile_s": None if one.compile_s is None else round(one.compile_s, 2),
                 "temp_bytes": one.temp_bytes if is_jax else None,
                 "flops": one.flops if is_jax else None,
+                "torch_threads": None if is_jax else one.threads,
             }
         )
     _show(records, f"{options.workload}, {work}, {device()}")

@@ -32,6 +32,8 @@ class Peer(NamedTuple):
     """The gradient of the first step, by parameter; called before any `run`."""
     compile_s: float | None
     """Seconds of compiling, the first run included; None where nothing is compiled."""
+    threads: int
+    """With how many it was faster: one, or PyTorch's own choice."""
 
 
 class _Layers(torch.nn.Module):
@@ -74,8 +76,10 @@ def build(method: str, work: Work) -> Peer:
     named = dict(net.named_parameters())
     outer = torch.optim.Adam(named.values(), lr=OUTER_RATE)
     write = PEERS[method](work)
+    threads = torch.get_num_threads()
 
     def backward() -> None:
+        torch.set_num_threads(threads)
         outer.zero_grad()
         write(net, data)
 
@@ -98,7 +102,17 @@ def build(method: str, work: Work) -> Peer:
         backward()
         wait()
         compile_s = time.perf_counter() - start
-    return Peer(run, meta_gradient, compile_s)
+    seconds = {}
+    # Threads that wait for each other at every small operation can cost a hundred times the work.
+    for threads in sorted({1, torch.get_num_threads()}):
+        backward()
+        wait()
+        start = time.perf_counter()
+        backward()
+        wait()
+        seconds[threads] = time.perf_counter() - start
+    threads = min(seconds, key=lambda count: seconds[count])
+    return Peer(run, meta_gradient, compile_s, threads)
 
 
 def _func(work: Work, compile: Callable[[Any], Any] = lambda function: function) -> Write:
