@@ -6,11 +6,14 @@ The same 256 tasks of 5 support and 10 query rows, the same weights, the same ou
 sizes of one network (see `workloads`): W1 has H = 64 and E = 32, W2 has H = 256 and E = 64.
 `plain` is one supervised step on all the rows, what training costs without meta-learning.
 
-Every method's meta-gradient is first compared with one computed in float64; one that is off by
-more than 1e-5 of a parameter's gradient is named, not timed, and makes the script exit with 1.
+Every method's meta-gradient is first compared with one in float64, parameter by parameter: on a
+few tasks in float64 itself, where they must agree to 1e-9, and the timed program's in float32, to
+.03. That is rounding of 1e-6, but for a rare user one of whose relu stands at its corner and falls
+to the other side: in 1 task of 256 it moved the whole by .006. A first-order one is off by .1 and
+more. A method that disagrees is named, not timed, and makes the script exit with 1.
+
 Methods then take turns in one process, and ratios are medians within a turn; [low, high] are 10
 and 90 % points. A package that is not installed is named and left out.
-
 torch_loop clones and moves the weights task by task as learn2learn does. Each method in PyTorch has
 one thread or all, whichever it is faster with. On an accelerator both multiply in full float32.
 """
@@ -19,6 +22,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,17 +40,18 @@ from workloads import (
     NAMED,
     Program,
     Work,
+    in_float64,
     metajax_program,
     plain_program,
     reference_gradient,
     usual_program,
 )
 
-__all__ = ["METHODS", "TOLERANCE", "main", "prepared"]
+__all__ = ["METHODS", "main", "prepared"]
 
-# The greatest relative error of a parameter's meta-gradient. Rounding in float32 is below 1e-6,
-# a first-order meta-gradient is off by .1 and more.
-TOLERANCE = 1e-5
+# The greatest relative errors of a parameter's meta-gradient: on `FEW` tasks in float64, and of
+# the program that is timed.
+EXACT, ROUNDED, FEW = 1e-9, 0.03, 8
 TORCH = ("torch_func", "torch_compile", "torch_loop", "higher", "torchopt")
 
 
@@ -86,26 +91,51 @@ METHODS = (
 )
 
 
-def prepared(method: Method, work: Work, reference: Any) -> Any:
+def prepared(method: Method, work: Work) -> Any:
     """Compiles a method and checks its meta-gradient; the plain step has none to check.
 
     Raises:
-        ValueError: If the meta-gradient is off by more than `TOLERANCE`, or is not finite.
+        ValueError: If the meta-gradient is off by more than `EXACT` in float64 or `ROUNDED` in
+            float32, or is not finite.
     """
-    if method.program is None:
-        import torch_peers
-
-        ready: Any = torch_peers.build(method.name, work)
-    else:
-        ready = compiled(method.program(work))
-    if method.name != "plain":
-        error = gradient_error(ready.meta_gradient(), reference)
-        if not error <= TOLERANCE:
-            raise ValueError(
-                f"{method.label} must have the meta-gradient of the reference to {TOLERANCE:g}, "
-                f"got a relative error of {error:.3g}."
-            )
+    if method.name == "plain":
+        return compiled(plain_program(work))
+    few = work._replace(tasks=min(FEW, work.tasks))
+    _check(method, few, _in_float64(method, few), EXACT)
+    ready = _ready(method, work)
+    _check(method, work, ready.meta_gradient(), ROUNDED)
     return ready
+
+
+def _ready(method: Method, work: Work, *, double: bool = False) -> Any:
+    if method.program is not None:
+        return compiled(method.program(work))
+    import torch_peers
+
+    return torch_peers.build(method.name, work, double=double)
+
+
+def _in_float64(method: Method, work: Work) -> Any:
+    if method.program is None:
+        return _ready(method, work, double=True).meta_gradient()
+    program = method.program(work)
+    with jax.enable_x64(True):
+        wide = program._replace(carry=in_float64(program.carry), data=in_float64(program.data))
+        return compiled(wide).meta_gradient()
+
+
+@cache
+def _reference(work: Work) -> Any:
+    return reference_gradient(work)
+
+
+def _check(method: Method, work: Work, found: Any, most: float) -> None:
+    error = gradient_error(found, _reference(work))
+    if not error <= most:
+        raise ValueError(
+            f"{method.label} must have the meta-gradient of the reference to {most:g}, got a "
+            f"relative error of {error:.3g} on {work.tasks} tasks."
+        )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -153,14 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     ready: dict[Method, Any] = {}
     with Progress(*columns, console=screen) as bar:
-        line = bar.add_task("reference in float64", total=len(chosen))
-        reference = reference_gradient(work)
+        line = bar.add_task("compiling and checking", total=len(chosen))
         for method in chosen:
             bar.update(line, description=f"compiling and checking {method.label}")
             if not screen.is_terminal:
                 screen.print(f"compiling and checking {method.label}")
             try:
-                ready[method] = prepared(method, work, reference)
+                ready[method] = prepared(method, work)
             except ValueError as error:
                 screen.print(f"{method.name} left out: {error}")
             bar.advance(line)

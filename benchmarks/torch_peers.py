@@ -19,6 +19,8 @@ from workloads import INNER_RATE, OUTER_RATE, Work, draw, first_weights
 
 __all__ = ["PEERS", "Peer", "build"]
 
+_ALL_THREADS = torch.get_num_threads()
+
 # A method's meta-gradient: `write(net, data) -> None` leaves it in the `grad` of the parameters.
 Write = Callable[[Any, Any], None]
 
@@ -61,8 +63,8 @@ class _Towers(torch.nn.Module):
         return self.predictor(joined)[..., 0]
 
 
-def build(method: str, work: Work) -> Peer:
-    """Prepares a method; see `PEERS` for the names."""
+def build(method: str, work: Work, *, double: bool = False) -> Peer:
+    """Prepares a method; see `PEERS` for the names. In double it is to be checked, not timed."""
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tasks = draw(work)
     data = tuple(
@@ -72,11 +74,13 @@ def build(method: str, work: Work) -> Peer:
     )
     net = _Towers(work, data[0].shape[-1], data[1].shape[-1]).to(place)
     net.load_state_dict(_from_jax(first_weights(work)))
+    if double:
+        net, data = net.double(), tuple(leaf.double() for leaf in data)
     # Held here: some methods put other tensors into the module meanwhile.
     named = dict(net.named_parameters())
     outer = torch.optim.Adam(named.values(), lr=OUTER_RATE)
     write = PEERS[method](work)
-    threads = torch.get_num_threads()
+    threads = _ALL_THREADS
 
     def backward() -> None:
         torch.set_num_threads(threads)
@@ -104,14 +108,14 @@ def build(method: str, work: Work) -> Peer:
         compile_s = time.perf_counter() - start
     seconds = {}
     # Threads that wait for each other at every small operation can cost a hundred times the work.
-    for threads in sorted({1, torch.get_num_threads()}):
+    for threads in () if double else (1, _ALL_THREADS):
         backward()
         wait()
         start = time.perf_counter()
         backward()
         wait()
         seconds[threads] = time.perf_counter() - start
-    threads = min(seconds, key=lambda count: seconds[count])
+    threads = min(seconds, key=lambda count: seconds[count], default=_ALL_THREADS)
     return Peer(run, meta_gradient, compile_s, threads)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "Work",
     "draw",
     "first_weights",
+    "in_float64",
     "metajax_program",
     "plain_program",
     "reference_gradient",
@@ -190,10 +191,7 @@ def usual_program(work: Work) -> Program:
 def reference_gradient(work: Work) -> dict[str, Any]:
     """The meta-gradient by the usual form in float64, a few tasks at a time."""
     with jax.enable_x64(True):
-        params, tasks = jax.tree.map(
-            lambda x: jnp.asarray(np.asarray(x), x.dtype if x.dtype != np.float32 else np.float64),
-            (first_weights(work), draw(work)),
-        )
+        params, tasks = in_float64((first_weights(work), draw(work)))
         gradient = jax.grad(_task_loss(work, unroll=False))
 
         @jax.jit
@@ -202,6 +200,15 @@ def reference_gradient(work: Work) -> dict[str, Any]:
             return jax.tree.map(lambda leaf: leaf.mean(axis=0), each)
 
         return jax.tree.map(np.asarray, mean(params, tasks))
+
+
+def in_float64(tree: Any) -> Any:
+    """Widens the float32 leaves, inside `jax.enable_x64(True)`."""
+
+    def widened(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf
+
+    return jax.tree.map(widened, tree)
 
 
 def _task_loss(work: Work, unroll: bool) -> Callable[[Any, Task], jax.Array]:
