@@ -40,7 +40,7 @@ def gradient_steps(
         adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
         form: How a user's weights are kept. "factored": the weights of Linen's dense and
             embedding layers as shared values and a low-rank change, wherever that is exact;
-            "plain": every adapted leaf in full; "auto": whichever is smaller, weight by weight.
+            "plain": every adapted leaf in full; "auto": whichever is cheaper, weight by weight.
             The results differ by rounding alone.
 
     Returns:

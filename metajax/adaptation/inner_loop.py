@@ -37,8 +37,9 @@ Optimizer = optax.GradientTransformation | Callable[[Params], optax.GradientTran
 
 # A scan of tiny steps costs more in control flow than its unrolled form in compile time.
 _MOST_UNROLLED = 10
-# Thin products run slower than thick ones: factors must be this much smaller than the weight.
-_CROSSOVER = 1.0
+# Up to how many times the size of the weight its factors may have and still be faster: measured
+# on two CPU cores, where weights 64 x 64 lost at 1.6 times and won at 1.9.
+_CROSSOVER = 1.7
 
 
 class InnerState(NamedTuple):
@@ -244,7 +245,7 @@ def _materialise(params: Params, adapted: Any) -> Params:
 
 
 def _pays(calls: list[Call], leaf: int, shape: tuple[int, ...], steps: int) -> bool:
-    """Tells whether a weight's factors are smaller than the weight."""
+    """Tells whether a weight's factors are cheaper than a weight of each user's own."""
     size = 0
     for call in calls:
         if call.leaf == leaf:

@@ -30,8 +30,6 @@ class _Seen(NamedTuple):
 
 
 _NOTHING = _Seen(frozenset(), True)
-# The rules on parameters themselves: any use of them, such as weight decay, is not linear in
-# the gradients.
 _KEEPS = {"neg", "copy", "convert_element_type"}
 
 
@@ -56,6 +54,7 @@ def linear_leaves(optimizer: optax.GradientTransformation, fast: Params) -> list
 
     jaxpr = jax.make_jaxpr(update)(fast, state, fast).jaxpr
     gradients = [_Seen(frozenset([n]), True) for n in range(count)]
+    # Any use of the parameters, such as weight decay, is not linear in the gradients.
     params = [_Seen(frozenset([n]), False) for n in range(count)]
     # What a state depends on grows from update to update until it has seen everything; all that
     # it has seen is taken to enter linearly until an update shows otherwise.

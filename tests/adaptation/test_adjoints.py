@@ -1,6 +1,7 @@
 """How the meta-gradient is taken, against central differences and closed forms."""
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -23,6 +24,7 @@ from metajax.adaptation import (
 )
 from metajax.base import Examples, Task
 
+NOTHING: Any = None
 EXACT = {
     "reverse": Reverse(),
     "reverse, remat": Reverse(remat=True),
@@ -182,8 +184,11 @@ def test_conjugate_gradients_solve_for_many_weights_under_vmap():
         (lambda: Implicit(iterations=0), "iterations must be >= 1, got 0"),
         (lambda: Implicit(damping=-1.0), "damping must be >= 0, got -1.0"),
         (lambda: FiniteDifference(0.0), "step must be > 0, got 0.0"),
-        (lambda: gradient_steps(None, optax.adam(1e-2), 1, predict=None), "eps_root"),
-        (lambda: gradient_steps(None, optax.sgd(1e-2), 0, predict=None), "steps must be >= 1"),
+        (lambda: gradient_steps(NOTHING, optax.adam(1e-2), 1, predict=NOTHING), "eps_root"),
+        (
+            lambda: gradient_steps(NOTHING, optax.sgd(1e-2), 0, predict=NOTHING),
+            "steps must be >= 1",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(make, message):
@@ -192,5 +197,5 @@ def test_what_cannot_work_is_refused(make, message):
 
 
 def test_an_adjoint_that_does_not_pass_the_optimizer_takes_any():
-    gradient_steps(None, optax.adam(1e-2), 1, predict=None, adjoint=FirstOrder())
-    gradient_steps(None, optax.adam(1e-2), 1, predict=None, adjoint=Implicit())
+    gradient_steps(NOTHING, optax.adam(1e-2), 1, predict=NOTHING, adjoint=FirstOrder())
+    gradient_steps(NOTHING, optax.adam(1e-2), 1, predict=NOTHING, adjoint=Implicit())
