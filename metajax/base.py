@@ -83,6 +83,9 @@ class Adaptation(NamedTuple):
     """`adapt(params, support, key=None) -> adapted`. An empty support is legal."""
     predict: Callable[[Params, Any, Any], jax.Array]
     """`predict(params, adapted, inputs) -> scores [N]`."""
+    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
+    """`predict_variance(params, adapted, inputs) -> [N]`: how far labels are from the scores, as
+    the variance of a Gaussian, their noise included. None: the method does not say."""
 
 
 class MetaState(NamedTuple):
@@ -106,4 +109,6 @@ class MetaLearner(NamedTuple):
     adapt: Callable[..., Any]
     """As in `Adaptation`."""
     predict: Callable[[Params, Any, Any], jax.Array]
+    """As in `Adaptation`."""
+    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
     """As in `Adaptation`."""

@@ -16,6 +16,7 @@ __all__ = [
     "Comparison",
     "Record",
     "Verdict",
+    "badness",
     "best",
     "better_way",
     "compare",
@@ -26,6 +27,7 @@ __all__ = [
     "metric_name",
     "order_name",
     "select",
+    "target",
     "validate",
 ]
 
@@ -101,8 +103,25 @@ def lower_is_better(metric: str) -> bool:
     return metric.lower().startswith(_ERRORS)
 
 
+def target(metric: str) -> float | None:
+    """Returns the value that is right, of a metric of calibration: of `within@50`, .5."""
+    stem, _, percent = metric.partition("@")
+    return float(percent) / 100 if stem == "within" else None
+
+
+def badness(metric: str, value: Any) -> Any:
+    """Returns how bad a figure, or an array of figures, is: the better method's is lower."""
+    right = target(metric)
+    if right is not None:
+        return abs(value - right)
+    return value if lower_is_better(metric) else -value
+
+
 def better_way(metric: str) -> str:
     """Says which way is better."""
+    right = target(metric)
+    if right is not None:
+        return f"{right:g} is right"
     return "lower is better" if lower_is_better(metric) else "higher is better"
 
 
@@ -122,8 +141,7 @@ def order_name(order: str) -> str:
 
 def best(records: Sequence[Record]) -> Record:
     """Returns the record with the best mean of records of one metric; the first one in a tie."""
-    pick = min if lower_is_better(records[0]["metric"]) else max
-    return pick(records, key=lambda record: record["mean"])
+    return min(records, key=lambda record: badness(record["metric"], record["mean"]))
 
 
 def compare(records: Sequence[Record]) -> Comparison | None:

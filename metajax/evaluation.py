@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+# The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
+_CENTRAL = {50: 0.6744898, 90: 1.6448536}
+
+
 class PerUser(NamedTuple):
     """What the harness measured of T users at each of `len(ks)` support sizes, on the host."""
 
@@ -40,6 +44,11 @@ class PerUser(NamedTuple):
     """`[K, T]` sum over the query, predictions clipped to the scale."""
     count: np.ndarray
     """`[K, T]` length of the query."""
+    within_50: np.ndarray
+    """`[K, T]` ratings of the query inside the central 50 % of what was predicted; 0 where the
+    method predicts no variance."""
+    within_90: np.ndarray
+    """`[K, T]` the same of the central 90 %."""
     ndcg: np.ndarray
     """`[K, T]` binary NDCG of the list; 0 where the query has nothing relevant."""
     precision: np.ndarray
@@ -67,6 +76,8 @@ class Evaluation(NamedTuple):
     """Whether its scores were judged as ratings."""
     ranking: bool
     """Whether its scores were judged as a ranking."""
+    variance: bool
+    """Whether it predicts variances, and they were judged."""
     per_user: PerUser
     """The measurements."""
 
@@ -154,7 +165,7 @@ def evaluate(
         relevant = low + 0.75 * (high - low)
     judge = partial(
         _judge,
-        Adaptation(adaptation.adapt, adaptation.predict),
+        Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
         params,
         jnp.asarray(item_features),
         jnp.asarray(order),
@@ -184,14 +195,15 @@ def evaluate(
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
     run = np.zeros(users, np.int32)
     per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
-    return Evaluation(method, ks, items, rating, ranking, per_user)
+    variance = rating and adaptation.predict_variance is not None
+    return Evaluation(method, ks, items, rating, ranking, variance, per_user)
 
 
 def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Joins the folds or repetitions of one method; runs are numbered in the order given.
 
     Args:
-        evaluations: At least one, alike in method, ks, items, rating and ranking.
+        evaluations: At least one, alike in all but the measurements.
 
     Returns:
         An evaluation of all their users. Who occurs in several runs stays one user.
@@ -207,7 +219,7 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
         if evaluation[:-1] != first[:-1]:
             raise ValueError(
                 f"evaluations must be alike, got {first[:-1]} and {evaluation[:-1]} (method, ks, "
-                "items, rating, ranking)."
+                "items, rating, ranking, variance)."
             )
         runs.append(evaluation.per_user._replace(run=evaluation.per_user.run + start))
         start = runs[-1].run.max() + 1
@@ -245,10 +257,17 @@ def _judge(
         inputs = Inputs(repeat(pool), item_features[item], item)
         own_key = None if key is None else jax.random.fold_in(key, user.user)
         adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
-        scores = adaptation.predict(params, adapted, Inputs(repeat(items), shuffled, order))
+        catalogue = Inputs(repeat(items), shuffled, order)
+        scores = adaptation.predict(params, adapted, catalogue)
         if scores.shape != (items,):
             raise ValueError(f"predict must return scores [{items}], got {list(scores.shape)}.")
 
+        finite = jnp.all(jnp.isfinite(scores))
+        deviation = jnp.full(items, -1.0)
+        if adaptation.predict_variance is not None:
+            deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, catalogue))
+            finite &= jnp.all(jnp.isfinite(deviation))
+        off = jnp.where(user.in_query, jnp.abs(scores - user.rating), jnp.inf)
         error = jnp.where(user.in_query, jnp.clip(scores, low, high) - user.rating, 0)
         gains = user.in_query & (user.rating >= relevant)
         # One past the end is dropped: what is masked out excludes nothing.
@@ -258,6 +277,7 @@ def _judge(
         return {
             "squared_error": jnp.sum(jnp.square(error)),
             "absolute_error": jnp.sum(jnp.abs(error)),
+            **{f"within_{q}": jnp.sum(off <= z * deviation) for q, z in _CENTRAL.items()},
             "ndcg": metrics.ndcg(scores, gains, k=length, where=left),
             "precision": metrics.precision(scores, gains, k=length, where=left),
             "recall": metrics.recall(scores, gains, k=length, where=left),
@@ -266,7 +286,7 @@ def _judge(
             "top_items": jnp.where(top < 0, -1, order[top]),
             "lowest": jnp.min(scores),
             "highest": jnp.max(scores),
-            "finite": jnp.all(jnp.isfinite(scores)),
+            "finite": finite,
         }
 
     return jax.vmap(judge_one)(batch)

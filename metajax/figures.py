@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from metajax import svg
 from metajax.comparisons import (
     Record,
+    badness,
     best,
     better_way,
     distinct,
@@ -119,14 +120,14 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
 
 def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
     """Lists the methods of a panel from the back to the front, each group by its last figure."""
-    sign = 1 if lower_is_better(records[0]["metric"]) else -1
+    metric = records[0]["metric"]
     curves = []
     for kind in ("learned", "baseline"):
         methods = [
             sorted(select(records, kind=kind, method=method), key=lambda record: record["k"])
             for method in distinct(select(records, kind=kind), "method")
         ]
-        methods.sort(key=lambda found: sign * found[-1]["mean"])
+        methods.sort(key=lambda found: badness(metric, found[-1]["mean"]))
         for place, found in enumerate(methods):
             method, learned = found[0]["method"], kind == "learned"
             role = colours.get(method, "plain" if place else "rival")

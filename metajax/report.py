@@ -13,12 +13,12 @@ from metajax import figures, svg
 from metajax.comparisons import (
     Comparison,
     Record,
+    badness,
     best,
     better_way,
     compare_all,
     distinct,
     headline,
-    lower_is_better,
     metric_name,
     order_name,
     select,
@@ -236,7 +236,7 @@ def _card(comparison: Comparison) -> dict[str, str]:
 def _table(records: Sequence[Record]) -> dict[str, Any]:
     ks = distinct(records, "k")
     tops = {k: best(select(records, k=k))["mean"] for k in ks}
-    sign = 1 if lower_is_better(records[0]["metric"]) else -1
+    metric = records[0]["metric"]
     by_method = {
         method: sorted(select(records, method=method), key=lambda record: record["k"])
         for method in distinct(records, "method")
@@ -244,7 +244,7 @@ def _table(records: Sequence[Record]) -> dict[str, Any]:
     # Learned methods below the baselines, each group from worst to best at its last K.
     ordered = sorted(
         by_method.items(),
-        key=lambda item: (item[1][0]["kind"] == "learned", -sign * item[1][-1]["mean"]),
+        key=lambda item: (item[1][0]["kind"] == "learned", -badness(metric, item[1][-1]["mean"])),
     )
     rows = []
     for method, of_method in ordered:

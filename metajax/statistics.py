@@ -33,13 +33,16 @@ def metric_names(evaluation: Evaluation) -> tuple[str, ...]:
     """Returns the names of the metrics that the evaluation has, in the order of tables.
 
     `rmse`, `mae` and `mse` are pooled over all ratings, `rmse_user` and `mae_user` averaged over
-    users. NDCG, precision, recall and hit rate average the users who have something relevant in
-    their query; where no user has, they say nothing and the evaluation does not have them.
+    users. `within@50` is the share of ratings inside the central 50 % that was predicted for them.
+    NDCG, precision, recall and hit rate average the users who have something relevant in their
+    query; where no user has, they say nothing and the evaluation does not have them.
     """
     user, names = evaluation.per_user, []
     length = user.top_items.shape[-1]
     if evaluation.rating:
         names += ["rmse", "mae", "mse", "rmse_user", "mae_user"]
+    if evaluation.variance:
+        names += ["within@50", "within@90"]
     if evaluation.ranking and user.has_relevant.any():
         names += [*(f"{name}@{length}" for name in ("ndcg", "precision", "recall")), "hr@1"]
     if evaluation.ranking:
@@ -209,7 +212,10 @@ def _terms(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, np.ndarray]
     count = user.count.astype(np.float64)
     squared, absolute = user.squared_error.astype(np.float64), user.absolute_error.astype(float)
     asked, ranked = (count > 0).astype(np.float64), user.has_relevant.astype(np.float64)
+    metric = metric.replace("within@", "within_")
     return {
+        "within_50": (user.within_50.astype(np.float64), count),
+        "within_90": (user.within_90.astype(np.float64), count),
         "rmse": (squared, count),
         "mae": (absolute, count),
         "mse": (squared, count),

@@ -92,6 +92,33 @@ def test_the_harness_equals_plain_numpy():
     assert 0 < per_user.has_relevant[0].sum() < USERS
 
 
+def test_calibration_equals_plain_numpy():
+    """Half of a Gaussian lies within .674 standard deviations of its mean, 90 % within 1.645."""
+
+    def variance(params, adapted, inputs):
+        return (1 + inputs.item_features[:, 0]) ** 2
+
+    told = BIASES._replace(predict_variance=variance)
+    evaluation = judged(told, jnp.array(BIAS))
+    assert evaluation.variance
+    for at, k in enumerate(KS):
+        for t in range(USERS):
+            user, query = TASKS.user[t], slice(*TASKS.query_offsets[t : t + 2])
+            support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
+            shift = (RATING[user, support] - BIAS[support]).sum() / (len(support) + 1)
+            scores = BIAS + shift + 0.3 * ITEM_FEATURES @ USER_FEATURES[user]
+            item = TASKS.query_item[query]
+            off = np.abs(scores[item] - TASKS.query_rating[query])
+            deviation = np.abs(1 + ITEM_FEATURES[item, 0])
+            for field, z in (("within_50", 0.67449), ("within_90", 1.64485)):
+                expected = (off <= z * deviation).sum()
+                assert getattr(evaluation.per_user, field)[at, t] == expected
+    assert not judged(BIASES, jnp.array(BIAS)).variance
+    unsure = BIASES._replace(predict_variance=lambda params, adapted, x: jnp.full(ITEMS, jnp.nan))
+    with pytest.raises(NonFinitePredictionsError):
+        judged(unsure, jnp.array(BIAS))
+
+
 def test_who_knows_the_ratings_makes_no_error():
     def known(ratings, inputs):
         # The first feature tells who it is.

@@ -17,10 +17,12 @@ def evaluation(method="method", users=3, seed=None, **fields):
         "squared_error": rng.gamma(2, 2, shape),
         "absolute_error": rng.gamma(2, 1, shape),
         "count": np.tile(np.arange(1, users + 1), (2, 1)),
+        "within_50": np.zeros(shape),
+        "within_90": np.tile(np.arange(1, users + 1), (2, 1)),
         "has_relevant": np.tile(np.arange(users) % 4 > 0, (2, 1)),
         "top_items": rng.integers(0, 20, (*shape, 2)),
     } | {name: rng.random(shape) for name in ("ndcg", "precision", "recall", "hit")}
-    return Evaluation(method, (0, 1), 20, True, True, PerUser(**(values | fields)))
+    return Evaluation(method, (0, 1), 20, True, True, False, PerUser(**(values | fields)))
 
 
 def twice(*row):
@@ -57,6 +59,14 @@ def test_figures_equal_the_arithmetic():
     assert list(figures) == list(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(figures[name], value, rtol=1e-12, err_msg=name)
+
+
+def test_calibration_is_the_share_of_ratings_inside_the_interval():
+    seen = evaluation(within_50=twice(0, 2, 1), within_90=twice(1, 2, 2), count=twice(1, 3, 2))
+    assert "within@50" not in metric_names(seen)
+    figures = summarise(seen._replace(variance=True))
+    np.testing.assert_allclose(figures["within@50"], [(0 + 2 + 1) / 6] * 2)
+    np.testing.assert_allclose(figures["within@90"], [(1 + 2 + 2) / 6] * 2)
 
 
 def test_ranking_and_rating_have_their_own_names():

@@ -26,6 +26,8 @@ class Baseline(NamedTuple):
     """`predict(params, adapted, inputs) -> scores [N]`, as in `metajax.base.Adaptation`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """The settings worth trying on validation users, the default first."""
+    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
+    """As in `metajax.base.Adaptation`."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:

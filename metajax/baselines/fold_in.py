@@ -1,6 +1,6 @@
 """Empirical-Bayes fold-in: a new user's posterior under a Gaussian model of the trained ones."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,24 @@ from metajax.data.dataset import TrainingSet
 __all__ = ["eb_fold_in"]
 
 
-def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> Factors:
-    """Fits factors, and tempers the noise a new user is judged by.
+class _Params(NamedTuple):
+    factors: Factors
+    """The model of ratings."""
+    support_noise: jax.Array
+    """`[]` variance of a rating of the support, as the fold-in takes it to be."""
+
+
+class _Posterior(NamedTuple):
+    """What is known of a user's bias and factors."""
+
+    mean: jax.Array
+    """`[d + 1]`."""
+    covariance: jax.Array
+    """`[d + 1, d + 1]`."""
+
+
+def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> _Params:
+    """Fits factors, and tempers the noise a new user's support is judged by.
 
     Args:
         training: The training users' log.
@@ -23,7 +39,7 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
         **settings: As in `fit_factors`.
 
     Returns:
-        The factors.
+        The parameters.
 
     Raises:
         ValueError: If the scale is not positive, or as in `fit_factors`.
@@ -31,27 +47,37 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
     if not noise_scale > 0:
         raise ValueError(f"noise_scale must be > 0, got {noise_scale}.")
     factors = fit_factors(training.interactions, **settings)
-    return factors._replace(noise=noise_scale * factors.noise)
+    return _Params(factors, noise_scale * factors.noise)
 
 
-def _adapt(factors: Factors, support: Examples, key: jax.Array | None = None) -> jax.Array:
-    """Returns the posterior mean `[d + 1]` of the user's bias and factors.
+def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> _Posterior:
+    """Returns the posterior of the user's bias and factors.
 
-    With prior N(m, S), rows x of the support, residuals y and noise s^2 it is
-    m + (I + S X'X / s^2)^-1 S X'(y - X m) / s^2, which needs no inverse of S.
+    With prior N(m, S), rows x of the support, residuals y and noise s^2 its mean is
+    m + (I + S X'X / s^2)^-1 S X'(y - X m) / s^2 and its covariance (I + S X'X / s^2)^-1 S, which
+    needs no inverse of S.
     """
+    factors = params.factors
     item, rating, present = observed(support)
     x = present[:, None] * _regressors(factors, item)
     residual = present * (rating - factors.mean - factors.item_bias[item])
-    gain = factors.prior_covariance @ x.T / factors.noise  # [d + 1, N]
+    gain = factors.prior_covariance @ x.T / params.support_noise  # [d + 1, N]
     system = jnp.eye(len(factors.prior_mean)) + gain @ x
     innovation = gain @ (residual - x @ factors.prior_mean)
-    return factors.prior_mean + jnp.linalg.solve(system, innovation)
+    sides = jnp.concatenate([innovation[:, None], factors.prior_covariance], axis=1)
+    solved = jnp.linalg.solve(system, sides)  # [d + 1, 1 + d + 1]
+    return _Posterior(factors.prior_mean + solved[:, 0], solved[:, 1:])
 
 
-def _predict(factors: Factors, latent: jax.Array, inputs: Inputs) -> jax.Array:
-    item = inputs.item
-    return factors.mean + factors.item_bias[item] + _regressors(factors, item) @ latent
+def _predict(params: _Params, posterior: _Posterior, inputs: Inputs) -> jax.Array:
+    factors, item = params.factors, inputs.item
+    expected = _regressors(factors, item) @ posterior.mean
+    return factors.mean + factors.item_bias[item] + expected
+
+
+def _predict_variance(params: _Params, posterior: _Posterior, inputs: Inputs) -> jax.Array:
+    x = _regressors(params.factors, inputs.item)
+    return jnp.sum(x @ posterior.covariance * x, axis=-1) + params.factors.noise
 
 
 def _regressors(factors: Factors, item: jax.Array) -> jax.Array:
@@ -70,4 +96,5 @@ eb_fold_in = Baseline(
         for rank, ridge in ((8, 120.0), (4, 60.0))
         for scale in (1.0, 1.5)
     ),
+    predict_variance=_predict_variance,
 )

@@ -72,4 +72,4 @@ def meta_learner(
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
         return MetaState(params, opt_state, state.step + 1), metrics
 
-    return MetaLearner(init, update, adaptation.adapt, adaptation.predict)
+    return MetaLearner(init, update, *adaptation)

@@ -63,4 +63,4 @@ def fine_tuned(
         adjoint=FirstOrder(),
     )
     learner = supervised(model, loss, outer=outer, microbatch=microbatch)
-    return learner._replace(adapt=adaptation.adapt, predict=adaptation.predict)
+    return learner._replace(**adaptation._asdict())

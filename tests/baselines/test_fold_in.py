@@ -4,31 +4,39 @@ import pytest
 from metajax.baselines import eb_fold_in, fit_factors
 
 
-def test_the_adapted_state_is_the_posterior_mean(training, make_support, candidates):
+def test_the_adapted_state_is_the_posterior(training, make_support, candidates):
     params = eb_fold_in.fit(training, rank=2, item_ridge=2.0, noise_scale=1.5)
-    mean, bias, vectors, prior_mean, prior, noise = (np.asarray(p, np.float64) for p in params)
-    assert noise == pytest.approx(
-        1.5 * fit_factors(training.interactions, rank=2, item_ridge=2.0).noise
+    mean, bias, vectors, prior_mean, prior, noise = (
+        np.asarray(leaf, np.float64) for leaf in params.factors
     )
+    fitted = fit_factors(training.interactions, rank=2, item_ridge=2.0)
+    assert noise == pytest.approx(fitted.noise)
     item, rating = [1, 4, 2], np.array([5.0, 2.0, 4.0])
     x = np.insert(vectors[item], 0, 1, axis=1)
     # The normal equations: precision times posterior mean = information.
-    precision = np.linalg.inv(prior) + x.T @ x / noise
-    information = np.linalg.inv(prior) @ prior_mean + x.T @ (rating - mean - bias[item]) / noise
-    expected = np.linalg.solve(precision, information)
+    precision = np.linalg.inv(prior) + x.T @ x / (1.5 * noise)
+    information = np.linalg.inv(prior) @ prior_mean
+    information += x.T @ (rating - mean - bias[item]) / (1.5 * noise)
+    expected, covariance = np.linalg.solve(precision, information), np.linalg.inv(precision)
 
-    latent = eb_fold_in.adapt(params, make_support(item, rating, padding=2))
-    np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
-    scores = eb_fold_in.predict(params, latent, candidates)
-    np.testing.assert_allclose(
-        scores, mean + bias + np.insert(vectors, 0, 1, axis=1) @ expected, rtol=1e-5
-    )
+    posterior = eb_fold_in.adapt(params, make_support(item, rating, padding=2))
+    np.testing.assert_allclose(posterior.mean, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-4, atol=1e-5)
+    every = np.insert(vectors, 0, 1, axis=1)
+    scores = eb_fold_in.predict(params, posterior, candidates)
+    np.testing.assert_allclose(scores, mean + bias + every @ expected, rtol=1e-5)
+    # What a rating is off by: the user's uncertainty seen through the item, and the noise.
+    assert eb_fold_in.predict_variance is not None
+    variance = eb_fold_in.predict_variance(params, posterior, candidates)
+    by_hand = np.array([row @ covariance @ row + noise for row in every])
+    np.testing.assert_allclose(variance, by_hand, rtol=1e-4)
 
 
 def test_without_support_the_prior_speaks(training, make_support):
     params = eb_fold_in.fit(training, rank=2)
-    latent = eb_fold_in.adapt(params, make_support([], [], padding=1))
-    np.testing.assert_array_equal(latent, params.prior_mean)
+    posterior = eb_fold_in.adapt(params, make_support([], [], padding=1))
+    np.testing.assert_array_equal(posterior.mean, params.factors.prior_mean)
+    np.testing.assert_allclose(posterior.covariance, params.factors.prior_covariance, rtol=1e-6)
 
 
 def test_a_noise_scale_of_zero_is_refused(training):
