@@ -1,6 +1,7 @@
 """Meta-training: many updates per dispatch over tasks sampled on the device."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,8 +76,9 @@ def train(
 ) -> Iterator[tuple[Progress, Row]]:
     """Trains until `updates` are made or validation has not improved for a while.
 
-    Each dispatch scans `per_dispatch` updates inside one compiled program. Its tasks depend on
-    the seed and the step alone, so a run resumed from any yielded progress continues to the
+    Each dispatch scans `per_dispatch` updates inside one compiled program, which is kept for
+    the next run of the same learner and sampler on a table of the same shapes. Its tasks depend
+    on the seed and the step alone, so a run resumed from any yielded progress continues to the
     same bits. Stop iterating to stop training.
 
     Args:
@@ -109,18 +111,12 @@ def train(
     if patience < 1:
         raise ValueError(f"patience must be >= 1, got {patience}.")
 
-    @jax.jit
-    def dispatch(state: MetaState, table: Any) -> tuple[MetaState, dict[str, jax.Array]]:
-        def update(state: MetaState, _: None) -> tuple[MetaState, dict[str, jax.Array]]:
-            key = jax.random.fold_in(jax.random.key(seed), state.step)
-            task_key, update_key = jax.random.split(key)
-            return learner.update(state, sample(table, task_key), update_key)
-
-        return jax.lax.scan(update, state, length=per_dispatch)
-
+    key = jax.random.key(seed)
     step = int(progress.state.step)
     while step < updates and step - int(progress.best_step) < patience * validate_every:
-        state, metrics = dispatch(progress.state, table)
+        state, metrics = _dispatch(
+            progress.state, table, key, learner=learner, sample=sample, length=per_dispatch
+        )
         losses = np.asarray(metrics["loss"])
         bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(metrics["gradient_norm"])
         if bad.any():
@@ -140,3 +136,20 @@ def train(
                 )
         norm = float(np.mean(metrics["gradient_norm"]))
         yield progress, Row(step, float(losses.mean()), norm, validation)
+
+
+@partial(jax.jit, static_argnames=("learner", "sample", "length"))
+def _dispatch(
+    state: MetaState,
+    table: Any,
+    key: jax.Array,
+    *,
+    learner: MetaLearner,
+    sample: Callable[[Any, jax.Array], Task],
+    length: int,
+) -> tuple[MetaState, dict[str, jax.Array]]:
+    def update(state: MetaState, _: None) -> tuple[MetaState, dict[str, jax.Array]]:
+        task_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
+        return learner.update(state, sample(table, task_key), update_key)
+
+    return jax.lax.scan(update, state, length=length)

@@ -103,6 +103,18 @@ def test_a_resumed_run_goes_on_to_the_same_bits(dispatches):
         chex.assert_trees_all_equal(resumed[0], straight[0])
 
 
+def test_one_program_serves_every_run_of_a_learner():
+    traces = []
+
+    def counted(table, key):
+        traces.append(key.shape)
+        return sample(table, key)
+
+    for seed, table in ((7, TABLE), (8, TABLE + 1)):
+        list(train(LEARNER, counted, table, started(), validate=error, updates=20, seed=seed))
+    assert traces == [()]
+
+
 def test_the_seed_is_the_tasks():
     same, other = (
         list(train(LEARNER, sample, TABLE, started(), validate=error, updates=10, seed=seed))

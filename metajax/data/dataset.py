@@ -6,7 +6,7 @@ import numpy as np
 
 from metajax.data.interactions import Interactions
 
-__all__ = ["Dataset", "Kind", "Table", "TrainingSet"]
+__all__ = ["Dataset", "Kind", "Shapes", "Table", "TrainingSet", "shapes_of"]
 
 Kind = Literal["numeric", "categorical", "tokens", "text"]
 
@@ -48,3 +48,22 @@ class TrainingSet(NamedTuple):
     """`[I, Di]` float32 encoded attributes."""
     scale: tuple[float, float] | None
     """Lowest and highest legal rating; None for an implicit log."""
+
+
+class Shapes(NamedTuple):
+    """All that a network has to know of a training set before it sees it."""
+
+    items: int
+    """I, the size of the catalogue."""
+    user_width: int
+    """Du, the number of encoded attributes of a user."""
+    item_width: int
+    """Di, the number of encoded attributes of an item."""
+    scale: tuple[float, float] | None
+    """Lowest and highest legal rating; None for an implicit log."""
+
+
+def shapes_of(training: TrainingSet) -> Shapes:
+    """Returns the shapes of a training set."""
+    items, item_width = training.item_features.shape
+    return Shapes(items, training.user_features.shape[1], item_width, training.scale)

@@ -5,7 +5,7 @@ import numpy as np
 from metajax.data.interactions import Interactions, user_of_row
 from metajax.data.splits import ColdTasks, Fold
 
-__all__ = ["LeakageError", "check_fold", "check_tasks", "check_training"]
+__all__ = ["LeakageError", "check_cold_items", "check_fold", "check_tasks", "check_training"]
 
 
 class LeakageError(ValueError):
@@ -61,4 +61,14 @@ def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool
         raise LeakageError(
             f"a query must not be in the training log, got user index {user[seen][0]} with item "
             f"index {tasks.query_item[seen][0]} there ({seen.sum()} such rows)."
+        )
+
+
+def check_cold_items(training: Interactions, tasks: ColdTasks) -> None:
+    """Raises `LeakageError` if an item that the tasks ask about is in the training log."""
+    seen = np.intersect1d(tasks.query_item, training.item)
+    if len(seen):
+        raise LeakageError(
+            f"a cold item must not be in the training log, got item index {seen[0]} there "
+            f"({len(seen)} such items)."
         )

@@ -16,10 +16,16 @@ _MOST_ROWS = 4096
 
 
 class TaskTable(NamedTuple):
-    """A training set on the device, laid out for sampling."""
+    """A training set on the device, laid out for sampling.
 
+    M and R are the next powers of two and the rest is padding, so that a program compiled for one
+    training set serves others of about its size: the folds of a data set, for instance.
+    """
+
+    users: jax.Array
+    """`[]` int32, the number of users with at least one interaction; only they are drawn."""
     user: jax.Array
-    """`[M]` int32, the users with at least one interaction."""
+    """`[M]` int32, who they are."""
     start: jax.Array
     """`[M]` int32, the first row of each."""
     count: jax.Array
@@ -55,11 +61,12 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     counts = np.diff(log.offsets)
     users = np.flatnonzero(counts)
     return TaskTable(
-        user=jnp.asarray(users, jnp.int32),
-        start=jnp.asarray(log.offsets[users], jnp.int32),
-        count=jnp.asarray(counts[users], jnp.int32),
-        item=jnp.asarray(log.item[order]),
-        rating=jnp.asarray(log.rating[order]),
+        users=jnp.asarray(len(users), jnp.int32),
+        user=_padded(users.astype(np.int32)),
+        start=_padded(log.offsets[users].astype(np.int32)),
+        count=_padded(counts[users].astype(np.int32)),
+        item=_padded(log.item[order]),
+        rating=_padded(log.rating[order]),
         user_features=jnp.asarray(training.user_features),
         item_features=jnp.asarray(training.item_features),
     )
@@ -109,7 +116,7 @@ def sample_tasks(
     if order not in ("random", "time", "mixed"):
         raise ValueError(f"order must be random, time or mixed, got {order!r}.")
     user_key, task_key = jax.random.split(key)
-    drawn = jax.random.randint(user_key, (tasks,), 0, len(table.user))
+    drawn = jax.random.randint(user_key, (tasks,), 0, table.users)
 
     def one(index: jax.Array, key: jax.Array) -> Task:
         size_key, row_key, order_key = jax.random.split(key, 3)
@@ -128,6 +135,11 @@ def sample_tasks(
         )
 
     return jax.vmap(one)(drawn, jax.random.split(task_key, tasks))
+
+
+def _padded(column: np.ndarray) -> jax.Array:
+    length = 1 << (len(column) - 1).bit_length()
+    return jnp.asarray(np.pad(column, (0, length - len(column))))
 
 
 def _distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:

@@ -3,7 +3,13 @@ import pytest
 
 from metajax.data import splits
 from metajax.data.interactions import from_columns, interactions_of
-from metajax.data.leakage import LeakageError, check_fold, check_tasks, check_training
+from metajax.data.leakage import (
+    LeakageError,
+    check_cold_items,
+    check_fold,
+    check_tasks,
+    check_training,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +62,10 @@ def test_a_query_in_the_training_log_is_leakage(log):
     tasks = splits.warm_cold_quadrants(log, held_out=0.3).warm_user_warm_item
     with pytest.raises(LeakageError, match=f"got user index {tasks.user[0]} with item"):
         check_training(log, tasks, warm_users=True)
+
+
+def test_a_cold_item_in_the_training_log_is_leakage(log):
+    training, *_, tasks = splits.warm_cold_quadrants(log, cold_items=np.array([2, 5]))
+    check_cold_items(training, tasks)
+    with pytest.raises(LeakageError, match=r"got item index 2 there \(2 such items\)"):
+        check_cold_items(log, tasks)

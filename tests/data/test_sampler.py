@@ -137,7 +137,7 @@ def test_a_support_is_a_uniform_subset():
 
 def test_ties_of_time_are_broken_by_the_seed():
     tied = training_of([12], times=7)
-    first, again, other = (np.asarray(task_table(tied, seed=s).item) for s in (0, 0, 1))
+    first, again, other = (np.asarray(task_table(tied, seed=s).item[:12]) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(np.sort(first), np.arange(ITEMS))
@@ -156,6 +156,21 @@ def test_the_same_key_gives_the_same_tasks_and_one_trace_serves_all_keys():
     assert all(jax.tree.leaves(same))
     assert not jnp.array_equal(first.query.labels, other.query.labels)
     assert len(traces) == 1
+
+
+def test_training_sets_of_about_one_size_have_tables_of_one_shape():
+    one, other = (task_table(training_of(counts)) for counts in ([3, 5, 1, 2], [4, 0, 4, 1]))
+    assert jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
+    assert (one.user.shape, one.item.shape) == ((4,), (16,))
+    # Padding is nobody: of the others each is drawn a third of the time.
+    assert (one.users, other.users) == (4, 3)
+    np.testing.assert_array_equal(other.count, [4, 4, 1, 0])
+    who, times = np.unique(
+        of_user(drawn_from(other, 3, tasks=900, support=1, query=1)), return_counts=True
+    )
+    np.testing.assert_array_equal(who, [0, 2, 3])
+    # 99.9 % of chi-square with 2 degrees of freedom.
+    assert chi_square(times) < 13.8
 
 
 @pytest.mark.parametrize(
