@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import App, Parameter
 
-from metajax import console
+from metajax import console, recipes
 from metajax.settings import Settings, check_keys, check_numbers
 
 __all__ = ["main"]
@@ -71,7 +71,7 @@ def _launch(
     ] = None,
 ) -> int | None:
     # Settings are those of training; other commands have them from the run.
-    layers = _layers(config) if tokens[:1] == ("train",) else []
+    layers = _layers(config, tokens) if tokens[:1] == ("train",) else []
     if config is not None and not layers:
         raise ValueError("--config belongs to train.")
     check_numbers(_given(tokens), "command line")
@@ -79,7 +79,7 @@ def _launch(
     return app(tokens, exit_on_error=False, print_error=False)
 
 
-def _layers(config: Path | None) -> list[Any]:
+def _layers(config: Path | None, tokens: tuple[str, ...]) -> list[Any]:
     """Returns where settings come from besides the command line, the strongest first."""
     source = "environment, METAJAX_*"
     names = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
@@ -87,6 +87,7 @@ def _layers(config: Path | None) -> list[Any]:
     check_keys(environment, source)
     check_numbers(environment, source)
     layers: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
+    values: dict[str, Any] = {}
     if config is not None:
         try:
             values = tomllib.loads(config.read_text(encoding="utf-8"))
@@ -95,6 +96,10 @@ def _layers(config: Path | None) -> list[Any]:
         check_keys(values, str(config))
         check_numbers(values, str(config))
         layers.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
+    # Last of all what the recipe prefers.
+    learner = {"learner": Settings.learner, **values, **environment, **_given(tokens)}["learner"]
+    preferred = dict(recipes.recipe_of(learner).settings)
+    layers.append(cyclopts.config.Dict(preferred, source=learner, use_commands_as_keys=False))
     return layers
 
 
@@ -126,7 +131,7 @@ def train(
         report: Judge on the cold users in the end, beside the simple baselines.
     """
     with console.busy("Starting JAX"):
-        from metajax import runs
+        from metajax import assembly, runs
         from metajax.training import DivergedError
 
     if report:
@@ -170,9 +175,9 @@ def train(
     if not finished:
         print(f"Saved at update {int(progress.state.step)}. Go on: metajax train --resume {folder}")
         return 130 if caught[0] == signal.SIGINT else 0
-    print(
-        f"Best validation RMSE {float(progress.best_loss):.4f} at update {int(progress.best_step)}."
-    )
+    measure = "RMSE" if assembly.predicts_ratings(settings) else "loss (1 - NDCG@10)"
+    best, step = float(progress.best_loss), int(progress.best_step)
+    print(f"Best validation {measure} {best:.4f} at update {step}.")
     return _judge(opened) if report else 0
 
 

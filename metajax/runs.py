@@ -23,7 +23,7 @@ from metajax import checkpoint, settings
 from metajax.assembly import adaptation_of, first_progress, progress_like
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.dataset import Dataset
+from metajax.data.dataset import Dataset, shapes_of
 from metajax.harness import train_on
 from metajax.recommendation import Recommender, catalogue_of
 from metajax.settings import Settings
@@ -216,7 +216,7 @@ def load(
     """
     run = open_run(Path(folder))
     return Recommender(
-        adaptation_of(run.settings, len(run.users.training.item_features)),
+        adaptation_of(run.settings, shapes_of(run.users.training)),
         resumed(run, on_skip=on_skip).best,
         run.users.user_schema,
         catalogue_of(run.dataset.items, run.users.training.item_features),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Settings", "check_keys", "check_numbers", "from_json", "to_json"]
+__all__ = ["Settings", "check_keys", "check_name", "check_numbers", "from_json", "to_json"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,10 @@ class Settings:
     seed: int = 0
     """Seed of the folds, of the first parameters and of the task sampler."""
 
-    learner: Literal["maml", "fomaml", "supervised"] = "maml"
-    """How to train: second order, first order, or without meta-learning."""
+    learner: str = "maml"
+    """How to learn: the name of one of metajax/recipes, such as maml, fomaml or two_tower."""
+    objective: str = "rating"
+    """What scores are trained to be: rating."""
     steps: int = 5
     """Inner steps on a user's support."""
     inner_rate: float = 0.05
@@ -49,7 +51,9 @@ class Settings:
     embedding: int = 32
     """Width of the user and item embeddings."""
     rank: int = 8
-    """Factors of an item's identity, pretrained; 0 for a network of attributes alone."""
+    """Factors of an item's identity; 0 for a network of attributes alone."""
+    pretrained: bool = True
+    """Start identities from factors fitted in closed form, or at random."""
 
     rate: float = 1e-3
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
@@ -79,8 +83,13 @@ class Settings:
 
     def __post_init__(self):
         """Refuses values that can mean nothing."""
+        # Not at the top: recipes are functions of settings.
+        from metajax import recipes
+
         for field in dataclasses.fields(self):
             _check_type(field, getattr(self, field.name))
+        check_name(self.learner, recipes.names(), "learner")
+        check_name(self.objective, recipes.objectives, "objective")
         for name in (
             "steps", "width", "embedding", "updates", "tasks", "query", "per_dispatch",
             "validate_every", "patience",
@@ -144,9 +153,23 @@ def check_keys(keys: Iterable[str], source: str) -> None:
     known = [field.name for field in dataclasses.fields(Settings)]
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-            raise ValueError(f"{source}: unknown setting {key!r}; {hint}")
+            raise ValueError(f"{source}: unknown setting {key!r}; {_hint(key, known)}")
+
+
+def check_name(name: str, known: Iterable[str], what: str) -> None:
+    """Refuses a name that nothing has, and says which is nearest.
+
+    Args:
+        name: What was asked for.
+        known: What there is.
+        what: Of what kind, for the error.
+
+    Raises:
+        ValueError: If the name is not known.
+    """
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"{what} must be a known name, got {name!r}; {_hint(name, known)}")
 
 
 def check_numbers(values: Mapping[str, Any], source: str) -> None:
@@ -171,9 +194,15 @@ def check_numbers(values: Mapping[str, Any], source: str) -> None:
             raise ValueError(f"{source}: {field.name} must be a whole number, got {value}.")
 
 
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+
+
 def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
-    for kind, legal in ((int, int), (float, (int, float)), (str, str)):
-        if field.type is kind and (isinstance(value, bool) or not isinstance(value, legal)):
+    for kind, legal in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
+        fits = isinstance(value, legal) and isinstance(value, bool) == (kind is bool)
+        if field.type is kind and not fits:
             raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}.")
 
 

@@ -106,6 +106,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["trian"], "trian"),
         (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
         (["train", "--rate=fast"], "--rate"),
+        (["train", "--learner=mmal"], "learner must be a known name, got 'mmal'; did you mean"),
         (["train", "--steps=0"], "steps must be >= 1, got 0"),
         (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
@@ -216,6 +217,31 @@ def test_the_command_line_wins_over_the_environment_over_the_file(
     assert status == 0, err
     settings = json.loads((folder / "settings.json").read_text())
     assert (settings["tasks"], settings["support"], settings["query"]) == (7, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "pretrained"),
+    [
+        (["--learner=maml_from_random"], False),
+        (["--learner", "maml_from_random", "--pretrained"], True),
+        (["--config=a.toml"], False),
+        (["--config=a.toml", "--learner=maml"], True),
+    ],
+)
+def test_a_learners_own_defaults_are_the_weakest(run, given, pretrained, tmp_path, monkeypatch):
+    from metajax import runs
+
+    chosen = []
+
+    def created(folder, settings, dataset):
+        chosen.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(runs, "create", created)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.toml").write_text("learner = 'maml_from_random'\n")
+    run("train", "--data=synthetic", *given)
+    assert [settings.pretrained for settings in chosen] == [pretrained]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ LAYERS = [
     ["models", "adaptation", "svg"],
     ["learners", "baselines", "figures"],
     ["distributed", "guards", "evaluation", "statistics", "recommendation", "checkpoint", "report"],
-    ["training", "settings"],
+    ["training", "settings", "recipes"],
     ["assembly", "harness", "runs", "judging"],
     ["console", "cli"],
     ["__main__", "__init__"],

@@ -24,6 +24,13 @@ def test_settings_survive_a_round_trip(tmp_path):
         ("steps", True, "steps must be of type int, got True."),
         ("rate", float("nan"), "rate must be > 0, got nan."),
         ("fold", 5, "fold must be 0 to 4, got 5."),
+        ("pretrained", 1, "pretrained must be of type bool, got 1."),
+        (
+            "learner",
+            "momaml",
+            "learner must be a known name, got 'momaml'; did you mean 'fomaml'?",
+        ),
+        ("objective", "x", "objective must be a known name, got 'x'; known are rating."),
         ("validate_every", 15, "validate_every must be a multiple of per_dispatch (10), got 15."),
     ],
 )

@@ -1,0 +1,80 @@
+"""Every learned method by name: `train --learner`, `compare` and the harness read this table.
+
+A new method is one line in `registry`; what several lines share is in `parts`.
+"""
+
+from typing import Any
+
+from metajax import learners
+from metajax.base import MetaLearner, Model
+from metajax.recipes.base import Recipe
+from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
+from metajax.settings import Settings, check_name
+
+__all__ = ["Recipe", "names", "objectives", "recipe_of", "registry", "settings_for"]
+
+
+def _without_adaptation(settings: Settings, network: Model) -> MetaLearner:
+    loss = objectives[settings.objective].loss
+    optimizer = outer_optimizer(settings)
+    return learners.supervised(network, loss, outer=optimizer, microbatch=settings.microbatch)
+
+
+_INNER_RATES = ({}, {"inner_rate": 0.03}, {"inner_rate": 0.1}, {"inner_rate": 0.2})
+
+registry: tuple[Recipe, ...] = (
+    Recipe("two_tower", _without_adaptation, kind="baseline"),
+    Recipe(
+        "two_tower_fine_tuned",
+        by_gradient_steps(learners.fine_tuned),
+        grid=_INNER_RATES,
+        kind="baseline",
+        trained_as="two_tower",
+    ),
+    Recipe("maml", by_gradient_steps(learners.maml), grid=_INNER_RATES),
+    Recipe("fomaml", by_gradient_steps(learners.fomaml), grid=_INNER_RATES),
+    Recipe(
+        "maml_from_random",
+        by_gradient_steps(learners.maml),
+        settings={"pretrained": False},
+        grid=_INNER_RATES,
+    ),
+)
+"""Every learned method: first the same network without meta-learning, then the family."""
+
+
+def names() -> list[str]:
+    """Lists the names of all recipes."""
+    return [recipe.name for recipe in registry]
+
+
+def recipe_of(name: str) -> Recipe:
+    """Returns the recipe of that name.
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    check_name(name, names(), "learner")
+    return next(recipe for recipe in registry if recipe.name == name)
+
+
+def settings_for(name: str, **changes: Any) -> Settings:
+    """Returns the settings of a recipe: its own defaults, then those of all, with some changed.
+
+    Args:
+        name: The recipe.
+        **changes: Settings to change.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: If there is no such recipe, or a setting means nothing.
+
+    Example:
+        >>> settings = settings_for("maml_from_random", steps=3)
+        >>> settings.learner, settings.pretrained, settings.steps
+        ('maml_from_random', False, 3)
+    """
+    chosen: dict[str, Any] = {**recipe_of(name).settings, **changes, "learner": name}
+    return Settings(**chosen)

@@ -1,0 +1,44 @@
+"""What a learned method is to the table of recipes."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from metajax.base import MetaLearner, Model, Params, Task
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.data.sampler import TaskTable
+from metajax.recipes.parts import pretrained, rating_network
+from metajax.settings import Settings
+
+__all__ = ["Recipe"]
+
+
+class Recipe(NamedTuple):
+    """A learned method, from settings to something that can be trained and judged.
+
+    What it builds may depend on anything in the settings but the data, the fold and the seed:
+    one compiled program serves all of those.
+    """
+
+    name: str
+    """What tables, `Settings.learner` and the command line call it."""
+    learner: Callable[[Settings, Model], MetaLearner]
+    """`learner(settings, network)`: how the network is trained and adapts."""
+    network: Callable[[Settings, Shapes], Model] = rating_network
+    """`network(settings, shapes)`: what is trained."""
+    start: Callable[[Settings, TrainingSet], Callable[[Params], Params]] = pretrained
+    """`start(settings, training)` returns what makes the network's first parameters of random ones:
+    closed forms, fitted to the training users alone."""
+    sampler: Callable[[Settings], Callable[[TaskTable, jax.Array], Task]] | None = None
+    """`sampler(settings)` returns `sample(table, key) -> tasks`; None is that of the objective."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """What its defaults are where they differ from those of `Settings`."""
+    grid: tuple[Mapping[str, Any], ...] = ({},)
+    """Changes of its defaults worth trying on validation users, no change first."""
+    kind: Literal["baseline", "learned"] = "learned"
+    """Whether it is one of those that meta-learning has to beat."""
+    trained_as: str | None = None
+    """Another recipe that trains in just the same way and adapts in another: what is tuned here
+    acts after training, so that all settings share one."""

@@ -1,0 +1,144 @@
+"""What several recipes are made of: the network, its first values, its optimizer, its objective."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax import losses
+from metajax.adaptation import matching
+from metajax.base import MetaLearner, Model, Params, Task
+from metajax.baselines.factors import Factors, fit_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.data.sampler import TaskTable, sample_tasks
+from metajax.models import RatingNetwork, from_linen, start_bias, start_identity
+from metajax.settings import Settings
+
+__all__ = [
+    "Objective",
+    "adapted_parameters",
+    "by_gradient_steps",
+    "objectives",
+    "outer_optimizer",
+    "pretrained",
+    "rating_network",
+]
+
+
+class Objective(NamedTuple):
+    """What training asks of the scores."""
+
+    loss: Callable[..., jax.Array]
+    """`loss(scores, labels, *, where) -> []`, of a task's query."""
+    inner_loss: Callable[..., jax.Array]
+    """The same of a support, for those who adapt by its gradient."""
+    sampler: Callable[[Settings], Callable[[TaskTable, jax.Array], Task]]
+    """`sampler(settings)` returns `sample(table, key) -> tasks`."""
+    rating: bool
+    """Whether scores that meet it are ratings; if not, they only order the items."""
+
+
+def _rating_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
+    return partial(
+        sample_tasks,
+        tasks=settings.tasks,
+        support=settings.support,
+        query=settings.query,
+        order=settings.order,
+    )
+
+
+# The support's error is summed, as a likelihood is: ten ratings move a user further than one.
+objectives: dict[str, Objective] = {
+    "rating": Objective(losses.squared_error, losses.total_squared_error, _rating_tasks, True),
+}
+"""What `Settings.objective` may name."""
+
+
+def rating_network(settings: Settings, shapes: Shapes) -> Model:
+    """Builds the two towers with the widths of the settings."""
+    width, embedding = settings.width, settings.embedding
+    return from_linen(
+        RatingNetwork(
+            user_widths=(width, width, embedding),
+            item_widths=(width, embedding),
+            predictor_widths=(width, width),
+            items=shapes.items if settings.rank else 0,
+            identity_width=settings.rank + 1,
+            direct=settings.rank > 0,
+        )
+    )
+
+
+def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts the two towers from factors in closed form; without them from the mean rating."""
+    if not (settings.rank and settings.pretrained):
+        return partial(start_bias, bias=float(np.mean(training.interactions.rating)))
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    embedding, bias = map(jnp.asarray, _identities(factors))
+    return partial(start_identity, embedding=embedding, bias=bias)
+
+
+def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
+    """Builds the optimizer of the meta-parameters: AdamW, clipped, warm-up and cosine decay."""
+    # Training makes whole dispatches.
+    updates = -(-settings.updates // settings.per_dispatch) * settings.per_dispatch
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, settings.rate, min(50, updates // 10), updates
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip),
+        optax.adamw(schedule, weight_decay=settings.weight_decay),
+    )
+
+
+def by_gradient_steps(
+    method: Callable[..., MetaLearner],
+) -> Callable[[Settings, Model], MetaLearner]:
+    """Gives a learner that takes inner steps, such as `learners.maml`, what the settings say.
+
+    Args:
+        method: `method(model, loss, *, inner, outer, steps, adapts, inner_loss, microbatch)`.
+
+    Returns:
+        What a recipe takes as its `learner`.
+    """
+
+    def learner(settings: Settings, network: Model) -> MetaLearner:
+        objective = objectives[settings.objective]
+        return method(
+            network,
+            objective.loss,
+            inner=optax.sgd(settings.inner_rate),
+            outer=outer_optimizer(settings),
+            steps=settings.steps,
+            adapts=matching(*adapted_parameters(settings)),
+            inner_loss=objective.inner_loss,
+            microbatch=settings.microbatch,
+        )
+
+    return learner
+
+
+def adapted_parameters(settings: Settings) -> tuple[str, ...]:
+    """Returns the patterns of the network's parameters that adapt to a user."""
+    return settings.adapts or (("direct/*",) if settings.rank else ("predictor/*",))
+
+
+def _identities(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """Turns factors into identities `[I, d + 1]` and biases `[I]` of a network.
+
+    With the prior N(m, L L') of a user's latents, the score mean + b + [1, v] . w is
+    (mean + b + [1, v] . m) + ([1, v] L) . z with z standard normal. In these coordinates a user
+    starts at z = 0 and gradient steps from there shrink towards the prior in every direction
+    alike, as the posterior mean does.
+    """
+    ones = np.ones((len(factors.item_bias), 1), np.float32)
+    design = np.concatenate([ones, factors.item_factors], axis=1)  # [I, d + 1]
+    root = np.linalg.cholesky(factors.prior_covariance)
+    bias = factors.mean + factors.item_bias + design @ factors.prior_mean
+    return design @ root, np.asarray(bias)

@@ -1,0 +1,120 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import assembly, recipes
+from metajax.base import Task
+from metajax.data.cold_users import cold_users
+from metajax.data.dataset import shapes_of
+from metajax.data.datasets import load
+from metajax.data.sampler import task_table
+from metajax.recipes import parts
+from metajax.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def training(small):
+    return cold_users(load(str(small))).training
+
+
+def tiny(name, quick, **changes):
+    kept = ("rank", "width", "embedding", "steps", "updates", "tasks", "query", "per_dispatch")
+    sizes = {field: getattr(quick, field) for field in (*kept, "validate_every", "data")}
+    return recipes.settings_for(name, **{**sizes, **changes})
+
+
+def test_names_are_unique():
+    assert len(set(recipes.names())) == len(recipes.registry)
+
+
+@pytest.mark.parametrize("recipe", recipes.registry, ids=lambda recipe: recipe.name)
+def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
+    assert recipe.grid[0] == {}
+    chosen = [recipes.settings_for(recipe.name, **changes) for changes in recipe.grid]
+    assert len(set(chosen)) == len(chosen)
+    assert chosen[0] == Settings(learner=recipe.name, **recipe.settings)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_trains_and_serves(name, training, quick):
+    settings = tiny(name, quick)
+    learner = assembly.learner_of(settings, shapes_of(training))
+    progress = assembly.first_progress(settings, training)
+    key = jax.random.key(0)
+
+    @jax.jit
+    def updated(state, table) -> tuple:
+        tasks: Task = assembly.sampler_of(settings)(table, key)
+        state, metrics = learner.update(state, tasks, key)
+        one = jax.tree.map(lambda leaf: leaf[0], tasks)
+        adapted = learner.adapt(state.params, one.support)
+        return state, metrics, learner.predict(state.params, adapted, one.query.inputs)
+
+    state, metrics, scores = updated(progress.state, task_table(training))
+    assert scores.shape == (settings.query,)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics, scores)))
+    moved = jax.tree.map(lambda a, b: jnp.any(a != b), state.params, progress.state.params)
+    # The rate warms up from 0; what the optimizer remembers of the gradient is not 0.
+    assert any(jax.tree.leaves(moved)) or metrics["gradient_norm"] > 0
+
+
+@pytest.mark.parametrize("recipe", recipes.registry, ids=lambda recipe: recipe.name)
+def test_what_shares_a_training_differs_in_adaptation_alone(recipe, training, quick):
+    if recipe.trained_as is None:
+        return
+    for changes in recipe.grid:
+        own = assembly.first_progress(tiny(recipe.name, quick, **changes), training)
+        other = assembly.first_progress(tiny(recipe.trained_as, quick), training)
+        jax.tree.map(np.testing.assert_array_equal, own.state, other.state)
+
+
+def test_one_learner_serves_all_folds_and_seeds(training, quick):
+    shapes = shapes_of(training)
+    for name in recipes.names():
+        one = tiny(name, quick)
+        other = dataclasses.replace(one, fold=3, seed=7, data="elsewhere.csv", scale=(0.0, 9.0))
+        assert assembly.learner_of(one, shapes) is assembly.learner_of(other, shapes)
+        assert assembly.sampler_of(one) is assembly.sampler_of(other)
+    unlike = dataclasses.replace(tiny("maml", quick), inner_rate=0.07)
+    assert assembly.learner_of(unlike, shapes) is not assembly.learner_of(
+        tiny("maml", quick), shapes
+    )
+
+
+def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(training, quick):
+    settings = tiny("maml", quick)
+    factors = parts.fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    x = np.insert(np.asarray(factors.item_factors), 0, 1.0, axis=1)
+    expected = factors.mean + factors.item_bias + x @ factors.prior_mean
+    state = assembly.first_progress(settings, training).state
+    np.testing.assert_allclose(
+        state.params["item_bias"]["embedding"][:, 0], expected, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_a_random_start_knows_the_mean_rating_alone(training, quick):
+    learner = assembly.learner_of(tiny("maml_from_random", quick), shapes_of(training))
+    params = assembly.first_progress(tiny("maml_from_random", quick), training).state.params
+    tasks = assembly.sampler_of(tiny("maml", quick))(task_table(training), jax.random.key(0))
+    one = jax.tree.map(lambda leaf: leaf[0], tasks)
+    unseen = one.support._replace(mask=jnp.zeros_like(one.support.mask))
+    scores = learner.predict(params, learner.adapt(params, unseen), one.query.inputs)
+    mean = np.mean(training.interactions.rating)
+    np.testing.assert_allclose(scores, np.full(len(scores), mean), rtol=1e-6)
+
+
+def test_a_recipes_defaults_are_its_own_and_can_be_changed():
+    assert recipes.settings_for("maml") == Settings()
+    assert not recipes.settings_for("maml_from_random").pretrained
+    assert recipes.settings_for("maml_from_random", pretrained=True).pretrained
+
+
+def test_an_unknown_recipe_is_named_with_the_nearest():
+    for ask in (recipes.recipe_of, recipes.settings_for, lambda name: Settings(learner=name)):
+        with pytest.raises(ValueError, match="got 'mmal'; did you mean 'maml'"):
+            ask("mmal")
+    with pytest.raises(ValueError, match=r"learner must be a known name, got 'x'; known are two_"):
+        recipes.recipe_of("x")
