@@ -68,8 +68,8 @@ class Model(NamedTuple):
 
     init: Callable[..., Params]
     """`init(key, inputs) -> params`."""
-    apply: Callable[[Params, Any], jax.Array]
-    """`apply(params, inputs) -> scores [N]`."""
+    apply: Callable[[Params, Any], Any]
+    """`apply(params, inputs) -> scores [N]`, or what an adaptation makes scores of."""
 
 
 class Adaptation(NamedTuple):

@@ -10,6 +10,8 @@ from metajax.base import Examples, Params
 
 __all__ = [
     "absolute_error",
+    "blanked",
+    "gaussian_nll",
     "masked_mean",
     "on_examples",
     "sigmoid_cross_entropy",
@@ -91,13 +93,56 @@ def sigmoid_cross_entropy(
     return masked_mean(jnp.logaddexp(0.0, scores) - scores * labels, where)
 
 
+def gaussian_nll(
+    mean: jax.Array,
+    labels: jax.Array,
+    *,
+    variance: jax.Array,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Averages `-log N(label; mean, variance)` over the examples that the mask keeps.
+
+    Args:
+        mean: `[N]` predicted means.
+        labels: `[N]` observations.
+        variance: `[N]` predicted variances, > 0.
+        where: `[N]` bool, or None to keep all.
+
+    Returns:
+        `[]` the mean surprise in nats; 0 where nothing is kept.
+
+    Example:
+        >>> import math
+        >>> nll = gaussian_nll(jnp.zeros(1), jnp.zeros(1), variance=jnp.ones(1) / (2 * math.pi))
+        >>> abs(float(nll)) < 1e-6
+        True
+    """
+    variance = variance if where is None else jnp.where(where, variance, 1)
+    error = _error(mean, labels, where)
+    nll = 0.5 * (jnp.log(2 * jnp.pi * variance) + jnp.square(error) / variance)
+    return masked_mean(nll, where)
+
+
+def blanked(examples: Examples) -> Examples:
+    """Shows what the mask hides as zeros, so that padding may hold anything.
+
+    A mask on the results alone would not do: the gradient of a layer is its inputs times zero
+    there, and NaN times zero is NaN.
+    """
+
+    def kept(leaf: jax.Array) -> jax.Array:
+        return jnp.where(jnp.expand_dims(examples.mask, range(1, jnp.ndim(leaf))), leaf, 0)
+
+    inputs = jax.tree.map(kept, examples.inputs)
+    return Examples(inputs, kept(examples.labels), examples.mask)
+
+
 def on_examples(
     apply: Callable[[Params, Any], jax.Array], loss: Callable[..., jax.Array]
 ) -> Callable[[Params, Examples], jax.Array]:
     """Turns a loss of scores into a loss of parameters.
 
-    What the mask hides is seen as zeros, so padding may hold anything. A mask on the error alone
-    would not do: the gradient of a layer is its inputs times zero there, and NaN times zero is NaN.
+    Padding is shown as zeros.
 
     Args:
         apply: `apply(params, inputs) -> scores [N]`.
@@ -108,12 +153,8 @@ def on_examples(
     """
 
     def loss_fn(params: Params, examples: Examples) -> jax.Array:
-        inputs, labels, mask = examples
-
-        def kept(leaf: jax.Array) -> jax.Array:
-            return jnp.where(jnp.expand_dims(mask, range(1, jnp.ndim(leaf))), leaf, 0)
-
-        return loss(apply(params, jax.tree.map(kept, inputs)), labels, where=mask)
+        inputs, labels, mask = blanked(examples)
+        return loss(apply(params, inputs), labels, where=mask)
 
     return loss_fn
 
