@@ -1,6 +1,8 @@
 """How to adapt to one user, one rule a file."""
 
 from metajax.adaptation.adjoints import Adjoint, FirstOrder, Reverse
+from metajax.adaptation.amortised import amortised
+from metajax.adaptation.attended_labels import attended_labels
 from metajax.adaptation.gradient_steps import gradient_steps
 from metajax.adaptation.hessian_products import FiniteDifference, Linearized, Mixed
 from metajax.adaptation.implicit import Implicit
@@ -9,6 +11,8 @@ from metajax.adaptation.learned_rates import learned_rates, start_rates
 from metajax.adaptation.low_rank import LowRank
 from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths
+from metajax.adaptation.prototypes import prototypes
+from metajax.adaptation.sequence_steps import sequence_steps
 
 __all__ = [
     "Adjoint",
@@ -23,6 +27,8 @@ __all__ = [
     "Mixed",
     "Optimizer",
     "Reverse",
+    "amortised",
+    "attended_labels",
     "combine",
     "everything",
     "gradient_steps",
@@ -32,5 +38,7 @@ __all__ = [
     "no_steps",
     "partition",
     "paths",
+    "prototypes",
+    "sequence_steps",
     "start_rates",
 ]

@@ -11,12 +11,13 @@ import optax
 from metajax.base import Adaptation, MetaLearner, MetaState, Model, Params, Task
 from metajax.learners.microbatch import accumulated
 from metajax.losses import on_examples
+from metajax.models import SupportModel
 
 __all__ = ["meta_learner"]
 
 
 def meta_learner(
-    model: Model,
+    model: Model | SupportModel,
     adaptation: Adaptation,
     loss: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,

@@ -1,6 +1,30 @@
 """Networks, one architecture a file."""
 
+from metajax.models.encoder import Encoded, Encoder, start_encoder
 from metajax.models.linen import from_linen
+from metajax.models.matching_network import MatchingNetwork
+from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
+from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
+from metajax.models.sequence_network import InHistory, SequenceNetwork
+from metajax.models.support_model import SupportModel, from_support_module
 
-__all__ = ["RatingNetwork", "from_linen", "start_bias", "start_identity"]
+__all__ = [
+    "Attended",
+    "AttentiveProcess",
+    "ConditionalProcess",
+    "Encoded",
+    "Encoder",
+    "Gaussian",
+    "InHistory",
+    "MatchingNetwork",
+    "PrototypeNetwork",
+    "RatingNetwork",
+    "SequenceNetwork",
+    "SupportModel",
+    "from_linen",
+    "from_support_module",
+    "start_bias",
+    "start_encoder",
+    "start_identity",
+]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.base import Inputs, Params
+from metajax.models.tower import Tower
 
 __all__ = ["RatingNetwork", "start_bias", "start_identity"]
 
@@ -61,7 +62,7 @@ class RatingNetwork(nn.Module):
             ("item_tower", self.item_widths, inputs.item_features),
         )
         # Where nothing is known of users, or of items, there is nothing to embed.
-        embeddings = [_Tower(w, name=name)(x) for name, w, x in towers if x.shape[-1]]
+        embeddings = [Tower(w, name=name)(x) for name, w, x in towers if x.shape[-1]]
         score = jnp.zeros(())
         if self.items:
             identity = nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
@@ -77,7 +78,7 @@ class RatingNetwork(nn.Module):
         if not embeddings:
             raise ValueError("inputs must have features where items is 0, got none.")
         joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
-        return score + _Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
+        return score + Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
 
 
 def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:
@@ -115,15 +116,3 @@ def start_bias(params: Params, bias: float) -> Params:
     kernel = predictor[last]["kernel"]
     predictor[last] = {"kernel": jnp.zeros_like(kernel), "bias": jnp.full((1,), bias)}
     return {**params, "predictor": predictor}
-
-
-class _Tower(nn.Module):
-    """Dense layers with relu between them."""
-
-    widths: Sequence[int]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i, width in enumerate(self.widths):
-            x = nn.Dense(width, name=f"layer_{i}")(x if i == 0 else nn.relu(x))
-        return x

@@ -1,6 +1,8 @@
 """What every adaptation owes its users, whatever its rule."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -9,8 +11,17 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import losses
-from metajax.adaptation import FirstOrder, gradient_steps, matching, no_steps
+from metajax import losses, models
+from metajax.adaptation import (
+    FirstOrder,
+    amortised,
+    attended_labels,
+    gradient_steps,
+    matching,
+    no_steps,
+    prototypes,
+    sequence_steps,
+)
 from metajax.base import Adaptation, Examples, Inputs, Task
 
 SUPPORT, QUERY, ITEMS = 4, 3, 5
@@ -31,7 +42,18 @@ def steps(optimizer, count, inner_loss=MEAN, **options) -> Adaptation:
     return gradient_steps(inner_loss, optimizer, count, predict=apply, **options)
 
 
-LEARN = {
+class Row(NamedTuple):
+    """An adaptation, and what the suite has to know of it."""
+
+    adaptation: Adaptation
+    params: Any
+    zero_shot: Callable[..., jax.Array]
+    """`zero_shot(params, inputs) -> scores`, what an empty support has to give."""
+    in_order: bool = False
+    """Whether the order of the support counts."""
+
+
+BY_STEPS = {
     "sgd": steps(optax.sgd(0.1), 2),
     "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=FirstOrder()),
     "sgd of the total, scanned": steps(optax.sgd(0.01), 11, TOTAL),
@@ -39,7 +61,6 @@ LEARN = {
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
     "sgd of the predictor": steps(optax.sgd(0.1), 2, adapts=matching("predictor")),
 }
-ADAPTATIONS = {"no steps": no_steps(apply), **LEARN}
 
 
 def examples(rng, n) -> Examples:
@@ -60,6 +81,96 @@ def some_params():
 
 
 PARAMS, TASK = some_params(), task_of(2)
+
+
+def drawn(model):
+    """Parameters none of which is zero, as after some training."""
+    params = jax.jit(model.init)(jax.random.key(0), TASK.support.inputs)
+    leaves, structure = jax.tree.flatten(params)
+    rng = np.random.default_rng(3)
+    return structure.unflatten([leaf + 0.3 * rng.normal(size=leaf.shape) for leaf in leaves])
+
+
+def encoder():
+    return models.Encoder((2,), (2,), items=ITEMS, identity_width=2)
+
+
+def compared(rule, network, zero_shot) -> Row:
+    model = models.from_linen(network)
+    return Row(rule(model.apply), drawn(model), partial(zero_shot, model.apply))
+
+
+def amortised_row(network, empty) -> Row:
+    """A network that reads the support; `empty(params)` is what it keeps of an empty one."""
+    model = models.from_support_module(network)
+
+    def mean(params, state, inputs):
+        return model.decode(params, state, inputs).mean
+
+    return Row(
+        amortised(model.encode, mean),
+        drawn(model),
+        lambda params, inputs: mean(params, empty(params), inputs),
+    )
+
+
+def at_the_prior(place, params, inputs):
+    placed = place(params, inputs)
+    distance = 0.5 * jnp.sum((placed.item - placed.prior) ** 2, axis=1)
+    return placed.bias - placed.closeness * distance
+
+
+def at_the_prior_by_cosine(place, params, inputs):
+    placed = place(params, inputs)
+    lengths = [jnp.linalg.norm(x, axis=1) for x in (placed.item, placed.prior)]
+    cosine = jnp.sum(placed.item * placed.prior, axis=1) / (lengths[0] * lengths[1])
+    return 1 + 4 * jax.nn.sigmoid(placed.bias + placed.closeness * cosine)
+
+
+def sequence_row() -> Row:
+    model = models.from_linen(models.SequenceNetwork(encoder(), 4, 2, (3,)))
+
+    def start(key, inputs):
+        return model.init(key, after(inputs, TASK.support))
+
+    def after(inputs, history):
+        rows = jax.tree.leaves(inputs)[0].shape[0]
+        return models.InHistory(history, jnp.zeros(rows, int), inputs)
+
+    def zero_shot(params, inputs):
+        return model.apply(params, after(inputs, task_of(5).support))
+
+    rule = sequence_steps(
+        model.apply, losses.squared_error, optax.sgd(0.1), 2, adapts=matching("score/*")
+    )
+    return Row(rule, drawn(model._replace(init=start)), zero_shot, in_order=True)
+
+
+LEARN = {
+    **{name: Row(adaptation, PARAMS, apply) for name, adaptation in BY_STEPS.items()},
+    "prototype, euclidean": compared(
+        prototypes, models.PrototypeNetwork(encoder(), 3), at_the_prior
+    ),
+    "prototype, cosine": compared(
+        partial(prototypes, distance="cosine", scale=(1.0, 5.0)),
+        models.PrototypeNetwork(encoder(), 3),
+        at_the_prior_by_cosine,
+    ),
+    "attended labels": compared(
+        attended_labels,
+        models.MatchingNetwork(encoder(), 2, 3, (3,)),
+        lambda match, params, inputs: match(params, inputs).score,
+    ),
+    "conditional process": amortised_row(
+        models.ConditionalProcess(encoder(), 4), lambda params: params["prior"]
+    ),
+    "attentive process": amortised_row(
+        models.AttentiveProcess(encoder(), 4, 2),
+        lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
+    ),
+    "sequence": sequence_row(),
+}
+ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
 
 
 def padded_with(task, value, item) -> Task:
@@ -84,47 +195,56 @@ def judged_by(adaptation):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-@pytest.fixture(scope="module", params=ADAPTATIONS)
-def adaptation(request):
-    return ADAPTATIONS[request.param]
+@pytest.fixture(scope="module", params=ROWS)
+def row(request):
+    return ROWS[request.param]
 
 
 @pytest.fixture(scope="module")
-def judged(adaptation):
-    return jax.jit(judged_by(adaptation))
+def judged(row):
+    return partial(jax.jit(judged_by(row.adaptation)), row.params)
 
 
 @pytest.mark.parametrize("name", LEARN)
 def test_a_support_changes_the_scores(name):
-    adaptation = LEARN[name]
-    adapted = adaptation.adapt(PARAMS, TASK.support)
-    scores = adaptation.predict(PARAMS, adapted, TASK.query.inputs)
-    assert np.abs(scores - apply(PARAMS, TASK.query.inputs)).max() > 1e-3
+    adaptation, params, zero_shot, _ = LEARN[name]
+    adapted = adaptation.adapt(params, TASK.support)
+    scores = adaptation.predict(params, adapted, TASK.query.inputs)
+    assert np.abs(scores - zero_shot(params, TASK.query.inputs)).max() > 1e-3
 
 
 def test_the_same_support_gives_the_same_bits(judged):
-    chex.assert_trees_all_equal(judged(PARAMS, TASK), judged(PARAMS, TASK))
+    chex.assert_trees_all_equal(judged(TASK), judged(TASK))
 
 
-def test_an_empty_support_gives_the_zero_shot_answer(judged):
+def test_an_empty_support_gives_the_zero_shot_answer(row, judged):
     nothing = TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
-    (_, scores), gradient = judged(PARAMS, TASK._replace(support=nothing))
-    np.testing.assert_allclose(scores, apply(PARAMS, TASK.query.inputs), rtol=1e-5, atol=1e-6)
-    zero_shot = jax.grad(MEAN)(PARAMS, TASK.query)
+    (_, scores), gradient = judged(TASK._replace(support=nothing))
+    expected = row.zero_shot(row.params, TASK.query.inputs)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
     # Adam's step is a function of the gradient even where that is zero: then only finite.
     chex.assert_tree_all_finite(gradient)
-    chex.assert_trees_all_equal_shapes(gradient, zero_shot)
+    chex.assert_trees_all_equal_shapes(gradient, row.params)
 
 
-def test_the_order_of_the_support_adds_nothing(judged):
+def test_the_order_of_the_support_counts_where_it_is_said_to(row, judged):
     shuffled = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 3, 1])], TASK.support)
-    chex.assert_trees_all_close(
-        judged(PARAMS, TASK._replace(support=shuffled)), judged(PARAMS, TASK), rtol=1e-4, atol=1e-5
-    )
+    other, scores = judged(TASK._replace(support=shuffled)), judged(TASK)
+    if row.in_order:
+        assert np.abs(other[0][1] - scores[0][1]).max() > 1e-3
+    else:
+        chex.assert_trees_all_close(other, scores, rtol=1e-4, atol=1e-5)
 
 
-def test_one_trace_serves_every_support_size(adaptation):
-    sizes = []
+def test_where_padding_stands_adds_nothing(judged):
+    gaps = jnp.array([0, SUPPORT, 1, SUPPORT + 1, 2, 3])
+    padded = padded_with(TASK, 1.0, 0).support
+    scattered = TASK._replace(support=jax.tree.map(lambda leaf: leaf[gaps], padded))
+    chex.assert_trees_all_close(judged(scattered), judged(TASK), rtol=1e-4, atol=1e-5)
+
+
+def test_one_trace_serves_every_support_size(row):
+    adaptation, sizes = row.adaptation, []
 
     @jax.jit
     def scores(params, task):
@@ -134,31 +254,31 @@ def test_one_trace_serves_every_support_size(adaptation):
 
     for size in range(SUPPORT + 1):
         mask = jnp.arange(SUPPORT) < size
-        scores(PARAMS, TASK._replace(support=TASK.support._replace(mask=mask)))
+        scores(row.params, TASK._replace(support=TASK.support._replace(mask=mask)))
     assert sizes == [(SUPPORT,)]
 
 
 def test_padding_adds_nothing(judged):
-    (loss, scores), gradient = judged(PARAMS, TASK)
+    (loss, scores), gradient = judged(TASK)
     for value, item in ((np.nan, 0), (np.inf, 4), (3e38, -1), (1.0, 10**6), (-1e9, -(10**6))):
-        padded = judged(PARAMS, padded_with(TASK, value, item))
+        padded = judged(padded_with(TASK, value, item))
         (padded_loss, padded_scores), padded_gradient = padded
         np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
         np.testing.assert_allclose(padded_scores[:QUERY], scores, rtol=1e-4, atol=1e-5)
         chex.assert_trees_all_close(padded_gradient, gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_vmap_equals_a_loop(adaptation, judged):
+def test_vmap_equals_a_loop(row, judged):
     tasks = [task_of(seed) for seed in range(3)]
     few = tasks[1].support._replace(mask=jnp.array([True, False, True, False]))
     tasks[1] = tasks[1]._replace(support=few)
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)
-    batched = jax.jit(jax.vmap(judged_by(adaptation), in_axes=(None, 0)))(PARAMS, batch)
-    looped = [judged(PARAMS, task) for task in tasks]
+    batched = jax.jit(jax.vmap(judged_by(row.adaptation), in_axes=(None, 0)))(row.params, batch)
+    looped = [judged(task) for task in tasks]
     looped = jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped)
     chex.assert_trees_all_close(batched, looped, rtol=1e-4, atol=1e-5)
 
 
-def test_jit_equals_eager(adaptation, judged):
-    eager = judged_by(adaptation)(PARAMS, TASK)
-    chex.assert_trees_all_close(judged(PARAMS, TASK), eager, rtol=1e-4, atol=1e-5)
+def test_jit_equals_eager(row, judged):
+    eager = judged_by(row.adaptation)(row.params, TASK)
+    chex.assert_trees_all_close(judged(TASK), eager, rtol=1e-4, atol=1e-5)

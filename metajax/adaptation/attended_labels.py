@@ -1,0 +1,69 @@
+"""Adaptation by attention: a candidate is scored by the labels of the examples it resembles."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Adaptation, Examples, Params
+from metajax.losses import blanked
+from metajax.models.matching_network import Matched
+
+__all__ = ["Memory", "attended_labels"]
+
+
+class Memory(NamedTuple):
+    """A user's support, ready to be attended to."""
+
+    key: jax.Array
+    """`[S, H, D]` what each example is found by; 0 in padding."""
+    surprise: jax.Array
+    """`[S]` by how much its label moves a score that attends to it alone; 0 in padding."""
+    mask: jax.Array
+    """`[S]` bool, False in padding."""
+
+
+def attended_labels(match: Callable[[Params, Any], Matched]) -> Adaptation:
+    """Adapts by remembering the support and predicts by attention to it.
+
+    A head h gives candidate i the weights a_h = softmax(prior_hi, q_hi . k_h1 / sqrt(D), ..) over
+    the examples and a slot for having seen nothing. Averaged over the heads,
+
+        score_i = zero_shot_i + sum_j a_ij * worth_j * (label_j - expected_j) .
+
+    With expected = zero_shot = c and worth = 1 this is the attention-weighted mean of the labels,
+    of which the empty slot has c. An empty support leaves the zero-shot score, and with few
+    examples scores stay near it.
+
+    Args:
+        match: `match(params, inputs) -> Matched`.
+
+    Returns:
+        An adaptation whose adapted state is a `Memory`.
+
+    References:
+        Vinyals et al., Matching Networks for One Shot Learning, NeurIPS 2016, equation 1; heads
+        and scaling by Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.2.
+        Differs: labels are ratings and not classes, and count by what they leave over of the
+        zero-shot score; an empty slot; examples are embedded each by itself and not in the
+        context of the others.
+    """
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Memory:
+        del key
+        inputs, labels, mask = blanked(support)
+        seen = match(params, inputs)
+        surprise = jnp.where(mask, seen.worth * (labels - seen.expected), 0)
+        return Memory(jnp.where(mask[:, None, None], seen.key, 0), surprise, mask)
+
+    def predict(params: Params, adapted: Memory, inputs: Any) -> jax.Array:
+        asked = match(params, inputs)
+        scale = jnp.sqrt(float(asked.query.shape[-1]))
+        logits = jnp.einsum("nhd,shd->nhs", asked.query, adapted.key) / scale
+        logits = jnp.where(adapted.mask[None, None], logits, -jnp.inf)
+        logits = jnp.concatenate([asked.prior[..., None], logits], axis=-1)  # [N, H, 1 + S]
+        weights = jnp.mean(jax.nn.softmax(logits, axis=-1), axis=1)[:, 1:]  # [N, S]
+        return asked.score + weights @ adapted.surprise
+
+    return Adaptation(adapt, predict)

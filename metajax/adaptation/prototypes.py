@@ -1,0 +1,105 @@
+"""Adaptation by a prototype: the user is a point among the items, the near ones are for them."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Adaptation, Examples, Params
+from metajax.losses import blanked
+from metajax.models.prototype_network import Placed
+
+__all__ = ["Distance", "Prototype", "prototypes"]
+
+Distance = Literal["euclidean", "cosine"]
+
+_TINY = 1e-12
+
+
+class Prototype(NamedTuple):
+    """What a support says of its user: a weighted mean, and its weight beside any prior's."""
+
+    mean: jax.Array
+    """`[D]` softmax(label)-weighted mean of the items; 0 of nothing."""
+    log_weight: jax.Array
+    """`[]` log of the sum of exp(sharpness * label); -inf of nothing."""
+
+
+def prototypes(
+    place: Callable[[Params, Any], Placed],
+    *,
+    distance: Distance = "euclidean",
+    scale: tuple[float, float] | None = None,
+    sharpness: float = 1.0,
+) -> Adaptation:
+    """Adapts by averaging the places of the items that the user liked.
+
+    With items at x_j, labels r_j and a prior prototype p_0 of label r_0, the prototype is
+
+        p = sum_j softmax(sharpness * r)_j x_j ,   j = 0 .. n,  x_0 = p_0 ,
+
+    and an item at x scores f(bias - closeness * d(x, p)), where f is a sigmoid onto the scale. An
+    empty support leaves the prior, and each rating moves the prototype away from it.
+
+    Args:
+        place: `place(params, inputs) -> Placed`.
+        distance: d: half the squared Euclidean distance, or minus the cosine.
+        scale: Lowest and highest score; None for f the identity, for losses of an order.
+        sharpness: How much more a higher label weighs: 1 is the plain softmax, 0 the plain mean.
+
+    Returns:
+        An adaptation whose adapted state is a `Prototype`.
+
+    Raises:
+        ValueError: If `distance` is none of these, or the scale is empty.
+
+    References:
+        Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, NeurIPS 2017,
+        equations 1 and 2. Differs: one prototype a user, of weighted ratings in the place of
+        classes; a prior among the examples, so that the support may be empty; a bias for each
+        item.
+    """
+    if distance not in get_args(Distance):
+        raise ValueError(
+            f"distance must be one of {', '.join(get_args(Distance))}, got {distance!r}."
+        )
+    if scale is not None and not scale[0] < scale[1]:
+        raise ValueError(f"scale must be (lowest, highest), got {scale}.")
+    far = _half_squared if distance == "euclidean" else _minus_cosine
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Prototype:
+        del key
+        inputs, labels, mask = blanked(support)
+        item = place(params, inputs).item
+        logits = jnp.where(mask, sharpness * labels, -jnp.inf)
+        # Of nothing the largest is -inf, and -inf - -inf is no number.
+        top = jax.lax.stop_gradient(jnp.where(mask.any(), jnp.max(logits, initial=-jnp.inf), 0))
+        weights = jnp.exp(logits - top)  # [S]
+        total = jnp.sum(weights)
+        some = jnp.where(total > 0, total, 1)
+        log_weight = jnp.where(total > 0, jnp.log(some) + top, -jnp.inf)
+        return Prototype(weights @ item / some, log_weight)
+
+    def predict(params: Params, adapted: Prototype, inputs: Any) -> jax.Array:
+        placed = place(params, inputs)
+        # Both softmaxes in one: the prior's share of all the weight.
+        share = jax.nn.sigmoid(sharpness * placed.prior_label - adapted.log_weight)[:, None]
+        prototype = share * placed.prior + (1 - share) * adapted.mean[None]  # [N, D]
+        score = placed.bias - placed.closeness * far(placed.item, prototype)
+        if scale is None:
+            return score
+        low, high = scale
+        return low + (high - low) * jax.nn.sigmoid(score)
+
+    return Adaptation(adapt, predict)
+
+
+def _half_squared(a: jax.Array, b: jax.Array) -> jax.Array:
+    return 0.5 * jnp.sum(jnp.square(a - b), axis=-1)
+
+
+def _minus_cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    # A vector of length 0 has no direction: it is as far from everything as what is orthogonal.
+    lengths = jnp.sum(jnp.square(a), axis=-1) * jnp.sum(jnp.square(b), axis=-1)
+    return -jnp.sum(a * b, axis=-1) * jax.lax.rsqrt(lengths + _TINY)

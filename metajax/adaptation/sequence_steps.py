@@ -1,0 +1,86 @@
+"""Adaptation to a sequence: read it, and take a few steps at predicting each of its entries."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.adaptation.adjoints import Adjoint
+from metajax.adaptation.gradient_steps import gradient_steps
+from metajax.adaptation.inner_loop import Form, Optimizer
+from metajax.adaptation.partition import everything
+from metajax.base import Adaptation, Examples, Params
+from metajax.losses import blanked
+from metajax.models.sequence_network import InHistory
+
+__all__ = ["Read", "sequence_steps"]
+
+
+class Read(NamedTuple):
+    """What is kept of a user."""
+
+    weights: Any
+    """Their weights, as `gradient_steps` keeps them."""
+    history: Examples
+    """Their interactions, oldest first, padding last."""
+
+
+def sequence_steps(
+    apply: Callable[[Params, InHistory], jax.Array],
+    loss: Callable[..., jax.Array],
+    optimizer: Optimizer,
+    steps: int,
+    *,
+    adapts: Callable[[str], bool] = everything,
+    adjoint: Adjoint | None = None,
+    form: Form = "auto",
+) -> Adaptation:
+    """Adapts by optimizer steps on the loss of each interaction given those before it.
+
+    The rows of the support are in order of time. An interaction is predicted from the earlier
+    ones alone, else a network that reads the labels would have nothing left to learn; a candidate
+    is predicted from all of them. An empty support is an empty history and leaves the weights.
+
+    Args:
+        apply: `apply(params, in_history) -> scores [N]`, for instance a `models.SequenceNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the support.
+        optimizer: As in `gradient_steps`.
+        steps: Number of inner steps, at least 1.
+        adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
+        adjoint: How the meta-gradient passes through the steps.
+        form: How a user's weights are kept.
+
+    Returns:
+        An adaptation whose adapted state is `Read`. The order of the support's rows counts, the
+        place of padding between them does not.
+
+    Raises:
+        ValueError: As `gradient_steps`.
+    """
+
+    def inner_loss(params: Params, history: Examples) -> jax.Array:
+        before = jnp.arange(history.mask.shape[0])
+        scores = apply(params, InHistory(history, before, history.inputs))
+        return loss(scores, history.labels, where=history.mask)
+
+    by_steps = gradient_steps(
+        inner_loss, optimizer, steps, predict=apply, adapts=adapts, adjoint=adjoint, form=form
+    )
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Read:
+        history = _padding_last(blanked(support))
+        return Read(by_steps.adapt(params, history, key), history)
+
+    def predict(params: Params, adapted: Read, inputs: Any) -> jax.Array:
+        rows = jax.tree.leaves(inputs)[0].shape[0]
+        seen = jnp.full(rows, adapted.history.mask.shape[0])
+        return by_steps.predict(params, adapted.weights, InHistory(adapted.history, seen, inputs))
+
+    return Adaptation(adapt, predict)
+
+
+def _padding_last(examples: Examples) -> Examples:
+    """Moves padding behind the examples, whose order stays."""
+    order = jnp.argsort(~examples.mask, stable=True)
+    return jax.tree.map(lambda leaf: leaf[order], examples)

@@ -1,0 +1,58 @@
+"""Recipes whose networks read the support: adaptation is a forward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from metajax import losses
+from metajax.adaptation import amortised
+from metajax.base import MetaLearner, Params
+from metajax.learners.outer import meta_learner
+from metajax.models import Gaussian, SupportModel
+
+__all__ = ["neural_process"]
+
+
+def neural_process(
+    model: SupportModel,
+    loss: Callable[..., jax.Array] | None = None,
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns a distribution of labels given a support, and says how sure it is.
+
+    Args:
+        model: The network; it decodes to a `Gaussian`, for instance a
+            `models.ConditionalProcess` or a `models.AttentiveProcess`.
+        loss: `loss(scores, labels, *, where) -> []`, of the means. None means the negative
+            log-likelihood of the whole distribution.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner whose scores are the means; with `predict_variance`, unless a loss of the
+        means was given, which teaches nothing of variances.
+    """
+    adaptation = amortised(model.encode, model.decode)
+
+    def mean(params: Params, adapted: Any, inputs: Any) -> jax.Array:
+        return model.decode(params, adapted, inputs).mean
+
+    def variance(params: Params, adapted: Any, inputs: Any) -> jax.Array:
+        return model.decode(params, adapted, inputs).variance
+
+    def query_loss(
+        prediction: Gaussian, labels: jax.Array, *, where: jax.Array | None = None
+    ) -> jax.Array:
+        if loss is not None:
+            return loss(prediction.mean, labels, where=where)
+        return losses.gaussian_nll(
+            prediction.mean, labels, variance=prediction.variance, where=where
+        )
+
+    learner = meta_learner(model, adaptation, query_loss, outer, microbatch=microbatch)
+    # A variance that nothing was learned about says nothing.
+    return learner._replace(predict=mean, predict_variance=variance if loss is None else None)

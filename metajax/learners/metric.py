@@ -1,0 +1,63 @@
+"""Recipes that compare: adaptation is a place among the items, or the examples themselves."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from metajax.adaptation import attended_labels, prototypes
+from metajax.adaptation.prototypes import Distance
+from metajax.base import MetaLearner, Model
+from metajax.learners.outer import meta_learner
+
+__all__ = ["matching_network", "prototypical"]
+
+
+def prototypical(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    distance: Distance = "euclidean",
+    scale: tuple[float, float] | None = None,
+    sharpness: float = 1.0,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns a space in which what a user will like is near the mean of what they liked.
+
+    Args:
+        model: The network; its `apply` places inputs, for instance a `models.PrototypeNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters.
+        distance: See `adaptation.prototypes`.
+        scale: Lowest and highest score; None for a loss of an order.
+        sharpness: How much more a higher label weighs.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+    adaptation = prototypes(model.apply, distance=distance, scale=scale, sharpness=sharpness)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
+
+
+def matching_network(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns what to look at: a candidate is scored by the user's labels of items like it.
+
+    Args:
+        model: The network; its `apply` prepares inputs, for instance a `models.MatchingNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+    adaptation = attended_labels(model.apply)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
