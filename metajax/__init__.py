@@ -15,7 +15,17 @@ from metajax.base import (
     Task,
 )
 from metajax.evaluation import evaluate
-from metajax.learners import fine_tuned, fomaml, maml, meta_learner, supervised
+from metajax.learners import (
+    fine_tuned,
+    fomaml,
+    maml,
+    matching_network,
+    meta_learner,
+    neural_process,
+    prototypical,
+    sequential,
+    supervised,
+)
 from metajax.recommendation import recommend
 from metajax.runs import load
 
@@ -38,9 +48,13 @@ __all__ = [
     "load",
     "losses",
     "maml",
+    "matching_network",
     "meta_learner",
     "metrics",
     "models",
+    "neural_process",
+    "prototypical",
     "recommend",
+    "sequential",
     "supervised",
 ]

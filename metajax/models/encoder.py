@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from metajax.base import Inputs, Params
 from metajax.models.tower import Tower
@@ -69,7 +70,7 @@ class Encoder(nn.Module):
         return Encoded(user, jnp.concatenate(item, axis=-1), bias)
 
 
-def start_encoder(params: Params, bias: jax.Array, embedding: jax.Array | None = None) -> Params:
+def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None = None) -> Params:
     """Starts the `encoder` of a network from closed forms.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.base import Inputs
-from metajax.models import Encoder, RatingNetwork, start_encoder
+from metajax.models import Encoder, RatingNetwork, from_linen, start_encoder
 
 ITEMS = 6
 
@@ -16,20 +16,20 @@ def inputs_of(users=2, items=3) -> Inputs:
 
 
 def built(inputs, **options):
-    encoder = Encoder((5, 4), (3,), **options)
-    return encoder, encoder.init(jax.random.key(0), inputs)["params"]
+    encoder = from_linen(Encoder((5, 4), (3,), **options))
+    return encoder, encoder.init(jax.random.key(0), inputs)
 
 
 def test_it_has_the_towers_and_identities_of_the_rating_network():
     inputs = inputs_of()
     encoder, params = built(inputs, items=ITEMS, identity_width=8)
-    network = RatingNetwork((5, 4), (3,), (7,), items=ITEMS, identity_width=8)
-    parts = network.init(jax.random.key(1), inputs)["params"]
+    network = from_linen(RatingNetwork((5, 4), (3,), (7,), items=ITEMS, identity_width=8))
+    parts = network.init(jax.random.key(1), inputs)
     del parts["predictor"]
     assert jax.tree.map(jnp.shape, parts) == jax.tree.map(jnp.shape, params)
     bias = jnp.arange(ITEMS) / 2
     parts["item_bias"] = {"embedding": bias[:, None]}
-    user, item, expected = encoder.apply({"params": parts}, inputs)
+    user, item, expected = encoder.apply(parts, inputs)
     assert user.shape == (4, 4)
     np.testing.assert_array_equal(item[:, 3:], parts["item_embedding"]["embedding"][inputs.item])
     np.testing.assert_array_equal(expected, bias[inputs.item])
@@ -38,7 +38,7 @@ def test_it_has_the_towers_and_identities_of_the_rating_network():
 def test_what_is_not_known_is_left_out():
     encoder, params = built(inputs_of(users=0))
     assert sorted(params) == ["bias", "item_tower"]
-    user, item, bias = encoder.apply({"params": {**params, "bias": jnp.array(3.5)}}, inputs_of(0))
+    user, item, bias = encoder.apply({**params, "bias": jnp.array(3.5)}, inputs_of(0))
     assert (user.shape, item.shape) == ((4, 0), (4, 3))
     np.testing.assert_array_equal(bias, [3.5] * 4)
     with pytest.raises(ValueError, match="inputs must have item features where items is 0"):

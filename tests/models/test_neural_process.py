@@ -129,6 +129,7 @@ def test_the_learner_scores_means_and_is_sure_only_of_what_it_has_learned(loss):
     np.testing.assert_array_equal(learner.predict(params, adapted, QUERY), mean)
     error = np.asarray(mean - 1)[:3]
     if loss is None:
+        assert learner.predict_variance is not None
         np.testing.assert_array_equal(learner.predict_variance(params, adapted, QUERY), variance)
         spread = np.asarray(variance)[:3]
         expected = np.mean(0.5 * np.log(2 * np.pi * spread) + 0.5 * error**2 / spread)
