@@ -23,8 +23,9 @@ from workloads import Program
 
 __all__ = ["Compiled", "compiled", "device", "gradient_error", "spread", "taking_turns", "write"]
 
-# A call this short is made once unmeasured before it is measured, so that it does not pay for
-# what the method before it left behind: other threads awake, other arrays in the caches.
+# A call this short is made unmeasured for a while before it is measured, so that it does not pay
+# for what the method before it left behind: other arrays in the caches, and threads of another
+# package that wait for work in a loop (.2 s with OpenMP).
 _SHORT_S = 1.0
 # Adam's first moment after its first step is this share of the gradient.
 _FIRST_MOMENT = 0.1
@@ -93,6 +94,8 @@ def taking_turns(
     repeats: int,
     seconds: float,
     fewest: int = 3,
+    warm: float = 0.4,
+    measured: float = 0.1,
     on_call: Callable[[str], None] = lambda name: None,
 ) -> dict[str, np.ndarray]:
     """Times methods that take turns.
@@ -102,6 +105,8 @@ def taking_turns(
         repeats: Turns.
         seconds: A method whose calls have taken as long sits out the other turns.
         fewest: Turns that every method takes whatever its time.
+        warm: Seconds of unmeasured calls in a turn, at least one, where calls are short.
+        measured: Seconds of calls that are measured together then, at least one.
         on_call: Told the name before each call.
 
     Returns:
@@ -118,14 +123,23 @@ def taking_turns(
                 continue
             on_call(name)
             began = time.perf_counter()
+            calls = 1
             if latest[name] < _SHORT_S:
-                methods[name]()
-            start = time.perf_counter()
-            methods[name]()
-            latest[name] = time.perf_counter() - start
+                latest[name] = _seconds(methods[name])
+                while time.perf_counter() - began < warm:
+                    latest[name] = _seconds(methods[name])
+                calls += int(measured / latest[name])
+            latest[name] = _seconds(methods[name], calls)
             times[name][turn] = latest[name] * 1e3
             spent[name] += time.perf_counter() - began
     return times
+
+
+def _seconds(call: Callable[[], None], calls: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
 
 
 def spread(times: np.ndarray, plain: np.ndarray) -> dict[str, float]:

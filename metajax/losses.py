@@ -11,10 +11,12 @@ from metajax.base import Examples, Params
 __all__ = [
     "absolute_error",
     "blanked",
+    "bpr",
     "gaussian_nll",
     "masked_mean",
     "on_examples",
     "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
     "squared_error",
     "total_squared_error",
 ]
@@ -137,6 +139,57 @@ def blanked(examples: Examples) -> Examples:
     return Examples(inputs, kept(examples.labels), examples.mask)
 
 
+def softmax_cross_entropy(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Averages `-log softmax(scores)` over a list of candidates, weighed by their labels.
+
+    Args:
+        scores: `[N]` scores of the candidates.
+        labels: `[N]` relevances >= 0, say 1 for what the user liked and 0 for the rest.
+        where: `[N]` bool, or None to keep all; what is masked is no candidate.
+
+    Returns:
+        `[]` the loss; 0 where nothing is relevant.
+
+    Example:
+        >>> float(softmax_cross_entropy(jnp.zeros(4), jnp.array([1., 0., 1., 0.])))  # log 4
+        1.3862943649291992
+
+    References:
+        Liang et al., Variational Autoencoders for Collaborative Filtering, WWW 2018, equation 2,
+        here divided by the sum of the labels.
+    """
+    where, scores, labels = _listed(scores, labels, where)
+    # A logarithm over nothing is kept finite, so that its gradient is 0 and not NaN.
+    logits = jnp.where(where, scores, jnp.where(where.any(), -jnp.inf, 0))
+    surprise = jax.nn.logsumexp(logits) - scores
+    total = jnp.sum(labels)
+    return jnp.sum(labels * surprise) / jnp.where(total > 0, total, 1)
+
+
+def bpr(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+    """Averages `log(1 + exp(s_j - s_i))` over the pairs in which i is more relevant than j.
+
+    Memory is N^2: meant for sampled candidates, not for a whole catalogue.
+
+    Args:
+        scores: `[N]` scores of the candidates.
+        labels: `[N]` relevances; only their order matters.
+        where: `[N]` bool, or None to keep all.
+
+    Returns:
+        `[]` the loss; 0 where no pair differs.
+
+    References:
+        Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009,
+        section 4.1, without the penalty.
+    """
+    where, scores, labels = _listed(scores, labels, where)
+    better = (labels[:, None] > labels[None, :]) & where[:, None] & where[None, :]
+    return masked_mean(jnp.logaddexp(0.0, scores[None, :] - scores[:, None]), better)
+
+
 def on_examples(
     apply: Callable[[Params, Any], jax.Array], loss: Callable[..., jax.Array]
 ) -> Callable[[Params, Examples], jax.Array]:
@@ -163,3 +216,11 @@ def _error(scores: jax.Array, labels: jax.Array, where: jax.Array | None) -> jax
     # Masked before the nonlinearity: a gradient of `where(mask, f(nan), 0)` is still NaN.
     error = scores - labels
     return error if where is None else jnp.where(where, error, 0)
+
+
+def _listed(
+    scores: jax.Array, labels: jax.Array, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Puts zeros where the mask hides."""
+    where = jnp.ones(scores.shape, bool) if where is None else where
+    return where, jnp.where(where, scores, 0), jnp.where(where, labels, 0)

@@ -10,7 +10,14 @@ from metajax.base import Examples
 
 ALL = {
     name: getattr(losses, name)
-    for name in ("squared_error", "total_squared_error", "absolute_error", "sigmoid_cross_entropy")
+    for name in (
+        "squared_error",
+        "total_squared_error",
+        "absolute_error",
+        "sigmoid_cross_entropy",
+        "softmax_cross_entropy",
+        "bpr",
+    )
 }
 KEPT = [True, True, False]
 
@@ -30,6 +37,15 @@ KEPT = [True, True, False]
         # Exact where e^1000 would overflow.
         ("sigmoid_cross_entropy", [1000, -1000], [0, 0], None, 500),
         ("sigmoid_cross_entropy", [1000, -1000], [1, 0], None, 0),
+        # Probabilities 1/4 and 3/4 of the two that are kept.
+        ("softmax_cross_entropy", [0, math.log(3), 9], [1, 0, 0], KEPT, math.log(4)),
+        ("softmax_cross_entropy", [0, math.log(3)], [1, 3], None, math.log(4) - 0.75 * math.log(3)),
+        ("softmax_cross_entropy", [0, 1], [0, 0], None, 0),
+        ("softmax_cross_entropy", [1000, -1000], [0, 1], None, 2000),
+        # The pairs that differ: the first against each of the others, log(1 + e^-1) and log 2.
+        ("bpr", [1, 0, 1], [1, 0, 0], None, (math.log1p(math.exp(-1)) + math.log(2)) / 2),
+        ("bpr", [1, 0, 9], [1, 0, 0], KEPT, math.log1p(math.exp(-1))),
+        ("bpr", [1, 0], [3, 3], None, 0),
     ],
 )
 def test_a_loss_is_its_arithmetic(name, scores, labels, where, expected):

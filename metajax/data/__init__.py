@@ -1,5 +1,6 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
 
+from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -46,6 +47,8 @@ __all__ = [
     "read_atomic",
     "read_movielens",
     "read_table",
+    "sample_candidate_tasks",
+    "sample_catalogue_tasks",
     "sample_tasks",
     "task_table",
     "time_split",

@@ -10,9 +10,20 @@ from metajax.base import Examples, Inputs, Task
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
 
-__all__ = ["TaskTable", "sample_tasks", "task_table"]
+__all__ = [
+    "Draw",
+    "TaskOrder",
+    "TaskTable",
+    "draw_users",
+    "inputs_of",
+    "rows_of_user",
+    "sample_tasks",
+    "task_table",
+]
 
 _MOST_ROWS = 4096
+
+TaskOrder = Literal["random", "time", "mixed"]
 
 
 class TaskTable(NamedTuple):
@@ -34,6 +45,10 @@ class TaskTable(NamedTuple):
     """`[R]` int32; a user's rows in order of time, ties in a seeded random order."""
     rating: jax.Array
     """`[R]` float32."""
+    sorted_item: jax.Array
+    """`[R]` int32; a user's items in order of their index, to look one up."""
+    sorted_rating: jax.Array
+    """`[R]` float32, in the same order."""
     user_features: jax.Array
     """`[U, Du]` float32."""
     item_features: jax.Array
@@ -67,9 +82,28 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
         count=_padded(counts[users].astype(np.int32)),
         item=_padded(log.item[order]),
         rating=_padded(log.rating[order]),
+        sorted_item=_padded(log.item),
+        sorted_rating=_padded(log.rating),
         user_features=jnp.asarray(training.user_features),
         item_features=jnp.asarray(training.item_features),
     )
+
+
+class Draw(NamedTuple):
+    """One user, and which of their rows a task is made of."""
+
+    user: jax.Array
+    """`[]` int32, counted among the users of the table."""
+    key: jax.Array
+    """For what else is drawn for this task."""
+    support_rows: jax.Array
+    """`[S]` int32, counted from the user's first row."""
+    support_mask: jax.Array
+    """`[S]` bool."""
+    query_rows: jax.Array
+    """`[Q]` int32, none of them in the support."""
+    query_mask: jax.Array
+    """`[Q]` bool."""
 
 
 def sample_tasks(
@@ -79,7 +113,7 @@ def sample_tasks(
     tasks: int,
     support: int,
     query: int,
-    order: Literal["random", "time", "mixed"] = "random",
+    order: TaskOrder = "random",
 ) -> Task:
     """Draws a batch of tasks; the key is all there is to resume.
 
@@ -105,6 +139,25 @@ def sample_tasks(
         ValueError: If `tasks` or `query` < 1, `support` < 0, `support + query` > 4096, or `order`
             is another word.
     """
+    draws = draw_users(table, key, tasks=tasks, support=support, query=query, order=order)
+
+    def one(draw: Draw) -> Task:
+        return Task(
+            rows_of_user(table, draw.user, draw.support_rows, draw.support_mask),
+            rows_of_user(table, draw.user, draw.query_rows, draw.query_mask),
+        )
+
+    return jax.vmap(one)(draws)
+
+
+def draw_users(
+    table: TaskTable, key: jax.Array, *, tasks: int, support: int, query: int, order: TaskOrder
+) -> Draw:
+    """Draws the users of a batch and their rows; arguments and errors as in `sample_tasks`.
+
+    Returns:
+        A draw whose leaves lead with T.
+    """
     for name, value, least in (("tasks", tasks, 1), ("support", support, 0), ("query", query, 1)):
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
@@ -118,23 +171,41 @@ def sample_tasks(
     user_key, task_key = jax.random.split(key)
     drawn = jax.random.randint(user_key, (tasks,), 0, table.users)
 
-    def one(index: jax.Array, key: jax.Array) -> Task:
+    def one(user: jax.Array, key: jax.Array) -> Draw:
         size_key, row_key, order_key = jax.random.split(key, 3)
-        count = table.count[index]
+        count = table.count[user]
         # At least one interaction is left to be judged by.
         size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
         in_time = {"random": False, "time": True, "mixed": jax.random.bernoulli(order_key)}[order]
         # In time the support is given and the draw is of later rows, counted from the first one.
         rows = _distinct(row_key, jnp.where(in_time, count - size, count), support + query)
-        support_rows = jnp.where(in_time, jnp.arange(support), rows[:support])
-        query_rows = jnp.where(in_time, size + rows[:query], rows[size + jnp.arange(query)])
-        available = jnp.minimum(count - size, query)
-        return Task(
-            _examples(table, index, support_rows, jnp.arange(support) < size),
-            _examples(table, index, query_rows, jnp.arange(query) < available),
+        return Draw(
+            user,
+            key,
+            support_rows=jnp.where(in_time, jnp.arange(support), rows[:support]),
+            support_mask=jnp.arange(support) < size,
+            query_rows=jnp.where(in_time, size + rows[:query], rows[size + jnp.arange(query)]),
+            query_mask=jnp.arange(query) < jnp.minimum(count - size, query),
         )
 
     return jax.vmap(one)(drawn, jax.random.split(task_key, tasks))
+
+
+def rows_of_user(table: TaskTable, user: jax.Array, rows: jax.Array, mask: jax.Array) -> Examples:
+    """Gathers rows `[N]` of one user; padding repeats the last row and is masked."""
+    last = table.count[user] - 1
+    rows = table.start[user] + jnp.minimum(rows, last)
+    return Examples(inputs_of(table, user, table.item[rows]), table.rating[rows], mask)
+
+
+def inputs_of(table: TaskTable, user: jax.Array, item: jax.Array) -> Inputs:
+    """Gathers the features of one user and of `[N]` items."""
+    features = table.user_features[table.user[user]]  # [Du]
+    return Inputs(
+        user_features=jnp.broadcast_to(features, (len(item), len(features))),
+        item_features=table.item_features[item],
+        item=item,
+    )
 
 
 def _padded(column: np.ndarray) -> jax.Array:
@@ -162,17 +233,3 @@ def _distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:
     # Floyd's set is uniform, its order is not.
     rank = jnp.where(chosen < 0, 2.0, jax.random.uniform(order_key, (k,)))
     return jnp.maximum(chosen[jnp.argsort(rank)], 0)
-
-
-def _examples(table: TaskTable, index: jax.Array, rows: jax.Array, mask: jax.Array) -> Examples:
-    """Gathers rows of one user; padding repeats rows and is masked."""
-    last = table.count[index] - 1
-    rows = table.start[index] + jnp.minimum(rows, last)
-    item = table.item[rows]
-    user = table.user_features[table.user[index]]  # [Du]
-    inputs = Inputs(
-        user_features=jnp.broadcast_to(user, (len(rows), len(user))),
-        item_features=table.item_features[item],
-        item=item,
-    )
-    return Examples(inputs, table.rating[rows], mask)

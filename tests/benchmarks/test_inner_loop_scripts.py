@@ -75,7 +75,7 @@ def test_methods_take_turns_until_their_time_is_up(script):
     calls = []
     spent = script("measuring").taking_turns(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
-        repeats=4, seconds=0.0, fewest=2,
+        repeats=4, seconds=0.0, fewest=2, warm=0.0, measured=0.0,
     )  # fmt: skip
     # Each measured call follows one that is not measured; who is first changes.
     assert "".join(calls) == "aabb" + "bbaa"

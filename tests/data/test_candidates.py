@@ -1,0 +1,96 @@
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from metajax.data import (
+    TrainingSet,
+    from_columns,
+    sample_candidate_tasks,
+    sample_catalogue_tasks,
+    task_table,
+)
+
+ITEMS, COUNTS = 7, [4, 0, 1, 7]
+RATINGS = {
+    (user, item): float((3 * user + 2 * item) % 5 + 1)
+    for user, count in enumerate(COUNTS)
+    for item in np.random.default_rng(user).permutation(ITEMS)[:count]
+}
+USER, ITEM = np.array(list(RATINGS)).T
+TRAINING = TrainingSet(
+    from_columns(
+        USER,
+        ITEM,
+        np.array(list(RATINGS.values())),
+        np.random.default_rng(9).permutation(len(USER)),
+        user_ids=np.arange(len(COUNTS)).astype(str),
+        item_ids=np.arange(ITEMS).astype(str),
+    ),
+    np.arange(len(COUNTS), dtype=np.float32)[:, None] + 0.5,
+    np.arange(ITEMS, dtype=np.float32)[:, None] - 0.5,
+    (1.0, 5.0),
+)
+TABLE = task_table(TRAINING)
+
+
+def drawn_by(sample, **options):
+    tasks = jax.jit(partial(sample, tasks=300, support=3, relevant=4.0, **options))(
+        TABLE, jax.random.key(0)
+    )
+    return jax.tree.map(np.asarray, tasks)
+
+
+def check(tasks):
+    """Every label is what the log says, the support is no candidate, features are the item's."""
+    for t in range(len(tasks.query.mask)):
+        support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
+        user = int(query.inputs.user_features[0, 0])
+        known = {item: rating for (who, item), rating in RATINGS.items() if who == user}
+        seen = set(support.inputs.item[support.mask].tolist())
+        assert all(known[i] == r for i, r in zip(support.inputs.item, support.labels, strict=True))
+        np.testing.assert_array_equal(query.inputs.item_features[:, 0], query.inputs.item - 0.5)
+        yield user, known, seen, query
+
+
+@pytest.mark.parametrize("order", ["random", "time"])
+def test_a_catalogue_is_all_items_but_the_support_marked_as_the_log_says(order):
+    without = 0
+    for _, known, seen, query in check(drawn_by(sample_catalogue_tasks, order=order)):
+        np.testing.assert_array_equal(query.inputs.item, np.arange(ITEMS))
+        liked = [known.get(i, 0) >= 4 and i not in seen for i in range(ITEMS)]
+        if any(liked):
+            np.testing.assert_array_equal(query.labels, liked)
+            np.testing.assert_array_equal(query.mask, [i not in seen for i in range(ITEMS)])
+        else:
+            without += 1
+            assert not query.mask.any()
+    assert 0 < without < 300
+
+
+def test_candidates_are_the_users_own_among_items_they_do_not_know():
+    for _, known, seen, query in check(drawn_by(sample_candidate_tasks, query=2, negatives=5)):
+        own = query.inputs.item[:2][query.mask[:2]].tolist()
+        drawn = query.inputs.item[2:][query.mask[2:]].tolist()
+        assert set(own) <= set(known) - seen
+        assert len(set(own)) == len(own)
+        assert not set(drawn) & set(known)
+        assert not query.labels[2:].any()
+        if query.mask.any():
+            assert query.labels.any()
+            listed = zip(query.inputs.item[:2], query.mask[:2], query.labels[:2], strict=True)
+            assert all(label == (known[i] >= 4) for i, mask, label in listed if mask)
+            unknown = [i not in known for i in query.inputs.item[2:]]
+            np.testing.assert_array_equal(query.mask[2:], unknown)
+
+
+def test_every_interaction_is_relevant_by_default():
+    tasks = sample_catalogue_tasks(TABLE, jax.random.key(1), tasks=20, support=0)
+    for _, known, _, query in check(tasks):
+        np.testing.assert_array_equal(query.labels, [i in known for i in range(ITEMS)])
+
+
+def test_at_least_one_item_is_sampled():
+    with pytest.raises(ValueError, match="negatives must be >= 1, got 0"):
+        sample_candidate_tasks(TABLE, jax.random.key(0), tasks=1, support=1, query=1, negatives=0)
