@@ -94,12 +94,65 @@ def reading() -> str:
     return markdown(["workload", "rows", "median, s", "range, s"], rows)
 
 
+RUNS = [(workload, steps) for workload in ("W1", "W2") for steps in (1, 5)]
+
+
+def against_others() -> str:
+    """Methods by workload and steps: milliseconds, and times the plain supervised step."""
+    at: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for run in RUNS:
+        for r in read("against_others_{}_{}".format(*run)):
+            name = (
+                f"metajax, {r['form']}, {r['adjoint']}" if r["method"] == "metajax" else r["method"]
+            )
+            at.setdefault(name, {})[run] = r
+
+    def cell(r: dict[str, Any] | None) -> str:
+        if r is None:
+            return ""
+        return "{median_ms:.3g} [{low_ms:.3g}, {high_ms:.3g}]; {ratio_to_plain:.3g}".format(**r)
+
+    rows = [[f"`{name}`", *(cell(found.get(run)) for run in RUNS)] for name, found in at.items()]
+    return markdown(["", *_named_runs()], rows)
+
+
+def against_goals() -> str:
+    """What the first row of this package is to the others, run by run."""
+    rows: dict[str, list[str]] = {}
+    for run in RUNS:
+        by_method: dict[str, dict[str, Any]] = {}
+        for r in read("against_others_{}_{}".format(*run)):
+            by_method.setdefault(r["method"], r)
+        ours, usual = by_method["metajax"], by_method["usual_jax"]
+        peers = [r for name, r in by_method.items() if r["torch_threads"] is not None]
+        best = min(peers, key=lambda r: r["median_ms"])
+        faster = usual["median_ms"] / ours["median_ms"]
+        smaller = usual["temp_bytes"] / ours["temp_bytes"]
+        ahead = best["median_ms"] / ours["median_ms"]
+        cells = {
+            "ratio to the plain supervised step": f"{ours['ratio_to_plain']:.2f}",
+            "times faster than the usual JAX form": f"{faster:.1f}",
+            "times less temporary memory than it": f"{smaller:.1f}",
+            "times faster than the fastest in PyTorch": f"{ahead:.1f} ({best['method']})",
+            "seconds of compiling": f"{ours['compile_s']:.1f}",
+        }
+        for name, value in cells.items():
+            rows.setdefault(name, []).append(value)
+    return markdown(["", *_named_runs()], [[name, *cells] for name, cells in rows.items()])
+
+
+def _named_runs() -> list[str]:
+    return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": lambda: by_support("rmse"),
     "ndcg@10": lambda: by_support("ndcg@10"),
     "differences": differences,
     "sinusoid": sinusoid,
     "reading": reading,
+    "against_others": against_others,
+    "against_goals": against_goals,
 }
 
 
