@@ -3,14 +3,18 @@
 from metajax.adaptation.adjoints import Adjoint, FirstOrder, Reverse
 from metajax.adaptation.amortised import amortised
 from metajax.adaptation.attended_labels import attended_labels
-from metajax.adaptation.gradient_steps import gradient_steps
+from metajax.adaptation.context_steps import beside_features, context_steps
+from metajax.adaptation.gradient_steps import gradient_steps, served_by
+from metajax.adaptation.gru_embeddings import gru_embeddings
+from metajax.adaptation.gru_gradients import gru_gradients
 from metajax.adaptation.hessian_products import FiniteDifference, Linearized, Mixed
 from metajax.adaptation.implicit import Implicit
 from metajax.adaptation.inner_loop import Form, InnerLoop, InnerState, Optimizer, inner_loop
 from metajax.adaptation.learned_rates import learned_rates, start_rates
-from metajax.adaptation.low_rank import LowRank
+from metajax.adaptation.low_rank import LowRank, inner_product, is_low_rank
 from metajax.adaptation.no_steps import no_steps
-from metajax.adaptation.partition import combine, everything, matching, partition, paths
+from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
+from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
 from metajax.adaptation.sequence_steps import sequence_steps
 
@@ -29,16 +33,25 @@ __all__ = [
     "Reverse",
     "amortised",
     "attended_labels",
+    "beside_features",
     "combine",
+    "context_steps",
     "everything",
     "gradient_steps",
+    "gru_embeddings",
+    "gru_gradients",
     "inner_loop",
+    "inner_product",
+    "is_low_rank",
     "learned_rates",
     "matching",
     "no_steps",
     "partition",
     "paths",
+    "prototype_steps",
     "prototypes",
     "sequence_steps",
+    "served_by",
     "start_rates",
+    "within",
 ]

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.inner_loop import Form, Optimizer, inner_loop
+from metajax.adaptation.inner_loop import Form, InnerLoop, Optimizer, inner_loop
 from metajax.adaptation.partition import everything
 from metajax.base import Adaptation, Examples, Params
 
-__all__ = ["gradient_steps"]
+__all__ = ["gradient_steps", "served_by"]
 
 
 def gradient_steps(
@@ -57,6 +57,11 @@ def gradient_steps(
     loop = inner_loop(
         loss_fn, optimizer, steps, predict=predict, adapts=adapts, adjoint=adjoint, form=form
     )
+    return served_by(loop)
+
+
+def served_by(loop: InnerLoop) -> Adaptation:
+    """Returns an inner loop as an adaptation, without its extras."""
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
         del key

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.thin_products import product, product_with_transposed
+from metajax.adaptation.thin_products import product, product_with_transposed, shared_product
 
-__all__ = ["LowRank", "change", "is_low_rank", "materialised"]
+__all__ = ["LowRank", "change", "inner_product", "is_low_rank", "materialised"]
 
 
 class LowRank(NamedTuple):
@@ -47,6 +47,19 @@ def materialised(low_rank: LowRank, weight: jax.Array) -> jax.Array:
         is_index = jnp.issubdtype(x.dtype, jnp.integer)
         weight = weight.at[x].add(d) if is_index else weight + x.T @ d
     return weight
+
+
+def inner_product(low_rank: LowRank, weight: jax.Array) -> jax.Array:
+    """Sums the elements of a weight `[a, b]` times those of a change, `sum_i <X_i W, D_i>`.
+
+    Of many users, its derivative by a weight that they share is the sum of their changes, in one
+    product of all their rows.
+    """
+    total = jnp.zeros((), weight.dtype)
+    for x, d in zip(*low_rank, strict=True):
+        is_index = jnp.issubdtype(x.dtype, jnp.integer)
+        total += jnp.sum((weight[x] if is_index else shared_product(x, weight)) * d)
+    return total
 
 
 def _product(inputs: jax.Array, x: jax.Array, d: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ def check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> Non
 
     Args:
         optimizer: The inner optimizer. One whose rates are traced has no values to look at, and
-            one that knows the parameters by name takes no lone weight: both pass.
+            one that knows the parameters by name or shape takes no lone weight: both pass.
 
     Raises:
         ValueError: If the derivative is not finite.
@@ -33,7 +33,7 @@ def check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> Non
     with jax.ensure_compile_time_eval():
         try:
             slope = jax.grad(update)(jnp.zeros(()))
-        except ValueError:
+        except (TypeError, ValueError):
             return
     if not isinstance(slope, jax.core.Tracer) and not math.isfinite(slope):
         raise ValueError(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from metajax.base import Params
 
-__all__ = ["combine", "everything", "matching", "partition", "paths", "real_leaves"]
+__all__ = ["combine", "everything", "matching", "partition", "paths", "real_leaves", "within"]
 
 
 def everything(path: str) -> bool:
@@ -37,6 +37,29 @@ def matching(*patterns: str) -> Callable[[str], bool]:
         (True, False)
     """
     return lambda path: any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def within(name: str, chosen: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Chooses parameters of one part by their path inside of it.
+
+    Args:
+        name: Of the part.
+        chosen: Predicate on paths in the part.
+
+    Returns:
+        A predicate on paths in the whole.
+
+    Example:
+        >>> of_bias = within("network", lambda path: path == "bias")
+        >>> of_bias("network/bias"), of_bias("rates/bias"), of_bias("network/kernel")
+        (True, False, False)
+    """
+
+    def choose(path: str) -> bool:
+        part, _, rest = path.partition("/")
+        return part == name and chosen(rest)
+
+    return choose
 
 
 def paths(params: Params) -> list[str]:

@@ -1,20 +1,43 @@
 """The outer update, and the recipes."""
 
 from metajax.learners.amortised import neural_process
+from metajax.learners.cavia import cavia
+from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
+from metajax.learners.gru_adapter import gru_adapter
+from metajax.learners.head_and_body import anil, boil
+from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
+from metajax.learners.maml_plus_plus import maml_plus_plus
+from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.metric import matching_network, prototypical
-from metajax.learners.outer import meta_learner
+from metajax.learners.outer import learner_with, meta_learner, query_loss
+from metajax.learners.proto_maml import proto_maml
+from metajax.learners.reptile import reptile
 from metajax.learners.sequential import sequential
 from metajax.learners.supervised import fine_tuned, supervised
 
 __all__ = [
+    "anil",
+    "boil",
+    "cavia",
+    "consolidated",
+    "ewc_penalty",
     "fine_tuned",
+    "fisher_information",
     "fomaml",
+    "gru_adapter",
+    "imaml",
+    "learner_with",
     "maml",
+    "maml_plus_plus",
     "matching_network",
     "meta_learner",
+    "meta_sgd",
     "neural_process",
+    "proto_maml",
     "prototypical",
+    "query_loss",
+    "reptile",
     "sequential",
     "supervised",
 ]

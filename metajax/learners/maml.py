@@ -1,12 +1,14 @@
 """Model-agnostic meta-learning and its first-order form."""
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import optax
 
 from metajax.adaptation import Adjoint, FirstOrder, Form, Optimizer, everything, gradient_steps
 from metajax.base import MetaLearner, Model
+from metajax.learners.options import Options
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
 
@@ -75,12 +77,8 @@ def fomaml(
     loss: Callable[..., jax.Array],
     *,
     inner: Optimizer,
-    outer: optax.GradientTransformation,
-    steps: int = 1,
     adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
-    form: Form = "auto",
-    microbatch: int | None = None,
+    **options: Unpack[Options],
 ) -> MetaLearner:
     """Is `maml` without second derivatives: cheaper, with a biased meta-gradient.
 
@@ -89,15 +87,4 @@ def fomaml(
     References:
         Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017, section 5.2.
     """
-    return maml(
-        model,
-        loss,
-        inner=inner,
-        outer=outer,
-        steps=steps,
-        adapts=adapts,
-        inner_loss=inner_loss,
-        adjoint=FirstOrder(),
-        form=form,
-        microbatch=microbatch,
-    )
+    return maml(model, loss, inner=inner, adapts=adapts, adjoint=FirstOrder(), **options)

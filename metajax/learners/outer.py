@@ -1,6 +1,6 @@
-"""The outer update: differentiate the query loss through adaptation, step with Optax."""
+"""The outer update: differentiate a loss of each task, step with Optax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,11 @@ from metajax.learners.microbatch import accumulated
 from metajax.losses import on_examples
 from metajax.models import SupportModel
 
-__all__ = ["meta_learner"]
+__all__ = ["TaskLoss", "learner_with", "meta_learner", "query_loss"]
+
+TaskLoss = Callable[[Params, Task, jax.Array | None, jax.Array], jax.Array]
+"""`task_loss(params, task, key, step) -> []`: what one task contributes to the meta-loss. `key` is
+the task's own or None, `step` the number of updates made."""
 
 
 def meta_learner(
@@ -42,24 +46,72 @@ def meta_learner(
     Raises:
         ValueError: If `microbatch` < 1.
     """
+    return learner_with(
+        {0: query_loss(adaptation, loss)}, model, adaptation, optimizer, microbatch=microbatch
+    )
+
+
+def query_loss(adaptation: Adaptation | MetaLearner, loss: Callable[..., jax.Array]) -> TaskLoss:
+    """Is the task loss of most learners: adapt to the support, be judged by the query.
+
+    Args:
+        adaptation: How to adapt and to predict.
+        loss: `loss(scores, labels, *, where) -> []`.
+
+    Returns:
+        The task loss.
+    """
+
+    def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
+        del step
+        adapted = adaptation.adapt(params, task.support, key)
+        predict = partial(adaptation.predict, params)
+        return on_examples(predict, loss)(adapted, task.query)
+
+    return task_loss
+
+
+def learner_with(
+    task_losses: Mapping[int, TaskLoss],
+    model: Model | SupportModel,
+    adaptation: Adaptation,
+    optimizer: optax.GradientTransformation,
+    *,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Trains by a loss of one's own, which may change on the way.
+
+    Args:
+        task_losses: By the number of updates from which it holds, 0 the first, what is
+            differentiated. The update is one program of which one loss runs at a time.
+        model: As in `meta_learner`.
+        adaptation: How the learner serves a user.
+        optimizer: As in `meta_learner`.
+        microbatch: As in `meta_learner`.
+
+    Returns:
+        As `meta_learner`.
+
+    Raises:
+        ValueError: If `microbatch` < 1.
+    """
+
+    def gradient_by(task_loss: TaskLoss) -> Callable[..., tuple[jax.Array, Params]]:
+        def weighted(params: Params, rows: Any, weights: jax.Array, step: jax.Array) -> jax.Array:
+            tasks, keys = rows
+            values = jax.vmap(task_loss, in_axes=(None, 0, 0, None))(params, tasks, keys, step)
+            return jnp.sum(jnp.where(weights > 0, weights * values, 0))
+
+        gradient_of = jax.value_and_grad(weighted)
+        return gradient_of if microbatch is None else accumulated(gradient_of, microbatch)
+
+    starts = sorted(task_losses)
+    gradients = [gradient_by(task_losses[start]) for start in starts]
 
     def init(key: jax.Array, tasks: Task) -> MetaState:
         one = jax.tree.map(lambda leaf: leaf[0], tasks.support.inputs)
         params = model.init(key, one)
         return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    def query_loss(params: Params, task: Task, key: jax.Array | None) -> jax.Array:
-        adapted = adaptation.adapt(params, task.support, key)
-        predict = partial(adaptation.predict, params)
-        return on_examples(predict, loss)(adapted, task.query)
-
-    def weighted_loss(params: Params, rows: Any, weights: jax.Array) -> jax.Array:
-        losses = jax.vmap(query_loss, in_axes=(None, 0, 0))(params, *rows)
-        return jnp.sum(jnp.where(weights > 0, weights * losses, 0))
-
-    gradient_of = jax.value_and_grad(weighted_loss)
-    if microbatch is not None:
-        gradient_of = accumulated(gradient_of, microbatch)
 
     def update(
         state: MetaState, tasks: Task, key: jax.Array | None = None
@@ -67,7 +119,11 @@ def meta_learner(
         judged = tasks.query.mask.any(axis=1)
         keys = None if key is None else jax.random.split(key, len(judged))
         weights = judged / jnp.maximum(jnp.sum(judged), 1)
-        value, gradient = gradient_of(state.params, (tasks, keys), weights)
+        phase = sum(state.step >= start for start in starts[1:])
+        # The switch is outside of the differentiation: what one loss would save for its way
+        # back costs another nothing.
+        given = state.params, (tasks, keys), weights, state.step
+        value, gradient = jax.lax.switch(phase, gradients, *given)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}

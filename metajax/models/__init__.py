@@ -1,5 +1,6 @@
 """Networks, one architecture a file."""
 
+from metajax.models.beside import beside
 from metajax.models.encoder import Encoded, Encoder, start_encoder
 from metajax.models.linen import from_linen
 from metajax.models.matching_network import MatchingNetwork
@@ -8,6 +9,7 @@ from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
 from metajax.models.sequence_network import InHistory, SequenceNetwork
 from metajax.models.support_model import SupportModel, from_support_module
+from metajax.models.update_gru import UpdateGRU, update_gru
 
 __all__ = [
     "Attended",
@@ -22,9 +24,12 @@ __all__ = [
     "RatingNetwork",
     "SequenceNetwork",
     "SupportModel",
+    "UpdateGRU",
+    "beside",
     "from_linen",
     "from_support_module",
     "start_bias",
     "start_encoder",
     "start_identity",
+    "update_gru",
 ]

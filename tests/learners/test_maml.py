@@ -8,7 +8,7 @@ import pytest
 from metajax import losses
 from metajax.adaptation import matching
 from metajax.base import Examples, Model, Task
-from metajax.learners import fomaml, maml
+from metajax.learners import anil, boil, fomaml, maml
 
 INNER, OUTER = 0.1, 0.5
 LINE = Model(
@@ -73,6 +73,8 @@ def learner_of(recipe, **options):
         (maml, {}, {}),
         (maml, {"adapts": matching("bias")}, {"adapts": (1.0, 0.0)}),
         (fomaml, {}, {"second_order": False}),
+        (anil, {"head": matching("slope")}, {"adapts": (0.0, 1.0)}),
+        (boil, {"head": matching("slope")}, {"adapts": (1.0, 0.0)}),
     ],
 )
 @pytest.mark.parametrize("steps", [1, 3])

@@ -1,0 +1,72 @@
+"""Adaptation in one pass: a GRU reads the support and writes the change of the weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from metajax.adaptation.partition import combine, everything, partition
+from metajax.base import Adaptation, Examples, Params
+from metajax.losses import blanked
+from metajax.models.update_gru import UpdateGRU
+
+__all__ = ["gru_embeddings"]
+
+
+def gru_embeddings(
+    gru: UpdateGRU,
+    embed: Callable[[Params, Any], jax.Array],
+    predict: Callable[[Params, Any], jax.Array],
+    *,
+    adapts: Callable[[str], bool] = everything,
+) -> Adaptation:
+    """Adapts by `params + readout(last hidden state)`.
+
+    The cell sees, of one example after the other, its embedding, its label and by how much the
+    network errs. The order of the support counts, where its padding stands does not. With
+    nothing seen the hidden state is 0 and so is the change: the zero-shot answer.
+
+    Args:
+        gru: The cell, of E + 2 features and one output for each element that adapts. Meant for a
+            small part of the network.
+        embed: `embed(network, inputs) -> [N, E]`.
+        predict: `predict(network, inputs) -> scores [N]`.
+        adapts: Predicate on the path of a parameter of the network: does it adapt?
+
+    Returns:
+        An adaptation of the parameters `{"network": ..., "gru": ...}`, whose adapted state is the
+        user's values of what adapts, None elsewhere.
+
+    Raises:
+        ValueError: From `adapt`, if nothing adapts.
+
+    References:
+        Vartak, Thiagarajan, Miranda, Bratman and Larochelle, A Meta-Learning Perspective on
+        Cold-Start Recommendations for Items, NeurIPS 2017, section 3 (weights and biases from
+        the history). Differs: the history is read by a GRU, not averaged by class; the change is
+        added to weights that are learned.
+    """
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
+        del key
+        network = params["network"]
+        inputs, labels, mask = blanked(support)
+        embedded = embed(network, inputs)  # [N, E]
+        error = labels - predict(network, inputs)
+        seen = jnp.concatenate([embedded, labels[:, None], error[:, None]], axis=1)
+
+        def read(hidden: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            features, is_seen = row
+            after = gru.step(params["gru"], hidden, features)
+            return jnp.where(is_seen, after, hidden), None
+
+        hidden, _ = jax.lax.scan(read, jnp.zeros(gru.width, seen.dtype), (seen, mask))
+        flat, shaped = ravel_pytree(partition(network, adapts)[0])
+        return shaped(flat + gru.read(params["gru"], hidden))
+
+    def predict_adapted(params: Params, adapted: Any, inputs: Any) -> jax.Array:
+        return predict(combine(adapted, params["network"]), inputs)
+
+    return Adaptation(adapt, predict_adapted)

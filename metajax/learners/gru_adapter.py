@@ -1,0 +1,96 @@
+"""The GRU adapter: a cell learns how a support turns into an update."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from metajax.adaptation import everything, gru_embeddings, gru_gradients, partition, within
+from metajax.base import MetaLearner, Model, Params
+from metajax.learners.maml import maml
+from metajax.learners.outer import meta_learner
+from metajax.models import beside, update_gru
+
+__all__ = ["all_features", "gru_adapter"]
+
+Sees = Literal["gradients", "embeddings"]
+
+
+def all_features(network: Params, inputs: Any) -> jax.Array:
+    """Embeds inputs as what they are: their real leaves beside each other, `[N, E]`."""
+    del network
+    leaves = [
+        leaf.reshape(leaf.shape[0], -1)
+        for leaf in jax.tree.leaves(inputs)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return jnp.concatenate(leaves, axis=1)
+
+
+def gru_adapter(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    sees: Sees = "gradients",
+    width: int = 8,
+    rate: float = 0.1,
+    steps: int = 1,
+    embed: Callable[[Params, Any], jax.Array] = all_features,
+    adapts: Callable[[str], bool] = everything,
+    inner_loss: Callable[..., jax.Array] | None = None,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns a GRU cell that makes a user's update out of their support.
+
+    Seeing gradients it is an optimizer: each step of `maml` goes at rates that the cell sets from
+    the gradients so far. Seeing embeddings it reads the support once, in its order, and writes
+    the change of the weights: no gradient is taken to serve a user. Either way the first learner
+    adapts as if there were no cell, and a user's weights are kept in full.
+
+    Args:
+        model: The network.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the meta-parameters.
+        sees: What the cell sees: "gradients" or "embeddings".
+        width: Size of its hidden state, at least 1.
+        rate: Of gradients: the rate that the cell scales.
+        steps: Of gradients: number of inner steps, at least 1.
+        embed: Of embeddings: `embed(network, inputs) -> [N, E]`; by default the features.
+        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        inner_loss: Of gradients: the loss of the support; None means `loss`.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner with the parameters `{"network": ..., "gru": ...}`.
+
+    Raises:
+        ValueError: If `sees` is another word, or `width` or `steps` < 1.
+
+    References:
+        See `gru_gradients` and `gru_embeddings`.
+    """
+    if sees not in get_args(Sees):
+        raise ValueError(f"sees must be one of {', '.join(get_args(Sees))}, got {sees!r}.")
+    gru = update_gru(width)
+    if sees == "gradients":
+        return maml(
+            beside(model, gru=lambda key, network, inputs: gru.init(key, 1, 1)),
+            loss,
+            inner=lambda params: gru_gradients(gru, params["gru"], rate),
+            outer=outer,
+            steps=steps,
+            adapts=within("network", adapts),
+            inner_loss=inner_loss,
+            microbatch=microbatch,
+        )
+
+    def start(key: jax.Array, network: Params, inputs: Any) -> Params:
+        features = jax.eval_shape(embed, network, inputs).shape[1] + 2
+        return gru.init(key, features, ravel_pytree(partition(network, adapts)[0])[0].size)
+
+    adaptation = gru_embeddings(gru, embed, model.apply, adapts=adapts)
+    return meta_learner(beside(model, gru=start), adaptation, loss, outer, microbatch=microbatch)

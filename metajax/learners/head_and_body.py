@@ -1,0 +1,81 @@
+"""Adapt the last layer alone, or all but the last layer: ANIL and BOIL."""
+
+from collections.abc import Callable
+from typing import Unpack
+
+import jax
+
+from metajax.adaptation import Optimizer
+from metajax.base import MetaLearner, Model
+from metajax.learners.maml import maml
+from metajax.learners.options import Options
+
+__all__ = ["anil", "boil"]
+
+
+def anil(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    inner: Optimizer,
+    head: Callable[[str], bool],
+    **options: Unpack[Options],
+) -> MetaLearner:
+    """Is `maml` whose head alone adapts: almost no inner loop.
+
+    The body learns features that serve every user; a user's own weights are those of the head,
+    which has few rows and columns: in the factored form it is mostly kept in full.
+
+    Args:
+        model: The network.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        inner: Optimizer of the inner steps.
+        head: Predicate on the path of a parameter: does it belong to the last layer?
+        **options: As in `maml`.
+
+    Returns:
+        A meta-learner.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from metajax import adaptation, base, losses
+        >>> two = base.Model(
+        ...     init=lambda key, x: {"body": jnp.array(2.0), "head": jnp.array(1.0)},
+        ...     apply=lambda w, x: w["head"] * w["body"] * x,
+        ... )
+        >>> seen = base.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
+        >>> learner = anil(
+        ...     two, losses.squared_error, inner=optax.sgd(0.25), outer=optax.sgd(0.1),
+        ...     head=adaptation.matching("head"),
+        ... )
+        >>> params = two.init(None, None)
+        >>> learner.adapt(params, seen)["head"].item()  # 1 - 0.25 * 2 * (1 * 2 - 3) * 2
+        2.0
+
+    References:
+        Raghu, Raghu, Bengio and Vinyals, Rapid Learning or Feature Reuse? Towards Understanding
+        the Effectiveness of MAML, ICLR 2020, section 4.
+    """
+    return maml(model, loss, inner=inner, adapts=head, **options)
+
+
+def boil(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    inner: Optimizer,
+    head: Callable[[str], bool],
+    **options: Unpack[Options],
+) -> MetaLearner:
+    """Is `maml` whose head stays as it is: what adapts are the features.
+
+    The head is still learned by the outer update. A head of zeros would give the body no
+    gradient, now and ever after: start it otherwise.
+
+    Args and Returns: as in `anil`.
+
+    References:
+        Oh, Yoo, Kim and Yun, BOIL: Towards Representation Change for Few-shot Learning, ICLR
+        2021, section 3.
+    """
+    return maml(model, loss, inner=inner, adapts=lambda path: not head(path), **options)

@@ -1,0 +1,60 @@
+"""Meta-SGD: a learned rate for every weight."""
+
+from collections.abc import Callable
+from typing import Unpack
+
+import jax
+
+from metajax.adaptation import everything, learned_rates, partition, start_rates, within
+from metajax.base import MetaLearner, Model
+from metajax.learners.maml import maml
+from metajax.learners.options import Options
+from metajax.models import beside
+
+__all__ = ["meta_sgd"]
+
+
+def meta_sgd(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    rate: float,
+    adapts: Callable[[str], bool] = everything,
+    **options: Unpack[Options],
+) -> MetaLearner:
+    """Is `maml` whose inner rates, one an element, are learned: direction and speed at once.
+
+    A rate may become negative. A user's weights are kept in full: a step whose rates differ
+    within a weight is no low-rank change.
+
+    Args:
+        model: The network.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        rate: First value of every rate.
+        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        **options: As in `maml`.
+
+    Returns:
+        A meta-learner with the parameters `{"network": ..., "rates": ...}`.
+
+    Raises:
+        ValueError: If `rate` is not finite.
+
+    References:
+        Li, Zhou, Chen and Li, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, arXiv
+        1707.09835, algorithm 1. Differs: all rates start alike, not at random; several steps
+        share them.
+    """
+    extended = beside(
+        model,
+        rates=lambda key, network, inputs: start_rates(
+            partition(network, adapts)[0], rate, per="element"
+        ),
+    )
+    return maml(
+        extended,
+        loss,
+        inner=lambda params: learned_rates(params["rates"]),
+        adapts=within("network", adapts),
+        **options,
+    )
