@@ -12,7 +12,6 @@ from metajax.base import Adaptation, MetaLearner, Params, Task
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.data.sampler import TaskTable, task_table
 from metajax.recipes import objectives, recipe_of
-from metajax.recipes.parts import adapted_parameters
 from metajax.settings import Settings
 from metajax.training import Progress, begin
 
@@ -110,9 +109,9 @@ def _begin(
 def _check_patterns(
     settings: Settings, init: Callable[..., Params], key: jax.Array, tasks: Task
 ) -> None:
-    """Refuses patterns that fit no parameter of the network."""
+    """Refuses patterns of one's own that fit no parameter of the network."""
     one = jax.tree.map(lambda leaf: leaf[0], tasks.support.inputs)
     known = paths(jax.eval_shape(init, key, one))
-    for pattern in adapted_parameters(settings):
+    for pattern in settings.adapts:
         if not any(map(matching(pattern), known)):
             raise ValueError(f"adapts must fit a parameter, got {pattern!r}; {', '.join(known)}.")

@@ -1,16 +1,13 @@
 """Recipes that take the order of a user's interactions into account."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import Adjoint, Form, Optimizer, everything, sequence_steps
-from metajax.base import Examples, MetaLearner, Model, Params
+from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
-from metajax.models import InHistory
 
 __all__ = ["sequential"]
 
@@ -31,8 +28,8 @@ def sequential(
     """Learns to read a user's history, and parameters from which a few steps fit it.
 
     Args:
-        model: The network; its `apply` scores `InHistory`, for instance a
-            `models.SequenceNetwork`.
+        model: The network; its `apply` scores `InHistory`, for instance
+            `models.from_history_module(models.SequenceNetwork(..))`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         inner: Optax optimizer of the inner steps, or a function of the parameters that returns
             one.
@@ -64,9 +61,4 @@ def sequential(
         form=form,
     )
 
-    def init(key: jax.Array, inputs: Any) -> Params:
-        rows = jax.tree.leaves(inputs)[0].shape[0]
-        history = Examples(inputs, jnp.zeros(rows), jnp.ones(rows, bool))
-        return model.init(key, InHistory(history, jnp.arange(rows), inputs))
-
-    return meta_learner(Model(init, model.apply), adaptation, loss, outer, microbatch=microbatch)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)

@@ -29,7 +29,8 @@ class Encoder(nn.Module):
     """Embeds users and items with the towers and the identities of a `RatingNetwork`.
 
     Parameters are named as there: `user_tower/layer_i`, `item_tower/layer_i`,
-    `item_embedding/embedding` and `item_bias/embedding`; without identities there is one `bias`.
+    `item_embedding/embedding` and `item_bias/embedding`, which adds to the `bias` of all, so that
+    weight decay draws an item's towards what the others have.
 
     Attributes:
         user_widths: Widths of the user tower; the last one is the embedding's.
@@ -57,14 +58,13 @@ class Encoder(nn.Module):
         if inputs.item_features.shape[-1]:
             item.append(Tower(self.item_widths, name="item_tower")(inputs.item_features))
         zeros = nn.initializers.zeros_init()
+        bias = jnp.broadcast_to(self.param("bias", zeros, ()), (rows,))
         if self.items:
             item.append(
                 nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
             )
-            bias = nn.Embed(self.items, 1, embedding_init=zeros, name="item_bias")(inputs.item)
-            bias = bias[:, 0]
-        else:
-            bias = jnp.broadcast_to(self.param("bias", zeros, ()), (rows,))
+            own = nn.Embed(self.items, 1, embedding_init=zeros, name="item_bias")(inputs.item)
+            bias += own[:, 0]
         if not item:
             raise ValueError("inputs must have item features where items is 0, got none.")
         return Encoded(user, jnp.concatenate(item, axis=-1), bias)
@@ -75,8 +75,8 @@ def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None =
 
     Args:
         params: Parameters of a network that holds an `Encoder` of that name.
-        bias: `[I]` what to expect of each item, the mean included; `[]` without identities.
-        embedding: `[I, identity_width]` item factors; None without identities.
+        bias: `[I]` what to expect of each item, or `[]` of all of them.
+        embedding: `[I, identity_width]` item factors; None leaves them as they are.
 
     Returns:
         The parameters, changed.
@@ -84,16 +84,18 @@ def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None =
     Raises:
         ValueError: If the shapes do not fit.
     """
-    encoder = dict(params["encoder"])
-    given: dict[str, jax.Array] = {"bias": jnp.asarray(bias)}
+    mean = jnp.mean(jnp.asarray(bias))
+    encoder = {**params["encoder"], "bias": mean.astype(params["encoder"]["bias"].dtype)}
+    given = {}
+    if jnp.ndim(bias):
+        given["item_bias"] = jnp.asarray(bias)[:, None] - mean
     if embedding is not None:
-        given = {"item_embedding": jnp.asarray(embedding), "item_bias": jnp.asarray(bias)[:, None]}
+        given["item_embedding"] = jnp.asarray(embedding)
     for name, value in given.items():
         if name not in encoder:
             raise ValueError(f"encoder must have {name}, got {', '.join(encoder)}.")
-        old = encoder[name] if name == "bias" else encoder[name]["embedding"]
+        old = encoder[name]["embedding"]
         if value.shape != old.shape:
             raise ValueError(f"{name} must have the shape {old.shape}, got {value.shape}.")
-        value = value.astype(old.dtype)
-        encoder[name] = value if name == "bias" else {"embedding": value}
+        encoder[name] = {"embedding": value.astype(old.dtype)}
     return {**params, "encoder": encoder}

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples
+from metajax.base import Examples, Model, Params
+from metajax.models.linen import from_linen
 from metajax.models.tower import Tower
 
-__all__ = ["InHistory", "SequenceNetwork"]
+__all__ = ["InHistory", "SequenceNetwork", "from_history_module"]
 
 
 class InHistory(NamedTuple):
@@ -82,3 +83,25 @@ class SequenceNetwork(nn.Module):
         hidden = nn.relu(Tower(self.predictor_widths, name="predictor")(joined))
         zeros = nn.initializers.zeros_init()
         return present.bias + nn.Dense(1, kernel_init=zeros, name="score")(hidden)[:, 0]
+
+
+def from_history_module(module: nn.Module) -> Model:
+    """Wraps a Linen module that maps `InHistory` to scores `[N]`.
+
+    Args:
+        module: Has parameters alone.
+
+    Returns:
+        The pair `init`, `apply`. As other models it is initialised by `init(key, inputs)`.
+
+    Raises:
+        ValueError: From `init`, as `from_linen`.
+    """
+    model = from_linen(module)
+
+    def init(key: jax.Array, inputs: Any) -> Params:
+        rows = jax.tree.leaves(inputs)[0].shape[0]
+        history = Examples(inputs, jnp.zeros(rows), jnp.ones(rows, bool))
+        return model.init(key, InHistory(history, jnp.arange(rows), inputs))
+
+    return Model(init, model.apply)

@@ -7,6 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
+from metajax.recipes import encoders
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -38,6 +39,38 @@ registry: tuple[Recipe, ...] = (
         by_gradient_steps(learners.maml),
         settings={"pretrained": False},
         grid=_INNER_RATES,
+    ),
+    Recipe(
+        "prototypical",
+        encoders.by_one_pass(learners.prototypical),
+        encoders.prototype_network,
+        encoders.start,
+    ),
+    Recipe(
+        "matching_network",
+        encoders.by_one_pass(learners.matching_network),
+        encoders.matching_network,
+        encoders.start,
+    ),
+    Recipe(
+        "conditional_process",
+        encoders.neural_process,
+        encoders.conditional_process,
+        encoders.start,
+    ),
+    Recipe(
+        "attentive_process",
+        encoders.neural_process,
+        encoders.attentive_process,
+        encoders.start,
+    ),
+    Recipe(
+        "sequential",
+        by_gradient_steps(learners.sequential),
+        encoders.sequence_network,
+        encoders.start,
+        settings={"adapts": ("score/*",), "inner_rate": 0.01},
+        grid=({}, {"inner_rate": 0.003}, {"inner_rate": 0.02}, {"steps": 2}),
     ),
 )
 """Every learned method: first the same network without meta-learning, then the family."""

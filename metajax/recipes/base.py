@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from metajax.base import MetaLearner, Model, Params, Task
+from metajax.base import MetaLearner, Params, Task
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable
 from metajax.recipes.parts import pretrained, rating_network
@@ -24,10 +24,10 @@ class Recipe(NamedTuple):
 
     name: str
     """What tables, `Settings.learner` and the command line call it."""
-    learner: Callable[[Settings, Model], MetaLearner]
+    learner: Callable[[Settings, Any], MetaLearner]
     """`learner(settings, network)`: how the network is trained and adapts."""
-    network: Callable[[Settings, Shapes], Model] = rating_network
-    """`network(settings, shapes)`: what is trained."""
+    network: Callable[[Settings, Shapes], Any] = rating_network
+    """`network(settings, shapes)`: what is trained, a `Model` or another with such an `init`."""
     start: Callable[[Settings, TrainingSet], Callable[[Params], Params]] = pretrained
     """`start(settings, training)` returns what makes the network's first parameters of random ones:
     closed forms, fitted to the training users alone."""

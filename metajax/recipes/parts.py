@@ -22,6 +22,7 @@ __all__ = [
     "Objective",
     "adapted_parameters",
     "by_gradient_steps",
+    "identities_of",
     "objectives",
     "outer_optimizer",
     "pretrained",
@@ -79,7 +80,7 @@ def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], 
     if not (settings.rank and settings.pretrained):
         return partial(start_bias, bias=float(np.mean(training.interactions.rating)))
     factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
-    embedding, bias = map(jnp.asarray, _identities(factors))
+    embedding, bias = map(jnp.asarray, identities_of(factors))
     return partial(start_identity, embedding=embedding, bias=bias)
 
 
@@ -129,7 +130,7 @@ def adapted_parameters(settings: Settings) -> tuple[str, ...]:
     return settings.adapts or (("direct/*",) if settings.rank else ("predictor/*",))
 
 
-def _identities(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+def identities_of(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
     """Turns factors into identities `[I, d + 1]` and biases `[I]` of a network.
 
     With the prior N(m, L L') of a user's latents, the score mean + b + [1, v] . w is

@@ -131,22 +131,16 @@ def at_the_prior_by_cosine(place, params, inputs):
 
 
 def sequence_row() -> Row:
-    model = models.from_linen(models.SequenceNetwork(encoder(), 4, 2, (3,)))
-
-    def start(key, inputs):
-        return model.init(key, after(inputs, TASK.support))
-
-    def after(inputs, history):
-        rows = jax.tree.leaves(inputs)[0].shape[0]
-        return models.InHistory(history, jnp.zeros(rows, int), inputs)
+    model = models.from_history_module(models.SequenceNetwork(encoder(), 4, 2, (3,)))
 
     def zero_shot(params, inputs):
-        return model.apply(params, after(inputs, task_of(5).support))
+        before = models.InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
+        return model.apply(params, before)
 
     rule = sequence_steps(
         model.apply, losses.squared_error, optax.sgd(0.1), 2, adapts=matching("score/*")
     )
-    return Row(rule, drawn(model._replace(init=start)), zero_shot, in_order=True)
+    return Row(rule, drawn(model), zero_shot, in_order=True)
 
 
 def of_network(params, inputs):

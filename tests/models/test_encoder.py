@@ -26,13 +26,14 @@ def test_it_has_the_towers_and_identities_of_the_rating_network():
     network = from_linen(RatingNetwork((5, 4), (3,), (7,), items=ITEMS, identity_width=8))
     parts = network.init(jax.random.key(1), inputs)
     del parts["predictor"]
+    parts["bias"] = jnp.array(3.0)
     assert jax.tree.map(jnp.shape, parts) == jax.tree.map(jnp.shape, params)
     bias = jnp.arange(ITEMS) / 2
     parts["item_bias"] = {"embedding": bias[:, None]}
     user, item, expected = encoder.apply(parts, inputs)
     assert user.shape == (4, 4)
     np.testing.assert_array_equal(item[:, 3:], parts["item_embedding"]["embedding"][inputs.item])
-    np.testing.assert_array_equal(expected, bias[inputs.item])
+    np.testing.assert_array_equal(expected, 3 + bias[inputs.item])
 
 
 def test_what_is_not_known_is_left_out():
@@ -50,11 +51,12 @@ def test_it_starts_from_closed_forms():
     factors, bias = np.ones((ITEMS, 8)), np.arange(ITEMS)
     started = start_encoder({"encoder": params, "score": 1}, bias, factors)
     assert started["score"] == 1
-    np.testing.assert_array_equal(started["encoder"]["item_bias"]["embedding"][:, 0], bias)
+    assert started["encoder"]["bias"] == 2.5
+    np.testing.assert_array_equal(started["encoder"]["item_bias"]["embedding"][:, 0], bias - 2.5)
     np.testing.assert_array_equal(started["encoder"]["item_embedding"]["embedding"], factors)
     _, plain = built(inputs_of())
     assert start_encoder({"encoder": plain}, 3.5)["encoder"]["bias"] == 3.5
     with pytest.raises(ValueError, match=r"item_bias must have the shape \(6, 1\), got \(5, 1\)"):
         start_encoder({"encoder": params}, bias[:5], factors)
-    with pytest.raises(ValueError, match="encoder must have item_embedding, got"):
+    with pytest.raises(ValueError, match="encoder must have item_bias, got user_tower"):
         start_encoder({"encoder": plain}, bias, factors)

@@ -1,0 +1,143 @@
+"""Recipes whose networks start from an `Encoder`: what they compare, sum up or read are items."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from metajax import learners
+from metajax.base import MetaLearner, Params
+from metajax.baselines.factors import fit_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.models import (
+    AttentiveProcess,
+    ConditionalProcess,
+    Encoder,
+    MatchingNetwork,
+    PrototypeNetwork,
+    SequenceNetwork,
+    from_history_module,
+    from_linen,
+    from_support_module,
+    start_encoder,
+)
+from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.settings import Settings
+
+__all__ = [
+    "attentive_process",
+    "by_one_pass",
+    "conditional_process",
+    "matching_network",
+    "neural_process",
+    "prototype_network",
+    "sequence_network",
+    "start",
+]
+
+
+def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts the encoder from factors in closed form; without them from the mean rating."""
+    mean = np.mean(training.interactions.rating)
+    if not (settings.rank and settings.pretrained):
+        return partial(start_encoder, bias=mean)
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    embedding, bias = identities_of(factors)
+    return partial(start_encoder, bias=bias, embedding=embedding)
+
+
+def prototype_network(settings: Settings, shapes: Shapes) -> Any:
+    """Builds the space of a prototypical recommender."""
+    return from_linen(PrototypeNetwork(_encoder(settings, shapes), settings.embedding))
+
+
+def matching_network(settings: Settings, shapes: Shapes) -> Any:
+    """Builds a matching network of four heads."""
+    return from_linen(
+        MatchingNetwork(
+            _encoder(settings, shapes),
+            width=settings.embedding // 2,
+            predictor_widths=(settings.width,),
+            reference=_reference(settings, shapes),
+        )
+    )
+
+
+def conditional_process(settings: Settings, shapes: Shapes) -> Any:
+    """Builds a conditional neural process."""
+    encoder, reference = _encoder(settings, shapes), _reference(settings, shapes)
+    return from_support_module(ConditionalProcess(encoder, settings.width, reference))
+
+
+def attentive_process(settings: Settings, shapes: Shapes) -> Any:
+    """Builds an attentive neural process of four heads."""
+    encoder, reference = _encoder(settings, shapes), _reference(settings, shapes)
+    return from_support_module(
+        AttentiveProcess(encoder, settings.width, heads=4, reference=reference)
+    )
+
+
+def sequence_network(settings: Settings, shapes: Shapes) -> Any:
+    """Builds a network that reads a user's history."""
+    return from_history_module(
+        SequenceNetwork(
+            _encoder(settings, shapes),
+            settings.embedding,
+            predictor_widths=(settings.width, settings.width),
+            reference=_reference(settings, shapes),
+        )
+    )
+
+
+def by_one_pass(
+    method: Callable[..., MetaLearner], **options: Any
+) -> Callable[[Settings, Any], MetaLearner]:
+    """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
+
+    Args:
+        method: `method(model, loss, *, outer, microbatch, **options)`.
+        **options: Of the method.
+
+    Returns:
+        What a recipe takes as its `learner`.
+    """
+
+    def learner(settings: Settings, network: Any) -> MetaLearner:
+        return method(
+            network,
+            objectives[settings.objective].loss,
+            outer=outer_optimizer(settings),
+            microbatch=settings.microbatch,
+            **options,
+        )
+
+    return learner
+
+
+def neural_process(settings: Settings, network: Any) -> MetaLearner:
+    """Trains a neural process by its likelihood where scores are ratings."""
+    objective = objectives[settings.objective]
+    return learners.neural_process(
+        network,
+        None if objective.rating else objective.loss,
+        outer=outer_optimizer(settings),
+        microbatch=settings.microbatch,
+    )
+
+
+def _encoder(settings: Settings, shapes: Shapes) -> Encoder:
+    width, embedding = settings.width, settings.embedding
+    return Encoder(
+        user_widths=(width, embedding),
+        item_widths=(width, embedding),
+        items=shapes.items if settings.rank else 0,
+        identity_width=settings.rank + 1,
+    )
+
+
+def _reference(settings: Settings, shapes: Shapes) -> float | None:
+    """What the labels of a support are compared with: see `MatchingNetwork`."""
+    if objectives[settings.objective].rating:
+        return None
+    return 1.0 if shapes.scale is None else sum(shapes.scale) / 2
