@@ -16,10 +16,12 @@ from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
+from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_head
 from metajax.adaptation.sequence_steps import sequence_steps
 
 __all__ = [
     "Adjoint",
+    "Evidence",
     "FiniteDifference",
     "FirstOrder",
     "Form",
@@ -30,6 +32,7 @@ __all__ = [
     "LowRank",
     "Mixed",
     "Optimizer",
+    "Posterior",
     "Reverse",
     "amortised",
     "attended_labels",
@@ -50,6 +53,7 @@ __all__ = [
     "paths",
     "prototype_steps",
     "prototypes",
+    "ridge_head",
     "sequence_steps",
     "served_by",
     "start_rates",

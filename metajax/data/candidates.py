@@ -20,8 +20,10 @@ def sample_catalogue_tasks(
 ) -> Task:
     """Draws tasks whose query is the whole catalogue without the support.
 
-    Label 1 marks what the user rated `relevant` or better, 0 everything else. A query without a
-    1 is masked out whole: it would teach nothing.
+    Label 1 marks what the user rated `relevant` or better, 0 everything else. What a support of
+    full size S would have held is not asked for: it is a candidate of label 0, as in protocol P1,
+    where users are judged by what comes after the pool whatever they have shown of it. A query
+    without a 1 is masked out whole: it would teach nothing.
 
     Args:
         table: The training set.
@@ -43,7 +45,9 @@ def sample_catalogue_tasks(
     def one(draw: Draw) -> Task:
         seen = rows_of_user(table, draw.user, draw.support_rows, draw.support_mask)
         known, rating = _look_up(table, draw.user, catalogue)
-        return Task(seen, _listed(table, draw, seen, catalogue, known & (rating >= relevant)))
+        pooled = (catalogue[:, None] == seen.inputs.item[None]).any(axis=1)
+        liked = known & (rating >= relevant) & ~pooled
+        return Task(seen, _listed(table, draw, seen, catalogue, liked))
 
     return jax.vmap(one)(draws)
 

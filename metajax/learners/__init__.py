@@ -13,11 +13,13 @@ from metajax.learners.metric import matching_network, prototypical
 from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
+from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.sequential import sequential
 from metajax.learners.supervised import fine_tuned, supervised
 
 __all__ = [
     "anil",
+    "bayesian_ridge",
     "boil",
     "cavia",
     "consolidated",

@@ -7,6 +7,7 @@ from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
 from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
+from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.update_gru import UpdateGRU, update_gru
@@ -22,6 +23,7 @@ __all__ = [
     "MatchingNetwork",
     "PrototypeNetwork",
     "RatingNetwork",
+    "RidgeNetwork",
     "SequenceNetwork",
     "SupportModel",
     "UpdateGRU",
@@ -31,6 +33,7 @@ __all__ = [
     "from_support_module",
     "start_bias",
     "start_encoder",
+    "start_evidence",
     "start_identity",
     "update_gru",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import encoders
+from metajax.recipes import encoders, ridge
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -39,6 +39,13 @@ registry: tuple[Recipe, ...] = (
         by_gradient_steps(learners.maml),
         settings={"pretrained": False},
         grid=_INNER_RATES,
+    ),
+    Recipe(
+        "bayesian_ridge",
+        ridge.bayesian_ridge,
+        ridge.ridge_network,
+        ridge.evidence_of_factors,
+        settings={"weight_decay": 0.0, "updates": 300},
     ),
     Recipe(
         "prototypical",

@@ -13,6 +13,7 @@ from metajax import losses
 from metajax.adaptation import matching
 from metajax.base import MetaLearner, Model, Params, Task
 from metajax.baselines.factors import Factors, fit_factors
+from metajax.data.candidates import sample_catalogue_tasks
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, sample_tasks
 from metajax.models import RatingNetwork, from_linen, start_bias, start_identity
@@ -53,9 +54,23 @@ def _rating_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
     )
 
 
+def _ranking_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
+    low, high = settings.scale or (1.0, 5.0)
+    return partial(
+        sample_catalogue_tasks,
+        tasks=settings.tasks,
+        support=settings.support,
+        relevant=low + 0.75 * (high - low),
+        order=settings.order,
+    )
+
+
 # The support's error is summed, as a likelihood is: ten ratings move a user further than one.
 objectives: dict[str, Objective] = {
     "rating": Objective(losses.squared_error, losses.total_squared_error, _rating_tasks, True),
+    "ranking": Objective(
+        losses.softmax_cross_entropy, losses.total_squared_error, _ranking_tasks, False
+    ),
 }
 """What `Settings.objective` may name."""
 

@@ -20,6 +20,7 @@ from metajax.adaptation import (
     matching,
     no_steps,
     prototypes,
+    ridge_head,
     sequence_steps,
 )
 from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Model, Task
@@ -130,6 +131,15 @@ def at_the_prior_by_cosine(place, params, inputs):
     return 1 + 4 * jax.nn.sigmoid(placed.bias + placed.closeness * cosine)
 
 
+def ridge_row() -> Row:
+    model = models.from_linen(models.RidgeNetwork(ITEMS, 2))
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).expected
+
+    return Row(ridge_head(model.apply), drawn(model), expected)
+
+
 def sequence_row() -> Row:
     model = models.from_history_module(models.SequenceNetwork(encoder(), 4, 2, (3,)))
 
@@ -220,6 +230,7 @@ LEARN = {
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "sequence": sequence_row(),
+    "ridge": ridge_row(),
 }
 ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
 

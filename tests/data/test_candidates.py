@@ -49,17 +49,18 @@ def check(tasks):
         user = int(query.inputs.user_features[0, 0])
         known = {item: rating for (who, item), rating in RATINGS.items() if who == user}
         seen = set(support.inputs.item[support.mask].tolist())
+        pool = set(support.inputs.item.tolist())
         assert all(known[i] == r for i, r in zip(support.inputs.item, support.labels, strict=True))
         np.testing.assert_array_equal(query.inputs.item_features[:, 0], query.inputs.item - 0.5)
-        yield user, known, seen, query
+        yield known, seen, pool, query
 
 
 @pytest.mark.parametrize("order", ["random", "time"])
 def test_a_catalogue_is_all_items_but_the_support_marked_as_the_log_says(order):
     without = 0
-    for _, known, seen, query in check(drawn_by(sample_catalogue_tasks, order=order)):
+    for known, seen, pool, query in check(drawn_by(sample_catalogue_tasks, order=order)):
         np.testing.assert_array_equal(query.inputs.item, np.arange(ITEMS))
-        liked = [known.get(i, 0) >= 4 and i not in seen for i in range(ITEMS)]
+        liked = [known.get(i, 0) >= 4 and i not in pool for i in range(ITEMS)]
         if any(liked):
             np.testing.assert_array_equal(query.labels, liked)
             np.testing.assert_array_equal(query.mask, [i not in seen for i in range(ITEMS)])
@@ -70,7 +71,7 @@ def test_a_catalogue_is_all_items_but_the_support_marked_as_the_log_says(order):
 
 
 def test_candidates_are_the_users_own_among_items_they_do_not_know():
-    for _, known, seen, query in check(drawn_by(sample_candidate_tasks, query=2, negatives=5)):
+    for known, seen, _, query in check(drawn_by(sample_candidate_tasks, query=2, negatives=5)):
         own = query.inputs.item[:2][query.mask[:2]].tolist()
         drawn = query.inputs.item[2:][query.mask[2:]].tolist()
         assert set(own) <= set(known) - seen
@@ -87,7 +88,7 @@ def test_candidates_are_the_users_own_among_items_they_do_not_know():
 
 def test_every_interaction_is_relevant_by_default():
     tasks = sample_catalogue_tasks(TABLE, jax.random.key(1), tasks=20, support=0)
-    for _, known, _, query in check(tasks):
+    for known, _, _, query in check(tasks):
         np.testing.assert_array_equal(query.labels, [i in known for i in range(ITEMS)])
 
 

@@ -1,0 +1,35 @@
+"""The recipe whose adaptation is a Bayesian linear regression."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from metajax.adaptation import ridge_head
+from metajax.base import MetaLearner, Model
+from metajax.learners.outer import meta_learner
+
+__all__ = ["bayesian_ridge"]
+
+
+def bayesian_ridge(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns features and a prior in which the closed form serves a user of few interactions well.
+
+    Args:
+        model: The network; its `apply` returns `adaptation.Evidence`, for instance a
+            `models.RidgeNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner with `predict_variance`.
+    """
+    adaptation = ridge_head(model.apply)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)

@@ -1,0 +1,40 @@
+"""The Bayesian ridge head: its network, and the factors it starts from."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.base import MetaLearner, Model, Params
+from metajax.baselines.factors import fit_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.models import RidgeNetwork, from_linen, start_evidence
+from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.settings import Settings
+
+__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network"]
+
+
+def ridge_network(settings: Settings, shapes: Shapes) -> Model:
+    """Builds the network for `rank` factors and the user's bias."""
+    return from_linen(RidgeNetwork(items=shapes.items, width=settings.rank + 1))
+
+
+def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors in closed form, so that the first predictions are the fold-in's."""
+    if not settings.rank:
+        raise ValueError("rank must be >= 1 for a ridge head, got 0.")
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    embedding, bias = map(jnp.asarray, identities_of(factors))
+    return partial(start_evidence, embedding=embedding, bias=bias, noise=factors.noise)
+
+
+def bayesian_ridge(settings: Settings, network: Model) -> MetaLearner:
+    """Builds the learner with the loss and the optimizer of the settings."""
+    return learners.bayesian_ridge(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        microbatch=settings.microbatch,
+    )

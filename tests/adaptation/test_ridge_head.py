@@ -1,0 +1,134 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import losses, models
+from metajax.adaptation import Evidence, ridge_head
+from metajax.base import Examples, Inputs
+from metajax.baselines import eb_fold_in, fit_factors
+from metajax.data import TrainingSet, from_columns
+from metajax.recipes.parts import identities_of
+
+
+def some_evidence(rng, n, width):
+    return Evidence(
+        expected=rng.normal(size=n),
+        design=rng.normal(size=(n, width)),
+        noise=rng.uniform(0.5, 2.0, n),
+    )
+
+
+def test_the_posterior_is_that_of_a_bayesian_linear_regression():
+    rng = np.random.default_rng(0)
+    seen, asked = some_evidence(rng, 4, 3), some_evidence(rng, 2, 3)
+    labels, mask = rng.normal(size=4), np.array([True, True, False, True])
+    # The network of this test hands on what it is given.
+    head = ridge_head(lambda params, inputs: Evidence(*inputs))
+    with jax.enable_x64(True):
+        inputs = tuple(map(jnp.asarray, seen))
+        posterior = head.adapt((), Examples(inputs, jnp.asarray(labels), jnp.asarray(mask)))
+        candidates = tuple(map(jnp.asarray, asked))
+        scores = head.predict((), posterior, candidates)
+        assert head.predict_variance is not None
+        variances = head.predict_variance((), posterior, candidates)
+
+    x, weight = seen.design[mask], np.diag(1 / seen.noise[mask])
+    covariance = np.linalg.inv(np.eye(3) + x.T @ weight @ x)
+    mean = covariance @ x.T @ weight @ (labels[mask] - seen.expected[mask])
+    np.testing.assert_allclose(posterior.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(scores, asked.expected + asked.design @ mean, rtol=1e-12)
+    by_hand = [row @ covariance @ row + s for row, s in zip(asked.design, asked.noise, strict=True)]
+    np.testing.assert_allclose(variances, by_hand, rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def training():
+    rng = np.random.default_rng(1)
+    user, item = np.nonzero(rng.random((30, 8)) < 0.6)
+    log = from_columns(
+        user,
+        item,
+        rng.integers(1, 6, len(user)).astype(np.float32),
+        user_ids=np.arange(30).astype(str),
+        item_ids=np.arange(8).astype(str),
+    )
+    users, items = (rng.normal(size=size).astype(np.float32) for size in ((30, 2), (8, 3)))
+    return TrainingSet(log, users, items, (1.0, 5.0))
+
+
+def test_before_training_it_is_the_empirical_bayes_fold_in(training):
+    factors = fit_factors(training.interactions, rank=2)
+    baseline = eb_fold_in.fit(training, rank=2, noise_scale=1.0)
+    items = jnp.arange(8)
+    user = jnp.broadcast_to(training.user_features[0], (8, 2))
+    inputs = Inputs(user, jnp.asarray(training.item_features), items)
+    network = models.from_linen(models.RidgeNetwork(items=8, width=3))
+    embedding, bias = identities_of(factors)
+    params = models.start_evidence(
+        network.init(jax.random.key(0), inputs),
+        jnp.asarray(embedding),
+        jnp.asarray(bias),
+        factors.noise,
+    )
+    head = ridge_head(network.apply)
+    labels = jnp.array([5.0, 1, 3, 4, 2, 2, 5, 1])
+    support = Examples(inputs, labels, jnp.arange(8) < 5)
+    ours, theirs = head.adapt(params, support), eb_fold_in.adapt(baseline, support)
+    np.testing.assert_allclose(
+        head.predict(params, ours, inputs), eb_fold_in.predict(baseline, theirs, inputs), rtol=1e-4
+    )
+    assert head.predict_variance is not None
+    assert eb_fold_in.predict_variance is not None
+    np.testing.assert_allclose(
+        head.predict_variance(params, ours, inputs),
+        eb_fold_in.predict_variance(baseline, theirs, inputs),
+        rtol=1e-4,
+    )
+
+
+def test_everything_learns_but_the_identities(training):
+    inputs = Inputs(
+        jnp.asarray(training.user_features[:4]),
+        jnp.asarray(training.item_features[:4]),
+        jnp.arange(4),
+    )
+    network = models.from_linen(models.RidgeNetwork(items=8, width=3))
+    params = network.init(jax.random.key(2), inputs)
+    # Away from the zeros that it starts at, where products of two zeros do not move.
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    head = ridge_head(network.apply)
+    support = Examples(inputs, jnp.array([1.0, 5, 3, 2]), jnp.ones(4, bool))
+
+    def loss(params):
+        adapted = head.adapt(params, support)
+        return losses.squared_error(head.predict(params, adapted, inputs), 2 * support.labels)
+
+    gradient = jax.jit(jax.grad(loss))(params)
+    still = {
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
+        if not np.abs(leaf).max() > 0
+    }
+    assert still == {"['item_embedding']['embedding']"}
+
+
+def test_without_attributes_there_is_nothing_to_map():
+    inputs = Inputs(jnp.zeros((2, 0)), jnp.zeros((2, 0)), jnp.arange(2))
+    network = models.from_linen(models.RidgeNetwork(items=2, width=2))
+    params = network.init(jax.random.key(0), inputs)
+    assert params.keys() == {"item_bias", "item_embedding", "log_noise", "root"}
+    assert network.apply(params, inputs).expected.shape == (2,)
+
+
+def test_identities_of_another_shape_are_refused():
+    inputs = Inputs(jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.arange(2))
+    params = models.from_linen(models.RidgeNetwork(items=2, width=2)).init(
+        jax.random.key(0), inputs
+    )
+    start = partial(models.start_evidence, params, bias=jnp.zeros(2), noise=jnp.ones(()))
+    with pytest.raises(ValueError, match=r"item_embedding must have the shape \(2, 2\), got"):
+        start(jnp.zeros((2, 3)))
