@@ -9,11 +9,13 @@ from metajax.adaptation.gru_embeddings import gru_embeddings
 from metajax.adaptation.gru_gradients import gru_gradients
 from metajax.adaptation.hessian_products import FiniteDifference, Linearized, Mixed
 from metajax.adaptation.implicit import Implicit
-from metajax.adaptation.inner_loop import Form, InnerLoop, InnerState, Optimizer, inner_loop
+from metajax.adaptation.inner_loop import InnerLoop, Optimizer, inner_loop
+from metajax.adaptation.inner_state import InnerState
 from metajax.adaptation.learned_rates import learned_rates, start_rates
 from metajax.adaptation.low_rank import LowRank, inner_product, is_low_rank
 from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
+from metajax.adaptation.plan import Form
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
 from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_head

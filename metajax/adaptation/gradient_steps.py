@@ -6,8 +6,9 @@ from typing import Any
 import jax
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.inner_loop import Form, InnerLoop, Optimizer, inner_loop
+from metajax.adaptation.inner_loop import InnerLoop, Optimizer, inner_loop
 from metajax.adaptation.partition import everything
+from metajax.adaptation.plan import Form
 from metajax.base import Adaptation, Examples, Params
 
 __all__ = ["gradient_steps", "served_by"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.gradient_steps import gradient_steps
-from metajax.adaptation.inner_loop import Form, Optimizer
+from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import everything, within
+from metajax.adaptation.plan import Form
 from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked, on_examples
 

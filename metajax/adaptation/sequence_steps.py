@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.gradient_steps import gradient_steps
-from metajax.adaptation.inner_loop import Form, Optimizer
+from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import everything
+from metajax.adaptation.plan import Form
 from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
 from metajax.models.sequence_network import InHistory

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 from metajax import losses
 from metajax.adaptation import (
@@ -283,6 +282,25 @@ def test_a_run_resumed_is_a_run_uninterrupted(form):
     np.testing.assert_allclose(resumed, whole, rtol=1e-6)
 
 
+def test_a_run_may_be_resumed_on_another_support():
+    model, params, tasks = started(MODELS["perceptron"])
+
+    @jax.jit
+    def run():
+        found = []
+        for form in ("plain", "factored"):
+            loop = inner_loop(loss_of(model), LINEAR["momentum"], 2, predict=model.apply, form=form)
+            _, state, _ = loop.run(params, one(tasks.support))
+            # Also of another number of rows.
+            adapted, state, _ = loop.run(params, one(tasks.query), state)
+            adapted, _, _ = loop.run(params, one(tasks.support), state)
+            found.append(loop.materialise(params, adapted))
+        return found
+
+    plain, factored = run()
+    chex.assert_trees_all_close(factored, plain, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("form", ["plain", "factored"])
 def test_a_probe_sees_every_step(form):
     model, params, tasks = started(MODELS["perceptron"])
@@ -356,29 +374,3 @@ def test_a_form_that_is_none_is_refused():
     nothing: Any = None
     with pytest.raises(ValueError, match="form must be one of auto, plain, factored, got 'thin'"):
         gradient_steps(nothing, optax.sgd(1), 1, predict=nothing, form=wrong)
-
-
-def test_a_network_that_is_not_linen_is_adapted_plainly_and_alike():
-    model, params, tasks = started(MODELS["perceptron"])
-    network = nnx.Sequential(
-        nnx.Linear(7, 8, rngs=nnx.Rngs(0)),
-        nnx.relu,
-        nnx.Linear(8, 8, rngs=nnx.Rngs(0)),
-        nnx.relu,
-        nnx.Linear(8, 1, rngs=nnx.Rngs(0)),
-    )
-    graph, _ = nnx.split(network)
-    names = {n: f"Dense_{n // 2}" for n in (0, 2, 4)}
-
-    # All the adapter an NNX model needs.
-    def apply(params, inputs):
-        state = nnx.State({"layers": {n: params[name] for n, name in names.items()}})
-        return nnx.merge(graph, state)(inputs.user_features)[:, 0]
-
-    nnx_loss = losses.on_examples(apply, losses.squared_error)
-    foreign = gradient_steps(nnx_loss, LINEAR["sgd"], 2, predict=apply, form="factored")
-    own = gradient_steps(loss_of(model), LINEAR["sgd"], 2, predict=model.apply, form="plain")
-    assert not low_rank_leaves(jax.eval_shape(foreign.adapt, params, one(tasks.support)))
-    chex.assert_trees_all_close(
-        meta_gradient(foreign, params, tasks), meta_gradient(own, params, tasks), rtol=1e-11
-    )
