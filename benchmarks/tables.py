@@ -145,6 +145,20 @@ def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
 
+def bfloat16_error() -> str:
+    """The greatest error over the seeds."""
+    records = read("bfloat16_error")
+    quantities = ("scores", "change", "loss", "gradient")
+    rows = []
+    for cell in dict.fromkeys((r["workload"], r["steps"], r["form"]) for r in records):
+        chosen = [r for r in records if (r["workload"], r["steps"], r["form"]) == cell]
+        worst = [f"{max(r[key] for r in chosen):.2g}" for key in quantities]
+        # Without a step nothing has changed.
+        worst[quantities.index("change")] *= cell[1] > 0
+        rows.append([*map(str, cell), *worst])
+    return markdown(["", "steps", "form", *quantities], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": lambda: by_support("rmse"),
     "ndcg@10": lambda: by_support("ndcg@10"),
@@ -153,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reading": reading,
     "against_others": against_others,
     "against_goals": against_goals,
+    "bfloat16": bfloat16_error,
 }
 
 

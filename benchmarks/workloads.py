@@ -20,7 +20,7 @@ import optax
 
 from metajax import adaptation
 from metajax.adaptation import Adjoint, Form
-from metajax.base import Examples, Inputs, MetaState, Task
+from metajax.base import Examples, Inputs, MetaLearner, MetaState, Model, Task
 from metajax.learners import maml
 from metajax.losses import squared_error
 from metajax.models import RatingNetwork, from_linen
@@ -37,7 +37,9 @@ __all__ = [
     "draw",
     "first_weights",
     "in_float64",
+    "maml_of",
     "metajax_program",
+    "model_of",
     "plain_program",
     "reference_gradient",
     "usual_program",
@@ -159,11 +161,18 @@ def plain_program(work: Work) -> Program:
     return _trained_by_adam(work, loss, data)
 
 
-def metajax_program(work: Work, adjoint: str = "reverse", form: Form = "auto") -> Program:
-    """One update of this package's MAML."""
+def model_of(work: Work, dtype: Any = None) -> Model:
+    """This package's network of that size; its hidden layers compute in `dtype`."""
     h, e = work.width, work.embedding
-    learner = maml(
-        from_linen(RatingNetwork((h, h, e), (h, e), (h, h))),
+    return from_linen(RatingNetwork((h, h, e), (h, e), (h, h), dtype=dtype))
+
+
+def maml_of(
+    work: Work, adjoint: str = "reverse", form: Form = "auto", dtype: Any = None
+) -> MetaLearner:
+    """This package's MAML of that network."""
+    return maml(
+        model_of(work, dtype),
         squared_error,
         inner=optax.sgd(INNER_RATE),
         outer=optax.adam(OUTER_RATE),
@@ -171,6 +180,11 @@ def metajax_program(work: Work, adjoint: str = "reverse", form: Form = "auto") -
         adjoint=ADJOINTS[adjoint],
         form=form,
     )
+
+
+def metajax_program(work: Work, adjoint: str = "reverse", form: Form = "auto") -> Program:
+    """One update of this package's MAML."""
+    learner = maml_of(work, adjoint, form)
     params = first_weights(work)
     carry = MetaState(params, optax.adam(OUTER_RATE).init(params), jnp.zeros((), jnp.int32))
     return Program(lambda state, tasks: learner.update(state, tasks)[0], carry, draw(work))

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
+from flax.linen.dtypes import canonicalize_dtype, promote_dtype
 
 __all__ = ["linear_layers"]
 
@@ -26,10 +26,10 @@ def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
 
     Args:
         on_layer: `on_layer(weight, inputs, compute) -> outputs`. `weight` is the very object that
-            stands in the parameters, `[a, b]`: a kernel whose inputs are `[..., a]`, or an
-            embedding table whose inputs are integers `[...]`. `compute(inputs, product=None)`
-            gives what the layer itself would, a dense one by another product of rows with the
-            kernel.
+            stands in the parameters, `[a, b]`: a kernel whose inputs are `[..., a]`, in the type
+            that the layer computes in, or an embedding table whose inputs are integers `[...]`.
+            `compute(inputs, product=None)` gives what the layer itself would, a dense one by
+            another product of rows with the kernel.
 
     Returns:
         The context.
@@ -55,17 +55,21 @@ def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
         ):
             return compute(*args, **kwargs)
         weight: Any = module.get_variable("params", name)
+        if not isinstance(module, nn.Dense):
+            return on_layer(weight, args[0], lambda inputs, product=None: compute(inputs))
+        bias: Any = module.get_variable("params", "bias") if module.use_bias else None
 
         def computed(inputs: jax.Array, product: Product | None = None) -> jax.Array:
-            if product is None or not isinstance(module, nn.Dense):
+            if product is None:
                 return compute(inputs)
-            bias: Any = module.get_variable("params", "bias") if module.use_bias else None
-            x, kernel, bias = promote_dtype(inputs, weight, bias, dtype=module.dtype)
+            x, kernel, shift = promote_dtype(inputs, weight, bias, dtype=module.dtype)
             outputs = product(x.reshape(-1, x.shape[-1]), kernel)
             outputs = outputs.reshape(*x.shape[:-1], kernel.shape[1])
-            return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
+            return outputs if shift is None else outputs + jnp.broadcast_to(shift, outputs.shape)
 
-        return on_layer(weight, args[0], computed)
+        # The layer would do so first: what is multiplied with its change is of the same precision.
+        dtype = canonicalize_dtype(args[0], weight, bias, dtype=module.dtype)
+        return on_layer(weight, jnp.asarray(args[0], dtype), computed)
 
     return nn.intercept_methods(intercept)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from metajax.base import Model, Params
 
@@ -15,10 +16,12 @@ def from_linen(module: nn.Module) -> Model:
 
     Args:
         module: Maps inputs whose leaves lead with N to scores `[N]` or `[N, 1]`, or to what an
-            adaptation makes scores of, such as `Placed`.
+            adaptation makes scores of, such as `Placed`. Layers with `dtype=jnp.bfloat16` compute
+            in that; parameters, and so adapted weights, gradients and optimizer states, are of
+            their `param_dtype`, float32.
 
     Returns:
-        The pair `init`, `apply`. Scores come back as `[N]`.
+        The pair `init`, `apply`. Scores come back as `[N]`, in float32 at least.
 
     Raises:
         ValueError: From `init`, as `init_params`.
@@ -29,9 +32,11 @@ def from_linen(module: nn.Module) -> Model:
 
     def apply(params: Params, inputs: Any) -> jax.Array:
         scores: Any = module.apply({"params": params}, inputs)
-        if isinstance(scores, jax.Array) and scores.ndim == 2 and scores.shape[1] == 1:
-            return scores[:, 0]
-        return scores
+        if not isinstance(scores, jax.Array):
+            return scores
+        # Losses add up, and rankings tell apart, what bfloat16 would round to the same.
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
 
     return Model(init, apply)
 

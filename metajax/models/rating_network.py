@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Dtype
 
 from metajax.base import Inputs, Params
 from metajax.models.tower import Tower
@@ -30,6 +31,9 @@ class RatingNetwork(nn.Module):
         items: Number of items with an identity; 0 for none.
         identity_width: Width of the identity embedding.
         direct: Whether the identity also reaches the score by a linear layer.
+        dtype: What hidden layers compute in, for instance `jnp.bfloat16`; None means the type of
+            parameters and inputs. Parameters are float32 whatever it is, and so is what adds up
+            to the score: the last layer, the item's bias and the direct layer.
 
     References:
         Lee et al., MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommendation,
@@ -43,6 +47,7 @@ class RatingNetwork(nn.Module):
     items: int = 0
     identity_width: int = 16
     direct: bool = False
+    dtype: Dtype | None = None
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> jax.Array:
@@ -62,7 +67,7 @@ class RatingNetwork(nn.Module):
             ("item_tower", self.item_widths, inputs.item_features),
         )
         # Where nothing is known of users, or of items, there is nothing to embed.
-        embeddings = [Tower(w, name=name)(x) for name, w, x in towers if x.shape[-1]]
+        embeddings = [Tower(w, self.dtype, name=name)(x) for name, w, x in towers if x.shape[-1]]
         score = jnp.zeros(())
         if self.items:
             identity = nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
@@ -78,7 +83,8 @@ class RatingNetwork(nn.Module):
         if not embeddings:
             raise ValueError("inputs must have features where items is 0, got none.")
         joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
-        return score + Tower((*self.predictor_widths, 1), name="predictor")(joined)[:, 0]
+        predictor = Tower((*self.predictor_widths, 1), self.dtype, scores=True, name="predictor")
+        return score + predictor(joined)[:, 0]
 
 
 def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:

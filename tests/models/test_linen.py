@@ -2,13 +2,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import nnx
 
-from metajax import losses
-from metajax.base import Examples, Model
-from metajax.learners import maml
 from metajax.models import from_linen
 
 X = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
@@ -43,24 +38,16 @@ def test_other_scores_come_back_as_they_are():
     np.testing.assert_array_equal(model.apply({}, X[:1]), [3])
 
 
+def test_scores_of_a_layer_in_bfloat16_are_float32():
+    model = from_linen(nn.Dense(1, dtype=jnp.bfloat16))
+    params = model.init(jax.random.key(0), X)
+    scores = model.apply(params, X)
+    assert scores.dtype == params["kernel"].dtype == jnp.float32
+    # Computed in bfloat16 nevertheless: they are numbers of it.
+    np.testing.assert_array_equal(scores, scores.astype(jnp.bfloat16))
+
+
 def test_batch_statistics_are_refused():
     message = r"module must hold parameters alone, got the collections \['batch_stats'\]"
     with pytest.raises(ValueError, match=message):
         from_linen(Normalised()).init(jax.random.key(0), X)
-
-
-def test_an_nnx_module_is_a_model_in_a_few_lines():
-    graph, _ = nnx.split(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
-    model = Model(
-        init=lambda key, x: nnx.state(nnx.Linear(2, 1, rngs=nnx.Rngs(params=key))),
-        apply=lambda params, x: nnx.merge(graph, params)(x)[:, 0],
-    )
-    learner = maml(model, losses.squared_error, inner=optax.sgd(0.1), outer=optax.sgd(0.1))
-    params = model.init(jax.random.key(0), X)
-    support = Examples(X, jnp.zeros(3), jnp.array([True, False, False]))
-    adapted = learner.adapt(params, support)
-    # One step of 0.1 on the square of one score s moves bias by -0.2 s, and weights by x times it.
-    score = model.apply(params, X)[0]
-    moved = -0.2 * score * (1 + X @ X[0])
-    scores = learner.predict(params, adapted, X)
-    np.testing.assert_allclose(scores, model.apply(params, X) + moved, rtol=1e-5)
