@@ -89,7 +89,7 @@ def gradient_error(found: Mapping[str, np.ndarray], reference: Any) -> float:
 
 
 def taking_turns(
-    methods: Mapping[str, Callable[[], None]],
+    methods: Mapping[str, Callable[[], object]],
     *,
     repeats: int,
     seconds: float,

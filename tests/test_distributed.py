@@ -4,7 +4,11 @@ import socket
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from metajax import distributed
 
@@ -47,12 +51,58 @@ if process == 0:
 """
 
 
-def start(devices, *, process=0, processes=1, port=0, mesh=None):
+# One update's loss and gradient, by sharding alone and by `shard_map`.
+MAPPED = """
+import json
+import jax, jax.numpy as jnp, optax
+from jax.sharding import PartitionSpec as P
+from metajax import distributed, losses
+from metajax.adaptation import gradient_steps
+from metajax.base import Examples, Task
+
+def score(params, rows):
+    return jnp.tanh(rows @ params)
+
+def examples(key):
+    keys = jax.random.split(key)
+    rows, labels = jax.random.normal(keys[0], (16, 4, 3)), jax.random.normal(keys[1], (16, 4))
+    return Examples(rows, labels, jnp.ones((16, 4), bool))
+
+inner_loss = losses.on_examples(score, losses.squared_error)
+steps = gradient_steps(inner_loss, optax.sgd(0.2), 2, predict=score)
+
+def of_task(params, task):
+    adapted = steps.adapt(params, task.support)
+    return jnp.mean(jnp.square(score(adapted, task.query.inputs) - task.query.labels))
+
+def both(params, tasks):
+    mean = lambda params: jnp.mean(jax.vmap(of_task, in_axes=(None, 0))(params, tasks))
+    return jax.value_and_grad(mean)(params)
+
+def obvious(params, tasks):
+    return jax.lax.pmean(both(params, tasks), "task")
+
+def varying(params, tasks):
+    return obvious(jax.lax.pcast(params, "task", to="varying"), tasks)
+
+params = jnp.array([0.5, -1.0, 2.0])
+tasks = Task(*map(examples, jax.random.split(jax.random.key(0))))
+mesh = distributed.task_mesh()
+spread = distributed.replicated(params, mesh), distributed.sharded(tasks, mesh)
+found = {"one device": jax.jit(both)(params, tasks), "sharded": jax.jit(both)(*spread)}
+for function in (obvious, varying):
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(P(), P("task")), out_specs=P())
+    found[function.__name__] = jax.jit(mapped)(*spread)
+print(json.dumps({name: [float(v), *g.tolist()] for name, (v, g) in found.items()}))
+"""
+
+
+def start(devices, *, program=PROGRAM, process=0, processes=1, port=0, mesh=None):
     flags = f"--xla_force_host_platform_device_count={devices}"
     size = devices * processes if mesh is None else mesh
     numbers = [str(n) for n in (devices, process, processes, port, size)]
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *numbers],
+        [sys.executable, "-c", program, *numbers],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -87,6 +137,32 @@ def test_two_processes_give_what_one_gives(one_device):
     peers[1].communicate(timeout=300)
     assert peers[1].returncode == 0
     assert found == pytest.approx(one_device, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_shard_map_sums_inner_gradients_unless_parameters_vary_and_sharding_does_not():
+    found = result(start(8, program=MAPPED))
+    expected = pytest.approx(found["one device"], rel=1e-5, abs=1e-6)
+    assert found["sharded"] == expected
+    assert found["varying"] == expected
+    # The gradient of what is replicated is summed over the devices, in the inner steps too.
+    assert found["obvious"][0] != pytest.approx(found["one device"][0], rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_mesh_gathers_plainly_only_where_its_axes_are_automatic(kind):
+    mesh = distributed.task_mesh(1)
+    assert mesh.axis_types == (AxisType.Auto,)
+    if kind is AxisType.Explicit:
+        mesh = jax.make_mesh((1,), ("task",), axis_types=(kind,))
+    table = distributed.replicated(jnp.arange(10.0).reshape(5, 2), mesh)
+    items = distributed.sharded(jnp.array([3, 1, 3]), mesh)
+    gather = jax.jit(lambda table, items: table[items])
+    if kind is AxisType.Explicit:
+        with pytest.raises(Exception, match="sharding could not be resolved"):
+            gather(table, items)
+    else:
+        np.testing.assert_array_equal(gather(table, items), [[6, 7], [2, 3], [6, 7]])
 
 
 @pytest.mark.slow
