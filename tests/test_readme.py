@@ -28,6 +28,13 @@ def test_the_library_example_runs(ml100k):
     assert names["scores"].shape == (10,)
     assert np.isfinite(names["scores"]).all()
     assert float(names["metrics"]["loss"]) > 0
+    exec(compile(blocks("python")[2], "README.md", "exec"), names)
+    assert np.isfinite(names["by_step"]).all()
+    assert names["by_step"].shape == (3,)
+    # Six steps have moved what adapts, and nothing else.
+    for name, layer in names["state"].params.items():
+        assert not np.array_equal(names["weights"][name]["kernel"], layer["kernel"])
+        np.testing.assert_array_equal(names["weights"][name]["bias"], layer["bias"])
 
 
 @pytest.mark.slow
