@@ -135,7 +135,7 @@ def taking_turns(
     return times
 
 
-def _seconds(call: Callable[[], None], calls: int = 1) -> float:
+def _seconds(call: Callable[[], object], calls: int = 1) -> float:
     start = time.perf_counter()
     for _ in range(calls):
         call()
