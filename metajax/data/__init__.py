@@ -6,6 +6,13 @@ from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
 from metajax.data.fetch import DataUnavailable
 from metajax.data.interactions import Interactions, from_columns
+from metajax.data.item_sequences import (
+    Sequences,
+    SequenceTable,
+    sample_item_tasks,
+    sequence_table,
+)
+from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
 from metajax.data.sampler import TaskTable, sample_tasks, task_table
@@ -28,8 +35,11 @@ __all__ = [
     "Dataset",
     "Fold",
     "Interactions",
+    "ItemTasks",
     "LeakageError",
     "Schema",
+    "SequenceTable",
+    "Sequences",
     "Table",
     "TaskTable",
     "TrainingSet",
@@ -40,6 +50,7 @@ __all__ = [
     "encode_rows",
     "fit_schema",
     "from_columns",
+    "item_tasks",
     "leave_k_out",
     "load",
     "names",
@@ -49,7 +60,10 @@ __all__ = [
     "read_table",
     "sample_candidate_tasks",
     "sample_catalogue_tasks",
+    "sample_item_tasks",
     "sample_tasks",
+    "sequence_table",
+    "split_items",
     "task_table",
     "time_split",
     "warm_cold_quadrants",

@@ -14,6 +14,7 @@ __all__ = [
     "Draw",
     "TaskOrder",
     "TaskTable",
+    "distinct",
     "draw_users",
     "inputs_of",
     "rows_of_user",
@@ -178,7 +179,7 @@ def draw_users(
         size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
         in_time = {"random": False, "time": True, "mixed": jax.random.bernoulli(order_key)}[order]
         # In time the support is given and the draw is of later rows, counted from the first one.
-        rows = _distinct(row_key, jnp.where(in_time, count - size, count), support + query)
+        rows = distinct(row_key, jnp.where(in_time, count - size, count), support + query)
         return Draw(
             user,
             key,
@@ -213,7 +214,7 @@ def _padded(column: np.ndarray) -> jax.Array:
     return jnp.asarray(np.pad(column, (0, length - len(column))))
 
 
-def _distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:
+def distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:
     """Draws min(n, k) distinct integers below n, in random order, then padding: `[k]` int32.
 
     Floyd's algorithm costs O(k^2) however long the history is.

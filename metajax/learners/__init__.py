@@ -1,6 +1,6 @@
 """The outer update, and the recipes."""
 
-from metajax.learners.amortised import neural_process
+from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.gru_adapter import gru_adapter
@@ -33,6 +33,7 @@ __all__ = [
     "maml",
     "maml_plus_plus",
     "matching_network",
+    "mecos",
     "meta_learner",
     "meta_sgd",
     "neural_process",

@@ -12,7 +12,37 @@ from metajax.base import MetaLearner, Params
 from metajax.learners.outer import meta_learner
 from metajax.models import Gaussian, SupportModel
 
-__all__ = ["neural_process"]
+__all__ = ["mecos", "neural_process"]
+
+
+def mecos(
+    model: SupportModel,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns to tell from a few sequences that end in a new item which others will.
+
+    It adapts to an item: the support are sequences that end in it, the query are sequences of
+    which it is asked whether they do, from `data.sample_item_tasks`. To recommend new items for
+    one sequence, adapt to each of them and compare their scores (`cold_items.score_cold_items`).
+
+    Args:
+        model: The network, for instance a `models.PairNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query; labels are 1 and 0.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+
+    References:
+        Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
+        What differs is said where it lies: `models.PairNetwork`, `data.sample_item_tasks`.
+    """
+    adaptation = amortised(model.encode, model.decode)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
 
 
 def neural_process(

@@ -5,6 +5,7 @@ from metajax.models.encoder import Encoded, Encoder, start_encoder
 from metajax.models.linen import from_linen
 from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
+from metajax.models.pair_network import PairNetwork
 from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
@@ -21,6 +22,7 @@ __all__ = [
     "Gaussian",
     "InHistory",
     "MatchingNetwork",
+    "PairNetwork",
     "PrototypeNetwork",
     "RatingNetwork",
     "RidgeNetwork",
