@@ -30,7 +30,9 @@ def mecos(
 
     Args:
         model: The network, for instance a `models.PairNetwork`.
-        loss: `loss(scores, labels, *, where) -> []`, of the query; labels are 1 and 0.
+        loss: `loss(scores, labels, *, where) -> []`, of the query; labels are 1 and 0. A loss of
+            each score by itself, such as `losses.sigmoid_cross_entropy`, makes items comparable;
+            one of an order compares sequences of one item alone.
         outer: Optax optimizer of the parameters.
         microbatch: Tasks that are in memory at once; None means all of an update.
 

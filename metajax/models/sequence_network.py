@@ -66,7 +66,7 @@ class SequenceNetwork(nn.Module):
         # What a layer cannot multiply out is given to it.
         events = jnp.concatenate([past.item, surprise, past.item * surprise], axis=-1)
         events = nn.Dense(self.width, name="event")(events)
-        states: Any = nn.RNN(nn.OptimizedLSTMCell(self.width), name="lstm")(events)  # [S, width]
+        states: Any = nn.RNN(nn.OptimizedLSTMCell(self.width, name="lstm"))(events)  # [S, width]
         first = self.param("first_state", nn.initializers.zeros_init(), (1, self.width))
         states = jnp.concatenate([first, states])  # [1 + S, width]
 

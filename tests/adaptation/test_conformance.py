@@ -24,6 +24,7 @@ from metajax.adaptation import (
     sequence_steps,
 )
 from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Model, Task
+from metajax.data import Sequences
 
 SUPPORT, QUERY, ITEMS = 4, 3, 5
 
@@ -47,26 +48,6 @@ def steps(optimizer, count, inner_loss=MEAN, **options) -> Adaptation:
     return gradient_steps(inner_loss, optimizer, count, predict=apply, **options)
 
 
-class Row(NamedTuple):
-    """An adaptation, and what the suite has to know of it."""
-
-    adaptation: Adaptation | MetaLearner
-    params: Any
-    zero_shot: Callable[..., jax.Array]
-    """`zero_shot(params, inputs) -> scores`, what an empty support has to give."""
-    in_order: bool = False
-    """Whether the order of the support counts."""
-
-
-BY_STEPS = {
-    "sgd": steps(optax.sgd(0.1), 2),
-    "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=FirstOrder()),
-    "sgd of the total, scanned": steps(optax.sgd(0.01), 11, TOTAL),
-    "momentum": steps(optax.sgd(0.1, momentum=0.9), 2),
-    "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
-}
-
-
 def examples(rng, n) -> Examples:
     users, items, labels = (jnp.asarray(rng.normal(size=size)) for size in ((n, 2), (n, 2), n))
     inputs = Inputs(users, items, jnp.asarray(rng.integers(0, ITEMS, n)))
@@ -78,6 +59,28 @@ def task_of(seed) -> Task:
     return Task(examples(rng, SUPPORT), examples(rng, QUERY))
 
 
+class Row(NamedTuple):
+    """An adaptation, and what the suite has to know of it."""
+
+    adaptation: Adaptation | MetaLearner
+    params: Any
+    zero_shot: Callable[..., jax.Array]
+    """`zero_shot(params, inputs) -> scores`, what an empty support has to give."""
+    in_order: bool = False
+    """Whether the order of the support counts."""
+    task_of: Callable[[int], Task] = task_of
+    """`task_of(seed) -> task`."""
+
+
+BY_STEPS = {
+    "sgd": steps(optax.sgd(0.1), 2),
+    "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=FirstOrder()),
+    "sgd of the total, scanned": steps(optax.sgd(0.01), 11, TOTAL),
+    "momentum": steps(optax.sgd(0.1, momentum=0.9), 2),
+    "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
+}
+
+
 def some_params():
     rng = np.random.default_rng(1)
     shapes = {"tower": (2, 3), "item": (ITEMS, 3), "predictor": (3,)}
@@ -87,9 +90,9 @@ def some_params():
 PARAMS, TASK = some_params(), task_of(2)
 
 
-def drawn(model, spread=0.3):
+def drawn(model, spread=0.3, task=TASK):
     """Parameters none of which is zero, as after some training."""
-    params = jax.jit(model.init)(jax.random.key(0), TASK.support.inputs)
+    params = jax.jit(model.init)(jax.random.key(0), task.support.inputs)
     leaves, structure = jax.tree.flatten(params)
     rng = np.random.default_rng(3)
     return structure.unflatten([leaf + spread * rng.normal(size=leaf.shape) for leaf in leaves])
@@ -151,6 +154,29 @@ def sequence_row() -> Row:
         model.apply, losses.squared_error, optax.sgd(0.1), 2, adapts=matching("score/*")
     )
     return Row(rule, drawn(model), zero_shot, in_order=True)
+
+
+def item_task_of(seed) -> Task:
+    """A cold item: labels say which sequences end in it."""
+    rng, length = np.random.default_rng(seed), 3
+
+    def part(n):
+        item, size = rng.integers(0, ITEMS, (n, length)), rng.integers(1, length + 1, n)
+        item = np.where(np.arange(length) < size[:, None], item, 0)
+        inputs = Sequences(*map(jnp.asarray, (item, size, rng.normal(size=(n, 1)))))
+        return Examples(inputs, jnp.asarray(rng.normal(size=n)), jnp.ones(n, bool))
+
+    return Task(part(SUPPORT), part(QUERY))
+
+
+def item_row() -> Row:
+    model = models.from_support_module(models.PairNetwork(ITEMS, 2, 3, steps=1))
+    return Row(
+        amortised(model.encode, model.decode),
+        drawn(model, 0.3, item_task_of(2)),
+        lambda params, inputs: model.decode(params, params["prior"], inputs),
+        task_of=item_task_of,
+    )
 
 
 def of_network(params, inputs):
@@ -230,6 +256,7 @@ LEARN = {
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "sequence": sequence_row(),
+    "sequences of an item": item_row(),
     "ridge": ridge_row(),
 }
 ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
@@ -264,40 +291,45 @@ def row(request):
 
 
 @pytest.fixture(scope="module")
+def task(row):
+    return row.task_of(2)
+
+
+@pytest.fixture(scope="module")
 def judged(row):
     return partial(jax.jit(judged_by(row.adaptation)), row.params)
 
 
-def test_a_support_changes_the_scores(row, judged):
-    (_, scores), _ = judged(TASK)
-    change = np.abs(scores - row.zero_shot(row.params, TASK.query.inputs)).max()
+def test_a_support_changes_the_scores(row, judged, task):
+    (_, scores), _ = judged(task)
+    change = np.abs(scores - row.zero_shot(row.params, task.query.inputs)).max()
     assert change < 1e-6 if row is ROWS["no steps"] else change > 1e-3
 
 
-def test_the_same_support_gives_the_same_bits(judged):
-    chex.assert_trees_all_equal(judged(TASK), judged(TASK))
+def test_the_same_support_gives_the_same_bits(judged, task):
+    chex.assert_trees_all_equal(judged(task), judged(task))
 
 
-def test_an_empty_support_gives_the_zero_shot_answer(row, judged):
-    nothing = TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
-    (_, scores), gradient = judged(TASK._replace(support=nothing))
-    expected = row.zero_shot(row.params, TASK.query.inputs)
+def test_an_empty_support_gives_the_zero_shot_answer(row, judged, task):
+    nothing = task.support._replace(mask=jnp.zeros(SUPPORT, bool))
+    (_, scores), gradient = judged(task._replace(support=nothing))
+    expected = row.zero_shot(row.params, task.query.inputs)
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
     # Adam's step is a function of the gradient even where that is zero: then only finite.
     chex.assert_tree_all_finite(gradient)
     chex.assert_trees_all_equal_shapes(gradient, row.params)
 
 
-def test_the_order_of_the_support_counts_where_it_is_said_to(row, judged):
-    shuffled = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 3, 1])], TASK.support)
-    other, scores = judged(TASK._replace(support=shuffled)), judged(TASK)
+def test_the_order_of_the_support_counts_where_it_is_said_to(row, judged, task):
+    shuffled = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 3, 1])], task.support)
+    other, scores = judged(task._replace(support=shuffled)), judged(task)
     if row.in_order:
         assert np.abs(other[0][1] - scores[0][1]).max() > 1e-3
     else:
         chex.assert_trees_all_close(other, scores, rtol=1e-4, atol=1e-5)
 
 
-def test_one_trace_serves_every_support_size(row):
+def test_one_trace_serves_every_support_size(row, task):
     adaptation, sizes = row.adaptation, []
 
     @jax.jit
@@ -308,14 +340,14 @@ def test_one_trace_serves_every_support_size(row):
 
     for size in range(SUPPORT + 1):
         mask = jnp.arange(SUPPORT) < size
-        scores.trace(row.params, TASK._replace(support=TASK.support._replace(mask=mask)))
+        scores.trace(row.params, task._replace(support=task.support._replace(mask=mask)))
     assert sizes == [(SUPPORT,)]
 
 
-def test_padding_adds_nothing(judged):
-    (loss, scores), gradient = judged(TASK)
+def test_padding_adds_nothing(judged, task):
+    (loss, scores), gradient = judged(task)
     for value, item in ((np.nan, 0), (np.inf, 4), (3e38, -1), (1.0, 10**6), (-1e9, -(10**6))):
-        padded = judged(padded_with(TASK, value, item))
+        padded = judged(padded_with(task, value, item))
         (padded_loss, padded_scores), padded_gradient = padded
         np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
         at_query = padded_scores[jnp.array([1, 2, 4])]
@@ -324,7 +356,7 @@ def test_padding_adds_nothing(judged):
 
 
 def test_vmap_equals_a_loop(row, judged):
-    tasks = [task_of(seed) for seed in range(3)]
+    tasks = [row.task_of(seed) for seed in range(3)]
     few = tasks[1].support._replace(mask=jnp.array([True, False, True, False]))
     tasks[1] = tasks[1]._replace(support=few)
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)
@@ -334,6 +366,6 @@ def test_vmap_equals_a_loop(row, judged):
     chex.assert_trees_all_close(batched, looped, rtol=1e-4, atol=1e-5)
 
 
-def test_jit_equals_eager(row, judged):
-    eager = judged_by(row.adaptation)(row.params, TASK)
-    chex.assert_trees_all_close(judged(TASK), eager, rtol=1e-4, atol=1e-5)
+def test_jit_equals_eager(row, judged, task):
+    eager = judged_by(row.adaptation)(row.params, task)
+    chex.assert_trees_all_close(judged(task), eager, rtol=1e-4, atol=1e-5)
