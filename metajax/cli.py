@@ -281,7 +281,7 @@ def _judge(run: Any) -> int:
 
     params = runs.resumed(run, on_skip=_skipped).best
     try:
-        with _terminable(), console.stages("Judging", judging.STAGES) as begin:
+        with _terminable(), console.stages("Judging", judging.stages(run)) as begin:
             records, left_out = judging.judge_run(run, params, on_stage=begin)
     except KeyboardInterrupt as stopped:
         console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")

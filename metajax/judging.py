@@ -9,14 +9,16 @@ from typing import Any
 
 import jax
 
-from metajax import comparisons, harness, report, runs
+from metajax import comparisons, files, harness, report
 from metajax.base import Params
 from metajax.runs import Run
 
-__all__ = ["STAGES", "headline", "judge_run", "write_report"]
+__all__ = ["headline", "judge_run", "stages", "write_report"]
 
-# The methods, then the intervals.
-STAGES = harness.stages(1) + 1
+
+def stages(run: Run) -> int:
+    """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals."""
+    return harness.stages([run.settings.learner]) + 1
 
 
 def judge_run(
@@ -27,7 +29,7 @@ def judge_run(
     Args:
         run: A trained run.
         params: The parameters that validated best.
-        on_stage: Called with the name of each of the `STAGES` when it begins.
+        on_stage: Called with the name of each stage when it begins.
 
     Returns:
         Records as in `comparisons`, and a sentence for each baseline that was left out.
@@ -81,8 +83,8 @@ def write_report(
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
     ]
-    runs.write(run.folder / "report.json", json.dumps(list(records), indent=1) + "\n")
+    files.write(run.folder / "report.json", json.dumps(list(records), indent=1) + "\n")
     page = run.folder / "report.html"
     title = f"Cold users of {run.dataset.name}: {run.settings.learner} beside simple baselines"
-    runs.write(page, report.html(records, title=title, run_facts=facts, notes=notes))
+    files.write(page, report.html(records, title=title, run_facts=facts, notes=notes))
     return page

@@ -8,7 +8,6 @@ RUN/checkpoints/      the training progress, verified when read
 RUN/report.json, report.html
 """
 
-import hashlib
 import json
 import os
 import warnings
@@ -17,14 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from metajax import checkpoint, settings
+from metajax import checkpoint, files, settings
 from metajax.assembly import adaptation_of, first_progress, progress_like
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.dataset import Dataset, shapes_of
-from metajax.harness import train_on
+from metajax.data.dataset import Dataset, fingerprint, shapes_of
+from metajax.harness import check_ratings, train_on
 from metajax.recommendation import Recommender, catalogue_of
 from metajax.settings import Settings
 from metajax.training import Progress, Row
@@ -39,7 +36,6 @@ __all__ = [
     "settings_of",
     "train_run",
     "warn_of_damage",
-    "write",
 ]
 
 _CHECKPOINTS = "checkpoints"
@@ -81,9 +77,9 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progr
     run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
     progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
-    write(folder / "settings.json", settings.to_json(chosen))
-    write(folder / "data.json", json.dumps(_facts(dataset), indent=1) + "\n")
-    write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
+    files.write(folder / "settings.json", settings.to_json(chosen))
+    files.write(folder / "data.json", json.dumps(fingerprint(dataset), indent=1) + "\n")
+    files.write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / _CHECKPOINTS, 0, progress)
     return run, progress
@@ -104,7 +100,7 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     """
     chosen = settings_of(folder)
     dataset = datasets.load(chosen.data, progress=progress, **chosen.reading())
-    if _read(folder / "data.json") != _facts(dataset):
+    if _read(folder / "data.json") != fingerprint(dataset):
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
@@ -225,37 +221,8 @@ def load(
 
 
 def _prepare(chosen: Settings, dataset: Dataset) -> ColdUsers:
-    if dataset.scale is None:
-        raise ValueError(
-            f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
-        )
-    low, high = dataset.scale
-    users = int(np.sum(np.diff(dataset.interactions.offsets) > 0))
-    for what, holds, found in (
-        ("a scale with two ends", low < high, f"{low:g} to {high:g}"),
-        ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
-        ("10 users with interactions", users >= 10, users),
-    ):
-        if not holds:
-            raise ValueError(f"{dataset.name}: training needs {what}, got {found}.")
+    check_ratings(dataset)
     return cold_users(dataset, fold=chosen.fold, seed=chosen.seed)
-
-
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    """Counts and a digest: enough to tell that the data are still the same."""
-    log = dataset.interactions
-    digest = hashlib.sha256()
-    for column in (log.offsets, log.item, log.rating, log.time):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    for table in (dataset.users, dataset.items):
-        for name, column in {"": table.ids, **table.columns}.items():
-            digest.update(json.dumps([name, column.tolist()]).encode())
-    return {
-        "users": len(log.user_ids),
-        "items": len(log.item_ids),
-        "interactions": len(log.item),
-        "sha256": digest.hexdigest(),
-    }
 
 
 def _cut(metrics: Path, step: int) -> None:
@@ -267,7 +234,7 @@ def _cut(metrics: Path, step: int) -> None:
         kept = [line for line in whole if json.loads(line)["step"] <= step]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
-    write(metrics, "".join(kept))
+    files.write(metrics, "".join(kept))
 
 
 def _schemas(users: ColdUsers) -> dict[str, Any]:
@@ -280,10 +247,3 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
-
-
-def write(path: Path, text: str) -> None:
-    """Replaces a text file in one step, so that no reader ever sees half of it."""
-    partial_path = path.with_name(path.name + ".tmp")
-    partial_path.write_text(text)
-    os.replace(partial_path, path)

@@ -10,12 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metajax.bootstrap import resampled_sums
 from metajax.evaluation import Evaluation
 
-__all__ = ["Interval", "interval", "metric_names", "paired_difference", "records", "summarise"]
-
-# Resamples a matrix product: 500 rows of 943 users are 4 MB.
-_ROWS = 500
+__all__ = [
+    "Interval",
+    "interval",
+    "metric_names",
+    "paired_difference",
+    "paired_differences",
+    "records",
+    "summarise",
+]
 
 
 class Interval(NamedTuple):
@@ -97,7 +103,7 @@ def interval(
         Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, section 13.3.
     """
     terms = _terms(evaluation, metric)
-    sums = _resampled(terms, _cluster(evaluation, cluster), resamples, seed)
+    sums = resampled_sums(terms, _cluster(evaluation, cluster), resamples, seed)
     return _interval(_value(metric, *(t.sum(1) for t in terms)), _value(metric, *sums))
 
 
@@ -126,21 +132,48 @@ def paired_difference(
     Raises:
         ValueError: As in `interval`, or if the two were not judged on the same tasks.
     """
-    if a.ks != b.ks:
-        raise ValueError(f"a and b must have the same ks, got {a.ks} and {b.ks}.")
-    for field in ("user", "run", "count", "has_relevant"):
-        if not np.array_equal(getattr(a.per_user, field), getattr(b.per_user, field)):
-            raise ValueError(
-                f"a and b must be judged on the same tasks, in the same order: {a.method} and "
-                f"{b.method} differ in {field}."
+    pairs = [(b, metric)]
+    return paired_differences(a, pairs, resamples=resamples, seed=seed, cluster=cluster)[0]
+
+
+def paired_differences(
+    a: Evaluation,
+    pairs: Sequence[tuple[Evaluation, str]],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    cluster: np.ndarray | None = None,
+) -> list[Interval]:
+    """Is `paired_difference` of one method to several others, in one go.
+
+    Args:
+        a: A method.
+        pairs: Another method and the metric they are compared by.
+        resamples: As in `interval`.
+        seed: As in `interval`.
+        cluster: As in `interval`.
+
+    Returns:
+        A difference for each pair.
+
+    Raises:
+        ValueError: As in `paired_difference`.
+    """
+    terms = []
+    for b, metric in pairs:
+        _check_paired(a, b)
+        terms += [*_terms(a, metric), *_terms(b, metric)]
+    sums = resampled_sums(terms, _cluster(a, cluster), resamples, seed)
+    found = []
+    for n, (_, metric) in enumerate(pairs):
+        point, drawn = ([t.sum(1) for t in terms[4 * n : 4 * n + 4]], sums[4 * n : 4 * n + 4])
+        found.append(
+            _interval(
+                _value(metric, *point[:2]) - _value(metric, *point[2:]),
+                _value(metric, *drawn[:2]) - _value(metric, *drawn[2:]),
             )
-    terms = (*_terms(a, metric), *_terms(b, metric))
-    sums = _resampled(terms, _cluster(a, cluster), resamples, seed)
-    point = [t.sum(1) for t in terms]
-    return _interval(
-        _value(metric, *point[:2]) - _value(metric, *point[2:]),
-        _value(metric, *sums[:2]) - _value(metric, *sums[2:]),
-    )
+        )
+    return found
 
 
 def records(
@@ -173,7 +206,7 @@ def records(
     rows = []
     ratios = [name for name in metric_names(evaluation) if not name.startswith("coverage")]
     terms = [term for name in ratios for term in _terms(evaluation, name)]
-    sums = iter(_resampled(terms, _cluster(evaluation, None), resamples, seed))
+    sums = iter(resampled_sums(terms, _cluster(evaluation, None), resamples, seed))
     users = evaluation.per_user.user
     for metric, mean in summarise(evaluation).items():
         # Coverage: every user counts, and no interval.
@@ -228,29 +261,20 @@ def _terms(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, np.ndarray]
     }[metric.partition("@")[0]]
 
 
+def _check_paired(a: Evaluation, b: Evaluation) -> None:
+    if a.ks != b.ks:
+        raise ValueError(f"a and b must have the same ks, got {a.ks} and {b.ks}.")
+    for field in ("user", "run", "count", "has_relevant"):
+        if not np.array_equal(getattr(a.per_user, field), getattr(b.per_user, field)):
+            raise ValueError(
+                f"a and b must be judged on the same tasks, in the same order: {a.method} and "
+                f"{b.method} differ in {field}."
+            )
+
+
 def _value(metric: str, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     ratio = numerator / np.where(denominator > 0, denominator, 1)
     return np.sqrt(ratio) if metric == "rmse" else ratio
-
-
-def _resampled(
-    terms: Sequence[np.ndarray], cluster: np.ndarray, resamples: int, seed: int
-) -> list[np.ndarray]:
-    # Each term [K, T] becomes [resamples, K]: its sums over users drawn with replacement.
-    if resamples < 1:
-        raise ValueError(f"resamples must be >= 1, got {resamples}.")
-    names, index = np.unique(cluster, return_inverse=True)
-    n, k = len(names), terms[0].shape[0] if terms else 0
-    sums = np.zeros((n, len(terms) * k))
-    if terms:
-        np.add.at(sums, index, np.concatenate(terms).T)
-    rng, drawn = np.random.default_rng(seed), np.empty((resamples, len(terms) * k))
-    for start in range(0, resamples, _ROWS):
-        rows = min(_ROWS, resamples - start)
-        draws = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n)
-        drawn[start : start + rows] = counts.astype(np.float64) @ sums
-    return np.split(drawn, len(terms), axis=1) if terms else []
 
 
 def _interval(mean: np.ndarray, replicates: np.ndarray) -> Interval:

@@ -52,6 +52,9 @@ class DivergedError(RuntimeError):
 
 def begin(state: MetaState) -> Progress:
     """Starts a training run from a learner's first state."""
+    # A weak type, such as that of `jnp.full((1,), 0.5)`, is lost in the first update: another
+    # type, and everything would be compiled twice.
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
     return Progress(
         state,
         best=state.params,
@@ -66,7 +69,7 @@ def train(
     table: Any,
     progress: Progress,
     *,
-    validate: Callable[[Params], float],
+    validate: Callable[[Params], float] | None,
     updates: int,
     seed: int = 0,
     per_dispatch: int = 10,
@@ -86,7 +89,7 @@ def train(
         sample: `sample(table, key) -> tasks`, traced into the program.
         table: Its data, an argument of the program and not a constant in it.
         progress: Where to start, from `begin` or from a checkpoint.
-        validate: `validate(params) -> float`, lower is better.
+        validate: `validate(params) -> float`, lower is better; None: never look, make all updates.
         updates: Updates in all; rounded up to whole dispatches.
         seed: Of the task sampler.
         per_dispatch: Updates per dispatch.
@@ -125,8 +128,10 @@ def train(
         before, step = step, step + per_dispatch
         progress = progress._replace(state=state)
         validation = None
+        if validate is None:
+            progress = progress._replace(best=state.params, best_step=state.step)
         # Not `step % validate_every`: a resumed run may step over the multiples.
-        if step // validate_every > before // validate_every or step >= updates:
+        elif step // validate_every > before // validate_every or step >= updates:
             validation = validate(state.params)
             if not np.isfinite(validation):
                 raise DivergedError(step, validation, "validation loss")

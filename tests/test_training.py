@@ -115,6 +115,28 @@ def test_one_program_serves_every_run_of_a_learner():
     assert traces == [()]
 
 
+def test_a_weakly_typed_start_is_not_compiled_twice():
+    traces = []
+
+    def counted(table, key):
+        traces.append(None)
+        return sample(table, key)
+
+    state = started().state
+    weak = begin(state._replace(params=jnp.full((2,), 0.5)))
+    list(train(LEARNER, counted, TABLE, weak, validate=error, updates=20))
+    assert len(traces) == 1
+
+
+def test_without_a_validation_all_updates_are_made_and_the_last_is_kept():
+    reached, caught = run_script([1.0] * 12, validate=None, patience=1)
+    assert caught is None
+    assert [(row.step, row.validation) for _, row in reached] == [
+        (step, None) for step in (2, 4, 6, 8, 10, 12)
+    ]
+    assert (reached[-1][0].best, reached[-1][0].best_step) == (12, 12)
+
+
 def test_the_seed_is_the_tasks():
     same, other = (
         list(train(LEARNER, sample, TABLE, started(), validate=error, updates=10, seed=seed))

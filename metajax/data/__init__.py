@@ -26,6 +26,7 @@ from metajax.data.splits import (
     time_split,
     warm_cold_quadrants,
 )
+from metajax.data.warm_cold import WarmCold, warm_cold
 
 __all__ = [
     "ColdTasks",
@@ -43,6 +44,7 @@ __all__ = [
     "Table",
     "TaskTable",
     "TrainingSet",
+    "WarmCold",
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",
@@ -66,5 +68,6 @@ __all__ = [
     "split_items",
     "task_table",
     "time_split",
+    "warm_cold",
     "warm_cold_quadrants",
 ]

@@ -15,6 +15,7 @@ from metajax.data.splits import ColdTasks, Fold, Order, cold_user_folds, cold_us
 __all__ = ["ColdUsers", "cold_users", "cold_users_of", "padded"]
 
 POOL = 10
+KS = (0, 1, 3, 5, 10)
 
 
 class ColdUsers(NamedTuple):
@@ -33,10 +34,20 @@ class ColdUsers(NamedTuple):
     """What learners train on: the training users without the validation users."""
     final: TrainingSet
     """What a tuned closed form is refitted on: training and validation users."""
-    validation: dict[Order, ColdTasks]
-    """By order: the validation users' tasks, which settings are chosen by."""
-    test: dict[Order, ColdTasks]
-    """By order: the test users' tasks, looked at once."""
+    validation: dict[str, ColdTasks]
+    """By order of the supports: the validation users' tasks, which settings are chosen by."""
+    test: dict[str, ColdTasks]
+    """By order of the supports: the test users' tasks, looked at once."""
+
+    @property
+    def ranked(self) -> bool:
+        """Whether orders of the whole catalogue are judged: yes."""
+        return True
+
+    def ks(self, panel: str) -> tuple[int, ...]:
+        """Returns the support sizes that tasks are judged at, the same in every order."""
+        del panel
+        return KS
 
 
 def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0) -> ColdUsers:
@@ -91,7 +102,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     return prepared
 
 
-def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[Order, ColdTasks]:
+def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str, ColdTasks]:
     """Makes the tasks of some users, in random order and, if the log has times, first in time."""
     orders: tuple[Order, ...] = ("random", "time")
     if not len(dataset.interactions.time) or np.ptp(dataset.interactions.time) == 0:
@@ -102,29 +113,34 @@ def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[Ord
     }
 
 
-def padded(tasks: ColdTasks, training: TrainingSet, *, query: int) -> Task:
+def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | None = None) -> Task:
     """Lays cold users out as a batch of tasks, for a quick look at a method while it trains.
 
     Args:
         tasks: T cold users.
         training: Gives the features.
         query: Q, the most interactions that are asked of a user: an even choice from their query.
+        most: The most users, an even choice; None means all.
 
     Returns:
         Tasks whose inputs are `Inputs`; leaves lead with `[T, P]` and `[T, Q]`.
     """
-    length = np.diff(tasks.query_offsets)[:, None]  # [T, 1]
+    users = len(tasks.user)
+    chosen = np.arange(users)
+    if most is not None and users > most:
+        chosen = np.arange(most) * users // most
+    length = np.diff(tasks.query_offsets)[chosen, None]  # [T, 1]
     asked = np.minimum(length, query)
     place = np.arange(query) * length // np.maximum(asked, 1)
-    row = tasks.query_offsets[:-1, None] + np.minimum(place, length - 1)  # [T, Q]
+    row = tasks.query_offsets[chosen, None] + np.minimum(place, length - 1)  # [T, Q]
 
     def examples(item: np.ndarray, rating: np.ndarray, mask: np.ndarray) -> Examples:
-        user = training.user_features[tasks.user][:, None]  # [T, 1, Du]
+        user = training.user_features[tasks.user[chosen]][:, None]  # [T, 1, Du]
         user = np.broadcast_to(user, (*item.shape, user.shape[-1]))
         inputs = Inputs(*map(jnp.asarray, (user, training.item_features[item], item)))
         return Examples(inputs, jnp.asarray(rating), jnp.asarray(mask))
 
     return Task(
-        examples(tasks.support_item, tasks.support_rating, tasks.support_mask),
+        examples(*(table[chosen] for table in tasks[1:4])),
         examples(tasks.query_item[row], tasks.query_rating[row], np.arange(query) < asked),
     )

@@ -1,12 +1,14 @@
 """A data set as the rest of the package sees it: a log, and what is known of users and items."""
 
-from typing import Literal, NamedTuple
+import hashlib
+import json
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from metajax.data.interactions import Interactions
 
-__all__ = ["Dataset", "Kind", "Shapes", "Table", "TrainingSet", "shapes_of"]
+__all__ = ["Dataset", "Kind", "Shapes", "Table", "TrainingSet", "fingerprint", "shapes_of"]
 
 Kind = Literal["numeric", "categorical", "tokens", "text"]
 
@@ -67,3 +69,20 @@ def shapes_of(training: TrainingSet) -> Shapes:
     """Returns the shapes of a training set."""
     items, item_width = training.item_features.shape
     return Shapes(items, training.user_features.shape[1], item_width, training.scale)
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Returns counts and a digest: enough to tell that the data are still the same."""
+    log = dataset.interactions
+    digest = hashlib.sha256()
+    for column in (log.offsets, log.item, log.rating, log.time):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    for table in (dataset.users, dataset.items):
+        for name, column in {"": table.ids, **table.columns}.items():
+            digest.update(json.dumps([name, column.tolist()]).encode())
+    return {
+        "users": len(log.user_ids),
+        "items": len(log.item_ids),
+        "interactions": len(log.item),
+        "sha256": digest.hexdigest(),
+    }

@@ -1,19 +1,30 @@
 """Every method on the same cold users: tuned on validation users, judged once on test users."""
 
-from metajax.harness.methods import Method, judge, learned, tuned, two_towers_of
+from metajax.harness.experiment import Compared, cells_of, compare, method_names
+from metajax.harness.methods import Method, judge, learned, trained, tuned
+from metajax.harness.protocols import Split, check_ratings, prepare, protocols
 from metajax.harness.tables import Judged, judge_all, stages, table
-from metajax.harness.validation import train_on, validation_of
+from metajax.harness.validation import refit_on, train_on, validation_of
 
 __all__ = [
+    "Compared",
     "Judged",
     "Method",
+    "Split",
+    "cells_of",
+    "check_ratings",
+    "compare",
     "judge",
     "judge_all",
     "learned",
+    "method_names",
+    "prepare",
+    "protocols",
+    "refit_on",
     "stages",
     "table",
     "train_on",
+    "trained",
     "tuned",
-    "two_towers_of",
     "validation_of",
 ]

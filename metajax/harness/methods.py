@@ -1,4 +1,4 @@
-"""What can be judged: simple baselines, tuned and refitted, and trained learners."""
+"""What can be judged: simple baselines and learners, tuned on validation users and refitted."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,17 +10,17 @@ import numpy as np
 from metajax.assembly import adaptation_of, first_progress, predicts_ratings
 from metajax.base import Adaptation, Params
 from metajax.baselines import Baseline, tune
-from metajax.data.cold_users import ColdUsers
 from metajax.data.dataset import TrainingSet, shapes_of
-from metajax.data.splits import ColdTasks, Order
 from metajax.evaluation import Evaluation, evaluate
-from metajax.guards import ConstantPredictionsError
-from metajax.harness.validation import KS, train_on, validation_of
-from metajax.recipes import recipe_of
+from metajax.guards import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.harness.protocols import Split
+from metajax.harness.validation import refit_on, train_on
+from metajax.recipes import Recipe, recipe_of
 from metajax.settings import Settings
 from metajax.statistics import summarise
+from metajax.training import DivergedError
 
-__all__ = ["Method", "judge", "learned", "tuned", "two_towers_of"]
+__all__ = ["Method", "Trained", "judge", "learned", "trained", "tuned"]
 
 
 class Method(NamedTuple):
@@ -42,42 +42,170 @@ class Method(NamedTuple):
     """What was chosen on the validation users."""
 
 
-def tuned(baseline: Baseline, users: ColdUsers) -> dict[Order, Method]:
+class Trained(NamedTuple):
+    """What a training came to."""
+
+    params: Params
+    """Those that validated best."""
+    updates: int
+    """How many updates that took."""
+
+
+def tuned(baseline: Baseline, split: Split, *, trials: int | None = None) -> dict[str, Method]:
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
     Args:
         baseline: Which.
-        users: The fold.
+        split: The fold.
+        trials: How many of its settings to try, in the order of the grid; None means all.
 
     Returns:
-        By order of the supports, the method fitted to training and validation users: what is
-        best at random is not what is best first in time.
+        By panel, the method fitted to training and validation users: what is best at
+        random is not what is best first in time.
     """
     adaptation = Adaptation(baseline.adapt, baseline.predict, baseline.predict_variance)
     rating = baseline.predicts == "rating"
-    metric, sign = ("rmse", 1) if rating else ("ndcg@10", -1)
 
     def method(params: Params, settings: Mapping[str, Any]) -> Method:
         return Method(baseline.name, "baseline", adaptation, params, rating, not rating, settings)
 
-    def score(tasks: ColdTasks, baseline: Baseline, params: Params) -> float:
+    def score(panel: str, baseline: Baseline, params: Params) -> float:
         del baseline
-        try:
-            figures = summarise(_evaluate(method(params, {}), users, tasks))
-        except ConstantPredictionsError:
-            return np.inf
-        return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
+        return _validated(method(params, {}), split, panel)
 
-    # A fit depends on the settings alone, so both orders share it.
-    once = baseline._replace(fit=_remembered(baseline.fit, users.training))
-    refit = _remembered(baseline.fit, users.final)
-    methods: dict[Order, Method] = {}
-    for order, tasks in users.validation.items():
-        settings = baseline.grid[0]
-        if len(baseline.grid) > 1:
-            settings, _ = tune(once, users.training, partial(score, tasks))
-        methods[order] = method(refit(users.final, **settings), settings)
+    # A fit depends on the settings alone, so all panels share it.
+    grid = baseline.grid[:trials]
+    once = baseline._replace(fit=_remembered(baseline.fit, split.training), grid=grid)
+    refit = _remembered(baseline.fit, split.final)
+    methods: dict[str, Method] = {}
+    for panel in split.test:
+        settings = grid[0]
+        if len(grid) > 1:
+            settings, _ = tune(once, split.training, partial(score, panel))
+        methods[panel] = method(refit(split.final, **settings), settings)
     return methods
+
+
+def trained(
+    recipe: Recipe,
+    split: Split,
+    settings: Settings,
+    *,
+    trials: int | None = None,
+    refit: bool = True,
+    shared: dict[Any, Trained] | None = None,
+) -> dict[str, Method]:
+    """Trains a learner with each of its settings and chooses among them on the validation users.
+
+    Args:
+        recipe: Which.
+        split: The fold.
+        settings: Its settings before the changes of its grid; they name the recipe.
+        trials: How many of its settings to try, in the order of the grid; None means all.
+        refit: Whether to train what was chosen again, with the validation users, for as many
+            updates as validated best: what simple baselines are granted.
+        shared: Trainings of this fold, which another method may have made; added to.
+
+    Returns:
+        By panel, the method.
+
+    Raises:
+        DivergedError: If every setting diverged, or what was chosen did with more users.
+    """
+    shared = {} if shared is None else shared
+    diverged: DivergedError | None = None
+    tried: list[tuple[Mapping[str, Any], Settings, Trained]] = []
+    for changes in recipe.grid[:trials]:
+        candidate = replace(settings, **changes)
+        try:
+            tried.append((changes, candidate, _train(recipe, split, candidate, settings, shared)))
+        except DivergedError as error:
+            diverged = error
+    if diverged is not None and not tried:
+        raise diverged
+    methods: dict[str, Method] = {}
+    for panel in split.test:
+        found = [
+            learned(candidate, split, fit.params)._replace(settings=changes, kind=recipe.kind)
+            for changes, candidate, fit in tried
+        ]
+        best = 0
+        if len(found) > 1:
+            best = int(np.argmin([_validated(method, split, panel) for method in found]))
+        params = found[best].params
+        if refit:
+            _, candidate, fit = tried[best]
+            base = _training_settings(recipe, candidate, settings)
+            key = ("refit", base, fit.updates)
+            if key not in shared:
+                progress = first_progress(base, split.final)
+                params = refit_on(split, base, progress, fit.updates)
+                shared[key] = Trained(params, fit.updates)
+            params = shared[key].params
+        methods[panel] = found[best]._replace(params=params)
+    return methods
+
+
+def learned(settings: Settings, split: Split, params: Params) -> Method:
+    """Makes a trained learner ready to be judged.
+
+    Args:
+        settings: What it was trained by.
+        split: The fold.
+        params: What it learned.
+
+    Returns:
+        The method.
+    """
+    adaptation = adaptation_of(settings, shapes_of(split.training))
+    recipe, rating = recipe_of(settings.learner), predicts_ratings(settings)
+    return Method(recipe.name, "learned", adaptation, params, rating, True, {})
+
+
+def judge(method: Method, split: Split, panel: str) -> Evaluation:
+    """Judges a method on the test users.
+
+    Args:
+        method: Tuned and fitted.
+        split: The fold.
+        panel: Which of the test tasks.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
+    """
+    return _evaluate(method, split, panel, test=True)
+
+
+def _training_settings(recipe: Recipe, candidate: Settings, settings: Settings) -> Settings:
+    """What is tuned acts after training, where a recipe shares that of another."""
+    return replace(settings, learner=recipe.trained_as) if recipe.trained_as else candidate
+
+
+def _train(
+    recipe: Recipe,
+    split: Split,
+    candidate: Settings,
+    settings: Settings,
+    shared: dict[Any, Trained],
+) -> Trained:
+    base = _training_settings(recipe, candidate, settings)
+    if base not in shared:
+        *_, (last, _) = train_on(split, base, first_progress(base, split.training))
+        shared[base] = Trained(last.best, int(last.best_step))
+    return shared[base]
+
+
+def _validated(method: Method, split: Split, panel: str) -> float:
+    """How well a method serves the validation users, lower is better."""
+    try:
+        figures = summarise(_evaluate(method, split, panel, test=False))
+    except (ConstantPredictionsError, NonFinitePredictionsError):
+        return np.inf
+    metric, sign = ("rmse", 1) if method.rating else ("ndcg@10", -1)
+    return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
 
 
 def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., Params]:
@@ -94,86 +222,19 @@ def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., 
     return fitted
 
 
-def two_towers_of(settings: Settings, users: ColdUsers) -> list[Method]:
-    """Trains the learner's network without meta-learning; serves it zero-shot and fine-tuned.
-
-    Args:
-        settings: Those of the learner; all but the way of training and the inner rate are kept.
-        users: The fold.
-
-    Returns:
-        The two methods. The inner rate of the second is chosen on the validation users.
-    """
-    supervised = replace(settings, learner="two_tower")
-    *_, (last, _) = train_on(users, supervised, first_progress(supervised, users.training))
-    params = last.best
-    shapes = shapes_of(users.training)
-    losses = {}
-    for changes in recipe_of("two_tower_fine_tuned").grid:
-        candidate = replace(settings, learner="two_tower_fine_tuned", **changes)
-        rate = candidate.inner_rate
-        adaptation = adaptation_of(candidate, shapes)
-        losses[rate] = validation_of(users, adaptation)(params), adaptation
-    rate = min(losses, key=lambda rate: losses[rate][0])
-    return [
-        Method("two_tower", "baseline", adaptation_of(supervised, shapes), params, True, True, {}),
-        Method(
-            "two_tower_fine_tuned",
-            "baseline",
-            losses[rate][1],
-            params,
-            True,
-            True,
-            {"inner_rate": rate},
-        ),
-    ]
-
-
-def judge(method: Method, users: ColdUsers, order: Order) -> Evaluation:
-    """Judges a method on the test users.
-
-    Args:
-        method: Tuned and fitted.
-        users: The fold.
-        order: Of the supports.
-
-    Returns:
-        The measurements.
-
-    Raises:
-        ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
-    """
-    return _evaluate(method, users, users.test[order])
-
-
-def learned(settings: Settings, users: ColdUsers, params: Params) -> Method:
-    """Makes a trained learner ready to be judged.
-
-    Args:
-        settings: What it was trained by.
-        users: The fold.
-        params: What it learned.
-
-    Returns:
-        The method.
-    """
-    adaptation = adaptation_of(settings, shapes_of(users.training))
-    recipe, rating = recipe_of(settings.learner), predicts_ratings(settings)
-    return Method(recipe.name, "learned", adaptation, params, rating, True, {})
-
-
-def _evaluate(method: Method, users: ColdUsers, tasks: ColdTasks) -> Evaluation:
+def _evaluate(method: Method, split: Split, panel: str, *, test: bool) -> Evaluation:
+    training = split.training
     return evaluate(
         method.adaptation,
         method.params,
-        tasks,
-        users.training.user_features,
-        users.training.item_features,
-        scale=users.training.scale,
+        (split.test if test else split.validation)[panel],
+        training.user_features,
+        training.item_features,
+        scale=training.scale,
         method=method.name,
-        ks=KS,
+        ks=split.ks(panel),
         rating=method.rating,
-        ranking=method.ranking,
+        ranking=method.ranking and split.ranked,
         # The one method that is meant to say the same of everything.
         allow_constant=method.name == "global_mean",
     )

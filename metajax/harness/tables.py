@@ -1,19 +1,21 @@
 """Learners beside every simple baseline on one fold, and the table that follows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from metajax import recipes
 from metajax.baselines import registry
 from metajax.comparisons import badness
-from metajax.data.cold_users import ColdUsers
-from metajax.data.splits import Order
 from metajax.evaluation import Evaluation
 from metajax.guards import ConstantPredictionsError
-from metajax.harness.methods import Method, judge, tuned, two_towers_of
+from metajax.harness.methods import Method, Trained, judge, trained, tuned
+from metajax.harness.protocols import Split
+from metajax.recipes import Recipe
 from metajax.settings import Settings
-from metajax.statistics import metric_names, paired_difference, records, summarise
+from metajax.statistics import metric_names, paired_differences, records, summarise
 
 __all__ = ["Judged", "judge_all", "stages", "table"]
 
@@ -23,23 +25,23 @@ class Judged(NamedTuple):
 
     kind: Literal["baseline", "learned"]
     """Whether it is one of those to beat."""
-    by_order: Mapping[Order, Evaluation]
-    """By order of the supports, the measurements."""
+    by_order: Mapping[str, Evaluation]
+    """By order of the supports, or whatever else a protocol's panels are, the measurements."""
 
 
 def judge_all(
-    users: ColdUsers,
+    split: Split,
     learners: Sequence[Method],
     settings: Settings,
     *,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Judged], list[str]]:
-    """Judges learners beside every simple baseline, the plain two-tower network included.
+    """Judges learners beside every simple baseline, plain training of their network included.
 
     Args:
-        users: The fold.
+        split: The fold.
         learners: What was trained.
-        settings: Of the two-tower network.
+        settings: Of plain training; all but the way of learning are kept.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
@@ -54,25 +56,35 @@ def judge_all(
     for baseline in registry:
         on_stage(baseline.name)
         try:
-            methods = tuned(baseline, users)
-            results = {order: judge(methods[order], users, order) for order in users.test}
+            found.append(_judged(tuned(baseline, split), split))
         except ConstantPredictionsError as error:
             left_out.append(f"Left out: {error}")
-            continue
-        found.append(Judged("baseline", results))
-    on_stage("two_tower")
-    rivals = two_towers_of(settings, users)
-    names = {method.name for method in learners}
-    for method in [*(rival for rival in rivals if rival.name not in names), *learners]:
+    shared: dict[Any, Trained] = {}
+    for recipe in _plain([method.name for method in learners]):
+        on_stage(recipe.name)
+        chosen = replace(settings, learner=recipe.name, **recipe.settings)
+        # Not refitted with the validation users: the learners of one run are not either.
+        methods = trained(recipe, split, chosen, refit=False, shared=shared)
+        found.append(_judged(methods, split))
+    for method in learners:
         on_stage(method.name)
-        results = {order: judge(method, users, order) for order in users.test}
-        found.append(Judged(method.kind, results))
+        found.append(_judged(dict.fromkeys(split.test, method), split))
     return found, left_out
 
 
-def stages(learners: int) -> int:
-    """Returns how often `judge_all` calls `on_stage`."""
-    return len(registry) + 3 + learners
+def stages(learners: Sequence[str]) -> int:
+    """Returns how often `judge_all` calls `on_stage` for learners of these names."""
+    return len(registry) + len(_plain(learners)) + len(learners)
+
+
+def _plain(learners: Sequence[str]) -> list[Recipe]:
+    """Ways of training without meta-learning, but for those that are among the learners."""
+    return [r for r in recipes.registry if r.kind == "baseline" and r.name not in learners]
+
+
+def _judged(methods: Mapping[str, Method], split: Split) -> Judged:
+    by_order = {panel: judge(method, split, panel) for panel, method in methods.items()}
+    return Judged(next(iter(methods.values())).kind, by_order)
 
 
 def table(
@@ -108,22 +120,21 @@ def _add_differences(
     figures: list[dict[str, Any]], evaluation: Evaluation, rivals: Sequence[Evaluation]
 ) -> None:
     """Adds to a method's figures how they differ from the best baseline's."""
+    bests: dict[str, np.ndarray] = {}  # [K] of the rivals, by metric
     for metric in metric_names(evaluation):
-        able = [rival for rival in rivals if metric in metric_names(rival)]
-        if metric.startswith(("coverage", "within")) or not able:
-            continue
-        costs = np.stack(
-            [badness(metric, summarise(rival)[metric]) for rival in able]
-        )  # [methods, K]
-        best = costs.argmin(axis=0)
-        differences = {
-            m: paired_difference(evaluation, able[m], metric) for m in sorted(set(best.tolist()))
-        }
-        for figure in figures:
-            if figure["metric"] == metric:
-                at = evaluation.ks.index(figure["k"])
-                difference = differences[int(best[at])]
-                figure["best_baseline"] = able[best[at]].method
-                figure["difference"] = float(difference.mean[at])
-                figure["difference_low"] = float(difference.low[at])
-                figure["difference_high"] = float(difference.high[at])
+        able = [n for n, rival in enumerate(rivals) if metric in metric_names(rival)]
+        if able and not metric.startswith(("coverage", "within")):
+            values = [badness(metric, summarise(rivals[n])[metric]) for n in able]
+            bests[metric] = np.array(able)[np.argmin(values, axis=0)]
+    pairs = [(int(n), metric) for metric, best in bests.items() for n in np.unique(best)]
+    found = paired_differences(evaluation, [(rivals[n], metric) for n, metric in pairs])
+    differences = dict(zip(pairs, found, strict=True))
+    for figure in figures:
+        if figure["metric"] in bests:
+            at = evaluation.ks.index(figure["k"])
+            best = int(bests[figure["metric"]][at])
+            difference = differences[best, figure["metric"]]
+            figure["best_baseline"] = rivals[best].method
+            figure["difference"] = float(difference.mean[at])
+            figure["difference_low"] = float(difference.low[at])
+            figure["difference_high"] = float(difference.high[at])

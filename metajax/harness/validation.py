@@ -9,27 +9,29 @@ import numpy as np
 
 from metajax.assembly import adaptation_of, learner_of, predicts_ratings, sampler_of
 from metajax.base import Adaptation, Params, Task
-from metajax.data.cold_users import ColdUsers, padded
+from metajax.data.cold_users import padded
 from metajax.data.dataset import shapes_of
 from metajax.data.sampler import task_table
 from metajax.evaluation import evaluate
 from metajax.guards import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.harness.protocols import Split
 from metajax.settings import Settings
 from metajax.statistics import summarise
 from metajax.training import Progress, Row, train
 
-__all__ = ["KS", "train_on", "validation_of"]
+__all__ = ["refit_on", "train_on", "validation_of"]
 
-KS = (0, 1, 3, 5, 10)
+# Enough to stop a training by, and quickly answered.
+_USERS, _QUERY = 128, 100
 
 
 def train_on(
-    users: ColdUsers, settings: Settings, progress: Progress
+    split: Split, settings: Settings, progress: Progress
 ) -> Iterator[tuple[Progress, Row]]:
     """Trains the learner of the settings on a fold, validating on its validation users.
 
     Args:
-        users: The fold.
+        split: The fold.
         settings: What to train, and how.
         progress: Where to start: `assembly.first_progress`, or a checkpoint.
 
@@ -39,47 +41,80 @@ def train_on(
     Raises:
         DivergedError: As `training.train`.
     """
-    shapes = shapes_of(users.training)
+    shapes = shapes_of(split.training)
     adaptation, rating = adaptation_of(settings, shapes), predicts_ratings(settings)
     return train(
         learner_of(settings, shapes),
         sampler_of(settings),
-        task_table(users.training, seed=settings.seed),
+        task_table(split.training, seed=settings.seed),
         progress,
-        validate=validation_of(users, adaptation, rating=rating),
+        validate=validation_of(split, adaptation, rating=rating),
         updates=settings.updates,
         seed=settings.seed,
         per_dispatch=settings.per_dispatch,
         validate_every=settings.validate_every,
         patience=settings.patience,
-        limit=_limit(users) if rating else float("inf"),
+        limit=_limit(split) if rating else float("inf"),
     )
 
 
+def refit_on(split: Split, settings: Settings, progress: Progress, updates: int) -> Params:
+    """Trains again on all that is known, validation users included, without looking at anything.
+
+    Args:
+        split: The fold.
+        settings: What to train, and how.
+        progress: Where to start: `assembly.first_progress` of `split.final`.
+        updates: After how many updates the validation users were served best.
+
+    Returns:
+        The parameters after as many updates.
+
+    Raises:
+        DivergedError: As `training.train`.
+    """
+    shapes = shapes_of(split.final)
+    *_, (last, _) = train(
+        learner_of(settings, shapes),
+        sampler_of(settings),
+        task_table(split.final, seed=settings.seed),
+        progress,
+        validate=None,
+        updates=updates,
+        seed=settings.seed,
+        per_dispatch=settings.per_dispatch,
+        validate_every=settings.validate_every,
+    )
+    return last.best
+
+
 def validation_of(
-    users: ColdUsers, adaptation: Adaptation, *, rating: bool = True
+    split: Split, adaptation: Adaptation, *, rating: bool = True
 ) -> Callable[[Params], float]:
     """Returns how well parameters serve the validation users, cheaply enough to ask often.
 
     Args:
-        users: The fold.
+        split: The fold.
         adaptation: How a learner adapts and predicts.
         rating: Whether its scores are ratings.
 
     Returns:
-        `validate(params)`, lower is better, of both orders together and averaged over support
-        sizes. Of ratings it is the RMSE of at most 100 interactions a user, of an order of the
-        items 1 - NDCG@10.
+        `validate(params)`, lower is better, averaged over panels and support sizes. Of
+        ratings it is the RMSE of at most 128 users and 100 interactions of each, of an order of
+        the items 1 - NDCG@10.
     """
-    return _rating_loss(users, adaptation) if rating else _ranking_loss(users, adaptation)
+    return _rating_loss(split, adaptation) if rating else _ranking_loss(split, adaptation)
 
 
-def _rating_loss(users: ColdUsers, adaptation: Adaptation) -> Callable[[Params], float]:
-    parts = [padded(tasks, users.training, query=100) for tasks in users.validation.values()]
-    tasks = jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *parts)
-    low, high = users.training.scale or (-np.inf, np.inf)
+def _rating_loss(split: Split, adaptation: Adaptation) -> Callable[[Params], float]:
+    low, high = split.training.scale or (-np.inf, np.inf)
     rmse = partial(_rmse, adaptation)
-    return lambda params: float(np.mean([rmse(params, tasks, k, low, high) for k in KS]))
+    batches = {
+        panel: padded(tasks, split.training, query=_QUERY, most=_USERS)
+        for panel, tasks in split.validation.items()
+    }
+    asked = [(batches[panel], k) for panel in batches for k in split.ks(panel)]
+    return lambda params: float(np.mean([rmse(params, tasks, k, low, high) for tasks, k in asked]))
 
 
 @partial(jax.jit, static_argnames="adaptation")
@@ -96,30 +131,35 @@ def _rmse(
     return jnp.sqrt(jnp.sum(jax.vmap(error)(tasks)) / jnp.sum(tasks.query.mask))
 
 
-def _ranking_loss(users: ColdUsers, adaptation: Adaptation) -> Callable[[Params], float]:
-    training = users.training
-    judge = partial(
-        evaluate,
-        user_features=training.user_features,
-        item_features=training.item_features,
-        scale=training.scale,
-        ks=(0, 1, 5),
-        rating=False,
-    )
+def _ranking_loss(split: Split, adaptation: Adaptation) -> Callable[[Params], float]:
+    training = split.training
+
+    def ndcg(params: Params, panel: str) -> float:
+        judged = evaluate(
+            adaptation,
+            params,
+            split.validation[panel],
+            training.user_features,
+            training.item_features,
+            scale=training.scale,
+            ks=[k for k in split.ks(panel) if k in (0, 1, 5)],
+            rating=False,
+        )
+        # Where nobody has anything relevant there is nothing to choose by.
+        return float(np.mean(summarise(judged).get("ndcg@10", 0.0)))
 
     def loss(params: Params) -> float:
         try:
-            found = [summarise(judge(adaptation, params, t)) for t in users.validation.values()]
+            return 1 - float(np.mean([ndcg(params, panel) for panel in split.validation]))
         except ConstantPredictionsError:
             return 1.0
         except NonFinitePredictionsError:
             return float("nan")
-        return 1 - float(np.mean([figures["ndcg@10"] for figures in found]))
 
     return loss
 
 
-def _limit(users: ColdUsers) -> float:
+def _limit(split: Split) -> float:
     """A mean squared error that no usable model has: off by ten times the scale."""
-    low, high = users.training.scale or (-np.inf, np.inf)
+    low, high = split.training.scale or (-np.inf, np.inf)
     return 100.0 * max(high - low, 1.0) ** 2

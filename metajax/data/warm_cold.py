@@ -1,0 +1,144 @@
+"""One draw of protocol P2, made ready: warm and cold users by warm and cold items."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.leakage import check_cold_items, check_tasks, check_training
+from metajax.data.schema import Schema, encode, fit_schema
+from metajax.data.splits import ColdTasks, Quadrants, warm_cold_quadrants
+
+__all__ = ["QUADRANTS", "WarmCold", "warm_cold"]
+
+QUADRANTS = Quadrants._fields[1:]
+"""The names of the four pairings, as in `Quadrants`."""
+
+# Ratings that are shown of a warm user: as many as learners of few shots are trained on.
+_WARM_SUPPORT = 10
+
+# The part of the training log that is held out again for validation.
+_SHARE = 0.2
+
+
+class WarmCold(NamedTuple):
+    """A draw of protocol P2.
+
+    Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
+    cold user up to five ratings of warm items are seen, of a warm user ten.
+    """
+
+    user_schema: Schema
+    """Encodes users, learned from the users of `training`."""
+    item_schema: Schema
+    """Encodes items, learned from the items of `training`."""
+    training: TrainingSet
+    """What learners train on: warm users and items, less those held out again."""
+    final: TrainingSet
+    """What a tuned method is refitted on: all that is seen of warm users and items."""
+    validation: dict[str, ColdTasks]
+    """By quadrant: tasks of what was held out again, which settings are chosen by."""
+    test: dict[str, ColdTasks]
+    """By quadrant: the tasks that are looked at once."""
+
+    @property
+    def ranked(self) -> bool:
+        """Whether orders of the whole catalogue are judged: no, ratings alone."""
+        return False
+
+    def ks(self, panel: str) -> tuple[int, ...]:
+        """Returns the support sizes that a quadrant is judged at."""
+        widths = [parts[panel].support_mask.shape[1] for parts in (self.validation, self.test)]
+        if panel.startswith("warm_user"):
+            return (min(widths),)
+        return tuple(k for k in (0, 1, 3, 5) if k <= min(widths))
+
+
+def warm_cold(
+    dataset: Dataset,
+    *,
+    draw: int = 0,
+    cold_items: Literal["random", "newest"] = "random",
+    since: float = 1997,
+) -> WarmCold:
+    """Prepares one draw of P2: 20 % of the users are cold, and some items.
+
+    Settings are chosen in the way in which they are judged: within what training sees, users and
+    items are held out once more.
+
+    Args:
+        dataset: The data.
+        draw: Another draw has other cold users, and other cold items where they are random.
+        cold_items: `random`: 20 % of the items. `newest`: those whose `year` is `since` or
+            later; a fifth of the others, the newest, is cold in validation.
+        since: The first year of the newest.
+
+    Returns:
+        The draw, checked for leaks.
+
+    Raises:
+        ValueError: If an argument is out of range, the items have no year, or a quadrant
+            is left without tasks.
+        LeakageError: If a part has seen what it must not; a defect of this package.
+    """
+    if cold_items not in ("random", "newest"):
+        raise ValueError(f"cold_items must be random or newest, got {cold_items!r}.")
+    log = dataset.interactions
+    new = held_back = None
+    if cold_items == "newest":
+        year = _years(dataset)
+        new = np.flatnonzero(year >= since)
+        warm = np.setdiff1d(log.item, new)
+        # Who is cold among those of one year is drawn: stable sorting keeps the shuffled order.
+        warm = np.random.default_rng(draw).permutation(warm)
+        newest_first = warm[np.argsort(-np.nan_to_num(year[warm], nan=-np.inf), kind="stable")]
+        held_back = newest_first[: round(_SHARE * len(warm))]
+    # Of one seed both would draw the same users, and none would be left to hold out.
+    outer = warm_cold_quadrants(log, share=_SHARE, cold_items=new, seed=2 * draw)
+    inner = warm_cold_quadrants(
+        outer.training, share=_SHARE, cold_items=held_back, seed=2 * draw + 1
+    )
+    seen = inner.training
+    user_schema = fit_schema(dataset.users, np.flatnonzero(np.diff(seen.offsets)))
+    item_schema = fit_schema(dataset.items, np.unique(seen.item))
+    training = TrainingSet(
+        seen,
+        encode(user_schema, dataset.users),
+        encode(item_schema, dataset.items),
+        dataset.scale,
+    )
+    return WarmCold(
+        user_schema,
+        item_schema,
+        training,
+        training._replace(interactions=outer.training),
+        validation=_checked(inner, "validation"),
+        test=_checked(outer, "test"),
+    )
+
+
+def _years(dataset: Dataset) -> np.ndarray:
+    """Returns the year of every item, `[I]`; NaN where it is missing."""
+    if dataset.items.kinds.get("year") != "numeric":
+        raise ValueError(f"{dataset.name}: newest items need a numeric column year, got none.")
+    return np.array([float(year or "nan") for year in dataset.items.columns["year"].tolist()])
+
+
+def _checked(quadrants: Quadrants, part: str) -> dict[str, ColdTasks]:
+    """Names the quadrants, shows ten ratings of a warm user, and looks for leaks."""
+    named: dict[str, ColdTasks] = {}
+    for name, tasks in zip(QUADRANTS, quadrants[1:], strict=True):
+        if not len(tasks.user):
+            raise ValueError(f"data must leave tasks in every quadrant, got none in {part} {name}.")
+        warm_user, cold_item = name.startswith("warm_user"), name.endswith("cold_item")
+        width = _WARM_SUPPORT if warm_user else tasks.support_mask.shape[1]
+        shown = {
+            field: getattr(tasks, field)[:, :width]
+            for field in ("support_item", "support_rating", "support_mask")
+        }
+        named[name] = tasks._replace(**shown)
+        check_tasks(tasks)
+        check_training(quadrants.training, tasks, warm_users=warm_user)
+        if cold_item:
+            check_cold_items(quadrants.training, tasks)
+    return named
