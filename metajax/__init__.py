@@ -15,6 +15,7 @@ from metajax.base import (
     Task,
 )
 from metajax.evaluation import evaluate
+from metajax.harness import compare
 from metajax.learners import (
     fine_tuned,
     fomaml,
@@ -40,6 +41,7 @@ __all__ = [
     "Task",
     "adaptation",
     "baselines",
+    "compare",
     "data",
     "evaluate",
     "evaluation",

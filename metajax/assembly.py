@@ -12,7 +12,7 @@ from metajax.base import Adaptation, MetaLearner, Params, Task
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.data.sampler import TaskTable, task_table
 from metajax.recipes import objectives, recipe_of
-from metajax.settings import Settings
+from metajax.settings import READING, Settings
 from metajax.training import Progress, begin
 
 __all__ = [
@@ -88,8 +88,7 @@ def _sampler(rule: Settings) -> Callable[[TaskTable, jax.Array], Task]:
 def _rule(settings: Settings) -> Settings:
     """Forgets what a compiled program must not depend on."""
     plain = Settings()
-    columns = ("user_column", "item_column", "rating_column", "time_column", "scale", "duplicates")
-    kept = {name: getattr(plain, name) for name in ("data", "fold", "seed", *columns)}
+    kept = {name: getattr(plain, name) for name in ("data", "fold", "seed", *READING)}
     return replace(settings, **kept)
 
 

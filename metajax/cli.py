@@ -1,26 +1,18 @@
 """The command line: train, evaluate, recommend, data."""
 
 import importlib.util
-import itertools
-import os
 import signal
-import sys
-import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from metajax import console, recipes
-from metajax.settings import Settings, check_keys, check_numbers
+from metajax import console, signals, sources
+from metajax.settings import Settings, check_numbers
 
 __all__ = ["main"]
-
-_PREFIX = "METAJAX_"
-_NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
 
 app = App(
     name="metajax",
@@ -71,47 +63,14 @@ def _launch(
     ] = None,
 ) -> int | None:
     # Settings are those of training; other commands have them from the run.
-    layers = _layers(config, tokens) if tokens[:1] == ("train",) else []
-    if config is not None and not layers:
-        raise ValueError("--config belongs to train.")
-    check_numbers(_given(tokens), "command line")
+    layers = sources.layers(config, tokens) if tokens[:1] == ("train",) else []
+    if config is not None and tokens[:1] == ("compare",):
+        tokens = (*tokens, f"--config={config}")
+    elif config is not None and not layers:
+        raise ValueError("--config belongs to train and compare.")
+    check_numbers(sources.given(tokens), "command line")
     app.config = layers
     return app(tokens, exit_on_error=False, print_error=False)
-
-
-def _layers(config: Path | None, tokens: tuple[str, ...]) -> list[Any]:
-    """Returns where settings come from besides the command line, the strongest first."""
-    source = "environment, METAJAX_*"
-    names = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
-    environment = {name.removeprefix(_PREFIX).lower(): os.environ[name] for name in names}
-    check_keys(environment, source)
-    check_numbers(environment, source)
-    layers: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-            raise ValueError(f"{config}: {problem}") from None
-        check_keys(values, str(config))
-        check_numbers(values, str(config))
-        layers.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
-    # Last of all what the recipe prefers.
-    learner = {"learner": Settings.learner, **values, **environment, **_given(tokens)}["learner"]
-    preferred = dict(recipes.recipe_of(learner).settings)
-    layers.append(cyclopts.config.Dict(preferred, source=learner, use_commands_as_keys=False))
-    return layers
-
-
-def _given(tokens: tuple[str, ...]) -> dict[str, str]:
-    """Reads `--name=value` and `--name value` off a command line."""
-    pairs = [token.partition("=")[::2] for token in tokens if "=" in token]
-    pairs += list(itertools.pairwise(tokens))
-    return {
-        name.removeprefix("--").replace("-", "_"): value
-        for name, value in pairs
-        if name.startswith("--")
-    }
 
 
 @app.command
@@ -162,7 +121,7 @@ def train(
         f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
-    with _signals() as caught:
+    with signals.collected() as caught:
         start = int(progress.state.step)
         best = float(progress.best_loss)
         with console.training(settings.updates, settings.tasks, start, best) as on_row:
@@ -189,6 +148,74 @@ def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
         run: Folder of the run.
     """
     return _judge(_open(run))
+
+
+@app.command
+def compare(
+    *,
+    data: str = "ml-100k",
+    methods: str = "",
+    protocols: str = "P1,P2",
+    folds: int = 5,
+    seeds: int = 1,
+    trials: int | None = None,
+    folder: Path | None = None,
+    config: Annotated[Path | None, Parameter(show=False)] = None,
+    quick: bool = False,
+) -> int:
+    """Tunes and judges methods on the same users, baselines included; goes on where it stopped.
+
+    Args:
+        data: Data set: a name (ml-100k, synthetic) or a path.
+        methods: Names, separated by commas; by default every baseline and every learner.
+        protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
+            items), P2-newest (the newest items are cold).
+        folds: How many of the five folds, or draws.
+        seeds: How many repetitions.
+        trials: How many settings each method may try on validation users; by default all it has.
+        folder: Where finished parts are kept. Default: runs/DATA-compare.
+        config: TOML file of settings of the learners, and of reading the data.
+        quick: One fold, few updates, no tuning: to see that everything runs.
+    """
+    with console.busy("Starting JAX"):
+        from metajax import harness, judging
+        from metajax.data import datasets
+
+    options = {
+        "methods": _listed(methods) or harness.method_names(),
+        "protocols": _listed(protocols),
+        "folds": range(1 if quick else folds),
+        "seeds": range(seeds),
+    }
+    cells = harness.cells_of(**options)
+    changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
+    reading: dict[str, Any] = {}
+    if config is not None:
+        given, reading = sources.of_comparison(config)
+        changes |= given
+    with console.fetching(data) as fetched:
+        dataset = datasets.load(data, progress=fetched, **reading)
+    target = folder or Path("runs") / f"{Path(data).stem}-compare"
+    try:
+        with signals.terminable(), console.stages("Comparing", len(cells) + 1) as begin:
+            found = harness.compare(
+                dataset,
+                **options,
+                trials=1 if quick and trials is None else trials,
+                changes=changes,
+                folder=target,
+                on_stage=begin,
+            )
+    except KeyboardInterrupt as stopped:
+        console.error(f"stopped; finished parts are in {target}. The same command goes on.")
+        return 0 if isinstance(stopped, signals.Terminated) else 130
+    page = judging.write_comparison(target, dataset, found, seeds=seeds)
+    _show(found.records, found.notes, page)
+    return 0
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 @app.command
@@ -275,42 +302,29 @@ def _open(folder: Path) -> Any:
 
 def _judge(run: Any) -> int:
     """Judges a run, prints its table, writes its report."""
-    from rich.console import Console
-
-    from metajax import judging, report, runs
+    from metajax import judging, runs
 
     params = runs.resumed(run, on_skip=_skipped).best
     try:
-        with _terminable(), console.stages("Judging", judging.stages(run)) as begin:
+        with signals.terminable(), console.stages("Judging", judging.stages(run)) as begin:
             records, left_out = judging.judge_run(run, params, on_stage=begin)
     except KeyboardInterrupt as stopped:
         console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
-        return 0 if isinstance(stopped, _Terminated) else 130
-    page = judging.write_report(run, records, left_out)
-    Console().print(report.terminal_table(records))
-    for sentence in left_out:
-        print(sentence)
-    print(f"{judging.headline(records)}\nReport: {page}")
+        return 0 if isinstance(stopped, signals.Terminated) else 130
+    _show(records, left_out, judging.write_report(run, records, left_out))
     return 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception."""
+def _show(records: Sequence[Any], notes: Sequence[str], page: Path) -> None:
+    """Prints a table, what to know about it, and where more is."""
+    from rich.console import Console
 
+    from metajax import judging, report
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets SIGTERM interrupt as Ctrl-C does."""
-
-    def terminate(number: int, frame: Any) -> None:
-        del number, frame
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    Console().print(report.terminal_table(records))
+    for note in notes:
+        print(note)
+    print(f"{judging.headline(records)}\nReport: {page}")
 
 
 def _skipped(step: int, reason: str) -> None:
@@ -324,25 +338,3 @@ def _free_folder(settings: Settings) -> Path:
         n += 1
         folder = Path("runs") / f"{name}-{n}"
     return folder
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and Ctrl-C, so that the step under way can be finished and saved."""
-    caught: list[int] = []
-
-    def catch(number: int, frame: Any) -> None:
-        del frame
-        caught.append(number)
-        # The next one ends the process at once.
-        signal.signal(number, signal.SIG_DFL)
-        print("Stopping after this dispatch ...", file=sys.stderr)
-
-    before: dict[int, Callable[..., Any] | int | None] = {
-        number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

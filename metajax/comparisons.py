@@ -37,7 +37,15 @@ Verdict = Literal["better", "worse", "tie", "untested"]
 _REQUIRED = ("method", "kind", "protocol", "order", "k", "metric", "mean", "low", "high", "seeds")
 _KINDS = ("baseline", "learned")
 _ERRORS = ("rmse", "mae", "mse")
-_ORDERS = {"random": "random order", "time": "first in time"}
+_COSTS = {"adapt_us": "adaptation, µs a user", "state_bytes": "state, bytes a user"}
+_ORDERS = {
+    "random": "random order",
+    "time": "first in time",
+    "warm_user_warm_item": "warm users, warm items",
+    "cold_user_warm_item": "cold users, warm items",
+    "warm_user_cold_item": "warm users, cold items",
+    "cold_user_cold_item": "cold users, cold items",
+}
 
 
 class Comparison(NamedTuple):
@@ -99,8 +107,8 @@ def distinct(records: Iterable[Record], key: str) -> list[Any]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tells errors (`rmse`, `mae_user`, ...) from measures of a ranking."""
-    return metric.lower().startswith(_ERRORS)
+    """Tells errors (`rmse`, `mae_user`, ...) and costs from measures of a ranking."""
+    return metric.lower().startswith(_ERRORS) or metric in _COSTS
 
 
 def target(metric: str) -> float | None:
@@ -127,6 +135,8 @@ def better_way(metric: str) -> str:
 
 def metric_name(metric: str) -> str:
     """Writes a metric as people do: `ndcg@10` is NDCG@10, `hr@1` HR@1, `precision@10` as it is."""
+    if metric in _COSTS:
+        return _COSTS[metric]
     stem, *rest = metric.replace("_", " per ", 1).split("@")
     short = stem.split(" ")[0]
     if short in (*_ERRORS, "ndcg", "hr", "map", "mrr"):

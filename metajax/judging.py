@@ -1,4 +1,4 @@
-"""Judges a trained run beside every simple baseline, and reports it to a person."""
+"""Judges a trained run beside every simple baseline, and reports what was judged to a person."""
 
 import json
 import platform
@@ -11,9 +11,11 @@ import jax
 
 from metajax import comparisons, files, harness, report
 from metajax.base import Params
+from metajax.data.dataset import Dataset
+from metajax.harness import Compared
 from metajax.runs import Run
 
-__all__ = ["headline", "judge_run", "stages", "write_report"]
+__all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"]
 
 
 def stages(run: Run) -> int:
@@ -69,8 +71,7 @@ def write_report(
         "fold": f"{run.settings.fold} of 5, seed {run.settings.seed}",
         "users": f"{len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} cold",
         "items": len(run.dataset.interactions.item_ids),
-        "date": date.today().isoformat(),
-        "machine": f"{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}",
+        **_machine(),
     }
     notes = [
         "Each cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; "
@@ -83,8 +84,64 @@ def write_report(
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
     ]
-    files.write(run.folder / "report.json", json.dumps(list(records), indent=1) + "\n")
-    page = run.folder / "report.html"
     title = f"Cold users of {run.dataset.name}: {run.settings.learner} beside simple baselines"
+    return _write(run.folder, records, title, facts, notes)
+
+
+def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: int) -> Path:
+    """Writes `report.json` and `report.html` of a comparison into its folder.
+
+    Args:
+        folder: That of the comparison.
+        dataset: The data.
+        found: What `harness.compare` returned.
+        seeds: The number of repetitions.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: If there is no figure to report.
+        OSError: If they cannot be written.
+    """
+    if not found.records:
+        raise ValueError(f"nothing could be judged. {' '.join(found.notes)}")
+    log = dataset.interactions
+    facts = {
+        "data": dataset.name,
+        "users": len(log.user_ids),
+        "items": len(log.item_ids),
+        "repetitions": seeds,
+        **_machine(),
+    }
+    notes = [
+        "Every method chose among its settings on validation users, with the same number of "
+        "trials where one was given, and was fitted again with those users before the test.",
+        "P1: a cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; "
+        "what is asked is the same at every number. P2: 20 % of users and of items are cold; of a "
+        "cold user up to 5 ratings of warm items are seen, of a warm user 10.",
+        "Differences are paired by user, against the best tuned simple baseline on these very "
+        "users; intervals are 95 % bootstrap intervals over users.",
+        *found.notes,
+    ]
+    return _write(folder, found.records, f"Cold start on {dataset.name}", facts, notes)
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}",
+    }
+
+
+def _write(
+    folder: Path,
+    records: Sequence[Mapping[str, Any]],
+    title: str,
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+) -> Path:
+    files.write(folder / "report.json", json.dumps(list(records), indent=1) + "\n")
+    page = folder / "report.html"
     files.write(page, report.html(records, title=title, run_facts=facts, notes=notes))
     return page

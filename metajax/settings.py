@@ -7,7 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Settings", "check_keys", "check_name", "check_numbers", "from_json", "to_json"]
+__all__ = [
+    "READING",
+    "Settings",
+    "check_keys",
+    "check_name",
+    "check_numbers",
+    "from_json",
+    "to_json",
+]
+
+
+READING = ("user_column", "item_column", "rating_column", "time_column", "duplicates", "scale")
+"""The settings that say how a table is read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,50 @@ def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, ex
     )
 
 
+def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monkeypatch):
+    from metajax.harness import experiment
+
+    folder = tmp_path / "comparison"
+    (tmp_path / "a.toml").write_text("updates = 10\nwidth = 4\nscale = [1, 5]\n")
+    words = ["compare", f"--data={small}", "--folds=1", "--protocols=P1", "--folder", folder]
+    words += [f"--config={tmp_path / 'a.toml'}", "--trials=1"]
+    status, out, err = run(*words, "--methods=item_mean,eb_fold_in")
+    assert status == 0, err
+    assert "RMSE, random order, protocol P1" in out
+    assert out.splitlines()[-1] == f"Report: {folder / 'report.html'}"
+    assert (folder / "report.html").read_text().startswith("<!")
+    records = json.loads((folder / "report.json").read_text())
+    assert {r["method"] for r in records} == {"item_mean", "eb_fold_in"}
+
+    def interrupted(plan, split, shared):
+        assert plan.conditions["cell"].method == "popularity"
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(experiment, "_judged", interrupted)
+    status, _, err = run(*words, "--methods=item_mean,popularity")
+    assert status == 0
+    assert f"stopped; finished parts are in {folder}. The same command goes on." in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fold = 2", "a.toml: fold is chosen by the comparison, got 2."),
+        ("step = 2", "a.toml: unknown setting 'step'; did you mean 'steps'?"),
+        ("steps = 0", "steps must be >= 1, got 0"),
+    ],
+)
+def test_settings_that_do_not_suit_a_comparison_are_named(run, text, words, tmp_path):
+    (tmp_path / "a.toml").write_text(text)
+    folder = tmp_path / "comparison"
+    arguments = ["--data=synthetic", f"--config={tmp_path / 'a.toml'}", "--folder", folder]
+    status, _, err = run("compare", "--methods=maml", *arguments)
+    assert status == 2
+    assert words in one_line(err)
+    assert not folder.exists()
+
+
 def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, options, tmp_path):
     options = [o for o in options if not o.startswith(("--inner-rate", "--steps"))]
     wild = [*options, "--inner-rate=9", "--steps=6", "--run", tmp_path / "run"]
@@ -111,7 +155,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
-        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train"),
+        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train and compare"),
         (
             ["train", "--data=synthetic", "--adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",
@@ -125,6 +169,15 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["recommend", "nothing", "--ratings=Fargo=good"], "--ratings must rate by numbers"),
         (["data", "ml-100k", "--rating-column=stars"], "options are for paths"),
         (["train", "--config=nothing.toml"], "nothing.toml"),
+        (
+            ["compare", "--methods=maml,easy"],
+            "method must be a known name, got 'easy'; did you mea",
+        ),
+        (["compare", "--protocols=P9"], "protocol must be a known name, got 'P9'"),
+        (["compare", "--folds=6"], "folds must be in [0, 5)"),
+        (["compare", "--seeds=0"], "seeds must be distinct and at least one, got []"),
+        (["compare", "--trials=0", "--data=synthetic"], "trials must be >= 1, got 0"),
+        (["compare", "--config=nothing.toml"], "nothing.toml"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(run, arguments, words, tmp_path, monkeypatch):

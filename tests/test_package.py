@@ -27,7 +27,7 @@ LAYERS = [
     ],
     ["training", "settings", "recipes"],
     ["assembly", "harness", "runs", "judging"],
-    ["console", "cli"],
+    ["console", "signals", "sources", "cli"],
     ["__main__", "__init__"],
 ]
 

@@ -99,7 +99,7 @@ def compare(
     trials: int | None = None,
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    on_cell: Callable[[Cell], None] = lambda cell: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Compared:
     """Tunes and judges methods under the same protocols, and compares them user by user.
 
@@ -118,7 +118,8 @@ def compare(
             included; None means all.
         changes: Settings of all learned methods that are not their defaults.
         folder: Where finished cells are kept; None keeps none.
-        on_cell: Called with each of `cells_of` when its turn comes.
+        on_stage: Called with what each of `cells_of` is when its turn comes, and at the end once
+            more, for the intervals.
 
     Returns:
         The figures, and what could not be judged.
@@ -145,7 +146,7 @@ def compare(
     at: tuple[Any, ...] = ()
     shared: dict[Any, Trained] = {}
     for cell in cells:
-        on_cell(cell)
+        on_stage(f"{cell.method}, {cell.protocol}, fold {cell.fold}, seed {cell.seed}")
         conditions = {"version": _VERSION, "data": facts, **plans[cell].conditions}
         file = None if kept is None else cell_file(kept, cell, conditions)
         outcome = None if file is None else read_cell(file)
@@ -157,6 +158,7 @@ def compare(
             if file is not None:
                 write_cell(file, outcome)
         outcomes[cell] = outcome
+    on_stage("intervals")
     return _compared(outcomes)
 
 

@@ -14,7 +14,7 @@ from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.evaluation import Evaluation, evaluate
 from metajax.guards import ConstantPredictionsError, NonFinitePredictionsError
 from metajax.harness.protocols import Split
-from metajax.harness.validation import refit_on, train_on
+from metajax.harness.validation import losses_of, refit_on, train_on
 from metajax.recipes import Recipe, recipe_of
 from metajax.settings import Settings
 from metajax.statistics import summarise
@@ -123,15 +123,16 @@ def trained(
             diverged = error
     if diverged is not None and not tried:
         raise diverged
+    found = [
+        learned(candidate, split, fit.params)._replace(settings=changes, kind=recipe.kind)
+        for changes, candidate, fit in tried
+    ]
+    losses = [dict.fromkeys(split.test, 0.0)]
+    if len(found) > 1:
+        losses = [losses_of(split, m.adaptation, rating=m.rating)(m.params) for m in found]
     methods: dict[str, Method] = {}
     for panel in split.test:
-        found = [
-            learned(candidate, split, fit.params)._replace(settings=changes, kind=recipe.kind)
-            for changes, candidate, fit in tried
-        ]
-        best = 0
-        if len(found) > 1:
-            best = int(np.argmin([_validated(method, split, panel) for method in found]))
+        best = int(np.argmin(np.nan_to_num([loss[panel] for loss in losses], nan=np.inf)))
         params = found[best].params
         if refit:
             _, candidate, fit = tried[best]
@@ -199,7 +200,7 @@ def _train(
 
 
 def _validated(method: Method, split: Split, panel: str) -> float:
-    """How well a method serves the validation users, lower is better."""
+    """How well a baseline serves the validation users, lower is better."""
     try:
         figures = summarise(_evaluate(method, split, panel, test=False))
     except (ConstantPredictionsError, NonFinitePredictionsError):

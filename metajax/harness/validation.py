@@ -19,7 +19,7 @@ from metajax.settings import Settings
 from metajax.statistics import summarise
 from metajax.training import Progress, Row, train
 
-__all__ = ["refit_on", "train_on", "validation_of"]
+__all__ = ["losses_of", "refit_on", "train_on", "validation_of"]
 
 # Enough to stop a training by, and quickly answered.
 _USERS, _QUERY = 128, 100
@@ -99,22 +99,45 @@ def validation_of(
         rating: Whether its scores are ratings.
 
     Returns:
-        `validate(params)`, lower is better, averaged over panels and support sizes. Of
-        ratings it is the RMSE of at most 128 users and 100 interactions of each, of an order of
-        the items 1 - NDCG@10.
+        `validate(params)`, lower is better: the mean over panels of `losses_of`.
     """
-    return _rating_loss(split, adaptation) if rating else _ranking_loss(split, adaptation)
+    losses = losses_of(split, adaptation, rating=rating)
+    return lambda params: float(np.mean(list(losses(params).values())))
 
 
-def _rating_loss(split: Split, adaptation: Adaptation) -> Callable[[Params], float]:
+def losses_of(
+    split: Split, adaptation: Adaptation, *, rating: bool = True
+) -> Callable[[Params], dict[str, float]]:
+    """Returns how well parameters serve the validation users, panel by panel.
+
+    Args:
+        split: The fold.
+        adaptation: How a learner adapts and predicts.
+        rating: Whether its scores are ratings.
+
+    Returns:
+        `losses(params)`, by panel, lower is better, averaged over support sizes. Of ratings it is
+        the RMSE of at most 128 users and 100 interactions of each, of an order of the items
+        1 - NDCG@10.
+    """
+    return _rating_losses(split, adaptation) if rating else _ranking_losses(split, adaptation)
+
+
+def _rating_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], dict[str, float]]:
     low, high = split.training.scale or (-np.inf, np.inf)
     rmse = partial(_rmse, adaptation)
     batches = {
         panel: padded(tasks, split.training, query=_QUERY, most=_USERS)
         for panel, tasks in split.validation.items()
     }
-    asked = [(batches[panel], k) for panel in batches for k in split.ks(panel)]
-    return lambda params: float(np.mean([rmse(params, tasks, k, low, high) for tasks, k in asked]))
+
+    def losses(params: Params) -> dict[str, float]:
+        return {
+            panel: float(np.mean([rmse(params, tasks, k, low, high) for k in split.ks(panel)]))
+            for panel, tasks in batches.items()
+        }
+
+    return losses
 
 
 @partial(jax.jit, static_argnames="adaptation")
@@ -131,32 +154,29 @@ def _rmse(
     return jnp.sqrt(jnp.sum(jax.vmap(error)(tasks)) / jnp.sum(tasks.query.mask))
 
 
-def _ranking_loss(split: Split, adaptation: Adaptation) -> Callable[[Params], float]:
+def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], dict[str, float]]:
     training = split.training
 
-    def ndcg(params: Params, panel: str) -> float:
-        judged = evaluate(
-            adaptation,
-            params,
-            split.validation[panel],
-            training.user_features,
-            training.item_features,
-            scale=training.scale,
-            ks=[k for k in split.ks(panel) if k in (0, 1, 5)],
-            rating=False,
-        )
-        # Where nobody has anything relevant there is nothing to choose by.
-        return float(np.mean(summarise(judged).get("ndcg@10", 0.0)))
-
-    def loss(params: Params) -> float:
+    def loss(params: Params, panel: str) -> float:
         try:
-            return 1 - float(np.mean([ndcg(params, panel) for panel in split.validation]))
+            judged = evaluate(
+                adaptation,
+                params,
+                split.validation[panel],
+                training.user_features,
+                training.item_features,
+                scale=training.scale,
+                ks=[k for k in split.ks(panel) if k in (0, 1, 5)],
+                rating=False,
+            )
         except ConstantPredictionsError:
             return 1.0
         except NonFinitePredictionsError:
             return float("nan")
+        # Where nobody has anything relevant there is nothing to choose by.
+        return 1 - float(np.mean(summarise(judged).get("ndcg@10", 0.0)))
 
-    return loss
+    return lambda params: {panel: loss(params, panel) for panel in split.validation}
 
 
 def _limit(split: Split) -> float:
