@@ -30,7 +30,11 @@ def test_settings_survive_a_round_trip(tmp_path):
             "momaml",
             "learner must be a known name, got 'momaml'; did you mean 'fomaml'?",
         ),
-        ("objective", "x", "objective must be a known name, got 'x'; known are rating."),
+        (
+            "objective",
+            "ratng",
+            "objective must be a known name, got 'ratng'; did you mean 'rating'?",
+        ),
         ("validate_every", 15, "validate_every must be a multiple of per_dispatch (10), got 15."),
     ],
 )
