@@ -69,8 +69,8 @@ def boil(
 ) -> MetaLearner:
     """Is `maml` whose head stays as it is: what adapts are the features.
 
-    The head is still learned by the outer update. A head of zeros would give the body no
-    gradient, now and ever after: start it otherwise.
+    The head is still learned by the outer update. While it is zero the body has no gradient and
+    nobody is adapted to: let it start otherwise, or give it time.
 
     Args and Returns: as in `anil`.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import encoders, ridge
+from metajax.recipes import encoders, gradient, ridge
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -22,6 +22,7 @@ def _without_adaptation(settings: Settings, network: Model) -> MetaLearner:
 
 
 _INNER_RATES = ({}, {"inner_rate": 0.03}, {"inner_rate": 0.1}, {"inner_rate": 0.2})
+_SMALL_RATES = ({}, {"inner_rate": 0.005}, {"inner_rate": 0.03})
 
 registry: tuple[Recipe, ...] = (
     Recipe("two_tower", _without_adaptation, kind="baseline"),
@@ -40,6 +41,21 @@ registry: tuple[Recipe, ...] = (
         settings={"pretrained": False},
         grid=_INNER_RATES,
     ),
+    Recipe(
+        "reptile",
+        gradient.reptile,
+        settings={"inner_rate": 0.002, "rate": 0.3},
+        grid=({}, {"inner_rate": 0.001}, {"rate": 1.0}),
+    ),
+    Recipe("anil", gradient.anil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
+    Recipe("boil", gradient.boil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
+    Recipe("meta_sgd", gradient.meta_sgd, grid=_INNER_RATES),
+    Recipe("maml_plus_plus", gradient.maml_plus_plus, grid=_INNER_RATES),
+    Recipe("imaml", gradient.imaml, settings={"steps": 15}, grid=_INNER_RATES),
+    Recipe("cavia", gradient.cavia, grid=_INNER_RATES),
+    Recipe("proto_maml", gradient.proto_maml, settings={"inner_rate": 0.02}, grid=_SMALL_RATES),
+    Recipe("gru_gradients", gradient.gru_gradients, grid=_INNER_RATES),
+    Recipe("gru_embeddings", gradient.gru_embeddings, grid=({}, {"rate": 3e-3}, {"rate": 3e-4})),
     Recipe(
         "bayesian_ridge",
         ridge.bayesian_ridge,

@@ -70,11 +70,11 @@ def test_it_starts_as_if_there_were_no_cell_and_learns_to_use_it(line, regressio
     learner = learner_of(line, sees)
     state = learner.init(jax.random.key(0), regressions)
     support = jax.tree.map(lambda leaf: leaf[0], regressions.support)
-    adapted = jax.tree.leaves(learner.adapt(state.params, support))[0]
+    adapted = jax.tree.leaves(jax.jit(learner.adapt)(state.params, support))[0]
     (x, y, _), w = support, state.params["network"]
     slope = 2 * x.T @ (x @ w - y) / 3 if sees == "gradients" else 0.0
     np.testing.assert_allclose(adapted, w - RATE * slope, rtol=1e-6)
-    new, _ = learner.update(state, regressions)
+    new, _ = jax.jit(learner.update)(state, regressions)
     assert np.abs(new.params["gru"]["readout"]).min() > 0
 
 

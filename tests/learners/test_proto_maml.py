@@ -62,7 +62,8 @@ def test_before_the_first_step_it_is_the_classifier_by_the_nearest_prototype():
         (prior[1] + h[0] + h[1] / 2) / 2.5,
         (prior[2] + h[1] / 2) / 1.5,
     ])  # fmt: skip
-    scores = learner.predict(params, learner.adapt(params, SEEN), ASKED)
+    adapted = jax.jit(learner.adapt)(params, SEEN)
+    scores = jax.jit(learner.predict)(params, adapted, ASKED)
     expected = 0.5 + nearest(prototypes, np.asarray(ASKED) @ body)
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
@@ -72,7 +73,7 @@ def test_before_the_first_step_it_is_the_classifier_by_the_nearest_prototype():
 def test_a_step_goes_down_the_loss_of_the_head_and_of_what_else_adapts(adapts):
     before, after = learner_of(0.0, matching(adapts)), learner_of(0.05, matching(adapts))
     params = started(before)
-    first, second = (learner.adapt(params, SEEN) for learner in (before, after))
+    first, second = (jax.jit(learner.adapt)(params, SEEN) for learner in (before, after))
 
     def loss(head, body):
         logits = SEEN.inputs[:3] @ body @ head["kernel"] + head["bias"][None]

@@ -1,0 +1,145 @@
+"""The gradient family on the two towers: how each of its learners is made of the settings.
+
+Items start from factors in closed form, so for most of the family what adapts is the layer that
+maps an identity straight to the score: a user's own vector of the factor model.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax import learners
+from metajax.adaptation import matching
+from metajax.base import Inputs, MetaLearner, Model, Params
+from metajax.learners.gru_adapter import all_features
+from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
+from metajax.settings import Settings
+
+__all__ = [
+    "anil",
+    "boil",
+    "cavia",
+    "gru_embeddings",
+    "gru_gradients",
+    "imaml",
+    "maml_plus_plus",
+    "meta_sgd",
+    "proto_maml",
+    "reptile",
+]
+
+# What a rating is off by, in the data's own units, where the network knows nothing of the user.
+_LEVELS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+_LAST_LAYERS = ("direct/*", "predictor/layer_2/*")
+_WEIGHTS = ("*_tower/*", "predictor/*", "direct/*")
+
+
+def anil(settings: Settings, network: Model) -> MetaLearner:
+    """Adapts the last layers, or what the settings say."""
+    head = matching(*(settings.adapts or _LAST_LAYERS))
+    return learners.anil(network, head=head, **_by_sgd(settings))
+
+
+def boil(settings: Settings, network: Model) -> MetaLearner:
+    """Adapts the layers before the last ones; items stay where they are, as everyone's."""
+    head = matching("item_embedding/*", "item_bias/*", *_LAST_LAYERS)
+    return learners.boil(network, head=head, **_by_sgd(settings))
+
+
+def cavia(settings: Settings, network: Model) -> MetaLearner:
+    """Adapts a context of as many numbers as an item has factors."""
+    return learners.cavia(network, size=max(settings.rank, 1), **_by_sgd(settings))
+
+
+def gru_embeddings(settings: Settings, network: Model) -> MetaLearner:
+    """Reads the items' identities and the ratings in their order."""
+    return learners.gru_adapter(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        sees="embeddings",
+        width=settings.embedding,
+        embed=identities,
+        adapts=matching(*adapted_parameters(settings)),
+        microbatch=settings.microbatch,
+    )
+
+
+def gru_gradients(settings: Settings, network: Model) -> MetaLearner:
+    """Learns the rates of the steps from the gradients."""
+    return learners.gru_adapter(network, sees="gradients", **_by_rate(settings))
+
+
+def imaml(settings: Settings, network: Model) -> MetaLearner:
+    """Solves for the user with the pull that a unit prior and a unit noise have.
+
+    Half a sum of squared errors and half a squared length are the negative logarithms of both;
+    the inner loss is the whole sum, so the pull is 2.
+    """
+    adapts = matching(*adapted_parameters(settings))
+    return learners.imaml(network, proximal=2.0, adapts=adapts, **_by_sgd(settings))
+
+
+def maml_plus_plus(settings: Settings, network: Model) -> MetaLearner:
+    """Goes by first order for a tenth of the updates, asks every step for half of them."""
+    return learners.maml_plus_plus(
+        network,
+        first_order=settings.updates // 10,
+        multi_step=settings.updates // 2,
+        **_by_rate(settings),
+    )
+
+
+def meta_sgd(settings: Settings, network: Model) -> MetaLearner:
+    """Learns a rate for every element of what adapts."""
+    return learners.meta_sgd(network, **_by_rate(settings))
+
+
+def proto_maml(settings: Settings, network: Model) -> MetaLearner:
+    """Adds prototypes of identities to what `maml` adapts."""
+    adapts = matching(*adapted_parameters(settings))
+    return learners.proto_maml(
+        network, embed=identities, levels=_LEVELS, adapts=adapts, **_by_sgd(settings)
+    )
+
+
+def reptile(settings: Settings, network: Model) -> MetaLearner:
+    """Goes a fraction of the way, less and less, as the paper does; adapts all but the items.
+
+    An optimizer that divides by the size of its gradients would go as far where tasks agree as
+    where they do not. What does not adapt would not learn.
+    """
+    fraction = optax.linear_schedule(settings.rate, 0.0, settings.updates)
+    adapts = matching(*(settings.adapts or _WEIGHTS))
+    shared: dict[str, Any] = {**_by_sgd(settings), "outer": optax.sgd(fraction)}
+    return learners.reptile(network, adapts=adapts, **shared)
+
+
+def identities(network: Params, inputs: Inputs) -> jax.Array:
+    """Embeds interactions by their item's identity `[N, rank + 1]`, without one by features."""
+    if "item_embedding" not in network:
+        return all_features(network, inputs)
+    return jnp.take(network["item_embedding"]["embedding"], inputs.item, axis=0)
+
+
+def _by_sgd(settings: Settings) -> dict[str, Any]:
+    """Names what learners share that take the steps of an optimizer."""
+    objective = objectives[settings.objective]
+    return {
+        "loss": objective.loss,
+        "inner": optax.sgd(settings.inner_rate),
+        "outer": outer_optimizer(settings),
+        "steps": settings.steps,
+        "inner_loss": objective.inner_loss,
+        "microbatch": settings.microbatch,
+    }
+
+
+def _by_rate(settings: Settings) -> dict[str, Any]:
+    """Names what learners share that learn their rates."""
+    shared = _by_sgd(settings)
+    del shared["inner"]
+    adapts = matching(*adapted_parameters(settings))
+    return {**shared, "rate": settings.inner_rate, "adapts": adapts}
