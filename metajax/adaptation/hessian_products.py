@@ -15,17 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from metajax.adaptation.adjoints import Descent, Gradient, Loss
-from metajax.adaptation.partition import real_leaves
+from metajax.adaptation.adjoints import Descent, Loss
+from metajax.adaptation.gradient_call import Derivative, gradient_call
 
 __all__ = ["FiniteDifference", "Linearized", "Mixed"]
-
-# along(gradients, fast) -> (gradient with respect to fast, residuals), and the way back:
-# back(gradients, residuals, fast, direction) -> derivative of all gradients along it.
-_Forward = Callable[[Callable[..., Any], Any], tuple[Any, Any]]
-_Back = Callable[[Callable[..., Any], Any, Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -40,14 +34,11 @@ class Linearized:
         """Descends along a gradient whose linearization is saved."""
         del start, given
 
-        def forward(gradients: Callable[..., Any], fast: Any) -> tuple[Any, Any]:
-            return jax.linearize(gradients, fast)
-
-        def back(gradients: Any, line: Any, fast: Any, direction: Any) -> Any:
-            del gradients, fast
+        def back(gradients: Any, line: Any, fast: Any, direction: Any, lead: int) -> Any:
+            del gradients, fast, lead
             return line(direction)
 
-        return descend(_gradient(loss, forward, back))
+        return descend(gradient_call(loss, Derivative(jax.linearize, back)))
 
 
 @dataclass(frozen=True)
@@ -65,11 +56,11 @@ class Mixed:
         """Descends along a gradient that is differentiated by forward mode."""
         del start, given
 
-        def back(gradients: Any, saved: Any, fast: Any, direction: Any) -> Any:
-            del saved
+        def back(gradients: Any, saved: Any, fast: Any, direction: Any, lead: int) -> Any:
+            del saved, lead
             return jax.jvp(gradients, (fast,), (direction,))[1]
 
-        return descend(_gradient(loss, _nothing_saved, back))
+        return descend(gradient_call(loss, Derivative(_nothing_saved, back)))
 
 
 @dataclass(frozen=True)
@@ -96,53 +87,23 @@ class FiniteDifference:
         """Descends along a gradient that is differentiated by differences."""
         del start, given
 
-        def back(gradients: Any, saved: Any, fast: Any, direction: Any) -> Any:
+        def back(gradients: Any, saved: Any, fast: Any, direction: Any, lead: int) -> Any:
             del saved
-            length = optax.tree.norm(direction)
+            length = jnp.sqrt(sum(jnp.sum(v**2, range(lead, v.ndim)) for v in direction))
             # A direction of length 0 moves nothing: any scale will do, but not 0 / 0.
             scale = self.step / jnp.where(length > 0, length, 1)
 
             def moved(sign: int) -> Any:
-                return gradients(jax.tree.map(lambda w, v: w + sign * scale * v, fast, direction))
+                there = [
+                    w + sign * scale.reshape(scale.shape + (1,) * (w.ndim - lead)) * v
+                    for w, v in zip(fast, direction, strict=True)
+                ]
+                return gradients(there, 0.5 / scale)
 
-            return jax.tree.map(lambda a, b: (a - b) / (2 * scale), moved(1), moved(-1))
+            return jax.tree.map(jnp.subtract, moved(1), moved(-1))
 
-        return descend(_gradient(loss, _nothing_saved, back))
+        return descend(gradient_call(loss, Derivative(_nothing_saved, back)))
 
 
 def _nothing_saved(gradients: Callable[..., Any], fast: Any) -> tuple[Any, Any]:
     return gradients(fast), ()
-
-
-def _gradient(loss: Loss, forward: _Forward, back: _Back) -> Gradient:
-    """Makes `gradient(fast, *given)`, whose own derivative is `back`."""
-
-    def gradient(fast: Any, *given: Any) -> Any:
-        # The others apart, so that the way back can pass them over.
-        real, others, joined = real_leaves(given)
-
-        def gradients(real: list[Any], others: list[Any]) -> Callable[[Any], Any]:
-            def of_fast(fast: Any) -> Any:
-                def value(fast: Any, real: list[Any]) -> jax.Array:
-                    return loss(fast, *joined(real, others))
-
-                return jax.grad(value, argnums=(0, 1))(fast, real)
-
-            return of_fast
-
-        @jax.custom_vjp
-        def value(fast: Any, real: list[Any], others: list[Any]) -> Any:
-            return jax.grad(lambda fast: loss(fast, *joined(real, others)))(fast)
-
-        def value_forward(fast: Any, real: list[Any], others: list[Any]) -> tuple[Any, Any]:
-            both, saved = forward(gradients(real, others), fast)
-            return both[0], (saved, fast, real, others)
-
-        def value_back(residuals: Any, direction: Any) -> tuple[Any, Any, None]:
-            saved, fast, real, others = residuals
-            return *back(gradients(real, others), saved, fast, direction), None
-
-        value.defvjp(value_forward, value_back)
-        return value(fast, real, others)
-
-    return gradient

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation.adjoints import Descent, Loss
-from metajax.adaptation.partition import real_leaves
+from metajax.adaptation.arguments import held_apart, real_leaves
 
 __all__ = ["Implicit"]
 
@@ -59,25 +59,30 @@ class Implicit:
 
     def _attached(self, loss: Loss, end: Any, start: Any, given: Any) -> Any:
         """Returns `end`, with the derivative that the implicit equation gives it."""
+        # What the loss closes over may be traced, and a `custom_vjp` takes arguments alone.
+        loss, held = held_apart(loss, end, *given)
+        given = (*given, held)
         real, others, join = real_leaves(given)
+        # What else the loss depends on has its derivative through this, as usual: from the
+        # `custom_vjp` below every task would hand back one of its own for what all tasks share.
+        slope = jax.checkpoint(jax.grad(loss))(end, *given)
 
         @jax.custom_vjp
-        def solution(end: Any, start: Any, real: list[Any], others: list[Any]) -> Any:
-            del start, real, others
+        def solution(end: Any, start: Any, slope: Any, real: list[Any], others: list[Any]) -> Any:
+            del start, slope, real, others
             return end
 
-        def forward(end: Any, start: Any, real: list[Any], others: list[Any]) -> tuple[Any, Any]:
-            del start
+        def forward(
+            end: Any, start: Any, slope: Any, real: list[Any], others: list[Any]
+        ) -> tuple[Any, Any]:
+            del start, slope
             return end, (end, real, others)
 
-        def back(residuals: Any, direction: Any) -> tuple[Any, Any, list[Any], None]:
+        def back(residuals: Any, direction: Any) -> tuple[None, Any, Any, None, None]:
             end, real, others = residuals
-
-            def gradient(fast: Any, real: list[Any]) -> Any:
-                return jax.grad(loss)(fast, *join(real, others))
-
             # The gradient's linearization is its own transpose: the Hessian is symmetric.
-            hessian = jax.linearize(lambda fast: gradient(fast, real), end)[1]
+            gradient = jax.grad(loss)
+            hessian = jax.linearize(lambda fast: gradient(fast, *join(real, others)), end)[1]
             weight = self.proximal + self.damping
 
             def system(v: Any) -> Any:
@@ -85,12 +90,10 @@ class Implicit:
 
             solved = _conjugate_gradients(system, direction, self.iterations)
             to_start = jax.tree.map(lambda x: self.proximal * x, solved)
-            through = jax.vjp(lambda real: gradient(end, real), real)[1]
-            (to_real,) = through(jax.tree.map(jnp.negative, solved))
-            return jax.tree.map(jnp.zeros_like, end), to_start, to_real, None
+            return None, to_start, jax.tree.map(jnp.negative, solved), None, None
 
         solution.defvjp(forward, back)
-        return solution(end, start, real, others)
+        return solution(end, start, slope, real, others)
 
 
 def _conjugate_gradients(system: Any, target: Any, iterations: int) -> Any:

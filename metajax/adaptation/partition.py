@@ -6,14 +6,12 @@ partition takes them out of the inner loop: what does not adapt never gets a tas
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from metajax.base import Params
 
-__all__ = ["combine", "everything", "matching", "partition", "paths", "real_leaves", "within"]
+__all__ = ["combine", "everything", "matching", "partition", "paths", "within"]
 
 
 def everything(path: str) -> bool:
@@ -99,24 +97,3 @@ def combine(first: Params, second: Params) -> Params:
     return jax.tree.map(
         lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
     )
-
-
-def real_leaves(tree: Any) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any]]:
-    """Sorts leaves by whether they have derivatives: integers and masks have none.
-
-    Args:
-        tree: Any pytree of arrays.
-
-    Returns:
-        The real leaves, the others, and `join(real, others) -> tree`.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    is_real = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
-    real = [leaf for leaf, r in zip(leaves, is_real, strict=True) if r]
-    others = [leaf for leaf, r in zip(leaves, is_real, strict=True) if not r]
-
-    def join(real: list[Any], others: list[Any]) -> Any:
-        first, second = iter(real), iter(others)
-        return structure.unflatten([next(first if r else second) for r in is_real])
-
-    return real, others, join

@@ -114,6 +114,66 @@ def test_exact_adjoints_agree_with_each_other_and_with_central_differences(optim
     chex.assert_trees_all_close(gradients["difference"], expected, rtol=1e-3, atol=1e-6)
 
 
+def test_exact_adjoints_agree_on_a_task_alone_and_on_the_gradient_of_each_task():
+    params, tasks = some_params(), some_tasks()
+
+    def loss(adjoint, params, task):
+        adapted = adaptation_of("sgd", adjoint).adapt(params, task.support)
+        return losses.on_examples(apply, losses.squared_error)(adapted, task.query)
+
+    @jax.jit
+    def gradients(params):
+        found = {}
+        for name, adjoint in EXACT.items():
+            gradient = jax.grad(partial(loss, adjoint))
+            of_each = jax.vmap(gradient, in_axes=(None, 0))(params, tasks)
+            alone = gradient(params, jax.tree.map(lambda leaf: leaf[0], tasks))
+            found[name] = alone, of_each
+        return found
+
+    found = gradients(params)
+    for alone, of_each in found.values():
+        first = jax.tree.map(lambda leaf: leaf[0], of_each)
+        chex.assert_trees_all_close(alone, first, rtol=1e-10, atol=1e-13)
+        chex.assert_trees_all_close(of_each, found["reverse"][1], rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("steps", [1, 11])
+def test_the_inner_loss_may_close_over_what_is_traced(steps):
+    params, tasks = some_params(), some_tasks()
+    adjoints = {**EXACT, "implicit": Implicit(5.0, iterations=30)}
+
+    @jax.jit
+    def slopes(strength):
+        def loss(adjoint, strength):
+            def of_task(task):
+                def inner_loss(params, support):
+                    error = losses.on_examples(apply, losses.squared_error)(params, support)
+                    # Of the task, too: its query weighs its support's penalty.
+                    weight = strength * jnp.mean(task.query.labels**2)
+                    return error + weight * optax.tree.norm(params, squared=True)
+
+                rate = 0.02 if isinstance(adjoint, Implicit) else 0.05
+                loop = partial(gradient_steps, inner_loss, optax.sgd(rate), predict=apply)
+                at = loop(100 if isinstance(adjoint, Implicit) else steps, adjoint=adjoint)
+                adapted = at.adapt(params, task.support)
+                return losses.on_examples(apply, losses.squared_error)(adapted, task.query)
+
+            return jax.vmap(of_task)(tasks).mean()
+
+        found = {name: jax.grad(partial(loss, a))(strength) for name, a in adjoints.items()}
+        nudge = 1e-5
+        for name in ("reverse", "implicit"):
+            ahead, behind = (loss(adjoints[name], strength + s * nudge) for s in (1, -1))
+            found[f"difference of {name}"] = (ahead - behind) / (2 * nudge)
+        return found
+
+    found = slopes(0.1)
+    for name in EXACT:
+        np.testing.assert_allclose(found[name], found["difference of reverse"], rtol=1e-7)
+    np.testing.assert_allclose(found["implicit"], found["difference of implicit"], rtol=1e-4)
+
+
 def parabola(adjoint, steps=1, rate=0.5):
     """Adapts w by the loss (w - c)^2 / 2."""
     loop = inner_loop(
