@@ -16,8 +16,8 @@ import numpy as np
 
 from metajax import guards, metrics
 from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Params
+from metajax.data.cold_tasks import ColdTasks
 from metajax.data.leakage import check_tasks
-from metajax.data.splits import ColdTasks
 
 __all__ = [
     "Evaluation",

@@ -1,6 +1,7 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
 
 from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
+from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -18,7 +19,6 @@ from metajax.data.readers import DataError, read, read_atomic, read_movielens, r
 from metajax.data.sampler import TaskTable, sample_tasks, task_table
 from metajax.data.schema import Schema, encode, encode_rows, fit_schema
 from metajax.data.splits import (
-    ColdTasks,
     Fold,
     cold_user_folds,
     cold_user_tasks,

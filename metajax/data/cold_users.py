@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.base import Examples, Inputs, Task
+from metajax.data.cold_tasks import ColdTasks, Order
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import interactions_of
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import ColdTasks, Fold, Order, cold_user_folds, cold_user_tasks
+from metajax.data.splits import Fold, cold_user_folds, cold_user_tasks
 
 __all__ = ["ColdUsers", "cold_users", "cold_users_of", "padded"]
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from metajax.data.cold_tasks import ColdTasks
 from metajax.data.interactions import Interactions, user_of_row
-from metajax.data.splits import ColdTasks, Fold
+from metajax.data.splits import Fold
 
 __all__ = ["LeakageError", "check_cold_items", "check_fold", "check_tasks", "check_training"]
 

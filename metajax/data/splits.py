@@ -1,20 +1,17 @@
 """Who is cold, what may be seen of them, and what they are judged by.
 
-Every split is a pure function of the log and a seed. The order of a user's interactions comes from
-a hash of (seed, user, item), so it depends neither on the lines of the file nor on which other
-users are asked for. `metajax.data.leakage` checks what comes out.
+Every split is a pure function of the log and a seed. `metajax.data.leakage` checks what comes out.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from metajax.data.cold_tasks import ColdTasks, Order, collected, ranked
 from metajax.data.interactions import Interactions, rows_of, user_of_row
 
 __all__ = [
-    "ColdTasks",
     "Fold",
-    "Order",
     "Quadrants",
     "cold_user_folds",
     "cold_user_tasks",
@@ -22,8 +19,6 @@ __all__ = [
     "time_split",
     "warm_cold_quadrants",
 ]
-
-Order = Literal["random", "time"]
 
 
 class Fold(NamedTuple):
@@ -35,25 +30,6 @@ class Fold(NamedTuple):
     """`[n]` user indices that settings are chosen by."""
     test: np.ndarray
     """`[n]` user indices that the reported figures come from."""
-
-
-class ColdTasks(NamedTuple):
-    """T users, each with a pool of supports in order and a query that is the same for every K."""
-
-    user: np.ndarray
-    """`[T]` int64 user indices."""
-    support_item: np.ndarray
-    """`[T, P]` int32 item indices; the support of size K is the first K. Padding is 0."""
-    support_rating: np.ndarray
-    """`[T, P]` float32 ratings."""
-    support_mask: np.ndarray
-    """`[T, P]` bool, False where the pool is shorter than P."""
-    query_offsets: np.ndarray
-    """`[T + 1]` int64: entries `query_offsets[t]:query_offsets[t + 1]` belong to task t."""
-    query_item: np.ndarray
-    """`[Q]` int32 item indices, ascending within a task."""
-    query_rating: np.ndarray
-    """`[Q]` float32 ratings."""
 
 
 class Quadrants(NamedTuple):
@@ -138,10 +114,10 @@ def cold_user_tasks(
     """
     if pool < 0:
         raise ValueError(f"pool must be >= 0, got {pool}.")
-    rank = _rank(interactions, order, seed)
+    rank = ranked(interactions, order, seed)
     size = np.clip(np.diff(interactions.offsets) - 1, 0, pool)
     support = rank < size[user_of_row(interactions)]
-    return _tasks(interactions, users, rank, support, ~support, pool)
+    return collected(interactions, users, rank, support, ~support, pool)
 
 
 def warm_cold_quadrants(
@@ -188,14 +164,14 @@ def warm_cold_quadrants(
 
     user = user_of_row(interactions)
     warm = ~np.isin(interactions.item, cold_items)
-    rank = _rank(interactions, "random", seed, first=warm)
+    rank = ranked(interactions, "random", seed, first=warm)
     n = np.bincount(user[warm], minlength=users)
     size = np.where(is_cold, np.clip(n - 1, 0, support), n - np.floor(held_out * n).astype(int))
     seen = warm & (rank < size[user])
 
     def quadrant(chosen: np.ndarray, query: np.ndarray) -> ColdTasks:
         width = int(size[chosen].max(initial=0))
-        return _tasks(interactions, np.flatnonzero(chosen), rank, seen, query, width)
+        return collected(interactions, np.flatnonzero(chosen), rank, seen, query, width)
 
     return Quadrants(
         training=rows_of(interactions, seen & ~is_cold[user]),
@@ -233,7 +209,7 @@ def leave_k_out(
             f"k must be less than each user's interactions, got k={k} for user {name!r} with "
             f"{n[short[0]]} ({len(short)} such users)."
         )
-    test = _rank(interactions, order, seed) >= (n - k)[user_of_row(interactions)]
+    test = ranked(interactions, order, seed) >= (n - k)[user_of_row(interactions)]
     return ~test, test
 
 
@@ -267,73 +243,3 @@ def time_split(
         part = "past" if not train.any() else "future"
         raise ValueError(f"a time split at {at} needs rows on both sides, got an empty {part}.")
     return train, ~train
-
-
-def _tasks(
-    interactions: Interactions,
-    users: np.ndarray,
-    rank: np.ndarray,
-    support: np.ndarray,
-    query: np.ndarray,
-    pool: int,
-) -> ColdTasks:
-    # Rows marked as support go to the column that is their rank; rows marked as query to the CSR.
-    users, total = np.asarray(users, np.int64), len(interactions.user_ids)
-    if len(np.unique(users)) != len(users):
-        raise ValueError("users must be distinct.")
-    if len(users) and not 0 <= users.min() <= users.max() < total:
-        raise ValueError(f"users must hold indices in [0, {total}).")
-    user = user_of_row(interactions)
-    users = users[np.bincount(user[query], minlength=total)[users] > 0]
-    slot = np.full(total, -1)
-    slot[users] = np.arange(len(users))
-    task = slot[user]
-
-    rows = np.flatnonzero(support & (task >= 0))
-    shape, at = (len(users), pool), (task[rows], rank[rows])
-    item, rating = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    mask = np.zeros(shape, bool)
-    item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
-
-    rows = np.flatnonzero(query & (task >= 0))
-    rows = rows[np.argsort(task[rows], kind="stable")]
-    counts = np.bincount(task[rows], minlength=len(users))
-    return ColdTasks(
-        user=users,
-        support_item=item,
-        support_rating=rating,
-        support_mask=mask,
-        query_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        query_item=interactions.item[rows],
-        query_rating=interactions.rating[rows],
-    )
-
-
-def _rank(
-    interactions: Interactions, order: Order, seed: int, *, first: np.ndarray | None = None
-) -> np.ndarray:
-    # [R] the place of each row among its user's rows; rows marked `first` come before the others.
-    if order not in ("random", "time"):
-        raise ValueError(f'order must be "random" or "time", got {order!r}.')
-    user = user_of_row(interactions)
-    keys = [_hash(seed, user, interactions.item)]
-    if order == "time":
-        keys.append(interactions.time)
-    if first is not None:
-        keys.append(~first)
-    rank = np.empty(len(user), np.int64)
-    # The users' blocks stay where they are, so the rank is the distance to the block's start.
-    rank[np.lexsort((*keys, user))] = np.arange(len(user)) - interactions.offsets[user]
-    return rank
-
-
-def _hash(seed: int, *words: np.ndarray) -> np.ndarray:
-    # SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA
-    # 2014) over the words: 64 bits, so within one user's rows ties do not happen in practice.
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)
-    for word in words:
-        state = (state ^ word.astype(np.uint64)) + 0x9E3779B97F4A7C15
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB
-        state = state ^ (state >> 31)
-    return state

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.splits import ColdTasks
 from metajax.data.warm_cold import warm_cold
 from metajax.settings import check_name
 
