@@ -11,14 +11,11 @@ its name in one rename, and is verified before it is trusted:
 One process writes. Under `jax.distributed` call `save` on one process and `restore` on all.
 """
 
-import contextlib
 import errno
-import logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import manifest
+from metajax import manifest, orbax_arrays
 
 __all__ = ["CheckpointError", "restore", "save", "steps"]
 
@@ -73,7 +70,7 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
         _remove_leftovers(final.parent)
         _require_space(final.parent, arrays)
         partial.mkdir()
-        _write_arrays(partial / _ARRAYS, arrays)
+        orbax_arrays.write_arrays(partial / _ARRAYS, arrays)
         manifest.write(partial, {"step": step, "leaves": described})
         _read_back(partial, arrays)
         _publish(partial, final)
@@ -119,7 +116,7 @@ def restore(
             facts = manifest.verify(path)
             if facts["step"] != candidate:
                 raise OSError(f"it is a copy of step {facts['step']}")
-            arrays = _read_arrays(path / _ARRAYS)
+            arrays = orbax_arrays.read_arrays(path / _ARRAYS)
         except Exception as error:  # whatever is wrong with the newest, an older one may be whole
             skipped.append(f"step {candidate}: {_line(error)}")
             if on_skip is not None:
@@ -192,54 +189,6 @@ def _restored(like: Any, array: np.ndarray | None) -> Any:
     return jnp.asarray(array)
 
 
-@contextlib.contextmanager
-def _orbax() -> Iterator[Any]:
-    # Imported here: it takes longer than jax itself.
-    import orbax.checkpoint as ocp
-
-    # Alone with itself, so that Orbax waits for no other process.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with _silence(), ocp.Checkpointer(handler, multiprocessing_options=alone) as orbax:
-        yield orbax
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps off the terminal what Orbax's threads print of a failure that it raises anyway.
-
-    Orbax gives up at the first write that fails. What ends after that finds its event loop closed
-    and its exception unread, at any time later; so only the logger is as it was in the end.
-    """
-    logging.getLogger("asyncio").addFilter(_not_of_orbax)
-    if not isinstance(sys.unraisablehook, _WithoutLateWrites):
-        sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
-    logger = logging.getLogger("absl")
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
-
-
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.getMessage()
-
-
-class _WithoutLateWrites:
-    """Drops what TensorStore reports, of no object, when it finds Orbax's event loop closed."""
-
-    def __init__(self, hook: Callable[[Any], object]):
-        self._hook = hook
-
-    def __call__(self, problem: Any) -> None:
-        late = isinstance(problem.exc_value, RuntimeError) and problem.object is None
-        if not (late and str(problem.exc_value) == "Event loop is closed"):
-            self._hook(problem)
-
-
 def _require_space(root: Path, arrays: dict[str, np.ndarray]) -> None:
     # Beside the arrays, metadata, manifest and half-full blocks were measured to take 57 kB with
     # 1 leaf, 82 kB with 20, 94 kB with 100 and 201 kB with 400.
@@ -250,23 +199,8 @@ def _require_space(root: Path, arrays: dict[str, np.ndarray]) -> None:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({reason})")
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    if not arrays:
-        path.mkdir()
-        return
-    with _orbax() as orbax:
-        orbax.save(path, arrays)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not any(path.iterdir()):
-        return {}
-    with _orbax() as orbax:
-        return orbax.restore(path)
-
-
 def _read_back(partial: Path, arrays: dict[str, np.ndarray]) -> None:
-    written = _read_arrays(partial / _ARRAYS)
+    written = orbax_arrays.read_arrays(partial / _ARRAYS)
     for path, array in arrays.items():
         if written[path].dtype != array.dtype or written[path].tobytes() != array.tobytes():
             raise OSError(f"{path} does not read back as it was written")

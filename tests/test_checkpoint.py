@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import checkpoint, manifest
+from metajax import checkpoint, manifest, orbax_arrays
 from metajax.base import MetaState
 from metajax.checkpoint import CheckpointError, restore, save, steps
 
@@ -248,8 +248,8 @@ def test_illegal_arguments_are_named(tmp_path):
 
 def _fail_after(monkeypatch, name: str, error: Exception) -> None:
     """Lets one step of a save do its work and then fail."""
-    owner = manifest if name.startswith("manifest.") else checkpoint
-    name = name.removeprefix("manifest.")
+    module, _, name = name.rpartition(".")
+    owner = {"manifest": manifest, "orbax_arrays": orbax_arrays, "": checkpoint}[module]
     work = getattr(owner, name)
 
     def failing(*args: Any) -> None:
@@ -259,7 +259,7 @@ def _fail_after(monkeypatch, name: str, error: Exception) -> None:
     monkeypatch.setattr(owner, name, failing)
 
 
-@pytest.mark.parametrize("name", ["_write_arrays", "manifest.write", "_read_back"])
+@pytest.mark.parametrize("name", ["orbax_arrays.write_arrays", "manifest.write", "_read_back"])
 def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path, monkeypatch, name):
     save(tmp_path, 1, STATE)
     _fail_after(monkeypatch, name, OSError(28, "No space left on device"))
@@ -341,7 +341,7 @@ def test_a_full_disk_says_so_and_nothing_else(small_disk):
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=9**9, free=1234))
-    _fail_after(monkeypatch, "_write_arrays", AssertionError("written"))
+    _fail_after(monkeypatch, "orbax_arrays.write_arrays", AssertionError("written"))
     with pytest.raises(CheckpointError, match=r"No space left on device \(needs about") as error:
         save(tmp_path, 1, STATE)
     assert str(error.value).endswith("1,234 are free)")
@@ -358,7 +358,7 @@ def test_only_the_late_writes_of_orbax_go_unreported(monkeypatch, caplog):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     for _ in range(2):
-        with pytest.raises(OSError, match="full"), checkpoint._silence():
+        with pytest.raises(OSError, match="full"), orbax_arrays.silence():
             raise OSError("full")
     closed, other = RuntimeError("Event loop is closed"), RuntimeError("other")
     late = SimpleNamespace(exc_value=closed, object=None)
@@ -376,12 +376,14 @@ def test_only_the_late_writes_of_orbax_go_unreported(monkeypatch, caplog):
 
 def test_the_reason_is_found_in_what_tensorstore_says(tmp_path, monkeypatch):
     text = "RESOURCE_EXHAUSTED: Error writing to a path: [os_error_code='28']\nand so on"
-    _fail_after(monkeypatch, "_write_arrays", ValueError(text))
+    _fail_after(monkeypatch, "orbax_arrays.write_arrays", ValueError(text))
     with pytest.raises(CheckpointError, match=r"^cannot save step 2 in .*: No space left on devic"):
         save(tmp_path, 2, STATE)
 
 
-@pytest.mark.parametrize("name", ["_write_arrays", "manifest.write", "_read_back", "_publish"])
+@pytest.mark.parametrize(
+    "name", ["orbax_arrays.write_arrays", "manifest.write", "_read_back", "_publish"]
+)
 def test_a_kill_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, name):
     save(tmp_path, 1, 1)
     with monkeypatch.context() as patch:
@@ -397,9 +399,9 @@ def test_a_kill_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, nam
 
 def test_what_does_not_read_back_is_not_published(tmp_path, monkeypatch):
     save(tmp_path, 1, STATE)
-    write = checkpoint._write_arrays
+    write = orbax_arrays.write_arrays
     wrong = lambda path, arrays: write(path, {k: v + 1 for k, v in arrays.items()})  # noqa: E731
-    monkeypatch.setattr(checkpoint, "_write_arrays", wrong)
+    monkeypatch.setattr(orbax_arrays, "write_arrays", wrong)
     with pytest.raises(CheckpointError, match="does not read back"):
         save(tmp_path, 2, jnp.ones(2), keep=1)
     assert steps(tmp_path) == [1]

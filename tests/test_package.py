@@ -12,7 +12,7 @@ ROOT = Path(metajax.__file__).parent
 # Who may import whom: a module imports from its own row and the rows above it.
 LAYERS = [
     ["base"],
-    ["losses", "metrics", "data", "files", "manifest", "comparisons", "bootstrap"],
+    ["losses", "metrics", "data", "files", "manifest", "orbax_arrays", "comparisons", "bootstrap"],
     ["models", "adaptation", "svg"],
     ["learners", "baselines", "figures"],
     [
