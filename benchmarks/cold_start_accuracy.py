@@ -1,13 +1,15 @@
 """How well is a user served of whom nothing, or almost nothing, is known?
 
-    python benchmarks/cold_start_accuracy.py [--quick] [--json FILE] [--curve FILE.svg]
+    python benchmarks/cold_start_accuracy.py [--quick] [--seeds N] [--trials N] [--folder FOLDER]
+        [--json FILE] [--curve FILE.svg]
 
-Protocol P1 on MovieLens-100K: 5 folds over users, one repetition a seed. Every simple baseline is
-tuned on validation users, for each order of the supports, and refitted with them. MAML, first-order
-MAML and the same network without meta-learning train on the training users and stop early on the
-validation users.
+Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
+shots, 5 folds over users), P2 (warm and cold users by warm and cold items, 5 draws) and P2 with the
+newest films cold; one repetition a seed. All are tuned on validation users with the same number of
+trials and fitted again with them. Finished parts are kept in the folder: the same command goes on
+where it was stopped. It is `metajax compare` with these choices.
 
-The grids of the baselines and the defaults of `train` were drawn up while looking at folds of
+The grids of the baselines and the defaults of the learners were drawn up while looking at folds of
 seed 0, which is one of the repetitions here.
 """
 
@@ -15,79 +17,63 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import jax
 from rich.console import Console
 
-from metajax import console, harness, report
-from metajax.assembly import first_progress
-from metajax.data import cold_users, load
-from metajax.evaluation import concatenate
-from metajax.settings import Settings
+from metajax import console, harness, judging, report
+from metajax.data import load
 
-LEARNED = ("maml", "fomaml")
-
-
-def judge_fold(settings: Settings, dataset, begin):
-    users = cold_users(dataset, fold=settings.fold, seed=settings.seed)
-    learners = []
-    for learner in LEARNED:
-        begin(f"seed {settings.seed}, fold {settings.fold}: training {learner}")
-        chosen = replace(settings, learner=learner)
-        *_, (last, _) = harness.train_on(users, chosen, first_progress(chosen, users.training))
-        learners.append(harness.learned(chosen, users, last.best))
-    begin(f"seed {settings.seed}, fold {settings.fold}: baselines")
-    judged, left_out = harness.judge_all(users, learners, settings)
-    if left_out:
-        raise ValueError(" ".join(left_out))
-    return judged
+QUICK = {"updates": 50, "rank": 4}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, one fold, few updates")
+    parser.add_argument("--quick", action="store_true", help="one fold, few updates, one trial")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the 5 folds")
+    parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
+    parser.add_argument("--methods", help="names, separated by commas; default: all")
+    parser.add_argument("--protocols", default="P1,P2,P2-newest", help="separated by commas")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/cold-start-accuracy"), help="of finished parts"
+    )
     parser.add_argument("--json", type=Path, help="where to write the records")
     parser.add_argument("--curve", type=Path, help="where to draw the support-size curve, SVG")
     given = parser.parse_args()
-    seeds, folds = range(given.seeds), range(5)
-    if given.quick:
-        seeds, folds = seeds[:1], folds[:1]
-    settings = Settings(updates=50, rank=4) if given.quick else Settings()
 
     began = time.monotonic()
     dataset = load("ml-100k")
-    rounds = len(seeds) * len(folds)
-    with console.stages("Judging", rounds * (len(LEARNED) + 1) + 1) as begin:
-        judged = [
-            judge_fold(replace(settings, fold=fold, seed=seed), dataset, begin)
-            for seed in seeds
-            for fold in folds
-        ]
-        begin("intervals")
-        methods = [
-            harness.Judged(
-                folds[0].kind,
-                {o: concatenate([fold.by_order[o] for fold in folds]) for o in folds[0].by_order},
-            )
-            for folds in zip(*judged, strict=True)
-        ]
-        records = harness.table(methods, protocol="P1", seeds=list(seeds))
+    options = {
+        "methods": given.methods.split(",") if given.methods else None,
+        "protocols": given.protocols.split(",")[: 1 if given.quick else None],
+        "folds": range(1 if given.quick else 5),
+        "seeds": range(1 if given.quick else given.seeds),
+    }
+    folder = given.folder.with_name(given.folder.name + "-quick") if given.quick else given.folder
+    with console.stages("Comparing", len(harness.cells_of(**options)) + 1) as begin:
+        found = harness.compare(
+            dataset,
+            **options,
+            trials=1 if given.quick else given.trials,
+            changes=QUICK if given.quick else {},
+            folder=folder,
+            on_stage=begin,
+        )
 
-    Console(width=100).print(report.terminal_table(records, ("rmse", "ndcg@10", "hr@1")))
+    Console(width=100).print(report.terminal_table(found.records, ("rmse", "ndcg@10", "hr@1")))
+    for note in found.notes:
+        print(note)
+    print(judging.headline(found.records))
+    minutes = (time.monotonic() - began) / 60
     machine = f"{jax.devices()[0].device_kind} ({platform.machine()}), jax {jax.__version__}"
-    print(
-        f"{rounds} folds, {(time.monotonic() - began) / 60:.1f} minutes, {date.today()}, {machine}"
-    )
+    page = judging.write_comparison(folder, dataset, found, seeds=len(options["seeds"]))
+    print(f"{minutes:.1f} minutes, {date.today()}, {machine}. Report: {page}")
     if given.json:
-        given.json.write_text(json.dumps(records, indent=1) + "\n")
+        given.json.write_text(json.dumps(found.records, indent=1) + "\n")
     if given.curve:
-        shown = {"maml", "eb_fold_in", "item_user_bias", "demographics", "two_tower_fine_tuned"}
-        shown |= {"popularity", "item_knn_blend", "ease_blend"}
-        report.support_size_curve([r for r in records if r["method"] in shown], given.curve)
+        report.support_size_curve(found.records, given.curve)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def by_support(metric: str) -> str:
     """Methods by support size, both orders side by side; the best of a column is bold."""
-    records = [r for r in read("cold_start_accuracy") if r["metric"] == metric]
+    p1 = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
+    records = [r for r in p1 if r["metric"] == metric]
     ks = sorted({r["k"] for r in records})
     columns = [(order, k) for order in ("random", "time") for k in ks]
     at = {(r["method"], r["order"], r["k"]): r["mean"] for r in records}
@@ -52,7 +53,8 @@ def differences() -> str:
     records = [
         r
         for r in read("cold_start_accuracy")
-        if r["method"] == "maml" and r["metric"] in ("rmse", "ndcg@10", "hr@1")
+        if (r["method"], r["protocol"]) == ("maml", "P1")
+        and r["metric"] in ("rmse", "ndcg@10", "hr@1")
     ]
     rows = []
     for metric in ("rmse", "ndcg@10", "hr@1"):

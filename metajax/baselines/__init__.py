@@ -1,6 +1,6 @@
 """The simple methods every learner has to beat, behind the same contract."""
 
-from metajax.baselines.attributes import demographics
+from metajax.baselines.attributes import attribute_ridge, demographics
 from metajax.baselines.autoencoder import ease
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
@@ -14,6 +14,7 @@ from metajax.baselines.unpersonalised import popularity, random_order
 __all__ = [
     "Baseline",
     "Factors",
+    "attribute_ridge",
     "demographics",
     "ease",
     "ease_blend",
@@ -36,6 +37,7 @@ registry: tuple[Baseline, ...] = (
     item_mean,
     item_user_bias,
     demographics,
+    attribute_ridge,
     eb_fold_in,
     random_order,
     popularity,

@@ -1,4 +1,4 @@
-"""A rating baseline that guesses a new user's bias from who the user is."""
+"""Rating baselines that guess the bias of a new user, or of a new item, from attributes."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import (
     Biases,
+    check_positive,
     fit_biases,
     predict_with_bias,
     prior_weights,
@@ -17,8 +18,9 @@ from metajax.baselines.biases import (
     user_residuals,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import user_of_row
 
-__all__ = ["demographics"]
+__all__ = ["attribute_ridge", "demographics"]
 
 
 class _Params(NamedTuple):
@@ -53,23 +55,89 @@ def _fit(
     Raises:
         ValueError: If the ridge is not positive, or as in `fit_biases`.
     """
-    if not ridge > 0:
-        raise ValueError(f"ridge must be > 0, got {ridge}.")
+    check_positive(ridge=ridge)
     log = training.interactions
     biases = fit_biases(log, item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
-    residual = user_residuals(log, float(biases.mean), np.asarray(biases.item_bias))
-    weight = prior_weights(np.diff(log.offsets), user_shrinkage)
-    weight = weight / np.sum(weight)
-    features = np.asarray(training.user_features, np.float64)
+    return _with_user_attributes(training, biases, ridge)
 
-    # An unpenalised intercept is the same as centring both sides on their weighted means.
-    centre, level = weight @ features, weight @ residual
-    x = features - centre
-    users = np.count_nonzero(np.diff(log.offsets))
-    gram = x.T @ (weight[:, None] * x) + ridge / users * np.eye(x.shape[1])
-    weights = np.linalg.solve(gram, x.T @ (weight * (residual - level)))
-    intercept = level - centre @ weights
+
+def _fit_both(
+    training: TrainingSet,
+    *,
+    item_ridge: float = 10.0,
+    ridge: float = 50.0,
+    item_shrinkage: float = 5.0,
+    user_shrinkage: float = 5.0,
+) -> _Params:
+    """Fits biases, then the same regression of the items' mean residuals, then of the users'.
+
+    An item's bias is shrunk to what its features say and not to 0: an item without ratings has
+    that bias alone.
+
+    Args:
+        training: Users and items with features, and ratings.
+        item_ridge: Penalty of the weights of item features, in items, > 0.
+        ridge: Penalty of the weights of user features, in users, > 0.
+        item_shrinkage: As in `fit_biases`.
+        user_shrinkage: As in `fit_biases`.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If a ridge is not positive, or as in `fit_biases`.
+    """
+    check_positive(item_ridge=item_ridge, ridge=ridge)
+    log = training.interactions
+    biases = fit_biases(log, item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
+    mean, prior = float(biases.mean), float(biases.prior_bias)
+    residual = user_residuals(log, mean, np.asarray(biases.item_bias))
+    weight = prior_weights(np.diff(log.offsets), user_shrinkage)
+    user_bias = prior + weight * (residual - prior)
+
+    items = len(log.item_ids)
+    count = np.bincount(log.item, minlength=items)
+    rest = log.rating - mean - user_bias[user_of_row(log)]
+    residual = np.bincount(log.item, rest, items) / np.maximum(count, 1)
+    weight = prior_weights(count, item_shrinkage)
+    intercept, weights = _regression(training.item_features, residual, weight, item_ridge)
+    expected = intercept + training.item_features @ weights
+    item_bias = expected + weight * (residual - expected)
+    changed = biases._replace(item_bias=jnp.asarray(item_bias, jnp.float32))
+    return _with_user_attributes(training, changed, ridge)
+
+
+def _with_user_attributes(training: TrainingSet, biases: Biases, ridge: float) -> _Params:
+    """Regresses what item biases leave of each user's ratings on the user's features."""
+    log = training.interactions
+    residual = user_residuals(log, float(biases.mean), np.asarray(biases.item_bias))
+    weight = prior_weights(np.diff(log.offsets), float(biases.user_shrinkage))
+    intercept, weights = _regression(training.user_features, residual, weight, ridge)
     return _Params(biases, jnp.asarray(intercept, jnp.float32), jnp.asarray(weights, jnp.float32))
+
+
+def _regression(
+    features: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: float
+) -> tuple[float, np.ndarray]:
+    """Solves a weighted ridge regression; the intercept is not penalised.
+
+    Args:
+        features: `[n, D]` of users or items.
+        target: `[n]` mean residuals.
+        weight: `[n]` how much each tells, 0 for who has no ratings.
+        ridge: Penalty of the weights, in rows.
+
+    Returns:
+        The intercept, and `[D]` weights.
+    """
+    share = weight / np.sum(weight)
+    features = np.asarray(features, np.float64)
+    # An unpenalised intercept is the same as centring both sides on their weighted means.
+    centre, level = share @ features, share @ target
+    x = features - centre
+    gram = x.T @ (share[:, None] * x) + ridge / np.count_nonzero(weight) * np.eye(x.shape[1])
+    weights = np.linalg.solve(gram, x.T @ (share * (target - level)))
+    return float(level - centre @ weights), weights
 
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> jax.Array:
@@ -93,5 +161,22 @@ demographics = Baseline(
         {"ridge": ridge, "user_shrinkage": shrinkage}
         for ridge in (10.0, 50.0, 200.0)
         for shrinkage in (5.0, 8.0)
+    ),
+)
+
+attribute_ridge = Baseline(
+    "attribute_ridge",
+    "rating",
+    _fit_both,
+    _adapt,
+    _predict,
+    grid=tuple(
+        {"item_ridge": item_ridge, "ridge": ridge, "item_shrinkage": shrinkage}
+        for item_ridge, ridge, shrinkage in (
+            (10.0, 50.0, 5.0),
+            (3.0, 50.0, 10.0),
+            (30.0, 200.0, 5.0),
+            (10.0, 50.0, 2.0),
+        )
     ),
 )

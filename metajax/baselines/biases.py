@@ -13,6 +13,7 @@ from metajax.data.interactions import Interactions, user_of_row
 
 __all__ = [
     "Biases",
+    "check_positive",
     "fit_biases",
     "global_mean",
     "item_mean",
@@ -63,7 +64,7 @@ def fit_biases(
         Koren, "Factor in the Neighbors: Scalable and Accurate Collaborative Filtering",
         TKDD 2010, section 2.1; there both biases shrink to 0.
     """
-    _check_positive(item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
+    check_positive(item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
     mean = _mean_rating(interactions)
     user = user_of_row(interactions)
     count = np.diff(interactions.offsets)
@@ -122,7 +123,8 @@ def _mean_rating(interactions: Interactions) -> float:
     return float(np.mean(interactions.rating, dtype=np.float64))
 
 
-def _check_positive(**settings: float) -> None:
+def check_positive(**settings: float) -> None:
+    """Refuses settings that are not above 0, by their names."""
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}.")
@@ -133,7 +135,7 @@ def _fit_global_mean(training: TrainingSet) -> jax.Array:
 
 
 def _fit_item_mean(training: TrainingSet, *, item_shrinkage: float = 5.0) -> dict[str, jax.Array]:
-    _check_positive(item_shrinkage=item_shrinkage)
+    check_positive(item_shrinkage=item_shrinkage)
     mean = _mean_rating(training.interactions)
     item_bias = _item_bias(training.interactions, mean, item_shrinkage)
     return {"item_mean": jnp.asarray(mean + item_bias, jnp.float32)}

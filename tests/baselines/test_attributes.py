@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from metajax.baselines import demographics, item_user_bias
+from metajax.baselines import attribute_ridge, demographics, item_user_bias
+from metajax.baselines.biases import fit_biases
+from metajax.data.interactions import user_of_row
 
 
 def test_weights_solve_the_weighted_ridge_regression(training, make_support):
@@ -37,3 +39,36 @@ def test_an_infinite_ridge_leaves_the_biases_alone(training, make_support):
 def test_a_ridge_of_zero_is_refused(training):
     with pytest.raises(ValueError, match=r"ridge must be > 0, got 0"):
         demographics.fit(training, ridge=0.0)
+
+
+def test_an_items_bias_is_shrunk_to_what_its_features_say(training):
+    features = np.random.default_rng(5).normal(size=(7, 2)).astype(np.float32)
+    training, log = training._replace(item_features=features), training.interactions
+    params = attribute_ridge.fit(
+        training, item_ridge=2.0, ridge=1e9, item_shrinkage=4.0, user_shrinkage=3.0
+    )
+    start = fit_biases(log, item_shrinkage=4.0, user_shrinkage=3.0)
+    user, count = user_of_row(log), np.bincount(log.item, minlength=7)
+    rest = log.rating - start.mean - np.asarray(start.item_bias)[log.item]
+    rated = np.diff(log.offsets)
+    total, prior = np.bincount(user, rest, 14), float(start.prior_bias)
+    user_bias = (total + 3.0 * prior) / (rated + 3.0)
+    rest = log.rating - start.mean - user_bias[user]
+    residual = np.bincount(log.item, rest, 7)[:6] / count[:6]
+    weight = count[:6] / (count[:6] + 4.0)
+    weight /= weight.sum()
+    x = np.column_stack([np.ones(7), features])
+    penalty = np.diag([0, 1, 1]) * 2.0 / 6
+    gram = x[:6].T @ (weight[:, None] * x[:6]) + penalty
+    expected = x @ np.linalg.solve(gram, x[:6].T @ (weight * residual))
+    # Nobody rated the last item: it has what its features say.
+    assert count[6] == 0
+    item_bias = np.asarray(params.biases.item_bias)
+    np.testing.assert_allclose(item_bias[6], expected[6], atol=1e-5)
+    shrunk = (count[:6] * residual + 4.0 * expected[:6]) / (count[:6] + 4.0)
+    np.testing.assert_allclose(item_bias[:6], shrunk, atol=1e-5)
+
+
+def test_an_item_ridge_of_zero_is_refused(training):
+    with pytest.raises(ValueError, match=r"item_ridge must be > 0, got 0"):
+        attribute_ridge.fit(training, item_ridge=0.0)
