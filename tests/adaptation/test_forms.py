@@ -171,6 +171,16 @@ def test_factors_give_what_weights_give_in_single_precision():
         )
 
 
+def test_whole_numbers_as_features_are_no_rows_of_a_table():
+    model = from_linen(nn.Dense(1, use_bias=False))
+    support = Examples(jnp.array([[2, 3], [0, 1]]), jnp.array([1.0, 0.0]), jnp.array([True, False]))
+    loop = inner_loop(loss_of(model), optax.sgd(0.1), 1, predict=model.apply, form="factored")
+    params = {"kernel": jnp.array([[1.0], [1.0]])}
+    weights = loop.materialise(params, loop.run(params, support)[0])
+    # The score is 5, its error 4, and the gradient 2 * 4 * [2, 3].
+    np.testing.assert_allclose(weights["kernel"], [[1 - 1.6], [1 - 2.4]], rtol=1e-12)
+
+
 def test_a_factored_weight_never_has_a_task_axis():
     model, params, tasks = started(RatingNetwork((31, 29), (23,), (37,)))
     adaptation = gradient_steps(
