@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from metajax.adaptation import matching, paths
-from metajax.base import Adaptation, MetaLearner, Params, Task
+from metajax.base import Adaptation, Examples, MetaLearner, Params, Task
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.data.sampler import TaskTable, task_table
 from metajax.recipes import objectives, recipe_of
@@ -18,6 +19,7 @@ from metajax.training import Progress, begin
 __all__ = [
     "adaptation_of",
     "first_progress",
+    "judged_adaptation_of",
     "learner_of",
     "predicts_ratings",
     "progress_like",
@@ -43,6 +45,18 @@ def adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
     """Returns how the learner of the settings adapts and predicts."""
     learner = learner_of(settings, shapes)
     return Adaptation(learner.adapt, learner.predict, learner.predict_variance)
+
+
+def judged_adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
+    """Returns how the learner of the settings adapts where any number of interactions is at hand.
+
+    One that was trained on few is shown the first of them: what its inner steps do to a hundred
+    times as much evidence nobody has tuned.
+    """
+    adaptation = adaptation_of(settings, shapes)
+    if recipe_of(settings.learner).any_support:
+        return adaptation
+    return _few_shot(adaptation, max(settings.support, 1))
 
 
 def sampler_of(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
@@ -77,6 +91,14 @@ def progress_like(settings: Settings, training: TrainingSet) -> Progress:
 def _learner(rule: Settings, shapes: Shapes) -> MetaLearner:
     recipe = recipe_of(rule.learner)
     return recipe.learner(rule, recipe.network(rule, shapes))
+
+
+@functools.lru_cache(maxsize=64)
+def _few_shot(adaptation: Adaptation, most: int) -> Adaptation:
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
+        return adaptation.adapt(params, jax.tree.map(lambda leaf: leaf[:most], support), key)
+
+    return adaptation._replace(adapt=adapt)
 
 
 @functools.lru_cache(maxsize=64)

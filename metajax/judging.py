@@ -119,7 +119,8 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "trials where one was given, and was fitted again with those users before the test.",
         "P1: a cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; "
         "what is asked is the same at every number. P2: 20 % of users and of items are cold; of a "
-        "cold user up to 5 ratings of warm items are seen, of a warm user 10.",
+        "cold user up to 5 ratings of warm items are seen, of a warm user 10 or (K = 1000) all; a "
+        "learner that was trained on 10 looks at 10 of them.",
         "Differences are paired by user, against the best tuned simple baseline on these very "
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,

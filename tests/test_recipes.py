@@ -110,6 +110,32 @@ def test_a_random_start_knows_the_mean_rating_alone(training, quick):
     np.testing.assert_allclose(scores, np.full(len(scores), mean), rtol=1e-6)
 
 
+def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training, quick):
+    shapes = shapes_of(training)
+    settings = tiny("maml", quick, support=3)
+    params = assembly.first_progress(settings, training).state.params
+    tasks = assembly.sampler_of(tiny("maml", quick, support=6))(
+        task_table(training), jax.random.key(1)
+    )
+    longest = int(jnp.argmax(tasks.support.mask.sum(1)))
+    one = jax.tree.map(lambda leaf: leaf[longest], tasks)
+    assert one.support.mask.sum() > 3
+    first = jax.tree.map(lambda leaf: leaf[:3], one.support)
+    adapt, judged = assembly.adaptation_of(settings, shapes), assembly.judged_adaptation_of
+    shown = judged(settings, shapes).adapt(params, one.support)
+    jax.tree.map(np.testing.assert_array_equal, shown, adapt.adapt(params, first))
+    assert any(
+        np.any(a != b)
+        for a, b in zip(
+            jax.tree.leaves(shown), jax.tree.leaves(adapt.adapt(params, one.support)), strict=True
+        )
+    )
+    # The same object each time: what was compiled for it is found again.
+    assert judged(settings, shapes) is judged(settings, shapes)
+    ridge = tiny("bayesian_ridge", quick)
+    assert judged(ridge, shapes) == assembly.adaptation_of(ridge, shapes)
+
+
 def test_a_recipes_defaults_are_its_own_and_can_be_changed():
     assert recipes.settings_for("maml") == Settings()
     assert not recipes.settings_for("maml_from_random").pretrained

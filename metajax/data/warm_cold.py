@@ -15,8 +15,9 @@ __all__ = ["QUADRANTS", "WarmCold", "warm_cold"]
 QUADRANTS = Quadrants._fields[1:]
 """The names of the four pairings, as in `Quadrants`."""
 
-# Ratings that are shown of a warm user: as many as learners of few shots are trained on.
-_WARM_SUPPORT = 10
+# Of a warm user as many ratings are shown as a learner of few shots is trained on, and as good as
+# all; not all, for the arrays of all draws shall have one shape.
+_FEW, _MANY = 10, 1000
 
 # The part of the training log that is held out again for validation.
 _SHARE = 0.2
@@ -26,7 +27,7 @@ class WarmCold(NamedTuple):
     """A draw of protocol P2.
 
     Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
-    cold user up to five ratings of warm items are seen, of a warm user ten.
+    cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand.
     """
 
     user_schema: Schema
@@ -51,7 +52,7 @@ class WarmCold(NamedTuple):
         """Returns the support sizes that a quadrant is judged at."""
         widths = [parts[panel].support_mask.shape[1] for parts in (self.validation, self.test)]
         if panel.startswith("warm_user"):
-            return (min(widths),)
+            return (min(_FEW, *widths), min(widths))
         return tuple(k for k in (0, 1, 3, 5) if k <= min(widths))
 
 
@@ -126,20 +127,26 @@ def _years(dataset: Dataset) -> np.ndarray:
 
 
 def _checked(quadrants: Quadrants, part: str) -> dict[str, ColdTasks]:
-    """Names the quadrants, shows ten ratings of a warm user, and looks for leaks."""
+    """Names the quadrants, gives warm users' supports one width, and looks for leaks."""
+    items = len(quadrants.training.item_ids)
     named: dict[str, ColdTasks] = {}
     for name, tasks in zip(QUADRANTS, quadrants[1:], strict=True):
         if not len(tasks.user):
             raise ValueError(f"data must leave tasks in every quadrant, got none in {part} {name}.")
         warm_user, cold_item = name.startswith("warm_user"), name.endswith("cold_item")
-        width = _WARM_SUPPORT if warm_user else tasks.support_mask.shape[1]
-        shown = {
-            field: getattr(tasks, field)[:, :width]
-            for field in ("support_item", "support_rating", "support_mask")
-        }
-        named[name] = tasks._replace(**shown)
+        named[name] = _widened(tasks, min(_MANY, items)) if warm_user else tasks
         check_tasks(tasks)
         check_training(quadrants.training, tasks, warm_users=warm_user)
         if cold_item:
             check_cold_items(quadrants.training, tasks)
     return named
+
+
+def _widened(tasks: ColdTasks, width: int) -> ColdTasks:
+    """Cuts or pads the supports to a width."""
+
+    def fit(table: np.ndarray) -> np.ndarray:
+        return np.pad(table[:, :width], ((0, 0), (0, max(width - table.shape[1], 0))))
+
+    names = ("support_item", "support_rating", "support_mask")
+    return tasks._replace(**{name: fit(getattr(tasks, name)) for name in names})

@@ -209,7 +209,9 @@ def _judged(plan: _Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
         return Outcome(plan.kind, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}
-    return Outcome(plan.kind, by_order, settings, cost_of(method, split, first), "")
+    # Of few shots alone: what a thousand cost is another question.
+    cost = cost_of(method, split, first) if split.ranked else None
+    return Outcome(plan.kind, by_order, settings, cost, "")
 
 
 def _compared(outcomes: Mapping[Cell, Outcome]) -> Compared:

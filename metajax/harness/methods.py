@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from metajax.assembly import adaptation_of, first_progress, predicts_ratings
+from metajax.assembly import first_progress, judged_adaptation_of, predicts_ratings
 from metajax.base import Adaptation, Params
 from metajax.baselines import Baseline, tune
 from metajax.data.dataset import TrainingSet, shapes_of
@@ -158,7 +158,7 @@ def learned(settings: Settings, split: Split, params: Params) -> Method:
     Returns:
         The method.
     """
-    adaptation = adaptation_of(settings, shapes_of(split.training))
+    adaptation = judged_adaptation_of(settings, shapes_of(split.training))
     recipe, rating = recipe_of(settings.learner), predicts_ratings(settings)
     return Method(recipe.name, "learned", adaptation, params, rating, True, {})
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.assembly import adaptation_of, learner_of, predicts_ratings, sampler_of
+from metajax.assembly import judged_adaptation_of, learner_of, predicts_ratings, sampler_of
 from metajax.base import Adaptation, Params, Task
 from metajax.data.cold_users import padded
 from metajax.data.dataset import shapes_of
@@ -42,7 +42,7 @@ def train_on(
         DivergedError: As `training.train`.
     """
     shapes = shapes_of(split.training)
-    adaptation, rating = adaptation_of(settings, shapes), predicts_ratings(settings)
+    adaptation, rating = judged_adaptation_of(settings, shapes), predicts_ratings(settings)
     return train(
         learner_of(settings, shapes),
         sampler_of(settings),

@@ -62,6 +62,7 @@ registry: tuple[Recipe, ...] = (
         ridge.ridge_network,
         ridge.evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},
+        any_support=True,
     ),
     Recipe(
         "prototypical",

@@ -39,6 +39,9 @@ class Recipe(NamedTuple):
     """Changes of its defaults worth trying on validation users, no change first."""
     kind: Literal["baseline", "learned"] = "learned"
     """Whether it is one of those that meta-learning has to beat."""
+    any_support: bool = False
+    """Whether it may be shown more interactions of a user than `Settings.support`, which is what it
+    was trained on; if not, those who judge it show it the first so many."""
     trained_as: str | None = None
     """Another recipe that trains in just the same way and adapts in another: what is tuned here
     acts after training, so that all settings share one."""

@@ -62,7 +62,7 @@ def test_each_quadrant_has_its_users_and_items():
             asked = np.isin(tasks.query_item, known_items)
             assert asked.mean() > 0.95 if warm_item else not asked.any()
             # What is seen of a user is of warm items.
-            width = 10 if warm_user else 5
+            width = ITEMS if warm_user else 5
             assert tasks.support_mask.shape[1] == width
             assert not np.isin(
                 tasks.support_item[tasks.support_mask], parts["cold_user_cold_item"].query_item
@@ -140,7 +140,11 @@ def test_another_draw_has_other_cold_users_and_the_same_draw_the_same():
 
 def test_what_is_judged_at_depends_on_who_is_cold():
     assert READY.ks("cold_user_cold_item") == READY.ks("cold_user_warm_item") == (0, 1, 3, 5)
-    assert READY.ks("warm_user_cold_item") == (10,)
+    # Few, and all there can be.
+    assert READY.ks("warm_user_cold_item") == (10, ITEMS)
+    seen = READY.test["warm_user_cold_item"].support_mask.sum(1)
+    rows = np.diff(READY.final.interactions.offsets)[READY.test["warm_user_cold_item"].user]
+    np.testing.assert_array_equal(seen, rows)
 
 
 def test_what_cannot_be_drawn_is_refused():
