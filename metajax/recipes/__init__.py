@@ -22,6 +22,7 @@ def _without_adaptation(settings: Settings, network: Model) -> MetaLearner:
 
 
 _INNER_RATES = ({}, {"inner_rate": 0.03}, {"inner_rate": 0.1}, {"inner_rate": 0.2})
+_RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
 _SMALL_RATES = ({}, {"inner_rate": 0.005}, {"inner_rate": 0.03})
 
 registry: tuple[Recipe, ...] = (
@@ -55,7 +56,7 @@ registry: tuple[Recipe, ...] = (
     Recipe("cavia", gradient.cavia, grid=_INNER_RATES),
     Recipe("proto_maml", gradient.proto_maml, settings={"inner_rate": 0.02}, grid=_SMALL_RATES),
     Recipe("gru_gradients", gradient.gru_gradients, grid=_INNER_RATES),
-    Recipe("gru_embeddings", gradient.gru_embeddings, grid=({}, {"rate": 3e-3}, {"rate": 3e-4})),
+    Recipe("gru_embeddings", gradient.gru_embeddings, grid=_RATES),
     Recipe(
         "bayesian_ridge",
         ridge.bayesian_ridge,
@@ -68,25 +69,29 @@ registry: tuple[Recipe, ...] = (
         "prototypical",
         encoders.by_one_pass(learners.prototypical),
         encoders.prototype_network,
-        encoders.start,
+        encoders.start_popular,
+        grid=_RATES,
     ),
     Recipe(
         "matching_network",
         encoders.by_one_pass(learners.matching_network),
         encoders.matching_network,
-        encoders.start,
+        encoders.start_popular,
+        grid=_RATES,
     ),
     Recipe(
         "conditional_process",
         encoders.neural_process,
         encoders.conditional_process,
-        encoders.start,
+        encoders.start_popular,
+        grid=_RATES,
     ),
     Recipe(
         "attentive_process",
         encoders.neural_process,
         encoders.attentive_process,
-        encoders.start,
+        encoders.start_popular,
+        grid=_RATES,
     ),
     Recipe(
         "sequential",

@@ -9,6 +9,7 @@ import numpy as np
 from metajax import learners
 from metajax.base import MetaLearner, Params
 from metajax.baselines.factors import fit_factors
+from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import (
     AttentiveProcess,
@@ -34,17 +35,30 @@ __all__ = [
     "prototype_network",
     "sequence_network",
     "start",
+    "start_popular",
 ]
 
 
 def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the encoder from factors in closed form; without them from the mean rating."""
-    mean = np.mean(training.interactions.rating)
     if not (settings.rank and settings.pretrained):
-        return partial(start_encoder, bias=mean)
+        return partial(start_encoder, bias=np.mean(training.interactions.rating))
     factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
     return partial(start_encoder, bias=bias, embedding=embedding)
+
+
+def start_popular(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Is `start`, but where scores only order the items they start at log popularity.
+
+    Its softmax is how often each item is liked. Not for those who take inner steps on ratings,
+    which have to start at ratings.
+    """
+    begun = start(settings, training)
+    if objectives[settings.objective].rating or not settings.rank:
+        return begun
+    popularity = np.log1p(liked_counts(training))
+    return lambda params: start_encoder(begun(params), bias=popularity)
 
 
 def prototype_network(settings: Settings, shapes: Shapes) -> Any:
