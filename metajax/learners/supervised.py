@@ -1,14 +1,16 @@
 """Ordinary training, without meta-learning: what MAML has to beat on the same network."""
 
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import optax
 
-from metajax.adaptation import FirstOrder, Form, Optimizer, everything, gradient_steps, no_steps
+from metajax.adaptation import Optimizer, everything, no_steps
 from metajax.base import MetaLearner, Model
+from metajax.learners.maml import fomaml
+from metajax.learners.options import Options
 from metajax.learners.outer import meta_learner
-from metajax.losses import on_examples
 
 __all__ = ["fine_tuned", "supervised"]
 
@@ -39,28 +41,16 @@ def fine_tuned(
     loss: Callable[..., jax.Array],
     *,
     inner: Optimizer,
-    outer: optax.GradientTransformation,
-    steps: int = 1,
     adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
-    form: Form = "auto",
-    microbatch: int | None = None,
+    **options: Unpack[Options],
 ) -> MetaLearner:
     """Trains as `supervised` does, then adapts to a user as `maml` does.
 
     The difference between this learner and `maml` is what meta-learning itself brings.
 
-    Args and Returns: as in `maml`.
+    Args and Returns: as in `maml`; training does not pass through the steps, so any optimizer of
+    the inner steps will do.
     """
-    adaptation = gradient_steps(
-        on_examples(model.apply, inner_loss or loss),
-        inner,
-        steps,
-        predict=model.apply,
-        adapts=adapts,
-        form=form,
-        # Training does not pass through the steps: any optimizer will do.
-        adjoint=FirstOrder(),
-    )
-    learner = supervised(model, loss, outer=outer, microbatch=microbatch)
-    return learner._replace(**adaptation._asdict())
+    adapting = fomaml(model, loss, inner=inner, adapts=adapts, **options)
+    trained = supervised(model, loss, outer=options["outer"], microbatch=options.get("microbatch"))
+    return trained._replace(adapt=adapting.adapt, predict=adapting.predict)

@@ -47,6 +47,7 @@ def mean_over_tasks(params, rates, tasks, weights, **options):
 def test_meta_sgd_learns_a_rate_for_every_element(line, regressions, kept):
     learner = meta_sgd(line, losses.squared_error, rate=RATE, outer=optax.sgd(OUTER), steps=2)
     state = learner.init(jax.random.key(0), regressions)
+    np.testing.assert_array_equal(state.params["rates"], [RATE, RATE])
     rates = np.array([0.05, 0.2])
     state = state._replace(params={**state.params, "rates": jnp.asarray(rates)})
     w = np.asarray(state.params["network"])
