@@ -62,7 +62,8 @@ def main() -> None:
             on_stage=begin,
         )
 
-    Console(width=100).print(report.terminal_table(found.records, ("rmse", "ndcg@10", "hr@1")))
+    shown = report.terminal_table(found.records, ("rmse", "ndcg@10", "hr@1"), brief=True)
+    Console(width=100).print(shown)
     for note in found.notes:
         print(note)
     print(judging.headline(found.records))

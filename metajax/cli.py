@@ -210,7 +210,7 @@ def compare(
         console.error(f"stopped; finished parts are in {target}. The same command goes on.")
         return 0 if isinstance(stopped, signals.Terminated) else 130
     page = judging.write_comparison(target, dataset, found, seeds=seeds)
-    _show(found.records, found.notes, page)
+    _show(found.records, found.notes, page, brief=True)
     return 0
 
 
@@ -315,13 +315,13 @@ def _judge(run: Any) -> int:
     return 0
 
 
-def _show(records: Sequence[Any], notes: Sequence[str], page: Path) -> None:
+def _show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
     """Prints a table, what to know about it, and where more is."""
     from rich.console import Console
 
     from metajax import judging, report
 
-    Console().print(report.terminal_table(records))
+    Console().print(report.terminal_table(records, brief=brief))
     for note in notes:
         print(note)
     print(f"{judging.headline(records)}\nReport: {page}")

@@ -19,16 +19,19 @@ __all__ = [
     "badness",
     "best",
     "better_way",
+    "by_quadrant",
     "compare",
     "compare_all",
     "distinct",
     "headline",
+    "is_cost",
     "lower_is_better",
     "metric_name",
     "order_name",
     "select",
     "target",
     "validate",
+    "verdict_of",
 ]
 
 Record = Mapping[str, Any]
@@ -133,6 +136,16 @@ def better_way(metric: str) -> str:
     return "lower is better" if lower_is_better(metric) else "higher is better"
 
 
+def is_cost(metric: str) -> bool:
+    """Tells what serving a user costs (`adapt_us`, `state_bytes`) from how well it serves."""
+    return metric in _COSTS
+
+
+def by_quadrant(order: str) -> bool:
+    """Tells panels of who and what is cold from panels of an order of the support."""
+    return order.startswith(("warm_user", "cold_user"))
+
+
 def metric_name(metric: str) -> str:
     """Writes a metric as people do: `ndcg@10` is NDCG@10, `hr@1` HR@1, `precision@10` as it is."""
     if metric in _COSTS:
@@ -171,12 +184,18 @@ def compare(records: Sequence[Record]) -> Comparison | None:
     paired = select(baselines, method=method.get("best_baseline", baseline["method"]))
     if method.get("difference") is None or not paired:
         return Comparison(method, baseline, method["mean"] - baseline["mean"], None, "untested")
-    baseline = paired[0]
-    low, high = method["difference_low"], method["difference_high"]
-    verdict: Verdict = "tie"
+    interval = method["difference_low"], method["difference_high"]
+    return Comparison(method, paired[0], method["difference"], interval, verdict_of(method))
+
+
+def verdict_of(record: Record) -> Verdict:
+    """Says what the paired difference of a record shows: untested where there is none."""
+    if record.get("difference") is None:
+        return "untested"
+    low, high = record["difference_low"], record["difference_high"]
     if low > 0 or high < 0:
-        verdict = "better" if (high < 0) == lower_is_better(method["metric"]) else "worse"
-    return Comparison(method, baseline, method["difference"], (low, high), verdict)
+        return "better" if (high < 0) == lower_is_better(record["metric"]) else "worse"
+    return "tie"
 
 
 def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -> list[Comparison]:
@@ -203,9 +222,11 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """Says in one sentence where learning won, tied and lost."""
+    """Says in one sentence where learning won, tied and lost, under the first protocol there is."""
     if not comparisons:
         return "No learned method was compared with a simple baseline."
+    protocol = comparisons[0].learned["protocol"]
+    comparisons = [c for c in comparisons if c.learned["protocol"] == protocol]
     methods = {c.learned["method"] for c in comparisons}
     name = methods.pop() if len(methods) == 1 else "the best learned method"
     phrases = {

@@ -11,18 +11,19 @@ from metajax.comparisons import (
     best,
     better_way,
     distinct,
-    lower_is_better,
     metric_name,
     order_name,
     select,
 )
 
-__all__ = ["curve_grid", "curve_panel", "difference_panel", "method_colours"]
+__all__ = ["curve_grid", "curve_panel", "method_colours", "panel_title"]
 
 _WIDTH, _HEIGHT = 440, 330  # pixels of a panel; narrow, so that its text is legible on a phone
 _LETTER = 7.4  # pixels, a generous mean
 _LONGEST = 22  # letters of a label
 _FAVOURED = 4  # baselines that the vertical scale makes room for
+_FEATURED = 4  # learned methods that are drawn: as many as there are colours
+_RANKED_BY = ("rmse", "ndcg@10")
 _DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)), (0, (3, 1.5))]
 
 
@@ -39,9 +40,35 @@ class _Curve(NamedTuple):
 
 
 def method_colours(records: Sequence[Record]) -> dict[str, str]:
-    """Gives each learned method a colour's name, the same in every figure of a page."""
-    learned = distinct(select(records, kind="learned"), "method")
-    return {method: f"learned-{n % 4}" for n, method in enumerate(learned)}
+    """Gives the learned methods that are drawn a colour's name, the same in every figure of a page.
+
+    There are four colours. Of more methods those are drawn that are best, by their mean rank in the
+    panels of each metric; the others are in the tables alone.
+    """
+    learned = select(records, kind="learned")
+    featured = _featured(learned) if len(distinct(learned, "method")) > _FEATURED else learned
+    return {method: f"learned-{n}" for n, method in enumerate(distinct(featured, "method"))}
+
+
+def _featured(learned: Sequence[Record]) -> list[Record]:
+    ranks: dict[str, dict[str, list[int]]] = {}  # by metric, then by method
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in learned:
+        if record["metric"] in _RANKED_BY:
+            key = tuple(record[name] for name in ("metric", "protocol", "order", "k"))
+            groups.setdefault(key, []).append(record)
+    for (metric, *_), group in groups.items():
+        group.sort(key=lambda record: badness(metric, record["mean"]))
+        for place, record in enumerate(group):
+            ranks.setdefault(metric, {}).setdefault(record["method"], []).append(place)
+    orders = [
+        sorted(found, key=lambda method: sum(found[method]) / len(found[method]))
+        for found in ranks.values()
+    ]
+    # The best of each metric in turn.
+    turns = [m for turn in itertools.zip_longest(*orders) for m in turn if m is not None]
+    best_of = list(dict.fromkeys(turns))[:_FEATURED]
+    return [record for record in learned if record["method"] in best_of]
 
 
 def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> tuple[str, str]:
@@ -55,7 +82,7 @@ def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -
     Returns:
         The `<svg>` element, and a sentence on methods that lie off the scale, or "".
     """
-    title = f"{_title(records[0])} against interactions seen"
+    title = f"{panel_title(records[0])} against interactions seen"
     with svg.figure(_WIDTH, _HEIGHT) as figure:
         off_scale = _draw_curves(figure.subplots(), _curves(records, colours))
         return svg.inline(figure, name, title, _words(records)), off_scale
@@ -82,7 +109,7 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
         for axes, panel in zip(grid.flat, itertools.chain(*panels), strict=True):
             if panel:
                 axes.set_title(
-                    _title(panel[0]),
+                    panel_title(panel[0]),
                     loc="left",
                     x=-0.12,
                     y=1.05,
@@ -93,29 +120,6 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
             else:
                 axes.set_axis_off()
         return svg.document(figure, "curve", f"{names} against interactions seen", words)
-
-
-def difference_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> str:
-    """Draws the paired differences to the best simple baseline, with their 95 % intervals.
-
-    Args:
-        records: Records of one protocol, order and metric, each with a `difference`.
-        name: Prefix of the element ids, unique in the page.
-        colours: What `method_colours` gave for all records.
-
-    Returns:
-        The `<svg>` element.
-    """
-    words = " ".join(
-        f"{r['method']} at K = {r['k']}: {r['difference']:+.4f}, "
-        f"{r['difference_low']:+.4f} to {r['difference_high']:+.4f}."
-        for r in records
-    )
-    title = f"{_title(records[0])}: paired differences to the best simple baseline"
-    height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
-    with svg.figure(_WIDTH, height) as figure:
-        _draw_differences(figure.subplots(), records, colours)
-        return svg.inline(figure, name, title, words)
 
 
 def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
@@ -130,6 +134,8 @@ def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
         methods.sort(key=lambda found: badness(metric, found[-1]["mean"]))
         for place, found in enumerate(methods):
             method, learned = found[0]["method"], kind == "learned"
+            if learned and method not in colours:
+                continue
             role = colours.get(method, "plain" if place else "rival")
             dash = "-" if learned else _DASHES[place % len(_DASHES)]
             curves.append(_Curve(method, found, learned, svg.LIGHT[role], dash, place == 0))
@@ -234,36 +240,8 @@ def _apart(ks: list[int]) -> list[int]:
     return kept
 
 
-def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:
-    ks, methods = distinct(records, "k"), distinct(records, "method")
-    for record in records:
-        shift = (methods.index(record["method"]) - (len(methods) - 1) / 2) * 0.7 / len(methods)
-        colour = svg.LIGHT[colours.get(record["method"], "plain")]
-        y = ks.index(record["k"]) + shift
-        interval = [record["difference_low"], record["difference_high"]]
-        axes.plot(interval, [y, y], color=colour, lw=2.2, solid_capstyle="round")
-        axes.plot([record["difference"]], [y], "o", color=colour, ms=6)
-    for n in range(1, len(ks)):
-        axes.axhline(n - 0.5, color=svg.LIGHT["grid"], lw=1)
-    axes.axvline(0, color=svg.LIGHT["ink"], lw=1.2, zorder=1)
-    axes.set_ylim(len(ks) - 0.5, -0.5)
-    axes.set_yticks(range(len(ks)), [f"K = {k}" for k in ks])
-    # As much room for losing as for winning.
-    reach = max(map(abs, axes.get_xlim()))
-    axes.set_xlim(-reach, reach)
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.3f}".replace("-", "\u2212") if x else "0")
-    svg.style(axes, "x")
-    words = ["better", "worse"] if lower_is_better(records[0]["metric"]) else ["worse", "better"]
-    for x, side, text in ((0, "left", f"← {words[0]}"), (1, "right", f"{words[1]} →")):
-        axes.annotate(
-            text, (x, 0), (0, -24), xycoords="axes fraction", textcoords="offset points",
-            ha=side, va="top", color=svg.LIGHT["muted"],
-        )  # fmt: skip
-    svg.inset(axes, left=58, right=20, top=10, bottom=48)
-
-
-def _title(record: Record) -> str:
+def panel_title(record: Record) -> str:
+    """Names a panel by its metric and order."""
     setting = f"{metric_name(record['metric'])}, {order_name(record['order'])}"
     return f"{setting} ({better_way(record['metric'])})"
 

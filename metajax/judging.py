@@ -125,7 +125,9 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,
     ]
-    return _write(folder, found.records, f"Cold start on {dataset.name}", facts, notes)
+    tables = ("rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90")
+    title = f"Cold start on {dataset.name}"
+    return _write(folder, found.records, title, facts, notes, tables=tables)
 
 
 def _machine() -> dict[str, str]:
@@ -141,8 +143,11 @@ def _write(
     title: str,
     facts: Mapping[str, Any],
     notes: Sequence[str],
+    tables: Sequence[str] | None = None,
 ) -> Path:
     files.write(folder / "report.json", json.dumps(list(records), indent=1) + "\n")
     page = folder / "report.html"
-    files.write(page, report.html(records, title=title, run_facts=facts, notes=notes))
+    files.write(
+        page, report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
+    )
     return page

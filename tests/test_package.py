@@ -14,7 +14,7 @@ LAYERS = [
     ["base"],
     ["losses", "metrics", "data", "files", "manifest", "orbax_arrays", "comparisons", "bootstrap"],
     ["models", "adaptation", "svg"],
-    ["learners", "baselines", "figures"],
+    ["tabulation", "learners", "baselines", "figures", "interval_figures", "terminal"],
     [
         "cold_items",
         "distributed",

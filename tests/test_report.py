@@ -330,3 +330,92 @@ def test_the_curve_in_a_file_is_light_and_stands_alone(tmp_path):
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
     }
+
+
+def many(learners=6) -> list[dict[str, Any]]:
+    """A baseline and learners, the later the better, at two sizes under both protocols."""
+    records = []
+    for protocol, orders in (("P1", ["random"]), ("P2", ["warm_user_cold_item"])):
+        for order in orders:
+            for metric, start, sign in (("rmse", 1.0, -1), ("hr@1", 0.3, 1)):
+                for k in (0, 5):
+                    setting = {"protocol": protocol, "order": order, "metric": metric, "k": k}
+                    records.append(record("bias", start, **setting))
+                    for n in range(learners):
+                        mean = start + sign * 0.01 * (n - 2)
+                        paired = {
+                            "difference": mean - start,
+                            "difference_low": mean - start - 0.005,
+                            "difference_high": mean - start + 0.005,
+                            "best_baseline": "bias",
+                        }
+                        records.append(
+                            record(f"learner{n}", mean, kind="learned", **setting, **paired)
+                        )
+    for method, cost in (("bias", 0.25), ("learner0", 31.4), ("learner1", 2.0)):
+        kind = "baseline" if method == "bias" else "learned"
+        for metric, value in (("adapt_us", cost), ("state_bytes", 4000 * cost)):
+            figure = record(method, value, kind=kind, metric=metric, low=None, high=None)
+            records.append(figure)
+    records.append(record("learner1", 0.47, kind="learned", metric="within@50"))
+    return records
+
+
+def test_of_many_learners_the_four_that_rank_best_have_colours():
+    colours = figures.method_colours(many())
+    assert set(colours) == {f"learner{n}" for n in (2, 3, 4, 5)}
+    assert set(colours.values()) == {f"learned-{n}" for n in range(4)}
+    page = Page(report.html(many(), title="")).text
+    assert "(the 4 of 6 that rank best)" in page
+    # All of them are in the tables.
+    assert all(f"learner{n}" in page[page.index("All figures") :] for n in range(6))
+
+
+def test_quadrants_and_first_recommendations_are_drawn_method_by_method():
+    page = report.html(many(), title="")
+    text = Page(page).text
+    place = text.index("Warm and cold users, warm and cold items")
+    first = text.index("The first recommendation to somebody new")
+    assert "RMSE, warm users, cold items, protocol P2, K\u00a0=\u00a05" in text[place:first]
+    assert "HR@1, random order, protocol P1, K\u00a0=\u00a00" in text[first:]
+    # What is read aloud: the best on top.
+    words = "learner5: 0.970, 0.959 to 0.981. learner4: 0.980, 0.969 to 0.991."
+    assert words in page
+    for n in range(6):
+        assert f"learner{n}: " in page[page.index(words) :]
+    # A quadrant is no curve.
+    assert "warm users, cold items (lower is better) against interactions seen" not in page
+
+
+def test_calibration_and_cost_have_a_table_of_their_own():
+    text = " ".join(re.sub("<[^>]*>", " ", report.html(many(), title="")).split())
+    table = text[text.index("Calibration and cost") : text.index("All figures")]
+    assert "random order, protocol P1, K = 5." in table
+    assert "adaptation, \u00b5s a user lower is better state, bytes a user" in table
+    assert "within@50 0.5 is right" in table
+    # The cheapest first; a dash where nothing was predicted.
+    assert "bias 0.25 1,000 \u2013 learner1 2 8,000 0.47 learner0 31.4 125,600 \u2013" in table
+    assert "adaptation" not in text[text.index("All figures") :]
+
+
+def test_the_tables_may_be_of_some_metrics_alone():
+    text = Page(report.html(many(), title="", tables=["hr@1"])).text
+    tables = text[text.index("All figures") :]
+    assert "HR@1, random order" in tables
+    assert "RMSE, random order" not in tables
+
+
+def test_a_brief_table_has_a_line_a_method_and_marks_what_is_clear():
+    text = io.StringIO()
+    Console(file=text, width=80).print(report.terminal_table(many(), ["rmse"], brief=True))
+    lines = [line.split() for line in text.getvalue().splitlines()]
+    assert ["learner5", "0.970+", "0.970+"] in lines
+    assert ["learner2", "1.000", "1.000"] in lines
+    assert ["learner0", "1.020-", "1.020-"] in lines
+    assert "+ better, - worse than the best simple baseline (95 % interval)" in text.getvalue()
+
+
+def test_the_headline_is_about_the_first_protocol():
+    sentence = comparisons.headline(comparisons.compare_all(many(), ["rmse"]))
+    expected = "learner5 beats the best simple baseline on RMSE (random order)."
+    assert sentence == f"With 5 interactions seen, {expected}"
