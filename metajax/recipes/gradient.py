@@ -109,11 +109,15 @@ def reptile(settings: Settings, network: Model) -> MetaLearner:
     """Goes a fraction of the way, less and less, as the paper does; adapts all but the items.
 
     An optimizer that divides by the size of its gradients would go as far where tasks agree as
-    where they do not. What does not adapt would not learn.
+    where they do not. What does not adapt would not learn. An order is descended on by its own
+    loss: the squares of a whole catalogue add up to more than a step can bear.
     """
+    objective = objectives[settings.objective]
     fraction = optax.linear_schedule(settings.rate, 0.0, settings.updates)
     adapts = matching(*(settings.adapts or _WEIGHTS))
     shared: dict[str, Any] = {**_by_sgd(settings), "outer": optax.sgd(fraction)}
+    if not objective.rating:
+        shared["inner_loss"] = objective.loss
     return learners.reptile(network, adapts=adapts, **shared)
 
 

@@ -219,7 +219,9 @@ BY_RECIPE = {
         learners.gru_adapter, sees="embeddings", adapts=matching("predictor"), in_order=True
     ),
     "gru of gradients": learned(learners.gru_adapter, sees="gradients", steps=2),
-    "imaml": learned(learners.imaml, apply, inner=optax.sgd(0.1), steps=2, proximal=2.0),
+    "imaml": learned(
+        learners.imaml, apply, inner=optax.sgd(0.1), steps=2, proximal=2.0, iterations=2
+    ),
     "maml++": learned(learners.maml_plus_plus, rate=0.1, steps=2),
     "meta-sgd": learned(learners.meta_sgd, rate=0.1, steps=2),
     "proto-maml": learned(
@@ -228,7 +230,7 @@ BY_RECIPE = {
         embed=embed,
         levels=LEVELS,
         inner=optax.sgd(0.1),
-        adapts=matching("predictor"),
+        adapts=matching(),
     ),
     "reptile": learned(learners.reptile, apply, inner=optax.sgd(0.1), steps=2),
 }
