@@ -302,6 +302,13 @@ def judged(row):
     return partial(jax.jit(judged_by(row.adaptation)), row.params)
 
 
+@pytest.fixture(scope="module")
+def batched(row):
+    """As `judged`, of five padded tasks at once: one shape, so that it is compiled once."""
+    judge = jax.jit(jax.vmap(judged_by(row.adaptation), in_axes=(None, 0)))
+    return lambda tasks: judge(row.params, jax.tree.map(lambda *x: jnp.stack(x), *tasks))
+
+
 def test_a_support_changes_the_scores(row, judged, task):
     (_, scores), _ = judged(task)
     change = np.abs(scores - row.zero_shot(row.params, task.query.inputs)).max()
@@ -346,28 +353,32 @@ def test_one_trace_serves_every_support_size(row, task):
     assert sizes == [(SUPPORT,)]
 
 
-def test_padding_adds_nothing(judged, task):
-    (loss, scores), gradient = judged(task)
-    for value, item in ((np.nan, 0), (np.inf, 4), (3e38, -1), (1.0, 10**6), (-1e9, -(10**6))):
-        padded = judged(padded_with(task, value, item))
-        (padded_loss, padded_scores), padded_gradient = padded
-        np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
-        at_query = padded_scores[jnp.array([1, 2, 4])]
-        np.testing.assert_allclose(at_query, scores, rtol=1e-4, atol=1e-5)
-        chex.assert_trees_all_close(padded_gradient, gradient, rtol=1e-4, atol=1e-5)
+def test_padding_adds_nothing(judged, batched, task):
+    fills = ((np.nan, 0), (np.inf, 4), (3e38, -1), (1.0, 10**6), (-1e9, -(10**6)))
+    padded = [padded_with(task, value, item) for value, item in fills]
+    assert_alike(batched(padded), [judged(task)] * len(padded))
 
 
-def test_vmap_equals_a_loop(row, judged):
-    tasks = [row.task_of(seed) for seed in range(3)]
+def test_vmap_equals_a_loop(row, judged, batched):
+    tasks = [row.task_of(seed) for seed in range(5)]
     few = tasks[1].support._replace(mask=jnp.array([True, False, True, False]))
     tasks[1] = tasks[1]._replace(support=few)
-    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)
-    batched = jax.jit(jax.vmap(judged_by(row.adaptation), in_axes=(None, 0)))(row.params, batch)
     looped = [judged(task) for task in tasks]
-    looped = jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped)
-    chex.assert_trees_all_close(batched, looped, rtol=1e-4, atol=1e-5)
+    assert_alike(batched([padded_with(task, 0.0, 0) for task in tasks]), looped)
 
 
 def test_jit_equals_eager(row, judged, task):
-    eager = judged_by(row.adaptation)(row.params, task)
-    chex.assert_trees_all_close(judged(task), eager, rtol=1e-4, atol=1e-5)
+    adapted = row.adaptation.adapt(row.params, task.support)
+    eager = row.adaptation.predict(row.params, adapted, task.query.inputs)
+    (_, scores), _ = judged(task)
+    np.testing.assert_allclose(scores, eager, rtol=1e-4, atol=1e-5)
+
+
+def assert_alike(padded, plain):
+    """Compares what a batch of padded tasks gave with what each task gave without padding."""
+    (loss, scores), gradient = padded
+    (each_loss, each_scores), each_gradient = jax.tree.map(lambda *x: jnp.stack(x), *plain)
+    np.testing.assert_allclose(loss, each_loss, rtol=1e-5)
+    at_query = scores[:, jnp.array([1, 2, 4])]
+    np.testing.assert_allclose(at_query, each_scores, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(gradient, each_gradient, rtol=1e-4, atol=1e-5)

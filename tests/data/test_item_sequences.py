@@ -94,9 +94,8 @@ def test_no_sequence_of_label_zero_ends_in_the_item():
     # Two items alone: what ends in one of them is all there is, and nothing is left over.
     log = log_of([(user, item, item) for user in range(4) for item in (0, 1)])
     table = sequence_table(TRAINING._replace(interactions=log))
-    tasks = sample_item_tasks(
-        table, jax.random.key(0), tasks=8, support=1, query=2, negatives=6, length=2
-    )
+    options = {"tasks": 8, "support": 1, "query": 2, "negatives": 6, "length": 2}
+    tasks = jax.jit(partial(sample_item_tasks, **options))(table, jax.random.key(0))
     assert not (tasks.query.mask & (tasks.query.labels == 0)).any()
 
 

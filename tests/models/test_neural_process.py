@@ -27,7 +27,7 @@ QUERY = inputs_of(4)
 def built(process, **options):
     module = process(Encoder((2,), (2,), items=ITEMS, identity_width=2), 4, **options)
     model = from_support_module(module)
-    params = model.init(jax.random.key(0), SUPPORT.inputs)
+    params = jax.jit(model.init)(jax.random.key(0), SUPPORT.inputs)
     leaves, structure = jax.tree.flatten(params)
     drawn = [leaf + 0.5 * RNG.normal(size=leaf.shape) for leaf in leaves]
     return model, structure.unflatten(drawn)
@@ -120,10 +120,13 @@ def test_the_learner_scores_means_and_is_sure_only_of_what_it_has_learned(loss):
     model, params = built(ConditionalProcess)
     learner = neural_process(model, loss, outer=optax.sgd(1.0))
     task = Task(SUPPORT, Examples(QUERY, jnp.ones(4), jnp.array([True, True, True, False])))
-    state = learner.init(jax.random.key(0), jax.tree.map(lambda leaf: leaf[None], task))
-    _, metrics = learner.update(
-        state._replace(params=params), jax.tree.map(lambda leaf: leaf[None], task)
-    )
+
+    @jax.jit
+    def updated(batch):
+        state = learner.init(jax.random.key(0), batch)
+        return learner.update(state._replace(params=params), batch)[1]
+
+    metrics = updated(jax.tree.map(lambda leaf: leaf[None], task))
     adapted = learner.adapt(params, SUPPORT)
     mean, variance = model.decode(params, adapted, QUERY)
     np.testing.assert_array_equal(learner.predict(params, adapted, QUERY), mean)

@@ -22,7 +22,7 @@ QUERY = sequences_of([4, 0, 2, 1], [2, 3])
 
 
 def drawn():
-    leaves, structure = jax.tree.flatten(MODEL.init(jax.random.key(0), QUERY))
+    leaves, structure = jax.tree.flatten(jax.jit(MODEL.init)(jax.random.key(0), QUERY))
     return structure.unflatten([leaf + 0.5 * RNG.normal(size=leaf.shape) for leaf in leaves])
 
 
