@@ -143,6 +143,50 @@ def against_goals() -> str:
     return markdown(["", *_named_runs()], [[name, *cells] for name, cells in rows.items()])
 
 
+def where_time_goes() -> str:
+    """Milliseconds of a meta-step by kind of operation, and its floors."""
+    rows = []
+    for run in RUNS:
+        _, ours = read("where_time_goes_{}_{}".format(*run))
+        names = (
+            "median_ms",
+            "shared products, ms",
+            "products within tasks, ms",
+            "the rest, ms",
+            "floor_by_arithmetic_ms",
+            "floor_by_flops_ms",
+            "bytes_ms",
+        )
+        rows.append([f"{ours[name]:.3g}" for name in names])
+    rows = [[name, *row] for name, row in zip(_named_runs(), rows, strict=True)]
+    return markdown(
+        [
+            *("ms", "a step", "shared products", "products within tasks", "the rest"),
+            *("floor by arithmetic", "floor by counted FLOPs", "counted bytes"),
+        ],
+        rows,
+    )
+
+
+def inner_loop_cost() -> str:
+    """Ratio to a plain supervised step and temporary memory, by adjoint and form."""
+    records = [r for r in read("inner_loop_cost") if r["median_ms"] is not None]
+    cells = sorted({(r["width"], r["steps"]) for r in records})
+    at = {(r["adjoint"], r["form"], r["width"], r["steps"]): r for r in records}
+
+    def cell(r: dict[str, Any] | None) -> str:
+        if r is None:
+            return ""
+        return f"{r['ratio_to_plain']:.3g}; {r['temp_bytes'] / 1e6:.0f} MB"
+
+    rows = [
+        [f"{adjoint}, {form}", *(cell(at.get((adjoint, form, *c))) for c in cells)]
+        for adjoint, form in dict.fromkeys((r["adjoint"], r["form"]) for r in records)
+    ]
+    header = [f"H = {h}, {n} step{'s' if n > 1 else ''}" for h, n in cells]
+    return markdown(["", *header], rows)
+
+
 def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
@@ -169,6 +213,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "reading": reading,
     "against_others": against_others,
     "against_goals": against_goals,
+    "where_time_goes": where_time_goes,
+    "inner_loop_cost": inner_loop_cost,
     "bfloat16": bfloat16_error,
 }
 

@@ -61,7 +61,7 @@ def _measured(program: Program, steps: int = 20) -> dict[str, Any]:
         run()
     times = [run() for _ in range(steps)]
     spent = dict.fromkeys((SHARED, WITHIN, REST), 0.0)
-    kinds = kinds_of(executable.as_text())
+    kinds = kinds_of(executable.as_text() or "")
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):

@@ -78,7 +78,7 @@ class SequenceNetwork(nn.Module):
         attention = nn.MultiHeadDotProductAttention(
             self.heads, qkv_features=self.width, name="attention"
         )
-        found = attention(query, states, mask=visible[None])  # [N, width]
+        found: Any = attention(query, states, mask=visible[None])  # [N, width]
         joined = jnp.concatenate([about, found], axis=-1)
         hidden = nn.relu(Tower(self.predictor_widths, name="predictor")(joined))
         zeros = nn.initializers.zeros_init()
