@@ -187,6 +187,35 @@ def inner_loop_cost() -> str:
     return markdown(["", *header], rows)
 
 
+def inner_loop_forms() -> str:
+    """How many times faster the chosen form is than the plain one, by support and steps."""
+    records = [r for r in read("inner_loop_forms") if r["form"] == "auto"]
+    rows = [(r["width"], r["support"]) for r in records if r["steps"] == 1]
+    steps = sorted({r["steps"] for r in records})
+    at = {(r["width"], r["support"], r["steps"]): r.get("ratio_to_plain_form") for r in records}
+
+    def cell(ratio: float | None) -> str:
+        return "" if ratio is None else f"{1 / ratio:.2g}"
+
+    lines = [[f"H = {h}, {n} rows", *(cell(at[h, n, k]) for k in steps)] for h, n in rows]
+    return markdown(["", *(f"{k} step{'s' if k > 1 else ''}" for k in steps)], lines)
+
+
+def weak_scaling() -> str:
+    """Milliseconds, and the ratio to the same work on one device, by devices and processes."""
+    rows = [
+        [
+            f"{r['devices']} in {r['processes']} process{'es' if r['processes'] > 1 else ''}",
+            f"{r['tasks']:,}",
+            "{median_ms:.3g} [{low_ms:.3g}, {high_ms:.3g}]".format(**r),
+            f"{r['ratio_to_same_work']:.2f}",
+        ]
+        for r in read("weak_scaling")
+        if r["devices"] > 1
+    ]
+    return markdown(["devices", "tasks", "ms", "times the same work on one device"], rows)
+
+
 def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
@@ -215,6 +244,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "against_goals": against_goals,
     "where_time_goes": where_time_goes,
     "inner_loop_cost": inner_loop_cost,
+    "inner_loop_forms": inner_loop_forms,
+    "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
 }
 
