@@ -81,6 +81,31 @@ def test_the_loss_of_nothing_is_zero_and_so_is_its_gradient(name):
     assert ALL[name](empty, empty) == 0
 
 
+def test_a_gaussian_surprise_is_its_arithmetic_and_hides_padding():
+    def nll(mean, variance):
+        labels = jnp.array([1.0, 2.0, jnp.nan])
+        return losses.gaussian_nll(mean, labels, variance=variance, where=jnp.array(KEPT))
+
+    mean, variance = jnp.array([3.0, 2.0, jnp.inf]), jnp.array([4.0, 0.25, -1.0])
+    value, slopes = jax.value_and_grad(nll, argnums=(0, 1))(mean, variance)
+    # (log(2 pi 4) + 2^2 / 4) / 2 and log(2 pi / 4) / 2, averaged.
+    terms = (math.log(8 * math.pi) + 1) / 2, math.log(math.pi / 2) / 2
+    np.testing.assert_allclose(value, sum(terms) / 2, rtol=1e-6)
+    # By the mean: error / variance. By the variance: (1 - error^2 / variance) / (2 variance).
+    np.testing.assert_allclose(slopes[0], [2 / 4 / 2, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(slopes[1], [0, 1 / 0.5 / 2, 0], rtol=1e-6)
+    assert losses.gaussian_nll(jnp.zeros(0), jnp.zeros(0), variance=jnp.zeros(0)) == 0
+
+
+def test_blanked_examples_hold_zeros_where_there_is_padding():
+    inputs = {"x": jnp.array([[1.0, 2.0], [jnp.nan, 3.0]]), "item": jnp.array([4, -7])}
+    shown = losses.blanked(Examples(inputs, jnp.array([5.0, jnp.inf]), jnp.array([True, False])))
+    np.testing.assert_array_equal(shown.inputs["x"], [[1, 2], [0, 0]])
+    np.testing.assert_array_equal(shown.inputs["item"], [4, 0])
+    np.testing.assert_array_equal(shown.labels, [5, 0])
+    assert shown.inputs["item"].dtype == inputs["item"].dtype
+
+
 def test_a_masked_mean_counts_what_it_keeps():
     values = jnp.array([1.0, 2.0, np.nan])
     assert losses.masked_mean(values[:2]) == 1.5

@@ -27,24 +27,12 @@ def sequential(
 ) -> MetaLearner:
     """Learns to read a user's history, and parameters from which a few steps fit it.
 
-    Args:
-        model: The network; its `apply` scores `InHistory`, for instance
-            `models.from_history_module(models.SequenceNetwork(..))`.
-        loss: `loss(scores, labels, *, where) -> []`, of the query.
-        inner: Optax optimizer of the inner steps, or a function of the parameters that returns
-            one.
-        outer: Optax optimizer of the parameters.
-        steps: Number of inner steps, at least 1.
-        adapts: Predicate on the path of a parameter: does it adapt? The others are shared. A head
-            alone (`matching("score/*")`) is cheap: the history is then read once.
-        inner_loss: The loss of the support, each interaction given those before it; None means
-            `loss`.
-        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
-        form: How a user's weights are kept, see `gradient_steps`.
-        microbatch: Tasks that are in memory at once; None means all of an update.
+    The order of a support's rows is taken for that of time: `sample_tasks(order="time")` draws
+    such supports, and "random" ones teach it to make do without.
 
-    Returns:
-        A meta-learner. Supports have to be in order of time (`sample_tasks(order="time")`).
+    Args and Returns: as in `maml`, except that `model.apply` scores `InHistory`, for instance
+    `models.from_history_module(models.SequenceNetwork(...))`, and that the inner loss is of each
+    interaction given those before it.
 
     References:
         After Zheng et al., Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
@@ -60,5 +48,4 @@ def sequential(
         adjoint=adjoint,
         form=form,
     )
-
     return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
