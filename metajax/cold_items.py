@@ -47,13 +47,19 @@ def score_cold_items(
         `[Q, C]` scores.
 
     Raises:
-        ValueError: If `shots` is out of range.
+        ValueError: If `shots` is out of range, or an item has no features.
         NonFinitePredictionsError: If a score is NaN or infinite.
     """
     pool = tasks.support_length.shape[1]
     shots = pool if shots is None else shots
     if not 0 <= shots <= pool:
         raise ValueError(f"shots must be in [0, {pool}] (the supports), got {shots}.")
+    last = int(np.max(tasks.item, initial=0))
+    if np.ndim(item_features) != 2 or len(item_features) <= last:
+        raise ValueError(
+            f"item_features must be a table with more than {last} rows, got shape "
+            f"{np.shape(item_features)}."
+        )
     scores = _scores(
         Adaptation(adaptation.adapt, adaptation.predict),
         params,
@@ -78,7 +84,15 @@ def rank_cold_items(scores: np.ndarray, tasks: ItemTasks, *, k: int = 10) -> Ite
     Returns:
         The figures of each sequence. Of equal scores half are taken to be better: a method that
         scores all alike is in the middle.
+
+    Raises:
+        ValueError: If `k` < 1, or the scores are not those of the tasks.
     """
+    if k < 1:
+        raise ValueError(f"k must be >= 1, got {k}.")
+    shape = len(tasks.query_target), len(tasks.item)
+    if np.shape(scores) != shape:
+        raise ValueError(f"scores must have the shape {shape}, got {np.shape(scores)}.")
     right = np.take_along_axis(scores, tasks.query_target[:, None], axis=1)
     rank = 1 + np.sum(scores > right, axis=1) + (np.sum(scores == right, axis=1) - 1) / 2
     hit = rank <= k

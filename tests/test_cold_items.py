@@ -60,18 +60,24 @@ def test_every_sequence_is_scored_for_every_item():
     np.testing.assert_array_equal(unseen, [[401, 201], [402, 202]])
     with pytest.raises(ValueError, match=r"shots must be in \[0, 1\] \(the supports\), got 2"):
         score_cold_items(rule, 10.0, TASKS, FEATURES, shots=2)
+    with pytest.raises(ValueError, match=r"item_features must be a table with more than 4 rows"):
+        score_cold_items(rule, 10.0, TASKS, FEATURES[:4])
     with pytest.raises(NonFinitePredictionsError, match="scores are not finite at K=1"):
         score_cold_items(rule, np.nan, TASKS, FEATURES)
 
 
 def test_ranks_are_counted_and_ties_are_in_the_middle():
-    tasks = TASKS._replace(query_target=np.array([0, 1, 2]))
+    tasks = TASKS._replace(query_target=np.array([0, 1, 2]), item=np.arange(3))
     scores = np.array([[0.5, 0.9, 0.1], [0.1, 0.9, 0.2], [0.5, 0.5, 0.5]])
     ranking = rank_cold_items(scores, tasks, k=2)
     np.testing.assert_allclose(ranking.reciprocal_rank, [1 / 2, 1, 1 / 2])
     np.testing.assert_array_equal(ranking.hit, [1, 1, 1])
     np.testing.assert_allclose(ranking.ndcg, [1 / np.log2(3), 1, 1 / np.log2(3)])
     np.testing.assert_array_equal(rank_cold_items(scores, tasks, k=1).hit, [0, 1, 0])
+    with pytest.raises(ValueError, match="k must be >= 1, got 0"):
+        rank_cold_items(scores, tasks, k=0)
+    with pytest.raises(ValueError, match=r"scores must have the shape \(3, 3\), got \(2, 3\)"):
+        rank_cold_items(scores[:2], tasks)
 
 
 def test_a_few_sequences_tell_of_which_kind_a_cold_item_is():

@@ -80,13 +80,18 @@ def item_tasks(
         The tasks, in the order of `cold`.
 
     Raises:
-        ValueError: If `support` < 0 or `length` < 1.
+        ValueError: If `support` < 0, `length` < 1, or an item is out of range or occurs twice.
         LeakageError: If training has seen a cold item.
     """
     if support < 0:
         raise ValueError(f"support must be >= 0, got {support}.")
     if length < 1:
         raise ValueError(f"length must be >= 1, got {length}.")
+    items, cold = len(interactions.item_ids), np.asarray(cold, np.int64)
+    if len(np.unique(cold)) != len(cold):
+        raise ValueError("cold must hold distinct items.")
+    if len(cold) and not 0 <= cold.min() <= cold.max() < items:
+        raise ValueError(f"cold must hold indices in [0, {items}).")
     known = np.unique(training.item)
     seen = np.intersect1d(known, cold)
     if len(seen):
@@ -106,7 +111,7 @@ def item_tasks(
     warm_item = np.append(item[warm], 0)
     sequence = np.where(real, warm_item[np.minimum(start, len(warm_item) - 1)], 0)
 
-    slot = np.full(len(interactions.item_ids), -1)
+    slot = np.full(items, -1)
     slot[cold] = np.arange(len(cold))
     target, size = slot[item[ends]], size[ends]
     # By item, then time; what is left equal keeps the seeded order of users and rows.
@@ -119,7 +124,7 @@ def item_tasks(
     lengths = np.zeros((len(cold), support), np.int32)
     supports[at], lengths[at] = sequence[shown], size[shown]
     return ItemTasks(
-        np.asarray(cold, np.int64),
+        cold,
         supports,
         lengths,
         sequence[asked].astype(np.int32),

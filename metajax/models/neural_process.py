@@ -79,9 +79,9 @@ class Attended(NamedTuple):
     """A support as an `AttentiveProcess` keeps it, behind a slot for having seen nothing."""
 
     key: jax.Array
-    """`[1 + S, H, R / H]` by which its items are found."""
+    """`[1 + S, H, R // H]` by which its items are found."""
     value: jax.Array
-    """`[1 + S, H, R / H]` what its examples say."""
+    """`[1 + S, H, R // H]` what its examples say."""
     mask: jax.Array
     """`[1 + S]` bool, True for the slot."""
 
@@ -90,7 +90,10 @@ class AttentiveProcess(nn.Module):
     """Sums a support up anew for each candidate, by attention from its item to theirs.
 
     Attributes: as in `ConditionalProcess`, and
-        heads: Attention heads, H; they divide the width.
+        heads: Attention heads, H, of width R // H each.
+
+    Raises:
+        ValueError: When it is called, if there are more heads than `width`, or none.
 
     References:
         Kim et al., Attentive Neural Processes, ICLR 2019, section 3, its deterministic path with
@@ -106,6 +109,8 @@ class AttentiveProcess(nn.Module):
 
     def setup(self):
         """Makes the parts."""
+        if not 1 <= self.heads <= self.width:
+            raise ValueError(f"heads must be in [1, {self.width}] (the width), got {self.heads}.")
         self.examples = _Examples(self.width, self.reference)
         shape = (self.heads, self.width // self.heads)
         self.query, self.key, self.value = (nn.DenseGeneral(shape) for _ in range(3))
@@ -151,10 +156,9 @@ class _Examples(nn.Module):
         if self.reference is not None:
             reference = self.param("reference", nn.initializers.constant(self.reference), ())
         surprise = (labels - reference)[:, None]
-        parts = [encoded.item, surprise]
-        # What a network of few layers cannot multiply out is given to it.
-        parts.append(encoded.item * surprise)
-        return Tower((self.width, self.width), name="tower")(jnp.concatenate(parts, axis=-1))
+        # The product is given, as a network of few layers cannot multiply.
+        seen = jnp.concatenate([encoded.item, surprise, encoded.item * surprise], axis=-1)
+        return Tower((self.width, self.width), name="tower")(seen)
 
 
 class _Decoder(nn.Module):

@@ -32,9 +32,9 @@ class PairNetwork(nn.Module):
         Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021:
         sequence pair encoder, mean over the support, matching network. The steps are those of
         Xiong et al., One-Shot Relational Learning for Knowledge Graphs, EMNLP 2018, section 4.2,
-        where the cell sees the support as an input and not as a part of its state. Differs: the
-        prior, so that the support may be empty; the item's attributes; an item is trained against
-        sequences that end in others, not a sequence against the other items of its batch.
+        but for the support, which there is a part of the cell's state and here of its input.
+        Differs: the prior, so that the support may be empty; the item's attributes; an item is
+        trained against sequences that end in others, not a sequence against other items.
     """
 
     items: int

@@ -56,14 +56,20 @@ class SequenceNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: InHistory) -> jax.Array:
-        """Scores N inputs: `[N]`."""
+        """Scores N inputs: `[N]`.
+
+        Raises:
+            ValueError: If the heads do not divide the width.
+        """
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads}), got {self.width}.")
         history, seen, now = inputs
         past, present = self.encoder(history.inputs), self.encoder(now)
         reference = past.bias
         if self.reference is not None:
             reference = self.param("reference", nn.initializers.constant(self.reference), ())
         surprise = (history.labels - reference)[:, None]  # [S, 1]
-        # What a layer cannot multiply out is given to it.
+        # The product is given, as a layer cannot multiply.
         events = jnp.concatenate([past.item, surprise, past.item * surprise], axis=-1)
         events = nn.Dense(self.width, name="event")(events)
         states: Any = nn.RNN(nn.OptimizedLSTMCell(self.width, name="lstm"))(events)  # [S, width]

@@ -71,7 +71,7 @@ def matching_network(settings: Settings, shapes: Shapes) -> Any:
     return from_linen(
         MatchingNetwork(
             _encoder(settings, shapes),
-            width=settings.embedding // 2,
+            width=max(settings.embedding // 2, 1),
             predictor_widths=(settings.width,),
             reference=_reference(settings, shapes),
         )
@@ -85,10 +85,10 @@ def conditional_process(settings: Settings, shapes: Shapes) -> Any:
 
 
 def attentive_process(settings: Settings, shapes: Shapes) -> Any:
-    """Builds an attentive neural process of four heads."""
+    """Builds an attentive neural process of up to four heads."""
     encoder, reference = _encoder(settings, shapes), _reference(settings, shapes)
     return from_support_module(
-        AttentiveProcess(encoder, settings.width, heads=4, reference=reference)
+        AttentiveProcess(encoder, settings.width, min(4, settings.width), reference)
     )
 
 
@@ -98,6 +98,7 @@ def sequence_network(settings: Settings, shapes: Shapes) -> Any:
         SequenceNetwork(
             _encoder(settings, shapes),
             settings.embedding,
+            heads=2 if settings.embedding % 2 == 0 else 1,
             predictor_widths=(settings.width, settings.width),
             reference=_reference(settings, shapes),
         )

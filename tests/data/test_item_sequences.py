@@ -137,6 +137,20 @@ def test_a_cold_item_in_the_training_log_is_a_leak():
 
 
 @pytest.mark.parametrize(
+    ("cold", "options", "message"),
+    [
+        ([1, 1], {}, "cold must hold distinct items"),
+        ([ITEMS], {}, r"cold must hold indices in \[0, 9\)"),
+        ([1], {"support": -1}, "support must be >= 0, got -1"),
+        ([1], {"length": 0}, "length must be >= 1, got 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(cold, options, message):
+    with pytest.raises(ValueError, match=message):
+        item_tasks(LOG, LOG, np.array(cold), **options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"support": -1}, "support must be >= 0, got -1"),

@@ -103,6 +103,11 @@ def test_an_attentive_process_decodes_what_it_attends_to():
     np.testing.assert_allclose(found.variance, variance, rtol=1e-4)
 
 
+def test_there_are_as_many_heads_as_there_is_room_for():
+    with pytest.raises(ValueError, match=r"heads must be in \[1, 4\] \(the width\), got 5"):
+        built(AttentiveProcess, heads=5)
+
+
 def test_a_reference_of_ones_own_takes_the_place_of_the_bias():
     model, params = built(ConditionalProcess, reference=2.0)
     first = model.init(jax.random.key(0), SUPPORT.inputs)

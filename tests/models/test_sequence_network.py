@@ -88,6 +88,12 @@ def test_an_input_is_scored_by_what_came_before_it(seen):
     np.testing.assert_allclose(scores, by_hand(seen), rtol=1e-4, atol=1e-5)
 
 
+def test_heads_have_to_divide_the_width():
+    model = from_history_module(SequenceNetwork(ENCODER, WIDTH, heads=3))
+    with pytest.raises(ValueError, match=r"width must be a multiple of heads \(3\), got 4"):
+        jax.eval_shape(model.init, jax.random.key(0), NOW)
+
+
 def test_what_comes_later_does_not_reach_what_is_scored_before():
     def scores(labels):
         history = HISTORY._replace(labels=labels)
