@@ -1,7 +1,7 @@
 """How well is a user served of whom nothing, or almost nothing, is known?
 
-    python benchmarks/cold_start_accuracy.py [--quick] [--seeds N] [--trials N] [--folder FOLDER]
-        [--json FILE] [--curve FILE.svg]
+    python benchmarks/cold_start_accuracy.py [--quick] [--seeds N] [--trials N] [--jobs N]
+        [--folder FOLDER] [--json FILE] [--curve FILE.svg]
 
 Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
 shots, 5 folds over users), P2 (warm and cold users by warm and cold items, 5 draws) and P2 with the
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one fold, few updates, one trial")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the 5 folds")
     parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that judge at once")
     parser.add_argument("--methods", help="names, separated by commas; default: all")
     parser.add_argument("--protocols", default="P1,P2,P2-newest", help="separated by commas")
     parser.add_argument(
@@ -59,6 +60,7 @@ def main() -> None:
             trials=1 if given.quick else given.trials,
             changes=QUICK if given.quick else {},
             folder=folder,
+            jobs=given.jobs,
             on_stage=begin,
         )
 

@@ -160,6 +160,7 @@ def compare(
     seeds: int = 1,
     trials: int | None = None,
     folder: Path | None = None,
+    jobs: int = 1,
     config: Annotated[Path | None, Parameter(show=False)] = None,
     quick: bool = False,
 ) -> int:
@@ -174,6 +175,7 @@ def compare(
         seeds: How many repetitions.
         trials: How many settings each method may try on validation users; by default all it has.
         folder: Where finished parts are kept. Default: runs/DATA-compare.
+        jobs: How many processes judge at once.
         config: TOML file of settings of the learners, and of reading the data.
         quick: One fold, few updates, no tuning: to see that everything runs.
     """
@@ -204,6 +206,7 @@ def compare(
                 trials=1 if quick and trials is None else trials,
                 changes=changes,
                 folder=target,
+                jobs=jobs,
                 on_stage=begin,
             )
     except KeyboardInterrupt as stopped:

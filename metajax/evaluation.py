@@ -6,7 +6,7 @@ and ranking metrics reduce on the device to a few numbers per user, from which
 leaks, constant predictions, NaN, an order of items that tells which are popular.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import guards, metrics
-from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Params
+from metajax import guards, scoring
+from metajax.base import Adaptation, MetaLearner, Params
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.leakage import check_tasks
 
@@ -25,10 +25,6 @@ __all__ = [
     "concatenate",
     "evaluate",
 ]
-
-
-# The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
-_CENTRAL = {50: 0.6744898, 90: 1.6448536}
 
 
 class PerUser(NamedTuple):
@@ -82,18 +78,6 @@ class Evaluation(NamedTuple):
     """The measurements."""
 
 
-class _Batch(NamedTuple):
-    # C users; columns of the catalogue are in shuffled order.
-    user: jax.Array  # [C]
-    features: jax.Array  # [C, Du]
-    support_item: jax.Array  # [C, P]
-    support_column: jax.Array  # [C, P] where the support lies in the shuffled catalogue
-    support_rating: jax.Array  # [C, P]
-    support_mask: jax.Array  # [C, P]
-    rating: jax.Array  # [C, I] 0 where not in the query
-    in_query: jax.Array  # [C, I] bool
-
-
 def evaluate(
     adaptation: Adaptation | MetaLearner,
     params: Params,
@@ -130,7 +114,8 @@ def evaluate(
         method: Its name, for tables and errors.
         ks: Support sizes, each at most the pool.
         rating: Judge the scores as ratings.
-        ranking: Judge the scores as a ranking of all items but the support.
+        ranking: Judge the scores as a ranking of all items but the support; if not, only the
+            queries are scored.
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
             is 4 of 1 to 5.
         length: Length of the recommended list.
@@ -164,7 +149,7 @@ def evaluate(
     elif relevant is None:
         relevant = low + 0.75 * (high - low)
     judge = partial(
-        _judge,
+        scoring.measure,
         Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
         params,
         jnp.asarray(item_features),
@@ -177,7 +162,7 @@ def evaluate(
     )
     judged = [
         judge(batch, np.int32(k))
-        for batch in _batches(tasks, user_features, order, chunk)
+        for batch in scoring.batches(tasks, user_features, order, chunk, ranking=ranking)
         for k in ks
     ]
     # Dicts of [C, ...], K by K within a chunk, to one of [K, T, ...]; the padded tail goes.
@@ -228,94 +213,6 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
         for name in PerUser._fields
     }
     return first._replace(per_user=PerUser(**fields))
-
-
-@partial(jax.jit, static_argnames=("adaptation", "length"))
-def _judge(
-    adaptation: Adaptation,
-    params: Params,
-    item_features: jax.Array,
-    order: jax.Array,
-    batch: _Batch,
-    k: jax.Array,
-    *,
-    low: float,
-    high: float,
-    relevant: float,
-    key: jax.Array | None,
-    length: int,
-) -> dict[str, jax.Array]:
-    items, pool = len(order), batch.support_item.shape[1]
-    shuffled = item_features[order]
-
-    def judge_one(user: _Batch) -> dict[str, jax.Array]:
-        def repeat(rows: int) -> jax.Array:
-            return jnp.broadcast_to(user.features, (rows, *user.features.shape))
-
-        mask = user.support_mask & (jnp.arange(pool) < k)
-        item = user.support_item
-        inputs = Inputs(repeat(pool), item_features[item], item)
-        own_key = None if key is None else jax.random.fold_in(key, user.user)
-        adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
-        catalogue = Inputs(repeat(items), shuffled, order)
-        scores = adaptation.predict(params, adapted, catalogue)
-        if scores.shape != (items,):
-            raise ValueError(f"predict must return scores [{items}], got {list(scores.shape)}.")
-
-        finite = jnp.all(jnp.isfinite(scores))
-        deviation = jnp.full(items, -1.0)
-        if adaptation.predict_variance is not None:
-            deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, catalogue))
-            finite &= jnp.all(jnp.isfinite(deviation))
-        off = jnp.where(user.in_query, jnp.abs(scores - user.rating), jnp.inf)
-        error = jnp.where(user.in_query, jnp.clip(scores, low, high) - user.rating, 0)
-        gains = user.in_query & (user.rating >= relevant)
-        # One past the end is dropped: what is masked out excludes nothing.
-        column = jnp.where(mask, user.support_column, items)
-        left = jnp.ones(items, bool).at[column].set(False, mode="drop")
-        top = metrics.top_items(scores, k=length, where=left)
-        return {
-            "squared_error": jnp.sum(jnp.square(error)),
-            "absolute_error": jnp.sum(jnp.abs(error)),
-            **{f"within_{q}": jnp.sum(off <= z * deviation) for q, z in _CENTRAL.items()},
-            "ndcg": metrics.ndcg(scores, gains, k=length, where=left),
-            "precision": metrics.precision(scores, gains, k=length, where=left),
-            "recall": metrics.recall(scores, gains, k=length, where=left),
-            "hit": metrics.hit_rate(scores, gains, k=1, where=left),
-            "has_relevant": jnp.any(gains),
-            "top_items": jnp.where(top < 0, -1, order[top]),
-            "lowest": jnp.min(scores),
-            "highest": jnp.max(scores),
-            "finite": finite,
-        }
-
-    return jax.vmap(judge_one)(batch)
-
-
-def _batches(
-    tasks: ColdTasks, user_features: np.ndarray, order: np.ndarray, chunk: int
-) -> Iterator[_Batch]:
-    items, users = len(order), len(tasks.user)
-    column = np.argsort(order).astype(np.int32)
-    for start in range(0, users, chunk):
-        # The last chunk is filled with copies of the last user, whose results are cut off.
-        t = np.minimum(np.arange(start, start + chunk), users - 1)
-        rating, in_query = np.zeros((chunk, items), np.float32), np.zeros((chunk, items), bool)
-        for row, task in enumerate(t):
-            query = slice(*tasks.query_offsets[task : task + 2])
-            place = column[tasks.query_item[query]]
-            rating[row, place], in_query[row, place] = tasks.query_rating[query], True
-        columns = (
-            tasks.user[t].astype(np.int32),
-            np.asarray(user_features)[tasks.user[t]],
-            tasks.support_item[t],
-            column[tasks.support_item[t]],
-            tasks.support_rating[t],
-            tasks.support_mask[t],
-            rating,
-            in_query,
-        )
-        yield _Batch(*(jnp.asarray(values) for values in columns))
 
 
 def _check_arguments(

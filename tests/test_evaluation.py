@@ -119,6 +119,28 @@ def test_calibration_equals_plain_numpy():
         judged(unsure, jnp.array(BIAS))
 
 
+def test_where_nothing_is_ranked_the_queries_alone_are_scored():
+    shapes = []
+
+    def predict(params, adapted, inputs):
+        shapes.append(inputs.item.shape)
+        return predict_bias(params, adapted, inputs)
+
+    def variance(params, adapted, inputs):
+        return 1 + inputs.item_features[:, 0] ** 2
+
+    whole = judged(BIASES._replace(predict_variance=variance), jnp.array(BIAS))
+    told = Adaptation(adapt_bias, predict, variance)
+    rated = judged(told, jnp.array(BIAS), ranking=False)
+    # The longest query is of nine items, padded to a power of two.
+    assert shapes == [(16,)]
+    for name in ("squared_error", "absolute_error", "within_50", "within_90", "has_relevant"):
+        ours, theirs = (getattr(found.per_user, name) for found in (rated, whole))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
+    assert (rated.per_user.top_items == -1).all()
+    assert not rated.per_user.ndcg.any()
+
+
 def test_who_knows_the_ratings_makes_no_error():
     def known(ratings, inputs):
         # The first feature tells who it is.
@@ -228,7 +250,7 @@ def test_a_ranking_needs_scores_that_differ():
 
 
 def test_one_rating_for_everything_must_be_meant():
-    adaptation = zero_shot(lambda params, x: jnp.full(ITEMS, 3.5))
+    adaptation = zero_shot(lambda params, x: jnp.full(x.item.shape, 3.5))
     with pytest.raises(ConstantPredictionsError, match=r"flat predicts 3\.5 for every user"):
         judged(adaptation, (), method="flat", ranking=False)
     judged(adaptation, (), ranking=False, allow_constant=True)

@@ -19,6 +19,7 @@ LAYERS = [
         "cold_items",
         "distributed",
         "guards",
+        "scoring",
         "evaluation",
         "statistics",
         "recommendation",

@@ -1,8 +1,10 @@
 """Every method on the same cold users: tuned on validation users, judged once on test users."""
 
-from metajax.harness.experiment import Compared, cells_of, compare, method_names
+from metajax.harness.experiment import compare
 from metajax.harness.methods import Method, judge, learned, trained, tuned
+from metajax.harness.plans import cells_of, method_names
 from metajax.harness.protocols import Split, check_ratings, prepare, protocols
+from metajax.harness.results import Compared
 from metajax.harness.tables import Judged, judge_all, stages, table
 from metajax.harness.validation import refit_on, train_on, validation_of
 

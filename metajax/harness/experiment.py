@@ -1,92 +1,36 @@
 """All methods under all protocols, tuned alike and judged alike, cell by cell."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+import jax
 
-from metajax import baselines, recipes
-from metajax.assembly import predicts_ratings
-from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
-from metajax.evaluation import concatenate
 from metajax.guards import ConstantPredictionsError, NonFinitePredictionsError
 from metajax.harness.cells import Cell, Outcome, cell_file, read_cell, write_cell
 from metajax.harness.cost import cost_of
 from metajax.harness.folder import open_folder
-from metajax.harness.methods import Method, Trained, judge, trained, tuned
+from metajax.harness.methods import Trained, judge
+from metajax.harness.plans import Plan, cells_of, plan_of
 from metajax.harness.protocols import FOLDS, Split, prepare
-from metajax.harness.protocols import protocols as known_protocols
-from metajax.harness.tables import Judged, table
-from metajax.recipes import Recipe
-from metajax.settings import check_name
+from metajax.harness.results import Compared, compared
+from metajax.harness.workers import in_processes
 from metajax.training import DivergedError
 
-__all__ = ["Compared", "cells_of", "compare", "method_names"]
+__all__ = ["compare"]
 
 # What the figures of a cell mean; another number makes all cells unfinished.
 _VERSION = 1
 
+# Folds and draws in memory at once.
+_SPLITS = 64
 
-class Compared(NamedTuple):
-    """What a comparison found."""
-
-    records: list[dict[str, Any]]
-    """Every figure, as in `metajax.comparisons`."""
-    notes: list[str]
-    """A sentence for each cell in which a method could not be judged."""
-
-
-def method_names() -> list[str]:
-    """Lists what can be compared: every simple baseline, then every recipe."""
-    return [baseline.name for baseline in baselines.registry] + recipes.names()
-
-
-def cells_of(
-    methods: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("P1", "P2"),
-    folds: Sequence[int] = range(FOLDS),
-    seeds: Sequence[int] = (0,),
-) -> list[Cell]:
-    """Lists the cells of a comparison, those of one split side by side.
-
-    Args:
-        methods: Names, of `method_names`; None means all.
-        protocols: `P1`, `P2` or `P2-newest`.
-        folds: In [0, 5); under P2 which draws.
-        seeds: Repetitions, >= 0.
-
-    Returns:
-        The cells. A method that only orders items has none where ratings alone are judged.
-
-    Raises:
-        ValueError: If a list is empty, repeats itself, or holds something unknown.
-    """
-    methods = method_names() if methods is None else methods
-    lists = {"methods": methods, "protocols": protocols, "folds": folds, "seeds": seeds}
-    for what, values in lists.items():
-        if not len(values) or len(set(values)) < len(values):
-            raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
-    for name in methods:
-        check_name(name, method_names(), "method")
-    for name in protocols:
-        check_name(name, known_protocols, "protocol")
-    if not all(0 <= fold < FOLDS for fold in folds):
-        raise ValueError(f"folds must be in [0, {FOLDS}), got {list(folds)}.")
-    if min(seeds) < 0:
-        raise ValueError(f"seeds must be >= 0, got {list(seeds)}.")
-    return [
-        Cell(method, protocol, fold, seed)
-        for seed in seeds
-        for fold in folds
-        for protocol in protocols
-        for method in methods
-        if known_protocols[protocol].ranked or _predicts_ratings(method)
-    ]
+# A method's programs are of no use to the next; those of a few fit in memory.
+_METHODS = 8
 
 
 def compare(
@@ -99,6 +43,7 @@ def compare(
     trials: int | None = None,
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Compared:
     """Tunes and judges methods under the same protocols, and compares them user by user.
@@ -118,8 +63,9 @@ def compare(
             included; None means all.
         changes: Settings of all learned methods that are not their defaults.
         folder: Where finished cells are kept; None keeps none.
-        on_stage: Called with what each of `cells_of` is when its turn comes, and at the end once
-            more, for the intervals.
+        jobs: How many processes judge at once, each its share of the methods.
+        on_stage: Called with what each of `cells_of` is when its turn comes (with several jobs,
+            when it is finished), and at the end once more, for the intervals.
 
     Returns:
         The figures, and what could not be judged.
@@ -128,79 +74,121 @@ def compare(
         ValueError: If an argument is out of range, a setting means nothing, the data do not suit a
             protocol, or the folder holds something else.
         OSError: If the folder cannot be written.
+        RuntimeError: If one of several processes failed.
 
     Example:
         >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
         >>> [r["mean"] < 1 for r in found.records if (r["metric"], r["k"]) == ("rmse", 5)][:2]
         [True, True]
     """
-    if trials is not None and trials < 1:
-        raise ValueError(f"trials must be >= 1, got {trials}.")
+    for name, value in (("trials", trials), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")
+    if jobs > 1 and folder is None:
+        raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
     cells = cells_of(methods, protocols, folds, seeds)
-    plans = {cell: _plan(cell, trials, changes or {}) for cell in cells}
+    plans = {cell: plan_of(cell, trials, changes or {}) for cell in cells}
     dataset = load(data) if isinstance(data, str) else data
     facts = fingerprint(dataset)
     kept = None if folder is None else open_folder(Path(folder), facts)
+    todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
+    told: set[Cell] = set()
+    if jobs > 1:
+        told = _in_processes(dataset, todo, trials, changes or {}, jobs, on_stage)
+
+    def tell(cell: Cell) -> None:
+        if cell not in told:
+            on_stage(_text(cell))
+
+    outcomes = _outcomes(dataset, todo, tell)
+    on_stage("intervals")
+    return compared(outcomes)
+
+
+class _Todo(NamedTuple):
+    """A cell that is asked for."""
+
+    cell: Cell
+    plan: Plan
+    file: Path | None
+    """Where it is kept once it is finished."""
+
+
+def _file(kept: Path | None, cell: Cell, plan: Plan, facts: Mapping[str, Any]) -> Path | None:
+    conditions = {"version": _VERSION, "data": facts, **plan.conditions}
+    return None if kept is None else cell_file(kept, cell, conditions)
+
+
+def _outcomes(
+    dataset: Dataset, todo: Sequence[_Todo], on_cell: Callable[[Cell], None]
+) -> dict[Cell, Outcome]:
+    """Reads the cells that are finished and judges the others, one by one."""
+
+    @functools.lru_cache(maxsize=_SPLITS)
+    def split_of(protocol: str, fold: int, seed: int) -> Split:
+        return prepare(protocol, dataset, fold=fold, seed=seed)
+
     outcomes: dict[Cell, Outcome] = {}
-    split: Split | None = None
-    at: tuple[Any, ...] = ()
-    shared: dict[Any, Trained] = {}
-    for cell in cells:
-        on_stage(f"{cell.method}, {cell.protocol}, fold {cell.fold}, seed {cell.seed}")
-        conditions = {"version": _VERSION, "data": facts, **plans[cell].conditions}
-        file = None if kept is None else cell_file(kept, cell, conditions)
+    groups: list[str] = []  # of which something was judged
+    shared: dict[tuple[Any, ...], dict[Any, Trained]] = {}
+    for cell, plan, file in todo:
+        on_cell(cell)
         outcome = None if file is None else read_cell(file)
         if outcome is None:
-            if split is None or at != cell[1:]:
-                split = prepare(cell.protocol, dataset, fold=cell.fold, seed=cell.seed)
-                at, shared = cell[1:], {}
-            outcome = _judged(plans[cell], split, shared)
+            if plan.group not in groups[-1:]:
+                groups.append(plan.group)
+                shared = {}
+                if len(groups) % _METHODS == 0:
+                    jax.clear_caches()
+            outcome = _judged(plan, split_of(*cell[1:]), shared.setdefault(cell[1:], {}))
             if file is not None:
                 write_cell(file, outcome)
         outcomes[cell] = outcome
-    on_stage("intervals")
-    return _compared(outcomes)
+    return outcomes
 
 
-class _Plan(NamedTuple):
-    """A method before it has seen data."""
-
-    kind: Literal["baseline", "learned"]
-    tune: Callable[[Split, dict[Any, Trained]], dict[str, Method]]
-    """`tune(split, shared)` makes it ready to be judged, panel by panel."""
-    conditions: dict[str, Any]
-    """What its figures depend on."""
+def _text(cell: Cell) -> str:
+    return f"{cell.method}, {cell.protocol}, fold {cell.fold}, seed {cell.seed}"
 
 
-def _plan(cell: Cell, trials: int | None, changes: Mapping[str, Any]) -> _Plan:
-    method = _method_of(cell.method)
-    conditions: dict[str, Any] = {"cell": cell, "grid": [dict(c) for c in method.grid[:trials]]}
-    if isinstance(method, Baseline):
-        simple = method
-        return _Plan("baseline", lambda s, _: tuned(simple, s, trials=trials), conditions)
-    settings = recipes.settings_for(cell.method, **changes)
-    settings = replace(settings, fold=cell.fold, seed=cell.seed)
-    conditions |= {"settings": asdict(settings), "trained_as": method.trained_as}
+def _in_processes(
+    dataset: Dataset,
+    todo: Sequence[_Todo],
+    trials: int | None,
+    changes: Mapping[str, Any],
+    jobs: int,
+    on_stage: Callable[[str], None],
+) -> set[Cell]:
+    """Deals out the methods that are not finished to processes, and waits for their cells."""
+    unfinished = [t for t in todo if t.file is not None and read_cell(t.file) is None]
+    groups = list(dict.fromkeys(t.plan.group for t in unfinished))
+    shares = [groups[j::jobs] for j in range(jobs)]
+    work = [
+        (dataset, [(t.cell, t.file) for t in unfinished if t.plan.group in share], trials, changes)
+        for share in shares
+        if share
+    ]
+    left = {t.file: t.cell for t in unfinished}
 
-    def tune(split: Split, shared: dict[Any, Trained]) -> dict[str, Method]:
-        return trained(method, split, settings, trials=trials, shared=shared)
+    told: set[Cell] = set()
 
-    return _Plan(method.kind, tune, conditions)
+    def look() -> None:
+        for file in [file for file in left if file is not None and file.exists()]:
+            cell = left.pop(file)
+            told.add(cell)
+            on_stage(_text(cell))
 
-
-def _method_of(name: str) -> Baseline | Recipe:
-    simple = {baseline.name: baseline for baseline in baselines.registry}
-    return simple.get(name) or recipes.recipe_of(name)
-
-
-def _predicts_ratings(name: str) -> bool:
-    method = _method_of(name)
-    if isinstance(method, Baseline):
-        return method.predicts == "rating"
-    return predicts_ratings(recipes.settings_for(name))
+    in_processes(_work, work, waiting=look)
+    return told
 
 
-def _judged(plan: _Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
+def _work(share: tuple[Dataset, list[tuple[Cell, Path]], int | None, Mapping[str, Any]]) -> None:
+    dataset, cells, trials, changes = share
+    todo = [_Todo(cell, plan_of(cell, trials, changes), file) for cell, file in cells]
+    _outcomes(dataset, todo, lambda cell: None)
+
+
+def _judged(plan: Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
     """Tunes, refits and judges one method on one split."""
     try:
         methods = plan.tune(split, shared)
@@ -212,67 +200,3 @@ def _judged(plan: _Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
     # Of few shots alone: what a thousand cost is another question.
     cost = cost_of(method, split, first) if split.ranked else None
     return Outcome(plan.kind, by_order, settings, cost, "")
-
-
-def _compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
-    """Joins the cells of each method and lists what they found."""
-    notes = [
-        f"Left out: {cell.method} under {cell.protocol}, fold {cell.fold}, seed {cell.seed}: "
-        f"{outcome.left_out}"
-        for cell, outcome in outcomes.items()
-        if outcome.left_out
-    ]
-    records: list[dict[str, Any]] = []
-    for protocol in dict.fromkeys(cell.protocol for cell in outcomes):
-        of_protocol = {c: o for c, o in outcomes.items() if c.protocol == protocol}
-        seeds = sorted({cell.seed for cell in of_protocol})
-        by_method: dict[str, list[Outcome]] = {}
-        for cell, outcome in of_protocol.items():
-            by_method.setdefault(cell.method, []).append(outcome)
-        # A method that failed somewhere has not been asked what the others were.
-        whole = {
-            name: all_ for name, all_ in by_method.items() if not any(o.left_out for o in all_)
-        }
-        judged = [_joined(found) for found in whole.values()]
-        if judged:
-            records += table(judged, protocol=protocol, seeds=seeds)
-            for name, found in whole.items():
-                records += _costs(name, found, protocol, seeds)
-    return Compared(records, notes)
-
-
-def _joined(found: Sequence[Outcome]) -> Judged:
-    panels = found[0].by_order
-    return Judged(
-        found[0].kind,
-        {panel: concatenate([outcome.by_order[panel] for outcome in found]) for panel in panels},
-    )
-
-
-def _costs(
-    name: str, found: Sequence[Outcome], protocol: str, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Lists what serving a user costs, the median over cells."""
-    order, evaluation = next(iter(found[0].by_order.items()))
-    costs = [outcome.cost for outcome in found if outcome.cost is not None]
-    if not costs:
-        return []
-    figures = {
-        "adapt_us": float(np.median([cost.adapt_us for cost in costs])),
-        "state_bytes": float(np.median([cost.state_bytes for cost in costs])),
-    }
-    return [
-        {
-            "method": name,
-            "kind": found[0].kind,
-            "protocol": protocol,
-            "order": order,
-            "k": evaluation.ks[-1],
-            "metric": metric,
-            "mean": value,
-            "low": None,
-            "high": None,
-            "seeds": list(seeds),
-        }
-        for metric, value in figures.items()
-    ]

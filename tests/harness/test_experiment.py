@@ -9,7 +9,7 @@ from metajax import baselines, comparisons, harness
 from metajax.baselines import Baseline
 from metajax.data.datasets import load
 from metajax.harness import cells as cell_files
-from metajax.harness import experiment
+from metajax.harness import experiment, workers
 
 METHODS = ["item_user_bias", "eb_fold_in", "popularity", "two_tower", "maml"]
 TINY = {
@@ -115,6 +115,27 @@ def test_a_comparison_that_was_stopped_goes_on_where_it_stopped(
             assert one == other
 
 
+@pytest.mark.slow
+def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
+    stages = []
+    names = ["item_user_bias", "eb_fold_in", "popularity"]
+    found = compared(dataset, tmp_path / "two", names, jobs=2, on_stage=stages.append)
+    assert sorted(stages[:3]) == sorted(f"{name}, P1, fold 0, seed 0" for name in names)
+    assert stages[3:] == ["intervals"]
+    alone = {name: [] for name in names}
+    for r in finished[1].records:
+        if r["method"] in names and r["metric"] != "adapt_us":
+            alone[r["method"]].append(r)
+    for name in names:
+        ours = [r for r in found.records if r["method"] == name and r["metric"] != "adapt_us"]
+        assert ours == alone[name]
+
+
+def test_what_goes_wrong_in_a_process_is_told(tmp_path):
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        workers.in_processes(int, ["no number"], waiting=lambda: None)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -185,6 +206,7 @@ def test_a_folder_of_something_else_is_left_alone(dataset, finished, folder, tmp
         ({"folds": [5]}, r"folds must be in \[0, 5\), got \[5\]"),
         ({"seeds": [-1]}, r"seeds must be >= 0, got \[-1\]"),
         ({"trials": 0}, "trials must be >= 1, got 0"),
+        ({"jobs": 0}, "jobs must be >= 1, got 0"),
         ({"changes": {"steps": 0}}, "steps must be >= 1, got 0"),
     ],
 )
@@ -194,11 +216,17 @@ def test_a_comparison_that_means_nothing_is_refused_first(dataset, tmp_path, opt
     assert not (tmp_path / "new").exists()
 
 
+def test_several_processes_need_a_folder_to_meet_in(dataset):
+    with pytest.raises(ValueError, match="jobs must be 1 where no folder keeps what is finished"):
+        compared(dataset, None, jobs=2)
+
+
 def test_a_method_without_ratings_has_no_cells_where_ratings_alone_are_judged():
     cells = harness.cells_of(["popularity", "item_mean"], ["P1", "P2"], [0, 1], [3])
     assert [cell[:3] for cell in cells] == [
-        ("popularity", "P1", 0), ("item_mean", "P1", 0), ("item_mean", "P2", 0),
-        ("popularity", "P1", 1), ("item_mean", "P1", 1), ("item_mean", "P2", 1),
+        ("popularity", "P1", 0), ("popularity", "P1", 1),
+        ("item_mean", "P1", 0), ("item_mean", "P2", 0),
+        ("item_mean", "P1", 1), ("item_mean", "P2", 1),
     ]  # fmt: skip
     assert {cell.seed for cell in cells} == {3}
 

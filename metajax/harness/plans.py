@@ -1,0 +1,133 @@
+"""What a comparison is going to do: which methods, on which parts of the data, tuned how."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal, NamedTuple
+
+from metajax import baselines, recipes
+from metajax.assembly import predicts_ratings
+from metajax.baselines import Baseline
+from metajax.harness.cells import Cell
+from metajax.harness.methods import Method, Trained, trained, tuned
+from metajax.harness.protocols import FOLDS, Split
+from metajax.harness.protocols import protocols as known_protocols
+from metajax.recipes import Recipe
+from metajax.settings import check_name
+
+__all__ = ["Plan", "cells_of", "method_names", "method_of", "plan_of"]
+
+
+def method_names() -> list[str]:
+    """Lists what can be compared: every simple baseline, then every recipe."""
+    return [baseline.name for baseline in baselines.registry] + recipes.names()
+
+
+def cells_of(
+    methods: Sequence[str] | None = None,
+    protocols: Sequence[str] = ("P1", "P2"),
+    folds: Sequence[int] = range(FOLDS),
+    seeds: Sequence[int] = (0,),
+) -> list[Cell]:
+    """Lists the cells of a comparison, those of one method side by side.
+
+    Args:
+        methods: Names, of `method_names`; None means all.
+        protocols: `P1`, `P2` or `P2-newest`.
+        folds: In [0, 5); under P2 which draws.
+        seeds: Repetitions, >= 0.
+
+    Returns:
+        The cells. A method that only orders items has none where ratings alone are judged.
+
+    Raises:
+        ValueError: If a list is empty, repeats itself, or holds something unknown.
+    """
+    methods = method_names() if methods is None else methods
+    lists = {"methods": methods, "protocols": protocols, "folds": folds, "seeds": seeds}
+    for what, values in lists.items():
+        if not len(values) or len(set(values)) < len(values):
+            raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
+    for name in methods:
+        check_name(name, method_names(), "method")
+    for name in protocols:
+        check_name(name, known_protocols, "protocol")
+    if not all(0 <= fold < FOLDS for fold in folds):
+        raise ValueError(f"folds must be in [0, {FOLDS}), got {list(folds)}.")
+    if min(seeds) < 0:
+        raise ValueError(f"seeds must be >= 0, got {list(seeds)}.")
+    return [
+        Cell(method, protocol, fold, seed)
+        for method in methods
+        for seed in seeds
+        for fold in folds
+        for protocol in protocols
+        if known_protocols[protocol].ranked or _predicts_ratings(method)
+    ]
+
+
+class Plan(NamedTuple):
+    """A method before it has seen data."""
+
+    kind: Literal["baseline", "learned"]
+    """Whether the method is one of those to beat."""
+    tune: Callable[[Split, dict[Any, Trained]], dict[str, Method]]
+    """`tune(split, shared)` makes it ready to be judged, panel by panel."""
+    conditions: dict[str, Any]
+    """What its figures depend on."""
+    group: str
+    """The method whose training it shares, or its own name."""
+
+
+def plan_of(cell: Cell, trials: int | None, changes: Mapping[str, Any]) -> Plan:
+    """Plans a cell.
+
+    Args:
+        cell: Which.
+        trials: How many settings of its grid the method tries; None means all.
+        changes: Settings of learned methods that are not their defaults.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If there is no such method, or a setting means nothing.
+    """
+    method = method_of(cell.method)
+    conditions: dict[str, Any] = {"cell": cell, "grid": [dict(c) for c in method.grid[:trials]]}
+    if isinstance(method, Baseline):
+        simple = method
+        return Plan(
+            "baseline", lambda s, _: tuned(simple, s, trials=trials), conditions, cell.method
+        )
+    settings = recipes.settings_for(cell.method, **changes)
+    settings = replace(settings, fold=cell.fold, seed=cell.seed)
+    conditions |= {"settings": asdict(settings), "trained_as": method.trained_as}
+
+    def tune(split: Split, shared: dict[Any, Trained]) -> dict[str, Method]:
+        return trained(method, split, settings, trials=trials, shared=shared)
+
+    return Plan(method.kind, tune, conditions, method.trained_as or cell.method)
+
+
+def _tuned(
+    baseline: Baseline, trials: int | None, split: Split, shared: dict[Any, Trained]
+) -> dict[str, Method]:
+    del shared
+    return tuned(baseline, split, trials=trials)
+
+
+def method_of(name: str) -> Baseline | Recipe:
+    """Returns the baseline or the recipe of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    simple = {baseline.name: baseline for baseline in baselines.registry}
+    return simple.get(name) or recipes.recipe_of(name)
+
+
+def _predicts_ratings(name: str) -> bool:
+    method = method_of(name)
+    if isinstance(method, Baseline):
+        return method.predicts == "rating"
+    return predicts_ratings(recipes.settings_for(name))
