@@ -59,9 +59,9 @@ def judged_adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
     return _few_shot(adaptation, max(settings.support, 1))
 
 
-def sampler_of(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
+def sampler_of(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
     """Returns the `sample(table, key) -> tasks` of the settings; the same one as `learner_of`."""
-    return _sampler(_rule(settings))
+    return _sampler(_rule(settings), shapes)
 
 
 def predicts_ratings(settings: Settings) -> bool:
@@ -102,9 +102,9 @@ def _few_shot(adaptation: Adaptation, most: int) -> Adaptation:
 
 
 @functools.lru_cache(maxsize=64)
-def _sampler(rule: Settings) -> Callable[[TaskTable, jax.Array], Task]:
+def _sampler(rule: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
     recipe = recipe_of(rule.learner)
-    return (recipe.sampler or objectives[rule.objective].sampler)(rule)
+    return (recipe.sampler or objectives[rule.objective].sampler)(rule, shapes)
 
 
 def _rule(settings: Settings) -> Settings:
@@ -118,9 +118,10 @@ def _begin(
     settings: Settings, training: TrainingSet, start: Callable[[Params], Params]
 ) -> Progress:
     recipe = recipe_of(settings.learner)
-    network = recipe.network(settings, shapes_of(training))
+    shapes = shapes_of(training)
+    network = recipe.network(settings, shapes)
     key = jax.random.key(settings.seed)
-    tasks = jax.eval_shape(sampler_of(settings), task_table(training), key)
+    tasks = jax.eval_shape(sampler_of(settings, shapes), task_table(training), key)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tasks)
     _check_patterns(settings, network.init, key, blank)
     started = network._replace(init=lambda key, inputs: start(network.init(key, inputs)))

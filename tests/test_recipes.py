@@ -42,7 +42,7 @@ def test_the_parts_of_every_recipe_fit_together(name, training, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
     settings = tiny(name, quick)
     learner = assembly.learner_of(settings, shapes_of(training))
-    sample, table = assembly.sampler_of(settings), task_table(training)
+    sample, table = assembly.sampler_of(settings, shapes_of(training)), task_table(training)
 
     def updated(key):
         tasks = sample(table, key)
@@ -81,7 +81,7 @@ def test_one_learner_serves_all_folds_and_seeds(training, quick):
         one = tiny(name, quick)
         other = dataclasses.replace(one, fold=3, seed=7, data="elsewhere.csv", scale=(0.0, 9.0))
         assert assembly.learner_of(one, shapes) is assembly.learner_of(other, shapes)
-        assert assembly.sampler_of(one) is assembly.sampler_of(other)
+        assert assembly.sampler_of(one, shapes) is assembly.sampler_of(other, shapes)
     unlike = dataclasses.replace(tiny("maml", quick), inner_rate=0.07)
     assert assembly.learner_of(unlike, shapes) is not assembly.learner_of(
         tiny("maml", quick), shapes
@@ -102,7 +102,9 @@ def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(trai
 def test_a_random_start_knows_the_mean_rating_alone(training, quick):
     learner = assembly.learner_of(tiny("maml_from_random", quick), shapes_of(training))
     params = assembly.first_progress(tiny("maml_from_random", quick), training).state.params
-    tasks = assembly.sampler_of(tiny("maml", quick))(task_table(training), jax.random.key(0))
+    tasks = assembly.sampler_of(tiny("maml", quick), shapes_of(training))(
+        task_table(training), jax.random.key(0)
+    )
     one = jax.tree.map(lambda leaf: leaf[0], tasks)
     unseen = one.support._replace(mask=jnp.zeros_like(one.support.mask))
     scores = learner.predict(params, learner.adapt(params, unseen), one.query.inputs)
@@ -110,11 +112,23 @@ def test_a_random_start_knows_the_mean_rating_alone(training, quick):
     np.testing.assert_allclose(scores, np.full(len(scores), mean), rtol=1e-6)
 
 
+def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
+    """Three quarters up: 4 of 1 to 5, 3 of 0 to 4."""
+    settings = tiny("maml", quick, objective="ranking", tasks=64)
+    wanted = {}
+    for scale in ((1.0, 5.0), (0.0, 4.0)):
+        sample = assembly.sampler_of(settings, shapes_of(training)._replace(scale=scale))
+        tasks = sample(task_table(training), jax.random.key(0))
+        wanted[scale] = float(np.sum(np.where(tasks.query.mask, tasks.query.labels > 0, 0)))
+    # A rating of 3 is relevant where 4 is the best of all.
+    assert 0 < wanted[1.0, 5.0] < wanted[0.0, 4.0]
+
+
 def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training, quick):
     shapes = shapes_of(training)
     settings = tiny("maml", quick, support=3)
     params = assembly.first_progress(settings, training).state.params
-    tasks = assembly.sampler_of(tiny("maml", quick, support=6))(
+    tasks = assembly.sampler_of(tiny("maml", quick, support=6), shapes)(
         task_table(training), jax.random.key(1)
     )
     longest = int(jnp.argmax(tasks.support.mask.sum(1)))

@@ -45,7 +45,7 @@ def train_on(
     adaptation, rating = judged_adaptation_of(settings, shapes), predicts_ratings(settings)
     return train(
         learner_of(settings, shapes),
-        sampler_of(settings),
+        sampler_of(settings, shapes),
         task_table(split.training, seed=settings.seed),
         progress,
         validate=validation_of(split, adaptation, rating=rating),
@@ -76,7 +76,7 @@ def refit_on(split: Split, settings: Settings, progress: Progress, updates: int)
     shapes = shapes_of(split.final)
     *_, (last, _) = train(
         learner_of(settings, shapes),
-        sampler_of(settings),
+        sampler_of(settings, shapes),
         task_table(split.final, seed=settings.seed),
         progress,
         validate=None,

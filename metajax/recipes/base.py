@@ -31,8 +31,8 @@ class Recipe(NamedTuple):
     start: Callable[[Settings, TrainingSet], Callable[[Params], Params]] = pretrained
     """`start(settings, training)` returns what makes the network's first parameters of random ones:
     closed forms, fitted to the training users alone."""
-    sampler: Callable[[Settings], Callable[[TaskTable, jax.Array], Task]] | None = None
-    """`sampler(settings)` returns `sample(table, key) -> tasks`; None is that of the objective."""
+    sampler: Callable[[Settings, Shapes], Callable[[TaskTable, jax.Array], Task]] | None = None
+    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`; None is the objective's."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What its defaults are where they differ from those of `Settings`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)

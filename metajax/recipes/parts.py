@@ -38,13 +38,14 @@ class Objective(NamedTuple):
     """`loss(scores, labels, *, where) -> []`, of a task's query."""
     inner_loss: Callable[..., jax.Array]
     """The same of a support, for those who adapt by its gradient."""
-    sampler: Callable[[Settings], Callable[[TaskTable, jax.Array], Task]]
-    """`sampler(settings)` returns `sample(table, key) -> tasks`."""
+    sampler: Callable[[Settings, Shapes], Callable[[TaskTable, jax.Array], Task]]
+    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`."""
     rating: bool
     """Whether scores that meet it are ratings; if not, they only order the items."""
 
 
-def _rating_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
+def _rating_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
+    del shapes
     return partial(
         sample_tasks,
         tasks=settings.tasks,
@@ -54,8 +55,8 @@ def _rating_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
     )
 
 
-def _ranking_tasks(settings: Settings) -> Callable[[TaskTable, jax.Array], Task]:
-    low, high = settings.scale or (1.0, 5.0)
+def _ranking_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
+    low, high = shapes.scale or (1.0, 1.0)
     return partial(
         sample_catalogue_tasks,
         tasks=settings.tasks,
