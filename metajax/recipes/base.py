@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     """`start(settings, training)` returns what makes the network's first parameters of random ones:
     closed forms, fitted to the training users alone."""
     sampler: Callable[[Settings, Shapes], Callable[[TaskTable, jax.Array], Task]] | None = None
-    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`; None is the objective's."""
+    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`; None: the objective's."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What its defaults are where they differ from those of `Settings`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
