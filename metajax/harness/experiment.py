@@ -78,8 +78,9 @@ def compare(
 
     Example:
         >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
-        >>> [r["mean"] < 1 for r in found.records if (r["metric"], r["k"]) == ("rmse", 5)][:2]
-        [True, True]
+        >>> at_five = [r for r in found.records if (r["metric"], r["k"]) == ("rmse", 5)]
+        >>> {r["method"]: r["mean"] < 1.05 for r in at_five}
+        {'item_mean': False, 'eb_fold_in': True}
     """
     for name, value in (("trials", trials), ("jobs", jobs)):
         if value is not None and value < 1:
