@@ -1,11 +1,12 @@
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import losses
+from metajax import losses, metrics
 from metajax.base import Examples
 
 ALL = {
@@ -17,6 +18,7 @@ ALL = {
         "sigmoid_cross_entropy",
         "softmax_cross_entropy",
         "bpr",
+        "approximate_ndcg",
     )
 }
 KEPT = [True, True, False]
@@ -131,3 +133,31 @@ def test_a_loss_on_examples_hides_their_padding_from_the_network():
     assert value == 4
     np.testing.assert_array_equal(gradient["w"], [12, 4])
     np.testing.assert_array_equal(gradient["b"], [0, 4])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cold_ranks_are_those_of_ndcg(seed):
+    """With scores far apart and the list's end far from what is relevant."""
+    rng = np.random.default_rng(seed)
+    scores = jnp.array(rng.permutation(12), jnp.float32)
+    labels = jnp.where(scores > 5, rng.integers(0, 2, 12), 0)
+    where = jnp.array(rng.random(12) < 0.8)
+    loss = losses.approximate_ndcg(scores, labels, where=where, k=20, temperature=1e-3)
+    expected = metrics.ndcg(scores, labels, k=20, where=where)
+    nothing = not jnp.any(labels[where])
+    np.testing.assert_allclose(loss, 0 if nothing else 1 - expected, atol=1e-5)
+
+
+def test_smooth_ndcg_cannot_be_had_by_larger_or_shifted_scores():
+    rng = np.random.default_rng(0)
+    scores, labels = jnp.array(rng.normal(size=30)), jnp.array(rng.integers(0, 2, 30))
+    one, other = (losses.approximate_ndcg(s, labels) for s in (scores, 7 * scores - 3))
+    np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
+def test_smooth_ndcg_moves_the_relevant_up_and_survives_ties():
+    smooth = partial(losses.approximate_ndcg, temperature=1.0)
+    gradient = jax.grad(smooth)(jnp.array([0.1, 0.0, 0.3]), jnp.eye(3)[1])
+    assert gradient[1] < 0
+    tied = jax.grad(losses.approximate_ndcg)(jnp.zeros(3), jnp.eye(3)[1])
+    assert np.isfinite(tied).all()

@@ -17,7 +17,7 @@ from metajax.baselines.preferences import (
 )
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["Autoencoder", "ease", "fit_autoencoder"]
+__all__ = ["Autoencoder", "ease", "fit_autoencoder", "inverse_gram"]
 
 
 class Autoencoder(NamedTuple):
@@ -53,16 +53,22 @@ def fit_autoencoder(
         Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8; there
         X is binary, here it is graded by the rating.
     """
+    inverse = inverse_gram(training, ridge=ridge, sharpness=sharpness)
+    weights = inverse / -np.diagonal(inverse)
+    np.fill_diagonal(weights, 0)
+    curve = preference_curve(training.scale, sharpness=sharpness)
+    return Autoencoder(jnp.asarray(weights), tie_break(training), curve)
+
+
+def inverse_gram(
+    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0
+) -> np.ndarray:
+    """Returns P = `(X'X + ridge I)^-1`, `[I, I]` float32; arguments and errors as above."""
     if not ridge > 0:
         raise ValueError(f"ridge must be > 0, got {ridge}.")
-    curve = preference_curve(training.scale, sharpness=sharpness)
-    gram = cooccurrence(training, curve)
-    diagonal = np.arange(len(gram))
-    gram[diagonal, diagonal] += np.float32(ridge)
-    inverse = np.linalg.inv(gram)
-    weights = inverse / -np.diagonal(inverse)
-    weights[diagonal, diagonal] = 0
-    return Autoencoder(jnp.asarray(weights), tie_break(training), curve)
+    gram = cooccurrence(training, preference_curve(training.scale, sharpness=sharpness))
+    gram[np.diag_indices_from(gram)] += np.float32(ridge)
+    return np.linalg.inv(gram)
 
 
 def _adapt(

@@ -1,6 +1,10 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
 
-from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
+from metajax.data.candidates import (
+    MemberInputs,
+    sample_candidate_tasks,
+    sample_catalogue_tasks,
+)
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
@@ -38,6 +42,7 @@ __all__ = [
     "Interactions",
     "ItemTasks",
     "LeakageError",
+    "MemberInputs",
     "Schema",
     "SequenceTable",
     "Sequences",

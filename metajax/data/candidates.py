@@ -1,12 +1,31 @@
 """Tasks of ranking: a user's support, and candidates of which some are what the user liked."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Task
+from metajax.base import Examples, Inputs, Task
 from metajax.data.sampler import Draw, TaskOrder, TaskTable, draw_users, inputs_of, rows_of_user
 
-__all__ = ["sample_candidate_tasks", "sample_catalogue_tasks"]
+__all__ = ["MemberInputs", "sample_candidate_tasks", "sample_catalogue_tasks"]
+
+
+class MemberInputs(NamedTuple):
+    """Candidates for a training user, with all that whatever was fitted has seen of that user.
+
+    A model that remembers its training users leaves this one out: what it predicts of them it
+    then predicts as it does of a stranger.
+    """
+
+    inputs: Inputs
+    """The candidates."""
+    user: jax.Array
+    """`[N]` int32 who, counted among the users of the `TaskTable`."""
+    known: jax.Array
+    """`[N]` bool, whether the user has rated the candidate."""
+    rating: jax.Array
+    """`[N]` float32 and how; anything where not."""
 
 
 def sample_catalogue_tasks(
@@ -17,6 +36,7 @@ def sample_catalogue_tasks(
     support: int,
     relevant: float = -jnp.inf,
     order: TaskOrder = "random",
+    members: bool = False,
 ) -> Task:
     """Draws tasks whose query is the whole catalogue without the support.
 
@@ -32,6 +52,7 @@ def sample_catalogue_tasks(
         support: S, the largest support; its labels are ratings, as in `sample_tasks`.
         relevant: Lowest rating of a relevant item; by default every interaction counts.
         order: As in `sample_tasks`.
+        members: Whether the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, S]` and `[T, I]`.
@@ -47,7 +68,11 @@ def sample_catalogue_tasks(
         known, rating = _look_up(table, draw.user, catalogue)
         pooled = (catalogue[:, None] == seen.inputs.item[None]).any(axis=1)
         liked = known & (rating >= relevant) & ~pooled
-        return Task(seen, _listed(table, draw, seen, catalogue, liked))
+        query = _listed(table, draw, seen, catalogue, liked)
+        if members:
+            who = jnp.full_like(catalogue, draw.user)
+            query = query._replace(inputs=MemberInputs(query.inputs, who, known, rating))
+        return Task(seen, query)
 
     return jax.vmap(one)(draws)
 

@@ -9,7 +9,7 @@ from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.meta_sgd import meta_sgd
-from metajax.learners.metric import matching_network, prototypical
+from metajax.learners.metric import attentive_neighbours, matching_network, prototypical
 from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
@@ -19,6 +19,7 @@ from metajax.learners.supervised import fine_tuned, supervised
 
 __all__ = [
     "anil",
+    "attentive_neighbours",
     "bayesian_ridge",
     "boil",
     "cavia",

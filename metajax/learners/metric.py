@@ -1,16 +1,18 @@
-"""Recipes that compare: adaptation is a place among the items, or the examples themselves."""
+"""Recipes that compare: with the items, with the examples, with other users."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
 
 from metajax.adaptation import attended_labels, prototypes
 from metajax.adaptation.prototypes import Distance
-from metajax.base import MetaLearner, Model
+from metajax.base import Adaptation, Examples, MetaLearner, Model, Params
 from metajax.learners.outer import meta_learner
+from metajax.models import SupportModel
 
-__all__ = ["matching_network", "prototypical"]
+__all__ = ["attentive_neighbours", "matching_network", "prototypical"]
 
 
 def prototypical(
@@ -61,3 +63,34 @@ def matching_network(
     """
     adaptation = attended_labels(model.apply)
     return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
+
+
+def attentive_neighbours(
+    model: SupportModel,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns which training users a new one is like, and how far to trust what those like.
+
+    Train it on `data.sample_catalogue_tasks(members=True)`: the model remembers the training
+    users, and has to be asked about each of them as if it did not.
+
+    Args:
+        model: What remembers, a `models.user_memory`; it sees padding as it is.
+        loss: `loss(scores, labels, *, where) -> []`, of the query, for instance
+            `losses.approximate_ndcg`.
+        outer: Optax optimizer of the parameters. The memory has no gradient, but decay would wear
+            it down.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
+        del key
+        return model.encode(params, support)
+
+    return meta_learner(model, Adaptation(adapt, model.decode), loss, outer, microbatch=microbatch)

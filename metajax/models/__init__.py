@@ -12,6 +12,7 @@ from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.update_gru import UpdateGRU, update_gru
+from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
     "Attended",
@@ -22,6 +23,7 @@ __all__ = [
     "Gaussian",
     "InHistory",
     "MatchingNetwork",
+    "MemorisedUsers",
     "PairNetwork",
     "PrototypeNetwork",
     "RatingNetwork",
@@ -37,5 +39,7 @@ __all__ = [
     "start_encoder",
     "start_evidence",
     "start_identity",
+    "start_memory",
     "update_gru",
+    "user_memory",
 ]

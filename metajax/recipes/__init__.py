@@ -7,7 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import encoders, gradient, ridge
+from metajax.recipes import encoders, gradient, neighbours, ridge
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -64,6 +64,22 @@ registry: tuple[Recipe, ...] = (
         ridge.evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
+    ),
+    Recipe(
+        "attentive_neighbours",
+        neighbours.attentive_neighbours,
+        neighbours.user_memory_of,
+        neighbours.memorised,
+        neighbours.catalogue_of_members,
+        settings={
+            "objective": "ndcg",
+            "order": "random",
+            "rate": 0.05,
+            "weight_decay": 1.0,
+            "tasks": 256,
+            "updates": 200,
+        },
+        grid=({}, {"order": "time"}),
     ),
     Recipe(
         "prototypical",

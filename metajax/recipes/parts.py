@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ __all__ = [
     "objectives",
     "outer_optimizer",
     "pretrained",
+    "ranking_tasks",
     "rating_network",
 ]
 
@@ -55,7 +56,10 @@ def _rating_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, ja
     )
 
 
-def _ranking_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
+def ranking_tasks(
+    settings: Settings, shapes: Shapes, **options: Any
+) -> Callable[[TaskTable, jax.Array], Task]:
+    """Samples the whole catalogue as a query, with `options` of `data.sample_catalogue_tasks`."""
     low, high = shapes.scale or (1.0, 1.0)
     return partial(
         sample_catalogue_tasks,
@@ -63,6 +67,7 @@ def _ranking_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, j
         support=settings.support,
         relevant=low + 0.75 * (high - low),
         order=settings.order,
+        **options,
     )
 
 
@@ -70,8 +75,9 @@ def _ranking_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, j
 objectives: dict[str, Objective] = {
     "rating": Objective(losses.squared_error, losses.total_squared_error, _rating_tasks, True),
     "ranking": Objective(
-        losses.softmax_cross_entropy, losses.total_squared_error, _ranking_tasks, False
+        losses.softmax_cross_entropy, losses.total_squared_error, ranking_tasks, False
     ),
+    "ndcg": Objective(losses.approximate_ndcg, losses.total_squared_error, ranking_tasks, False),
 }
 """What `Settings.objective` may name."""
 

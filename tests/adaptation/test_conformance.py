@@ -143,6 +143,29 @@ def ridge_row() -> Row:
     return Row(ridge_head(model.apply), drawn(model), expected)
 
 
+def memory_row() -> Row:
+    model = models.user_memory(ITEMS, 2, members=6)
+    rng = np.random.default_rng(7)
+    root = jnp.asarray(rng.normal(size=(2, ITEMS, 2 * ITEMS)))
+    memory = models.MemorisedUsers(
+        user=jnp.arange(5.0),
+        present=jnp.ones(5),
+        features=jnp.asarray(rng.normal(size=(5, 2))),
+        preferences=jnp.asarray(rng.integers(0, 5, (5, ITEMS)) / 4),
+        inverse=root @ jnp.swapaxes(root, 1, 2),
+    )
+    blank = model.init(jax.random.key(0), None)
+    blank["evidence"] -= 4.0
+    params = models.start_memory(blank, memory)
+
+    def zero_shot(params, inputs):
+        nothing = TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
+        return model.decode(params, model.encode(params, nothing), inputs)
+
+    rule = Adaptation(lambda params, support, key=None: model.encode(params, support), model.decode)
+    return Row(rule, params, zero_shot)
+
+
 def sequence_row() -> Row:
     model = models.from_history_module(models.SequenceNetwork(encoder(), 4, 2, (3,)))
 
@@ -257,6 +280,7 @@ LEARN = {
         models.AttentiveProcess(encoder(), 4, 2),
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
+    "remembered users": memory_row(),
     "sequence": sequence_row(),
     "sequences of an item": item_row(),
     "ridge": ridge_row(),

@@ -95,3 +95,22 @@ def test_every_interaction_is_relevant_by_default():
 def test_at_least_one_item_is_sampled():
     with pytest.raises(ValueError, match="negatives must be >= 1, got 0"):
         sample_candidate_tasks(TABLE, jax.random.key(0), tasks=1, support=1, query=1, negatives=0)
+
+
+def test_members_say_who_they_are_and_all_they_rated():
+    tasks = drawn_by(sample_catalogue_tasks, members=True)
+    plain = drawn_by(sample_catalogue_tasks)
+    inputs = tasks.query.inputs
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        tasks._replace(query=tasks.query._replace(inputs=inputs.inputs)),
+        plain,
+    )
+    active = np.flatnonzero(COUNTS)
+    for t in range(len(inputs.user)):
+        user = active[inputs.user[t]]
+        assert (user == inputs.inputs.user_features[t, :, 0].astype(int)).all()
+        for item in range(ITEMS):
+            known = (int(user[item]), item) in RATINGS
+            assert inputs.known[t, item] == known
+            assert not known or inputs.rating[t, item] == RATINGS[int(user[item]), item]
