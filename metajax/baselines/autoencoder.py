@@ -93,7 +93,11 @@ ease = Baseline(
     _predict,
     grid=tuple(
         {"ridge": ridge, "sharpness": sharpness}
-        for sharpness in (1.0, 3.0)
-        for ridge in (3000.0, 10000.0)
+        for ridge, sharpness in (
+            (3000.0, 1.0),
+            (10000.0, 3.0),
+            (10000.0, 1.0),
+            (3000.0, 3.0),
+        )
     ),
 )

@@ -77,18 +77,18 @@ def popularity_blend(
     return Baseline(name, "ranking", fit, adapt, predict, grid)
 
 
-# The first three trust the user's taste, the last three popularity: which is better depends on
-# whether the first interactions are a fair sample of what the user likes.
+# Which is better depends on whether the first interactions are a fair sample of what the user
+# likes: the first of each grid trusts the user's taste, the second popularity.
 item_knn_blend = popularity_blend(
     "item_knn_blend",
     item_knn,
     (
-        {"weight": 3.0, "growth": 0.0, "sharpness": 1.0},
-        {"weight": 1.0, "growth": 1.0, "sharpness": 1.0},
         {"weight": 3.0, "growth": 1.0, "sharpness": 1.0},
-        {"weight": 0.3, "growth": 0.0, "sharpness": 3.0},
-        {"weight": 0.3, "growth": 0.5, "sharpness": 3.0},
         {"weight": 0.1, "growth": 1.0, "sharpness": 3.0},
+        {"weight": 3.0, "growth": 0.0, "sharpness": 1.0},
+        {"weight": 0.3, "growth": 0.0, "sharpness": 3.0},
+        {"weight": 1.0, "growth": 1.0, "sharpness": 1.0},
+        {"weight": 0.3, "growth": 0.5, "sharpness": 3.0},
     ),
 )
 ease_blend = popularity_blend(
@@ -96,10 +96,10 @@ ease_blend = popularity_blend(
     ease,
     (
         {"weight": 54.0, "growth": 0.5, "ridge": 3000.0, "sharpness": 1.0},
-        {"weight": 54.0, "growth": 0.0, "ridge": 3000.0, "sharpness": 1.0},
-        {"weight": 18.0, "growth": 1.0, "ridge": 3000.0, "sharpness": 1.0},
-        {"weight": 6.0, "growth": 0.5, "ridge": 10000.0, "sharpness": 3.0},
         {"weight": 18.0, "growth": 0.0, "ridge": 10000.0, "sharpness": 3.0},
+        {"weight": 54.0, "growth": 0.0, "ridge": 3000.0, "sharpness": 1.0},
+        {"weight": 6.0, "growth": 0.5, "ridge": 10000.0, "sharpness": 3.0},
+        {"weight": 18.0, "growth": 1.0, "ridge": 3000.0, "sharpness": 1.0},
         {"weight": 1.8, "growth": 0.5, "ridge": 3000.0, "sharpness": 3.0},
     ),
 )

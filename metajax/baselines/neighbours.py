@@ -105,9 +105,9 @@ item_knn = Baseline(
         {"shrinkage": shrinkage, "sharpness": sharpness}
         for shrinkage, sharpness in (
             (50.0, 1.0),
+            (200.0, 3.0),
             (10.0, 1.0),
             (200.0, 1.0),
-            (200.0, 3.0),
             (500.0, 3.0),
         )
     ),

@@ -55,5 +55,5 @@ popularity = Baseline(
     _fit_popularity,
     adapt_to_nothing,
     _predict_popularity,
-    grid=({"least": 0.75}, {"least": 0.0}, {"least": 1.0}),
+    grid=({"least": 0.75}, {"least": 1.0}, {"least": 0.0}),
 )
