@@ -4,30 +4,69 @@ from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 
 from metajax import learners
 from metajax.base import MetaLearner, Model, Params
+from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.settings import Settings
 
-__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network"]
+__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network", "taste_map"]
+
+# A user is the square of all directions, so wide attributes keep their main axes alone.
+_TASTES = 32
 
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
-    """Builds the network for `rank` factors and the user's bias."""
-    return from_linen(RidgeNetwork(items=shapes.items, width=settings.rank + 1))
+    """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
+    tastes = min(shapes.item_width, _TASTES)
+    return from_linen(RidgeNetwork(items=shapes.items, width=settings.rank + 1, tastes=tastes))
 
 
 def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts from factors in closed form, so that the first predictions are the fold-in's."""
+    """Starts from factors in closed form, which attributes complete.
+
+    Without attributes the first predictions are the fold-in's. With them items without ratings
+    have the expected ones of items like them, and a user may like an attribute more than others
+    do, which is all that can be said of such an item to one user and not to another.
+    """
     if not settings.rank:
         raise ValueError("rank must be >= 1 for a ridge head, got 0.")
     factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
-    return partial(start_evidence, embedding=embedding, bias=bias, noise=factors.noise)
+    return partial(
+        start_evidence,
+        embedding=embedding,
+        bias=bias,
+        noise=factors.noise,
+        spread=jnp.asarray(spread),
+        taste_map=jnp.asarray(taste_map(training, float(factors.noise))),
+    )
+
+
+def taste_map(training: TrainingSet, noise: float, *, share: float = 0.07) -> np.ndarray:
+    """Maps attributes to directions along which users' tastes for them have a unit prior.
+
+    Args:
+        training: Items with features.
+        noise: Variance of a rating.
+        share: How much of it tastes explain of an average rated item, before anything is known
+            of the user.
+
+    Returns:
+        `[Di, min(Di, 32)]`, the main axes of the features of rated items first.
+    """
+    rated = np.unique(training.interactions.item)
+    features = np.asarray(training.item_features, np.float64)[rated]
+    moment = features.T @ features / len(rated)
+    _, axes = np.linalg.eigh(moment)
+    scale = np.sqrt(share * noise / max(np.trace(moment), 1e-9))
+    return scale * axes[:, ::-1][:, :_TASTES]
 
 
 def bayesian_ridge(settings: Settings, network: Model) -> MetaLearner:

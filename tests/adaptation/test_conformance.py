@@ -135,7 +135,7 @@ def at_the_prior_by_cosine(place, params, inputs):
 
 
 def ridge_row() -> Row:
-    model = models.from_linen(models.RidgeNetwork(ITEMS, 2))
+    model = models.from_linen(models.RidgeNetwork(ITEMS, 2, tastes=1))
 
     def expected(params, inputs):
         return model.apply(params, inputs).expected

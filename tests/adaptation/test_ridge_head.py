@@ -90,13 +90,13 @@ def test_before_training_it_is_the_empirical_bayes_fold_in(training):
     )
 
 
-def test_everything_learns_but_the_identities(training):
+def test_everything_learns_but_what_a_closed_form_says(training):
     inputs = Inputs(
         jnp.asarray(training.user_features[:4]),
         jnp.asarray(training.item_features[:4]),
         jnp.arange(4),
     )
-    network = models.from_linen(models.RidgeNetwork(items=8, width=3))
+    network = models.from_linen(models.RidgeNetwork(items=8, width=3, tastes=2))
     params = network.init(jax.random.key(2), inputs)
     # Away from the zeros that it starts at, where products of two zeros do not move.
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -113,14 +113,15 @@ def test_everything_learns_but_the_identities(training):
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
         if not np.abs(leaf).max() > 0
     }
-    assert still == {"['item_embedding']['embedding']"}
+    tables = {f"['{name}']['embedding']" for name in ("item_embedding", "item_spread")}
+    assert still == {*tables, "['taste_map']['kernel']"}
 
 
 def test_without_attributes_there_is_nothing_to_map():
     inputs = Inputs(jnp.zeros((2, 0)), jnp.zeros((2, 0)), jnp.arange(2))
     network = models.from_linen(models.RidgeNetwork(items=2, width=2))
     params = network.init(jax.random.key(0), inputs)
-    assert params.keys() == {"item_bias", "item_embedding", "log_noise", "root"}
+    assert params.keys() == {"item_bias", "item_embedding", "item_spread", "log_noise", "root"}
     assert network.apply(params, inputs).expected.shape == (2,)
 
 

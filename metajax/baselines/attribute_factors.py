@@ -1,0 +1,123 @@
+"""What attributes let one expect of the factors of items that nobody rated."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.baselines.biases import check_positive
+from metajax.baselines.factors import Factors
+from metajax.data.dataset import TrainingSet
+
+__all__ = ["Expected", "expected_by_attributes", "with_attributes"]
+
+
+class Expected(NamedTuple):
+    """What the attributes of items tell of V values of each."""
+
+    values: np.ndarray
+    """`[I, V]`; 0 where attributes are none or all alike."""
+    error: np.ndarray
+    """`[V]` mean squared error of an item that was left out, each by its count."""
+
+
+def with_attributes(
+    factors: Factors, training: TrainingSet, *, vector_ridge: float = 20.0
+) -> tuple[Factors, np.ndarray]:
+    """Gives an item without ratings the bias and the vector that items like it have.
+
+    A rated item keeps its bias, however few its ratings are: what is expected is that of items
+    which many rate, and those that few rate are liked less. Its vector, of which a few ratings
+    say next to nothing, moves from what is expected to its own as its ratings grow in number.
+
+    Args:
+        factors: From `fit_factors` of the training set's log.
+        training: What the factors were fitted to.
+        vector_ridge: At so many ratings a vector keeps half of what is expected of it, > 0.
+
+    Returns:
+        The factors, changed, and `[I]` how far an item's bias may be from what is expected, as a
+        standard deviation; 0 of a rated item. Where items have no attributes, or all alike, the
+        factors are the same.
+
+    Raises:
+        ValueError: If `vector_ridge` is not positive.
+    """
+    check_positive(vector_ridge=vector_ridge)
+    count = np.bincount(training.interactions.item, minlength=len(factors.item_bias))
+    bias = np.asarray(factors.item_bias, np.float64)
+    vectors = np.asarray(factors.item_factors, np.float64)
+    both = np.concatenate([bias[:, None], vectors], axis=1)
+    expected = expected_by_attributes(training.item_features, both, count)
+    bias = np.where(count, bias, expected.values[:, 0])
+    kept = vector_ridge / (count + vector_ridge)
+    vectors = vectors + kept[:, None] * expected.values[:, 1:]
+    changed = factors._replace(
+        item_bias=jnp.asarray(bias, jnp.float32), item_factors=jnp.asarray(vectors, jnp.float32)
+    )
+    return changed, np.where(count, 0.0, np.sqrt(expected.error[0]))
+
+
+def expected_by_attributes(
+    features: np.ndarray,
+    values: np.ndarray,
+    count: np.ndarray,
+    *,
+    ridge: float = 1.0,
+    landmarks: int = 1000,
+) -> Expected:
+    """Expects values of items by a Gaussian process on their attributes.
+
+    The kernel falls with the squared distance d of two items' attributes as `exp(-d / 2 s)`, s the
+    mean of d. An item counts by its ratings, for it is by its ratings that a new one will be
+    judged: what most people rate is liked better than most of what there is to rate.
+
+    Args:
+        features: `[I, D]` encoded attributes.
+        values: `[I, V]` known of the items that were rated; of others they are not looked at.
+        count: `[I]` ratings of each item; at least one was rated.
+        ridge: Variance of what attributes do not tell of an item of average count, in units of
+            what they could, > 0; inversely proportional to the count.
+        landmarks: The items that were rated most, >= 1, that span the function. The process is
+            exact where these are all.
+
+    Returns:
+        What is expected of all items.
+
+    Raises:
+        ValueError: If `ridge` is not positive or `landmarks` < 1.
+
+    References:
+        Rasmussen and Williams, Gaussian Processes for Machine Learning, MIT Press 2006,
+        equations 2.25 and 5.12 (the error left out), and for the landmarks section 8.3.1, subset
+        of regressors.
+    """
+    check_positive(ridge=ridge)
+    if landmarks < 1:
+        raise ValueError(f"landmarks must be >= 1, got {landmarks}.")
+    features = np.asarray(features, np.float64)
+    rated = np.flatnonzero(count)
+    share = count[rated] / np.sum(count)
+    level = share @ values[rated]
+    surprise = values[rated] - level
+    centres = features[rated[np.argsort(-count[rated], kind="stable")[:landmarks]]]  # [M, D]
+    between = _squared_distances(features, centres)  # [I, M]
+    scale = np.mean(between[rated])
+    # Rounding makes the distance of equals tiny and not zero.
+    if not scale > 1e-12 * np.sum(features**2):
+        return Expected(np.zeros(values.shape), share @ surprise**2)
+    kernel = np.exp(-between / (2 * scale))
+    seen = kernel[rated]  # [n, M]
+    weighed = seen.T * (share * len(rated))
+    system = weighed @ seen + ridge * np.exp(-_squared_distances(centres, centres) / (2 * scale))
+    # Items of the same attributes make it singular; a little on its diagonal changes nothing else.
+    system += 1e-9 * np.trace(system) / len(system) * np.eye(len(system))
+    solution = np.linalg.solve(system, weighed)  # [M, n]
+    own = np.sum(seen * solution.T, axis=1)
+    left_out = (surprise - seen @ (solution @ surprise)) / (1 - own)[:, None]
+    return Expected(level + kernel @ (solution @ surprise), share @ left_out**2)
+
+
+def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    squares = np.sum(rows**2, axis=1)[:, None] + np.sum(columns**2, axis=1)
+    return np.maximum(squares - 2 * rows @ columns.T, 0)

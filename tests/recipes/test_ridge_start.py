@@ -1,0 +1,91 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import recipes
+from metajax.adaptation import ridge_head
+from metajax.base import Examples, Inputs
+from metajax.data import TrainingSet, from_columns
+from metajax.data.dataset import shapes_of
+from metajax.recipes.ridge import evidence_of_factors, ridge_network, taste_map
+
+ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def training():
+    """Returns items of which all like the even ones, but for the last two, which nobody rated."""
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((40, ITEMS - 2)) < 0.7)
+    rating = np.where(item % 2, 2, 4) + rng.integers(-1, 2, len(user))
+    log = from_columns(
+        user,
+        item,
+        rating.astype(np.float32),
+        user_ids=np.arange(40).astype(str),
+        item_ids=np.arange(ITEMS).astype(str),
+    )
+    even = np.eye(2, dtype=np.float32)[np.arange(ITEMS) % 2]
+    return TrainingSet(log, np.zeros((40, 1), np.float32), even, (1.0, 5.0))
+
+
+def started(training):
+    settings = recipes.settings_for("bayesian_ridge", rank=2)
+    network = ridge_network(settings, shapes_of(training))
+    items = jnp.arange(ITEMS)
+    features = jnp.asarray(training.item_features)
+    inputs = Inputs(jnp.zeros((ITEMS, 1)), features, items)
+    params = evidence_of_factors(settings, training)(network.init(jax.random.key(0), inputs))
+    return network, params, inputs
+
+
+def test_items_that_nobody_rated_are_expected_to_be_as_those_like_them(training):
+    network, params, inputs = started(training)
+    found = network.apply(params, inputs)
+    log = training.interactions
+    for unrated in (10, 11):
+        alike = np.mean(log.rating[log.item % 2 == unrated % 2])
+        # Of ten items no more can be learned; without attributes it would be off by 1.
+        np.testing.assert_allclose(found.expected[unrated], alike, atol=0.4)
+    # How far they may be from it is noise of theirs alone.
+    noise = np.asarray(found.noise)
+    assert (noise[10:] > noise[0]).all()
+    np.testing.assert_array_equal(noise[:10], noise[0])
+
+
+def test_a_taste_carries_over_to_items_that_nobody_rated(training):
+    network, params, inputs = started(training)
+    head = ridge_head(network.apply)
+    expected = network.apply(params, inputs).expected
+
+    def lift(rated):
+        labels = expected + 1.0
+        support = Examples(inputs, labels, jnp.isin(jnp.arange(ITEMS), jnp.asarray(rated)))
+        return head.predict(params, head.adapt(params, support), inputs) - expected
+
+    odd = jax.jit(lift)([1, 3, 5])
+    # What was liked was odd, so the odd one is liked more than the even one.
+    assert odd[11] > odd[10] + 0.01
+
+
+def test_tastes_explain_their_share_of_an_average_rated_item(training):
+    wide = np.random.default_rng(1).normal(size=(ITEMS, 40)).astype(np.float32)
+    for features in (training.item_features, wide[:, :5]):
+        along = features @ taste_map(training._replace(item_features=features), 2.0, share=0.1)
+        explained = np.sum(along[:10] ** 2, axis=1).mean()
+        np.testing.assert_allclose(explained, 0.2, rtol=1e-5)
+    # Of wide attributes the main axes are kept, of which ten items have no more than ten.
+    along = wide @ taste_map(training._replace(item_features=wide), 2.0, share=0.1)
+    assert along.shape == (ITEMS, 32)
+    np.testing.assert_allclose(np.sum(along[:10] ** 2, axis=1).mean(), 0.2, rtol=1e-5)
+
+
+def test_without_attributes_there_are_no_tastes(training):
+    blank = training._replace(item_features=np.zeros((ITEMS, 0), np.float32))
+    network, params, inputs = started(blank)
+    found = partial(network.apply, params)(inputs._replace(item_features=jnp.zeros((ITEMS, 0))))
+    assert found.design.shape == (ITEMS, 3)
+    np.testing.assert_allclose(found.expected[10], found.expected[11])
