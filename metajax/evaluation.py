@@ -161,7 +161,7 @@ def evaluate(
         length=length,
     )
     judged = [
-        judge(batch, np.int32(k))
+        judge(batch, np.int32(tasks.given + k))
         for batch in scoring.batches(tasks, user_features, order, chunk, ranking=ranking)
         for k in ks
     ]
@@ -223,7 +223,7 @@ def _check_arguments(
     ks: tuple[int, ...],
     rating: bool,
 ) -> None:
-    pool = tasks.support_item.shape[1]
+    pool = tasks.support_item.shape[1] - tasks.given
     if not len(tasks.user):
         raise ValueError("tasks must hold at least one user, got none.")
     if not ks or not all(0 <= k <= pool for k in ks):

@@ -7,8 +7,10 @@ from metajax.data.candidates import (
 )
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
+from metajax.data.domains import Domains, join_domains, random_domains, split_domains
 from metajax.data.fetch import DataUnavailable
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.item_sequences import (
@@ -35,9 +37,11 @@ from metajax.data.warm_cold import WarmCold, warm_cold
 __all__ = [
     "ColdTasks",
     "ColdUsers",
+    "CrossUsers",
     "DataError",
     "DataUnavailable",
     "Dataset",
+    "Domains",
     "Fold",
     "Interactions",
     "ItemTasks",
@@ -53,14 +57,17 @@ __all__ = [
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",
+    "cross_users",
     "encode",
     "encode_rows",
     "fit_schema",
     "from_columns",
     "item_tasks",
+    "join_domains",
     "leave_k_out",
     "load",
     "names",
+    "random_domains",
     "read",
     "read_atomic",
     "read_movielens",
@@ -70,6 +77,7 @@ __all__ = [
     "sample_item_tasks",
     "sample_tasks",
     "sequence_table",
+    "split_domains",
     "split_items",
     "task_table",
     "time_split",

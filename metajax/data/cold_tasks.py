@@ -21,7 +21,7 @@ class ColdTasks(NamedTuple):
     user: np.ndarray
     """`[T]` int64 user indices."""
     support_item: np.ndarray
-    """`[T, P]` int32 item indices; the support of size K is the first K. Padding is 0."""
+    """`[T, P]` int32 item indices; the support of size K is the first `given + K`. Padding is 0."""
     support_rating: np.ndarray
     """`[T, P]` float32 ratings."""
     support_mask: np.ndarray
@@ -32,6 +32,8 @@ class ColdTasks(NamedTuple):
     """`[Q]` int32 item indices, ascending within a task."""
     query_rating: np.ndarray
     """`[Q]` float32 ratings."""
+    given: int = 0
+    """So many columns of the pool are shown at every K: what is known of the user elsewhere."""
 
 
 def collected(

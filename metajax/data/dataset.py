@@ -50,6 +50,8 @@ class TrainingSet(NamedTuple):
     """`[I, Di]` float32 encoded attributes."""
     scale: tuple[float, float] | None
     """Lowest and highest legal rating; None for an implicit log."""
+    item_domain: np.ndarray | None = None
+    """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
 
 
 class Shapes(NamedTuple):

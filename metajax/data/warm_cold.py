@@ -148,5 +148,8 @@ def _widened(tasks: ColdTasks, width: int) -> ColdTasks:
     def fit(table: np.ndarray) -> np.ndarray:
         return np.pad(table[:, :width], ((0, 0), (0, max(width - table.shape[1], 0))))
 
-    names = ("support_item", "support_rating", "support_mask")
-    return tasks._replace(**{name: fit(getattr(tasks, name)) for name in names})
+    return tasks._replace(
+        support_item=fit(tasks.support_item),
+        support_rating=fit(tasks.support_rating),
+        support_mask=fit(tasks.support_mask),
+    )

@@ -127,14 +127,16 @@ def _rating_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], d
     low, high = split.training.scale or (-np.inf, np.inf)
     rmse = partial(_rmse, adaptation)
     batches = {
-        panel: padded(tasks, split.training, query=_QUERY, most=_USERS)
+        panel: (padded(tasks, split.training, query=_QUERY, most=_USERS), tasks.given)
         for panel, tasks in split.validation.items()
     }
 
     def losses(params: Params) -> dict[str, float]:
         return {
-            panel: float(np.mean([rmse(params, tasks, k, low, high) for k in split.ks(panel)]))
-            for panel, tasks in batches.items()
+            panel: float(
+                np.mean([rmse(params, tasks, given + k, low, high) for k in split.ks(panel)])
+            )
+            for panel, (tasks, given) in batches.items()
         }
 
     return losses

@@ -9,7 +9,7 @@ from metajax.base import Examples, Inputs, Params
 from metajax.data import MemberInputs
 from metajax.models.support_model import SupportModel
 
-__all__ = ["LIKED", "SHARPNESS", "MemorisedUsers", "Seen", "start_memory", "user_memory"]
+__all__ = ["MemorisedUsers", "Seen", "start_memory", "user_memory"]
 
 SHARPNESS = (1.0, 3.0)
 """To which powers preferences are raised in the item-to-item weights: how much the user likes, and
