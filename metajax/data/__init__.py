@@ -12,6 +12,13 @@ from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
 from metajax.data.domains import Domains, join_domains, random_domains, split_domains
 from metajax.data.fetch import DataUnavailable
+from metajax.data.graph import (
+    BipartiteGraph,
+    Edges,
+    bipartite_graph,
+    edges_of,
+    training_graph,
+)
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.item_sequences import (
     Sequences,
@@ -35,6 +42,7 @@ from metajax.data.splits import (
 from metajax.data.warm_cold import WarmCold, warm_cold
 
 __all__ = [
+    "BipartiteGraph",
     "ColdTasks",
     "ColdUsers",
     "CrossUsers",
@@ -42,6 +50,7 @@ __all__ = [
     "DataUnavailable",
     "Dataset",
     "Domains",
+    "Edges",
     "Fold",
     "Interactions",
     "ItemTasks",
@@ -54,10 +63,12 @@ __all__ = [
     "TaskTable",
     "TrainingSet",
     "WarmCold",
+    "bipartite_graph",
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",
     "cross_users",
+    "edges_of",
     "encode",
     "encode_rows",
     "fit_schema",
@@ -81,6 +92,7 @@ __all__ = [
     "split_items",
     "task_table",
     "time_split",
+    "training_graph",
     "warm_cold",
     "warm_cold_quadrants",
 ]

@@ -2,6 +2,13 @@
 
 from metajax.models.beside import beside
 from metajax.models.encoder import Encoded, Encoder, start_encoder
+from metajax.models.graph_layers import (
+    GraphAttention,
+    GraphConvolution,
+    GraphNetwork,
+    GraphSAGE,
+    LightGCN,
+)
 from metajax.models.linen import from_linen
 from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
@@ -21,7 +28,12 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Gaussian",
+    "GraphAttention",
+    "GraphConvolution",
+    "GraphNetwork",
+    "GraphSAGE",
     "InHistory",
+    "LightGCN",
     "MatchingNetwork",
     "MemorisedUsers",
     "PairNetwork",
