@@ -7,6 +7,7 @@ from metajax.baselines.biases import global_mean, item_mean, item_user_bias
 from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.fold_in import eb_fold_in
+from metajax.baselines.linear_map import linear_map
 from metajax.baselines.neighbours import item_knn
 from metajax.baselines.tuning import tune
 from metajax.baselines.unpersonalised import popularity, random_order
@@ -25,6 +26,8 @@ __all__ = [
     "item_knn_blend",
     "item_mean",
     "item_user_bias",
+    "linear_map",
+    "of_two_domains",
     "popularity",
     "popularity_blend",
     "random_order",
@@ -47,3 +50,6 @@ registry: tuple[Baseline, ...] = (
     ease_blend,
 )
 """Every simple baseline, those of ratings first, from the simplest up."""
+
+of_two_domains: tuple[Baseline, ...] = (linear_map,)
+"""Those that tell a source from a target domain, and mean nothing without."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from metajax.data.interactions import Interactions, user_of_row
 
-__all__ = ["Factors", "fit_factors"]
+__all__ = ["Factors", "fit_factors", "user_posteriors"]
 
 # Rows of the log expanded at a time, so that memory does not grow with the log.
 _CHUNK = 1 << 16
@@ -112,6 +112,29 @@ def fit_factors(
         residual = target - bias[interactions.item]
     fitted = (mean, bias, factors, prior_mean, prior, noise)
     return Factors(*(jnp.asarray(leaf, jnp.float32) for leaf in fitted))
+
+
+def user_posteriors(
+    factors: Factors, interactions: Interactions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what a log tells of each of its users.
+
+    Args:
+        factors: The model.
+        interactions: The log, of items that the model knows.
+
+    Returns:
+        `[S]` the users with interactions, `[S, d + 1]` means and `[S, d + 1, d + 1]` covariances
+        of their latents, float64.
+    """
+    mean, bias, vectors, prior_mean, prior, noise = (
+        np.asarray(leaf, np.float64) for leaf in factors
+    )
+    by_user, _ = _layouts(interactions)
+    residual = interactions.rating - mean - bias[interactions.item]
+    moment, cross = _user_sums(by_user, vectors, residual)
+    latent, covariance = _posteriors(moment, cross, prior_mean, prior, float(noise))
+    return by_user.present, latent, covariance
 
 
 class _Layout(NamedTuple):

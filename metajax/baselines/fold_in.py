@@ -10,7 +10,7 @@ from metajax.baselines.base import Baseline, observed
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["eb_fold_in"]
+__all__ = ["Posterior", "eb_fold_in", "gaussian_posterior", "regressors"]
 
 
 class _Params(NamedTuple):
@@ -20,13 +20,44 @@ class _Params(NamedTuple):
     """`[]` variance of a rating of the support, as the fold-in takes it to be."""
 
 
-class _Posterior(NamedTuple):
+class Posterior(NamedTuple):
     """What is known of a user's bias and factors."""
 
     mean: jax.Array
     """`[d + 1]`."""
     covariance: jax.Array
     """`[d + 1, d + 1]`."""
+
+
+def gaussian_posterior(
+    prior: Posterior, x: jax.Array, residual: jax.Array, noise: jax.Array
+) -> Posterior:
+    """Learns from rows `residual = x . w + noise` under a Gaussian prior of w.
+
+    With prior N(m, S), rows x, residuals y and noise s^2 the mean is
+    m + (I + S X'X / s^2)^-1 S X'(y - X m) / s^2 and the covariance (I + S X'X / s^2)^-1 S, which
+    needs no inverse of S.
+
+    Args:
+        prior: Before the rows are seen.
+        x: `[N, d + 1]` regressors; a row of zeros tells nothing.
+        residual: `[N]` what they explain.
+        noise: `[]` its variance.
+
+    Returns:
+        The posterior.
+    """
+    gain = prior.covariance @ x.T / noise  # [d + 1, N]
+    system = jnp.eye(len(prior.mean)) + gain @ x
+    innovation = gain @ (residual - x @ prior.mean)
+    sides = jnp.concatenate([innovation[:, None], prior.covariance], axis=1)
+    solved = jnp.linalg.solve(system, sides)  # [d + 1, 1 + d + 1]
+    return Posterior(prior.mean + solved[:, 0], solved[:, 1:])
+
+
+def regressors(factors: Factors, item: jax.Array) -> jax.Array:
+    """Returns `[1, item vector]` of each item, `[N, d + 1]`."""
+    return jnp.concatenate([jnp.ones((*item.shape, 1)), factors.item_factors[item]], axis=-1)
 
 
 def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> _Params:
@@ -50,39 +81,24 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
     return _Params(factors, noise_scale * factors.noise)
 
 
-def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> _Posterior:
-    """Returns the posterior of the user's bias and factors.
-
-    With prior N(m, S), rows x of the support, residuals y and noise s^2 its mean is
-    m + (I + S X'X / s^2)^-1 S X'(y - X m) / s^2 and its covariance (I + S X'X / s^2)^-1 S, which
-    needs no inverse of S.
-    """
+def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
     factors = params.factors
     item, rating, present = observed(support)
-    x = present[:, None] * _regressors(factors, item)
+    x = present[:, None] * regressors(factors, item)
     residual = present * (rating - factors.mean - factors.item_bias[item])
-    gain = factors.prior_covariance @ x.T / params.support_noise  # [d + 1, N]
-    system = jnp.eye(len(factors.prior_mean)) + gain @ x
-    innovation = gain @ (residual - x @ factors.prior_mean)
-    sides = jnp.concatenate([innovation[:, None], factors.prior_covariance], axis=1)
-    solved = jnp.linalg.solve(system, sides)  # [d + 1, 1 + d + 1]
-    return _Posterior(factors.prior_mean + solved[:, 0], solved[:, 1:])
+    prior = Posterior(factors.prior_mean, factors.prior_covariance)
+    return gaussian_posterior(prior, x, residual, params.support_noise)
 
 
-def _predict(params: _Params, posterior: _Posterior, inputs: Inputs) -> jax.Array:
+def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
     factors, item = params.factors, inputs.item
-    expected = _regressors(factors, item) @ posterior.mean
+    expected = regressors(factors, item) @ posterior.mean
     return factors.mean + factors.item_bias[item] + expected
 
 
-def _predict_variance(params: _Params, posterior: _Posterior, inputs: Inputs) -> jax.Array:
-    x = _regressors(params.factors, inputs.item)
+def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
+    x = regressors(params.factors, inputs.item)
     return jnp.sum(x @ posterior.covariance * x, axis=-1) + params.factors.noise
-
-
-def _regressors(factors: Factors, item: jax.Array) -> jax.Array:
-    """Returns `[1, item vector]` of each item, `[N, d + 1]`."""
-    return jnp.concatenate([jnp.ones((*item.shape, 1)), factors.item_factors[item]], axis=-1)
 
 
 eb_fold_in = Baseline(

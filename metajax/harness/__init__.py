@@ -3,7 +3,14 @@
 from metajax.harness.experiment import compare
 from metajax.harness.methods import Method, judge, learned, trained, tuned
 from metajax.harness.plans import cells_of, method_names
-from metajax.harness.protocols import Split, check_ratings, prepare, protocols
+from metajax.harness.protocols import (
+    Preparation,
+    Split,
+    check_ratings,
+    cross_domain,
+    prepare,
+    protocols,
+)
 from metajax.harness.results import Compared
 from metajax.harness.tables import Judged, judge_all, stages, table
 from metajax.harness.validation import refit_on, train_on, validation_of
@@ -12,10 +19,12 @@ __all__ = [
     "Compared",
     "Judged",
     "Method",
+    "Preparation",
     "Split",
     "cells_of",
     "check_ratings",
     "compare",
+    "cross_domain",
     "judge",
     "judge_all",
     "learned",

@@ -15,8 +15,8 @@ from metajax.harness.cells import Cell, Outcome, cell_file, read_cell, write_cel
 from metajax.harness.cost import cost_of
 from metajax.harness.folder import open_folder
 from metajax.harness.methods import Trained, judge
-from metajax.harness.plans import Plan, cells_of, plan_of
-from metajax.harness.protocols import FOLDS, Split, prepare
+from metajax.harness.plans import Plan, cells_of, plan_of, protocols_of
+from metajax.harness.protocols import FOLDS, Preparation, Split, prepare
 from metajax.harness.results import Compared, compared
 from metajax.harness.workers import in_processes
 from metajax.training import DivergedError
@@ -37,7 +37,7 @@ def compare(
     data: Dataset | str = "ml-100k",
     methods: Sequence[str] | None = None,
     *,
-    protocols: Sequence[str] = ("P1", "P2"),
+    protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
     trials: int | None = None,
@@ -56,7 +56,7 @@ def compare(
     Args:
         data: The data, or the name or path that `data.load` takes.
         methods: Names, of `method_names`; None means every simple baseline and every recipe.
-        protocols: As in `cells_of`.
+        protocols: As in `cells_of`. A finished cell knows a protocol of one's own by its name.
         folds: As in `cells_of`.
         seeds: As in `cells_of`.
         trials: How many settings of its grid each method tries on the validation users, baselines
@@ -90,18 +90,19 @@ def compare(
     cells = cells_of(methods, protocols, folds, seeds)
     plans = {cell: plan_of(cell, trials, changes or {}) for cell in cells}
     dataset = load(data) if isinstance(data, str) else data
+    split = functools.partial(_split, dataset, dict(protocols_of(protocols)))
     facts = fingerprint(dataset)
     kept = None if folder is None else open_folder(Path(folder), facts)
     todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
     told: set[Cell] = set()
     if jobs > 1:
-        told = _in_processes(dataset, todo, trials, changes or {}, jobs, on_stage)
+        told = _in_processes(split, todo, trials, changes or {}, jobs, on_stage)
 
     def tell(cell: Cell) -> None:
         if cell not in told:
             on_stage(_text(cell))
 
-    outcomes = _outcomes(dataset, todo, tell)
+    outcomes = _outcomes(split, todo, tell)
     on_stage("intervals")
     return compared(outcomes)
 
@@ -120,15 +121,19 @@ def _file(kept: Path | None, cell: Cell, plan: Plan, facts: Mapping[str, Any]) -
     return None if kept is None else cell_file(kept, cell, conditions)
 
 
+def _split(
+    dataset: Dataset, protocols: Mapping[str, Preparation], protocol: str, fold: int, seed: int
+) -> Split:
+    return prepare(protocols[protocol], dataset, fold=fold, seed=seed)
+
+
 def _outcomes(
-    dataset: Dataset, todo: Sequence[_Todo], on_cell: Callable[[Cell], None]
+    split: Callable[[str, int, int], Split],
+    todo: Sequence[_Todo],
+    on_cell: Callable[[Cell], None],
 ) -> dict[Cell, Outcome]:
     """Reads the cells that are finished and judges the others, one by one."""
-
-    @functools.lru_cache(maxsize=_SPLITS)
-    def split_of(protocol: str, fold: int, seed: int) -> Split:
-        return prepare(protocol, dataset, fold=fold, seed=seed)
-
+    split_of = functools.lru_cache(maxsize=_SPLITS)(split)
     outcomes: dict[Cell, Outcome] = {}
     groups: list[str] = []  # of which something was judged
     shared: dict[tuple[Any, ...], dict[Any, Trained]] = {}
@@ -153,7 +158,7 @@ def _text(cell: Cell) -> str:
 
 
 def _in_processes(
-    dataset: Dataset,
+    split: Callable[[str, int, int], Split],
     todo: Sequence[_Todo],
     trials: int | None,
     changes: Mapping[str, Any],
@@ -165,7 +170,7 @@ def _in_processes(
     groups = list(dict.fromkeys(t.plan.group for t in unfinished))
     shares = [groups[j::jobs] for j in range(jobs)]
     work = [
-        (dataset, [(t.cell, t.file) for t in unfinished if t.plan.group in share], trials, changes)
+        (split, [(t.cell, t.file) for t in unfinished if t.plan.group in share], trials, changes)
         for share in shares
         if share
     ]
@@ -183,10 +188,17 @@ def _in_processes(
     return told
 
 
-def _work(share: tuple[Dataset, list[tuple[Cell, Path]], int | None, Mapping[str, Any]]) -> None:
-    dataset, cells, trials, changes = share
+def _work(
+    share: tuple[
+        Callable[[str, int, int], Split],
+        list[tuple[Cell, Path]],
+        int | None,
+        Mapping[str, Any],
+    ],
+) -> None:
+    split, cells, trials, changes = share
     todo = [_Todo(cell, plan_of(cell, trials, changes), file) for cell, file in cells]
-    _outcomes(dataset, todo, lambda cell: None)
+    _outcomes(split, todo, lambda cell: None)
 
 
 def _judged(plan: Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:

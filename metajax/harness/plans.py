@@ -9,12 +9,12 @@ from metajax.assembly import predicts_ratings
 from metajax.baselines import Baseline
 from metajax.harness.cells import Cell
 from metajax.harness.methods import Method, Trained, trained, tuned
-from metajax.harness.protocols import FOLDS, Split
+from metajax.harness.protocols import FOLDS, Preparation, Split
 from metajax.harness.protocols import protocols as known_protocols
 from metajax.recipes import Recipe
 from metajax.settings import check_name
 
-__all__ = ["Plan", "cells_of", "method_names", "method_of", "plan_of"]
+__all__ = ["Plan", "cells_of", "method_names", "method_of", "plan_of", "protocols_of"]
 
 
 def method_names() -> list[str]:
@@ -24,7 +24,7 @@ def method_names() -> list[str]:
 
 def cells_of(
     methods: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("P1", "P2"),
+    protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
 ) -> list[Cell]:
@@ -32,7 +32,7 @@ def cells_of(
 
     Args:
         methods: Names, of `method_names`; None means all.
-        protocols: `P1`, `P2` or `P2-newest`.
+        protocols: `P1`, `P2` or `P2-newest`; or one's own by name.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
 
@@ -47,10 +47,10 @@ def cells_of(
     for what, values in lists.items():
         if not len(values) or len(set(values)) < len(values):
             raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
+    known = method_names() + [baseline.name for baseline in baselines.of_two_domains]
     for name in methods:
-        check_name(name, method_names(), "method")
-    for name in protocols:
-        check_name(name, known_protocols, "protocol")
+        check_name(name, known, "method")
+    preparations = protocols_of(protocols)
     if not all(0 <= fold < FOLDS for fold in folds):
         raise ValueError(f"folds must be in [0, {FOLDS}), got {list(folds)}.")
     if min(seeds) < 0:
@@ -60,9 +60,24 @@ def cells_of(
         for method in methods
         for seed in seeds
         for fold in folds
-        for protocol in protocols
-        if known_protocols[protocol].ranked or _predicts_ratings(method)
+        for protocol, preparation in preparations.items()
+        if preparation.ranked or _predicts_ratings(method)
     ]
+
+
+def protocols_of(
+    protocols: Sequence[str] | Mapping[str, Preparation],
+) -> Mapping[str, Preparation]:
+    """Returns the protocols that are asked for, by name.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    if isinstance(protocols, Mapping):
+        return protocols
+    for name in protocols:
+        check_name(name, known_protocols, "protocol")
+    return {name: known_protocols[name] for name in protocols}
 
 
 class Plan(NamedTuple):
@@ -109,20 +124,14 @@ def plan_of(cell: Cell, trials: int | None, changes: Mapping[str, Any]) -> Plan:
     return Plan(method.kind, tune, conditions, method.trained_as or cell.method)
 
 
-def _tuned(
-    baseline: Baseline, trials: int | None, split: Split, shared: dict[Any, Trained]
-) -> dict[str, Method]:
-    del shared
-    return tuned(baseline, split, trials=trials)
-
-
 def method_of(name: str) -> Baseline | Recipe:
     """Returns the baseline or the recipe of a name.
 
     Raises:
         ValueError: If there is none.
     """
-    simple = {baseline.name: baseline for baseline in baselines.registry}
+    known = (*baselines.registry, *baselines.of_two_domains)
+    simple = {baseline.name: baseline for baseline in known}
     return simple.get(name) or recipes.recipe_of(name)
 
 

@@ -8,11 +8,13 @@ import numpy as np
 
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users
+from metajax.data.cross_users import cross_users
 from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.domains import Domains
 from metajax.data.warm_cold import warm_cold
 from metajax.settings import check_name
 
-__all__ = ["FOLDS", "Split", "check_ratings", "prepare", "protocols"]
+__all__ = ["FOLDS", "Preparation", "Split", "check_ratings", "cross_domain", "prepare", "protocols"]
 
 FOLDS = 5
 
@@ -56,11 +58,20 @@ class Split(Protocol):
         ...
 
 
-def prepare(protocol: str, dataset: Dataset, *, fold: int, seed: int) -> Split:
+class Preparation(NamedTuple):
+    """How a protocol splits a data set."""
+
+    split: Callable[[Dataset, int, int], Split]
+    """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
+    ranked: bool
+    """Whether orders of the whole catalogue are judged."""
+
+
+def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
     """Splits a data set as a protocol says.
 
     Args:
-        protocol: One of `protocols`.
+        protocol: The name of one of `protocols`, or one's own.
         dataset: The data.
         fold: Which part, in [0, 5); under P2 which of five draws.
         seed: Another seed is another repetition.
@@ -71,11 +82,13 @@ def prepare(protocol: str, dataset: Dataset, *, fold: int, seed: int) -> Split:
     Raises:
         ValueError: If there is no such protocol, or the data do not suit it.
     """
-    check_name(protocol, protocols, "protocol")
+    if isinstance(protocol, str):
+        check_name(protocol, protocols, "protocol")
+        protocol = protocols[protocol]
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold must be in [0, {FOLDS}), got {fold}.")
     check_ratings(dataset)
-    return protocols[protocol].split(dataset, fold, seed)
+    return protocol.split(dataset, fold, seed)
 
 
 def check_ratings(dataset: Dataset) -> None:
@@ -107,15 +120,33 @@ def _p2(cold_items: Literal["random", "newest"], dataset: Dataset, fold: int, se
     return _filled(warm_cold(dataset, draw=FOLDS * seed + fold, cold_items=cold_items))
 
 
-class _Preparation(NamedTuple):
-    split: Callable[[Dataset, int, int], Split]
-    ranked: bool
+def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = False) -> Preparation:
+    """Makes a protocol of users who are new to one domain and known in another.
+
+    Args:
+        domains: Whose `dataset` is what is compared on.
+        overlap: As in `data.cross_users`.
+        shuffled: As in `data.cross_users`.
+
+    Returns:
+        The protocol.
+    """
+    return Preparation(partial(_crossed, domains, overlap, shuffled), ranked=False)
 
 
-protocols: dict[str, _Preparation] = {
-    "P1": _Preparation(_p1, ranked=True),
-    "P2": _Preparation(partial(_p2, "random"), ranked=False),
-    "P2-newest": _Preparation(partial(_p2, "newest"), ranked=False),
+def _crossed(
+    domains: Domains, overlap: float, shuffled: bool, dataset: Dataset, fold: int, seed: int
+) -> Split:
+    del dataset
+    return _filled(
+        cross_users(domains, fold=fold, folds=FOLDS, overlap=overlap, shuffled=shuffled, seed=seed)
+    )
+
+
+protocols: dict[str, Preparation] = {
+    "P1": Preparation(_p1, ranked=True),
+    "P2": Preparation(partial(_p2, "random"), ranked=False),
+    "P2-newest": Preparation(partial(_p2, "newest"), ranked=False),
 }
 """Cold users by number of shots; warm and cold users by warm and cold items, those drawn at random
 or the newest."""
