@@ -13,6 +13,7 @@ from metajax.adaptation.inner_loop import InnerLoop, Optimizer, inner_loop
 from metajax.adaptation.inner_state import InnerState
 from metajax.adaptation.learned_rates import learned_rates, start_rates
 from metajax.adaptation.low_rank import LowRank, inner_product, is_low_rank
+from metajax.adaptation.neighbourhood import neighbourhood
 from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
 from metajax.adaptation.plan import Form
@@ -50,6 +51,7 @@ __all__ = [
     "is_low_rank",
     "learned_rates",
     "matching",
+    "neighbourhood",
     "no_steps",
     "partition",
     "paths",

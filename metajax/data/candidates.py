@@ -69,10 +69,7 @@ def sample_catalogue_tasks(
         pooled = (catalogue[:, None] == seen.inputs.item[None]).any(axis=1)
         liked = known & (rating >= relevant) & ~pooled
         query = _listed(table, draw, seen, catalogue, liked)
-        if members:
-            who = jnp.full_like(catalogue, draw.user)
-            query = query._replace(inputs=MemberInputs(query.inputs, who, known, rating))
-        return Task(seen, query)
+        return Task(seen, _of_member(query, draw.user, known, rating) if members else query)
 
     return jax.vmap(one)(draws)
 
@@ -87,6 +84,7 @@ def sample_candidate_tasks(
     negatives: int,
     relevant: float = -jnp.inf,
     order: TaskOrder = "random",
+    members: bool = False,
 ) -> Task:
     """Draws tasks whose query is some of the user's other items among sampled ones.
 
@@ -101,6 +99,7 @@ def sample_candidate_tasks(
         negatives: C, the sampled items, of label 0.
         relevant: Lowest rating of a relevant item; by default every interaction counts.
         order: As in `sample_tasks`.
+        members: Whether the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, S]` and `[T, Q + C]`.
@@ -118,12 +117,15 @@ def sample_candidate_tasks(
         drawn = jax.random.randint(
             jax.random.fold_in(draw.key, 1), (negatives,), 0, len(table.item_features), jnp.int32
         )
-        known, _ = _look_up(table, draw.user, drawn)
         item = jnp.concatenate([own.inputs.item, drawn])
-        mask = jnp.concatenate([own.mask, ~known])
-        liked = jnp.concatenate([own.mask & (own.labels >= relevant), jnp.zeros_like(known)])
-        query = _listed(table, draw, seen, item, liked)
-        return Task(seen, query._replace(mask=query.mask & mask))
+        known, rating = _look_up(table, draw.user, item)
+        mask = jnp.concatenate([own.mask, ~known[query:]])
+        liked = own.mask & (own.labels >= relevant)
+        candidates = _listed(table, draw, seen, item, jnp.pad(liked, (0, negatives)))
+        candidates = candidates._replace(mask=candidates.mask & mask)
+        if members:
+            candidates = _of_member(candidates, draw.user, known, rating)
+        return Task(seen, candidates)
 
     return jax.vmap(one)(draws)
 
@@ -137,6 +139,12 @@ def _listed(
     liked &= mask
     mask &= liked.any()
     return Examples(inputs_of(table, draw.user, item), liked.astype(jnp.float32), mask)
+
+
+def _of_member(query: Examples, user: jax.Array, known: jax.Array, rating: jax.Array) -> Examples:
+    """Says whose a query is."""
+    who = jnp.full(known.shape, user)
+    return query._replace(inputs=MemberInputs(query.inputs, who, known, rating))
 
 
 def _look_up(table: TaskTable, user: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,6 +3,7 @@
 from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
+from metajax.learners.graph import graph_fold_in, light_gcn
 from metajax.learners.gru_adapter import gru_adapter
 from metajax.learners.head_and_body import anil, boil
 from metajax.learners.imaml import imaml
@@ -28,9 +29,11 @@ __all__ = [
     "fine_tuned",
     "fisher_information",
     "fomaml",
+    "graph_fold_in",
     "gru_adapter",
     "imaml",
     "learner_with",
+    "light_gcn",
     "maml",
     "maml_plus_plus",
     "matching_network",

@@ -78,6 +78,7 @@ def learner_with(
     optimizer: optax.GradientTransformation,
     *,
     microbatch: int | None = None,
+    shared: Callable[[Params, Task], Any] | None = None,
 ) -> MetaLearner:
     """Trains by a loss of one's own, which may change on the way.
 
@@ -88,6 +89,9 @@ def learner_with(
         adaptation: How the learner serves a user.
         optimizer: As in `meta_learner`.
         microbatch: As in `meta_learner`.
+        shared: `shared(params, tasks)` is what task losses get in the place of the parameters, as
+            arrays of floats: computed and differentiated once an update, whatever the number of
+            tasks and microbatches. None means the parameters themselves.
 
     Returns:
         As `meta_learner`.
@@ -103,7 +107,9 @@ def learner_with(
             return jnp.sum(jnp.where(weights > 0, weights * values, 0))
 
         gradient_of = jax.value_and_grad(weighted)
-        return gradient_of if microbatch is None else accumulated(gradient_of, microbatch)
+        if microbatch is not None:
+            gradient_of = accumulated(gradient_of, microbatch)
+        return gradient_of if shared is None else _through(shared, gradient_of)
 
     starts = sorted(task_losses)
     gradients = [gradient_by(task_losses[start]) for start in starts]
@@ -130,3 +136,16 @@ def learner_with(
         return MetaState(params, opt_state, state.step + 1), metrics
 
     return MetaLearner(init, update, *adaptation)
+
+
+def _through(
+    shared: Callable[[Params, Task], Any], gradient_of: Callable[..., tuple[jax.Array, Any]]
+) -> Callable[..., tuple[jax.Array, Params]]:
+    """Takes a gradient in what is shared back to the parameters."""
+
+    def gradient(params: Params, rows: Any, *given: Any) -> tuple[jax.Array, Params]:
+        seen, back = jax.vjp(lambda params: shared(params, rows[0]), params)
+        value, pulled = gradient_of(seen, rows, *given)
+        return value, back(pulled)[0]
+
+    return gradient

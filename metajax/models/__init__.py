@@ -9,6 +9,7 @@ from metajax.models.graph_layers import (
     GraphSAGE,
     LightGCN,
 )
+from metajax.models.graph_model import GraphModel, NodeVectors, graph_model, start_graph
 from metajax.models.linen import from_linen
 from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
@@ -30,12 +31,14 @@ __all__ = [
     "Gaussian",
     "GraphAttention",
     "GraphConvolution",
+    "GraphModel",
     "GraphNetwork",
     "GraphSAGE",
     "InHistory",
     "LightGCN",
     "MatchingNetwork",
     "MemorisedUsers",
+    "NodeVectors",
     "PairNetwork",
     "PrototypeNetwork",
     "RatingNetwork",
@@ -47,9 +50,11 @@ __all__ = [
     "from_history_module",
     "from_linen",
     "from_support_module",
+    "graph_model",
     "start_bias",
     "start_encoder",
     "start_evidence",
+    "start_graph",
     "start_identity",
     "start_memory",
     "update_gru",

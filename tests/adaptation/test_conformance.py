@@ -24,7 +24,7 @@ from metajax.adaptation import (
     sequence_steps,
 )
 from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Model, Task
-from metajax.data import Sequences
+from metajax.data import Sequences, bipartite_graph
 
 SUPPORT, QUERY, ITEMS = 4, 3, 5
 
@@ -202,6 +202,18 @@ def item_row() -> Row:
     )
 
 
+def graph_row() -> Row:
+    graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
+    model = models.graph_model(graph, models.LightGCN(2), width=3)
+    learner = learners.graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
+    # The graph is no number to be changed a little.
+    params = {
+        **drawn(Model(model.init, model.apply)),
+        "graph": model.init(jax.random.key(0), None)["graph"],
+    }
+    return Row(learner, params, model.apply)
+
+
 def of_network(params, inputs):
     return apply(params["network"], inputs)
 
@@ -280,6 +292,7 @@ LEARN = {
         models.AttentiveProcess(encoder(), 4, 2),
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
+    "neighbours in a graph": graph_row(),
     "remembered users": memory_row(),
     "sequence": sequence_row(),
     "sequences of an item": item_row(),

@@ -97,20 +97,24 @@ def test_at_least_one_item_is_sampled():
         sample_candidate_tasks(TABLE, jax.random.key(0), tasks=1, support=1, query=1, negatives=0)
 
 
-def test_members_say_who_they_are_and_all_they_rated():
-    tasks = drawn_by(sample_catalogue_tasks, members=True)
-    plain = drawn_by(sample_catalogue_tasks)
+@pytest.mark.parametrize(
+    "sample",
+    [sample_catalogue_tasks, partial(sample_candidate_tasks, query=2, negatives=5)],
+    ids=["catalogue", "candidates"],
+)
+def test_members_say_who_they_are_and_what_they_rated(sample):
+    tasks = drawn_by(sample, members=True)
     inputs = tasks.query.inputs
     jax.tree.map(
         np.testing.assert_array_equal,
         tasks._replace(query=tasks.query._replace(inputs=inputs.inputs)),
-        plain,
+        drawn_by(sample),
     )
     active = np.flatnonzero(COUNTS)
     for t in range(len(inputs.user)):
         user = active[inputs.user[t]]
         assert (user == inputs.inputs.user_features[t, :, 0].astype(int)).all()
-        for item in range(ITEMS):
-            known = (int(user[item]), item) in RATINGS
-            assert inputs.known[t, item] == known
-            assert not known or inputs.rating[t, item] == RATINGS[int(user[item]), item]
+        for at, item in enumerate(inputs.inputs.item[t].tolist()):
+            known = (int(user[at]), item) in RATINGS
+            assert inputs.known[t, at] == known
+            assert not known or inputs.rating[t, at] == RATINGS[int(user[at]), item]

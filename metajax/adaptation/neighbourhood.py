@@ -1,0 +1,48 @@
+"""Adaptation by one step of message passing: a new user hears from the items they chose."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Adaptation, Examples
+from metajax.data import MemberInputs
+from metajax.losses import blanked
+from metajax.models.graph_model import NodeVectors
+
+__all__ = ["neighbourhood"]
+
+
+def neighbourhood(*, relevant: float = -jnp.inf) -> Adaptation:
+    """Adapts by joining the user to the items of the support, without touching the graph.
+
+    A stranger's vector v plus what the n chosen items send: `v + sum_j m_j / n^p`. Items score by
+    the product with it, and their bias. An empty support leaves the stranger.
+
+    Its parameters are the `NodeVectors` of a graph, propagated once for all users: a service keeps
+    them, and adapting costs a sum over the support.
+
+    Args:
+        relevant: Lowest label of an item that counts as chosen, as in the graph.
+
+    Returns:
+        An adaptation whose adapted state is the user's vector `[D]`.
+
+    References:
+        Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS
+        2017, for nodes that training has not seen; He et al., LightGCN, SIGIR 2020, equation 3, for
+        p = 1/2.
+    """
+
+    def adapt(nodes: NodeVectors, support: Examples, key: jax.Array | None = None) -> jax.Array:
+        del key
+        seen = blanked(support)
+        chosen = (seen.mask & (seen.labels >= relevant)).astype(nodes.neighbour.dtype)
+        count = jnp.maximum(jnp.sum(chosen), 1)
+        return nodes.stranger + chosen @ nodes.neighbour[seen.inputs.item] / count**nodes.power
+
+    def predict(nodes: NodeVectors, adapted: jax.Array, inputs: Any) -> jax.Array:
+        item = (inputs.inputs if isinstance(inputs, MemberInputs) else inputs).item
+        return nodes.item_bias[item] + nodes.item[item] @ adapted
+
+    return Adaptation(adapt, predict)
