@@ -216,6 +216,25 @@ def weak_scaling() -> str:
     return markdown(["devices", "tasks", "ms", "times the same work on one device"], rows)
 
 
+def graph_cost() -> str:
+    """Milliseconds and temporary memory, by network and what is done."""
+    records = read("graph_cost")
+    at = {(r["network"], r["workload"]): r for r in records}
+    columns = list(dict.fromkeys(r["workload"] for r in records))
+
+    def cell(record: dict[str, Any] | None) -> str:
+        if record is None:
+            return ""
+        timed = "{median_ms:.3g} [{low_ms:.3g}, {high_ms:.3g}]".format(**record)
+        return f"{timed}; {record['temp_bytes'] / 1e6:.0f} MB"
+
+    rows = [
+        [network, *(cell(at.get((network, column))) for column in columns)]
+        for network in dict.fromkeys(r["network"] for r in records)
+    ]
+    return markdown(["ms; temporary memory", *columns], rows)
+
+
 def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
@@ -247,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "inner_loop_forms": inner_loop_forms,
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
+    "graph_cost": graph_cost,
 }
 
 

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data.graph import Edges
+from metajax.data import Edges
+from metajax.models.messages import in_degree, incoming
 
 __all__ = [
     "GraphAttention",
@@ -19,29 +20,9 @@ __all__ = [
     "GraphNetwork",
     "GraphSAGE",
     "LightGCN",
-    "in_degree",
-    "incoming",
 ]
 
 _SLOPE = 0.2
-
-
-def in_degree(edges: Edges, nodes: int) -> jax.Array:
-    """Sums the weights of the edges into each node, `[N]`."""
-    return _summed(edges.weight, edges, nodes)
-
-
-def incoming(x: jax.Array, edges: Edges) -> jax.Array:
-    """Sums what each node's neighbours send.
-
-    Args:
-        x: `[N, D]` what each node sends.
-        edges: Along which, times the weight of each.
-
-    Returns:
-        `[N, D]`, 0 where no edge leads to.
-    """
-    return _summed(_sent(x, edges) * edges.weight[:, None], edges, len(x))
 
 
 class GraphConvolution(nn.Module):
@@ -91,23 +72,28 @@ class GraphAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, edges: Edges) -> jax.Array:
         """Maps `[N, D]` to `[N, D']`."""
-        shape = self.heads, self.width
         init = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
-        mapped = nn.DenseGeneral(shape, use_bias=False, name="map")(x)  # [N, H, width]
-        told = jnp.sum(mapped * self.param("from", init, shape)[None], axis=2)  # [N, H]
-        asked = jnp.sum(mapped * self.param("to", init, shape)[None], axis=2)
+        mapped = nn.Dense(self.heads * self.width, use_bias=False, name="map")(x)
+        # Sums within heads are products with ones: several times faster on a CPU.
+        heads = jnp.repeat(jnp.eye(self.heads, dtype=x.dtype), self.width, axis=0)
+
+        def form(name: str) -> jax.Array:
+            weight = self.param(name, init, (self.heads, self.width))
+            return mapped @ (weight.reshape(-1, 1) * heads)  # [N, H]
+
+        told, asked = form("from"), form("to")
         own = nn.leaky_relu(told + asked, _SLOPE)
-        logits = nn.leaky_relu(_sent(told, edges) + _received(asked, edges), _SLOPE)  # [M, H]
+        logits = nn.leaky_relu(told[edges.source] + asked[edges.target], _SLOPE)  # [M, H]
         logits = jnp.where(edges.weight[:, None] > 0, logits, -jnp.inf)
         # Any shift cancels; the largest keeps the exponentials finite.
         most = jax.ops.segment_max(logits, edges.target, len(x), indices_are_sorted=True)
         most = jax.lax.stop_gradient(jnp.maximum(most, own))
-        share = jnp.exp(logits - _received(most, edges))
+        share = jnp.exp(logits - most[edges.target])
         own = jnp.exp(own - most)
-        total = _summed(share, edges, len(x)) + own
-        heard = _summed(_sent(mapped, edges) * share[:, :, None], edges, len(x))
-        mixed = (heard + mapped * own[:, :, None]) / total[:, :, None]
-        mixed = mixed.mean(axis=1) if self.mean else mixed.reshape(len(x), -1)
+        total = own + jax.ops.segment_sum(share, edges.target, len(x), indices_are_sorted=True)
+        mixed = incoming(mapped, edges, share) + mapped * (own @ heads.T)
+        mixed *= (1 / total) @ heads.T
+        mixed = mixed.reshape(len(x), self.heads, -1).mean(axis=1) if self.mean else mixed
         return mixed + self.param("bias", nn.initializers.zeros_init(), mixed.shape[1:])[None]
 
 
@@ -177,16 +163,3 @@ class GraphNetwork(nn.Module):
         for n, layer in enumerate(self.layers):
             x = layer(nn.relu(x) if n else x, edges)  # pyrefly: ignore
         return x
-
-
-def _sent(x: jax.Array, edges: Edges) -> jax.Array:
-    # Clipping only spares a check: builders of edges refuse what leads out of range.
-    return jnp.take(x, edges.source, axis=0, mode="clip")
-
-
-def _received(x: jax.Array, edges: Edges) -> jax.Array:
-    return jnp.take(x, edges.target, axis=0, mode="clip", indices_are_sorted=True)
-
-
-def _summed(messages: jax.Array, edges: Edges, nodes: int) -> jax.Array:
-    return jax.ops.segment_sum(messages, edges.target, nodes, indices_are_sorted=True)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from metajax.base import Inputs, Params
 from metajax.data import BipartiteGraph, Edges, MemberInputs
-from metajax.models.graph_layers import LightGCN, in_degree
+from metajax.models.graph_layers import LightGCN
+from metajax.models.messages import in_degree
 
 __all__ = ["GraphModel", "NodeVectors", "graph_model", "start_graph"]
 
