@@ -69,8 +69,7 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
         surprise = jnp.where(seen.mask, seen.labels - found.expected, 0)
         weighed = design / jnp.where(seen.mask, found.noise, 1)[:, None]
         precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
-        root = jax.scipy.linalg.cho_factor(precision)
-        covariance = jax.scipy.linalg.cho_solve(root, jnp.eye(len(precision), dtype=design.dtype))
+        covariance = _inverse(precision)
         return Posterior(covariance @ (weighed.T @ surprise), covariance)
 
     def predict(params: Params, adapted: Posterior, inputs: Any) -> jax.Array:
@@ -83,3 +82,23 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
         return spread + found.noise
 
     return Adaptation(adapt, predict, predict_variance)
+
+
+@jax.custom_jvp
+def _inverse(matrix: jax.Array) -> jax.Array:
+    """Inverts a positive definite matrix `[F, F]`.
+
+    Its derivative is products alone. Left to itself it would be more triangular solutions side by
+    side, and two batches of those at once can block the threads of XLA's CPU client for good:
+    each waits, on a thread of the pool, for parts of its batch that no thread is left to work on.
+    """
+    root = jax.scipy.linalg.cho_factor(matrix)
+    return jax.scipy.linalg.cho_solve(root, jnp.eye(len(matrix), dtype=matrix.dtype))
+
+
+@_inverse.defjvp
+def _inverse_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    inverse = _inverse(*primals)
+    return inverse, -inverse @ tangents[0] @ inverse
