@@ -1,5 +1,6 @@
 """Adaptation by one step of message passing: a new user hears from the items they chose."""
 
+import math
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from metajax.models.graph_model import NodeVectors
 __all__ = ["neighbourhood"]
 
 
-def neighbourhood(*, relevant: float = -jnp.inf) -> Adaptation:
+def neighbourhood(*, relevant: float = -math.inf) -> Adaptation:
     """Adapts by joining the user to the items of the support, without touching the graph.
 
     A stranger's vector v plus what the n chosen items send: `v + sum_j m_j / n^p`. Items score by
@@ -28,11 +29,16 @@ def neighbourhood(*, relevant: float = -jnp.inf) -> Adaptation:
     Returns:
         An adaptation whose adapted state is the user's vector `[D]`.
 
+    Raises:
+        ValueError: If `relevant` is NaN.
+
     References:
         Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS
         2017, for nodes that training has not seen; He et al., LightGCN, SIGIR 2020, equation 3, for
         p = 1/2.
     """
+    if math.isnan(relevant):
+        raise ValueError("relevant must be a number, got nan.")
 
     def adapt(nodes: NodeVectors, support: Examples, key: jax.Array | None = None) -> jax.Array:
         del key

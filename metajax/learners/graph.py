@@ -1,5 +1,6 @@
 """Recipes on the graph of users and items: propagated once an update, whatever the tasks."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ def light_gcn(
     loss: Callable[..., jax.Array],
     *,
     outer: optax.GradientTransformation,
-    relevant: float = -float("inf"),
+    relevant: float = -math.inf,
     microbatch: int | None = None,
 ) -> MetaLearner:
     """Learns vectors of the users in the graph, and serves others by what they choose.
@@ -39,6 +40,9 @@ def light_gcn(
 
     Returns:
         A meta-learner.
+
+    Raises:
+        ValueError: If `relevant` is NaN.
 
     References:
         He et al., LightGCN: Simplifying and Powering Graph Convolution Network for
@@ -69,7 +73,7 @@ def graph_fold_in(
     loss: Callable[..., jax.Array],
     *,
     outer: optax.GradientTransformation,
-    relevant: float = -float("inf"),
+    relevant: float = -math.inf,
     microbatch: int | None = None,
 ) -> MetaLearner:
     """Learns vectors of which those of the items that a new user chose tell what else they like.
@@ -79,7 +83,7 @@ def graph_fold_in(
     the graph in it, so that items do not know what is asked; otherwise the graph knows the query,
     and training is easier than what it trains for.
 
-    Args and Returns: as in `light_gcn`; inputs of the tasks may be plain `Inputs`.
+    Args, Returns and Raises: as in `light_gcn`; inputs of the tasks may be plain `Inputs`.
     """
     rule = neighbourhood(relevant=relevant)
 

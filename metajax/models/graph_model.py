@@ -74,8 +74,8 @@ def graph_model(
     weight decay must leave it alone, as those of `learners.light_gcn` and `graph_fold_in` do.
 
     Args:
-        graph: Of the training users; see `data.training_graph`. Another one of the same sizes is
-            put in its place by `start_graph`.
+        graph: Of the training users; see `data.training_graph`. Another one of as many nodes
+            is put in its place by `start_graph`.
         network: Maps nodes `[N, width]` and `Edges` to nodes `[N, D]`, for instance
             `GraphNetwork([GraphSAGE(64), GraphSAGE(64)])`; None means `LightGCN(3)`.
         width: Numbers an embedding.
@@ -85,7 +85,16 @@ def graph_model(
         The model.
 
     Raises:
-        ValueError: If `width` < 1, or the graph has more than 2^24 nodes.
+        ValueError: If `width` < 1, `bias` is neither one number nor I, or the graph has more than
+            2^24 nodes.
+
+    Example:
+        >>> from metajax.data import bipartite_graph
+        >>> graph = bipartite_graph([0, 0, 1], [0, 1, 1], users=2, items=3)
+        >>> model = graph_model(graph, LightGCN(2), width=8)
+        >>> nodes = model.propagate(model.init(jax.random.key(0), None))
+        >>> nodes.user.shape, nodes.item.shape
+        ((2, 8), (3, 8))
     """
     if width < 1:
         raise ValueError(f"width must be >= 1, got {width}.")
@@ -94,6 +103,8 @@ def graph_model(
             f"graph must have at most {_NODES} nodes, got {graph.users + graph.items}."
         )
     users, items = graph.users, graph.items
+    if jnp.shape(bias) not in ((), (items,)):
+        raise ValueError(f"bias must be one number or {items}, got the shape {jnp.shape(bias)}.")
     network = LightGCN() if network is None else network
 
     def init(key: jax.Array, inputs: Any) -> Params:
@@ -147,20 +158,30 @@ def start_graph(params: Params, graph: BipartiteGraph) -> Params:
 
     Args:
         params: Parameters of a `graph_model`.
-        graph: Of the same sizes: users, items, and room for edges.
+        graph: Of as many users and items, and no more edges than there is room for.
 
     Returns:
         The parameters, changed.
 
     Raises:
-        ValueError: If a size differs.
+        ValueError: If a size does not fit.
     """
-    sizes = len(params["user"]), len(params["item"]), len(params["graph"].source)
-    found = graph.users, graph.items, len(graph.edges.source)
-    for name, size, other in zip(("users", "items", "edges"), sizes, found, strict=True):
+    for name, size, other in (
+        ("users", len(params["user"]), graph.users),
+        ("items", len(params["item"]), graph.items),
+    ):
         if size != other:
             raise ValueError(f"graph must have {size} {name}, with padding, got {other}.")
-    return {**params, "graph": _as_floats(graph.edges)}
+    room, used = len(params["graph"].source), len(graph.edges.source)
+    if used > room:
+        raise ValueError(f"graph must have at most {room} edges, with padding, got {used}.")
+    last = graph.users + graph.items - 1
+    fills = last, last, 0
+    padded = (
+        jnp.pad(leaf, (0, room - used), constant_values=fill)
+        for leaf, fill in zip(graph.edges, fills, strict=True)
+    )
+    return {**params, "graph": _as_floats(Edges(*padded))}
 
 
 def _passed(
