@@ -4,8 +4,8 @@
         [--folder FOLDER] [--json FILE] [--curve FILE.svg]
 
 Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
-shots, 5 folds over users), P2 (warm and cold users by warm and cold items, 5 draws) and P2 with the
-newest films cold; one repetition a seed. All are tuned on validation users with the same number of
+shots; 5 folds over users, repeated by seed), P2 (warm and cold users by warm and cold items; 5
+draws) and P2 with the newest films cold. All are tuned on validation users with the same number of
 trials and fitted again with them. Finished parts are kept in the folder: the same command goes on
 where it was stopped. It is `metajax compare` with these choices.
 
@@ -32,7 +32,7 @@ QUICK = {"updates": 50, "rank": 4}
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one fold, few updates, one trial")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions of the 5 folds")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions of the 5 folds of P1")
     parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge at once")
     parser.add_argument("--methods", help="names, separated by commas; default: all")
@@ -46,23 +46,33 @@ def main() -> None:
 
     began = time.monotonic()
     dataset = load("ml-100k")
-    options = {
-        "methods": given.methods.split(",") if given.methods else None,
-        "protocols": given.protocols.split(",")[: 1 if given.quick else None],
-        "folds": range(1 if given.quick else 5),
-        "seeds": range(1 if given.quick else given.seeds),
-    }
+    methods = given.methods.split(",") if given.methods else None
+    protocols = given.protocols.split(",")
+    folds, seeds = range(5), range(given.seeds)
+    if given.quick:
+        protocols, folds, seeds = protocols[:1], range(1), range(1)
     folder = given.folder.with_name(given.folder.name + "-quick") if given.quick else given.folder
-    with console.stages("Comparing", len(harness.cells_of(**options)) + 1) as begin:
-        found = harness.compare(
-            dataset,
-            **options,
-            trials=1 if given.quick else given.trials,
-            changes=QUICK if given.quick else {},
-            folder=folder,
-            jobs=given.jobs,
-            on_stage=begin,
-        )
+    # Five draws of P2 are five seeds.
+    parts = [(methods, [p], folds, seeds if p == "P1" else range(1)) for p in protocols]
+    records, notes = [], []
+    stages = sum(len(harness.cells_of(*part)) + 1 for part in parts)
+    with console.stages("Comparing", stages) as begin:
+        for _, protocol, _, repetitions in parts:
+            part = harness.compare(
+                dataset,
+                methods,
+                protocols=protocol,
+                folds=folds,
+                seeds=repetitions,
+                trials=1 if given.quick else given.trials,
+                changes=QUICK if given.quick else {},
+                folder=folder,
+                jobs=given.jobs,
+                on_stage=begin,
+            )
+            records += part.records
+            notes += part.notes
+    found = harness.Compared(records, notes)
 
     shown = report.terminal_table(found.records, ("rmse", "ndcg@10", "hr@1"), brief=True)
     Console(width=100).print(shown)
@@ -71,7 +81,7 @@ def main() -> None:
     print(judging.headline(found.records))
     minutes = (time.monotonic() - began) / 60
     machine = f"{jax.devices()[0].device_kind} ({platform.machine()}), jax {jax.__version__}"
-    page = judging.write_comparison(folder, dataset, found, seeds=len(options["seeds"]))
+    page = judging.write_comparison(folder, dataset, found, seeds=len(seeds))
     print(f"{minutes:.1f} minutes, {date.today()}, {machine}. Report: {page}")
     if given.json:
         given.json.write_text(json.dumps(found.records, indent=1) + "\n")

@@ -50,22 +50,45 @@ def by_support(metric: str) -> str:
 
 
 def differences() -> str:
+    """Of the learned method that is best in the mean: all of each metric, both orders."""
+    records = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
+    rows = []
+    for metric in ("rmse", "ndcg@10", "hr@1"):
+        found = [r for r in records if r["metric"] == metric]
+        learned = list(dict.fromkeys(r["method"] for r in found if r["kind"] == "learned"))
+        pick = min if lower_is_better(metric) else max
+        best = pick(learned, key=lambda m: sum(r["mean"] for r in found if r["method"] == m))
+        for order in ("random", "time"):
+            chosen = [r for r in found if (r["method"], r["order"]) == (best, order)]
+            cells = [_difference(r) for r in sorted(chosen, key=lambda r: r["k"])]
+            rows.append([metric.upper(), f"`{best}`", order, *cells])
+    return markdown(["", "method", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
+
+
+def _difference(r: dict[str, Any]) -> str:
+    return f"{r['difference']:+.3f} [{r['difference_low']:+.3f}, {r['difference_high']:+.3f}]"
+
+
+def warm_cold() -> str:
+    """RMSE by who and what is cold, at the most that is seen; the best of a column is bold."""
     records = [
         r
         for r in read("cold_start_accuracy")
-        if (r["method"], r["protocol"]) == ("maml", "P1")
-        and r["metric"] in ("rmse", "ndcg@10", "hr@1")
+        if r["metric"] == "rmse" and r["protocol"] in ("P2", "P2-newest") and r["k"] in (5, 1000)
     ]
-    rows = []
-    for metric in ("rmse", "ndcg@10", "hr@1"):
-        for order in ("random", "time"):
-            chosen = [r for r in records if (r["metric"], r["order"]) == (metric, order)]
-            cells = [
-                f"{r['difference']:+.3f} [{r['difference_low']:+.3f}, {r['difference_high']:+.3f}]"
-                for r in sorted(chosen, key=lambda r: r["k"])
-            ]
-            rows.append([metric.upper(), order, *cells])
-    return markdown(["", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
+    columns = list(dict.fromkeys((r["protocol"], r["order"]) for r in records))
+    at = {(r["method"], r["protocol"], r["order"]): r["mean"] for r in records}
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    best = {c: min(at[m, *c] for m in methods) for c in columns}
+
+    def cell(method: str, column: tuple[str, str]) -> str:
+        value = at[method, *column]
+        return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
+
+    rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
+    words = {"P2": "", "P2-newest": ", newest films"}
+    header = ["", *(panel.replace("_", " ") + words[protocol] for protocol, panel in columns)]
+    return markdown(header, rows)
 
 
 def sinusoid() -> str:
@@ -257,6 +280,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rmse": lambda: by_support("rmse"),
     "ndcg@10": lambda: by_support("ndcg@10"),
     "differences": differences,
+    "warm_cold": warm_cold,
     "sinusoid": sinusoid,
     "reading": reading,
     "against_others": against_others,
