@@ -49,8 +49,7 @@ class Settings:
     learner: str = "maml"
     """How to learn: the name of one of metajax/recipes, such as maml, fomaml or two_tower."""
     objective: str = "rating"
-    """What scores are trained to be: a rating; or an order of the items, by their likelihood (ranking)
-    or by the head of the list (ndcg)."""
+    """What scores are trained to be: rating; or an order: ranking (all items), ndcg (its head)."""
     steps: int = 5
     """Inner steps on a user's support."""
     inner_rate: float = 0.05

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import recipes
+from metajax import baselines, recipes
 from metajax.base import MetaLearner, MetaState, Model
 from metajax.data.datasets import load
+from metajax.guards import ConstantPredictionsError
 from metajax.harness import prepare, protocols
-from metajax.harness.methods import judge, trained
+from metajax.harness.methods import judge, trained, tuned
 from metajax.recipes import Recipe
 from metajax.settings import Settings
 from metajax.training import DivergedError
@@ -134,3 +135,13 @@ def test_a_protocol_says_the_same_as_its_splits(protocol, ml100k):
         assert training.user_features.shape[1] % 8 == training.item_features.shape[1] % 8 == 0
     for panel, tasks in split.test.items():
         assert max(split.ks(panel)) <= tasks.support_mask.shape[1]
+
+
+def test_a_simple_baseline_may_know_nothing_of_cold_items(small):
+    """All items are the same to an item mean where nobody has rated them."""
+    split = prepare("P2", load(str(small)), fold=0, seed=0)
+    method = tuned(baselines.item_mean, split, trials=1)["cold_user_cold_item"]
+    judged = judge(method, split, "cold_user_cold_item")
+    assert (judged.per_user.squared_error >= 0).all()
+    with pytest.raises(ConstantPredictionsError):
+        judge(method._replace(kind="learned"), split, "cold_user_cold_item")
