@@ -7,6 +7,7 @@ from metajax.data.candidates import (
 )
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.cross_tasks import cross_table, sample_cross_tasks
 from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -67,6 +68,7 @@ __all__ = [
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",
+    "cross_table",
     "cross_users",
     "edges_of",
     "encode",
@@ -85,6 +87,7 @@ __all__ = [
     "read_table",
     "sample_candidate_tasks",
     "sample_catalogue_tasks",
+    "sample_cross_tasks",
     "sample_item_tasks",
     "sample_tasks",
     "sequence_table",

@@ -1,0 +1,115 @@
+"""Tasks across domains: all that is known of a user in the source, little of the target."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.base import Examples, Task
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import rows_of
+from metajax.data.sampler import TaskTable, distinct, rows_of_user, task_table
+
+__all__ = ["cross_table", "sample_cross_tasks"]
+
+
+def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, TaskTable]:
+    """Moves the two domains of a training set to the device, with the same users in both.
+
+    Args:
+        training: Both domains; users without a row in the target give no task.
+        seed: Of ties of time.
+
+    Returns:
+        The source and the target. A user without source rows has a count of 0 there.
+
+    Raises:
+        ValueError: If there is one domain alone, or one of them has no row.
+    """
+    if training.item_domain is None:
+        raise ValueError("training must tell two domains apart, got no item_domain.")
+    log = training.interactions
+    source, target = (
+        training._replace(interactions=rows_of(log, training.item_domain[log.item] == side))
+        for side in (0, 1)
+    )
+    other, table = (task_table(part, seed=seed) for part in (source, target))
+    known, users = (np.asarray(t.user)[: int(t.users)] for t in (other, table))
+    at = np.minimum(np.searchsorted(known, users), len(known) - 1)
+    found = np.zeros(len(table.user), np.int32)
+    found[: len(users)] = known[at] == users
+    place = np.zeros(len(table.user), np.int32)
+    place[: len(users)] = at
+    # The source's users in the target's order, so that one index means one person.
+    other = other._replace(
+        users=table.users,
+        user=table.user,
+        start=other.start[place] * found,
+        count=other.count[place] * found,
+    )
+    return other, table
+
+
+def sample_cross_tasks(
+    tables: tuple[TaskTable, TaskTable],
+    key: jax.Array,
+    *,
+    tasks: int,
+    source: int,
+    support: int,
+    query: int,
+) -> Task:
+    """Draws users who are judged in the target by what they did in the source.
+
+    Each task draws how many ratings of the target it is shown, uniformly from 0 to `support`; one
+    interaction always goes to the query.
+
+    Args:
+        tables: As from `cross_table`.
+        key: A PRNG key.
+        tasks: T, the number of tasks.
+        source: The most of a user's source history, drawn at random.
+        support: The most that is shown of the target.
+        query: Q, the most that is asked of it.
+
+    Returns:
+        Tasks whose leaves lead with `[T, source + support]` and `[T, Q]`.
+
+    Raises:
+        ValueError: If `tasks` or `query` < 1, or `source` or `support` < 0.
+    """
+    for name, value, least in (
+        ("tasks", tasks, 1), ("source", source, 0), ("support", support, 0), ("query", query, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"{name} must be >= {least}, got {value}.")
+    elsewhere, here = tables
+    user_key, task_key = jax.random.split(key)
+    users = jax.random.randint(user_key, (tasks,), 0, here.users)
+
+    def one(user: jax.Array, key: jax.Array) -> Task:
+        size_key, row_key, source_key = jax.random.split(key, 3)
+        count = here.count[user]
+        size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
+        rows = distinct(row_key, count, support + query)
+        shown = rows_of_user(here, user, rows[:support], jnp.arange(support) < size)
+        asked = rows_of_user(
+            here,
+            user,
+            rows[size + jnp.arange(query)],
+            jnp.arange(query) < jnp.minimum(count - size, query),
+        )
+        known = elsewhere.count[user]
+        history = rows_of_user(
+            elsewhere,
+            user,
+            # Of a user without history there is no row to repeat as padding.
+            distinct(source_key, jnp.maximum(known, 1), source),
+            jnp.arange(source) < known,
+        )
+        return Task(_after(history, shown), asked)
+
+    return jax.vmap(one)(users, jax.random.split(task_key, tasks))
+
+
+def _after(first: Examples, second: Examples) -> Examples:
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)

@@ -1,0 +1,78 @@
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from metajax.data import (
+    TrainingSet,
+    cross_table,
+    from_columns,
+    sample_cross_tasks,
+)
+
+# User 0 is in both domains, 1 in the target alone, 2 in the source alone, 3 in both.
+LOGS = {0: [0, 1, 4, 5, 6], 1: [4, 6], 2: [0, 2], 3: [2, 3, 1, 0, 5, 7]}
+DOMAIN = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)
+USER = np.concatenate([[u] * len(items) for u, items in LOGS.items()])
+ITEM = np.concatenate(list(LOGS.values()))
+
+
+def rating(user, item):
+    return user + item / 10
+
+
+TRAINING = TrainingSet(
+    from_columns(
+        USER,
+        ITEM,
+        rating(USER, ITEM),
+        np.random.default_rng(0).permutation(len(USER)),
+        user_ids=np.arange(4).astype(str),
+        item_ids=np.arange(8).astype(str),
+    ),
+    np.arange(4, dtype=np.float32)[:, None],
+    np.arange(8, dtype=np.float32)[:, None],
+    (0.0, 5.0),
+    item_domain=DOMAIN,
+)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    sample = partial(sample_cross_tasks, tasks=200, source=3, support=2, query=2)
+    return jax.tree.map(np.asarray, jax.jit(sample)(cross_table(TRAINING), jax.random.key(0)))
+
+
+def test_supports_are_the_source_and_some_of_the_target(tasks):
+    sizes: dict[int, set[int]] = {}
+    for t in range(200):
+        support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
+        user = int(query.inputs.user_features[0, 0])
+        assert user != 2
+        shown, asked = support.inputs.item[support.mask], query.inputs.item[query.mask]
+        own = LOGS[user]
+        source = [i for i in shown if DOMAIN[i] == 0]
+        assert (DOMAIN[support.inputs.item[3:][support.mask[3:]]] == 1).all()
+        assert len(source) == min(3, sum(DOMAIN[i] == 0 for i in own))
+        assert (DOMAIN[asked] == 1).all()
+        assert len(asked)
+        both = [*shown.tolist(), *asked.tolist()]
+        assert len(set(both)) == len(both)
+        assert set(both) <= set(own)
+        for part in (support, query):
+            expected = rating(user, part.inputs.item[part.mask])
+            np.testing.assert_allclose(part.labels[part.mask], expected, rtol=1e-6)
+            np.testing.assert_array_equal(part.inputs.user_features[:, 0], user)
+        sizes.setdefault(user, set()).add(len(shown) - len(source))
+    # One of two or three is always left to ask.
+    assert sizes == {0: {0, 1, 2}, 1: {0, 1}, 3: {0, 1}}
+
+
+def test_what_cannot_be_sampled_is_refused():
+    with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+        cross_table(TRAINING._replace(item_domain=None))
+    with pytest.raises(ValueError, match="query must be >= 1, got 0"):
+        sample_cross_tasks(
+            cross_table(TRAINING), jax.random.key(0), tasks=1, source=1, support=1, query=0
+        )
