@@ -26,7 +26,7 @@ from rich.console import Console
 from metajax import console, harness, judging, report
 from metajax.data import load
 
-QUICK = {"updates": 50, "rank": 4}
+QUICK = {"updates": 20, "tasks": 32, "rank": 4}
 
 
 def main() -> None:
