@@ -10,7 +10,14 @@ from metajax.baselines.base import Baseline, observed
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["Posterior", "eb_fold_in", "gaussian_posterior", "regressors"]
+__all__ = [
+    "Posterior",
+    "eb_fold_in",
+    "expected_rating",
+    "gaussian_posterior",
+    "rating_variance",
+    "regressors",
+]
 
 
 class _Params(NamedTuple):
@@ -60,6 +67,18 @@ def regressors(factors: Factors, item: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ones((*item.shape, 1)), factors.item_factors[item]], axis=-1)
 
 
+def expected_rating(factors: Factors, posterior: Posterior, item: jax.Array) -> jax.Array:
+    """Returns what a user of that posterior is expected to rate items `[N]`, `[N]`."""
+    expected = regressors(factors, item) @ posterior.mean
+    return factors.mean + factors.item_bias[item] + expected
+
+
+def rating_variance(factors: Factors, posterior: Posterior, item: jax.Array) -> jax.Array:
+    """Returns the variance of such a rating, its noise included, `[N]`."""
+    x = regressors(factors, item)
+    return jnp.sum(x @ posterior.covariance * x, axis=-1) + factors.noise
+
+
 def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> _Params:
     """Fits factors, and tempers the noise a new user's support is judged by.
 
@@ -91,14 +110,11 @@ def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> 
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    factors, item = params.factors, inputs.item
-    expected = regressors(factors, item) @ posterior.mean
-    return factors.mean + factors.item_bias[item] + expected
+    return expected_rating(params.factors, posterior, inputs.item)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    x = regressors(params.factors, inputs.item)
-    return jnp.sum(x @ posterior.covariance * x, axis=-1) + params.factors.noise
+    return rating_variance(params.factors, posterior, inputs.item)
 
 
 eb_fold_in = Baseline(

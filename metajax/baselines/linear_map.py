@@ -10,7 +10,13 @@ from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, observed
 from metajax.baselines.biases import check_positive
 from metajax.baselines.factors import Factors, fit_factors, user_posteriors
-from metajax.baselines.fold_in import Posterior, gaussian_posterior, regressors
+from metajax.baselines.fold_in import (
+    Posterior,
+    expected_rating,
+    gaussian_posterior,
+    rating_variance,
+    regressors,
+)
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import rows_of
 
@@ -95,14 +101,11 @@ def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> 
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    factors = params.target
-    expected = regressors(factors, inputs.item) @ posterior.mean
-    return factors.mean + factors.item_bias[inputs.item] + expected
+    return expected_rating(params.target, posterior, inputs.item)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    x = regressors(params.target, inputs.item)
-    return jnp.sum(x @ posterior.covariance * x, axis=-1) + params.target.noise
+    return rating_variance(params.target, posterior, inputs.item)
 
 
 linear_map = Baseline(
