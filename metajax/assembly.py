@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.adaptation import matching, paths
 from metajax.base import Adaptation, Examples, MetaLearner, Params, Task
+from metajax.data.cross_users import SOURCE
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
-from metajax.data.sampler import TaskTable, task_table
 from metajax.recipes import objectives, recipe_of
+from metajax.recipes.sampling import SHOWN, Sampler
 from metajax.settings import READING, Settings
 from metajax.training import Progress, begin
 
@@ -50,17 +52,21 @@ def adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
 def judged_adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
     """Returns how the learner of the settings adapts where any number of interactions is at hand.
 
-    One that was trained on few is shown the first of them: what its inner steps do to a hundred
-    times as much evidence nobody has tuned.
+    One that was trained on few is shown the first of them, in either domain: what its inner steps
+    do to a hundred times as much evidence nobody has tuned.
     """
     adaptation = adaptation_of(settings, shapes)
     if recipe_of(settings.learner).any_support:
         return adaptation
-    return _few_shot(adaptation, max(settings.support, 1))
+    rows = range(max(settings.support, 1))
+    if shapes.domains == 2:
+        source, target = SHOWN
+        rows = (*range(source), *range(SOURCE, SOURCE + target))
+    return _few_shot(adaptation, tuple(rows))
 
 
-def sampler_of(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
-    """Returns the `sample(table, key) -> tasks` of the settings; the same one as `learner_of`."""
+def sampler_of(settings: Settings, shapes: Shapes) -> Sampler:
+    """Returns where the training tasks of the settings come from; the same as `learner_of`."""
     return _sampler(_rule(settings), shapes)
 
 
@@ -94,15 +100,16 @@ def _learner(rule: Settings, shapes: Shapes) -> MetaLearner:
 
 
 @functools.lru_cache(maxsize=64)
-def _few_shot(adaptation: Adaptation, most: int) -> Adaptation:
+def _few_shot(adaptation: Adaptation, rows: tuple[int, ...]) -> Adaptation:
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
-        return adaptation.adapt(params, jax.tree.map(lambda leaf: leaf[:most], support), key)
+        there = np.array([row for row in rows if row < len(support.mask)])
+        return adaptation.adapt(params, jax.tree.map(lambda leaf: leaf[there], support), key)
 
     return adaptation._replace(adapt=adapt)
 
 
 @functools.lru_cache(maxsize=64)
-def _sampler(rule: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
+def _sampler(rule: Settings, shapes: Shapes) -> Sampler:
     recipe = recipe_of(rule.learner)
     return (recipe.sampler or objectives[rule.objective].sampler)(rule, shapes)
 
@@ -119,9 +126,14 @@ def _begin(
 ) -> Progress:
     recipe = recipe_of(settings.learner)
     shapes = shapes_of(training)
+    if recipe.two_domains and shapes.domains == 1:
+        raise ValueError(
+            f"learner {recipe.name!r} needs two domains, a source and a target, got one."
+        )
     network = recipe.network(settings, shapes)
     key = jax.random.key(settings.seed)
-    tasks = jax.eval_shape(sampler_of(settings, shapes), task_table(training), key)
+    sampler = sampler_of(settings, shapes)
+    tasks = jax.eval_shape(sampler.sample, sampler.table(training, seed=settings.seed), key)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tasks)
     _check_patterns(settings, network.init, key, blank)
     started = network._replace(init=lambda key, inputs: start(network.init(key, inputs)))

@@ -6,17 +6,25 @@ import numpy as np
 import pytest
 
 from metajax import assembly, recipes
+from metajax.data import Domains, cross_table, cross_users, synthetic
 from metajax.data.cold_users import cold_users
+from metajax.data.cross_users import SOURCE
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.recipes import parts
+from metajax.recipes import parts, sampling
 from metajax.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def training(small):
     return cold_users(load(str(small))).training
+
+
+@pytest.fixture(scope="module")
+def of_two_domains():
+    world = synthetic.world(users=40, items=60, seed=0)
+    return cross_users(Domains(world.dataset, world.item_domain)).training
 
 
 def tiny(name, quick, **changes):
@@ -37,12 +45,21 @@ def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
     assert chosen[0] == Settings(learner=recipe.name, **recipe.settings)
 
 
-@pytest.mark.parametrize("name", recipes.names())
-def test_the_parts_of_every_recipe_fit_together(name, training, quick):
+@pytest.mark.parametrize(
+    ("name", "domains"),
+    [(name, 1) for name in recipes.names(domains=1)]
+    + [
+        (recipe.name, 2)
+        for recipe in recipes.registry
+        if parts.objectives[recipes.settings_for(recipe.name).objective].rating
+    ],
+)
+def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_domains, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
-    settings = tiny(name, quick)
+    settings, training = tiny(name, quick), (training, of_two_domains)[domains - 1]
     learner = assembly.learner_of(settings, shapes_of(training))
-    sample, table = assembly.sampler_of(settings, shapes_of(training)), task_table(training)
+    sample, make = assembly.sampler_of(settings, shapes_of(training))
+    table = make(training, seed=0)
 
     def updated(key):
         tasks = sample(table, key)
@@ -75,8 +92,8 @@ def test_what_shares_a_training_differs_in_adaptation_alone(recipe, training, qu
         jax.tree.map(np.testing.assert_array_equal, own.state, other.state)
 
 
-def test_one_learner_serves_all_folds_and_seeds(training, quick):
-    shapes = shapes_of(training)
+def test_one_learner_serves_all_folds_and_seeds(of_two_domains, quick):
+    shapes = shapes_of(of_two_domains)
     for name in recipes.names():
         one = tiny(name, quick)
         other = dataclasses.replace(one, fold=3, seed=7, data="elsewhere.csv", scale=(0.0, 9.0))
@@ -102,7 +119,7 @@ def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(trai
 def test_a_random_start_knows_the_mean_rating_alone(training, quick):
     learner = assembly.learner_of(tiny("maml_from_random", quick), shapes_of(training))
     params = assembly.first_progress(tiny("maml_from_random", quick), training).state.params
-    tasks = assembly.sampler_of(tiny("maml", quick), shapes_of(training))(
+    tasks = assembly.sampler_of(tiny("maml", quick), shapes_of(training)).sample(
         task_table(training), jax.random.key(0)
     )
     one = jax.tree.map(lambda leaf: leaf[0], tasks)
@@ -118,7 +135,7 @@ def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
     wanted = {}
     for scale in ((1.0, 5.0), (0.0, 4.0)):
         sample = assembly.sampler_of(settings, shapes_of(training)._replace(scale=scale))
-        tasks = sample(task_table(training), jax.random.key(0))
+        tasks = sample.sample(task_table(training), jax.random.key(0))
         wanted[scale] = float(np.sum(np.where(tasks.query.mask, tasks.query.labels > 0, 0)))
     # A rating of 3 is relevant where 4 is the best of all.
     assert 0 < wanted[1.0, 5.0] < wanted[0.0, 4.0]
@@ -128,7 +145,7 @@ def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training
     shapes = shapes_of(training)
     settings = tiny("maml", quick, support=3)
     params = assembly.first_progress(settings, training).state.params
-    tasks = assembly.sampler_of(tiny("maml", quick, support=6), shapes)(
+    tasks = assembly.sampler_of(tiny("maml", quick, support=6), shapes).sample(
         task_table(training), jax.random.key(1)
     )
     longest = int(jnp.argmax(tasks.support.mask.sum(1)))
@@ -162,3 +179,34 @@ def test_an_unknown_recipe_is_named_with_the_nearest():
             ask("mmal")
     with pytest.raises(ValueError, match=r"learner must be a known name, got 'x'; known are two_"):
         recipes.recipe_of("x")
+
+
+def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
+    settings, shapes = tiny("maml", quick), shapes_of(of_two_domains)
+    adaptation = assembly.adaptation_of(settings, shapes)
+    params = assembly.first_progress(settings, of_two_domains).state.params
+    source, target = sampling.SHOWN
+    support = (
+        sampling.rating_tasks(settings, shapes)
+        .sample(cross_table(of_two_domains), jax.random.key(0))
+        .support
+    )
+    one = jax.tree.map(lambda leaf: leaf[0], support)
+    assert len(one.mask) == source + target
+
+    def widened(leaf):
+        """As tests lay supports out: more room for the source, here for other labels."""
+        between = jnp.ones((SOURCE - source, *leaf.shape[1:]), leaf.dtype)
+        return jnp.concatenate([leaf[:source], between, leaf[source:]])
+
+    shown = assembly.judged_adaptation_of(settings, shapes).adapt(
+        params, jax.tree.map(widened, one)
+    )
+    jax.tree.map(np.testing.assert_array_equal, shown, adaptation.adapt(params, one))
+
+
+def test_a_learner_of_two_domains_refuses_one(training, quick, monkeypatch):
+    recipe = recipes.recipe_of("maml")._replace(two_domains=True)
+    monkeypatch.setattr(assembly, "recipe_of", lambda name: recipe)
+    with pytest.raises(ValueError, match="learner 'maml' needs two domains"):
+        assembly.first_progress(tiny("maml", quick), training)

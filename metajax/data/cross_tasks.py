@@ -28,12 +28,9 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
     if training.item_domain is None:
         raise ValueError("training must tell two domains apart, got no item_domain.")
     log = training.interactions
-    source, target = (
-        training._replace(interactions=rows_of(log, training.item_domain[log.item] == side))
-        for side in (0, 1)
-    )
-    other, table = (task_table(part, seed=seed) for part in (source, target))
-    known, users = (np.asarray(t.user)[: int(t.users)] for t in (other, table))
+    sides = [rows_of(log, training.item_domain[log.item] == side) for side in (0, 1)]
+    other, table = (task_table(training._replace(interactions=s), seed=seed) for s in sides)
+    known, users = (np.flatnonzero(np.diff(side.offsets)) for side in sides)
     at = np.minimum(np.searchsorted(known, users), len(known) - 1)
     found = np.zeros(len(table.user), np.int32)
     found[: len(users)] = known[at] == users
@@ -57,6 +54,7 @@ def sample_cross_tasks(
     source: int,
     support: int,
     query: int,
+    source_query: int = 0,
 ) -> Task:
     """Draws users who are judged in the target by what they did in the source.
 
@@ -70,15 +68,19 @@ def sample_cross_tasks(
         source: The most of a user's source history, drawn at random.
         support: The most that is shown of the target.
         query: Q, the most that is asked of it.
+        source_query: The most that is asked of the source besides, of what is not shown; at most
+            half of the history.
 
     Returns:
-        Tasks whose leaves lead with `[T, source + support]` and `[T, Q]`.
+        Tasks whose leaves lead with `[T, source + support]` and `[T, Q + source_query]`, those of
+        the source first in supports and last in queries.
 
     Raises:
-        ValueError: If `tasks` or `query` < 1, or `source` or `support` < 0.
+        ValueError: If `tasks` or `query` < 1, or another number < 0.
     """
     for name, value, least in (
         ("tasks", tasks, 1), ("source", source, 0), ("support", support, 0), ("query", query, 1),
+        ("source_query", source_query, 0),
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
@@ -99,14 +101,14 @@ def sample_cross_tasks(
             jnp.arange(query) < jnp.minimum(count - size, query),
         )
         known = elsewhere.count[user]
-        history = rows_of_user(
-            elsewhere,
-            user,
-            # Of a user without history there is no row to repeat as padding.
-            distinct(source_key, jnp.maximum(known, 1), source),
-            jnp.arange(source) < known,
-        )
-        return Task(_after(history, shown), asked)
+        kept = jnp.minimum(known // 2, source_query)
+        seen = jnp.minimum(known - kept, source)
+        # Of a user without history there is no row to repeat as padding.
+        rows = distinct(source_key, jnp.maximum(known, 1), source + source_query)
+        history = rows_of_user(elsewhere, user, rows[:source], jnp.arange(source) < seen)
+        place = jnp.arange(source_query)
+        rest = rows_of_user(elsewhere, user, rows[seen + place], place < kept)
+        return Task(_after(history, shown), _after(asked, rest))
 
     return jax.vmap(one)(users, jax.random.split(task_key, tasks))
 

@@ -26,8 +26,8 @@ PANEL = "target"
 _POOL = 5
 _KS = (0, 1, 3, 5)
 
-# Of a user's source history so much is seen, at random where there is more.
-_SOURCE = 256
+SOURCE = 256
+"""Of a user's source history so much is seen, at random where there is more."""
 
 
 class CrossUsers(NamedTuple):
@@ -181,7 +181,7 @@ def _tasks(log: Interactions, in_target: np.ndarray, users: np.ndarray, seed: in
     place = np.empty(len(log.item), np.int64)
     for side in (target, ~target):
         place[side] = ranked(rows_of(log, side), "random", seed)
-    rank = np.where(target, _SOURCE + place, place)
-    shown = place < np.where(target, _POOL, _SOURCE)
-    tasks = collected(log, users, rank, shown, target & ~shown, _SOURCE + _POOL)
-    return tasks._replace(given=_SOURCE)
+    rank = np.where(target, SOURCE + place, place)
+    shown = place < np.where(target, _POOL, SOURCE)
+    tasks = collected(log, users, rank, shown, target & ~shown, SOURCE + _POOL)
+    return tasks._replace(given=SOURCE)

@@ -65,12 +65,15 @@ class Shapes(NamedTuple):
     """Di, the number of encoded attributes of an item."""
     scale: tuple[float, float] | None
     """Lowest and highest legal rating; None for an implicit log."""
+    domains: int = 1
+    """1, or 2 where a source and a target are told apart."""
 
 
 def shapes_of(training: TrainingSet) -> Shapes:
     """Returns the shapes of a training set."""
     items, item_width = training.item_features.shape
-    return Shapes(items, training.user_features.shape[1], item_width, training.scale)
+    domains = 1 if training.item_domain is None else 2
+    return Shapes(items, training.user_features.shape[1], item_width, training.scale, domains)
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:

@@ -18,8 +18,8 @@ __all__ = ["Plan", "cells_of", "method_names", "method_of", "plan_of", "protocol
 
 
 def method_names() -> list[str]:
-    """Lists what can be compared: every simple baseline, then every recipe."""
-    return [baseline.name for baseline in baselines.registry] + recipes.names()
+    """Lists what can be compared on one domain: every simple baseline, then every recipe."""
+    return [baseline.name for baseline in baselines.registry] + recipes.names(domains=1)
 
 
 def cells_of(
@@ -47,7 +47,8 @@ def cells_of(
     for what, values in lists.items():
         if not len(values) or len(set(values)) < len(values):
             raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
-    known = method_names() + [baseline.name for baseline in baselines.of_two_domains]
+    of_two = [baseline.name for baseline in baselines.of_two_domains]
+    known = list(dict.fromkeys([*method_names(), *of_two, *recipes.names()]))
     for name in methods:
         check_name(name, known, "method")
     preparations = protocols_of(protocols)

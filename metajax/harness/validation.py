@@ -11,7 +11,6 @@ from metajax.assembly import judged_adaptation_of, learner_of, predicts_ratings,
 from metajax.base import Adaptation, Params, Task
 from metajax.data.cold_users import padded
 from metajax.data.dataset import shapes_of
-from metajax.data.sampler import task_table
 from metajax.evaluation import evaluate
 from metajax.guards import ConstantPredictionsError, NonFinitePredictionsError
 from metajax.harness.protocols import Split
@@ -42,11 +41,12 @@ def train_on(
         DivergedError: As `training.train`.
     """
     shapes = shapes_of(split.training)
+    sampler = sampler_of(settings, shapes)
     adaptation, rating = judged_adaptation_of(settings, shapes), predicts_ratings(settings)
     return train(
         learner_of(settings, shapes),
-        sampler_of(settings, shapes),
-        task_table(split.training, seed=settings.seed),
+        sampler.sample,
+        sampler.table(split.training, seed=settings.seed),
         progress,
         validate=validation_of(split, adaptation, rating=rating),
         updates=settings.updates,
@@ -74,10 +74,11 @@ def refit_on(split: Split, settings: Settings, progress: Progress, updates: int)
         DivergedError: As `training.train`.
     """
     shapes = shapes_of(split.final)
+    sampler = sampler_of(settings, shapes)
     *_, (last, _) = train(
         learner_of(settings, shapes),
-        sampler_of(settings, shapes),
-        task_table(split.final, seed=settings.seed),
+        sampler.sample,
+        sampler.table(split.final, seed=settings.seed),
         progress,
         validate=None,
         updates=updates,

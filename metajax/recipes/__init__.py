@@ -123,9 +123,9 @@ registry: tuple[Recipe, ...] = (
 """Every learned method: first the same network without meta-learning, then the family."""
 
 
-def names() -> list[str]:
-    """Lists the names of all recipes."""
-    return [recipe.name for recipe in registry]
+def names(domains: int | None = None) -> list[str]:
+    """Lists the names of all recipes, or of those that data of one or two domains suffice for."""
+    return [recipe.name for recipe in registry if domains != 1 or not recipe.two_domains]
 
 
 def recipe_of(name: str) -> Recipe:

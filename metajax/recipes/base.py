@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import jax
-
-from metajax.base import MetaLearner, Params, Task
+from metajax.base import MetaLearner, Params
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.sampler import TaskTable
 from metajax.recipes.parts import pretrained, rating_network
+from metajax.recipes.sampling import Sampler
 from metajax.settings import Settings
 
 __all__ = ["Recipe"]
@@ -31,8 +29,8 @@ class Recipe(NamedTuple):
     start: Callable[[Settings, TrainingSet], Callable[[Params], Params]] = pretrained
     """`start(settings, training)` returns what makes the network's first parameters of random ones:
     closed forms, fitted to the training users alone."""
-    sampler: Callable[[Settings, Shapes], Callable[[TaskTable, jax.Array], Task]] | None = None
-    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`; None: the objective's."""
+    sampler: Callable[[Settings, Shapes], Sampler] | None = None
+    """`sampler(settings, shapes)` says what tasks it trains on; None: the objective's."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What its defaults are where they differ from those of `Settings`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
@@ -42,6 +40,8 @@ class Recipe(NamedTuple):
     any_support: bool = False
     """Whether it may be shown more interactions of a user than `Settings.support`, which is what it
     was trained on; if not, those who judge it show it the first so many."""
+    two_domains: bool = False
+    """Whether it needs a source and a target."""
     trained_as: str | None = None
     """Another recipe that trains in just the same way and adapts in another: what is tuned here
     acts after training, so that all settings share one."""

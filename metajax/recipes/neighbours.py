@@ -4,21 +4,20 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from metajax import learners
-from metajax.base import MetaLearner, Params, Task
+from metajax.base import MetaLearner, Params
 from metajax.baselines.autoencoder import inverse_gram
 from metajax.baselines.preferences import preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import user_of_row
-from metajax.data.sampler import TaskTable
 from metajax.models import MemorisedUsers, SupportModel, start_memory, user_memory
 from metajax.models.user_memory import SHARPNESS
-from metajax.recipes.parts import objectives, outer_optimizer, ranking_tasks
+from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.recipes.sampling import Sampler, ranking_tasks
 from metajax.settings import Settings
 
 __all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "user_memory_of"]
@@ -68,9 +67,7 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
     return partial(start_memory, memory=memory)
 
 
-def catalogue_of_members(
-    settings: Settings, shapes: Shapes
-) -> Callable[[TaskTable, jax.Array], Task]:
+def catalogue_of_members(settings: Settings, shapes: Shapes) -> Sampler:
     """Samples tasks that say whose they are, so that the user can be left out of the memory."""
     return ranking_tasks(settings, shapes, members=True)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,11 @@ import optax
 
 from metajax import losses
 from metajax.adaptation import matching
-from metajax.base import MetaLearner, Model, Params, Task
+from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.factors import Factors, fit_factors
-from metajax.data.candidates import sample_catalogue_tasks
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.sampler import TaskTable, sample_tasks
 from metajax.models import RatingNetwork, from_linen, start_bias, start_identity
+from metajax.recipes.sampling import Sampler, ranking_tasks, rating_tasks
 from metajax.settings import Settings
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "objectives",
     "outer_optimizer",
     "pretrained",
-    "ranking_tasks",
     "rating_network",
 ]
 
@@ -39,41 +37,15 @@ class Objective(NamedTuple):
     """`loss(scores, labels, *, where) -> []`, of a task's query."""
     inner_loss: Callable[..., jax.Array]
     """The same of a support, for those who adapt by its gradient."""
-    sampler: Callable[[Settings, Shapes], Callable[[TaskTable, jax.Array], Task]]
-    """`sampler(settings, shapes)` returns `sample(table, key) -> tasks`."""
+    sampler: Callable[[Settings, Shapes], Sampler]
+    """`sampler(settings, shapes)` says what tasks are trained on."""
     rating: bool
     """Whether scores that meet it are ratings; if not, they only order the items."""
 
 
-def _rating_tasks(settings: Settings, shapes: Shapes) -> Callable[[TaskTable, jax.Array], Task]:
-    del shapes
-    return partial(
-        sample_tasks,
-        tasks=settings.tasks,
-        support=settings.support,
-        query=settings.query,
-        order=settings.order,
-    )
-
-
-def ranking_tasks(
-    settings: Settings, shapes: Shapes, **options: Any
-) -> Callable[[TaskTable, jax.Array], Task]:
-    """Samples the whole catalogue as a query, with `options` of `data.sample_catalogue_tasks`."""
-    low, high = shapes.scale or (1.0, 1.0)
-    return partial(
-        sample_catalogue_tasks,
-        tasks=settings.tasks,
-        support=settings.support,
-        relevant=low + 0.75 * (high - low),
-        order=settings.order,
-        **options,
-    )
-
-
 # The support's error is summed, as a likelihood is: ten ratings move a user further than one.
 objectives: dict[str, Objective] = {
-    "rating": Objective(losses.squared_error, losses.total_squared_error, _rating_tasks, True),
+    "rating": Objective(losses.squared_error, losses.total_squared_error, rating_tasks, True),
     "ranking": Objective(
         losses.softmax_cross_entropy, losses.total_squared_error, ranking_tasks, False
     ),

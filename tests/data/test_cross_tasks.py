@@ -76,3 +76,19 @@ def test_what_cannot_be_sampled_is_refused():
         sample_cross_tasks(
             cross_table(TRAINING), jax.random.key(0), tasks=1, source=1, support=1, query=0
         )
+
+
+def test_what_is_asked_of_the_source_is_not_shown():
+    sample = partial(sample_cross_tasks, tasks=200, source=2, support=1, query=1, source_query=2)
+    tasks = jax.tree.map(np.asarray, jax.jit(sample)(cross_table(TRAINING), jax.random.key(1)))
+    sizes = set()
+    for t in range(200):
+        support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
+        own = [i for i in LOGS[int(query.inputs.user_features[0, 0])] if DOMAIN[i] == 0]
+        shown = support.inputs.item[:2][support.mask[:2]].tolist()
+        asked = query.inputs.item[1:][query.mask[1:]].tolist()
+        assert set(shown + asked) <= set(own)
+        assert len(set(shown + asked)) == len(shown) + len(asked)
+        sizes.add((len(own), len(shown), len(asked)))
+    # Of two interactions one is asked, of four two, of none nothing.
+    assert sizes == {(2, 1, 1), (4, 2, 2), (0, 0, 0)}
