@@ -4,8 +4,9 @@ A record is one figure: a mapping with the keys `method`, `kind` ("baseline" or 
 `protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval; both
 None where there is none, as for coverage) and `seeds`. Where the method was compared user by user
 it also has `difference` (method minus baseline), `difference_low`, `difference_high` and
-`best_baseline`, the baseline's name. A metric may have records of learned methods only, or of
-baselines only: it is shown, and nothing is compared.
+`best_baseline`, the baseline's name. Of users who are known in another domain it has the same to a
+method that does not look there, under `no_transfer_difference` and `no_transfer`. A metric may have
+records of learned methods only, or of baselines only: it is shown, and nothing is compared.
 """
 
 import math
@@ -44,6 +45,7 @@ _COSTS = {"adapt_us": "adaptation, µs a user", "state_bytes": "state, bytes a u
 _ORDERS = {
     "random": "random order",
     "time": "first in time",
+    "target": "new to the target",
     "warm_user_warm_item": "warm users, warm items",
     "cold_user_warm_item": "cold users, warm items",
     "warm_user_cold_item": "warm users, cold items",
@@ -86,8 +88,9 @@ def validate(records: Iterable[Record]) -> list[Record]:
         numbers = ["mean"]
         if record["low"] is not None or record["high"] is not None:
             numbers += ["low", "high"]
-        if record.get("difference") is not None:
-            numbers += ["difference", "difference_low", "difference_high"]
+        for name in ("difference", "no_transfer_difference"):
+            if record.get(name) is not None:
+                numbers += [name, f"{name}_low", f"{name}_high"]
         for key in numbers:
             if record.get(key) is None or not math.isfinite(record[key]):
                 raise ValueError(f"records[{n}] {key} must be finite, got {record.get(key)}.")

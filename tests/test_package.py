@@ -14,7 +14,15 @@ LAYERS = [
     ["base"],
     ["losses", "metrics", "data", "files", "manifest", "orbax_arrays", "comparisons", "bootstrap"],
     ["models", "adaptation", "svg"],
-    ["tabulation", "learners", "baselines", "figures", "interval_figures", "terminal"],
+    [
+        "tabulation",
+        "negative_transfer",
+        "learners",
+        "baselines",
+        "figures",
+        "interval_figures",
+        "terminal",
+    ],
     [
         "cold_items",
         "distributed",

@@ -9,6 +9,7 @@ from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.fold_in import eb_fold_in
 from metajax.baselines.linear_map import linear_map
 from metajax.baselines.neighbours import item_knn
+from metajax.baselines.target_only import target_only
 from metajax.baselines.tuning import tune
 from metajax.baselines.unpersonalised import popularity, random_order
 
@@ -32,7 +33,9 @@ __all__ = [
     "popularity_blend",
     "random_order",
     "registry",
+    "target_only",
     "tune",
+    "without_transfer",
 ]
 
 registry: tuple[Baseline, ...] = (
@@ -51,5 +54,8 @@ registry: tuple[Baseline, ...] = (
 )
 """Every simple baseline, those of ratings first, from the simplest up."""
 
-of_two_domains: tuple[Baseline, ...] = (linear_map,)
+of_two_domains: tuple[Baseline, ...] = (target_only, linear_map)
 """Those that tell a source from a target domain, and mean nothing without."""
+
+without_transfer: tuple[Baseline, ...] = (item_mean, target_only)
+"""Those that look at the target domain alone: what every transfer has to beat."""

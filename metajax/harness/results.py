@@ -8,6 +8,7 @@ import numpy as np
 from metajax.evaluation import concatenate
 from metajax.harness.cells import Cell, Outcome
 from metajax.harness.tables import Judged, table
+from metajax.negative_transfer import negative_transfer
 
 __all__ = ["Compared", "compared"]
 
@@ -18,7 +19,8 @@ class Compared(NamedTuple):
     records: list[dict[str, Any]]
     """Every figure, as in `metajax.comparisons`."""
     notes: list[str]
-    """A sentence for each cell in which a method could not be judged."""
+    """A sentence for each cell in which a method could not be judged, and for each method that
+    another domain has misled."""
 
 
 def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
@@ -52,7 +54,7 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
             records += table(judged, protocol=protocol, seeds=seeds)
             for name, found in whole.items():
                 records += _costs(name, found, protocol, seeds)
-    return Compared(records, notes)
+    return Compared(records, notes + negative_transfer(records))
 
 
 def _joined(found: Sequence[Outcome]) -> Judged:

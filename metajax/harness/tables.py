@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax import recipes
-from metajax.baselines import registry
+from metajax.baselines import registry, without_transfer
 from metajax.comparisons import badness
+from metajax.data.cross_users import PANEL
 from metajax.evaluation import Evaluation
 from metajax.guards import ConstantPredictionsError
 from metajax.harness.methods import Method, Trained, judge, trained, tuned
@@ -96,6 +97,8 @@ def table(
     """Lists all figures, with paired differences of the learned methods to the best baseline.
 
     The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
+    Of users who are known in another domain, each method is also compared with the best of those
+    that do not look there, `baselines.without_transfer`.
 
     Args:
         judged: What was measured of each method; of several folds, concatenated.
@@ -106,20 +109,30 @@ def table(
         Records as in `comparisons`.
     """
     rows = []
+    deaf = [baseline.name for baseline in without_transfer]
     for order in judged[0].by_order:
         rivals = [method.by_order[order] for method in judged if method.kind == "baseline"]
+        local = [rival for rival in rivals if order == PANEL and rival.method in deaf]
         for kind, by_order in judged:
-            figures = records(by_order[order], protocol=protocol, order=order, seeds=seeds)
+            evaluation = by_order[order]
+            figures = records(evaluation, protocol=protocol, order=order, seeds=seeds)
             if kind == "learned" and rivals:
-                _add_differences(figures, by_order[order], rivals)
+                _add_differences(figures, evaluation, rivals, "best_baseline", "difference")
+            if local and evaluation.method not in deaf:
+                names = ("no_transfer", "no_transfer_difference")
+                _add_differences(figures, evaluation, local, *names)
             rows += [{**figure, "kind": kind} for figure in figures]
     return rows
 
 
 def _add_differences(
-    figures: list[dict[str, Any]], evaluation: Evaluation, rivals: Sequence[Evaluation]
+    figures: list[dict[str, Any]],
+    evaluation: Evaluation,
+    rivals: Sequence[Evaluation],
+    name: str,
+    difference: str,
 ) -> None:
-    """Adds to a method's figures how they differ from the best baseline's."""
+    """Adds to a method's figures the best rival, as `name`, and how they differ from its."""
     bests: dict[str, np.ndarray] = {}  # [K] of the rivals, by metric
     for metric in metric_names(evaluation):
         able = [n for n, rival in enumerate(rivals) if metric in metric_names(rival)]
@@ -133,8 +146,8 @@ def _add_differences(
         if figure["metric"] in bests:
             at = evaluation.ks.index(figure["k"])
             best = int(bests[figure["metric"]][at])
-            difference = differences[best, figure["metric"]]
-            figure["best_baseline"] = rivals[best].method
-            figure["difference"] = float(difference.mean[at])
-            figure["difference_low"] = float(difference.low[at])
-            figure["difference_high"] = float(difference.high[at])
+            paired = differences[best, figure["metric"]]
+            figure[name] = rivals[best].method
+            figure[difference] = float(paired.mean[at])
+            figure[f"{difference}_low"] = float(paired.low[at])
+            figure[f"{difference}_high"] = float(paired.high[at])

@@ -1,0 +1,71 @@
+"""No transfer: the fold-in of somebody who has never heard of the source domain."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.base import Examples, Inputs
+from metajax.baselines.base import Baseline
+from metajax.baselines.fold_in import (
+    Posterior,
+    eb_fold_in,
+    expected_rating,
+    rating_variance,
+)
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import rows_of
+
+__all__ = ["target_only"]
+
+
+class _Params(NamedTuple):
+    item_domain: jax.Array
+    """`[I]` int32, 0 for the source and 1 for the target."""
+    fold_in: Any
+    """Parameters of `eb_fold_in`, fitted to the target alone."""
+
+
+def _fit(training: TrainingSet, **settings: Any) -> _Params:
+    """Fits the empirical-Bayes fold-in to the rows of the target.
+
+    Args:
+        training: Both domains.
+        **settings: As in `eb_fold_in`.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If there is one domain alone, or as `eb_fold_in`.
+    """
+    if training.item_domain is None:
+        raise ValueError("training must tell two domains apart, got no item_domain.")
+    log, domain = training.interactions, training.item_domain
+    target = training._replace(interactions=rows_of(log, domain[log.item] == 1))
+    return _Params(jnp.asarray(domain, jnp.int32), eb_fold_in.fit(target, **settings))
+
+
+def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
+    item = jnp.where(support.mask, support.inputs.item, 0)
+    seen = support._replace(mask=support.mask & (params.item_domain[item] == 1))
+    return eb_fold_in.adapt(params.fold_in, seen)
+
+
+def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
+    return expected_rating(params.fold_in.factors, posterior, inputs.item)
+
+
+def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
+    return rating_variance(params.fold_in.factors, posterior, inputs.item)
+
+
+target_only = Baseline(
+    "target_only",
+    "rating",
+    _fit,
+    _adapt,
+    _predict,
+    grid=eb_fold_in.grid,
+    predict_variance=_predict_variance,
+)
