@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
 
-__all__ = ["Evidence", "Posterior", "ridge_head"]
+__all__ = ["Evidence", "Posterior", "ridge_head", "ridge_posterior"]
 
 
 class Evidence(NamedTuple):
@@ -64,13 +64,7 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Posterior:
         del key
         seen = blanked(support)
-        found = evidence(params, seen.inputs)
-        design = jnp.where(seen.mask[:, None], found.design, 0)
-        surprise = jnp.where(seen.mask, seen.labels - found.expected, 0)
-        weighed = design / jnp.where(seen.mask, found.noise, 1)[:, None]
-        precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
-        covariance = _inverse(precision)
-        return Posterior(covariance @ (weighed.T @ surprise), covariance)
+        return ridge_posterior(evidence(params, seen.inputs), seen)
 
     def predict(params: Params, adapted: Posterior, inputs: Any) -> jax.Array:
         found = evidence(params, inputs)
@@ -82,6 +76,24 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
         return spread + found.noise
 
     return Adaptation(adapt, predict, predict_variance)
+
+
+def ridge_posterior(found: Evidence, seen: Examples) -> Posterior:
+    """Returns the posterior of a user with a standard normal prior.
+
+    Args:
+        found: What is known of the interactions beforehand.
+        seen: The interactions; padding tells nothing.
+
+    Returns:
+        The posterior, as in `ridge_head`.
+    """
+    design = jnp.where(seen.mask[:, None], found.design, 0)
+    surprise = jnp.where(seen.mask, seen.labels - found.expected, 0)
+    weighed = design / jnp.where(seen.mask, found.noise, 1)[:, None]
+    precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
+    covariance = _inverse(precision)
+    return Posterior(covariance @ (weighed.T @ surprise), covariance)
 
 
 @jax.custom_jvp

@@ -10,6 +10,7 @@ import optax
 from metajax.adaptation import neighbourhood
 from metajax.base import Adaptation, Examples, MetaLearner, Model, Params, Task
 from metajax.data import MemberInputs
+from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
 from metajax.models import GraphModel, NodeVectors
@@ -112,17 +113,11 @@ def _learner(
     def predict(params: Params, adapted: Any, inputs: Any) -> jax.Array:
         return rule.predict(model.propagate(params), adapted, inputs)
 
-    # Last, so that no decay moves the graph.
-    fixed = optax.masked(optax.set_to_zero(), _is_graph)
     return learner_with(
         {0: task_loss},
         Model(model.init, model.apply),
         Adaptation(adapt, predict),
-        optax.chain(outer, fixed),
+        fixed(outer, "graph"),
         microbatch=microbatch,
         shared=shared,
     )
-
-
-def _is_graph(params: Any) -> dict[str, bool]:
-    return {name: name == "graph" for name in params}

@@ -19,13 +19,25 @@ from metajax.models.rating_network import RatingNetwork, start_bias, start_ident
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.support_model import SupportModel, from_support_module
+from metajax.models.two_domains import (
+    BothSides,
+    DomainBridge,
+    DomainFactors,
+    known_of,
+    start_bridge,
+    start_factors,
+    two_domains,
+)
 from metajax.models.update_gru import UpdateGRU, update_gru
 from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
     "Attended",
     "AttentiveProcess",
+    "BothSides",
     "ConditionalProcess",
+    "DomainBridge",
+    "DomainFactors",
     "Encoded",
     "Encoder",
     "Gaussian",
@@ -51,12 +63,16 @@ __all__ = [
     "from_linen",
     "from_support_module",
     "graph_model",
+    "known_of",
     "start_bias",
+    "start_bridge",
     "start_encoder",
     "start_evidence",
+    "start_factors",
     "start_graph",
     "start_identity",
     "start_memory",
+    "two_domains",
     "update_gru",
     "user_memory",
 ]

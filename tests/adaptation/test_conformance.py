@@ -159,11 +159,32 @@ def memory_row() -> Row:
     params = models.start_memory(blank, memory)
 
     def zero_shot(params, inputs):
-        nothing = TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
-        return model.decode(params, model.encode(params, nothing), inputs)
+        return model.decode(params, model.encode(params, nothing()), inputs)
 
     rule = Adaptation(lambda params, support, key=None: model.encode(params, support), model.decode)
     return Row(rule, params, zero_shot)
+
+
+DOMAINS = jnp.array([0.0, 1.0, 0.0, 1.0, 1.0])
+
+
+def two_domains_row() -> Row:
+    model = models.two_domains(ITEMS, 3, models.DomainBridge((2,)))
+    params = drawn(Model(model.init, lambda params, inputs: params))
+    embedding, bias, _ = params["factors"][1:]
+    params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
+
+    def zero_shot(params, inputs):
+        # With biases in the layers, who is known by nothing is not at 0.
+        expected = model.encode(params, nothing()).target.mean
+        place = DOMAINS[inputs.item][:, None] * expected[None]
+        return bias[inputs.item] + jnp.sum(embedding[inputs.item] * place, axis=1)
+
+    return Row(amortised(model.encode, model.decode), params, zero_shot)
+
+
+def nothing():
+    return TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
 
 
 def sequence_row() -> Row:
@@ -297,6 +318,7 @@ LEARN = {
     "sequence": sequence_row(),
     "sequences of an item": item_row(),
     "ridge": ridge_row(),
+    "two domains": two_domains_row(),
 }
 ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
 
