@@ -29,6 +29,7 @@ from metajax.data.item_sequences import (
 )
 from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
+from metajax.data.overlap import read_overlap_list
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
 from metajax.data.sampler import TaskTable, sample_tasks, task_table
 from metajax.data.schema import Schema, encode, encode_rows, fit_schema
@@ -84,6 +85,7 @@ __all__ = [
     "read",
     "read_atomic",
     "read_movielens",
+    "read_overlap_list",
     "read_table",
     "sample_candidate_tasks",
     "sample_catalogue_tasks",

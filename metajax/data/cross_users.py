@@ -15,7 +15,7 @@ from metajax.data.interactions import (
     user_of_row,
 )
 from metajax.data.leakage import check_fold, check_tasks, check_training
-from metajax.data.schema import encode, fit_schema
+from metajax.data.schema import Schema, encode, fit_schema
 from metajax.data.splits import Fold, cold_user_folds
 
 __all__ = ["CrossUsers", "cross_users"]
@@ -38,7 +38,12 @@ class CrossUsers(NamedTuple):
     """
 
     fold: Fold
-    """Users with a history in both, in three parts; all others train."""
+    """Users with a history in both, in three parts; all others train. Where nobody is in both,
+    users of the target."""
+    user_schema: Schema
+    """Encodes users, learned from the training users."""
+    item_schema: Schema
+    """Encodes items, learned from the items that training users interacted with."""
     training: TrainingSet
     """What learners train on, both domains; `item_domain` tells them apart."""
     final: TrainingSet
@@ -71,6 +76,9 @@ def cross_users(
 ) -> CrossUsers:
     """Prepares one fold of users who are new to the target.
 
+    Of domains in which nobody is in both, users of the target are asked of whom nothing is known
+    elsewhere.
+
     Args:
         domains: The data.
         fold: Which part of the users is asked, in [0, folds).
@@ -98,10 +106,13 @@ def cross_users(
     dataset = domains.dataset
     log, in_target = dataset.interactions, domains.item_domain == 1
     counts = [_counts(log, ~in_target), _counts(log, in_target)]
-    both = np.flatnonzero((counts[0] >= least) & (counts[1] >= least))
+    both, where = (counts[0] >= least) & (counts[1] >= least), "both domains"
+    if not (counts[0] * counts[1]).any():
+        both, where = counts[1] >= least, "the target"
+    both = np.flatnonzero(both)
     if len(both) < 2 * folds:
         raise ValueError(
-            f"data must have {2 * folds} users with {least} interactions in both domains, got "
+            f"data must have {2 * folds} users with {least} interactions in {where}, got "
             f"{len(both)}."
         )
     chosen = cold_user_folds(interactions_of(log, both), folds=folds, seed=seed)[fold]
@@ -131,6 +142,8 @@ def cross_users(
     )
     prepared = CrossUsers(
         chosen,
+        user_schema,
+        item_schema,
         training,
         training._replace(interactions=logs[1]),
         validation={PANEL: _tasks(log, in_target, chosen.validation, seed)},

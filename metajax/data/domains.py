@@ -1,12 +1,13 @@
 """Two domains as one data set: what a user did in one may tell what they like in the other."""
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.overlap import joint_names
 
 __all__ = ["Domains", "join_domains", "random_domains", "split_domains"]
 
@@ -84,6 +85,7 @@ def join_domains(
     target: Dataset,
     *,
     matched: bool = True,
+    overlap_list: Sequence[Any] | np.ndarray | None = None,
     rescale: bool = False,
 ) -> Domains:
     """Joins two data sets.
@@ -91,18 +93,22 @@ def join_domains(
     Args:
         source: Where there is plenty.
         target: Where there is little.
-        matched: Whether a user id means the same person in both. If not, nobody is in both, and
-            attributes and the shape of tastes are all that can be carried over.
+        matched: Whether anybody is in both. If not, attributes and the shape of tastes are all
+            that can be carried over.
+        overlap_list: `[n]` user ids that mean the same person in both, or `[n, 2]` pairs of a
+            source and a target id; all others are different people. None: equal ids are one
+            person.
         rescale: Whether to map the source's ratings to the target's scale.
 
     Returns:
         The domains. Items keep their names behind `source:` and `target:`, and so do users where
-        they are not matched. A column that both have is one column.
+        equal ids are not one person. A column that both have is one column.
 
     Raises:
-        ValueError: If users are to be matched and none is in both, the scales differ and
-            `rescale` is False, one has ratings and the other none, or a column is of one kind
-            here and of another there.
+        ValueError: If users are to be matched and none is in both, `overlap_list` is not as it
+            should be, nobody is in both and no column of attributes is either, the scales differ
+            and `rescale` is False, one has ratings and the other none, or a column is of one
+            kind here and of another there.
     """
     if (source.scale is None) != (target.scale is None):
         raise ValueError("source and target must both have ratings, or both have none.")
@@ -111,21 +117,17 @@ def join_domains(
         if not rescale:
             raise ValueError(
                 f"source and target must share a scale, got {source.scale} and {target.scale}: "
-                "rescale maps the first to the second."
+                "rescale maps the first to the second, or name the scale that both have."
             )
         (low, high), (new_low, new_high) = source.scale, target.scale
         factor = (new_high - new_low) / (high - low)
         shift = new_low - factor * low
     parts = (source, target)
-    names = [
-        ids if matched else np.char.add(f"{side}:", ids.astype(str))
-        for side, ids in zip(("source", "target"), (p.users.ids for p in parts), strict=True)
-    ]
-    if matched and not len(np.intersect1d(names[0], names[1])):
-        first, second = (f"{str(ids[0])!r}" if len(ids) else "none" for ids in names)
-        raise ValueError(
-            f"source and target must share users to be matched, got ids like {first} and {second}."
-        )
+    names = joint_names(
+        source.users.ids, target.users.ids, matched=matched, overlap_list=overlap_list
+    )
+    if not len(np.intersect1d(*names)):
+        _check_columns(parts)
     user_ids = np.union1d(names[0], names[1])
     at = [np.searchsorted(user_ids, ids) for ids in names]
     users = _joined([p.users for p in parts], user_ids, at, "user")
@@ -149,6 +151,24 @@ def join_domains(
     log = from_columns(user, item, rating, time, user_ids=user_ids, item_ids=item_ids)
     name = f"{source.name} to {target.name}"
     return Domains(Dataset(name, log, users, items, target.scale), domain)
+
+
+def _check_columns(parts: tuple[Dataset, Dataset]) -> None:
+    """Refuses domains between which nothing can be carried over."""
+    columns = [
+        [
+            {name for name, kind in table.kinds.items() if kind != "text"}
+            for table in (p.users, p.items)
+        ]
+        for p in parts
+    ]
+    if any(a & b for a, b in zip(*columns, strict=True)):
+        return
+    told = [", ".join(sorted(a | b)) or "none" for a, b in columns]
+    raise ValueError(
+        f"source and target must share users or a column of attributes, got the columns {told[0]} "
+        f"and {told[1]}."
+    )
 
 
 def _joined(tables: list[Table], ids: np.ndarray, places: list[np.ndarray], what: str) -> Table:

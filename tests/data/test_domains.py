@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from metajax.data import Domains, cross_users, join_domains, load, random_domains, split_domains
+from metajax.data import (
+    DataError,
+    Domains,
+    cross_users,
+    join_domains,
+    load,
+    random_domains,
+    read_overlap_list,
+    split_domains,
+)
 from metajax.data.cross_users import PANEL
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns, user_of_row
@@ -84,14 +93,80 @@ def test_users_of_unmatched_domains_are_all_different():
     assert pair.dataset.users.ids.tolist() == ["source:u", "source:v", "target:v", "target:w"]
 
 
+def test_users_of_a_list_are_one_person_and_all_others_two():
+    by_id = join_domains(SOURCE, TARGET, overlap_list=["v"], rescale=True)
+    assert by_id.dataset.users.ids.tolist() == ["source:u", "target:v", "target:w"]
+    by_pair = join_domains(SOURCE, TARGET, overlap_list=[("u", "w")], rescale=True)
+    assert triples(by_pair.dataset.interactions) == {
+        ("target:w", "source:1", 1),
+        ("source:v", "source:2", 5),
+        ("target:v", "target:1", 4),
+        ("target:w", "target:3", 1),
+    }
+
+
+def test_a_list_of_nobody_in_particular_is_refused():
+    def joined(overlap_list, **options):
+        return join_domains(SOURCE, TARGET, overlap_list=overlap_list, rescale=True, **options)
+
+    strangers = [(f"x{n}", "v") for n in range(7)]
+    with pytest.raises(
+        ValueError,
+        match=r"users of the source, got 7 unknown: 'x0', 'x1', 'x2', 'x3', 'x4', \.\.\.$",
+    ):
+        joined(strangers)
+    with pytest.raises(ValueError, match=r"must name users of the target, got 1 unknown: 'u'\.$"):
+        joined(np.array(["u"]))
+    with pytest.raises(ValueError, match="must name a target user once, got 'v' twice"):
+        joined([("u", "v"), ("v", "v")])
+    with pytest.raises(ValueError, match=r"must be ids or pairs of ids, got shape \(1, 3\)"):
+        joined([("u", "v", "w")])
+    with pytest.raises(ValueError, match="matched must be True where an overlap_list says"):
+        joined(["v"], matched=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v\n\nw\n", [("v", "v"), ("w", "w")]),
+        ("user_id\nv\n", [("v", "v")]),
+        ("source,target\nu,w\n", [("u", "w")]),
+        ('"a, b",w\n', [("a, b", "w")]),
+        ("source\ttarget\nu\tw\n", [("u", "w")]),
+    ],
+)
+def test_a_list_is_read_from_a_file(tmp_path, text, expected):
+    (tmp_path / "list.csv").write_text(text)
+    assert read_overlap_list(tmp_path / "list.csv") == expected
+
+
+def test_a_file_that_is_no_list_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "list.csv"
+    for text, message in (
+        ("u\nu,v,w\n", "line 2: a line must hold one user id or two"),
+        ("u,\n", "line 1: a line must hold one user id or two"),
+        ("user_id\n", "the list must name a user, got none"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_overlap_list(path)
+
+
 def test_domains_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"must share a scale, got \(0.0, 10.0\) and \(1.0, 5.0\)"):
         join_domains(SOURCE, TARGET)
     stranger = dataset(["x"], ["1"], [("x", "1", 4)])
     with pytest.raises(
-        ValueError, match="must share users to be matched, got ids like 'v' and 'x'"
+        ValueError,
+        match="must share users to be matched, got ids like 'v' and 'x': list who is one person",
     ):
         join_domains(TARGET, stranger)
+    years = dataset(["x"], ["1"], [("x", "1", 4)], item_columns={"year": np.array(["1999"])})
+    with pytest.raises(
+        ValueError,
+        match=r"must share users or a column of attributes, got the columns genres and year\.",
+    ):
+        join_domains(TARGET, years, matched=False)
     number = TARGET._replace(items=TARGET.items._replace(kinds={"genres": "numeric"}))
     with pytest.raises(ValueError, match="'genres' must be of one kind in both domains, got tok"):
         join_domains(SOURCE, number, rescale=True)
@@ -145,6 +220,29 @@ def test_without_overlap_nobody_trains_in_both(pair):
     # The same person has the same attributes under both names.
     features = cross_users(pair).training.user_features
     np.testing.assert_array_equal(features[:users], features[users:])
+
+
+def test_where_nobody_is_in_both_users_of_the_target_are_asked(pair):
+    log, target = pair.dataset.interactions, pair.item_domain[pair.dataset.interactions.item] == 1
+    users = len(log.user_ids)
+    # Every user is two, without being told so.
+    apart = from_columns(
+        user_of_row(log) + users * target,
+        log.item,
+        log.rating,
+        user_ids=np.array([f"{n:05d}" for n in range(2 * users)]),
+        item_ids=log.item_ids,
+    )
+    table = pair.dataset.users
+    table = Table(apart.user_ids, {n: np.tile(c, 2) for n, c in table.columns.items()}, table.kinds)
+    split = cross_users(
+        pair._replace(dataset=pair.dataset._replace(interactions=apart, users=table))
+    )
+    tasks = split.test[PANEL]
+    assert len(tasks.user) > 10
+    assert (tasks.user >= users).all()
+    assert not tasks.support_mask[:, : tasks.given].any()
+    assert (tasks.support_mask[:, tasks.given :].sum(axis=1) == 5).all()
 
 
 def test_the_negative_control_gives_everyone_the_source_of_another(pair):
