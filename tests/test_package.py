@@ -19,6 +19,7 @@ LAYERS = [
         "negative_transfer",
         "learners",
         "baselines",
+        "knowledge",
         "figures",
         "interval_figures",
         "terminal",

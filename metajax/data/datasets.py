@@ -19,14 +19,14 @@ from metajax.data.fetch import (
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 
-__all__ = ["facts", "load", "names"]
+__all__ = ["RECBOLE", "RECBOLE_SHA256", "facts", "load", "names"]
 
 _ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _ML_100K_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 
 # RecBole's package carries the same data. Neither source may be redistributed.
-_RECBOLE = "recbole==1.2.1"
-_RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+RECBOLE = "recbole==1.2.1"
+RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 _RECBOLE_FILES = {
     "recbole/dataset_example/ml-100k/ml-100k.inter": (
         "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
@@ -141,9 +141,7 @@ def _ml_100k(progress: Progress | None) -> Dataset:
     except (DataUnavailable, OSError) as error:
         reasons.append(str(error))
     try:
-        files_from_wheel(
-            _RECBOLE, _RECBOLE_FILES, atomic, sha256=_RECBOLE_SHA256, progress=progress
-        )
+        files_from_wheel(RECBOLE, _RECBOLE_FILES, atomic, sha256=RECBOLE_SHA256, progress=progress)
         return _as_movielens(read_atomic(atomic, scale=(1, 5)))
     except (DataUnavailable, OSError) as error:
         reasons.append(str(error))

@@ -13,7 +13,7 @@ import numpy as np
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
 
-__all__ = ["BipartiteGraph", "Edges", "bipartite_graph", "edges_of", "training_graph"]
+__all__ = ["BipartiteGraph", "Edges", "bipartite_graph", "edges_of", "room", "training_graph"]
 
 
 class Edges(NamedTuple):
@@ -68,10 +68,10 @@ def edges_of(source: Any, target: Any, weight: Any = None, *, nodes: int) -> Edg
     ends = _ends({"source": (source, nodes), "target": (target, nodes)})
     weight = _weights(weight, len(ends[0]))
     order = np.argsort(ends[1], kind="stable")
-    room = _room(len(order)) - len(order)
+    padding = room(len(order)) - len(order)
 
     def padded(column: np.ndarray, fill: int, dtype: Any) -> jax.Array:
-        return jnp.asarray(np.pad(column[order], (0, room), constant_values=fill), dtype)
+        return jnp.asarray(np.pad(column[order], (0, padding), constant_values=fill), dtype)
 
     last = nodes - 1
     return Edges(
@@ -146,12 +146,12 @@ def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> Bipar
     return bipartite_graph(
         user[kept],
         log.item[kept],
-        users=_room(int(user.max()) + 1),
+        users=room(int(user.max()) + 1),
         items=len(log.item_ids),
     )
 
 
-def _room(count: int) -> int:
+def room(count: int) -> int:
     """Returns the next power of two, at least 1."""
     return 1 << (max(count, 1) - 1).bit_length()
 

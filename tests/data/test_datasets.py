@@ -64,7 +64,7 @@ def sources(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(fetch.subprocess, "run", install)
     monkeypatch.setattr(datasets, "_ML_100K_URL", archive.as_uri())
     monkeypatch.setattr(datasets, "_ML_100K_SHA256", _sha256(archive.read_bytes()))
-    monkeypatch.setattr(datasets, "_RECBOLE_SHA256", _sha256(wheel.read_bytes()))
+    monkeypatch.setattr(datasets, "RECBOLE_SHA256", _sha256(wheel.read_bytes()))
     members = {
         f"recbole/dataset_example/ml-100k/{name}": _sha256(text.encode())
         for name, text in RECBOLE.items()

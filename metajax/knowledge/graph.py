@@ -1,0 +1,287 @@
+"""A knowledge graph as columns of whole numbers: facts about entities, each a triple.
+
+The columns are padded to powers of two, and so are the numbers of rows that tables of entities and
+relations need: a graph may grow within its room without a program being compiled anew. What is
+known keeps its index for good, so that tables learned on the graph before still fit.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax.data.graph import room
+
+__all__ = [
+    "Attribute",
+    "KnowledgeGraph",
+    "Vocabulary",
+    "add_triples",
+    "first_five",
+    "graph_from_names",
+    "graph_from_triples",
+    "index_of",
+    "triples_of",
+    "vocabulary_of",
+]
+
+
+class Vocabulary(NamedTuple):
+    """Names in the order in which they were first met; none ever changes its index."""
+
+    names: tuple[str, ...]
+    """Index to name."""
+    index: Mapping[str, int]
+    """Name to index."""
+
+
+class Attribute(NamedTuple):
+    """What a literal says about an entity: a year, a title."""
+
+    entity: int
+    """Whom it is about."""
+    name: str
+    """What is said, as a relation is named."""
+    value: str
+    """The literal's text."""
+    kind: str = ""
+    """IRI of its datatype, "@en" and the like for text in a language, "" for plain text."""
+
+
+class KnowledgeGraph(NamedTuple):
+    """A set of facts (head, relation, tail), each said once.
+
+    Padding lies behind them, from the last row of a table of entities to itself, a row that no
+    entity has.
+    """
+
+    head: np.ndarray
+    """`[C]` int32 index of the entity that a fact is about."""
+    relation: np.ndarray
+    """`[C]` int32 what is said of it."""
+    tail: np.ndarray
+    """`[C]` int32 index of the other entity."""
+    count: int
+    """Number of facts; C is the next power of two."""
+    entities: Vocabulary
+    """Names of the entities; some may have no fact."""
+    relations: Vocabulary
+    """Names of the relations."""
+    attributes: tuple[Attribute, ...] = ()
+    """What literals say."""
+    links: tuple[tuple[str, int], ...] = ()
+    """Which entity an item of a log is: its id there, and the entity's index."""
+
+    @property
+    def triples(self) -> np.ndarray:
+        """`[count, 3]` int32 heads, relations and tails, without padding."""
+        columns = (self.head, self.relation, self.tail)
+        return np.stack([column[: self.count] for column in columns], axis=1)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """`[C]` bool, False in padding."""
+        return np.arange(len(self.head)) < self.count
+
+    @property
+    def entity_rows(self) -> int:
+        """Rows of a table of entities: a power of two, the last of them for padding."""
+        return room(len(self.entities.names) + 1)
+
+    @property
+    def relation_rows(self) -> int:
+        """Rows of a table of relations: a power of two, the last of them for padding."""
+        return room(len(self.relations.names) + 1)
+
+
+def graph_from_names(
+    triples: Iterable[tuple[str, str, str]],
+    *,
+    attributes: Iterable[tuple[str, str, str, str]] = (),
+    links: Iterable[tuple[str, str]] = (),
+) -> KnowledgeGraph:
+    """Builds a graph of facts given by names.
+
+    Names are counted in alphabetical order, and the facts sorted: the order of a file makes no
+    difference.
+
+    Args:
+        triples: Head, relation and tail of each fact; one that is repeated counts once.
+        attributes: Entity, name, value and kind of each attribute.
+        links: Item id and entity.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: If there is no triple, or a link leads to an entity that is in none.
+
+    Example:
+        >>> graph = graph_from_names([("Alien", "director", "Scott"), ("Alien", "genre", "Horror")])
+        >>> graph.entities.names, graph.triples.tolist()
+        (('Alien', 'Horror', 'Scott'), [[0, 0, 2], [0, 1, 1]])
+        >>> graph.entity_rows
+        4
+    """
+    nothing, none = vocabulary_of(()), np.zeros(0, np.int32)
+    empty = KnowledgeGraph(none, none, none, 0, nothing, nothing)
+    return add_triples(empty, sorted(triples), attributes=attributes, links=links)
+
+
+def add_triples(
+    graph: KnowledgeGraph,
+    triples: Iterable[tuple[str, str, str]],
+    *,
+    attributes: Iterable[tuple[str, str, str, str]] = (),
+    links: Iterable[tuple[str, str]] = (),
+) -> KnowledgeGraph:
+    """Adds facts behind those of a graph; new names go behind the known ones.
+
+    Args:
+        graph: What is known; it is not changed.
+        triples: Head, relation and tail of each fact; one that is known counts once.
+        attributes: Entity, name, value and kind of each attribute.
+        links: Item id and entity.
+
+    Returns:
+        The larger graph. Its arrays have the same shapes as long as there is room.
+
+    Raises:
+        ValueError: If there is no triple at all, or a link leads to an unknown entity.
+
+    Example:
+        >>> graph = graph_from_names([("Alien", "director", "Scott")])
+        >>> larger = add_triples(graph, [("Aliens", "director", "Cameron")])
+        >>> larger.entities.names, larger.triples.tolist()
+        (('Alien', 'Scott', 'Aliens', 'Cameron'), [[0, 0, 1], [2, 0, 3]])
+    """
+    triples, attributes, links = list(triples), list(attributes), list(links)
+    ends = [name for head, _, tail in triples for name in (head, tail)]
+    entities = _extended(graph.entities, ends + [entity for entity, *_ in attributes])
+    relations = _extended(graph.relations, [relation for _, relation, _ in triples])
+    new = np.array(
+        [(entities.index[h], relations.index[r], entities.index[t]) for h, r, t in triples],
+        np.int32,
+    ).reshape(-1, 3)
+    known = dict.fromkeys(graph.attributes)
+    known.update((Attribute(entities.index[e], *rest), None) for e, *rest in attributes)
+    unknown = {entity: None for _, entity in links if entity not in entities.index}
+    if unknown:
+        raise ValueError(
+            f"links must lead to entities of the graph, got {len(unknown)} unknown: "
+            f"{first_five(unknown)}."
+        )
+    linked = dict(graph.links) | {item: entities.index[entity] for item, entity in links}
+    both = np.concatenate([graph.triples, new])
+    return graph_from_triples(both, entities, relations, known, linked.items())
+
+
+def graph_from_triples(
+    triples: np.ndarray,
+    entities: Vocabulary,
+    relations: Vocabulary,
+    attributes: Iterable[Attribute] = (),
+    links: Iterable[tuple[str, int]] = (),
+) -> KnowledgeGraph:
+    """Builds a graph of facts given by indices.
+
+    Args:
+        triples: `[n, 3]` whole numbers: heads, relations and tails; one that is repeated counts
+            once, where it stands first.
+        entities: Their names.
+        relations: Their names.
+        attributes: As in `KnowledgeGraph`.
+        links: As in `KnowledgeGraph`.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: If there is no triple, or one has an index out of range.
+    """
+    triples = np.asarray(triples)
+    if not triples.size:
+        raise ValueError("a graph must have at least one triple, got none.")
+    sizes = [len(vocabulary.names) for vocabulary in (entities, relations, entities)]
+    wrong = np.flatnonzero(((triples < 0) | (triples >= sizes)).any(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"triples must have indices in [0, {sizes}), got "
+            f"{triples[wrong[0]].tolist()} in row {wrong[0]}."
+        )
+    triples = _distinct(triples)
+    last = [room(size + 1) - 1 for size in sizes]
+    padding = room(len(triples)) - len(triples)
+    head, relation, tail = (
+        np.pad(column, (0, padding), constant_values=fill).astype(np.int32)
+        for column, fill in zip(triples.T, last, strict=True)
+    )
+    return KnowledgeGraph(
+        head, relation, tail, len(triples), entities, relations, tuple(attributes), tuple(links)
+    )
+
+
+def vocabulary_of(names: Iterable[str]) -> Vocabulary:
+    """Counts distinct names in their order."""
+    names = tuple(names)
+    return Vocabulary(names, {name: n for n, name in enumerate(names)})
+
+
+def index_of(vocabulary: Vocabulary, name: str, what: str = "entity") -> int:
+    """Looks a name up.
+
+    Raises:
+        KeyError: If it is unknown; the nearest one is named.
+
+    Example:
+        >>> graph = graph_from_names([("Alien", "director", "Scott")])
+        >>> index_of(graph.relations, "directer", "relation")
+        Traceback (most recent call last):
+        ...
+        KeyError: "no relation 'directer'; did you mean 'director'?"
+    """
+    if name in vocabulary.index:
+        return vocabulary.index[name]
+    near = difflib.get_close_matches(name, vocabulary.names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise KeyError(f"no {what} {name!r}{hint}")
+
+
+def triples_of(graph: KnowledgeGraph, entity: str) -> np.ndarray:
+    """Finds what is said of an entity, or of others with it.
+
+    Args:
+        graph: Any.
+        entity: Its name.
+
+    Returns:
+        `[n, 3]` int32, n >= 1.
+
+    Raises:
+        KeyError: If the entity is unknown.
+        ValueError: If it has no triple.
+    """
+    at = index_of(graph.entities, entity)
+    found = graph.triples[(graph.triples[:, [0, 2]] == at).any(axis=1)]
+    if not len(found):
+        raise ValueError(f"entity {entity!r} has no triple: nothing is known about it.")
+    return found
+
+
+def first_five(names: Iterable[object]) -> str:
+    """Quotes the first five names of many."""
+    names = list(names)
+    return ", ".join(repr(str(name)) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _distinct(triples: np.ndarray) -> np.ndarray:
+    """Keeps the first of equal rows, in their order."""
+    order = np.lexsort(triples.T)
+    again = (triples[order[1:]] == triples[order[:-1]]).all(axis=1)
+    # Sorting is stable: of equal rows the first comes first.
+    return np.delete(triples, order[1:][again], axis=0)
+
+
+def _extended(known: Vocabulary, names: Iterable[str]) -> Vocabulary:
+    return vocabulary_of((*known.names, *sorted(set(names) - known.index.keys())))
