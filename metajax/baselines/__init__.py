@@ -5,6 +5,7 @@ from metajax.baselines.autoencoder import ease
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
 from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
+from metajax.baselines.content import content_fold_in
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.fold_in import eb_fold_in
 from metajax.baselines.linear_map import linear_map
@@ -17,6 +18,7 @@ __all__ = [
     "Baseline",
     "Factors",
     "attribute_ridge",
+    "content_fold_in",
     "demographics",
     "ease",
     "ease_blend",
@@ -54,7 +56,7 @@ registry: tuple[Baseline, ...] = (
 )
 """Every simple baseline, those of ratings first, from the simplest up."""
 
-of_two_domains: tuple[Baseline, ...] = (target_only, linear_map)
+of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, content_fold_in)
 """Those that tell a source from a target domain, and mean nothing without."""
 
 without_transfer: tuple[Baseline, ...] = (item_mean, target_only)

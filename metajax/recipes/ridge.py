@@ -4,18 +4,18 @@ from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
-import numpy as np
 
 from metajax import learners
 from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.attribute_factors import with_attributes
+from metajax.baselines.content_traits import taste_map
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.settings import Settings
 
-__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network", "taste_map"]
+__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network"]
 
 # A user is the square of all directions, so wide attributes keep their main axes alone.
 _TASTES = 32
@@ -45,28 +45,8 @@ def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[
         bias=bias,
         noise=factors.noise,
         spread=jnp.asarray(spread),
-        taste_map=jnp.asarray(taste_map(training, float(factors.noise))),
+        taste_map=jnp.asarray(taste_map(training, float(factors.noise), most=_TASTES)),
     )
-
-
-def taste_map(training: TrainingSet, noise: float, *, share: float = 0.07) -> np.ndarray:
-    """Maps attributes to directions along which users' tastes for them have a unit prior.
-
-    Args:
-        training: Items with features.
-        noise: Variance of a rating.
-        share: How much of it tastes explain of an average rated item, before anything is known
-            of the user.
-
-    Returns:
-        `[Di, min(Di, 32)]`, the main axes of the features of rated items first.
-    """
-    rated = np.unique(training.interactions.item)
-    features = np.asarray(training.item_features, np.float64)[rated]
-    moment = features.T @ features / len(rated)
-    _, axes = np.linalg.eigh(moment)
-    scale = np.sqrt(share * noise / max(np.trace(moment), 1e-9))
-    return scale * axes[:, ::-1][:, :_TASTES]
 
 
 def bayesian_ridge(settings: Settings, network: Model) -> MetaLearner:

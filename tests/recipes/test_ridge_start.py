@@ -8,9 +8,10 @@ import pytest
 from metajax import recipes
 from metajax.adaptation import ridge_head
 from metajax.base import Examples, Inputs
+from metajax.baselines.content_traits import taste_map
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import shapes_of
-from metajax.recipes.ridge import evidence_of_factors, ridge_network, taste_map
+from metajax.recipes.ridge import evidence_of_factors, ridge_network
 
 ITEMS = 12
 

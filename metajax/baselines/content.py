@@ -1,0 +1,238 @@
+"""What carries over between items that nobody rated together: tastes for what items are like.
+
+Where no user is known in both domains, factors of one say nothing of the other. But what is said
+of an item in its own domain (how well liked, how popular, of what kind) means the same in both,
+and so do a user's tastes for it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.adaptation import Evidence, ridge_head
+from metajax.base import Inputs
+from metajax.baselines.base import Baseline
+from metajax.baselines.biases import check_positive
+from metajax.baselines.content_traits import (
+    content_groups,
+    content_traits,
+    domain_levels,
+    item_domains,
+    taste_map,
+)
+from metajax.data.dataset import TrainingSet
+
+__all__ = ["Content", "content_evidence", "content_fold_in", "fit_content"]
+
+_GROUPS = 3
+
+# A user is the square of all directions.
+_TASTES = 16
+
+
+class Content(NamedTuple):
+    """A Gaussian model of ratings along directions that mean the same in both domains.
+
+    The rating of item i by a user of attributes a is `expected[i] + design[i] . z` plus noise,
+    and z is drawn from N(user_map' a, I).
+    """
+
+    expected: jax.Array
+    """`[I]` rating by a user whose latents are 0."""
+    design: jax.Array
+    """`[I, L]` how much a unit along each direction adds: tastes for traits that hold
+    everywhere, those that hold in a group of items alone, and tastes for attributes."""
+    user_map: jax.Array
+    """`[Du, L]` from encoded attributes of a user to the prior mean of their latents."""
+    noise: jax.Array
+    """`[]` variance of a rating around what its user would give."""
+
+
+def fit_content(
+    training: TrainingSet,
+    *,
+    taste: float = 0.05,
+    item_ridge: float = 5.0,
+    user_ridge: float = 50.0,
+    steps: int = 8,
+) -> Content:
+    """Fits users' tastes for the traits and the attributes of items, and how far they carry.
+
+    A user's taste for a trait is the same everywhere, but for a deviation in each group of items
+    (`content_groups`). The covariances of both come from expectation maximisation over all users,
+    those of one domain included: how unlike the halves of the source are to their users says how
+    unlike two domains may be. Tastes for attributes have a prior that is given.
+
+    Args:
+        training: One domain or two. In two, users may be in one of them alone.
+        taste: Variance that tastes for attributes explain of an average item's rating, before
+            anything is known of the user, > 0.
+        item_ridge: As many ratings as expected are added to each item's, > 0.
+        user_ridge: Penalty of the map of users' attributes, in users, > 0.
+        steps: EM steps, >= 1.
+
+    Returns:
+        The model, float32.
+
+    Raises:
+        ValueError: If a setting is out of range, or nobody rated anything.
+
+    References:
+        Laird and Ware, Random-Effects Models for Longitudinal Data, Biometrics 1982, whose steps
+        these are, with users as the subjects. Differs: effects of items are ridge estimates.
+    """
+    check_positive(taste=taste, item_ridge=item_ridge, user_ridge=user_ridge)
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}.")
+    log, domain = training.interactions, item_domains(training)
+    if not len(log.item):
+        raise ValueError("training must hold at least one rating, got none.")
+    traits, group = content_traits(training, item_ridge=item_ridge), content_groups(training)
+    width, items = traits.shape[1], len(domain)
+    by_group = [traits * (group == n)[:, None] for n in range(_GROUPS)]
+    tastes = training.item_features @ taste_map(training, 1.0, share=taste, most=_TASTES)
+    design = np.concatenate([traits, *by_group, tastes], axis=1)  # [I, L]
+    first, *places = (slice(width * n, width * (n + 1)) for n in range(1 + _GROUPS))
+
+    users = _users_of(training, design)
+    visited = [users.moment[:, place.start, place.start] > 0 for place in places]
+    target = log.rating - domain_levels(training)[domain[log.item]]
+    count = np.bincount(log.item, minlength=items)
+    bias = np.bincount(log.item, target, items) / (count + item_ridge)
+    means, noise = np.zeros((2, width)), float(np.var(target))
+    prior = np.eye(design.shape[1])
+    # The level differs more between users than their tastes do, and carries well.
+    prior[first, first] *= np.diag(noise * np.array([0.15, *[0.03] * (width - 1)]))
+    for place in places:
+        prior[place, place] *= 0.01 * noise
+    for _ in range(steps):
+        expected = bias + np.sum(traits * means[domain], axis=1)
+        found = _posteriors(users, log.item, design, target - expected[log.item], prior, noise)
+        noise = found.noise
+        for side in np.unique(users.side):
+            means[side] += np.mean(found.mean[users.side == side, first], axis=0)
+        prior[first, first] = np.mean(found.second[:, first, first], axis=0)
+        own = sum(
+            np.sum(found.second[here][:, place, place], axis=0)
+            for here, place in zip(visited, places, strict=True)
+        )
+        for place in places:
+            prior[place, place] = own / np.sum(visited)
+        usual = np.sum(traits * means[domain], axis=1)
+        rest = target - (usual[log.item] + np.sum(design[log.item] * found.mean[users.row], axis=1))
+        bias = np.bincount(log.item, rest, items) / (count + item_ridge)
+    expected = bias + np.sum(traits * means[domain], axis=1)
+    found = _posteriors(users, log.item, design, target - expected[log.item], prior, noise)
+    centre, weights = _user_map(training.user_features[users.user], found, prior, user_ridge)
+
+    root = np.linalg.cholesky(prior)
+    expected += domain_levels(training)[domain] - design @ (centre @ weights)
+    fitted = (expected, design @ root, np.linalg.solve(root, weights.T).T, noise)
+    return Content(*(jnp.asarray(leaf, jnp.float32) for leaf in fitted))
+
+
+class _Users(NamedTuple):
+    """The users of a log, S of them, and what their rows are."""
+
+    user: np.ndarray
+    """`[S]` who."""
+    start: np.ndarray
+    """`[S]` the first row of each."""
+    row: np.ndarray
+    """`[R]` whose each row is, in [0, S)."""
+    side: np.ndarray
+    """`[S]` 0 or 1, the domain of most of their rows."""
+    moment: np.ndarray
+    """`[S, L, L]` sum of x x' over their rows."""
+
+
+class _Posteriors(NamedTuple):
+    mean: np.ndarray
+    """`[S, L]` of the latents."""
+    covariance: np.ndarray
+    """`[S, L, L]`."""
+    second: np.ndarray
+    """`[S, L, L]` expected z z'."""
+    noise: float
+    """Mean expected squared error."""
+
+
+def _users_of(training: TrainingSet, design: np.ndarray) -> _Users:
+    log = training.interactions
+    user = np.flatnonzero(np.diff(log.offsets))
+    ends = log.offsets[user + 1]
+    start = log.offsets[user]
+    rows = [design[log.item[a:b]] for a, b in zip(start, ends, strict=True)]
+    target = np.add.reduceat(1.0 * item_domains(training)[log.item], start)
+    return _Users(
+        user,
+        start,
+        np.repeat(np.arange(len(user)), ends - start),
+        (2 * target > ends - start).astype(np.int64),
+        np.stack([x.T @ x for x in rows]),
+    )
+
+
+def _posteriors(
+    users: _Users,
+    item: np.ndarray,
+    design: np.ndarray,
+    residual: np.ndarray,
+    prior: np.ndarray,
+    noise: float,
+) -> _Posteriors:
+    cross = np.add.reduceat(design[item] * residual[:, None], users.start)
+    covariance = np.linalg.inv(np.linalg.inv(prior) + users.moment / noise)
+    mean = np.einsum("uab,ub->ua", covariance, cross) / noise
+    second = covariance + mean[:, :, None] * mean[:, None]
+    # E sum (residual - x . z)^2 expanded, so that the log is not gone through again.
+    error = np.sum(residual**2) - 2 * np.sum(mean * cross) + np.sum(second * users.moment)
+    return _Posteriors(mean, covariance, second, max(float(error) / len(residual), 1e-6))
+
+
+def _user_map(
+    features: np.ndarray, found: _Posteriors, prior: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regresses each latent on `[S, Du]` attributes; users count by what their rows told of it.
+
+    Returns `[Du]` the mean of the attributes and `[Du, L]` weights.
+    """
+    features = np.asarray(features, np.float64)
+    centre = np.mean(features, axis=0)
+    x = features - centre
+    left = np.diagonal(found.covariance, axis1=1, axis2=2) / np.diag(prior)
+    weights = np.zeros((x.shape[1], len(prior)))
+    for n, told in enumerate(np.maximum(1 - left, 0).T):
+        # A posterior mean is what the rows tell, times how much they tell.
+        gram = (x * told[:, None]).T @ x + ridge * np.eye(x.shape[1])
+        weights[:, n] = np.linalg.solve(gram, x.T @ found.mean[:, n])
+    return centre, weights
+
+
+def content_evidence(params: Content, inputs: Inputs) -> Evidence:
+    """Returns what the model expects of interactions before anything is known of the user."""
+    design = params.design[inputs.item]
+    usual = jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
+    noise = jnp.broadcast_to(params.noise, inputs.item.shape)
+    return Evidence(params.expected[inputs.item] + usual, design, noise)
+
+
+def _fit(training: TrainingSet, **settings: Any) -> Content:
+    if training.item_domain is None:
+        raise ValueError("training must tell two domains apart, got no item_domain.")
+    return fit_content(training, **settings)
+
+
+_rule = ridge_head(content_evidence)
+
+content_fold_in = Baseline(
+    "content_fold_in",
+    "rating",
+    _fit,
+    _rule.adapt,
+    _rule.predict,
+    grid=({}, {"taste": 0.1}, {"taste": 0.02}),
+    predict_variance=_rule.predict_variance,
+)

@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.base import Examples, Inputs
+from metajax.baselines import content_fold_in
+from metajax.baselines.content import fit_content
+from metajax.baselines.content_traits import content_groups, content_traits
+from metajax.data import TrainingSet, from_columns
+
+USERS, ITEMS = 400, 40
+DOMAIN = np.repeat([0, 1], ITEMS // 2)
+
+
+def log_of(seen, rating):
+    user, item = np.nonzero(seen)
+    ids = [np.array([f"{n:03}" for n in range(size)]) for size in seen.shape]
+    return from_columns(user, item, rating[seen], user_ids=ids[0], item_ids=ids[1])
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Nobody is in both domains; a user is as generous in any group, but for a deviation of it."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(ITEMS) % 2
+    level = rng.normal(scale=0.7, size=USERS)
+    own = rng.normal(scale=0.3, size=(USERS, 3))
+    gender = np.arange(USERS) % 2
+    level += 0.4 * (gender - 0.5)
+    quality = rng.normal(scale=0.5, size=ITEMS)
+    group = np.where(DOMAIN == 1, 2, kind)
+    rating = 3 + quality + level[:, None] + own[:, group]
+    rating = rating + 0.5 * rng.normal(size=rating.shape)
+    side = np.arange(USERS) % 4 // 2
+    seen = side[:, None] == DOMAIN
+    attributes = np.stack([kind, 1 - kind], axis=1).astype(np.float32)
+    genders = np.stack([gender, 1 - gender], axis=1).astype(np.float32)
+    log = log_of(seen, rating)
+    return TrainingSet(log, genders, attributes, (-2.0, 8.0), DOMAIN), rating, level
+
+
+def test_traits_are_those_of_the_domain():
+    """Two items a domain, of 3 and 1 ratings, above and below the mean of theirs."""
+    seen = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 1, 1], [0, 0, 1, 0], [0, 0, 1, 0]], bool)
+    rating = np.array([4.0, 2.0, 1.0, 5.0]) * np.ones((5, 1))
+    training = TrainingSet(
+        log_of(seen, rating), np.zeros((5, 0)), np.zeros((4, 0)), (1.0, 5.0), np.array([0, 0, 1, 1])
+    )
+    # Means of 3.5 and 2; three of four ratings are of the first item: z-scores 1/sqrt(3), -sqrt(3).
+    first, other = 1 / np.sqrt(3), -np.sqrt(3)
+    expected = [[1, first, first], [1, other, other], [1, -first, first], [1, -other, other]]
+    np.testing.assert_allclose(content_traits(training), expected, atol=1e-9)
+    alone = training._replace(item_domain=None)
+    count = np.array([3, 1, 3, 1])
+    np.testing.assert_allclose(count @ content_traits(alone), [8, 0, 0], atol=1e-9)
+
+
+def test_the_source_falls_in_two_by_its_main_attribute(world):
+    training, *_ = world
+    kind = np.arange(ITEMS) % 2
+    group = content_groups(training)
+    np.testing.assert_array_equal(group[DOMAIN == 1], 2)
+    same = group[DOMAIN == 0] == kind[DOMAIN == 0]
+    assert same.all() or not same.any()
+    bare = training._replace(item_features=np.zeros((ITEMS, 0), np.float32))
+    np.testing.assert_array_equal(content_groups(bare), 2 * DOMAIN)
+
+
+def test_what_holds_everywhere_is_told_from_what_holds_in_a_group(world):
+    """Variances of .49 and .04 + .09, the gender's included, are what the world was made of."""
+    training, *_ = world
+    # Tastes for the kind would explain some of it as well.
+    fitted = fit_content(training, taste=1e-6, steps=40)
+    covariance = np.asarray(fitted.design) @ np.asarray(fitted.design).T
+    group = content_groups(training)
+    # Between items of different kinds in the source only the shared part is common.
+    apart = covariance[np.ix_(group == 0, group == 1)].mean()
+    across = covariance[np.ix_(group == 0, group == 2)].mean()
+    within = covariance[np.ix_(group == 2, group == 2)].mean()
+    np.testing.assert_allclose(apart, 0.49 + 0.04, rtol=0.15)
+    np.testing.assert_allclose(across, 0.49 + 0.04, rtol=0.15)
+    np.testing.assert_allclose(within - across, 0.09, rtol=0.25)
+    np.testing.assert_allclose(fitted.noise, 0.25, rtol=0.1)
+
+
+def test_a_user_of_the_source_alone_is_known_in_the_target(world):
+    training, rating, level = world
+    params = fit_content(training)
+    items = np.flatnonzero(DOMAIN == 0)
+
+    @jax.jit
+    def scores(features, labels):
+        def inputs(item):
+            rows = (len(item), 1)
+            return Inputs(jnp.tile(features, rows), jnp.zeros((len(item), 2)), jnp.asarray(item))
+
+        support = Examples(inputs(items), labels, jnp.ones(len(items), bool))
+        target = inputs(np.flatnonzero(DOMAIN == 1))
+        adapted = content_fold_in.adapt(params, support)
+        return content_fold_in.predict(params, adapted, target)
+
+    known = np.flatnonzero(np.arange(USERS) % 4 < 2)[:40]
+    found = np.array([np.mean(scores(training.user_features[u], rating[u, items])) for u in known])
+    # A group's own deviations leave an error of .3 of the mean and of .3/2 of what is seen of it.
+    error = found - found.mean() - (level[known] - level[known].mean())
+    assert np.sqrt(np.mean(error**2)) < 0.3 < 0.6 < np.std(level[known])
+
+
+def test_settings_that_mean_nothing_are_refused(world):
+    training, *_ = world
+    with pytest.raises(ValueError, match="training must tell two domains apart"):
+        content_fold_in.fit(training._replace(item_domain=None))
+    with pytest.raises(ValueError, match=r"steps must be >= 1, got 0\."):
+        fit_content(training, steps=0)
+    with pytest.raises(ValueError, match="taste must be > 0"):
+        fit_content(training, taste=0.0)
+    nobody = training.interactions._replace(
+        offsets=np.zeros(USERS + 1, np.int64), item=np.zeros(0, np.int32),
+        rating=np.zeros(0, np.float32), time=np.zeros(0),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="at least one rating, got none"):
+        fit_content(training._replace(interactions=nobody))
