@@ -4,7 +4,17 @@ data -> models -> adaptation -> learners -> evaluation -> recommendation: each i
 folder of that name. The words they share are in `metajax.base`.
 """
 
-from metajax import adaptation, baselines, data, evaluation, learners, losses, metrics, models
+from metajax import (
+    adaptation,
+    baselines,
+    data,
+    evaluation,
+    knowledge,
+    learners,
+    losses,
+    metrics,
+    models,
+)
 from metajax.base import (
     Adaptation,
     Examples,
@@ -67,6 +77,7 @@ __all__ = [
     "fomaml",
     "gru_adapter",
     "imaml",
+    "knowledge",
     "learners",
     "load",
     "losses",

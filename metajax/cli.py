@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, recommend, data."""
+"""The command line: train, compare, evaluate, recommend, data, graph."""
 
 import importlib.util
 import signal
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import App, Parameter
 
-from metajax import console, signals, sources
+from metajax import console, graph_commands, signals, sources
 from metajax.settings import Settings, check_numbers
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+app.command(graph_commands.graph)
 
 
 def main(arguments: list[str]) -> int:

@@ -37,7 +37,7 @@ LAYERS = [
     ],
     ["training", "settings", "recipes"],
     ["assembly", "harness", "runs", "judging"],
-    ["console", "signals", "sources", "cli"],
+    ["console", "signals", "sources", "graph_commands", "cli"],
     ["__main__", "__init__"],
 ]
 

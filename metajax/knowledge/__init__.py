@@ -12,6 +12,8 @@ from metajax.knowledge.graph import (
     vocabulary_of,
 )
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
+from metajax.knowledge.named import graph_names, item_entities, load_graph, repaired_links
+from metajax.knowledge.readers import read_graph, read_link, write_turtle
 from metajax.knowledge.selection import (
     about,
     in_use,
@@ -35,17 +37,24 @@ __all__ = [
     "fold_inverses",
     "graph_from_names",
     "graph_from_triples",
+    "graph_names",
     "in_use",
     "index_of",
     "inverse_pairs",
+    "item_entities",
     "keep_triples",
     "leaked",
+    "load_graph",
     "prune_tails",
+    "read_graph",
+    "read_link",
     "relation_signatures",
+    "repaired_links",
     "split_entities",
     "split_triples",
     "triples_of",
     "vocabulary_of",
     "with_triples",
     "without_relations",
+    "write_turtle",
 ]

@@ -25,7 +25,7 @@ class DataError(ValueError):
         *,
         file: str | Path,
         line: int | None = None,
-        column: str | None = None,
+        column: str | int | None = None,
         row: int | None = None,
     ):
         place = [str(file)]

@@ -1,0 +1,111 @@
+"""What is in a graph, told to a person, and what may be wrong with it."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from metajax.knowledge.graph import KnowledgeGraph, first_five
+from metajax.knowledge.inverses import inverse_pairs
+from metajax.knowledge.readers import Statements, repeated
+from metajax.knowledge.structure import degrees
+
+__all__ = ["facts", "problems", "relation_table"]
+
+
+def facts(graph: KnowledgeGraph) -> dict[str, str]:
+    """Describes a graph.
+
+    Args:
+        graph: Any.
+
+    Returns:
+        Lines of a name and what there is.
+    """
+    degree = degrees(graph)
+    items = len({item for item, _ in graph.links})
+    linked = len({entity for _, entity in graph.links})
+    return {
+        "triples": f"{graph.count:,}",
+        "entities": f"{len(degree):,}, {degree.min()} to {degree.max()} triples each "
+        f"(median {np.median(degree):g}, {100 * np.mean(degree == 1):.0f} % have one)",
+        "relations": f"{len(graph.relations.names):,}",
+        "attributes": f"{len(graph.attributes):,}",
+        "linked items": f"{items:,} to {linked:,} entities",
+    }
+
+
+def relation_table(graph: KnowledgeGraph) -> list[tuple[str, int, int, int, int]]:
+    """Describes each relation: name, triples, heads, tails, and tails that have one triple in all.
+
+    Args:
+        graph: Any.
+
+    Returns:
+        One row a relation, those with most triples first.
+    """
+    triples, degree = graph.triples, degrees(graph)
+    rows = []
+    for n, name in enumerate(graph.relations.names):
+        head, _, tail = triples[triples[:, 1] == n].T
+        tails = np.unique(tail)
+        rows.append(
+            (name, len(head), len(np.unique(head)), len(tails), int(np.sum(degree[tails] == 1)))
+        )
+    return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def problems(
+    graph: KnowledgeGraph,
+    statements: Statements | None = None,
+    item_ids: Sequence[str] | np.ndarray | None = None,
+) -> list[str]:
+    """Lists what a person should know before learning from a graph.
+
+    Args:
+        graph: What a reader returned.
+        statements: What it was made of; with them, lines are named.
+        item_ids: The items that it should describe.
+
+    Returns:
+        One sentence a problem; empty if there is none.
+    """
+    found = [] if statements is None else _of_lines(statements)
+    names = graph.relations.names
+    for pair in inverse_pairs(graph):
+        one, other = names[pair.kept], names[pair.folded]
+        what = f"{one!r} is symmetric"
+        if pair.kept != pair.folded:
+            what = f"{other!r} says what {one!r} says, the other way round"
+        found.append(f"{what} ({pair.shared} triples): fold inverses before splitting")
+    count = np.bincount(graph.triples[:, 1], minlength=len(names))
+    found += _some("relations have one triple", names, count == 1)
+    found += _some("entities have no triple", graph.entities.names, degrees(graph) == 0)
+    shared = Counter(entity for _, entity in graph.links)
+    several = [graph.entities.names[entity] for entity, items in shared.items() if items > 1]
+    if several:
+        found.append(f"{len(several)} entities are several items each: {first_five(several)}")
+    if item_ids is not None:
+        linked = np.isin(item_ids, [item for item, _ in graph.links])
+        found += _some("items are linked to no entity", item_ids, ~linked)
+    return found
+
+
+def _of_lines(statements: Statements) -> list[str]:
+    triples, lines = statements.triples, statements.lines
+    loops = [n for n, (head, _, tail) in enumerate(triples) if head == tail]
+    found = []
+    for what, places in (("repeated", repeated(triples)), ("of an entity with itself", loops)):
+        if not places:
+            continue
+        named = [" ".join(triples[n]) if lines is None else f"line {lines[n]}" for n in places[:5]]
+        more = ", ..." if len(places) > 5 else ""
+        found.append(
+            f"{len(places)} of {len(triples)} triples are {what}: {', '.join(named)}{more}"
+        )
+    return found
+
+
+def _some(what: str, names: Sequence[str] | np.ndarray, which: np.ndarray) -> list[str]:
+    chosen = [name for name, is_one in zip(names, which, strict=True) if is_one]
+    return [f"{len(chosen)} of {len(names)} {what}: {first_five(chosen)}"] if chosen else []

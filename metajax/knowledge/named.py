@@ -1,0 +1,139 @@
+"""Knowledge graphs by name, fetched and cached where need be, and which items they describe."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metajax.data.datasets import RECBOLE, RECBOLE_SHA256
+from metajax.data.fetch import (
+    DataUnavailable,
+    Progress,
+    cache_folder,
+    files_from_wheel,
+    is_verified,
+)
+from metajax.data.readers import DataError
+from metajax.knowledge.graph import KnowledgeGraph, add_triples, first_five
+from metajax.knowledge.readers import ML_100K_LINK_SHA256, read_graph, read_link
+
+__all__ = ["graph_names", "item_entities", "load_graph", "repaired_links"]
+
+_FILES = {
+    "recbole/dataset_example/ml-100k/ml-100k.kg": (
+        "200a0636fa07c218119a42e5bac7aa3e26e3665a6f919c1b22909bd412b14779"
+    ),
+    "recbole/dataset_example/ml-100k/ml-100k.link": ML_100K_LINK_SHA256,
+}
+
+
+def graph_names() -> tuple[str, ...]:
+    """Returns the names that `load_graph` knows."""
+    return tuple(_GRAPHS)
+
+
+def load_graph(
+    name_or_path: str | Path, *, progress: Progress | None = None, **reading: Any
+) -> KnowledgeGraph:
+    """Loads a knowledge graph by name, or reads one from a path.
+
+    `ml-100k` is the part of Freebase about the films of MovieLens-100K: 91,631 facts, in 24
+    relations 10 of which are inverses of others. Fold them (`fold_inverses`) before anything else;
+    awards tell how well films were received, and so belong to the future of a film that nobody has
+    seen (`without_relations(graph, "*award*")`).
+
+    Args:
+        name_or_path: One of `graph_names()`, or a path for `read_graph`.
+        progress: Called as bytes arrive, if any have to be fetched.
+        **reading: Options of `read_graph`, for a path.
+
+    Returns:
+        The graph, with links to the items of the data set of that name.
+
+    Raises:
+        DataError: If it is neither a known name nor a path, or the file is not as it should be.
+        ValueError: If there are options for a name.
+        DataUnavailable: If it must be fetched and cannot be.
+
+    References:
+        Zhao et al., KB4Rec: A Data Set for Linking Knowledge Bases with Recommender Systems, Data
+        Intelligence 1(2), 2019, arXiv:1807.11141: where facts and links of `ml-100k` are from.
+    """
+    if isinstance(name_or_path, str) and name_or_path in _GRAPHS:
+        if reading:
+            raise ValueError(
+                f"{name_or_path} is read one way; options are for paths, got {', '.join(reading)}."
+            )
+        return _GRAPHS[name_or_path](progress)
+    if Path(name_or_path).exists():
+        return read_graph(name_or_path, **reading)
+    near = difflib.get_close_matches(str(name_or_path), graph_names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise DataError(
+        f"no such path, nor one of the names {', '.join(graph_names())}{hint}", file=name_or_path
+    )
+
+
+def item_entities(graph: KnowledgeGraph, item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Finds the entity of each item of a log.
+
+    Args:
+        graph: With links.
+        item_ids: `[I]` the items' names in the log.
+
+    Returns:
+        `[I]` int32 indices of entities, -1 where an item is linked to none.
+
+    Raises:
+        ValueError: If there are links of items that the log does not know.
+    """
+    place = {str(name): n for n, name in enumerate(item_ids)}
+    unknown = [item for item, _ in graph.links if item not in place]
+    if unknown:
+        raise ValueError(
+            f"links must be of items of the log, got {len(unknown)} unknown: {first_five(unknown)}."
+        )
+    found = np.full(len(place), -1, np.int32)
+    for item, entity in graph.links:
+        found[place[item]] = entity
+    return found
+
+
+def repaired_links(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Turns RecBole's links of MovieLens-100K into right ones.
+
+    The ids in its file are those of MovieLens-20M, so that most films are linked to another one:
+    item 56, Pulp Fiction, to what is 56 there. Right is the entity of the same film in
+    MovieLens-20M, `entity[i] = pairs[id in 20M of i]`.
+
+    Args:
+        pairs: Item ids and entities as the file has them.
+
+    Returns:
+        Item ids of MovieLens-100K, and entities; films that 20M numbers too high have none.
+    """
+    entity = dict(pairs)
+    lines = Path(__file__).with_name("ml100k_to_ml20m_ids.tsv").read_text().splitlines()
+    both = (line.split("\t") for line in lines[1:])
+    return [(item, entity[other]) for item, other in both if other in entity]
+
+
+def _ml_100k(progress: Progress | None) -> KnowledgeGraph:
+    folder = cache_folder() / "ml-100k"
+    paths = {folder / Path(member).name: digest for member, digest in _FILES.items()}
+    if not all(is_verified(file, digest) for file, digest in paths.items()):
+        try:
+            files_from_wheel(RECBOLE, _FILES, folder, sha256=RECBOLE_SHA256, progress=progress)
+        except (DataUnavailable, OSError) as error:
+            raise DataUnavailable(
+                f"the graph ml-100k is not in the cache and could not be fetched: put ml-100k.kg "
+                f"and ml-100k.link of the package {RECBOLE} into {folder}, or set METAJAX_CACHE to "
+                f"the folder that has them. Why: {error}."
+            ) from None
+    graph_file, link_file = paths
+    return add_triples(read_graph(graph_file), [], links=repaired_links(read_link(link_file)))
+
+
+_GRAPHS: dict[str, Callable[[Progress | None], KnowledgeGraph]] = {"ml-100k": _ml_100k}

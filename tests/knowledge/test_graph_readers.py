@@ -1,0 +1,185 @@
+import sys
+
+import numpy as np
+import pytest
+
+from metajax.data import DataError
+from metajax.knowledge import (
+    Attribute,
+    fold_inverses,
+    graph_from_names,
+    read_graph,
+    read_link,
+    write_turtle,
+)
+from metajax.knowledge.readers import read_statements
+
+FACTS = [("m.1", "film.genre", "Sci-Fi & more"), ("m.1", "film.director", "http://x/scott")]
+KG = "head_id:token\trelation_id:token\ttail_id:token\n"
+TURTLE = """@prefix x: <http://x/> .
+@prefix : <urn:metajax:> .
+
+:m.1 x:year 1979 ;
+     x:title "Alien"@en ;
+     x:by x:scott , [ x:name "Nobody" ] .
+# An old one.
+:m.2 x:by _:someone .
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        file = tmp_path / name
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return file
+
+    return write
+
+
+def named(graph):
+    entity, relation = graph.entities.names, graph.relations.names
+    return [(entity[h], relation[r], entity[t]) for h, r, t in graph.triples]
+
+
+def same(left, right):
+    assert left[3:] == right[3:]
+    np.testing.assert_array_equal(left.triples, right.triples)
+
+
+def test_all_formats_say_the_same(write):
+    lines = ["\t".join(fact) for fact in FACTS]
+    expected = graph_from_names(FACTS)
+    same(read_graph(write("a.kg", KG + "\n".join(lines))), expected)
+    same(read_graph(write("a.tsv", "\n".join(lines))), expected)
+    same(read_graph(write("b.tsv", "Head\tRelation\tTail\r\n" + "\r\n".join(lines))), expected)
+    text = "".join(
+        f"<urn:metajax:{h}> <urn:metajax:{r}> <{t}> .\n"
+        for h, r, t in [(*FACTS[0][:2], "urn:metajax:Sci-Fi%20%26%20more"), FACTS[1]]
+    )
+    same(read_graph(write("a.nt", text)), expected)
+    same(read_graph(write("a.ttl", text)), expected)
+
+
+def test_a_literal_is_refused_or_kept_as_an_attribute(write):
+    file = write("films.ttl", TURTLE)
+    with pytest.raises(DataError) as caught:
+        read_graph(file)
+    assert str(caught.value) == (
+        f"{file}: 3 literals where an entity is needed, the first of them '1979' as "
+        "'http://x/year' of 'm.1'; literals='attributes' keeps them as attributes."
+    )
+    graph = read_graph(file, literals="attributes")
+    assert graph.entities.names == ("_:b0", "_:b1", "http://x/scott", "m.1", "m.2")
+    assert graph.attributes == (
+        Attribute(3, "http://x/year", "1979", "http://www.w3.org/2001/XMLSchema#integer"),
+        Attribute(3, "http://x/title", "Alien", "@en"),
+        Attribute(0, "http://x/name", "Nobody"),
+    )
+    assert named(graph) == [
+        ("m.1", "http://x/by", "_:b0"),
+        ("m.1", "http://x/by", "http://x/scott"),
+        ("m.2", "http://x/by", "_:b1"),
+    ]
+    with pytest.raises(ValueError, match="literals must be 'error' or 'attributes', got 'drop'"):
+        read_graph(file, literals="drop")  # pyrefly: ignore
+
+
+def test_a_graph_is_read_back_from_turtle_as_it_was(tmp_path, write):
+    odd = [
+        "m.1",
+        "a b",
+        "Alien: Covenant",
+        "http://x/y",
+        "_:nobody else",
+        "50%",
+        "urn:metajax:q",
+        "é",
+    ]
+    triples = [(one, f"r {n}", other) for n, one in enumerate(odd) for other in odd[n:]]
+    attributes = [("a b", "title", 'in "quotes"\n', "@en"), ("e", "year", "1979", "http://x/year")]
+    graph = graph_from_names(triples, attributes=attributes)
+    write_turtle(graph, tmp_path / "odd.ttl")
+    back = read_graph(tmp_path / "odd.ttl", literals="attributes")
+    same(back._replace(attributes=()), graph._replace(attributes=()))
+    assert set(back.attributes) == set(graph.attributes)
+    # Blank nodes stay what they are, and are numbered anew.
+    graph = read_graph(write("blank.ttl", TURTLE), literals="attributes")
+    write_turtle(graph, tmp_path / "again.ttl")
+    back = read_graph(tmp_path / "again.ttl", literals="attributes")
+    nobody = {a.entity for a in back.attributes if a.value == "Nobody"}
+    assert [back.entities.names[entity] for entity in nobody] in (["_:b0"], ["_:b1"])
+    assert len(nobody & set(back.triples[back.triples[:, 0] == 3][:, 2].tolist())) == 1
+    assert (len(named(back)), len(back.attributes)) == (3, 3)
+
+
+def test_the_film_graph_goes_through_turtle(film_graph, tmp_path):
+    graph = fold_inverses(film_graph)
+    write_turtle(graph, tmp_path / "films.ttl")
+    back = read_graph(tmp_path / "films.ttl")
+    assert back.entities == graph.entities
+    assert named(back) == sorted(named(graph))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.ttl", TURTLE + "x:a x:b x:c\nx:d x:e x:f .\n", "line 10, column 1: A dot is expected"),
+        ("a.ttl", "x:a x:b x:c .", "line 1, column 1: The prefix x: has not been declared."),
+        ("a.ttl", b"<a:b> <a:c> <a:\xff> .", "line 1, column 15: Invalid UTF-8"),
+        ("a.nt", "<a:b> <a:c> <a:d> .\n<a:b> <a:c> .\n", "line 2, column 13: "),
+        ("a.ttl", "", ": there is no triple."),
+        ("a.nt", '<a:b> <a:c> << <a:d> <a:e> "f" >> .', "line 1"),
+        ("a.kg", KG + "a\tr\tb\na\tr\n", "line 3: must have 3 fields (head_id:token, "),
+        ("a.kg", KG + "a\tr\tb\na\t \tb\n", "line 3, column 'relation_id': a name must not be emp"),
+        ("a.kg", "head\trelation\ttail\n", "line 1: no column 'head_id'; found head, relation, t"),
+        ("a.kg", KG, ": there is no triple."),
+        ("a.tsv", "a\tr\n", "line 1: must have 3 fields (head, relation, tail), got 2."),
+        ("a.tsv", "", ": the file is empty."),
+        ("a.csv", "a,r,b", "a.csv: the name must end in one of .kg, .tsv, .txt, .ttl, .nt."),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_line_with_its_place(write, name, text, message):
+    file = write(name, text)
+    with pytest.raises(DataError) as caught:
+        read_graph(file)
+    assert str(caught.value).startswith(str(file))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_is_of_an_item_once_and_to_a_known_entity(write):
+    graph = write("a.kg", KG + "a\tr\tb\n")
+    link = write("a.link", "item_id:token\tentity_id:token\n7\tb\n9\ta\n")
+    assert read_graph(graph, link=link).links == (("7", 1), ("9", 0))
+    twice = write("b.link", "item_id:token\tentity_id:token\n7\tb\n7\ta\n")
+    with pytest.raises(DataError, match=r"line 3, column 'item_id': '7' is linked twice"):
+        read_link(twice)
+    rows = "".join(f"{n}\tm.{n}\n" for n in range(6))
+    unknown = write("c.link", "item_id:token\tentity_id:token\n" + rows)
+    with pytest.raises(DataError) as caught:
+        read_graph(graph, link=unknown)
+    assert str(caught.value) == (
+        f"{unknown}: links must lead to entities of the graph, got 6 unknown: "
+        "'m.0', 'm.1', 'm.2', 'm.3', 'm.4', ...."
+    )
+
+
+def test_lines_are_told_where_the_format_has_them(write):
+    text = '# films\n\n<a:b> <a:c> <a:d> .\n<a:b> <a:c> "e" .\n<a:b> <a:c> <a:f> . # last\n'
+    assert read_statements(write("a.nt", text)).lines == [3, 5]
+    assert read_statements(write("a.ttl", text)).lines is None
+    lines = read_statements(write("a.kg", KG + "a\tr\tb\nb\tr\ta\n")).lines
+    assert lines is not None
+    assert list(lines) == [2, 3]
+
+
+def test_turtle_without_its_parser_names_the_extra(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyoxigraph", None)
+    with pytest.raises(ImportError, match=r"need pyoxigraph: pip install 'metajax\[kg\]'\.$"):
+        read_graph(write("a.ttl", ""))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.ttl: no such file"):
+        read_graph(tmp_path / "nothing.ttl")
