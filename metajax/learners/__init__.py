@@ -10,6 +10,7 @@ from metajax.learners.head_and_body import anil, boil
 from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
+from metajax.learners.mapping import emcdr
 from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.metric import attentive_neighbours, matching_network, prototypical
 from metajax.learners.outer import learner_with, meta_learner, query_loss
@@ -26,6 +27,7 @@ __all__ = [
     "boil",
     "cavia",
     "consolidated",
+    "emcdr",
     "ewc_penalty",
     "fine_tuned",
     "fisher_information",

@@ -1,6 +1,7 @@
 """Networks, one architecture a file."""
 
 from metajax.models.beside import beside
+from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
 from metajax.models.encoder import Encoded, Encoder, start_encoder
 from metajax.models.graph_layers import (
     GraphAttention,
@@ -11,6 +12,7 @@ from metajax.models.graph_layers import (
 )
 from metajax.models.graph_model import GraphModel, NodeVectors, graph_model, start_graph
 from metajax.models.linen import from_linen
+from metajax.models.matched_rows import copy_rows, matched_rows
 from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
 from metajax.models.pair_network import PairNetwork
@@ -38,6 +40,7 @@ __all__ = [
     "ConditionalProcess",
     "DomainBridge",
     "DomainFactors",
+    "EmbeddingMap",
     "Encoded",
     "Encoder",
     "Gaussian",
@@ -48,6 +51,7 @@ __all__ = [
     "GraphSAGE",
     "InHistory",
     "LightGCN",
+    "MapOfMean",
     "MatchingNetwork",
     "MemorisedUsers",
     "NodeVectors",
@@ -59,11 +63,15 @@ __all__ = [
     "SupportModel",
     "UpdateGRU",
     "beside",
+    "copy_rows",
+    "fit_map",
     "from_history_module",
     "from_linen",
     "from_support_module",
     "graph_model",
     "known_of",
+    "map_rows",
+    "matched_rows",
     "start_bias",
     "start_bridge",
     "start_encoder",

@@ -7,7 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import encoders, gradient, neighbours, ridge
+from metajax.recipes import encoders, gradient, mapping, neighbours, ridge
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -118,6 +118,26 @@ registry: tuple[Recipe, ...] = (
         encoders.start,
         settings={"adapts": ("score/*",), "inner_rate": 0.01},
         grid=({}, {"inner_rate": 0.003}, {"inner_rate": 0.02}, {"steps": 2}),
+    ),
+    Recipe(
+        "emcdr",
+        mapping.emcdr,
+        mapping.map_of_users,
+        mapping.mapped_linearly,
+        settings=mapping.SETTINGS,
+        grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "emcdr_linear",
+        mapping.emcdr,
+        mapping.linear_map_of_users,
+        mapping.mapped_linearly,
+        settings=mapping.SETTINGS,
+        grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=True,
     ),
 )
 """Every learned method: first the same network without meta-learning, then the family."""

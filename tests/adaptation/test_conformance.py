@@ -168,8 +168,8 @@ def memory_row() -> Row:
 DOMAINS = jnp.array([0.0, 1.0, 0.0, 1.0, 1.0])
 
 
-def two_domains_row() -> Row:
-    model = models.two_domains(ITEMS, 3, models.DomainBridge((2,)))
+def two_domains_row(bridge) -> Row:
+    model = models.two_domains(ITEMS, 3, bridge)
     params = drawn(Model(model.init, lambda params, inputs: params))
     embedding, bias, _ = params["factors"][1:]
     params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
@@ -318,7 +318,8 @@ LEARN = {
     "sequence": sequence_row(),
     "sequences of an item": item_row(),
     "ridge": ridge_row(),
-    "two domains": two_domains_row(),
+    "two domains": two_domains_row(models.DomainBridge((2,))),
+    "two domains, a map of the mean": two_domains_row(models.MapOfMean(2)),
 }
 ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
 
