@@ -24,9 +24,9 @@ from metajax.baselines.content_traits import (
 )
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["Content", "content_evidence", "content_fold_in", "fit_content"]
+__all__ = ["Content", "content_evidence", "content_fold_in", "fit_content", "widths_of_content"]
 
-_GROUPS = 3
+_TRAITS, _GROUPS = 3, 3
 
 # A user is the square of all directions.
 _TASTES = 16
@@ -35,15 +35,17 @@ _TASTES = 16
 class Content(NamedTuple):
     """A Gaussian model of ratings along directions that mean the same in both domains.
 
-    The rating of item i by a user of attributes a is `expected[i] + design[i] . z` plus noise,
-    and z is drawn from N(user_map' a, I).
+    The rating of item i by a user of attributes a is `expected[i] + x_i . z` plus noise, with
+    `x_i = encoder' [traits_i, attributes_i]`, and z is drawn from N(user_map' a, I).
     """
 
     expected: jax.Array
     """`[I]` rating by a user whose latents are 0."""
-    design: jax.Array
-    """`[I, L]` how much a unit along each direction adds: tastes for traits that hold
-    everywhere, those that hold in a group of items alone, and tastes for attributes."""
+    traits: jax.Array
+    """`[I, V]` how the item is rated in its own domain, and again in columns of its group alone."""
+    encoder: jax.Array
+    """`[V + Di, L]` from traits and encoded attributes of an item to what a unit along each
+    direction adds."""
     user_map: jax.Array
     """`[Du, L]` from encoded attributes of a user to the prior mean of their latents."""
     noise: jax.Array
@@ -90,10 +92,11 @@ def fit_content(
     if not len(log.item):
         raise ValueError("training must hold at least one rating, got none.")
     traits, group = content_traits(training, item_ridge=item_ridge), content_groups(training)
-    width, items = traits.shape[1], len(domain)
+    width, items = _TRAITS, len(domain)
     by_group = [traits * (group == n)[:, None] for n in range(_GROUPS)]
-    tastes = training.item_features @ taste_map(training, 1.0, share=taste, most=_TASTES)
-    design = np.concatenate([traits, *by_group, tastes], axis=1)  # [I, L]
+    described = np.concatenate([traits, *by_group], axis=1)  # [I, V]
+    tastes = taste_map(training, 1.0, share=taste, most=_TASTES)
+    design = np.concatenate([described, training.item_features @ tastes], axis=1)  # [I, L]
     first, *places = (slice(width * n, width * (n + 1)) for n in range(1 + _GROUPS))
 
     users = _users_of(training, design)
@@ -129,7 +132,9 @@ def fit_content(
 
     root = np.linalg.cholesky(prior)
     expected += domain_levels(training)[domain] - design @ (centre @ weights)
-    fitted = (expected, design @ root, np.linalg.solve(root, weights.T).T, noise)
+    # Traits enter as they are, attributes by the map of tastes.
+    encoder = np.concatenate([root[: described.shape[1]], tastes @ root[described.shape[1] :]])
+    fitted = (expected, described, encoder, np.linalg.solve(root, weights.T).T, noise)
     return Content(*(jnp.asarray(leaf, jnp.float32) for leaf in fitted))
 
 
@@ -211,9 +216,16 @@ def _user_map(
     return centre, weights
 
 
+def widths_of_content(item_width: int) -> tuple[int, int]:
+    """Returns V and L of a `Content` whose items have so many encoded attributes."""
+    traits = _TRAITS * (1 + _GROUPS)
+    return traits, traits + min(item_width, _TASTES)
+
+
 def content_evidence(params: Content, inputs: Inputs) -> Evidence:
     """Returns what the model expects of interactions before anything is known of the user."""
-    design = params.design[inputs.item]
+    said = jnp.concatenate([params.traits[inputs.item], inputs.item_features], axis=1)
+    design = said @ params.encoder
     usual = jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
     noise = jnp.broadcast_to(params.noise, inputs.item.shape)
     return Evidence(params.expected[inputs.item] + usual, design, noise)

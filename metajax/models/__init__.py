@@ -1,6 +1,7 @@
 """Networks, one architecture a file."""
 
 from metajax.models.beside import beside
+from metajax.models.content_network import Adapter, ContentNetwork, start_content
 from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
 from metajax.models.encoder import Encoded, Encoder, start_encoder
 from metajax.models.graph_layers import (
@@ -34,10 +35,12 @@ from metajax.models.update_gru import UpdateGRU, update_gru
 from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
+    "Adapter",
     "Attended",
     "AttentiveProcess",
     "BothSides",
     "ConditionalProcess",
+    "ContentNetwork",
     "DomainBridge",
     "DomainFactors",
     "EmbeddingMap",
@@ -74,6 +77,7 @@ __all__ = [
     "matched_rows",
     "start_bias",
     "start_bridge",
+    "start_content",
     "start_encoder",
     "start_evidence",
     "start_factors",

@@ -7,7 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import encoders, gradient, mapping, neighbours, ridge
+from metajax.recipes import content, encoders, gradient, mapping, neighbours, ridge
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -82,6 +82,16 @@ registry: tuple[Recipe, ...] = (
             "validate_every": 120,
         },
         grid=({}, {"order": "time"}),
+    ),
+    Recipe(
+        "content_adapter",
+        content.content_adapter,
+        content.content_network,
+        content.content_start,
+        settings={"weight_decay": 0.0, "updates": 200},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
     ),
     Recipe(
         "prototypical",

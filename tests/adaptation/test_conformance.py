@@ -143,6 +143,18 @@ def ridge_row() -> Row:
     return Row(ridge_head(model.apply), drawn(model), expected)
 
 
+def content_row() -> Row:
+    network = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = models.from_linen(network)
+    params = drawn(model)
+    params["item_domain"] = jnp.array([0.0, 0.0, 1.0, 1.0, 1.0])
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).expected
+
+    return Row(ridge_head(model.apply), params, expected)
+
+
 def memory_row() -> Row:
     model = models.user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
@@ -314,6 +326,7 @@ LEARN = {
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "neighbours in a graph": graph_row(),
+    "content of items": content_row(),
     "remembered users": memory_row(),
     "sequence": sequence_row(),
     "sequences of an item": item_row(),

@@ -72,7 +72,9 @@ def test_what_holds_everywhere_is_told_from_what_holds_in_a_group(world):
     training, *_ = world
     # Tastes for the kind would explain some of it as well.
     fitted = fit_content(training, taste=1e-6, steps=40)
-    covariance = np.asarray(fitted.design) @ np.asarray(fitted.design).T
+    said = np.concatenate([fitted.traits, training.item_features], axis=1)
+    design = said @ np.asarray(fitted.encoder)
+    covariance = design @ design.T
     group = content_groups(training)
     # Between items of different kinds in the source only the shared part is common.
     apart = covariance[np.ix_(group == 0, group == 1)].mean()
