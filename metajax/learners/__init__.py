@@ -18,6 +18,7 @@ from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
 from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.sequential import sequential
+from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
 
 __all__ = [
@@ -50,5 +51,6 @@ __all__ = [
     "query_loss",
     "reptile",
     "sequential",
+    "shared_space",
     "supervised",
 ]

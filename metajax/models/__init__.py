@@ -21,12 +21,14 @@ from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
+from metajax.models.shared_space import shared_space, start_maps
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.two_domains import (
     BothSides,
     DomainBridge,
     DomainFactors,
     known_of,
+    side_of,
     start_bridge,
     start_factors,
     two_domains,
@@ -75,6 +77,8 @@ __all__ = [
     "known_of",
     "map_rows",
     "matched_rows",
+    "shared_space",
+    "side_of",
     "start_bias",
     "start_bridge",
     "start_content",
@@ -83,6 +87,7 @@ __all__ = [
     "start_factors",
     "start_graph",
     "start_identity",
+    "start_maps",
     "start_memory",
     "two_domains",
     "update_gru",

@@ -25,6 +25,7 @@ __all__ = [
     "blank_factors",
     "domain_evidence",
     "known_of",
+    "side_of",
     "start_bridge",
     "start_factors",
     "two_domains",
@@ -138,16 +139,21 @@ def two_domains(items: int, width: int, bridge: nn.Module | None = None) -> Supp
 def rating_by_side(params: Params, state: BothSides, inputs: Inputs) -> jax.Array:
     """Rates items `[N]` by the user's place in the domain of each, `[N]`."""
     found = domain_evidence(params["factors"], inputs)
-    side = _side(params["factors"], inputs)[:, None]
+    side = side_of(params["factors"], inputs)[:, None]
     place = (1 - side) * state.source[None] + side * state.target.mean[None]
     return found.expected + jnp.sum(found.design * place, axis=1)
+
+
+def side_of(factors: DomainFactors, inputs: Inputs) -> jax.Array:
+    """Returns of which domain each item is, `[N]` of 0 for the source and 1 for the target."""
+    return jax.lax.stop_gradient(factors.domain)[inputs.item]
 
 
 def domain_evidence(factors: DomainFactors, inputs: Inputs) -> Evidence:
     """Describes interactions of either domain, in the directions of the item's own."""
     factors = jax.lax.stop_gradient(factors)
     item = inputs.item
-    noise = factors.noise[_side(factors, inputs).astype(jnp.int32)]
+    noise = factors.noise[side_of(factors, inputs).astype(jnp.int32)]
     return Evidence(factors.bias[item], factors.embedding[item], noise)
 
 
@@ -173,7 +179,7 @@ def known_of(
         The posterior of the user's place.
     """
     found = domain_evidence(factors, support.inputs)
-    seen = support._replace(mask=support.mask & (_side(factors, support.inputs) == side))
+    seen = support._replace(mask=support.mask & (side_of(factors, support.inputs) == side))
     # With place = expected + spread * e, e is standard normal.
     if expected is not None:
         found = found._replace(expected=found.expected + found.design @ expected)
@@ -226,7 +232,3 @@ def start_bridge(params: Params, weights: jax.Array, spread: jax.Array) -> Param
         "bridge": {**params["bridge"], "linear": linear},
         "log_spread": jnp.log(jnp.asarray(spread, jnp.float32)),
     }
-
-
-def _side(factors: DomainFactors, inputs: Inputs) -> jax.Array:
-    return jax.lax.stop_gradient(factors.domain)[inputs.item]

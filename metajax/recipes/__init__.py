@@ -8,6 +8,7 @@ from typing import Any
 from metajax import learners
 from metajax.base import MetaLearner, Model
 from metajax.recipes import content, encoders, gradient, mapping, neighbours, ridge
+from metajax.recipes import encoders, gradient, mapping, neighbours, ridge, two_domains
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
@@ -146,6 +147,16 @@ registry: tuple[Recipe, ...] = (
         mapping.mapped_linearly,
         settings=mapping.SETTINGS,
         grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "shared_space",
+        encoders.by_one_pass(learners.shared_space),
+        two_domains.shared_network,
+        two_domains.shared_maps,
+        two_domains.asked_of_both,
+        settings=two_domains.SETTINGS,
         any_support=True,
         two_domains=True,
     ),

@@ -55,6 +55,7 @@ def canonical_factors(
     steps: int = 20,
     guess: float = 0.7,
     strength: float = 20.0,
+    noise_scale: float = 1.5,
 ) -> CanonicalFactors:
     """Fits factors in each domain alone, then how a user's places in the two go together.
 
@@ -71,6 +72,8 @@ def canonical_factors(
         guess: What is believed beforehand to be the correlation of how generous a user is here
             and there, in [0, 1); of all else none is.
         strength: How many users that belief is worth, > 0.
+        noise_scale: What the noise of ratings is multiplied by, > 0: factors have seen the ratings
+            that it was fitted to, and those of a new user are further off.
 
     Returns:
         The factors.
@@ -109,7 +112,7 @@ def canonical_factors(
         mean = np.einsum("uab,ub->ua", covariance, information)
         second = covariance.sum(axis=0) + mean.T @ mean
         joint = (strength * believed + second) / (strength + len(mean))
-    return _turned(fitted, domain, joint)
+    return _turned(fitted, domain, joint, noise_scale)
 
 
 def _told(factors: Factors, log: Interactions, users: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +128,9 @@ def _told(factors: Factors, log: Interactions, users: int) -> tuple[np.ndarray, 
     return matrices, vectors
 
 
-def _turned(fitted: list[Factors], domain: np.ndarray, joint: np.ndarray) -> CanonicalFactors:
+def _turned(
+    fitted: list[Factors], domain: np.ndarray, joint: np.ndarray, noise_scale: float
+) -> CanonicalFactors:
     """Turns each domain so that the covariance of the two is diagonal, and each one's own is I."""
     width = len(joint) // 2
     roots = [np.linalg.cholesky(joint[:width, :width]), np.linalg.cholesky(joint[width:, width:])]
@@ -137,7 +142,7 @@ def _turned(fitted: list[Factors], domain: np.ndarray, joint: np.ndarray) -> Can
         design, expected = identities_of(fitted[side])
         here = domain == side
         embedding[here], bias[here] = design[here] @ turn, expected[here]
-    noise = np.array([float(factors.noise) for factors in fitted])
+    noise = noise_scale * np.array([float(factors.noise) for factors in fitted])
     factors = (jnp.asarray(leaf, jnp.float32) for leaf in (domain, embedding, bias, noise))
     # A standard deviation of 0 would leave the target's ratings nothing to correct.
     shared = np.minimum(correlation, 0.999)

@@ -21,9 +21,6 @@ SETTINGS = MappingProxyType(
 """The linear map is close to its best from the start, and the more that is asked, the better known
 is where a user lies."""
 
-# A rating tells less of a user than the model that was fitted to it believes.
-_NOISE_SCALE = 1.5
-
 
 def map_of_users(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the two domains with a map of one hidden layer, of twice the width of the users."""
@@ -39,14 +36,13 @@ def linear_map_of_users(settings: Settings, shapes: Shapes) -> SupportModel:
 def mapped_linearly(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts from factors of each domain and the linear map between their users."""
     found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
-    factors = found.factors._replace(noise=_NOISE_SCALE * found.factors.noise)
     along = found.correlation
 
     def start(params: Params) -> Params:
         linear = {"kernel": jnp.diag(along), "bias": jnp.zeros(len(along))}
         bridge = {"map": {**params["bridge"]["map"], "linear": linear}}
         spread = 0.5 * jnp.log1p(-jnp.square(along))
-        return {**start_factors(params, factors), "bridge": bridge, "log_spread": spread}
+        return {**start_factors(params, found.factors), "bridge": bridge, "log_spread": spread}
 
     return start
 

@@ -180,17 +180,14 @@ def memory_row() -> Row:
 DOMAINS = jnp.array([0.0, 1.0, 0.0, 1.0, 1.0])
 
 
-def two_domains_row(bridge) -> Row:
-    model = models.two_domains(ITEMS, 3, bridge)
+def domains_row(model) -> Row:
+    """A model on factors of two domains."""
     params = drawn(Model(model.init, lambda params, inputs: params))
-    embedding, bias, _ = params["factors"][1:]
+    _, embedding, bias, _ = params["factors"]
     params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
 
     def zero_shot(params, inputs):
-        # With biases in the layers, who is known by nothing is not at 0.
-        expected = model.encode(params, nothing()).target.mean
-        place = DOMAINS[inputs.item][:, None] * expected[None]
-        return bias[inputs.item] + jnp.sum(embedding[inputs.item] * place, axis=1)
+        return model.decode(params, model.encode(params, nothing()), inputs)
 
     return Row(amortised(model.encode, model.decode), params, zero_shot)
 
@@ -331,8 +328,11 @@ LEARN = {
     "sequence": sequence_row(),
     "sequences of an item": item_row(),
     "ridge": ridge_row(),
-    "two domains": two_domains_row(models.DomainBridge((2,))),
-    "two domains, a map of the mean": two_domains_row(models.MapOfMean(2)),
+    "shared space": domains_row(models.shared_space(ITEMS, 3, (2,))),
+    "two domains": domains_row(models.two_domains(ITEMS, 3, models.DomainBridge((2,)))),
+    "two domains, a map of the mean": domains_row(
+        models.two_domains(ITEMS, 3, models.MapOfMean(2))
+    ),
 }
 ROWS = {"no steps": Row(no_steps(apply), PARAMS, apply), **LEARN}
 
