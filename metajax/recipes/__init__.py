@@ -7,8 +7,7 @@ from typing import Any
 
 from metajax import learners
 from metajax.base import MetaLearner, Model
-from metajax.recipes import content, encoders, gradient, mapping, neighbours, ridge
-from metajax.recipes import encoders, gradient, mapping, neighbours, ridge, two_domains
+from metajax.recipes import content, encoders, gradient, mapping, neighbours, ridge, two_domains
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
 from metajax.settings import Settings, check_name
