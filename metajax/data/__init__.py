@@ -1,10 +1,6 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
 
-from metajax.data.candidates import (
-    MemberInputs,
-    sample_candidate_tasks,
-    sample_catalogue_tasks,
-)
+from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.cross_tasks import cross_table, sample_cross_tasks
@@ -17,6 +13,7 @@ from metajax.data.graph import (
     BipartiteGraph,
     Edges,
     bipartite_graph,
+    blank_graph,
     edges_of,
     training_graph,
 )
@@ -31,7 +28,7 @@ from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
 from metajax.data.overlap import read_overlap_list
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
-from metajax.data.sampler import TaskTable, sample_tasks, task_table
+from metajax.data.sampler import MemberInputs, TaskTable, sample_tasks, task_table
 from metajax.data.schema import Schema, encode, encode_rows, fit_schema
 from metajax.data.splits import (
     Fold,
@@ -66,6 +63,7 @@ __all__ = [
     "TrainingSet",
     "WarmCold",
     "bipartite_graph",
+    "blank_graph",
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",

@@ -1,31 +1,20 @@
 """Tasks of ranking: a user's support, and candidates of which some are what the user liked."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Inputs, Task
-from metajax.data.sampler import Draw, TaskOrder, TaskTable, draw_users, inputs_of, rows_of_user
+from metajax.base import Examples, Task
+from metajax.data.sampler import (
+    Draw,
+    TaskOrder,
+    TaskTable,
+    draw_users,
+    inputs_of,
+    of_member,
+    rows_of_user,
+)
 
-__all__ = ["MemberInputs", "sample_candidate_tasks", "sample_catalogue_tasks"]
-
-
-class MemberInputs(NamedTuple):
-    """Candidates for a training user, with all that whatever was fitted has seen of that user.
-
-    A model that remembers its training users leaves this one out: what it predicts of them it
-    then predicts as it does of a stranger.
-    """
-
-    inputs: Inputs
-    """The candidates."""
-    user: jax.Array
-    """`[N]` int32 who, counted among the users of the `TaskTable`."""
-    known: jax.Array
-    """`[N]` bool, whether the user has rated the candidate."""
-    rating: jax.Array
-    """`[N]` float32 and how; anything where not."""
+__all__ = ["sample_candidate_tasks", "sample_catalogue_tasks"]
 
 
 def sample_catalogue_tasks(
@@ -69,7 +58,9 @@ def sample_catalogue_tasks(
         pooled = (catalogue[:, None] == seen.inputs.item[None]).any(axis=1)
         liked = known & (rating >= relevant) & ~pooled
         query = _listed(table, draw, seen, catalogue, liked)
-        return Task(seen, _of_member(query, draw.user, known, rating) if members else query)
+        if members:
+            query = of_member(query, table.user[draw.user], known, rating)
+        return Task(seen, query)
 
     return jax.vmap(one)(draws)
 
@@ -124,7 +115,7 @@ def sample_candidate_tasks(
         candidates = _listed(table, draw, seen, item, jnp.pad(liked, (0, negatives)))
         candidates = candidates._replace(mask=candidates.mask & mask)
         if members:
-            candidates = _of_member(candidates, draw.user, known, rating)
+            candidates = of_member(candidates, table.user[draw.user], known, rating)
         return Task(seen, candidates)
 
     return jax.vmap(one)(draws)
@@ -139,12 +130,6 @@ def _listed(
     liked &= mask
     mask &= liked.any()
     return Examples(inputs_of(table, draw.user, item), liked.astype(jnp.float32), mask)
-
-
-def _of_member(query: Examples, user: jax.Array, known: jax.Array, rating: jax.Array) -> Examples:
-    """Says whose a query is."""
-    who = jnp.full(known.shape, user)
-    return query._replace(inputs=MemberInputs(query.inputs, who, known, rating))
 
 
 def _look_up(table: TaskTable, user: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:

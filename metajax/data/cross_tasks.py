@@ -7,7 +7,7 @@ import numpy as np
 from metajax.base import Examples, Task
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import rows_of
-from metajax.data.sampler import TaskTable, distinct, rows_of_user, task_table
+from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
 
 __all__ = ["cross_table", "sample_cross_tasks"]
 
@@ -55,6 +55,7 @@ def sample_cross_tasks(
     support: int,
     query: int,
     source_query: int = 0,
+    members: bool = False,
 ) -> Task:
     """Draws users who are judged in the target by what they did in the source.
 
@@ -70,6 +71,7 @@ def sample_cross_tasks(
         query: Q, the most that is asked of it.
         source_query: The most that is asked of the source besides, of what is not shown; at most
             half of the history.
+        members: Whether the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, source + support]` and `[T, Q + source_query]`, those of
@@ -108,7 +110,8 @@ def sample_cross_tasks(
         history = rows_of_user(elsewhere, user, rows[:source], jnp.arange(source) < seen)
         place = jnp.arange(source_query)
         rest = rows_of_user(elsewhere, user, rows[seen + place], place < kept)
-        return Task(_after(history, shown), _after(asked, rest))
+        asked = _after(asked, rest)
+        return Task(_after(history, shown), of_member(asked, here.user[user]) if members else asked)
 
     return jax.vmap(one)(users, jax.random.split(task_key, tasks))
 

@@ -8,7 +8,16 @@ import numpy as np
 
 from metajax.data.interactions import Interactions
 
-__all__ = ["Dataset", "Kind", "Shapes", "Table", "TrainingSet", "fingerprint", "shapes_of"]
+__all__ = [
+    "Dataset",
+    "Kind",
+    "Shapes",
+    "Table",
+    "TrainingSet",
+    "fingerprint",
+    "room",
+    "shapes_of",
+]
 
 Kind = Literal["numeric", "categorical", "tokens", "text"]
 
@@ -67,13 +76,24 @@ class Shapes(NamedTuple):
     """Lowest and highest legal rating; None for an implicit log."""
     domains: int = 1
     """1, or 2 where a source and a target are told apart."""
+    users: int = 1
+    """U, users there is room for: those of the log, up to the next power of two."""
+    rows: int = 1
+    """Interactions there is room for, up to the next power of two."""
 
 
 def shapes_of(training: TrainingSet) -> Shapes:
     """Returns the shapes of a training set."""
     items, item_width = training.item_features.shape
     domains = 1 if training.item_domain is None else 2
-    return Shapes(items, training.user_features.shape[1], item_width, training.scale, domains)
+    users, user_width = training.user_features.shape
+    rows = len(training.interactions.item)
+    return Shapes(items, user_width, item_width, training.scale, domains, room(users), room(rows))
+
+
+def room(count: int) -> int:
+    """Returns the next power of two, at least 1: what is padded so far shares compiled programs."""
+    return 1 << (max(count, 1) - 1).bit_length()
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:

@@ -10,10 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import TrainingSet, room
 from metajax.data.interactions import user_of_row
 
-__all__ = ["BipartiteGraph", "Edges", "bipartite_graph", "edges_of", "room", "training_graph"]
+__all__ = [
+    "BipartiteGraph",
+    "Edges",
+    "bipartite_graph",
+    "blank_graph",
+    "edges_of",
+    "training_graph",
+]
 
 
 class Edges(NamedTuple):
@@ -120,11 +127,26 @@ def bipartite_graph(
     return BipartiteGraph(edges, users, items)
 
 
+def blank_graph(users: int, items: int, rows: int) -> BipartiteGraph:
+    """Returns a graph without edges that has room for those of a training set.
+
+    Args:
+        users: U, >= 1.
+        items: I, >= 1.
+        rows: Pairs of user and item there is room for, a power of two.
+
+    Returns:
+        The graph, of 2 rows edges of weight 0.
+    """
+    last = jnp.full(2 * rows, users + items - 1, jnp.int32)
+    return BipartiteGraph(Edges(last, last, jnp.zeros(2 * rows)), users, items)
+
+
 def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> BipartiteGraph:
     """Joins the users of a training set to what they chose.
 
-    Users are counted as a `TaskTable` counts them: those with an interaction, in their order. Their
-    number is padded to a power of two with users who chose nothing.
+    Users are counted as the log counts them, those without an interaction too, and padded to a
+    power of two: as `shapes_of` says.
 
     Args:
         training: What may be learned from.
@@ -141,19 +163,13 @@ def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> Bipar
     log = training.interactions
     if not len(log.item):
         raise ValueError("training must have at least one interaction, got none.")
-    _, user = np.unique(user_of_row(log), return_inverse=True)
     kept = log.rating >= relevant
     return bipartite_graph(
-        user[kept],
+        user_of_row(log)[kept],
         log.item[kept],
-        users=room(int(user.max()) + 1),
+        users=room(len(log.user_ids)),
         items=len(log.item_ids),
     )
-
-
-def room(count: int) -> int:
-    """Returns the next power of two, at least 1."""
-    return 1 << (max(count, 1) - 1).bit_length()
 
 
 def _ends(columns: dict[str, tuple[Any, int]]) -> list[np.ndarray]:

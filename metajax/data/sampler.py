@@ -7,16 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.base import Examples, Inputs, Task
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import TrainingSet, room
 from metajax.data.interactions import user_of_row
 
 __all__ = [
     "Draw",
+    "MemberInputs",
     "TaskOrder",
     "TaskTable",
     "distinct",
     "draw_users",
     "inputs_of",
+    "of_member",
     "rows_of_user",
     "sample_tasks",
     "task_table",
@@ -90,6 +92,23 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     )
 
 
+class MemberInputs(NamedTuple):
+    """Interactions of a training user, with all that whatever was fitted has seen of that user.
+
+    A model that remembers its training users leaves this one out: what it predicts of them it
+    then predicts as it does of a stranger.
+    """
+
+    inputs: Inputs
+    """The interactions, or candidates for one."""
+    user: jax.Array
+    """`[N]` int32 who, as the training set counts its users."""
+    known: jax.Array
+    """`[N]` bool, whether the user has rated the item."""
+    rating: jax.Array
+    """`[N]` float32 and how; anything where not."""
+
+
 class Draw(NamedTuple):
     """One user, and which of their rows a task is made of."""
 
@@ -115,6 +134,7 @@ def sample_tasks(
     support: int,
     query: int,
     order: TaskOrder = "random",
+    members: bool = False,
 ) -> Task:
     """Draws a batch of tasks; the key is all there is to resume.
 
@@ -132,6 +152,7 @@ def sample_tasks(
         order: `random`: the support is any of the user's interactions. `time`: the support is
             the user's first ones, the query is drawn from the later ones. `mixed`: one or the
             other, by a coin for each task.
+        members: Whether the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
@@ -143,9 +164,10 @@ def sample_tasks(
     draws = draw_users(table, key, tasks=tasks, support=support, query=query, order=order)
 
     def one(draw: Draw) -> Task:
+        query = rows_of_user(table, draw.user, draw.query_rows, draw.query_mask)
         return Task(
             rows_of_user(table, draw.user, draw.support_rows, draw.support_mask),
-            rows_of_user(table, draw.user, draw.query_rows, draw.query_mask),
+            of_member(query, table.user[draw.user]) if members else query,
         )
 
     return jax.vmap(one)(draws)
@@ -199,6 +221,29 @@ def rows_of_user(table: TaskTable, user: jax.Array, rows: jax.Array, mask: jax.A
     return Examples(inputs_of(table, user, table.item[rows]), table.rating[rows], mask)
 
 
+def of_member(
+    query: Examples,
+    user: jax.Array,
+    known: jax.Array | None = None,
+    rating: jax.Array | None = None,
+) -> Examples:
+    """Says whose a query is.
+
+    Args:
+        query: N rows of one user.
+        user: `[]` int32 who, as the training set counts its users.
+        known: `[N]` bool, what of it the user has rated; None means all.
+        rating: `[N]` how; None means the labels.
+
+    Returns:
+        The query with `MemberInputs`.
+    """
+    who = jnp.full(query.mask.shape, user)
+    known = jnp.ones_like(query.mask) if known is None else known
+    rating = query.labels if rating is None else rating
+    return query._replace(inputs=MemberInputs(query.inputs, who, known, rating))
+
+
 def inputs_of(table: TaskTable, user: jax.Array, item: jax.Array) -> Inputs:
     """Gathers the features of one user and of `[N]` items."""
     features = table.user_features[table.user[user]]  # [Du]
@@ -210,8 +255,7 @@ def inputs_of(table: TaskTable, user: jax.Array, item: jax.Array) -> Inputs:
 
 
 def _padded(column: np.ndarray) -> jax.Array:
-    length = 1 << (len(column) - 1).bit_length()
-    return jnp.asarray(np.pad(column, (0, length - len(column))))
+    return jnp.asarray(np.pad(column, (0, room(len(column)) - len(column))))
 
 
 def distinct(key: jax.Array, n: jax.Array, k: int) -> jax.Array:

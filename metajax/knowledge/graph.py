@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.data.graph import room
+from metajax.data.dataset import room
 
 __all__ = [
     "Attribute",

@@ -4,7 +4,7 @@ from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.fixed import fixed
-from metajax.learners.graph import graph_fold_in, light_gcn
+from metajax.learners.graph import graph_fold_in, graph_ridge, light_gcn
 from metajax.learners.gru_adapter import gru_adapter
 from metajax.learners.head_and_body import anil, boil
 from metajax.learners.imaml import imaml
@@ -35,6 +35,7 @@ __all__ = [
     "fixed",
     "fomaml",
     "graph_fold_in",
+    "graph_ridge",
     "gru_adapter",
     "imaml",
     "learner_with",

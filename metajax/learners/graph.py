@@ -7,15 +7,15 @@ from typing import Any
 import jax
 import optax
 
-from metajax.adaptation import neighbourhood
+from metajax.adaptation import neighbourhood, ridge_head
 from metajax.base import Adaptation, Examples, MetaLearner, Model, Params, Task
 from metajax.data import MemberInputs
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
-from metajax.models import GraphModel, NodeVectors
+from metajax.models import GraphModel, NodeVectors, at_items
 
-__all__ = ["graph_fold_in", "light_gcn"]
+__all__ = ["graph_fold_in", "graph_ridge", "light_gcn"]
 
 
 def light_gcn(
@@ -86,9 +86,43 @@ def graph_fold_in(
 
     Args, Returns and Raises: as in `light_gcn`; inputs of the tasks may be plain `Inputs`.
     """
-    rule = neighbourhood(relevant=relevant)
+    return _of_strangers(model, neighbourhood(relevant=relevant), loss, outer, microbatch)
 
-    def shared(params: Params, tasks: Task) -> NodeVectors:
+
+def graph_ridge(
+    model: GraphModel,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns what the graph adds to what is known of items; users are Bayesian regressions on that.
+
+    Tasks are those of strangers, as in `graph_fold_in`. In two domains the rows of a user in one of
+    them tell what they will like in the other, whose items lie in the same space.
+
+    Args:
+        model: A `models.rating_graph`, or another whose `propagate` returns `Evidence` of items.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters; those that are `fixed` stay as they are.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner, with `predict_variance`.
+    """
+    return _of_strangers(model, ridge_head(at_items), loss, outer, microbatch)
+
+
+def _of_strangers(
+    model: GraphModel,
+    rule: Adaptation,
+    loss: Callable[..., jax.Array],
+    outer: optax.GradientTransformation,
+    microbatch: int | None,
+) -> MetaLearner:
+    """Trains on tasks in which nobody of an update is in the graph."""
+
+    def shared(params: Params, tasks: Task) -> Any:
         inputs = tasks.query.inputs
         # A user is the same in every row of a query.
         users = inputs.user[:, 0] if isinstance(inputs, MemberInputs) else None
@@ -101,7 +135,7 @@ def _learner(
     model: GraphModel,
     rule: Adaptation,
     task_loss: TaskLoss,
-    shared: Callable[[Params, Task], NodeVectors],
+    shared: Callable[[Params, Task], Any],
     outer: optax.GradientTransformation,
     microbatch: int | None,
 ) -> MetaLearner:
@@ -113,11 +147,15 @@ def _learner(
     def predict(params: Params, adapted: Any, inputs: Any) -> jax.Array:
         return rule.predict(model.propagate(params), adapted, inputs)
 
+    def predict_variance(params: Params, adapted: Any, inputs: Any) -> jax.Array:
+        variance: Any = rule.predict_variance
+        return variance(model.propagate(params), adapted, inputs)
+
     return learner_with(
         {0: task_loss},
         Model(model.init, model.apply),
-        Adaptation(adapt, predict),
-        fixed(outer, "graph"),
+        Adaptation(adapt, predict, predict_variance if rule.predict_variance else None),
+        fixed(outer, *model.fixed),
         microbatch=microbatch,
         shared=shared,
     )

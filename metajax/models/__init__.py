@@ -18,6 +18,7 @@ from metajax.models.matching_network import MatchingNetwork
 from metajax.models.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
 from metajax.models.pair_network import PairNetwork
 from metajax.models.prototype_network import PrototypeNetwork
+from metajax.models.rating_graph import at_items, rating_graph, start_rating_graph
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
@@ -67,6 +68,7 @@ __all__ = [
     "SequenceNetwork",
     "SupportModel",
     "UpdateGRU",
+    "at_items",
     "beside",
     "copy_rows",
     "fit_map",
@@ -77,6 +79,7 @@ __all__ = [
     "known_of",
     "map_rows",
     "matched_rows",
+    "rating_graph",
     "shared_space",
     "side_of",
     "start_bias",
@@ -89,6 +92,7 @@ __all__ = [
     "start_identity",
     "start_maps",
     "start_memory",
+    "start_rating_graph",
     "two_domains",
     "update_gru",
     "user_memory",

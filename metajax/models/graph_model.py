@@ -13,7 +13,14 @@ from metajax.data import BipartiteGraph, Edges, MemberInputs
 from metajax.models.graph_layers import LightGCN
 from metajax.models.messages import in_degree
 
-__all__ = ["GraphModel", "NodeVectors", "graph_model", "start_graph"]
+__all__ = [
+    "GraphModel",
+    "NodeVectors",
+    "edges_as_floats",
+    "edges_in",
+    "graph_model",
+    "start_graph",
+]
 
 # Whole numbers up to here are exact in float32.
 _NODES = 2**24
@@ -46,12 +53,14 @@ class GraphModel(NamedTuple):
     """`init(key, inputs) -> params`."""
     apply: Callable[[Params, Any], jax.Array]
     """`apply(params, inputs) -> scores [N]`: `score` of what is propagated."""
-    propagate: Callable[..., NodeVectors]
-    """`propagate(params, without=None) -> NodeVectors`; `without` `[n]` are users whose edges are
-    left out, as if they were not in the graph."""
-    score: Callable[[NodeVectors, Any], jax.Array]
-    """`score(nodes, inputs) -> scores [N]`: of users in the graph where inputs are `MemberInputs`,
-    of strangers else."""
+    propagate: Callable[..., Any]
+    """`propagate(params, without=None) -> nodes`, `NodeVectors` for instance; `without` `[n]` are
+    users whose edges are left out, as if they were not in the graph."""
+    score: Callable[[Any, Any], jax.Array]
+    """`score(nodes, inputs) -> scores [N]` of who has shown nothing; of a user in the graph where
+    inputs are `MemberInputs` and the model has vectors of users."""
+    fixed: tuple[str, ...] = ("graph",)
+    """Which parameters are not trained, and must not decay."""
 
 
 def graph_model(
@@ -116,7 +125,7 @@ def graph_model(
         params = started.get("params", {})
         out: Any = jax.eval_shape(network.apply, started, jnp.concatenate(nodes), graph.edges)
         return {
-            "graph": _as_floats(graph.edges),
+            "graph": edges_as_floats(graph.edges),
             "user": nodes[0],
             "item": nodes[1],
             "network": params,
@@ -125,10 +134,7 @@ def graph_model(
         }
 
     def propagate(params: Params, without: jax.Array | None = None) -> NodeVectors:
-        edges = _as_edges(params["graph"])
-        if without is not None:
-            stays = jnp.ones(users + items).at[without].set(0)
-            edges = edges._replace(weight=edges.weight * stays[edges.source] * stays[edges.target])
+        edges = edges_in(params, without)
         x = jnp.concatenate([params["user"], params["item"]])
         out, sent, power = _passed(network, params["network"], x, edges)
         return NodeVectors(
@@ -181,7 +187,30 @@ def start_graph(params: Params, graph: BipartiteGraph) -> Params:
         jnp.pad(leaf, (0, room - used), constant_values=fill)
         for leaf, fill in zip(graph.edges, fills, strict=True)
     )
-    return {**params, "graph": _as_floats(Edges(*padded))}
+    return {**params, "graph": edges_as_floats(Edges(*padded))}
+
+
+def edges_as_floats(edges: Edges) -> Edges:
+    """Returns edges as parameters hold them."""
+    return Edges(*(leaf.astype(jnp.float32) for leaf in edges))
+
+
+def edges_in(params: Params, without: jax.Array | None = None) -> Edges:
+    """Reads the graph that parameters hold.
+
+    Args:
+        params: With `graph`, and with tables `user` and `item` of the nodes.
+        without: `[n]` users whose edges weigh nothing; None means nobody.
+
+    Returns:
+        The edges.
+    """
+    floats = jax.lax.stop_gradient(params["graph"])
+    source, target = floats.source.astype(jnp.int32), floats.target.astype(jnp.int32)
+    if without is None:
+        return Edges(source, target, floats.weight)
+    stays = jnp.ones(len(params["user"]) + len(params["item"])).at[without].set(0)
+    return Edges(source, target, floats.weight * stays[source] * stays[target])
 
 
 def _passed(
@@ -198,12 +227,3 @@ def _passed(
     nothing = jnp.zeros_like(x)
     sent = scale * sum(steps[:-1], nothing)
     return sum(steps, nothing) / len(steps), sent / len(steps), 0.5
-
-
-def _as_floats(edges: Edges) -> Edges:
-    return Edges(*(leaf.astype(jnp.float32) for leaf in edges))
-
-
-def _as_edges(floats: Edges) -> Edges:
-    floats = jax.lax.stop_gradient(floats)
-    return Edges(floats.source.astype(jnp.int32), floats.target.astype(jnp.int32), floats.weight)

@@ -26,7 +26,7 @@ class MemorisedUsers(NamedTuple):
     """
 
     user: jax.Array
-    """`[M]` who, counted among the users of the `TaskTable`."""
+    """`[M]` who, as the training set counts its users."""
     present: jax.Array
     """`[M]` 1, or 0 in padding."""
     features: jax.Array

@@ -48,19 +48,18 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
     """Remembers training users and fits the linear autoencoders."""
     log, curve = training.interactions, preference_curve(training.scale)
     users = np.flatnonzero(np.diff(log.offsets))
-    kept = np.arange(len(users))
     if len(users) > _MEMBERS:
         rng = np.random.default_rng(settings.seed)
-        kept = np.sort(rng.choice(len(users), _MEMBERS, replace=False))
+        users = np.sort(rng.choice(users, _MEMBERS, replace=False))
     row = np.full(len(log.offsets) - 1, -1)
-    row[users[kept]] = np.arange(len(kept))
+    row[users] = np.arange(len(users))
     at = row[user_of_row(log)]
-    dense = np.zeros((len(kept), len(log.item_ids)), np.float32)
+    dense = np.zeros((len(users), len(log.item_ids)), np.float32)
     dense[at[at >= 0], log.item[at >= 0]] = preferences(training, curve)[at >= 0]
     memory = MemorisedUsers(
-        user=jnp.asarray(kept, jnp.float32),
-        present=jnp.ones(len(kept)),
-        features=jnp.asarray(training.user_features[users[kept]]),
+        user=jnp.asarray(users, jnp.float32),
+        present=jnp.ones(len(users)),
+        features=jnp.asarray(training.user_features[users]),
         preferences=jnp.asarray(dense),
         inverse=jnp.stack([jnp.asarray(inverse_gram(training, sharpness=s)) for s in SHARPNESS]),
     )

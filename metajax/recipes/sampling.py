@@ -29,10 +29,13 @@ class Sampler(NamedTuple):
     """`table(training, *, seed)` is what they are drawn from."""
 
 
-def rating_tasks(settings: Settings, shapes: Shapes) -> Sampler:
-    """Samples ratings of users; across domains where there are two."""
+def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples ratings of users; across domains where there are two.
+
+    `options` are those of `data.sample_tasks` and `data.sample_cross_tasks`.
+    """
     if shapes.domains == 2:
-        return cross_tasks(settings, shapes)
+        return cross_tasks(settings, shapes, **options)
     return Sampler(
         partial(
             sample_tasks,
@@ -40,6 +43,7 @@ def rating_tasks(settings: Settings, shapes: Shapes) -> Sampler:
             support=settings.support,
             query=settings.query,
             order=settings.order,
+            **options,
         )
     )
 

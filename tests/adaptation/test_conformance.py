@@ -244,6 +244,15 @@ def graph_row() -> Row:
     return Row(learner, params, model.apply)
 
 
+def rating_graph_row() -> Row:
+    graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
+    model = models.rating_graph(graph, models.GraphSAGE(2), width=2, adapter=True)
+    learner = learners.graph_ridge(model, losses.squared_error, outer=optax.sgd(0.1))
+    blank = model.init(jax.random.key(0), None)
+    params = drawn(Model(model.init, model.apply)) | {"graph": blank["graph"]}
+    return Row(learner, {**params, "noise": blank["noise"]}, model.apply)
+
+
 def of_network(params, inputs):
     return apply(params["network"], inputs)
 
@@ -324,6 +333,7 @@ LEARN = {
     ),
     "neighbours in a graph": graph_row(),
     "content of items": content_row(),
+    "ratings on a graph": rating_graph_row(),
     "remembered users": memory_row(),
     "sequence": sequence_row(),
     "sequences of an item": item_row(),

@@ -110,9 +110,7 @@ def test_members_say_who_they_are_and_what_they_rated(sample):
         tasks._replace(query=tasks.query._replace(inputs=inputs.inputs)),
         drawn_by(sample),
     )
-    active = np.flatnonzero(COUNTS)
-    for t in range(len(inputs.user)):
-        user = active[inputs.user[t]]
+    for t, user in enumerate(inputs.user):
         assert (user == inputs.inputs.user_features[t, :, 0].astype(int)).all()
         for at, item in enumerate(inputs.inputs.item[t].tolist()):
             known = (int(user[at]), item) in RATINGS

@@ -69,6 +69,15 @@ def test_supports_are_the_source_and_some_of_the_target(tasks):
     assert sizes == {0: {0, 1, 2}, 1: {0, 1}, 3: {0, 1}}
 
 
+def test_members_say_who_they_are(tasks):
+    sample = partial(sample_cross_tasks, tasks=200, source=3, support=2, query=2, members=True)
+    found = jax.jit(sample)(cross_table(TRAINING), jax.random.key(0)).query
+    jax.tree.map(np.testing.assert_array_equal, found._replace(inputs=found.inputs[0]), tasks.query)
+    np.testing.assert_array_equal(found.inputs.user, tasks.query.inputs.user_features[..., 0])
+    np.testing.assert_array_equal(found.inputs.rating, found.labels)
+    assert found.inputs.known.all()
+
+
 def test_what_cannot_be_sampled_is_refused():
     with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
         cross_table(TRAINING._replace(item_domain=None))

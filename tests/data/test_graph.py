@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.data import TrainingSet, bipartite_graph, edges_of, from_columns, training_graph
+from metajax.data.dataset import shapes_of
 
 
 def test_edges_lie_in_order_of_their_targets_and_padding_behind_them():
@@ -22,7 +23,7 @@ def test_a_graph_may_have_no_edge():
     assert [column.tolist() for column in edges] == [[1], [1], [0]]
 
 
-def test_a_training_graph_counts_its_users_as_a_task_table_does():
+def test_a_training_graph_counts_its_users_as_the_log_does():
     names = np.array(list("abcde"))
     log = from_columns(
         np.array([1, 1, 3, 4]),
@@ -33,11 +34,13 @@ def test_a_training_graph_counts_its_users_as_a_task_table_does():
     )
     training = TrainingSet(log, np.zeros((5, 1)), np.zeros((3, 1)), (1.0, 5.0))
     graph = training_graph(training, relevant=3)
-    # Users 1, 3 and 4 are 0, 1 and 2, and there is room for a fourth.
-    assert (graph.users, graph.items) == (4, 3)
+    # There is room for eight users.
+    assert (graph.users, graph.items) == (8, 3)
+    shapes = shapes_of(training)
+    assert (shapes.users, 2 * shapes.rows) == (8, len(graph.edges.source))
     edges = set(zip(graph.edges.source.tolist(), graph.edges.target.tolist(), strict=True))
-    both = {(0, 4 + 0), (1, 4 + 1), (2, 4 + 2)}
-    assert edges - {(6, 6)} == both | {(b, a) for a, b in both}
+    both = {(1, 8 + 0), (3, 8 + 1), (4, 8 + 2)}
+    assert edges - {(10, 10)} == both | {(b, a) for a, b in both}
     assert graph.edges.weight.sum() == 6
 
 

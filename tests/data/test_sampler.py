@@ -83,6 +83,16 @@ def test_features_and_labels_belong_to_user_and_item(drawn):
         np.testing.assert_array_equal(part.inputs.item_features, np.stack([item, -item], axis=-1))
 
 
+def test_members_say_who_they_are():
+    options = {"tasks": 5, "support": 1, "query": 2}
+    query = drawn_from(TABLE, 0, members=True, **options).query
+    plain = drawn_from(TABLE, 0, **options).query
+    jax.tree.map(np.testing.assert_array_equal, query._replace(inputs=query.inputs[0]), plain)
+    np.testing.assert_array_equal(query.inputs.user, plain.inputs.user_features[..., 0] - 0.5)
+    np.testing.assert_array_equal(query.inputs.rating, plain.labels)
+    assert query.inputs.known.all()
+
+
 def test_users_and_support_sizes_are_uniform(drawn):
     _, tasks = drawn
     user, size = of_user(tasks), tasks.support.mask.sum(axis=1)
