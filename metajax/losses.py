@@ -16,6 +16,7 @@ __all__ = [
     "gaussian_nll",
     "masked_mean",
     "on_examples",
+    "shrunk_squared_error",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "squared_error",
@@ -71,6 +72,31 @@ def total_squared_error(
     Args and Returns: as in `squared_error`.
     """
     return jnp.sum(jnp.square(_error(scores, labels, where)))
+
+
+def shrunk_squared_error(
+    scores: jax.Array,
+    labels: jax.Array,
+    *,
+    prior: float,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Averages `(score - label)^2` as if there were `prior` examples more, without an error.
+
+    As an inner loss it lies between the two above: the first examples count as in a total, and
+    however many there are, steps of one size do not become too long.
+
+    Args:
+        scores: `[N]` predictions.
+        labels: `[N]` observations.
+        prior: How many more, > 0.
+        where: `[N]` bool, or None to keep all.
+
+    Returns:
+        `[]` the shrunk mean.
+    """
+    count = jnp.sum(where) if where is not None else labels.size
+    return total_squared_error(scores, labels, where=where) / (prior + count)
 
 
 def absolute_error(

@@ -161,3 +161,11 @@ def test_smooth_ndcg_moves_the_relevant_up_and_survives_ties():
     assert gradient[1] < 0
     tied = jax.grad(losses.approximate_ndcg)(jnp.zeros(3), jnp.eye(3)[1])
     assert np.isfinite(tied).all()
+
+
+def test_a_shrunk_mean_counts_examples_without_an_error():
+    scores, labels = jnp.array([1.0, 2.0, jnp.nan]), jnp.array([2.0, 4.0, 0.0])
+    where = jnp.array([True, True, False])
+    # (1 + 4) / (2 + 3)
+    assert float(losses.shrunk_squared_error(scores, labels, prior=3.0, where=where)) == 1.0
+    assert float(losses.shrunk_squared_error(scores[:2], labels[:2], prior=3.0)) == 1.0

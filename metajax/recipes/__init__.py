@@ -131,6 +131,23 @@ registry: tuple[Recipe, ...] = (
         two_domains=True,
     ),
     Recipe(
+        "meta_transfer",
+        content.meta_transfer,
+        content.rating_network_on_content,
+        content.start_on_content,
+        content.source_tasks,
+        settings={
+            "steps": 10,
+            "inner_rate": 2.0,
+            "width": 16,
+            "embedding": 8,
+            "updates": 200,
+        },
+        grid=({}, {"inner_rate": 1.0}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
         "prototypical",
         encoders.by_one_pass(learners.prototypical),
         encoders.prototype_network,

@@ -4,17 +4,36 @@ from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from metajax import learners
+from metajax.adaptation import matching
 from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.content import fit_content, widths_of_content
-from metajax.baselines.content_traits import item_domains
+from metajax.baselines.content_traits import content_groups, item_domains
+from metajax.data.cross_tasks import cross_table
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.models import ContentNetwork, from_linen, start_content
-from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.data.interactions import rows_of
+from metajax.data.sampler import TaskTable
+from metajax.losses import shrunk_squared_error
+from metajax.models import ContentNetwork, RatingNetwork, from_linen, start_content, start_identity
+from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
+from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
 
-__all__ = ["content_adapter", "content_network", "content_start"]
+__all__ = [
+    "content_adapter",
+    "content_network",
+    "content_start",
+    "meta_transfer",
+    "rating_network_on_content",
+    "source_tasks",
+    "start_on_content",
+]
+
+# As many ratings without an error are added to those of a support.
+_PRIOR = 30.0
 
 
 def content_network(settings: Settings, shapes: Shapes) -> Model:
@@ -38,4 +57,73 @@ def content_adapter(settings: Settings, network: Model) -> MetaLearner:
     outer = learners.fixed(outer_optimizer(settings), "encoder", "traits", "item_domain")
     return learners.bayesian_ridge(
         network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
+    )
+
+
+def rating_network_on_content(settings: Settings, shapes: Shapes) -> Model:
+    """Builds the two towers, whose identities are what is said of items."""
+    _, width = widths_of_content(shapes.item_width)
+    return from_linen(
+        RatingNetwork(
+            user_widths=(settings.width, settings.embedding),
+            item_widths=(settings.width, settings.embedding),
+            predictor_widths=(settings.width,),
+            items=shapes.items,
+            identity_width=width,
+            direct=True,
+        )
+    )
+
+
+def start_on_content(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts identities where the closed form has its directions, and biases where it has them."""
+    del settings
+    fitted = fit_content(training)
+    said = np.concatenate([fitted.traits, training.item_features], axis=1)
+    embedding = jnp.asarray(said @ np.asarray(fitted.encoder))
+    return partial(start_identity, embedding=embedding, bias=fitted.expected)
+
+
+def source_tasks(settings: Settings, shapes: Shapes) -> Sampler:
+    """Samples users of the source alone: one half of its items is shown, the other asked.
+
+    The halves are those of `content_groups`, as unlike as two domains, or where items are all
+    alike a coin's.
+    """
+    return cross_tasks(settings, shapes)._replace(table=_halves_of_source)
+
+
+def _halves_of_source(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, TaskTable]:
+    source = item_domains(training) == 0
+    half = np.where(source, content_groups(training), 0)
+    log = rows_of(training.interactions, source[training.interactions.item])
+    if not half[log.item].any():
+        half = np.random.default_rng(seed).permutation(np.arange(len(half)) % 2)
+    halves = training._replace(interactions=log, item_domain=half.astype(np.int32))
+    return cross_table(halves, seed=seed)
+
+
+def meta_transfer(settings: Settings, network: Model) -> MetaLearner:
+    """Is MAML on tasks of the source; a user of the target is adapted to in the same way.
+
+    What adapts are tastes for what is said of items of either domain. Identities and biases stay
+    as they are: were those of the source to move, those of the target would not follow.
+
+    References:
+        Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017. Tasks of one domain for
+        another as in Zhu et al., Transfer-Meta Framework for Cross-domain Recommendation to
+        Cold-Start Users, SIGIR 2021. Differs: nobody has to be known in both domains, for tasks
+        lead from one half of the source to the other, and no map of users is learned.
+    """
+    objective = objectives[settings.objective]
+    outer = learners.fixed(outer_optimizer(settings), "item_embedding", "item_bias")
+    return learners.maml(
+        network,
+        objective.loss,
+        inner=optax.sgd(settings.inner_rate),
+        outer=outer,
+        steps=settings.steps,
+        adapts=matching(*adapted_parameters(settings)),
+        inner_loss=partial(shrunk_squared_error, prior=_PRIOR),
+        microbatch=settings.microbatch,
     )

@@ -76,6 +76,11 @@ BY_STEPS = {
     "sgd": steps(optax.sgd(0.1), 2),
     "sgd, first order": steps(optax.sgd(0.1), 2, adjoint=FirstOrder()),
     "sgd of the total, scanned": steps(optax.sgd(0.01), 11, TOTAL),
+    "sgd of the shrunk mean": steps(
+        optax.sgd(0.2),
+        2,
+        losses.on_examples(apply, partial(losses.shrunk_squared_error, prior=2.0)),
+    ),
     "momentum": steps(optax.sgd(0.1, momentum=0.9), 2),
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
 }

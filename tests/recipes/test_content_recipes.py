@@ -6,8 +6,10 @@ import pytest
 from metajax import assembly, recipes
 from metajax.baselines import content_fold_in
 from metajax.baselines.content import fit_content
+from metajax.baselines.content_traits import content_groups
 from metajax.data import Domains, cross_users, synthetic
 from metajax.data.dataset import shapes_of
+from metajax.recipes import content
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,38 @@ def test_an_adapter_changes_the_target_alone_and_what_is_shared_stays(prepared, 
     )
     assert change[training.item_domain == 0].max() == 0
     assert change[training.item_domain == 1].max() > 1e-3
+
+
+def test_tasks_of_the_source_lead_from_one_half_of_it_to_the_other(prepared, training):
+    *_, tasks = prepared("meta_transfer", tasks=40)
+    group = content_groups(training)
+    shown, asked = group[tasks.support.inputs.item], group[tasks.query.inputs.item]
+    seen = np.asarray(tasks.support.mask)
+    # 64 rows are shown of one half, up to 5 of the other.
+    assert set(shown[:, :64][seen[:, :64]]) == {0}
+    assert set(shown[:, 64:][seen[:, 64:]]) == {1}
+    assert set(asked[np.asarray(tasks.query.mask)]) == {1}
+
+
+def test_where_items_are_all_alike_a_coin_halves_the_source(training):
+    bare = training._replace(item_features=np.zeros((len(training.item_features), 0), np.float32))
+    halves = content.source_tasks(recipes.settings_for("meta_transfer"), shapes_of(bare))
+    for table in halves.table(bare, seed=0):
+        items = np.unique(table.item)[1:]  # 0 is the padding as well.
+        assert len(items) > 5
+        assert (training.item_domain[items] == 0).all()
+
+
+def test_meta_transfer_takes_shrunk_steps_in_the_space_of_content(prepared, training):
+    """One step from zero: z = 2 rate X'(y - e) / (30 + n), and a rating is e + x . z."""
+    learner, progress, _ = prepared("meta_transfer", steps=1, inner_rate=2.0)
+    *_, tasks = prepared("content_adapter")
+    fitted = fit_content(training)
+    said = np.concatenate([fitted.traits, training.item_features], axis=1)
+    design, usual = said @ np.asarray(fitted.encoder), np.asarray(fitted.expected)
+    one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), tasks)
+    seen = one.support.mask
+    item, asked = one.support.inputs.item[seen], one.query.inputs.item
+    z = 4 * design[item].T @ (one.support.labels[seen] - usual[item]) / (30 + seen.sum())
+    found = predicted(learner, progress.state.params, tasks)[0]
+    np.testing.assert_allclose(found, usual[asked] + design[asked] @ z, rtol=1e-4)
