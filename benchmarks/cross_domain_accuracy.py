@@ -37,7 +37,7 @@ PAIRS = {
         {"Action", "Thriller", "Sci-Fi", "Horror", "Crime", "War"},
     ),
 }
-METHODS = "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,bayesian_ridge"
+METHODS = "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,joint_fold_in,bayesian_ridge"
 
 
 def main() -> None:

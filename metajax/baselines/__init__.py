@@ -8,6 +8,7 @@ from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
 from metajax.baselines.content import content_fold_in
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.fold_in import eb_fold_in
+from metajax.baselines.joint_fold_in import joint_fold_in
 from metajax.baselines.linear_map import linear_map
 from metajax.baselines.neighbours import item_knn
 from metajax.baselines.target_only import target_only
@@ -29,6 +30,7 @@ __all__ = [
     "item_knn_blend",
     "item_mean",
     "item_user_bias",
+    "joint_fold_in",
     "linear_map",
     "of_two_domains",
     "popularity",

@@ -12,12 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.baselines.moments import item_regressions, layouts, user_sums
+from metajax.data.interactions import Interactions
 
 __all__ = ["Factors", "fit_factors", "user_posteriors"]
-
-# Rows of the log expanded at a time, so that memory does not grow with the log.
-_CHUNK = 1 << 16
 
 
 class Factors(NamedTuple):
@@ -83,7 +81,7 @@ def fit_factors(
         to accelerate EM: the PX-EM algorithm", Biometrika 1998.
     """
     _check(interactions, rank, steps, item_ridge, bias_ridge)
-    by_user, by_item = _layouts(interactions)
+    by_user, by_item = layouts(interactions)
     mean = np.mean(interactions.rating, dtype=np.float64)
     target = interactions.rating - mean
     items = len(interactions.item_ids)
@@ -99,7 +97,7 @@ def fit_factors(
     prior[0, 0] = noise / 4
 
     for _ in range(steps):
-        moment, cross = _user_sums(by_user, factors, residual)
+        moment, cross = user_sums(by_user, factors, residual)
         latent, covariance = _posteriors(moment, cross, prior_mean, prior, noise)
         second = covariance + latent[:, :, None] * latent[:, None, :]
         # E sum (residual - x . w)^2 expanded, so that the log is not gone through again.
@@ -107,7 +105,7 @@ def fit_factors(
         noise = max(float(error) / len(residual), 1e-6)
         prior_mean = np.mean(latent, axis=0)
         prior = np.mean(second, axis=0) - np.outer(prior_mean, prior_mean)
-        bias, factors = _item_regressions(by_item, latent, second, target, ridge, items)
+        bias, factors = item_regressions(by_item, latent, second, target, ridge, items)
         bias, factors, prior_mean, prior = _standardised(bias, factors, prior_mean, prior)
         residual = target - bias[interactions.item]
     fitted = (mean, bias, factors, prior_mean, prior, noise)
@@ -130,69 +128,11 @@ def user_posteriors(
     mean, bias, vectors, prior_mean, prior, noise = (
         np.asarray(leaf, np.float64) for leaf in factors
     )
-    by_user, _ = _layouts(interactions)
+    by_user, _ = layouts(interactions)
     residual = interactions.rating - mean - bias[interactions.item]
-    moment, cross = _user_sums(by_user, vectors, residual)
+    moment, cross = user_sums(by_user, vectors, residual)
     latent, covariance = _posteriors(moment, cross, prior_mean, prior, float(noise))
     return by_user.present, latent, covariance
-
-
-class _Layout(NamedTuple):
-    """The log as segments: by user it points at items, by item at users."""
-
-    order: np.ndarray | slice
-    """What sorts the log's columns by segment."""
-    other: np.ndarray
-    """`[R]` index at the other end, in that order."""
-    offsets: np.ndarray
-    """`[S + 1]` where segments begin and end; none is empty."""
-    present: np.ndarray
-    """`[S]` index of each segment's user or item."""
-
-
-def _layouts(interactions: Interactions) -> tuple[_Layout, _Layout]:
-    counts = np.diff(interactions.offsets)
-    users = np.flatnonzero(counts)
-    user = np.searchsorted(users, user_of_row(interactions))
-    order = np.argsort(interactions.item, kind="stable")
-    item_counts = np.bincount(interactions.item, minlength=len(interactions.item_ids))
-    items = np.flatnonzero(item_counts)
-    return (
-        _Layout(slice(None), interactions.item, _ends(counts[users]), users),
-        _Layout(order, user[order], _ends(item_counts[items]), items),
-    )
-
-
-def _ends(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _segment_sums(
-    layout: _Layout, table: np.ndarray, weighted: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums rows `table[other]` and `weight * weighted[other]` over every segment."""
-    weight = weight[layout.order]
-    sums, weighted_sums = [], []
-    starts, ends = layout.offsets[:-1], layout.offsets[1:]
-    first = 0
-    while first < len(starts):
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + _CHUNK, side="right")))
-        rows = slice(starts[first], ends[last - 1])
-        begin = starts[first:last] - starts[first]
-        other = layout.other[rows]
-        sums.append(np.add.reduceat(table[other], begin))
-        weighted_sums.append(np.add.reduceat(weighted[other] * weight[rows, None], begin))
-        first = last
-    return np.concatenate(sums), np.concatenate(weighted_sums)
-
-
-def _user_sums(
-    by_user: _Layout, factors: np.ndarray, residual: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `sum x x'` `[S, d + 1, d + 1]` and `sum x residual` `[S, d + 1]`, x = [1, vector]."""
-    x = np.insert(factors, 0, 1.0, axis=1)
-    moment, cross = _segment_sums(by_user, _packed(x[:, :, None] * x[:, None, :]), x, residual)
-    return _unpacked(moment, x.shape[1]), cross
 
 
 def _posteriors(
@@ -203,29 +143,6 @@ def _posteriors(
     covariance = np.linalg.inv(precision + moment / noise)
     information = precision @ prior_mean + cross / noise
     return np.einsum("uab,ub->ua", covariance, information), covariance
-
-
-def _item_regressions(
-    by_item: _Layout,
-    latent: np.ndarray,
-    second: np.ndarray,
-    target: np.ndarray,
-    ridge: np.ndarray,
-    items: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Regresses `target - user bias` on t = [1, user factors] for every item, in expectation."""
-    width = latent.shape[1]
-    t = np.insert(latent[:, 1:], 0, 1.0, axis=1)
-    moment = second.copy()
-    moment[:, 0, :] = moment[:, :, 0] = t
-    bias_moment = np.insert(second[:, 1:, 0], 0, latent[:, 0], axis=1)
-    table = np.concatenate([_packed(moment), bias_moment], axis=1)
-    sums, response = _segment_sums(by_item, table, t, target)
-    gram = _unpacked(sums[:, :-width], width) + ridge
-    solution = np.linalg.solve(gram, (response - sums[:, -width:])[:, :, None])[:, :, 0]
-    regression = np.zeros((items, width))
-    regression[by_item.present] = solution
-    return regression[:, 0], regression[:, 1:]
 
 
 def _standardised(
@@ -257,16 +174,3 @@ def _check(
     ):
         if not value >= least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
-
-
-def _packed(matrices: np.ndarray) -> np.ndarray:
-    """Keeps the upper triangles of `[n, w, w]` symmetric matrices, `[n, w (w + 1) / 2]`."""
-    rows, columns = np.triu_indices(matrices.shape[-1])
-    return matrices[:, rows, columns]
-
-
-def _unpacked(triangles: np.ndarray, width: int) -> np.ndarray:
-    rows, columns = np.triu_indices(width)
-    matrices = np.empty((len(triangles), width, width))
-    matrices[:, rows, columns] = matrices[:, columns, rows] = triangles
-    return matrices

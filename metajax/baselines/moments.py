@@ -1,0 +1,119 @@
+"""Sums over the users and over the items of a log, from which Gaussian models are fitted."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax.data.interactions import Interactions, user_of_row
+
+__all__ = ["Layout", "item_regressions", "layouts", "user_sums"]
+
+# Rows of the log expanded at a time, so that memory does not grow with the log.
+_CHUNK = 1 << 16
+
+
+class Layout(NamedTuple):
+    """The log as segments: by user it points at items, by item at users."""
+
+    order: np.ndarray | slice
+    """What sorts the log's columns by segment."""
+    other: np.ndarray
+    """`[R]` index at the other end, in that order."""
+    offsets: np.ndarray
+    """`[S + 1]` where segments begin and end; none is empty."""
+    present: np.ndarray
+    """`[S]` index of each segment's user or item."""
+
+
+def layouts(interactions: Interactions) -> tuple[Layout, Layout]:
+    """Lays a log out by user and by item; who has no row has no segment."""
+    counts = np.diff(interactions.offsets)
+    users = np.flatnonzero(counts)
+    user = np.searchsorted(users, user_of_row(interactions))
+    order = np.argsort(interactions.item, kind="stable")
+    item_counts = np.bincount(interactions.item, minlength=len(interactions.item_ids))
+    items = np.flatnonzero(item_counts)
+    return (
+        Layout(slice(None), interactions.item, _ends(counts[users]), users),
+        Layout(order, user[order], _ends(item_counts[items]), items),
+    )
+
+
+def user_sums(
+    by_user: Layout, factors: np.ndarray, residual: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `sum x x'` `[S, d + 1, d + 1]` and `sum x residual` `[S, d + 1]`, x = [1, vector]."""
+    x = np.insert(factors, 0, 1.0, axis=1)
+    moment, cross = _segment_sums(by_user, _packed(x[:, :, None] * x[:, None, :]), x, residual)
+    return _unpacked(moment, x.shape[1]), cross
+
+
+def item_regressions(
+    by_item: Layout,
+    latent: np.ndarray,
+    second: np.ndarray,
+    target: np.ndarray,
+    ridge: np.ndarray,
+    items: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regresses `target - user bias` on t = [1, user factors] for every item, in expectation.
+
+    Args:
+        by_item: The log, of S users and R rows.
+        latent: `[S, d + 1]` expected bias and factors of the users.
+        second: `[S, d + 1, d + 1]` expected products of the same.
+        target: `[R]` what is explained, in the order of the log.
+        ridge: `[d + 1, d + 1]` penalty of an item's bias and vector.
+        items: I.
+
+    Returns:
+        `[I]` biases and `[I, d]` vectors, 0 for an item without rows.
+    """
+    width = latent.shape[1]
+    t = np.insert(latent[:, 1:], 0, 1.0, axis=1)
+    moment = second.copy()
+    moment[:, 0, :] = moment[:, :, 0] = t
+    bias_moment = np.insert(second[:, 1:, 0], 0, latent[:, 0], axis=1)
+    table = np.concatenate([_packed(moment), bias_moment], axis=1)
+    sums, response = _segment_sums(by_item, table, t, target)
+    gram = _unpacked(sums[:, :-width], width) + ridge
+    solution = np.linalg.solve(gram, (response - sums[:, -width:])[:, :, None])[:, :, 0]
+    regression = np.zeros((items, width))
+    regression[by_item.present] = solution
+    return regression[:, 0], regression[:, 1:]
+
+
+def _ends(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _segment_sums(
+    layout: Layout, table: np.ndarray, weighted: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums rows `table[other]` and `weight * weighted[other]` over every segment."""
+    weight = weight[layout.order]
+    sums, weighted_sums = [], []
+    starts, ends = layout.offsets[:-1], layout.offsets[1:]
+    first = 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + _CHUNK, side="right")))
+        rows = slice(starts[first], ends[last - 1])
+        begin = starts[first:last] - starts[first]
+        other = layout.other[rows]
+        sums.append(np.add.reduceat(table[other], begin))
+        weighted_sums.append(np.add.reduceat(weighted[other] * weight[rows, None], begin))
+        first = last
+    return np.concatenate(sums), np.concatenate(weighted_sums)
+
+
+def _packed(matrices: np.ndarray) -> np.ndarray:
+    """Keeps the upper triangles of `[n, w, w]` symmetric matrices, `[n, w (w + 1) / 2]`."""
+    rows, columns = np.triu_indices(matrices.shape[-1])
+    return matrices[:, rows, columns]
+
+
+def _unpacked(triangles: np.ndarray, width: int) -> np.ndarray:
+    rows, columns = np.triu_indices(width)
+    matrices = np.empty((len(triangles), width, width))
+    matrices[:, rows, columns] = matrices[:, columns, rows] = triangles
+    return matrices
