@@ -58,7 +58,7 @@ registry: tuple[Baseline, ...] = (
 )
 """Every simple baseline, those of ratings first, from the simplest up."""
 
-of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, content_fold_in)
+of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, joint_fold_in, content_fold_in)
 """Those that tell a source from a target domain, and mean nothing without."""
 
 without_transfer: tuple[Baseline, ...] = (item_mean, target_only)
