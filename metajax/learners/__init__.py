@@ -4,6 +4,7 @@ from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.fixed import fixed
+from metajax.learners.frozen import frozen
 from metajax.learners.graph import graph_fold_in, graph_ridge, light_gcn
 from metajax.learners.gru_adapter import gru_adapter
 from metajax.learners.head_and_body import anil, boil
@@ -20,6 +21,7 @@ from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.sequential import sequential
 from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
+from metajax.learners.transfer import relation_transfer
 
 __all__ = [
     "anil",
@@ -34,6 +36,7 @@ __all__ = [
     "fisher_information",
     "fixed",
     "fomaml",
+    "frozen",
     "graph_fold_in",
     "graph_ridge",
     "gru_adapter",
@@ -50,6 +53,7 @@ __all__ = [
     "proto_maml",
     "prototypical",
     "query_loss",
+    "relation_transfer",
     "reptile",
     "sequential",
     "shared_space",

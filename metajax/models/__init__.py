@@ -20,6 +20,7 @@ from metajax.models.pair_network import PairNetwork
 from metajax.models.prototype_network import PrototypeNetwork
 from metajax.models.rating_graph import at_items, rating_graph, start_rating_graph
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
+from metajax.models.relation_network import Related, RelationNetwork, related_domains
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.shared_space import shared_space, start_maps
@@ -64,6 +65,8 @@ __all__ = [
     "PairNetwork",
     "PrototypeNetwork",
     "RatingNetwork",
+    "Related",
+    "RelationNetwork",
     "RidgeNetwork",
     "SequenceNetwork",
     "SupportModel",
@@ -80,6 +83,7 @@ __all__ = [
     "map_rows",
     "matched_rows",
     "rating_graph",
+    "related_domains",
     "shared_space",
     "side_of",
     "start_bias",

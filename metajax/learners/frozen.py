@@ -1,0 +1,71 @@
+"""Parameters that stop learning: layers that are transferred and stay as they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from metajax.adaptation import matching, paths
+
+__all__ = ["frozen"]
+
+
+def frozen(
+    outer: optax.GradientTransformation, *patterns: str, after: int = 0
+) -> optax.GradientTransformation:
+    """Lets an optimizer move some parameters only for a while, and all others on and on.
+
+    The optimizer treats the two groups apart, so that what a clipping or an adaptive rate knows
+    of the frozen ones says nothing to the others.
+
+    Args:
+        outer: The optimizer; its weight decay does not reach what is frozen either.
+        *patterns: Shell-style patterns of paths, at least one, for instance `predictor/layer_0/*`.
+        after: From how many updates on they are frozen, >= 0; 0 means always.
+
+    Returns:
+        The optimizer. Its `init` raises a ValueError where a pattern fits no parameter.
+
+    Raises:
+        ValueError: If there is no pattern or `after` < 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> params = {"body": {"kernel": jnp.ones(1)}, "head": jnp.ones(1)}
+        >>> rule = frozen(optax.sgd(1.0), "body/*")
+        >>> updates, _ = rule.update(params, rule.init(params), params)
+        >>> float(updates["body"]["kernel"][0]), float(updates["head"][0])
+        (0.0, -1.0)
+    """
+    if not patterns:
+        raise ValueError("patterns must be at least one, got none.")
+    if after < 0:
+        raise ValueError(f"after must be >= 0, got {after}.")
+
+    def groups(params: Any) -> Any:
+        return _labels(params, matching(*patterns))
+
+    def still(count: Any) -> Any:
+        return count < after
+
+    stopping = optax.set_to_zero()
+    if after:
+        stopping = optax.chain(outer, optax.scale_by_schedule(still))
+    rule = optax.partition({"moves": outer, "stops": stopping}, groups)
+
+    def init(params: Any) -> Any:
+        known = paths(params)
+        for pattern in patterns:
+            if not any(map(matching(pattern), known)):
+                raise ValueError(
+                    f"patterns must fit a parameter, got {pattern!r}; {', '.join(known)}."
+                )
+        return rule.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, rule.update)
+
+
+def _labels(params: Any, chosen: Callable[[str], bool]) -> Any:
+    labels = ["stops" if chosen(path) else "moves" for path in paths(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), labels)

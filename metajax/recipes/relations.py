@@ -1,0 +1,53 @@
+"""Relations of users and items that carry over: the network, and what it starts from."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.base import MetaLearner, Params
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.models import RelationNetwork, SupportModel, related_domains, start_factors
+from metajax.recipes.domain_factors import canonical_factors
+from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.settings import Settings
+
+__all__ = ["canonical_relations", "relation_network", "relation_transfer"]
+
+
+def relation_network(settings: Settings, shapes: Shapes) -> SupportModel:
+    """Builds the model with one hidden layer of the width of the settings."""
+    network = RelationNetwork((settings.width,))
+    return related_domains(shapes.items, settings.rank + 1, network)
+
+
+def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors in which a direction of one domain meets one of the other.
+
+    A relation is then carried over by how much the two have in common, and the first predictions
+    are those of a linear map between the users of the domains.
+    """
+    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+
+    def start(params: Params) -> Params:
+        transfer = {"kernel": jnp.diag(found.correlation)}
+        spread = 0.5 * jnp.log1p(-jnp.square(found.correlation))
+        relations = {**params["relations"], "transfer": transfer}
+        return {
+            **start_factors(params, found.factors),
+            "relations": relations,
+            "log_spread": spread,
+        }
+
+    return start
+
+
+def relation_transfer(settings: Settings, network: SupportModel) -> MetaLearner:
+    """Builds the learner, which spends half of its updates in the source."""
+    return learners.relation_transfer(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        pretraining=max(settings.updates // 2, 1),
+        microbatch=settings.microbatch,
+    )
