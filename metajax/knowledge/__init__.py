@@ -1,4 +1,4 @@
-"""Knowledge graphs: what is known of items beside who chose them."""
+"""Graphs of what is known of items beside who chose them, and of what is going on right now."""
 
 from metajax.knowledge.graph import (
     Attribute,
@@ -11,7 +11,17 @@ from metajax.knowledge.graph import (
     triples_of,
     vocabulary_of,
 )
+from metajax.knowledge.hypergraph import LiveVectors, edge_vectors, folded, node_vectors
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
+from metajax.knowledge.live import (
+    Arrivals,
+    LiveBuffer,
+    LiveGraph,
+    add_arrivals,
+    arrivals_of,
+    live_buffer,
+    live_graph,
+)
 from metajax.knowledge.named import graph_names, item_entities, load_graph, repaired_links
 from metajax.knowledge.readers import read_graph, read_link, write_turtle
 from metajax.knowledge.selection import (
@@ -26,15 +36,23 @@ from metajax.knowledge.splits import check_seen, leaked, split_entities, split_t
 from metajax.knowledge.structure import degrees, relation_signatures
 
 __all__ = [
+    "Arrivals",
     "Attribute",
     "InversePair",
     "KnowledgeGraph",
+    "LiveBuffer",
+    "LiveGraph",
+    "LiveVectors",
     "Vocabulary",
     "about",
+    "add_arrivals",
     "add_triples",
+    "arrivals_of",
     "check_seen",
     "degrees",
+    "edge_vectors",
     "fold_inverses",
+    "folded",
     "graph_from_names",
     "graph_from_triples",
     "graph_names",
@@ -44,7 +62,10 @@ __all__ = [
     "item_entities",
     "keep_triples",
     "leaked",
+    "live_buffer",
+    "live_graph",
     "load_graph",
+    "node_vectors",
     "prune_tails",
     "read_graph",
     "read_link",

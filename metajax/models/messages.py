@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from metajax.data import Edges
 
-__all__ = ["in_degree", "incoming"]
+__all__ = ["in_degree", "incoming", "outgoing"]
 
 # Edges a block. More, so that an accelerator has fewer steps to take one after the other, cost a
 # CPU its caches.
@@ -25,7 +25,9 @@ def in_degree(edges: Edges, nodes: int) -> jax.Array:
     return jax.ops.segment_sum(edges.weight, edges.target, nodes, indices_are_sorted=True)
 
 
-def incoming(x: jax.Array, edges: Edges, share: jax.Array | None = None) -> jax.Array:
+def incoming(
+    x: jax.Array, edges: Edges, share: jax.Array | None = None, *, nodes: int | None = None
+) -> jax.Array:
     """Sums what each node's neighbours send.
 
     Args:
@@ -33,17 +35,37 @@ def incoming(x: jax.Array, edges: Edges, share: jax.Array | None = None) -> jax.
         edges: Along which.
         share: `[M, H]` by what each edge multiplies it, each column another H-th of D; None means
             the weight of the edge.
+        nodes: Number of targets where they are not the sources; None means N.
 
     Returns:
-        `[N, D]`, 0 where no edge leads to.
+        `[nodes, D]`, 0 where no edge leads to.
     """
     share = edges.weight[:, None] if share is None else share
-    return _added(True, x, share, edges.source, edges.target)
+    return _added(True, len(x) if nodes is None else nodes, x, share, edges.source, edges.target)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def outgoing(x: jax.Array, edges: Edges, *, nodes: int) -> jax.Array:
+    """Sums at each source what the targets send back along the edges.
+
+    Args:
+        x: `[N, D]` what each target sends.
+        edges: Against which, by their weights.
+        nodes: Number of sources.
+
+    Returns:
+        `[nodes, D]`, 0 where no edge leads from.
+    """
+    return _added(False, nodes, x, edges.weight[:, None], edges.target, edges.source)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _added(
-    in_order: bool, x: jax.Array, share: jax.Array, source: jax.Array, target: jax.Array
+    in_order: bool,
+    nodes: int,
+    x: jax.Array,
+    share: jax.Array,
+    source: jax.Array,
+    target: jax.Array,
 ) -> jax.Array:
     def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         share, source, target = block
@@ -51,19 +73,21 @@ def _added(
         sent = by_head.reshape(-1, x.shape[1])
         return total.at[target].add(sent, indices_are_sorted=in_order, mode="drop"), None
 
-    nothing = jnp.zeros_like(x)
+    nothing = jnp.zeros((nodes, x.shape[1]), x.dtype)
     if len(source) <= _BLOCK:
         return add(nothing, (share, source, target))[0]
     return jax.lax.scan(add, nothing, _blocks(share, source, target))[0]
 
 
-def _kept(in_order: bool, *given: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _added(in_order, *given), given
+def _kept(in_order: bool, nodes: int, *given: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _added(in_order, nodes, *given), given
 
 
-def _back(in_order: bool, given: tuple[jax.Array, ...], slope: jax.Array) -> tuple[Any, ...]:
+def _back(
+    in_order: bool, nodes: int, given: tuple[jax.Array, ...], slope: jax.Array
+) -> tuple[Any, ...]:
     """Sends the slope back along the edges; a share's is the product of both ends."""
-    del in_order
+    del in_order, nodes
     x, share, source, target = given
 
     # A product with ones adds up rows several times faster than a sum along them.
@@ -77,7 +101,7 @@ def _back(in_order: bool, given: tuple[jax.Array, ...], slope: jax.Array) -> tup
         shares = product((source, target))
     else:
         shares = jax.lax.map(product, _blocks(source, target)).reshape(share.shape)
-    return _added(False, slope, share, target, source), shares, None, None
+    return _added(False, len(x), slope, share, target, source), shares, None, None
 
 
 _added.defvjp(_kept, _back)

@@ -49,6 +49,25 @@ def test_gradients_are_those_of_the_sums(monkeypatch, block):
     np.testing.assert_allclose(of_x, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("block", [4, 16])
+def test_sums_against_the_edges_are_the_transpose(monkeypatch, block):
+    monkeypatch.setattr(messages, "_BLOCK", block)
+    # Between 5 sources and 8 targets: <A x, y> = <x, A' y>.
+    y = jnp.asarray(RNG.normal(size=(8, WIDTH)), jnp.float32)
+
+    def product(x, y):
+        return jnp.sum(messages.incoming(x, EDGES, nodes=8) * y)
+
+    assert messages.incoming(X, EDGES, nodes=8).shape == (8, WIDTH)
+    back = messages.outgoing(y, EDGES, nodes=NODES)
+    np.testing.assert_allclose(jnp.sum(X * back), product(X, y), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.grad(product))(X, y), back, rtol=1e-5, atol=1e-6)
+    through = jax.jit(jax.grad(lambda y: jnp.sum(X * messages.outgoing(y, EDGES, nodes=NODES))))
+    np.testing.assert_allclose(
+        through(y), messages.incoming(X, EDGES, nodes=8), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_gradients_can_be_differentiated_again(monkeypatch):
     monkeypatch.setattr(messages, "_BLOCK", 4)
 

@@ -1,0 +1,209 @@
+"""What people do right now, as a hypergraph that forgets.
+
+An arrival says that a node was met in a hyperedge: an item in a session, in a basket, or by a user,
+who is a hyperedge too (then this is the bipartite graph of users and items). The latest are kept in
+a ring of fixed size, and count the less the older they are. All shapes are static: nothing is
+compiled anew while the stream goes on.
+
+What happens to the stream's irregularities:
+
+- An arrival that comes late weighs what its own time says. As long as it is in the ring, the
+  order of arrival makes no difference.
+- An arrival that comes twice, or a node that is met in a hyperedge again, counts once, at its
+  latest time: what matters is that it is in it.
+- Full, the ring gives up what arrived first, whatever its time.
+- A time after now, of a clock that is ahead, counts as now.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.data import Edges
+from metajax.data.graph import room
+
+__all__ = [
+    "Arrivals",
+    "LiveBuffer",
+    "LiveGraph",
+    "add_arrivals",
+    "arrivals_of",
+    "live_buffer",
+    "live_graph",
+]
+
+# Where a hyperedge's name would be if there were one.
+_NONE = np.int32(2**31 - 1)
+
+
+class Arrivals(NamedTuple):
+    """B nodes that were met in hyperedges."""
+
+    node: jax.Array
+    """`[B]` int32 which node, say an item."""
+    edge: jax.Array
+    """`[B]` int32 name of the hyperedge: any number in [0, 2^31 - 1), of a session or a user."""
+    time: jax.Array
+    """`[B]` int32 when, >= 0, in any unit and from any origin: seconds, say."""
+    mask: jax.Array
+    """`[B]` bool, False in padding."""
+
+
+class LiveBuffer(NamedTuple):
+    """The last C arrivals, in a ring."""
+
+    node: jax.Array
+    """`[C]` int32."""
+    edge: jax.Array
+    """`[C]` int32."""
+    time: jax.Array
+    """`[C]` int32."""
+    filled: jax.Array
+    """`[]` int32, how many places are taken."""
+    next: jax.Array
+    """`[]` int32, the place of the next arrival."""
+
+
+class LiveGraph(NamedTuple):
+    """What the ring holds at one time: C incidences, each of a node and a hyperedge once."""
+
+    edges: Edges
+    """From nodes to the rows of hyperedges; what counts no more has weight 0."""
+    names: jax.Array
+    """`[C]` int32 names of the hyperedges by row, rising; 2^31 - 1 behind the last."""
+
+
+def live_buffer(capacity: int) -> LiveBuffer:
+    """Makes an empty ring.
+
+    Args:
+        capacity: Arrivals that it has to hold, >= 1; C is the next power of two.
+
+    Returns:
+        The ring.
+
+    Raises:
+        ValueError: If `capacity` < 1.
+    """
+    if capacity < 1:
+        raise ValueError(f"capacity must be >= 1, got {capacity}.")
+    # Not one array thrice: what is donated must not be shared.
+    node, edge, time = (jnp.zeros(room(capacity), jnp.int32) for _ in range(3))
+    return LiveBuffer(node, edge, time, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def arrivals_of(node: Any, edge: Any, time: Any, *, nodes: int) -> Arrivals:
+    """Checks and pads arrivals, as many as came since the last time.
+
+    Args:
+        node: `[b]` whole numbers in [0, nodes).
+        edge: `[b]` whole numbers in [0, 2^31 - 1).
+        time: `[b]` whole numbers in [0, 2^31).
+        nodes: Number of nodes.
+
+    Returns:
+        The arrivals; B is the next power of two.
+
+    Raises:
+        ValueError: If a number is out of range or the columns differ in length.
+        TypeError: If one holds anything but whole numbers.
+
+    Example:
+        >>> arrivals_of([2, 9], [0, 0], [60, 61], nodes=5)
+        Traceback (most recent call last):
+        ...
+        ValueError: node must be in [0, 5), got 9 in arrival 1.
+    """
+    given = {"node": node, "edge": edge, "time": time}
+    columns = [np.asarray(column) for column in given.values()]
+    shapes = [column.shape for column in columns]
+    if len(shapes[0]) != 1 or len(set(shapes)) > 1:
+        raise ValueError(f"node, edge and time must be columns of one length, got {shapes}.")
+    count = len(columns[0])
+    size = room(count)
+    padded = np.zeros((3, size), np.int32)
+    for name, column, row, end in zip(given, columns, padded, (nodes, _NONE, 2**31), strict=True):
+        if count and column.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold whole numbers, got {column.dtype}.")
+        if count and not 0 <= column.min() <= column.max() < end:
+            at = int(np.argmax((column < 0) | (column >= end)))
+            raise ValueError(f"{name} must be in [0, {end}), got {column[at]} in arrival {at}.")
+        row[:count] = column
+    return Arrivals(*padded, np.arange(size) < count)  # pyrefly: ignore
+
+
+def add_arrivals(buffer: LiveBuffer, arrivals: Arrivals) -> LiveBuffer:
+    """Puts arrivals into the ring.
+
+    To be compiled so that the ring is changed in place: `jax.jit(add_arrivals, donate_argnums=0)`;
+    else each call copies it.
+
+    Args:
+        buffer: A ring of C places.
+        arrivals: At most C.
+
+    Returns:
+        The ring with them in it, and without as many of the first if it was full.
+
+    Raises:
+        ValueError: If there are more arrivals than places.
+    """
+    capacity, most = len(buffer.node), len(arrivals.node)
+    if most > capacity:
+        raise ValueError(f"arrivals must be at most {capacity}, with padding, got {most}.")
+    before = jnp.cumsum(arrivals.mask) - arrivals.mask
+    # Padding goes to no place.
+    place = jnp.where(arrivals.mask, (buffer.next + before) % capacity, capacity)
+    count = jnp.sum(arrivals.mask, dtype=jnp.int32)
+    node, edge, time = (
+        column.at[place].set(new, mode="drop", unique_indices=True)
+        for column, new in zip(buffer[:3], arrivals[:3], strict=True)
+    )
+    return LiveBuffer(
+        node,
+        edge,
+        time,
+        jnp.minimum(buffer.filled + count, capacity),
+        (buffer.next + count) % capacity,
+    )
+
+
+def live_graph(buffer: LiveBuffer, now: Any, tau: float) -> LiveGraph:
+    """Tells who is in which hyperedge, by weights `exp(-(now - time) / tau)`.
+
+    It sorts the ring, which costs more than the sums over its edges: make it once for many.
+
+    Args:
+        buffer: The ring.
+        now: `[]` whole number, in the unit of the times.
+        tau: After so long an arrival counts 1/e, > 0, in that unit.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: If `tau` is not finite or not > 0.
+    """
+    if not (math.isfinite(tau) and tau > 0):
+        raise ValueError(f"tau must be finite and > 0, got {tau}.")
+    capacity = len(buffer.node)
+    taken = jnp.arange(capacity) < buffer.filled
+    # The latest of each node and hyperedge comes first; places not taken come last.
+    edge, node, later = jax.lax.sort(
+        (jnp.where(taken, buffer.edge, _NONE), buffer.node, -buffer.time), num_keys=3
+    )
+    is_new = _changes(edge)
+    row = jnp.cumsum(is_new, dtype=jnp.int32) - 1
+    age = jnp.maximum(jnp.asarray(now, jnp.int32) + later, 0)
+    counts = (is_new | _changes(node)) & (edge != _NONE)
+    weight = jnp.where(counts, jnp.exp(-age.astype(jnp.float32) / tau), 0)
+    names = jnp.full(capacity, _NONE).at[row].min(edge, indices_are_sorted=True)
+    return LiveGraph(Edges(node, row, weight), names)
+
+
+def _changes(column: jax.Array) -> jax.Array:
+    """Where a column differs from what is above, `[C]` bool; at the top it does."""
+    return jnp.concatenate([jnp.ones(1, bool), column[1:] != column[:-1]])
