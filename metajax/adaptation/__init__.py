@@ -4,6 +4,7 @@ from metajax.adaptation.adjoints import Adjoint, FirstOrder, Reverse
 from metajax.adaptation.amortised import amortised
 from metajax.adaptation.attended_labels import attended_labels
 from metajax.adaptation.context_steps import beside_features, context_steps
+from metajax.adaptation.cosine_prototypes import cosine_prototypes
 from metajax.adaptation.gradient_steps import gradient_steps, served_by
 from metajax.adaptation.gru_embeddings import gru_embeddings
 from metajax.adaptation.gru_gradients import gru_gradients
@@ -42,6 +43,7 @@ __all__ = [
     "beside_features",
     "combine",
     "context_steps",
+    "cosine_prototypes",
     "everything",
     "gradient_steps",
     "gru_embeddings",

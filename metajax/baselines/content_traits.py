@@ -37,6 +37,7 @@ def content_traits(training: TrainingSet, *, item_ridge: float = 5.0) -> np.ndar
         spread = np.sqrt(share @ centred**2)
         # Rounding makes the spread of equals tiny and not zero.
         traits[here, 1:] = centred / np.where(spread > 1e-6, spread, 1)
+    traits[count == 0, 1:] = 0
     return traits
 
 

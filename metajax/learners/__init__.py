@@ -13,7 +13,12 @@ from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.mapping import emcdr
 from metajax.learners.meta_sgd import meta_sgd
-from metajax.learners.metric import attentive_neighbours, matching_network, prototypical
+from metajax.learners.metric import (
+    attentive_neighbours,
+    attribute_prototypes,
+    matching_network,
+    prototypical,
+)
 from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
@@ -26,6 +31,7 @@ from metajax.learners.transfer import relation_transfer
 __all__ = [
     "anil",
     "attentive_neighbours",
+    "attribute_prototypes",
     "bayesian_ridge",
     "boil",
     "cavia",

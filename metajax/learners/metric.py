@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import optax
 
-from metajax.adaptation import attended_labels, prototypes
+from metajax.adaptation import attended_labels, cosine_prototypes, prototypes
 from metajax.adaptation.prototypes import Distance
 from metajax.base import Adaptation, Examples, MetaLearner, Model, Params
 from metajax.learners.outer import meta_learner
 from metajax.models import SupportModel
 
-__all__ = ["attentive_neighbours", "matching_network", "prototypical"]
+__all__ = ["attentive_neighbours", "attribute_prototypes", "matching_network", "prototypical"]
 
 
 def prototypical(
@@ -63,6 +63,28 @@ def matching_network(
     """
     adaptation = attended_labels(model.apply)
     return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
+
+
+def attribute_prototypes(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns prototypes whose ratings, and the user's own, tell what attributes let expect.
+
+    Args:
+        model: The network; its `apply` compares inputs with prototypes, for instance a
+            `models.AttributePrototypes`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+    return meta_learner(model, cosine_prototypes(model.apply), loss, outer, microbatch=microbatch)
 
 
 def attentive_neighbours(

@@ -1,5 +1,6 @@
 """Networks, one architecture a file."""
 
+from metajax.models.attribute_prototypes import AmongPrototypes, AttributePrototypes
 from metajax.models.beside import beside
 from metajax.models.content_network import Adapter, ContentNetwork, start_content
 from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
@@ -40,8 +41,10 @@ from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
     "Adapter",
+    "AmongPrototypes",
     "Attended",
     "AttentiveProcess",
+    "AttributePrototypes",
     "BothSides",
     "ConditionalProcess",
     "ContentNetwork",

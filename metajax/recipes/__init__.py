@@ -122,6 +122,15 @@ registry: tuple[Recipe, ...] = (
         grid=({}, {"order": "time"}),
     ),
     Recipe(
+        "attribute_prototypes",
+        content.attribute_prototypes,
+        content.prototypes_on_content,
+        content.start_prototypes,
+        settings={"weight_decay": 0.0, "updates": 200},
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+    ),
+    Recipe(
         "content_adapter",
         content.content_adapter,
         content.content_network,

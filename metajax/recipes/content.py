@@ -17,19 +17,29 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of
 from metajax.data.sampler import TaskTable
 from metajax.losses import shrunk_squared_error
-from metajax.models import ContentNetwork, RatingNetwork, from_linen, start_content, start_identity
+from metajax.models import (
+    AttributePrototypes,
+    ContentNetwork,
+    RatingNetwork,
+    from_linen,
+    start_content,
+    start_identity,
+)
 from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
 
 __all__ = [
+    "attribute_prototypes",
     "content_adapter",
     "content_network",
     "content_start",
     "meta_transfer",
+    "prototypes_on_content",
     "rating_network_on_content",
     "source_tasks",
     "start_on_content",
+    "start_prototypes",
 ]
 
 # As many ratings without an error are added to those of a support.
@@ -57,6 +67,40 @@ def content_adapter(settings: Settings, network: Model) -> MetaLearner:
     outer = learners.fixed(outer_optimizer(settings), "encoder", "traits", "item_domain")
     return learners.bayesian_ridge(
         network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
+    )
+
+
+def prototypes_on_content(settings: Settings, shapes: Shapes) -> Model:
+    """Builds prototypes in the space of what is said of items, as many as `embedding`."""
+    traits, width = widths_of_content(shapes.item_width)
+    bottleneck = max(settings.embedding // 4, 1)
+    content = ContentNetwork(shapes.items, traits, width, bottleneck=bottleneck)
+    return from_linen(AttributePrototypes(content, width, prototypes=settings.embedding))
+
+
+def start_prototypes(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts prototypes at items, drawn by how often they were rated."""
+    begin = content_start(settings, training)
+    log = training.interactions
+    rng = np.random.default_rng(settings.seed)
+
+    def start(params: Params) -> Params:
+        content = begin(params["content"])
+        item = rng.choice(log.item, len(params["prototype"]))
+        said = np.concatenate([content["traits"][item], training.item_features[item]], axis=1)
+        place = jnp.asarray(said @ np.asarray(content["encoder"]["kernel"]))
+        return {**params, "content": content, "prototype": place}
+
+    return start
+
+
+def attribute_prototypes(settings: Settings, network: Model) -> MetaLearner:
+    """Builds the learner with the loss and the optimizer of the settings."""
+    return learners.attribute_prototypes(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        microbatch=settings.microbatch,
     )
 
 

@@ -16,6 +16,7 @@ from metajax.adaptation import (
     FirstOrder,
     amortised,
     attended_labels,
+    cosine_prototypes,
     gradient_steps,
     matching,
     no_steps,
@@ -158,6 +159,21 @@ def content_row() -> Row:
         return model.apply(params, inputs).expected
 
     return Row(ridge_head(model.apply), params, expected)
+
+
+def attribute_prototypes_row() -> Row:
+    content = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = models.from_linen(models.AttributePrototypes(content, 3, prototypes=2))
+
+    def at_learned_prototypes(params, inputs):
+        found = model.apply(params, inputs)
+        place, prototype = (
+            x / jnp.linalg.norm(x, axis=1, keepdims=True) for x in (found.place, found.prototype)
+        )
+        logits = found.sharpness * place @ prototype.T + found.log_weight[None]
+        return found.expected + jnp.sum(jax.nn.softmax(logits, axis=1) * found.value, axis=1)
+
+    return Row(cosine_prototypes(model.apply), drawn(model), at_learned_prototypes)
 
 
 def memory_row() -> Row:
@@ -352,6 +368,7 @@ LEARN = {
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "neighbours in a graph": graph_row(),
+    "cosines to prototypes": attribute_prototypes_row(),
     "content of items": content_row(),
     "ratings on a graph": rating_graph_row(),
     "remembered users": memory_row(),

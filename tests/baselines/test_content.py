@@ -51,6 +51,11 @@ def test_traits_are_those_of_the_domain():
     first, other = 1 / np.sqrt(3), -np.sqrt(3)
     expected = [[1, first, first], [1, other, other], [1, -first, first], [1, -other, other]]
     np.testing.assert_allclose(content_traits(training), expected, atol=1e-9)
+    unrated = training.interactions._replace(
+        offsets=np.zeros(6, np.int64), item=np.zeros(0, np.int32), rating=np.zeros(0, np.float32)
+    )
+    nothing = content_traits(training._replace(interactions=unrated))
+    np.testing.assert_array_equal(nothing, np.eye(3)[[0, 0, 0, 0]])
     alone = training._replace(item_domain=None)
     count = np.array([3, 1, 3, 1])
     np.testing.assert_allclose(count @ content_traits(alone), [8, 0, 0], atol=1e-9)

@@ -50,6 +50,20 @@ def test_a_content_adapter_begins_as_the_closed_form(prepared, training):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_prototypes_begin_at_items_and_know_of_a_stranger_what_is_expected(prepared, training):
+    learner, progress, tasks = prepared("attribute_prototypes")
+    params, fitted = progress.state.params, fit_content(training)
+    said = np.concatenate([fitted.traits, training.item_features], axis=1)
+    design = said @ np.asarray(fitted.encoder)
+    for prototype in np.asarray(params["prototype"]):
+        assert np.abs(design - prototype).max(axis=1).min() < 1e-4
+    nothing = tasks.support._replace(mask=jnp.zeros_like(tasks.support.mask))
+    found = predicted(learner, params, tasks._replace(support=nothing))
+    item = np.asarray(tasks.query.inputs.item)
+    usual = np.sum((tasks.query.inputs.user_features @ fitted.user_map) * design[item], axis=-1)
+    np.testing.assert_allclose(found, fitted.expected[item] + usual, rtol=1e-4)
+
+
 def test_an_adapter_changes_the_target_alone_and_what_is_shared_stays(prepared, training):
     learner, progress, tasks = prepared("content_adapter", rate=0.1)
     before = progress.state.params
