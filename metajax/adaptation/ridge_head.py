@@ -27,6 +27,9 @@ class Evidence(NamedTuple):
     """`[N, F]` what a unit along each direction adds to it."""
     noise: jax.Array
     """`[N]` variance of a label around what its user would give on average, > 0."""
+    power: jax.Array | None = None
+    """`[N]` how much a label counts as evidence of its user, > 0, as if it had been given so many
+    times; None means 1."""
 
 
 class Posterior(NamedTuple):
@@ -38,17 +41,22 @@ class Posterior(NamedTuple):
     """`[F, F]`."""
 
 
-def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
+def ridge_head(
+    evidence: Callable[[Params, Any], Evidence],
+    prior: Callable[[Params, Examples], jax.Array] | None = None,
+) -> Adaptation:
     """Adapts by the posterior of a linear model whose features are a network's.
 
     With the design X of the support, labels y, expectations e and a diagonal S of noise variances,
 
-        covariance = (I + X' S^-1 X)^-1,    mean = covariance X' S^-1 (y - e) .
+        covariance = (I + X' S^-1 X)^-1,    mean = m + covariance X' S^-1 (y - e - X m) .
 
     A user is F + F^2 numbers, and adapting costs the solution of an F x F system.
 
     Args:
         evidence: `evidence(params, inputs) -> Evidence`, a network.
+        prior: `prior(params, support) -> m [F]`, what to expect of a user of whom it is known what
+            they chose; it must not look at labels, and sees padding as zeros. None means 0.
 
     Returns:
         An adaptation whose adapted state is a `Posterior`; its `predict_variance` is that of a
@@ -64,7 +72,8 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Posterior:
         del key
         seen = blanked(support)
-        return ridge_posterior(evidence(params, seen.inputs), seen)
+        before = None if prior is None else prior(params, seen)
+        return ridge_posterior(evidence(params, seen.inputs), seen, before)
 
     def predict(params: Params, adapted: Posterior, inputs: Any) -> jax.Array:
         found = evidence(params, inputs)
@@ -78,22 +87,25 @@ def ridge_head(evidence: Callable[[Params, Any], Evidence]) -> Adaptation:
     return Adaptation(adapt, predict, predict_variance)
 
 
-def ridge_posterior(found: Evidence, seen: Examples) -> Posterior:
-    """Returns the posterior of a user with a standard normal prior.
+def ridge_posterior(found: Evidence, seen: Examples, before: jax.Array | None = None) -> Posterior:
+    """Returns the posterior of a user with a normal prior of unit covariance.
 
     Args:
         found: What is known of the interactions beforehand.
         seen: The interactions; padding tells nothing.
+        before: `[F]` prior mean; None means 0.
 
     Returns:
         The posterior, as in `ridge_head`.
     """
     design = jnp.where(seen.mask[:, None], found.design, 0)
-    surprise = jnp.where(seen.mask, seen.labels - found.expected, 0)
-    weighed = design / jnp.where(seen.mask, found.noise, 1)[:, None]
+    before = jnp.zeros(design.shape[1], design.dtype) if before is None else before
+    surprise = jnp.where(seen.mask, seen.labels - found.expected, 0) - design @ before
+    noise = found.noise if found.power is None else found.noise / found.power
+    weighed = design / jnp.where(seen.mask, noise, 1)[:, None]
     precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
     covariance = _inverse(precision)
-    return Posterior(covariance @ (weighed.T @ surprise), covariance)
+    return Posterior(before + covariance @ (weighed.T @ surprise), covariance)
 
 
 @jax.custom_jvp

@@ -15,7 +15,7 @@ import numpy as np
 from metajax.baselines.moments import item_regressions, layouts, user_sums
 from metajax.data.interactions import Interactions
 
-__all__ = ["Factors", "fit_factors", "user_posteriors"]
+__all__ = ["Factors", "fit_factors", "posteriors", "sums_of_users", "user_posteriors"]
 
 
 class Factors(NamedTuple):
@@ -98,7 +98,7 @@ def fit_factors(
 
     for _ in range(steps):
         moment, cross = user_sums(by_user, factors, residual)
-        latent, covariance = _posteriors(moment, cross, prior_mean, prior, noise)
+        latent, covariance = posteriors(moment, cross, prior_mean, prior, noise)
         second = covariance + latent[:, :, None] * latent[:, None, :]
         # E sum (residual - x . w)^2 expanded, so that the log is not gone through again.
         error = np.sum(residual**2) - 2 * np.sum(latent * cross) + np.sum(second * moment)
@@ -125,23 +125,50 @@ def user_posteriors(
         `[S]` the users with interactions, `[S, d + 1]` means and `[S, d + 1, d + 1]` covariances
         of their latents, float64.
     """
-    mean, bias, vectors, prior_mean, prior, noise = (
-        np.asarray(leaf, np.float64) for leaf in factors
+    users, moment, cross = sums_of_users(factors, interactions)
+    prior_mean, prior = (
+        np.asarray(leaf, np.float64) for leaf in (factors.prior_mean, factors.prior_covariance)
     )
+    return users, *posteriors(moment, cross, prior_mean, prior, float(factors.noise))
+
+
+def sums_of_users(
+    factors: Factors, interactions: Interactions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns all that a posterior has to know of a user's ratings.
+
+    Args:
+        factors: The model; x is `[1, vector]` of an item.
+        interactions: The log, of items that the model knows.
+
+    Returns:
+        `[S]` the users with interactions, `[S, d + 1, d + 1]` sums of x x', and `[S, d + 1]` of x
+        times what is left of the rating, float64.
+    """
+    mean, bias, vectors = (np.asarray(leaf, np.float64) for leaf in factors[:3])
     by_user, _ = layouts(interactions)
     residual = interactions.rating - mean - bias[interactions.item]
-    moment, cross = user_sums(by_user, vectors, residual)
-    latent, covariance = _posteriors(moment, cross, prior_mean, prior, float(noise))
-    return by_user.present, latent, covariance
+    return by_user.present, *user_sums(by_user, vectors, residual)
 
 
-def _posteriors(
+def posteriors(
     moment: np.ndarray, cross: np.ndarray, prior_mean: np.ndarray, prior: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the posterior means `[S, d + 1]` and covariances `[S, d + 1, d + 1]` of users."""
+    """Returns the posteriors of users by their sums.
+
+    Args:
+        moment: As from `sums_of_users`.
+        cross: As from `sums_of_users`.
+        prior_mean: `[d + 1]`, or `[S, d + 1]` of each user.
+        prior: `[d + 1, d + 1]` prior covariance.
+        noise: Variance of a rating.
+
+    Returns:
+        Means `[S, d + 1]` and covariances `[S, d + 1, d + 1]`.
+    """
     precision = np.linalg.inv(prior)
     covariance = np.linalg.inv(precision + moment / noise)
-    information = precision @ prior_mean + cross / noise
+    information = prior_mean @ precision + cross / noise
     return np.einsum("uab,ub->ua", covariance, information), covariance
 
 

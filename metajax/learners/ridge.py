@@ -6,7 +6,7 @@ import jax
 import optax
 
 from metajax.adaptation import ridge_head
-from metajax.base import MetaLearner, Model
+from metajax.base import Examples, MetaLearner, Model, Params
 from metajax.learners.outer import meta_learner
 
 __all__ = ["bayesian_ridge"]
@@ -17,6 +17,7 @@ def bayesian_ridge(
     loss: Callable[..., jax.Array],
     *,
     outer: optax.GradientTransformation,
+    prior: Callable[[Params, Examples], jax.Array] | None = None,
     microbatch: int | None = None,
 ) -> MetaLearner:
     """Learns features and a prior in which the closed form serves a user of few interactions well.
@@ -26,10 +27,13 @@ def bayesian_ridge(
             `models.RidgeNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
+        prior: As in `adaptation.ridge_head`, for instance that of a `models.InformedRidge`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
         A meta-learner with `predict_variance`.
     """
-    adaptation = ridge_head(model.apply)
-    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
+    adaptation = ridge_head(model.apply, prior)
+    return meta_learner(
+        Model(model.init, model.apply), adaptation, loss, outer, microbatch=microbatch
+    )

@@ -13,6 +13,7 @@ from metajax.models.graph_layers import (
     LightGCN,
 )
 from metajax.models.graph_model import GraphModel, NodeVectors, graph_model, start_graph
+from metajax.models.informed_ridge import InformedRidge, Told, informed_ridge, start_told
 from metajax.models.linen import from_linen
 from metajax.models.matched_rows import copy_rows, matched_rows
 from metajax.models.matching_network import MatchingNetwork
@@ -60,6 +61,7 @@ __all__ = [
     "GraphNetwork",
     "GraphSAGE",
     "InHistory",
+    "InformedRidge",
     "LightGCN",
     "MapOfMean",
     "MatchingNetwork",
@@ -73,6 +75,7 @@ __all__ = [
     "RidgeNetwork",
     "SequenceNetwork",
     "SupportModel",
+    "Told",
     "UpdateGRU",
     "at_items",
     "beside",
@@ -82,6 +85,7 @@ __all__ = [
     "from_linen",
     "from_support_module",
     "graph_model",
+    "informed_ridge",
     "known_of",
     "map_rows",
     "matched_rows",
@@ -100,6 +104,7 @@ __all__ = [
     "start_maps",
     "start_memory",
     "start_rating_graph",
+    "start_told",
     "two_domains",
     "update_gru",
     "user_memory",

@@ -118,7 +118,7 @@ def rating_graph(
 def at_items(items: Evidence, inputs: Inputs | MemberInputs) -> Evidence:
     """Describes N interactions, given what is known of all I items."""
     item = (inputs.inputs if isinstance(inputs, MemberInputs) else inputs).item
-    return Evidence(*(leaf[item] for leaf in items))
+    return jax.tree.map(lambda leaf: leaf[item], items)
 
 
 def start_rating_graph(

@@ -9,13 +9,20 @@ from metajax import learners
 from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content_traits import taste_map
-from metajax.baselines.factors import fit_factors
+from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.settings import Settings
 
-__all__ = ["bayesian_ridge", "evidence_of_factors", "ridge_network"]
+__all__ = [
+    "bayesian_ridge",
+    "check_rank",
+    "evidence_of_factors",
+    "ridge_network",
+    "started",
+    "tastes_of",
+]
 
 # A user is the square of all directions, so wide attributes keep their main axes alone.
 _TASTES = 32
@@ -23,8 +30,13 @@ _TASTES = 32
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
-    tastes = min(shapes.item_width, _TASTES)
-    return from_linen(RidgeNetwork(items=shapes.items, width=settings.rank + 1, tastes=tastes))
+    network = RidgeNetwork(shapes.items, settings.rank + 1, tastes_of(shapes))
+    return from_linen(network)
+
+
+def tastes_of(shapes: Shapes) -> int:
+    """Returns along how many directions of attributes users differ."""
+    return min(shapes.item_width, _TASTES)
 
 
 def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -34,9 +46,19 @@ def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[
     have the expected ones of items like them, and a user may like an attribute more than others
     do, which is all that can be said of such an item to one user and not to another.
     """
+    check_rank(settings)
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    return started(factors, training)
+
+
+def check_rank(settings: Settings) -> None:
+    """Refuses items without identities."""
     if not settings.rank:
         raise ValueError("rank must be >= 1 for a ridge head, got 0.")
-    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+
+
+def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from given factors, which attributes complete."""
     factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
     return partial(

@@ -176,6 +176,25 @@ def attribute_prototypes_row() -> Row:
     return Row(cosine_prototypes(model.apply), drawn(model), at_learned_prototypes)
 
 
+def informed_row() -> Row:
+    model = models.informed_ridge(ITEMS, 2, tastes=1)
+    rng = np.random.default_rng(8)
+    params = drawn(Model(model.init, model.apply))
+    told = models.Told(
+        looked_at=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
+        of_item=jnp.asarray(rng.normal(size=(ITEMS, 3))),
+        level=jnp.asarray(rng.normal(size=3)),
+        unknown=jnp.asarray(rng.normal(size=3)),
+    )
+    params = {**params, "told": told}
+
+    def zero_shot(params, inputs):
+        found = model.apply(params, inputs)
+        return found.expected + found.design @ (params["gain"] * params["told"].unknown)
+
+    return Row(ridge_head(model.apply, model.prior), params, zero_shot)
+
+
 def memory_row() -> Row:
     model = models.user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
@@ -375,6 +394,7 @@ LEARN = {
     "sequence": sequence_row(),
     "sequences of an item": item_row(),
     "ridge": ridge_row(),
+    "ridge informed by choices": informed_row(),
     "shared space": domains_row(models.shared_space(ITEMS, 3, (2,))),
     "two domains": domains_row(models.two_domains(ITEMS, 3, models.DomainBridge((2,)))),
     "two domains, relations": relation_row(),
