@@ -1,5 +1,6 @@
 """Graphs of what is known of items beside who chose them, and of what is going on right now."""
 
+from metajax.knowledge.facts import Facts, facts
 from metajax.knowledge.graph import (
     Attribute,
     KnowledgeGraph,
@@ -13,6 +14,7 @@ from metajax.knowledge.graph import (
 )
 from metajax.knowledge.hypergraph import LiveVectors, edge_vectors, folded, node_vectors
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
+from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
 from metajax.knowledge.live import (
     Arrivals,
     LiveBuffer,
@@ -23,7 +25,10 @@ from metajax.knowledge.live import (
     live_graph,
 )
 from metajax.knowledge.named import graph_names, item_entities, load_graph, repaired_links
+from metajax.knowledge.objective import self_adversarial
 from metajax.knowledge.readers import read_graph, read_link, write_turtle
+from metajax.knowledge.relation_clusters import relation_clusters
+from metajax.knowledge.scores import Score, score_names, score_of
 from metajax.knowledge.selection import (
     about,
     in_use,
@@ -38,11 +43,14 @@ from metajax.knowledge.structure import degrees, relation_signatures
 __all__ = [
     "Arrivals",
     "Attribute",
+    "Facts",
     "InversePair",
     "KnowledgeGraph",
+    "LinkPredictor",
     "LiveBuffer",
     "LiveGraph",
     "LiveVectors",
+    "Score",
     "Vocabulary",
     "about",
     "add_arrivals",
@@ -51,6 +59,7 @@ __all__ = [
     "check_seen",
     "degrees",
     "edge_vectors",
+    "facts",
     "fold_inverses",
     "folded",
     "graph_from_names",
@@ -62,6 +71,7 @@ __all__ = [
     "item_entities",
     "keep_triples",
     "leaked",
+    "link_predictor",
     "live_buffer",
     "live_graph",
     "load_graph",
@@ -69,8 +79,12 @@ __all__ = [
     "prune_tails",
     "read_graph",
     "read_link",
+    "relation_clusters",
     "relation_signatures",
     "repaired_links",
+    "score_names",
+    "score_of",
+    "self_adversarial",
     "split_entities",
     "split_triples",
     "triples_of",

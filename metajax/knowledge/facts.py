@@ -1,0 +1,168 @@
+"""Triples on the device, with what must be known of them to draw false ones."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.data.dataset import room
+
+__all__ = ["Facts", "checked_triples", "facts", "is_known"]
+
+SLOTS = ("head", "relation", "tail")
+"""The places of a triple, in order."""
+
+_WORD = 32
+
+
+class Facts(NamedTuple):
+    """What is trained on. Counts are values and not shapes: more triples need no new program."""
+
+    triples: jax.Array
+    """`[N, 3]` int32 head, relation, tail; rows from `count` on are padding."""
+    count: jax.Array
+    """`[]` int32, the number of triples."""
+    entities: jax.Array
+    """`[]` int32, so many entities are known; false triples are drawn among them."""
+    relations: jax.Array
+    """`[]` int32, so many relations are known."""
+    known: dict[str, jax.Array]
+    """By slot `[N, W]` uint32: bit j is set where putting j into the slot of that triple gives a
+    fact. Of slots that are not filtered there is nothing."""
+    cluster: jax.Array | None = None
+    """`[R]` int32 which relations are alike, -1 where that is not known; R is a power of two."""
+
+
+def facts(
+    triples: Any,
+    *,
+    entities: int,
+    relations: int,
+    filtered: Sequence[str] = ("relation",),
+    known: Any = None,
+    cluster: Any = None,
+) -> Facts:
+    """Puts triples on the device, padded to a power of two.
+
+    Filtering relations costs one bit for each triple and relation. Without it many a relation
+    that is drawn is a fact: in a graph of films, 8 of 10 awards won are nominations too.
+    Filtering entities costs one bit for each triple and entity, and only pays in graphs as dense
+    as small ones are.
+
+    Args:
+        triples: `[n, 3]` whole numbers: head, relation, tail.
+        entities: Number of entities, >= 2.
+        relations: Number of relations, >= 1.
+        filtered: Slots in which no fact is drawn as false.
+        known: `[m, 3]` further facts to filter by, of earlier snapshots say.
+        cluster: `[relations]` labels for the relation-cluster term, from `relation_clusters`.
+
+    Returns:
+        The facts.
+
+    Raises:
+        ValueError: If there is no triple, an id is out of range or a slot unknown.
+        TypeError: If ids are not whole numbers.
+
+    Example:
+        >>> given = facts([[0, 0, 1], [1, 1, 0]], entities=2, relations=2)
+        >>> given.triples.tolist(), given.known["relation"].tolist()  # bits 0 and 1
+        ([[0, 0, 1], [1, 1, 0]], [[1], [2]])
+    """
+    if set(filtered) - set(SLOTS):
+        raise ValueError(f"filtered must be of {', '.join(SLOTS)}, got {', '.join(filtered)}.")
+    triples = checked_triples(triples, entities=entities, relations=relations)
+    if not len(triples):
+        raise ValueError("triples must hold at least one triple, got none.")
+    every = triples
+    if known is not None:
+        known = checked_triples(known, entities=entities, relations=relations, name="known")
+        every = np.concatenate([triples, known])
+    padding = room(len(triples)) - len(triples)
+    sizes = {"head": entities, "relation": relations, "tail": entities}
+    bits = {slot: _bits(every, slot, sizes[slot])[: len(triples)] for slot in filtered}
+
+    def padded(rows: np.ndarray) -> jax.Array:
+        return jnp.asarray(np.pad(rows, ((0, padding), (0, 0))))
+
+    return Facts(
+        padded(triples),
+        jnp.int32(len(triples)),
+        jnp.int32(entities),
+        jnp.int32(relations),
+        {slot: padded(rows) for slot, rows in bits.items()},
+        None if cluster is None else _labels(cluster, relations),
+    )
+
+
+def is_known(bits: jax.Array, index: jax.Array) -> jax.Array:
+    """Tests bits.
+
+    Args:
+        bits: `[.., W]` uint32 words.
+        index: `[.., K]` which bits, in [0, 32 W).
+
+    Returns:
+        `[.., K]` bool.
+    """
+    words = jnp.take_along_axis(bits, index // _WORD, axis=-1)
+    return (words >> (index % _WORD).astype(jnp.uint32)) & 1 == 1
+
+
+def checked_triples(
+    triples: Any, *, entities: int, relations: int, name: str = "triples"
+) -> np.ndarray:
+    """Returns triples as `[n, 3]` int32.
+
+    Args:
+        triples: `[n, 3]` whole numbers.
+        entities: Number of entities.
+        relations: Number of relations.
+        name: What to call them in an error.
+
+    Returns:
+        The same triples.
+
+    Raises:
+        ValueError: If the shape is another, a count too low, or an id out of range.
+        TypeError: If ids are not whole numbers.
+    """
+    for what, least, size in (("entities", 2, entities), ("relations", 1, relations)):
+        if size < least:
+            raise ValueError(f"{what} must be >= {least}, got {size}.")
+    rows = np.asarray(triples)
+    if rows.ndim != 2 or rows.shape[1] != 3:
+        raise ValueError(f"{name} must have shape [n, 3], got {list(rows.shape)}.")
+    if rows.size and rows.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold whole numbers, got {rows.dtype}.")
+    wrong = (rows < 0) | (rows >= np.array([entities, relations, entities]))
+    if wrong.any():
+        at, place = map(int, np.argwhere(wrong)[0])
+        size = relations if SLOTS[place] == "relation" else entities
+        raise ValueError(
+            f"{SLOTS[place]} must be in [0, {size}), got {rows[at, place]} in row {at} of {name}."
+        )
+    return rows.astype(np.int32)
+
+
+def _bits(every: np.ndarray, slot: str, size: int) -> np.ndarray:
+    """Marks what is known in a slot, by the two other places of a triple."""
+    place = SLOTS.index(slot)
+    first, second = np.delete(every, place, axis=1).astype(np.int64).T
+    _, pair = np.unique(first * (second.max() + 1) + second, return_inverse=True)
+    value = every[:, place].astype(np.uint32)
+    bits = np.zeros((pair.max() + 1, -(-room(size) // _WORD)), np.uint32)
+    np.bitwise_or.at(bits, (pair, value // _WORD), np.uint32(1) << value % _WORD)
+    return bits[pair]
+
+
+def _labels(cluster: Any, relations: int) -> jax.Array:
+    labels = np.asarray(cluster)
+    if labels.shape != (relations,) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"cluster must be {relations} whole numbers, got {labels.dtype} {list(labels.shape)}."
+        )
+    padded = np.pad(labels, (0, room(relations) - relations), constant_values=-1)
+    return jnp.asarray(padded, jnp.int32)

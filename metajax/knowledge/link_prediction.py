@@ -1,0 +1,176 @@
+"""Embeddings of entities and relations that score facts above false triples."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.base import MetaState, Params
+from metajax.knowledge.facts import SLOTS, Facts
+from metajax.knowledge.negatives import Corrupted, corrupted
+from metajax.knowledge.objective import embedded, fact_losses
+from metajax.knowledge.relation_clusters import cluster_loss
+from metajax.knowledge.scores import Score, score_of
+from metajax.losses import masked_mean
+
+__all__ = ["LinkPredictor", "link_predictor"]
+
+
+class LinkPredictor(NamedTuple):
+    """How embeddings are made and trained: pure functions; the caller jits.
+
+    Parameters are `{"entity": e, "relation": r}`, as the score has them, a row each.
+    """
+
+    init: Callable[..., MetaState]
+    """`init(key, *, entities, relations) -> state`, with tables of so many rows."""
+    update: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
+    """`update(state, facts, rows [B], key) -> (state, metrics)`: a step on those facts."""
+    epoch: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
+    """`epoch(state, facts, key) -> (state, metrics)`: updates that see every fact once."""
+    score: Score
+    """What is trained."""
+
+
+def link_predictor(
+    score: str,
+    optimizer: optax.GradientTransformation,
+    *,
+    width: int = 64,
+    margin: float = 9.0,
+    temperature: float = 1.0,
+    negatives: int = 16,
+    slots: Sequence[str] = SLOTS,
+    joint: bool = False,
+    batch: int = 256,
+    chunk: int = 32,
+    clusters: int = 0,
+    cluster_weight: float = 0.3,
+) -> LinkPredictor:
+    """Trains one of the scores by self-adversarial negative sampling.
+
+    Of each fact heads, relations and tails are replaced, as many of each. The harder a false
+    triple is at present, the more it weighs; that is judged slot by slot, because false relations
+    share both entities with the fact, are hardest, and would leave nothing for the others.
+
+    Args:
+        score: RotatE, TransE, DistMult or ComplEx.
+        optimizer: Moves embeddings, say `optax.adam(0.01)`.
+        width: Dimensions of an embedding, complex ones where the score is in complex numbers.
+        margin: Score of which a fact is as likely as not, with the sign turned. Entities are
+            drawn from [-(margin + 2) / width, (margin + 2) / width].
+        temperature: By how much scores differ before weights do; 0 weighs all alike.
+        negatives: Replacements for each slot.
+        slots: Which are replaced.
+        joint: Weigh all slots together.
+        batch: Facts of an update.
+        chunk: Facts that share replacements; a divisor of `batch`.
+        clusters: Groups of relations that a linear head should tell apart; the facts then say
+            which relation is of which group. 0: no such term.
+        cluster_weight: What the term counts.
+
+    Returns:
+        The functions. `update` and `epoch` report `loss`, without the term of clusters; `epoch`
+        its mean.
+
+    Raises:
+        ValueError: If a number is out of its range or a name unknown.
+
+    References:
+        Sun et al., RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space,
+        ICLR 2019, arXiv 1902.10197, section 3.2 and equation 6, without weights by frequency.
+        Relations as negatives: Chen et al., Relation Prediction as an Auxiliary Training
+        Objective, AKBC 2021, arXiv 2110.02834, there by a softmax over all.
+    """
+    kind = score_of(score)
+    _check(width=width, negatives=negatives, batch=batch, chunk=chunk)
+    if batch % chunk:
+        raise ValueError(f"chunk must divide batch, got {chunk} and {batch}.")
+    if not slots or set(slots) - set(SLOTS):
+        raise ValueError(f"slots must be of {', '.join(SLOTS)}, got {', '.join(slots) or 'none'}.")
+    if not (margin >= 0 and temperature >= 0):
+        raise ValueError(
+            f"margin and temperature must be >= 0, got {margin:g} and {temperature:g}."
+        )
+    if clusters < 0 or not cluster_weight >= 0:
+        raise ValueError(
+            f"clusters and cluster_weight must be >= 0, got {clusters} and {cluster_weight:g}."
+        )
+    bound = (margin + 2) / width
+    moves = optax.with_extra_args_support(optimizer)
+
+    def init(key: jax.Array, *, entities: int, relations: int) -> MetaState:
+        first, second = jax.random.split(key)
+        params = {
+            "entity": kind.entities(first, entities, width, bound),
+            "relation": kind.relations(second, relations, width, bound),
+        }
+        if clusters:
+            features = kind.features(kind.operator(params["relation"])).shape[1]
+            params["cluster"] = {
+                "kernel": jnp.zeros((features, clusters)),
+                "bias": jnp.zeros(clusters),
+            }
+        return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def loss(params: Params, facts: Facts, given: Corrupted) -> tuple[jax.Array, jax.Array]:
+        tables = {**params, "relation": kind.operator(params["relation"])}
+        by_fact = fact_losses(
+            kind,
+            embedded(tables, given),
+            given,
+            margin=margin,
+            temperature=temperature,
+            joint=joint,
+        )
+        value = masked_mean(by_fact, given.mask)
+        if not clusters:
+            return value, value
+        if facts.cluster is None:
+            raise ValueError("facts must say which relation is of which cluster, got none.")
+        term = cluster_loss(params["cluster"], kind.features(tables["relation"]), facts.cluster)
+        return value + cluster_weight * term, value
+
+    def update(
+        state: MetaState, facts: Facts, rows: jax.Array, key: jax.Array, **extra: Any
+    ) -> tuple[MetaState, dict[str, jax.Array]]:
+        given = corrupted(facts, rows, key, chunk=chunk, negatives=negatives, slots=slots)
+        gradient, value = jax.grad(loss, has_aux=True)(state.params, facts, given)
+        updates, opt_state = moves.update(gradient, state.opt_state, state.params, **extra)
+        params = optax.apply_updates(state.params, updates)
+        return MetaState(params, opt_state, state.step + 1), {"loss": value}
+
+    def epoch(
+        state: MetaState, facts: Facts, key: jax.Array, **extra: Any
+    ) -> tuple[MetaState, dict[str, jax.Array]]:
+        shuffling, drawing = jax.random.split(key)
+        rows = _shuffled(facts, batch, shuffling)
+
+        def step(at: jax.Array, carry: tuple[MetaState, jax.Array]) -> tuple[MetaState, jax.Array]:
+            state, total = carry
+            some = jax.lax.dynamic_slice(rows, (at * batch,), (batch,))
+            state, metrics = update(state, facts, some, jax.random.fold_in(drawing, at), **extra)
+            return state, total + metrics["loss"] * jnp.sum(some < facts.count)
+
+        # As many updates as there are facts for: padding costs none.
+        updates = (facts.count + batch - 1) // batch
+        state, total = jax.lax.fori_loop(0, updates, step, (state, jnp.zeros(())))
+        return state, {"loss": total / facts.count}
+
+    return LinkPredictor(init, update, epoch, kind)
+
+
+def _shuffled(facts: Facts, batch: int, key: jax.Array) -> jax.Array:
+    """Returns the rows of facts in random order, then those of padding, in whole batches."""
+    rows = len(facts.triples)
+    where = jnp.arange(rows) < facts.count
+    order = jnp.argsort(jnp.where(where, jax.random.uniform(key, (rows,)), jnp.inf))
+    return jnp.pad(order, (0, -rows % batch), constant_values=rows)
+
+
+def _check(**least_one: int) -> None:
+    for name, value in least_one.items():
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")

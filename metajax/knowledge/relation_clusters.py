@@ -1,0 +1,96 @@
+"""Which relations are alike, told to their embeddings: for graphs with too many relations.
+
+Where one relation goes by twenty names, each of them has a twentieth of the facts. Labels from
+outside of the embeddings, what is known of the entities that a relation joins, let names of one
+kind learn from each other. Labels made from the embeddings themselves would only confirm them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import losses
+
+__all__ = ["cluster_loss", "relation_clusters"]
+
+
+def relation_clusters(
+    signatures: np.ndarray, clusters: int, *, seed: int = 0, rounds: int = 50
+) -> np.ndarray:
+    """Groups relations by k-means.
+
+    Signatures are brought to length 1, so that relations are compared by what they look like and
+    not by how much is said.
+
+    Args:
+        signatures: `[R, S]` from `relation_signatures`.
+        clusters: How many groups, from 1 to R.
+        seed: Of the first centres, drawn far from each other.
+        rounds: At most so many.
+
+    Returns:
+        `[R]` int32 labels in [0, clusters); a relation of which nothing is known has -1.
+
+    Raises:
+        ValueError: If there are fewer relations than groups, or fewer than one group.
+
+    Example:
+        >>> relation_clusters(np.array([[1., 0], [2, 0], [0, 3], [0, 0]]), 2).tolist() in (
+        ...     [0, 0, 1, -1], [1, 1, 0, -1])
+        True
+
+    References:
+        Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, SODA 2007.
+    """
+    lengths = np.linalg.norm(signatures, axis=1)
+    seen = lengths > 0
+    points = signatures[seen] / lengths[seen, None]
+    if not 1 <= clusters <= len(points):
+        raise ValueError(
+            f"clusters must be from 1 to the {len(points)} relations with a signature, "
+            f"got {clusters}."
+        )
+    rng = np.random.default_rng(seed)
+    centres = points[rng.integers(len(points))][None]
+    while len(centres) < clusters:
+        away = np.maximum(_squares(points, centres).min(axis=1), 0)
+        # Where all points are centres already, any will do.
+        total = away.sum()
+        chance = away / total if total > 1e-9 else None
+        centres = np.concatenate([centres, points[rng.choice(len(points), 1, p=chance)]])
+    label = np.full(len(points), -1)
+    for _ in range(rounds):
+        nearest = _squares(points, centres).argmin(axis=1)
+        if (nearest == label).all():
+            break
+        label = nearest
+        for group in np.unique(label):
+            centres[group] = points[label == group].mean(axis=0)
+    labels = np.full(len(signatures), -1, np.int32)
+    labels[seen] = label
+    return labels
+
+
+def cluster_loss(head: dict[str, jax.Array], features: jax.Array, cluster: jax.Array) -> jax.Array:
+    """Computes the cross-entropy of a linear head that tells groups of relations apart.
+
+    Args:
+        head: `kernel [F, G]` and `bias [G]`.
+        features: `[M, F]` of relations; of phases cosine and sine, which do not jump at pi.
+        cluster: `[R]` labels, below 0 where there is none.
+
+    Returns:
+        `[]` the mean over the relations with a label.
+    """
+    # Either may have more rows than there are relations.
+    rows = min(len(features), len(cluster))
+    cluster = cluster[:rows]
+    logits = features[:rows] @ head["kernel"] + head["bias"][None]
+    surprise = jax.nn.logsumexp(logits, axis=-1)
+    surprise -= jnp.take_along_axis(logits, jnp.maximum(cluster, 0)[:, None], axis=-1)[:, 0]
+    return losses.masked_mean(surprise, cluster >= 0)
+
+
+def _squares(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Squared distances of points of length 1 to centres, up to rounding."""
+    return 1 + np.sum(centres**2, axis=1) - 2 * points @ centres.T
