@@ -1,14 +1,15 @@
 """How well is a user served in a domain they are new to, who is known in another?
 
     python benchmarks/cross_domain_accuracy.py [--quick] [--pairs A,B,...] [--synthetic]
-        [--overlaps 1,0.5,...] [--methods ...] [--trials N] [--jobs N] [--folder FOLDER]
-        [--json FILE]
+        [--overlaps 1,0.5,...] [--methods ...] [--others ...] [--trials N] [--jobs N]
+        [--folder FOLDER] [--json FILE]
 
 Domains are genres of MovieLens-100K: a film belongs to one only if its genres fall on one side.
 Users with ten ratings on both sides are asked, 5 folds; their source history is shown, of the
 target 0, 1, 3 or 5 ratings, and the rest of the target is asked. Overlap is the share of the
 training users of whom it is known that they are one person in both domains. Two controls: each
 user gets the source history of another (`shuffled`), and items are split by a coin (`random`).
+`--others` are methods that are judged at full overlap and at none alone.
 `--synthetic` asks the same of two data sets in files, whose best possible predictor is known: which
 share of what can be gained does each method recover? Finished parts are kept in the folder: the
 same command goes on where it was stopped, and the JSON file keeps what is there of other pairs.
@@ -21,12 +22,13 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import jax
 import synthetic_domains
 from rich.console import Console
 
-from metajax import console, data, harness, report
+from metajax import console, data, harness, recipes, report
 from metajax.data.cross_users import PANEL
 from metajax.data.synthetic import World
 from metajax.data.synthetic import world as generate
@@ -45,7 +47,18 @@ PAIRS = {
         {"Action", "Thriller", "Sci-Fi", "Horror", "Crime", "War"},
     ),
 }
-METHODS = "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,joint_fold_in,bayesian_ridge"
+METHODS = (
+    "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,joint_fold_in,content_fold_in,"
+    "informed_ridge,bayesian_ridge,emcdr,shared_space,content_adapter"
+)
+_ANY_DOMAINS = (
+    "attribute_prototypes",
+    "semantic_map",
+    "light_gcn_ridge",
+    "gcn_ridge",
+    "gat_ridge",
+    "sage_ridge",
+)
 
 
 def main() -> None:
@@ -57,6 +70,7 @@ def main() -> None:
     parser.add_argument("--synthetic", action="store_true", help="a world that is known, instead")
     parser.add_argument("--overlaps", default="1,0.5,0.2,0.05,0", help="shares, by commas")
     parser.add_argument("--methods", default=METHODS, help="names, separated by commas")
+    parser.add_argument("--others", help="by default every other one that knows two domains")
     parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge at once")
     parser.add_argument(
@@ -72,48 +86,23 @@ def main() -> None:
     if given.quick:
         pairs, overlaps, folds = pairs[:1], overlaps[:1], range(1)
     methods = given.methods.split(",")
+    others = [name for name in _others() if name not in methods]
+    if given.others is not None:
+        others = [name for name in given.others.split(",") if name]
 
     records = []
     with console.stages("Comparing", len(pairs)) as begin, tempfile.TemporaryDirectory() as folder:
         for pair in pairs:
             begin(pair)
             domains = _domains(pair, Path(folder))
-            kinds = [(overlap, False) for overlap in overlaps] + [(1.0, True)]
+            ends, between = [(overlap, False) for overlap in overlaps], [(1.0, True)]
             if pair in ("random", "synthetic"):
-                kinds = [(1.0, False)]
-            protocols = {
-                f"overlap {overlap:g}{', shuffled' if shuffled else ''}": (overlap, shuffled)
-                for overlap, shuffled in kinds
-            }
-            preparations = {
-                name: harness.cross_domain(domains, overlap=overlap, shuffled=shuffled)
-                for name, (overlap, shuffled) in protocols.items()
-            }
-            found = harness.compare(
-                domains.dataset,
-                methods,
-                protocols=preparations,
-                folds=folds,
-                trials=1 if given.quick else given.trials,
-                folder=given.folder / ("quick" if given.quick else "whole") / pair,
-                jobs=given.jobs,
-            )
-            if pair == "synthetic":
-                splits = [
-                    harness.prepare(preparation, domains.dataset, fold=fold, seed=0)
-                    for preparation in preparations.values()
-                    for fold in folds
-                ]
-                best = synthetic_domains.best_possible(_world(), domains, splits, PANEL)
-                synthetic_domains.add_recovered(found.records, best, print)
-            for record in found.records:
-                overlap, shuffled = protocols[record["protocol"]]
-                records.append(
-                    {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
-                )
-            for note in found.notes:
-                print(f"{pair}: {note}")
-            Console(width=120).print(report.terminal_table(found.records, ("rmse",), brief=True))
+                ends, between = [(1.0, False)], []
+            between += [end for end in ends if end[0] not in (0, 1)]
+            ends = [end for end in ends if end not in between]
+            for kinds, asked in ((ends, methods + others), (between, methods)):
+                if kinds:
+                    records += _compared(pair, domains, kinds, asked, folds, given)
     minutes = (time.monotonic() - began) / 60
     machine = f"{jax.devices()[0].device_kind} ({platform.machine()}), jax {jax.__version__}"
     print(f"{minutes:.1f} minutes, {date.today()}, {machine}.")
@@ -122,6 +111,59 @@ def main() -> None:
         kept = json.loads(given.json.read_text()) if given.json.exists() else []
         kept = [record for record in kept if record["pair"] not in pairs]
         given.json.write_text(json.dumps(kept + records, indent=1) + "\n")
+
+
+def _others() -> list[str]:
+    """Lists the recipes that need two domains, and those on what items are like or on the graph."""
+    return [
+        recipe.name
+        for recipe in recipes.registry
+        if recipe.two_domains or recipe.name in _ANY_DOMAINS
+    ]
+
+
+def _compared(
+    pair: str,
+    domains: data.Domains,
+    kinds: list[tuple[float, bool]],
+    methods: list[str],
+    folds: range,
+    given: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Compares methods at each overlap, with the source shuffled or not."""
+    protocols = {
+        f"overlap {overlap:g}{', shuffled' if shuffled else ''}": (overlap, shuffled)
+        for overlap, shuffled in kinds
+    }
+    preparations = {
+        name: harness.cross_domain(domains, overlap=overlap, shuffled=shuffled)
+        for name, (overlap, shuffled) in protocols.items()
+    }
+    found = harness.compare(
+        domains.dataset,
+        methods,
+        protocols=preparations,
+        folds=folds,
+        trials=1 if given.quick else given.trials,
+        folder=given.folder / ("quick" if given.quick else "whole") / pair,
+        jobs=given.jobs,
+    )
+    if pair == "synthetic":
+        splits = [
+            harness.prepare(preparation, domains.dataset, fold=fold, seed=0)
+            for preparation in preparations.values()
+            for fold in folds
+        ]
+        best = synthetic_domains.best_possible(_world(), domains, splits, PANEL)
+        synthetic_domains.add_recovered(found.records, best, print)
+    for note in found.notes:
+        print(f"{pair}: {note}")
+    Console(width=120).print(report.terminal_table(found.records, ("rmse",), brief=True))
+    return [
+        {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
+        for record in found.records
+        for overlap, shuffled in [protocols[record["protocol"]]]
+    ]
 
 
 def _domains(pair: str, folder: Path) -> data.Domains:
