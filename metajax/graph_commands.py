@@ -52,7 +52,7 @@ def inspect(
             item_ids = datasets.load(data, progress=fetched).interactions.item_ids
         item_entities(found, item_ids)
 
-    for name, value in inspection.facts(found).items():
+    for name, value in inspection.summary(found).items():
         print(f"{name:<14} {value}")
     table = Table("relation", box=None, pad_edge=False)
     for heading in ("triples", "heads", "tails", "tails of one triple"):

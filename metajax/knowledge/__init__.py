@@ -21,6 +21,7 @@ from metajax.knowledge.live import (
     LiveGraph,
     add_arrivals,
     arrivals_of,
+    bipartite_edges,
     live_buffer,
     live_graph,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "add_arrivals",
     "add_triples",
     "arrivals_of",
+    "bipartite_edges",
     "check_seen",
     "degrees",
     "edge_vectors",

@@ -10,10 +10,10 @@ from metajax.knowledge.inverses import inverse_pairs
 from metajax.knowledge.readers import Statements, repeated
 from metajax.knowledge.structure import degrees
 
-__all__ = ["facts", "problems", "relation_table"]
+__all__ = ["problems", "relation_table", "summary"]
 
 
-def facts(graph: KnowledgeGraph) -> dict[str, str]:
+def summary(graph: KnowledgeGraph) -> dict[str, str]:
     """Describes a graph.
 
     Args:

@@ -31,6 +31,7 @@ __all__ = [
     "LiveGraph",
     "add_arrivals",
     "arrivals_of",
+    "bipartite_edges",
     "live_buffer",
     "live_graph",
 ]
@@ -95,14 +96,17 @@ def live_buffer(capacity: int) -> LiveBuffer:
     return LiveBuffer(node, edge, time, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def arrivals_of(node: Any, edge: Any, time: Any, *, nodes: int) -> Arrivals:
+def arrivals_of(
+    node: Any, edge: Any, time: Any, *, nodes: int, edges: int = int(_NONE)
+) -> Arrivals:
     """Checks and pads arrivals, as many as came since the last time.
 
     Args:
         node: `[b]` whole numbers in [0, nodes).
-        edge: `[b]` whole numbers in [0, 2^31 - 1).
+        edge: `[b]` whole numbers in [0, edges).
         time: `[b]` whole numbers in [0, 2^31).
         nodes: Number of nodes.
+        edges: Number of hyperedges, where it is known: of users, say. At most 2^31 - 1.
 
     Returns:
         The arrivals; B is the next power of two.
@@ -125,7 +129,7 @@ def arrivals_of(node: Any, edge: Any, time: Any, *, nodes: int) -> Arrivals:
     count = len(columns[0])
     size = room(count)
     padded = np.zeros((3, size), np.int32)
-    for name, column, row, end in zip(given, columns, padded, (nodes, _NONE, 2**31), strict=True):
+    for name, column, row, end in zip(given, columns, padded, (nodes, edges, 2**31), strict=True):
         if count and column.dtype.kind not in "iu":
             raise TypeError(f"{name} must hold whole numbers, got {column.dtype}.")
         if count and not 0 <= column.min() <= column.max() < end:
@@ -202,6 +206,34 @@ def live_graph(buffer: LiveBuffer, now: Any, tau: float) -> LiveGraph:
     weight = jnp.where(counts, jnp.exp(-age.astype(jnp.float32) / tau), 0)
     names = jnp.full(capacity, _NONE).at[row].min(edge, indices_are_sorted=True)
     return LiveGraph(Edges(node, row, weight), names)
+
+
+def bipartite_edges(graph: LiveGraph, *, users: int, items: int) -> Edges:
+    """Joins users, where they are the hyperedges, to their items: what graph networks take.
+
+    Args:
+        graph: The live graph; its nodes are items, and hyperedges are named by users' indices.
+        users: U; checked by `arrivals_of(..., edges=users)`.
+        items: I.
+
+    Returns:
+        2 C edges between U + I nodes, as in `data.BipartiteGraph`: both ways, in order of their
+        targets. Those that count no more have weight 0.
+    """
+    item, row, weight = graph.edges
+    last = users + items - 1
+    user = graph.names[row]
+    item = jnp.where(user == _NONE, last, users + item)
+    user = jnp.where(user == _NONE, last, user)
+    target, source, weight = jax.lax.sort(
+        (
+            jnp.concatenate([user, item]),
+            jnp.concatenate([item, user]),
+            jnp.concatenate([weight, weight]),
+        ),
+        num_keys=1,
+    )
+    return Edges(source, target, weight)
 
 
 def _changes(column: jax.Array) -> jax.Array:

@@ -1,5 +1,5 @@
 from metajax.knowledge import graph_from_names
-from metajax.knowledge.inspection import facts, problems, relation_table
+from metajax.knowledge.inspection import problems, relation_table, summary
 from metajax.knowledge.readers import Statements
 
 FACTS = [
@@ -18,7 +18,7 @@ GRAPH = graph_from_names(
 
 
 def test_a_graph_is_described_in_numbers():
-    assert facts(GRAPH) == {
+    assert summary(GRAPH) == {
         "triples": "5",
         "entities": "6, 0 to 5 triples each (median 1, 50 % have one)",
         "relations": "4",

@@ -9,12 +9,14 @@ from metajax.knowledge import (
     LiveVectors,
     add_arrivals,
     arrivals_of,
+    bipartite_edges,
     edge_vectors,
     folded,
     live_buffer,
     live_graph,
     node_vectors,
 )
+from metajax.models import LightGCN
 
 NODES, WIDTH, TAU, NOW = 7, 3, 20.0, 100
 X = jnp.asarray(np.random.default_rng(0).normal(size=(NODES, WIDTH)), jnp.float32)
@@ -156,6 +158,29 @@ def test_the_ring_is_changed_in_place_and_nothing_is_compiled_anew():
     assert sorted(buffer.edge.tolist()) == list(range(36, 100))
 
 
+def test_users_and_their_items_are_a_bipartite_graph():
+    events = [(int(node), n % 5, time) for n, (node, _, time) in enumerate(stream(30))]
+    latest = {}
+    for item, user, time in events:
+        latest[user, item] = max(time, latest.get((user, item), 0))
+    matrix = np.zeros((5 + NODES, 5 + NODES))
+    for (user, item), time in latest.items():
+        matrix[user, 5 + item] = matrix[5 + item, user] = np.exp((time - NOW) / TAU)
+
+    @jax.jit
+    def passed(buffer, x):
+        edges = bipartite_edges(live_graph(buffer, NOW, TAU), users=5, items=NODES)
+        return LightGCN(1).apply({}, x, edges), edges.target
+
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(12, 2)), jnp.float32)
+    found, target = passed(ring(events), x)
+    degree = matrix.sum(axis=1)
+    scale = np.array([1 / np.sqrt(d) if d else 0 for d in degree])
+    expected = (np.array(x) + scale[:, None] * (matrix @ (scale[:, None] * np.array(x)))) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.all(np.diff(target) >= 0)
+
+
 def test_folding_weighs_what_is_new_against_what_was_learned():
     live = LiveVectors(jnp.full((2, 3), 5.0), jnp.array([6.0, 0.0]))
     expected = (2.0 * X[:2] + live.weight[:, None] * live.vector) / (2.0 + live.weight[:, None])
@@ -180,6 +205,8 @@ def test_an_arrival_that_cannot_be_is_named(columns, rule):
 def test_other_mistakes_are_told():
     with pytest.raises(TypeError, match="time must hold whole numbers, got float64"):
         arrivals_of([0], [0], [0.5], nodes=NODES)
+    with pytest.raises(ValueError, match=r"edge must be in \[0, 5\), got 5 in arrival 0"):
+        arrivals_of([0], [5], [0], nodes=NODES, edges=5)
     with pytest.raises(ValueError, match=r"capacity must be >= 1, got 0\."):
         live_buffer(0)
     with pytest.raises(ValueError, match="arrivals must be at most 2, with padding, got 4"):
