@@ -22,7 +22,7 @@ from measuring import device, taking_turns, write
 from rich.console import Console
 from rich.table import Table
 
-from metajax.data.graph import room
+from metajax.data.dataset import room
 from metajax.knowledge import (
     add_arrivals,
     arrivals_of,

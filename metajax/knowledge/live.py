@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data import Edges
-from metajax.data.graph import room
+from metajax.data.dataset import room
 
 __all__ = [
     "Arrivals",
