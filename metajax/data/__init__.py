@@ -3,7 +3,12 @@
 from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.cross_tasks import cross_table, sample_cross_tasks
+from metajax.data.cross_tasks import (
+    cross_table,
+    sample_cross_tasks,
+    source_table,
+    with_strangers,
+)
 from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -91,6 +96,7 @@ __all__ = [
     "sample_item_tasks",
     "sample_tasks",
     "sequence_table",
+    "source_table",
     "split_domains",
     "split_items",
     "task_table",
@@ -98,4 +104,5 @@ __all__ = [
     "training_graph",
     "warm_cold",
     "warm_cold_quadrants",
+    "with_strangers",
 ]

@@ -9,7 +9,7 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import rows_of
 from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
 
-__all__ = ["cross_table", "sample_cross_tasks"]
+__all__ = ["cross_table", "sample_cross_tasks", "source_table", "with_strangers"]
 
 
 def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, TaskTable]:
@@ -44,6 +44,58 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
         count=other.count[place] * found,
     )
     return other, table
+
+
+def source_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
+    """Moves the source alone to the device, with whoever has a row there.
+
+    Args:
+        training: Both domains.
+        seed: Of ties of time.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: If there is one domain alone, or the source has no row.
+    """
+    if training.item_domain is None:
+        raise ValueError("training must tell two domains apart, got no item_domain.")
+    log = training.interactions
+    source = rows_of(log, training.item_domain[log.item] == 0)
+    return task_table(training._replace(interactions=source), seed=seed)
+
+
+def with_strangers(tasks: Task, source: TaskTable, key: jax.Array, *, rows: int) -> Task:
+    """Adds to the query of each task rows of any one user of the source.
+
+    For those who compare users of the two domains without knowing who is in both.
+
+    Args:
+        tasks: Of `sample_cross_tasks`; leaves lead with `[T, Q]` in the query.
+        source: As from `source_table`.
+        key: A PRNG key.
+        rows: The most of the user's rows, drawn at random, >= 1.
+
+    Returns:
+        The tasks; leaves lead with `[T, Q + rows]` in the query.
+
+    Raises:
+        ValueError: If `rows` < 1.
+    """
+    if rows < 1:
+        raise ValueError(f"rows must be >= 1, got {rows}.")
+
+    def one(key: jax.Array) -> Examples:
+        user_key, row_key = jax.random.split(key)
+        user = jax.random.randint(user_key, (), 0, source.users)
+        count = source.count[user]
+        drawn = distinct(row_key, count, rows)
+        return rows_of_user(source, user, drawn, jnp.arange(rows) < count)
+
+    strangers = jax.vmap(one)(jax.random.split(key, len(tasks.query.labels)))
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), tasks.query, strangers)
+    return tasks._replace(query=joined)
 
 
 def sample_cross_tasks(

@@ -1,5 +1,6 @@
 """The outer update, and the recipes."""
 
+from metajax.learners.adversarial import adversarial
 from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
@@ -29,6 +30,7 @@ from metajax.learners.supervised import fine_tuned, supervised
 from metajax.learners.transfer import relation_transfer
 
 __all__ = [
+    "adversarial",
     "anil",
     "attentive_neighbours",
     "attribute_prototypes",

@@ -1,10 +1,12 @@
 """Networks, one architecture a file."""
 
 from metajax.models.attribute_prototypes import AmongPrototypes, AttributePrototypes
+from metajax.models.adversarial import AdversarialModel, adversarial, start_adversarial
 from metajax.models.beside import beside
 from metajax.models.content_network import Adapter, ContentNetwork, start_content
 from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
 from metajax.models.encoder import Encoded, Encoder, start_encoder
+from metajax.models.gradient_reversal import reversal_schedule, reverse_gradient
 from metajax.models.graph_layers import (
     GraphAttention,
     GraphConvolution,
@@ -29,11 +31,10 @@ from metajax.models.shared_space import shared_space, start_maps
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.two_domains import (
     BothSides,
-    DomainBridge,
     DomainFactors,
     known_of,
+    rating_at,
     side_of,
-    start_bridge,
     start_factors,
     two_domains,
 )
@@ -43,13 +44,13 @@ from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 __all__ = [
     "Adapter",
     "AmongPrototypes",
+    "AdversarialModel",
     "Attended",
     "AttentiveProcess",
     "AttributePrototypes",
     "BothSides",
     "ConditionalProcess",
     "ContentNetwork",
-    "DomainBridge",
     "DomainFactors",
     "EmbeddingMap",
     "Encoded",
@@ -78,6 +79,7 @@ __all__ = [
     "Told",
     "UpdateGRU",
     "at_items",
+    "adversarial",
     "beside",
     "copy_rows",
     "fit_map",
@@ -91,10 +93,13 @@ __all__ = [
     "matched_rows",
     "rating_graph",
     "related_domains",
+    "rating_at",
+    "reversal_schedule",
+    "reverse_gradient",
     "shared_space",
     "side_of",
+    "start_adversarial",
     "start_bias",
-    "start_bridge",
     "start_content",
     "start_encoder",
     "start_evidence",

@@ -16,17 +16,15 @@ from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_posterior
 from metajax.base import Examples, Inputs, Params
 from metajax.models.linen import init_params
 from metajax.models.support_model import SupportModel
-from metajax.models.tower import Tower
 
 __all__ = [
     "BothSides",
-    "DomainBridge",
     "DomainFactors",
     "blank_factors",
     "domain_evidence",
     "known_of",
+    "rating_at",
     "side_of",
-    "start_bridge",
     "start_factors",
     "two_domains",
 ]
@@ -60,37 +58,7 @@ class BothSides(NamedTuple):
     """In the target: what the bridge expects, corrected by what was rated there."""
 
 
-class DomainBridge(nn.Module):
-    """Maps a user of the source to what is expected of them in the target.
-
-    A linear map, and what hidden layers add to it, which starts at 0.
-
-    Attributes:
-        widths: Widths of the hidden layers; none means a linear map alone.
-    """
-
-    widths: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self, source: Posterior) -> jax.Array:
-        """Maps a user.
-
-        Args:
-            source: What is known of the user in the source, F directions.
-
-        Returns:
-            `[F]` their expected place in the target.
-        """
-        zeros = nn.initializers.zeros_init()
-        width = source.mean.shape[0]
-        expected = nn.Dense(width, use_bias=False, kernel_init=zeros, name="linear")(source.mean)
-        if self.widths:
-            hidden = nn.relu(Tower(self.widths, name="hidden")(source.mean))
-            expected += nn.Dense(width, kernel_init=zeros, name="correction")(hidden)
-        return expected
-
-
-def two_domains(items: int, width: int, bridge: nn.Module | None = None) -> SupportModel:
+def two_domains(items: int, width: int, bridge: nn.Module) -> SupportModel:
     """Describes a model of users of two domains.
 
     A support holds rows of both domains in any order. The user's place in the source is the
@@ -101,7 +69,7 @@ def two_domains(items: int, width: int, bridge: nn.Module | None = None) -> Supp
     Args:
         items: I, the size of the catalogue of both domains.
         width: F.
-        bridge: A Linen module, `bridge(source: Posterior) -> [F]`; None means a linear one.
+        bridge: A Linen module, `bridge(source: Posterior) -> [F]`, for instance `models.MapOfMean`.
 
     Returns:
         The model. Its parameters are `factors`, a `DomainFactors` that `start_factors` fills and
@@ -114,21 +82,20 @@ def two_domains(items: int, width: int, bridge: nn.Module | None = None) -> Supp
     for name, value in (("items", items), ("width", width)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}.")
-    module = DomainBridge() if bridge is None else bridge
 
     def init(key: jax.Array, inputs: Any) -> Params:
         del inputs
         nobody = Posterior(jnp.zeros(width), jnp.eye(width))
         return {
             "factors": blank_factors(items, width),
-            "bridge": init_params(module, key, nobody),
+            "bridge": init_params(bridge, key, nobody),
             "log_spread": jnp.zeros(width),
         }
 
     def encode(params: Params, support: Examples) -> BothSides:
         factors = params["factors"]
         source = known_of(factors, support, SOURCE)
-        expected: Any = module.apply({"params": params["bridge"]}, source)
+        expected: Any = bridge.apply({"params": params["bridge"]}, source)
         spread = jnp.exp(params["log_spread"])
         target = known_of(factors, support, TARGET, expected=expected, spread=spread)
         return BothSides(source.mean, target)
@@ -138,9 +105,14 @@ def two_domains(items: int, width: int, bridge: nn.Module | None = None) -> Supp
 
 def rating_by_side(params: Params, state: BothSides, inputs: Inputs) -> jax.Array:
     """Rates items `[N]` by the user's place in the domain of each, `[N]`."""
-    found = domain_evidence(params["factors"], inputs)
     side = side_of(params["factors"], inputs)[:, None]
     place = (1 - side) * state.source[None] + side * state.target.mean[None]
+    return rating_at(params["factors"], place, inputs)
+
+
+def rating_at(factors: DomainFactors, place: jax.Array, inputs: Inputs) -> jax.Array:
+    """Rates items `[N]` by where a user lies in the domain of each, `[N, F]` or `[1, F]`."""
+    found = domain_evidence(factors, inputs)
     return found.expected + jnp.sum(found.design * place, axis=1)
 
 
@@ -213,22 +185,3 @@ def start_factors(params: Params, factors: DomainFactors) -> Params:
         if jnp.shape(leaf) != like.shape:
             raise ValueError(f"{name} must have the shape {like.shape}, got {jnp.shape(leaf)}.")
     return {**params, "factors": DomainFactors(*(jnp.asarray(x, jnp.float32) for x in factors))}
-
-
-def start_bridge(params: Params, weights: jax.Array, spread: jax.Array) -> Params:
-    """Starts from a linear map in closed form.
-
-    Args:
-        params: Parameters of a `two_domains` whose bridge is a `DomainBridge`.
-        weights: `[F, F]` the expected place in the target is `weights @ source`.
-        spread: `[F]` standard deviation of the true place around it, > 0.
-
-    Returns:
-        The parameters, changed.
-    """
-    linear = {"kernel": jnp.asarray(weights, jnp.float32).T}
-    return {
-        **params,
-        "bridge": {**params["bridge"], "linear": linear},
-        "log_spread": jnp.log(jnp.asarray(spread, jnp.float32)),
-    }

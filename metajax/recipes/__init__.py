@@ -251,6 +251,16 @@ registry: tuple[Recipe, ...] = (
         any_support=True,
         two_domains=True,
     ),
+    Recipe(
+        "adversarial",
+        two_domains.told_apart_by_none,
+        two_domains.adversarial_network,
+        two_domains.common_features,
+        two_domains.beside_strangers,
+        settings=two_domains.SETTINGS,
+        any_support=True,
+        two_domains=True,
+    ),
 )
 """Every learned method: first the same network without meta-learning, then the family."""
 

@@ -1,21 +1,18 @@
 """Where learners of two domains start: factors of each, turned until direction meets direction."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Params
 from metajax.baselines.factors import Factors, fit_factors, user_posteriors
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, rows_of
-from metajax.models import DomainFactors, start_bridge, start_factors
+from metajax.models import DomainFactors
 from metajax.recipes.parts import identities_of
-from metajax.settings import Settings
 
-__all__ = ["CanonicalFactors", "canonical_factors", "start_two_domains"]
+__all__ = ["CanonicalFactors", "canonical_factors"]
 
 
 class CanonicalFactors(NamedTuple):
@@ -29,22 +26,6 @@ class CanonicalFactors(NamedTuple):
     """Of the items of both."""
     correlation: jax.Array
     """`[F]` of a user's places along the k-th directions, in [0, 1), from the highest down."""
-
-
-def start_two_domains(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts a `models.two_domains` whose bridge is a `models.DomainBridge` from closed forms.
-
-    The first predictions are those of a linear map between the users of the domains.
-    """
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
-
-    def start(params: Params) -> Params:
-        # What is left of a unit variance once the other domain is known.
-        spread = jnp.sqrt(1 - found.correlation**2)
-        started = start_factors(params, found.factors)
-        return start_bridge(started, jnp.diag(found.correlation), spread)
-
-    return start
 
 
 def canonical_factors(

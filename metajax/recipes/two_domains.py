@@ -3,25 +3,47 @@
 from collections.abc import Callable
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
-from metajax.base import Params
+import jax
+
+from metajax import learners
+from metajax.base import MetaLearner, Params, Task
+from metajax.data.cross_tasks import source_table, with_strangers
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.models import SupportModel, shared_space, start_maps
+from metajax.data.sampler import TaskTable
+from metajax.models import (
+    AdversarialModel,
+    SupportModel,
+    adversarial,
+    reversal_schedule,
+    shared_space,
+    start_adversarial,
+    start_maps,
+)
 from metajax.recipes.domain_factors import canonical_factors
+from metajax.recipes.parts import objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
 
 __all__ = [
     "SETTINGS",
+    "adversarial_network",
     "asked_of_both",
+    "beside_strangers",
+    "common_features",
     "shared_maps",
     "shared_network",
+    "told_apart_by_none",
 ]
 
 SETTINGS = MappingProxyType(
     {"width": 32, "weight_decay": 0.0, "support": 5, "updates": 200, "validate_every": 20}
 )
 """What starts at a closed form needs few updates, and is looked at often."""
+
+# Ratings are to be served first, and features that tell nothing of the domain second.
+_PEAK = 0.1
 
 
 def shared_network(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -33,6 +55,43 @@ def shared_maps(settings: Settings, training: TrainingSet) -> Callable[[Params],
     """Starts the space where users of both domains are jointly normal."""
     found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
     return partial(start_maps, factors=found.factors, correlation=found.correlation)
+
+
+def adversarial_network(settings: Settings, shapes: Shapes) -> AdversarialModel:
+    """Builds extractors, head and discriminator of one hidden layer each."""
+    return adversarial(shapes.items, settings.rank + 1, settings.width)
+
+
+def common_features(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts where users of both domains are jointly normal."""
+    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    return partial(start_adversarial, factors=found.factors, correlation=found.correlation)
+
+
+def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLearner:
+    """Builds the learner; the reversal grows over all updates."""
+    return learners.adversarial(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        strength=reversal_schedule(settings.updates, peak=_PEAK),
+        microbatch=settings.microbatch,
+    )
+
+
+def beside_strangers(settings: Settings, shapes: Shapes) -> Sampler:
+    """Samples tasks that also show any one user of the source."""
+    asked = cross_tasks(settings, shapes)
+
+    def sample(tables: tuple[Any, TaskTable], key: jax.Array) -> Task:
+        key, stranger_key = jax.random.split(key)
+        tasks = asked.sample(tables[0], key)
+        return with_strangers(tasks, tables[1], stranger_key, rows=settings.query)
+
+    def table(training: TrainingSet, *, seed: int) -> tuple[Any, TaskTable]:
+        return asked.table(training, seed=seed), source_table(training, seed=seed)
+
+    return Sampler(sample, table)
 
 
 def asked_of_both(settings: Settings, shapes: Shapes) -> Sampler:

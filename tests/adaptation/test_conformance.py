@@ -396,7 +396,7 @@ LEARN = {
     "ridge": ridge_row(),
     "ridge informed by choices": informed_row(),
     "shared space": domains_row(models.shared_space(ITEMS, 3, (2,))),
-    "two domains": domains_row(models.two_domains(ITEMS, 3, models.DomainBridge((2,)))),
+    "common features": domains_row(models.adversarial(ITEMS, 3, 2)),
     "two domains, relations": relation_row(),
     "two domains, a map of the mean": domains_row(
         models.two_domains(ITEMS, 3, models.MapOfMean(2))

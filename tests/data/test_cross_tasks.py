@@ -9,6 +9,8 @@ from metajax.data import (
     cross_table,
     from_columns,
     sample_cross_tasks,
+    source_table,
+    with_strangers,
 )
 
 # User 0 is in both domains, 1 in the target alone, 2 in the source alone, 3 in both.
@@ -101,3 +103,36 @@ def test_what_is_asked_of_the_source_is_not_shown():
         sizes.add((len(own), len(shown), len(asked)))
     # Of two interactions one is asked, of four two, of none nothing.
     assert sizes == {(2, 1, 1), (4, 2, 2), (0, 0, 0)}
+
+
+def test_any_user_of_the_source_may_be_the_stranger_of_a_task():
+    draw = partial(sample_cross_tasks, tasks=200, source=1, support=1, query=2)
+
+    @jax.jit
+    def sample(tables, source, key):
+        return with_strangers(draw(tables, key), source, jax.random.key(3), rows=3)
+
+    tables, key = cross_table(TRAINING), jax.random.key(1)
+    tasks = jax.tree.map(np.asarray, sample(tables, source_table(TRAINING), key))
+    plain = draw(tables, key)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:, :2], b), tasks.query, plain.query)
+    met = set()
+    for t in range(200):
+        rows = jax.tree.map(lambda leaf, t=t: leaf[t, 2:], tasks.query)
+        stranger = int(rows.inputs.user_features[0, 0])
+        own = [i for i in LOGS[stranger] if DOMAIN[i] == 0]
+        shown = rows.inputs.item[rows.mask].tolist()
+        assert len(set(shown)) == len(shown) == min(3, len(own))
+        assert set(shown) <= set(own)
+        np.testing.assert_allclose(rows.labels[rows.mask], rating(stranger, np.array(shown)))
+        met.add(stranger)
+    assert met == {user for user, own in LOGS.items() if any(DOMAIN[i] == 0 for i in own)}
+
+
+def test_strangers_come_from_a_source():
+    with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+        source_table(TRAINING._replace(item_domain=None))
+    tables = cross_table(TRAINING)
+    tasks = sample_cross_tasks(tables, jax.random.key(0), tasks=1, source=1, support=1, query=1)
+    with pytest.raises(ValueError, match="rows must be >= 1, got 0"):
+        with_strangers(tasks, source_table(TRAINING), jax.random.key(0), rows=0)
