@@ -1,7 +1,7 @@
 """Networks, one architecture a file."""
 
-from metajax.models.attribute_prototypes import AmongPrototypes, AttributePrototypes
 from metajax.models.adversarial import AdversarialModel, adversarial, start_adversarial
+from metajax.models.attribute_prototypes import AmongPrototypes, AttributePrototypes
 from metajax.models.beside import beside
 from metajax.models.content_network import Adapter, ContentNetwork, start_content
 from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
@@ -43,8 +43,8 @@ from metajax.models.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
     "Adapter",
-    "AmongPrototypes",
     "AdversarialModel",
+    "AmongPrototypes",
     "Attended",
     "AttentiveProcess",
     "AttributePrototypes",
@@ -78,8 +78,8 @@ __all__ = [
     "SupportModel",
     "Told",
     "UpdateGRU",
-    "at_items",
     "adversarial",
+    "at_items",
     "beside",
     "copy_rows",
     "fit_map",
@@ -91,9 +91,9 @@ __all__ = [
     "known_of",
     "map_rows",
     "matched_rows",
+    "rating_at",
     "rating_graph",
     "related_domains",
-    "rating_at",
     "reversal_schedule",
     "reverse_gradient",
     "shared_space",

@@ -56,8 +56,9 @@ def test_a_relation_is_mapped_in_the_target_alone_and_read_by_one_head():
 def test_relations_carried_over_in_part_are_a_linear_map_of_users():
     params = started()
     params["relations"]["transfer"]["kernel"] = jnp.diag(CARRIED)
-    mapped = models.two_domains(ITEMS, WIDTH)
-    linear = models.start_bridge(started(mapped), jnp.diag(CARRIED), SPREAD)
+    mapped = models.two_domains(ITEMS, WIDTH, models.MapOfMean())
+    by_map = {"linear": {"kernel": jnp.diag(CARRIED), "bias": jnp.zeros(WIDTH)}}
+    linear = {**started(mapped), "bridge": {"map": by_map}, "log_spread": jnp.log(SPREAD)}
     asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
     for items, labels in (([0, 2, 3, 1], [1.0, -0.5, 2.0, 0.3]), ([5], [1.0]), ([4], [-1.0])):
         scores = [
