@@ -9,6 +9,7 @@ from metajax import runs
 from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
+from metajax.knowledge import KnowledgeGraph, load_graph
 from metajax.settings import Settings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,8 +18,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session")
 def ml100k() -> Dataset:
     """MovieLens-100K; where it cannot be had the test is skipped, except under CI."""
+    return _or_skipped(load)
+
+
+@pytest.fixture(scope="session")
+def film_graph() -> KnowledgeGraph:
+    """The knowledge graph of MovieLens-100K, or the test is skipped likewise."""
+    return _or_skipped(load_graph)
+
+
+def _or_skipped(load_named):
     try:
-        return load("ml-100k")
+        return load_named("ml-100k")
     except DataUnavailable as error:
         if os.environ.get("CI"):
             raise

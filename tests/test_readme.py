@@ -48,6 +48,19 @@ def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
     assert len(eval(last, names)) == 3
 
 
+def test_the_knowledge_graph_examples_run(ml100k, film_graph):
+    del ml100k, film_graph
+    graph, live = (block for block in blocks("python") if "knowledge." in block)
+    names = {}
+    exec(compile(graph, "README.md", "exec"), names)
+    assert len(names["entity"]) == 1682
+    assert names["training"].count + names["test"].count == names["films"].count
+    assert not names["knowledge"].leaked(names["training"], names["test"]).any()
+    exec(compile(live.replace("1_000_000", "1_000"), "README.md", "exec"), names)
+    assert names["scores"].shape == (2, 1682)
+    assert np.isfinite(names["scores"]).all()
+
+
 def test_every_link_leads_to_a_file():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README.read_text()):
         assert (ROOT / target).exists(), target
