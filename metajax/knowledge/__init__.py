@@ -27,6 +27,7 @@ from metajax.knowledge.live import (
 )
 from metajax.knowledge.named import graph_names, item_entities, load_graph, repaired_links
 from metajax.knowledge.objective import self_adversarial
+from metajax.knowledge.ranking import Ranks, filtered_ranks, ranking_metrics
 from metajax.knowledge.readers import read_graph, read_link, write_turtle
 from metajax.knowledge.relation_clusters import relation_clusters
 from metajax.knowledge.scores import Score, score_names, score_of
@@ -51,6 +52,7 @@ __all__ = [
     "LiveBuffer",
     "LiveGraph",
     "LiveVectors",
+    "Ranks",
     "Score",
     "Vocabulary",
     "about",
@@ -62,6 +64,7 @@ __all__ = [
     "degrees",
     "edge_vectors",
     "facts",
+    "filtered_ranks",
     "fold_inverses",
     "folded",
     "graph_from_names",
@@ -79,6 +82,7 @@ __all__ = [
     "load_graph",
     "node_vectors",
     "prune_tails",
+    "ranking_metrics",
     "read_graph",
     "read_link",
     "relation_clusters",
