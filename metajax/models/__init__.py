@@ -11,6 +11,7 @@ from metajax.models.graph_layers import (
     GraphAttention,
     GraphConvolution,
     GraphNetwork,
+    GraphResidual,
     GraphSAGE,
     LightGCN,
 )
@@ -28,6 +29,7 @@ from metajax.models.relation_network import Related, RelationNetwork, related_do
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.shared_space import shared_space, start_maps
+from metajax.models.spectral_nodes import spectral_nodes
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.two_domains import (
     BothSides,
@@ -60,6 +62,7 @@ __all__ = [
     "GraphConvolution",
     "GraphModel",
     "GraphNetwork",
+    "GraphResidual",
     "GraphSAGE",
     "InHistory",
     "InformedRidge",
@@ -98,6 +101,7 @@ __all__ = [
     "reverse_gradient",
     "shared_space",
     "side_of",
+    "spectral_nodes",
     "start_adversarial",
     "start_bias",
     "start_content",

@@ -18,6 +18,7 @@ __all__ = [
     "GraphAttention",
     "GraphConvolution",
     "GraphNetwork",
+    "GraphResidual",
     "GraphSAGE",
     "LightGCN",
 ]
@@ -163,3 +164,22 @@ class GraphNetwork(nn.Module):
         for n, layer in enumerate(self.layers):
             x = layer(nn.relu(x) if n else x, edges)  # pyrefly: ignore
         return x
+
+
+class GraphResidual(nn.Module):
+    """Adds to nodes a linear map of what a network makes of them; the map starts at 0.
+
+    So nodes start as they are, wherever they come from.
+
+    Attributes:
+        network: Maps nodes `[N, D]` and edges to nodes `[N, D']`.
+    """
+
+    network: nn.Module
+
+    @nn.compact
+    def __call__(self, x: jax.Array, edges: Edges) -> jax.Array:
+        """Maps `[N, D]` to `[N, D]`."""
+        zeros = nn.initializers.zeros_init()
+        change = nn.Dense(x.shape[1], use_bias=False, kernel_init=zeros, name="change")
+        return x + change(nn.relu(self.network(x, edges)))  # pyrefly: ignore

@@ -11,6 +11,7 @@ from metajax.recipes import (
     content,
     encoders,
     gradient,
+    graph_rankings,
     graphs,
     informed,
     mapping,
@@ -34,29 +35,6 @@ def _without_adaptation(settings: Settings, network: Model) -> MetaLearner:
 
 _INNER_RATES = ({}, {"inner_rate": 0.03}, {"inner_rate": 0.1}, {"inner_rate": 0.2})
 _RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
-_GRAPH = {
-    "width": 16,
-    "rate": 3e-3,
-    "weight_decay": 0.1,
-    "updates": 80,
-    "validate_every": 20,
-}
-
-
-def _on_graph(name: str, layers: graphs.Layers, *, adapter: bool = False) -> Recipe:
-    return Recipe(
-        name,
-        graphs.graph_ridge,
-        graphs.rating_graph_of(layers, adapter=adapter),
-        graphs.closed_forms_of_nodes,
-        graphs.of_members,
-        settings=_GRAPH,
-        grid=({}, {"rate": 1e-3}),
-        any_support=True,
-        two_domains=adapter,
-    )
-
-
 _SMALL_RATES = ({}, {"inner_rate": 0.005}, {"inner_rate": 0.03})
 
 registry: tuple[Recipe, ...] = (
@@ -99,11 +77,8 @@ registry: tuple[Recipe, ...] = (
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
     ),
-    _on_graph("light_gcn_ridge", graphs.light),
-    _on_graph("gcn_ridge", graphs.convolutions),
-    _on_graph("gat_ridge", graphs.attentions),
-    _on_graph("sage_ridge", graphs.samples_and_aggregates),
-    _on_graph("shared_graph", graphs.samples_and_aggregates, adapter=True),
+    *graphs.recipes,
+    *graph_rankings.recipes,
     Recipe(
         "informed_ridge",
         informed.informed_ridge,

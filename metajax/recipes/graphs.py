@@ -23,6 +23,7 @@ from metajax.models import (
     rating_graph,
     start_rating_graph,
 )
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, rating_tasks
 from metajax.settings import Settings
@@ -36,6 +37,7 @@ __all__ = [
     "light",
     "of_members",
     "rating_graph_of",
+    "recipes",
     "samples_and_aggregates",
 ]
 
@@ -119,3 +121,33 @@ def graph_ridge(settings: Settings, network: GraphModel) -> MetaLearner:
         outer=outer_optimizer(settings),
         microbatch=settings.microbatch,
     )
+
+
+def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Recipe:
+    return Recipe(
+        name,
+        graph_ridge,
+        rating_graph_of(layers, adapter=adapter),
+        closed_forms_of_nodes,
+        of_members,
+        settings={
+            "width": 16,
+            "rate": 3e-3,
+            "weight_decay": 0.1,
+            "updates": 80,
+            "validate_every": 20,
+        },
+        grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=adapter,
+    )
+
+
+recipes: tuple[Recipe, ...] = (
+    _ridge("light_gcn_ridge", light),
+    _ridge("gcn_ridge", convolutions),
+    _ridge("gat_ridge", attentions),
+    _ridge("sage_ridge", samples_and_aggregates),
+    _ridge("shared_graph", samples_and_aggregates, adapter=True),
+)
+"""Ratings, in one domain or in two; the last needs two."""

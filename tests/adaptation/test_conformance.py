@@ -287,9 +287,9 @@ def item_row() -> Row:
     )
 
 
-def graph_row() -> Row:
+def graph_row(network) -> Row:
     graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
-    model = models.graph_model(graph, models.LightGCN(2), width=3)
+    model = models.graph_model(graph, network, width=3)
     learner = learners.graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
     # The graph is no number to be changed a little.
     params = {
@@ -386,8 +386,9 @@ LEARN = {
         models.AttentiveProcess(encoder(), 4, 2),
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
-    "neighbours in a graph": graph_row(),
     "cosines to prototypes": attribute_prototypes_row(),
+    "neighbours in a graph": graph_row(models.LightGCN(2)),
+    "neighbours in a graph, corrected": graph_row(models.GraphResidual(models.GraphSAGE(2))),
     "content of items": content_row(),
     "ratings on a graph": rating_graph_row(),
     "remembered users": memory_row(),

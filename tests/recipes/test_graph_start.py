@@ -50,3 +50,28 @@ def test_users_in_the_graph_start_where_their_ratings_put_them(training):
         np.testing.assert_allclose(params["user"][user], expected, rtol=1e-3, atol=1e-4)
     nobody = np.flatnonzero(np.diff(log.offsets) == 0)
     assert not np.asarray(params["user"])[nobody].any()
+
+
+@pytest.mark.parametrize("name", ["light_gcn", "graph_gat"])
+def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, training):
+    settings = recipes.settings_for(name, embedding=4)
+    params = assembly.first_progress(settings, training).state.params
+    rule = assembly.adaptation_of(settings, assembly.shapes_of(training))
+    item = jnp.arange(30)
+    nothing = Examples(
+        Inputs(jnp.zeros((30, 0)), jnp.zeros((30, 0)), item), jnp.ones(30), jnp.zeros(30, bool)
+    )
+
+    @jax.jit
+    def predicted(params):
+        return rule.predict(params, rule.adapt(params, nothing), nothing.inputs)
+
+    log, (low, high) = training.interactions, training.scale
+    liked = np.bincount(log.item[log.rating >= low + 0.75 * (high - low)], minlength=30)
+    np.testing.assert_allclose(predicted(params), np.log1p(liked), rtol=1e-6)
+
+
+def test_vectors_are_not_ratings(training):
+    settings = recipes.settings_for("graph_sage", objective="rating")
+    with pytest.raises(ValueError, match="objective must be of an order of items, got 'rating'"):
+        assembly.learner_of(settings, assembly.shapes_of(training))
