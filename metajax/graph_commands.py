@@ -18,6 +18,7 @@ def inspect(
     /,
     *,
     link: Path | None = None,
+    item_prefix: str | None = None,
     data: str | None = None,
     literals: Literal["error", "attributes"] = "error",
 ) -> None:
@@ -26,6 +27,7 @@ def inspect(
     Args:
         source: A name (ml-100k) or a file: .ttl, .nt, .kg, or .tsv of head, relation, tail.
         link: A .link file of RecBole: which entity each item is.
+        item_prefix: What stands before an item's id in the name of its entity.
         data: A name or path of the log whose items the links are of.
         literals: What texts and numbers are where an entity could stand: an error, or attributes.
     """
@@ -33,7 +35,14 @@ def inspect(
     from rich.table import Table
 
     from metajax.data import datasets
-    from metajax.knowledge import graph_names, inspection, item_entities, load_graph, readers
+    from metajax.knowledge import (
+        graph_names,
+        inspection,
+        item_entities,
+        link_by_prefix,
+        load_graph,
+        readers,
+    )
 
     statements = None
     if source in graph_names():
@@ -46,6 +55,8 @@ def inspect(
         found = readers.linked(readers.graph_of(statements, literals=literals), link)
     else:
         found = load_graph(source)  # Tells what else it could be.
+    if item_prefix is not None:
+        found = link_by_prefix(found, item_prefix)
     item_ids = None
     if data is not None:
         with console.fetching(data) as fetched:

@@ -54,6 +54,20 @@ def test_links_are_checked_against_the_log(inspect, small):
     assert err == "metajax: links must be of items of the log, got 1 unknown: 'x'.\n"
 
 
+def test_items_are_known_by_what_stands_before_their_ids(inspect, small):
+    file = {"a.ttl": "@prefix f: <http://x/film/> .\nf:3 f:like f:17 .\n"}
+    status, out, _ = inspect(file, "--item-prefix=http://x/film/", f"--data={small}")
+    assert status == 0
+    assert ["linked", "items", "2", "to", "2", "entities"] in [
+        line.split() for line in out.splitlines()
+    ]
+    status, _, err = inspect(file, "--item-prefix=film:")
+    assert status == 2
+    assert err.startswith(
+        "metajax: no entity is named 'film:' and an id; there are 'http://x/film/"
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -25,7 +25,13 @@ from metajax.knowledge.live import (
     live_buffer,
     live_graph,
 )
-from metajax.knowledge.named import graph_names, item_entities, load_graph, repaired_links
+from metajax.knowledge.named import (
+    graph_names,
+    item_entities,
+    link_by_prefix,
+    load_graph,
+    repaired_links,
+)
 from metajax.knowledge.objective import self_adversarial
 from metajax.knowledge.ranking import Ranks, filtered_ranks, ranking_metrics
 from metajax.knowledge.readers import read_graph, read_link, write_turtle
@@ -76,6 +82,7 @@ __all__ = [
     "item_entities",
     "keep_triples",
     "leaked",
+    "link_by_prefix",
     "link_predictor",
     "live_buffer",
     "live_graph",

@@ -19,7 +19,7 @@ from metajax.data.readers import DataError
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, first_five
 from metajax.knowledge.readers import ML_100K_LINK_SHA256, read_graph, read_link
 
-__all__ = ["graph_names", "item_entities", "load_graph", "repaired_links"]
+__all__ = ["graph_names", "item_entities", "link_by_prefix", "load_graph", "repaired_links"]
 
 _FILES = {
     "recbole/dataset_example/ml-100k/ml-100k.kg": (
@@ -99,6 +99,32 @@ def item_entities(graph: KnowledgeGraph, item_ids: Sequence[str] | np.ndarray) -
     for item, entity in graph.links:
         found[place[item]] = entity
     return found
+
+
+def link_by_prefix(graph: KnowledgeGraph, prefix: str) -> KnowledgeGraph:
+    """Links items to the entities that are named by a prefix and the item's id.
+
+    Args:
+        graph: Any.
+        prefix: What stands before the id, `http://shop.example/item/` say.
+
+    Returns:
+        The graph with these links besides those it has.
+
+    Raises:
+        ValueError: If no entity is named so.
+
+    Example:
+        >>> from metajax.knowledge import graph_from_names
+        >>> graph = graph_from_names([("shop:7", "by", "shop:us"), ("x", "by", "shop:us")])
+        >>> link_by_prefix(graph, "shop:").links
+        (('7', 0), ('us', 1))
+    """
+    names = graph.entities.names
+    links = [(name[len(prefix) :], name) for name in names if name.startswith(prefix)]
+    if not links:
+        raise ValueError(f"no entity is named {prefix!r} and an id; there are {first_five(names)}.")
+    return add_triples(graph, [], links=links)
 
 
 def repaired_links(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
