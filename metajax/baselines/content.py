@@ -13,6 +13,7 @@ import numpy as np
 
 from metajax.adaptation import Evidence, ridge_head
 from metajax.base import Inputs
+from metajax.baselines.attribute_factors import expected_by_attributes
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import check_positive
 from metajax.baselines.content_traits import (
@@ -126,7 +127,9 @@ def fit_content(
         usual = np.sum(traits * means[domain], axis=1)
         rest = target - (usual[log.item] + np.sum(design[log.item] * found.mean[users.row], axis=1))
         bias = np.bincount(log.item, rest, items) / (count + item_ridge)
-    expected = bias + np.sum(traits * means[domain], axis=1)
+    # Of an item that nobody rated attributes tell what to expect.
+    unrated = expected_by_attributes(training.item_features, bias[:, None], count).values[:, 0]
+    expected = np.where(count, bias, unrated) + np.sum(traits * means[domain], axis=1)
     found = _posteriors(users, log.item, design, target - expected[log.item], prior, noise)
     centre, weights = _user_map(training.user_features[users.user], found, prior, user_ridge)
 

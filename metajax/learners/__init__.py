@@ -24,6 +24,7 @@ from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
 from metajax.learners.ridge import bayesian_ridge
+from metajax.learners.semantic_map import semantic_map
 from metajax.learners.sequential import sequential
 from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
@@ -63,6 +64,7 @@ __all__ = [
     "query_loss",
     "relation_transfer",
     "reptile",
+    "semantic_map",
     "sequential",
     "shared_space",
     "supervised",

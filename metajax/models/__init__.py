@@ -27,6 +27,7 @@ from metajax.models.rating_graph import at_items, rating_graph, start_rating_gra
 from metajax.models.rating_network import RatingNetwork, start_bias, start_identity
 from metajax.models.relation_network import Related, RelationNetwork, related_domains
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
+from metajax.models.semantic_map import Mapped, SemanticMap, start_semantic_map
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
 from metajax.models.shared_space import shared_space, start_maps
 from metajax.models.spectral_nodes import spectral_nodes
@@ -68,6 +69,7 @@ __all__ = [
     "InformedRidge",
     "LightGCN",
     "MapOfMean",
+    "Mapped",
     "MatchingNetwork",
     "MemorisedUsers",
     "NodeVectors",
@@ -77,6 +79,7 @@ __all__ = [
     "Related",
     "RelationNetwork",
     "RidgeNetwork",
+    "SemanticMap",
     "SequenceNetwork",
     "SupportModel",
     "Told",
@@ -113,6 +116,7 @@ __all__ = [
     "start_maps",
     "start_memory",
     "start_rating_graph",
+    "start_semantic_map",
     "start_told",
     "two_domains",
     "update_gru",

@@ -19,6 +19,7 @@ from metajax.recipes import (
     relations,
     ridge,
     two_domains,
+    zero_shot,
 )
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_gradient_steps, objectives, outer_optimizer
@@ -112,6 +113,15 @@ registry: tuple[Recipe, ...] = (
             "validate_every": 120,
         },
         grid=({}, {"order": "time"}),
+    ),
+    Recipe(
+        "semantic_map",
+        zero_shot.semantic_map,
+        zero_shot.semantic_network,
+        zero_shot.mapped_items,
+        settings={"weight_decay": 0.0, "width": 16, "updates": 100, "validate_every": 20},
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
     ),
     Recipe(
         "attribute_prototypes",

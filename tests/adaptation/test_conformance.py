@@ -195,6 +195,18 @@ def informed_row() -> Row:
     return Row(ridge_head(model.apply, model.prior), params, zero_shot)
 
 
+def semantic_map_row() -> Row:
+    model = models.from_linen(models.SemanticMap(ITEMS, 3, 2, (3,)))
+    params = drawn(model)
+    params["known"] = jnp.array([0.0, 0.3, 0.9, 0.0, 0.5])
+    learner = learners.semantic_map(model, losses.squared_error, outer=optax.sgd(0.1))
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).evidence.expected
+
+    return Row(learner, params, expected)
+
+
 def memory_row() -> Row:
     model = models.user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
@@ -386,6 +398,7 @@ LEARN = {
         models.AttentiveProcess(encoder(), 4, 2),
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
+    "semantic map": semantic_map_row(),
     "cosines to prototypes": attribute_prototypes_row(),
     "neighbours in a graph": graph_row(models.LightGCN(2)),
     "neighbours in a graph, corrected": graph_row(models.GraphResidual(models.GraphSAGE(2))),
