@@ -258,6 +258,22 @@ def graph_cost() -> str:
     return markdown(["ms; temporary memory", *columns], rows)
 
 
+def table_cost() -> str:
+    """Milliseconds and memory of an update, by learner."""
+    rows = [
+        [
+            f"`{r['learner']}`",
+            "{median_ms:.3g} [{low_ms:.3g}, {high_ms:.3g}]".format(**r),
+            *(f"{r[name] / 1e6:,.0f}" for name in ("temp_bytes", "table_bytes")),
+            f"{r['tasks'] * r['table_bytes'] / 1e6:,.0f}",
+        ]
+        for r in read("table_cost")
+    ]
+    return markdown(
+        ["update", "ms", "temporary, MB", "the table, MB", "one for each task, MB"], rows
+    )
+
+
 def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
@@ -291,6 +307,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
+    "table_cost": table_cost,
 }
 
 
