@@ -26,6 +26,7 @@ from metajax.learners.reptile import reptile
 from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.semantic_map import semantic_map
 from metajax.learners.sequential import sequential
+from metajax.learners.shared_and_private import difference_loss, shared_and_private
 from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
 from metajax.learners.transfer import relation_transfer
@@ -39,6 +40,7 @@ __all__ = [
     "boil",
     "cavia",
     "consolidated",
+    "difference_loss",
     "emcdr",
     "ewc_penalty",
     "fine_tuned",
@@ -66,6 +68,7 @@ __all__ = [
     "reptile",
     "semantic_map",
     "sequential",
+    "shared_and_private",
     "shared_space",
     "supervised",
 ]

@@ -29,6 +29,12 @@ from metajax.models.relation_network import Related, RelationNetwork, related_do
 from metajax.models.ridge_network import RidgeNetwork, start_evidence
 from metajax.models.semantic_map import Mapped, SemanticMap, start_semantic_map
 from metajax.models.sequence_network import InHistory, SequenceNetwork, from_history_module
+from metajax.models.shared_and_private import (
+    Separated,
+    SeparationModel,
+    shared_and_private,
+    start_separated,
+)
 from metajax.models.shared_space import shared_space, start_maps
 from metajax.models.spectral_nodes import spectral_nodes
 from metajax.models.support_model import SupportModel, from_support_module
@@ -80,6 +86,8 @@ __all__ = [
     "RelationNetwork",
     "RidgeNetwork",
     "SemanticMap",
+    "Separated",
+    "SeparationModel",
     "SequenceNetwork",
     "SupportModel",
     "Told",
@@ -102,6 +110,7 @@ __all__ = [
     "related_domains",
     "reversal_schedule",
     "reverse_gradient",
+    "shared_and_private",
     "shared_space",
     "side_of",
     "spectral_nodes",
@@ -117,6 +126,7 @@ __all__ = [
     "start_memory",
     "start_rating_graph",
     "start_semantic_map",
+    "start_separated",
     "start_told",
     "two_domains",
     "update_gru",

@@ -246,6 +246,16 @@ registry: tuple[Recipe, ...] = (
         any_support=True,
         two_domains=True,
     ),
+    Recipe(
+        "shared_and_private",
+        encoders.by_one_pass(learners.shared_and_private),
+        two_domains.separated_network,
+        two_domains.separated_features,
+        two_domains.asked_of_both,
+        settings=two_domains.SETTINGS,
+        any_support=True,
+        two_domains=True,
+    ),
 )
 """Every learned method: first the same network without meta-learning, then the family."""
 

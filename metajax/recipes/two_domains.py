@@ -14,12 +14,15 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable
 from metajax.models import (
     AdversarialModel,
+    SeparationModel,
     SupportModel,
     adversarial,
     reversal_schedule,
+    shared_and_private,
     shared_space,
     start_adversarial,
     start_maps,
+    start_separated,
 )
 from metajax.recipes.domain_factors import canonical_factors
 from metajax.recipes.parts import objectives, outer_optimizer
@@ -32,6 +35,8 @@ __all__ = [
     "asked_of_both",
     "beside_strangers",
     "common_features",
+    "separated_features",
+    "separated_network",
     "shared_maps",
     "shared_network",
     "told_apart_by_none",
@@ -77,6 +82,17 @@ def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLea
         strength=reversal_schedule(settings.updates, peak=_PEAK),
         microbatch=settings.microbatch,
     )
+
+
+def separated_network(settings: Settings, shapes: Shapes) -> SeparationModel:
+    """Builds encoders and heads of one hidden layer each."""
+    return shared_and_private(shapes.items, settings.rank + 1, settings.width)
+
+
+def separated_features(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts with what the domains have most in common as shared."""
+    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    return partial(start_separated, factors=found.factors, correlation=found.correlation)
 
 
 def beside_strangers(settings: Settings, shapes: Shapes) -> Sampler:

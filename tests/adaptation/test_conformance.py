@@ -409,6 +409,7 @@ LEARN = {
     "sequences of an item": item_row(),
     "ridge": ridge_row(),
     "ridge informed by choices": informed_row(),
+    "shared and private features": domains_row(models.shared_and_private(ITEMS, 3, 2)),
     "shared space": domains_row(models.shared_space(ITEMS, 3, (2,))),
     "common features": domains_row(models.adversarial(ITEMS, 3, 2)),
     "two domains, relations": relation_row(),
