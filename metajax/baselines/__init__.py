@@ -12,6 +12,7 @@ from metajax.baselines.joint_fold_in import joint_fold_in
 from metajax.baselines.linear_map import linear_map
 from metajax.baselines.neighbours import item_knn
 from metajax.baselines.target_only import target_only
+from metajax.baselines.transferred_factors import fit_transferred_factors
 from metajax.baselines.tuning import tune
 from metajax.baselines.unpersonalised import popularity, random_order
 
@@ -25,6 +26,7 @@ __all__ = [
     "ease_blend",
     "eb_fold_in",
     "fit_factors",
+    "fit_transferred_factors",
     "global_mean",
     "item_knn",
     "item_knn_blend",

@@ -6,7 +6,7 @@ import numpy as np
 
 from metajax.data.interactions import Interactions, user_of_row
 
-__all__ = ["Layout", "item_regressions", "layouts", "user_sums"]
+__all__ = ["Layout", "item_regressions", "layouts", "segment_moments", "user_sums"]
 
 # Rows of the log expanded at a time, so that memory does not grow with the log.
 _CHUNK = 1 << 16
@@ -44,8 +44,25 @@ def user_sums(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns `sum x x'` `[S, d + 1, d + 1]` and `sum x residual` `[S, d + 1]`, x = [1, vector]."""
     x = np.insert(factors, 0, 1.0, axis=1)
-    moment, cross = _segment_sums(by_user, _packed(x[:, :, None] * x[:, None, :]), x, residual)
-    return _unpacked(moment, x.shape[1]), cross
+    return segment_moments(by_user, x[:, :, None] * x[:, None, :], x, residual)
+
+
+def segment_moments(
+    layout: Layout, second: np.ndarray, first: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over each user what is known of their items, or over each item what of its users.
+
+    Args:
+        layout: The log, of S segments and R rows.
+        second: `[n, w, w]` symmetric matrices of those at the other end.
+        first: `[n, w]` vectors of those at the other end.
+        weight: `[R]` what a row's vector is multiplied by, in the order of the log.
+
+    Returns:
+        `[S, w, w]` sums of the matrices and `[S, w]` of the weighted vectors.
+    """
+    moment, cross = _segment_sums(layout, _packed(second), first, weight)
+    return _unpacked(moment, first.shape[1]), cross
 
 
 def item_regressions(

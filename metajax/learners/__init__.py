@@ -29,7 +29,7 @@ from metajax.learners.sequential import sequential
 from metajax.learners.shared_and_private import difference_loss, shared_and_private
 from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
-from metajax.learners.transfer import relation_transfer
+from metajax.learners.transfer import parameter_transfer, relation_transfer
 
 __all__ = [
     "adversarial",
@@ -61,6 +61,7 @@ __all__ = [
     "meta_learner",
     "meta_sgd",
     "neural_process",
+    "parameter_transfer",
     "proto_maml",
     "prototypical",
     "query_loss",

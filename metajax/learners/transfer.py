@@ -12,7 +12,47 @@ from metajax.learners.frozen import frozen
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.models import SupportModel, side_of
 
-__all__ = ["relation_transfer"]
+__all__ = ["parameter_transfer", "relation_transfer"]
+
+
+def parameter_transfer(
+    model: SupportModel,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    pretraining: int,
+    kept: tuple[str, ...] = ("predictor/hidden/*",),
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Trains a rating network in the source and fine-tunes a part of it in the target.
+
+    For the first updates the source's part of the query teaches all layers. Then those of `kept`
+    stay as they are, and the target's part goes on with the others. What users are like is carried
+    over by the model's factors; to copy rows of other tables see `models.copy_rows`.
+
+    Args:
+        model: Its parameters hold `factors`, for instance a `models.carried_users`.
+        loss: `loss(scores, labels, *, where) -> []`, of one domain's part of the query. Tasks must
+            ask for some of the source: `data.sample_cross_tasks(source_query=...)`.
+        outer: Optax optimizer of the parameters; the factors among them stay as they are.
+        pretraining: How many updates are made in the source, >= 1.
+        kept: Patterns of the parameters that the target does not change.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+
+    Raises:
+        ValueError: If `pretraining` < 1 or nothing is kept.
+
+    References:
+        Yosinski et al., How Transferable Are Features in Deep Neural Networks?, NeurIPS 2014, for
+        layers that are copied and frozen or fine-tuned; Pan, Xiang, Liu and Yang, Transfer
+        Learning in Collaborative Filtering for Sparsity Reduction, AAAI 2010, for factors that are
+        learned elsewhere, and which the target starts from and is held to. Differs from the latter:
+        it is the posterior of a user that is carried over, that of a new one too.
+    """
+    return _in_two_phases(model, loss, outer, kept, pretraining, microbatch)
 
 
 def relation_transfer(

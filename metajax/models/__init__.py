@@ -3,6 +3,7 @@
 from metajax.models.adversarial import AdversarialModel, adversarial, start_adversarial
 from metajax.models.attribute_prototypes import AmongPrototypes, AttributePrototypes
 from metajax.models.beside import beside
+from metajax.models.carried_users import PairScore, carried_users
 from metajax.models.content_network import Adapter, ContentNetwork, start_content
 from metajax.models.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
 from metajax.models.encoder import Encoded, Encoder, start_encoder
@@ -80,6 +81,7 @@ __all__ = [
     "MemorisedUsers",
     "NodeVectors",
     "PairNetwork",
+    "PairScore",
     "PrototypeNetwork",
     "RatingNetwork",
     "Related",
@@ -95,6 +97,7 @@ __all__ = [
     "adversarial",
     "at_items",
     "beside",
+    "carried_users",
     "copy_rows",
     "fit_map",
     "from_history_module",

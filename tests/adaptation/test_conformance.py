@@ -244,21 +244,6 @@ def domains_row(model) -> Row:
     return Row(amortised(model.encode, model.decode), params, zero_shot)
 
 
-def relation_row() -> Row:
-    model = models.related_domains(ITEMS, 3, models.RelationNetwork((2,)))
-    params = drawn(Model(model.init, lambda params, inputs: params))
-    embedding, bias, _ = params["factors"][1:]
-    params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
-
-    def zero_shot(params, inputs):
-        network = models.RelationNetwork((2,))
-        rows = embedding[inputs.item], DOMAINS[inputs.item]
-        added = network.apply({"params": params["relations"]}, jnp.zeros(3), *rows)
-        return bias[inputs.item] + added
-
-    return Row(amortised(model.encode, model.decode), params, zero_shot)
-
-
 def nothing():
     return TASK.support._replace(mask=jnp.zeros(SUPPORT, bool))
 
@@ -412,7 +397,10 @@ LEARN = {
     "shared and private features": domains_row(models.shared_and_private(ITEMS, 3, 2)),
     "shared space": domains_row(models.shared_space(ITEMS, 3, (2,))),
     "common features": domains_row(models.adversarial(ITEMS, 3, 2)),
-    "two domains, relations": relation_row(),
+    "two domains, one place": domains_row(models.carried_users(ITEMS, 3, (2,))),
+    "two domains, relations": domains_row(
+        models.related_domains(ITEMS, 3, models.RelationNetwork((2,)))
+    ),
     "two domains, a map of the mean": domains_row(
         models.two_domains(ITEMS, 3, models.MapOfMean(2))
     ),

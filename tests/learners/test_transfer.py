@@ -29,8 +29,8 @@ BATCH = Task(examples(3, 1), examples(2, 4))
 def filled(key, inputs, model):
     params = model.init(key, inputs)
     embedding, bias = RNG.normal(size=(ITEMS, WIDTH)), RNG.normal(size=ITEMS)
-    tables = map(jnp.asarray, (embedding, bias))
-    factors = models.DomainFactors(DOMAIN, *tables, jnp.array([0.5, 2.0]))
+    noise = jnp.array([0.5, 2.0])
+    factors = models.DomainFactors(DOMAIN, jnp.asarray(embedding), jnp.asarray(bias), noise)
     return models.start_factors(params, factors)
 
 
@@ -79,6 +79,21 @@ def test_relations_are_learned_in_the_source_and_mapped_in_the_target():
         "relations/head",
     }
     assert changed(second.params, third.params) == {"relations/transfer", "log_spread"}
+    np.testing.assert_allclose(target["loss"], error_in(learner, second.params, 1), rtol=1e-5)
+    assert source["loss"] < error_in(learner, first.params, 0)
+
+
+def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
+    model = models.carried_users(ITEMS, WIDTH, (3,))
+    learner = learners.parameter_transfer(
+        model._replace(init=lambda key, inputs: filled(key, inputs, model)),
+        losses.squared_error,
+        outer=optax.adamw(0.05, weight_decay=0.1),
+        pretraining=2,
+    )
+    (first, _), _, (second, source), (third, target) = after_updates(learner, 3)
+    assert changed(first.params, second.params) == {"predictor/hidden", "predictor/out"}
+    assert changed(second.params, third.params) == {"predictor/out"}
     np.testing.assert_allclose(target["loss"], error_in(learner, second.params, 1), rtol=1e-5)
     assert source["loss"] < error_in(learner, first.params, 0)
 

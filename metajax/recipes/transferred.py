@@ -1,0 +1,42 @@
+"""Parameters that are carried over from a source: users and layers stay, items are new."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.base import MetaLearner, Params
+from metajax.baselines.transferred_factors import fit_transferred_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.models import DomainFactors, SupportModel, carried_users, start_factors
+from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.settings import Settings
+
+__all__ = ["copied_users", "parameter_transfer", "rating_network_of_both"]
+
+
+def rating_network_of_both(settings: Settings, shapes: Shapes) -> SupportModel:
+    """Builds the model with two hidden layers of the width of the settings."""
+    return carried_users(shapes.items, settings.rank + 1, (settings.width, settings.width))
+
+
+def copied_users(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors of the source, and items of the target fitted to its users."""
+    found = fit_transferred_factors(training, rank=settings.rank, seed=settings.seed)
+
+    def start(params: Params) -> Params:
+        leaves = (training.item_domain, *found)
+        return start_factors(params, DomainFactors(*(jnp.asarray(leaf) for leaf in leaves)))
+
+    return start
+
+
+def parameter_transfer(settings: Settings, network: SupportModel) -> MetaLearner:
+    """Builds the learner, which spends half of its updates in the source."""
+    return learners.parameter_transfer(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        pretraining=max(settings.updates // 2, 1),
+        microbatch=settings.microbatch,
+    )
