@@ -274,6 +274,17 @@ def table_cost() -> str:
     )
 
 
+def live_graph() -> str:
+    """Microseconds an arrival, and seconds of what is done with all of them."""
+    rows = []
+    for record in read("live_graph"):
+        unit, factor = ("µs", 1000) if "arrival" in record["workload"] else ("s", 0.001)
+        low, median, high = (factor * record[f"{name}_ms"] for name in ("low", "median", "high"))
+        timed = f"{median:.3g} {unit} [{low:.3g}, {high:.3g}]"
+        rows.append([record["workload"], timed, f"{factor * record['processor_ms']:.3g} {unit}"])
+    return markdown(["", "time", "of the processor"], rows)
+
+
 def _named_runs() -> list[str]:
     return [f"{w}, {n} step{'s' if n > 1 else ''}" for w, n in RUNS]
 
@@ -307,6 +318,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
+    "live_graph": live_graph,
     "table_cost": table_cost,
 }
 
