@@ -128,7 +128,9 @@ def add_recovered(
             raise ValueError(f"methods must include one of {', '.join(local)}, to gain on.")
         for record in of_k:
             record["best_possible"] = possible[k]
-            record["recovered"] = (min(found) - record["mean"]) / (min(found) - possible[k])
+            gained = min(found) - record["mean"]
+            # Not -0.0 where nothing was gained.
+            record["recovered"] = gained / (min(found) - possible[k]) + 0.0
             shares.setdefault(record["method"], []).append(f"{100 * record['recovered']:4.0f} %")
     tell(f"best possible RMSE at K = {best.ks}: {', '.join(f'{r:.4f}' for r in possible.values())}")
     for method, share in shares.items():

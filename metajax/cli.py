@@ -1,8 +1,6 @@
 """The command line: train, compare, evaluate, recommend, data, graph."""
 
-import importlib.util
-import signal
-from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,11 +62,13 @@ def _launch(
     ] = None,
 ) -> int | None:
     # Settings are those of training; other commands have them from the run.
-    layers = sources.layers(config, tokens) if tokens[:1] == ("train",) else []
+    layers = []
+    if tokens[:1] in (("train",), ("transfer",)):
+        layers = sources.layers(config, tokens)
     if config is not None and tokens[:1] == ("compare",):
         tokens = (*tokens, f"--config={config}")
     elif config is not None and not layers:
-        raise ValueError("--config belongs to train and compare.")
+        raise ValueError("--config belongs to train, transfer and compare.")
     check_numbers(sources.given(tokens), "command line")
     app.config = layers
     return app(tokens, exit_on_error=False, print_error=False)
@@ -91,54 +91,91 @@ def train(
         report: Judge on the cold users in the end, beside the simple baselines.
     """
     with console.busy("Starting JAX"):
-        from metajax import assembly, runs
-        from metajax.training import DivergedError
+        from metajax import run_commands, runs
 
     if report:
-        for package in ("jinja2", "matplotlib"):
-            if importlib.util.find_spec(package) is None:
-                raise ValueError(
-                    f"the report needs {package}: pip install 'metajax[cli]', or --no-report."
-                )
+        run_commands.check_report()
     if resume is not None:
         if run is not None:
             raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
         if settings not in (Settings(), runs.settings_of(resume)):
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
-        opened = _open(resume)
-        with console.busy("Reading the last good checkpoint"):
-            progress = runs.resumed(opened, on_skip=_skipped)
-        print(f"Going on with {resume} at update {int(progress.state.step)}.")
+        opened, progress = run_commands.resumed(resume)
     else:
         from metajax.data import datasets
 
         with console.fetching(settings.data) as fetched:
             dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
         with console.busy("Pretraining item factors"):
-            opened, progress = runs.create(run or _free_folder(settings), settings, dataset)
-    settings, folder = opened.settings, opened.folder
-    sizes = [len(part) for part in opened.users.fold]
-    print(
-        f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
-        f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
-    )
-    with signals.collected() as caught:
-        start = int(progress.state.step)
-        best = float(progress.best_loss)
-        with console.training(settings.updates, settings.tasks, start, best) as on_row:
-            try:
-                progress, finished = runs.train_run(
-                    opened, progress, on_row=on_row, stop=lambda: bool(caught)
-                )
-            except DivergedError as problem:
-                raise ValueError(f"{problem} {runs.last_good(folder)}") from None
-    if not finished:
-        print(f"Saved at update {int(progress.state.step)}. Go on: metajax train --resume {folder}")
-        return 130 if caught[0] == signal.SIGINT else 0
-    measure = "RMSE" if assembly.predicts_ratings(settings) else "loss (1 - NDCG@10)"
-    best, step = float(progress.best_loss), int(progress.best_step)
-    print(f"Best validation {measure} {best:.4f} at update {step}.")
-    return _judge(opened) if report else 0
+            folder = run or run_commands.free_folder(
+                f"{Path(settings.data).stem}-{settings.learner}"
+            )
+            opened, progress = runs.create(folder, settings, dataset)
+    return run_commands.train_and_judge(opened, progress, report=report)
+
+
+@app.command
+def transfer(
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    *,
+    source: str = "",
+    target: str = "",
+    column: str | None = None,
+    matched: Annotated[bool, Parameter(negative="--unmatched")] = True,
+    overlap_list: Path | None = None,
+    rescale: bool = False,
+    run: Path | None = None,
+    resume: Path | None = None,
+    report: bool = True,
+    quick: bool = False,
+) -> int:
+    """Trains on two domains, then judges on users who are new to the second.
+
+    Args:
+        settings: The settings.
+        source: Data set (a name or a path) where there is plenty; with --column its tokens of the
+            source, separated by commas.
+        target: The same of where there is little.
+        column: Column of tokens of items, such as genres, by which --data is split in two.
+        matched: Whether anybody is in both data sets.
+        overlap_list: File of the user ids, or source and target ids, that are one person; by
+            default equal ids are.
+        rescale: Map the source's ratings to the target's scale.
+        run: Folder of the run; must not exist. Default: runs/TARGET-transfer, numbered if taken.
+        resume: Folder of a run to go on with, with the settings it was begun with.
+        report: Judge on the cold users in the end, beside simple methods and no transfer.
+        quick: Few updates, and baselines as they are: to see that everything runs.
+    """
+    with console.busy("Starting JAX"):
+        from metajax import crossing, recipes, run_commands, runs
+
+    if report:
+        run_commands.check_report()
+    trials = 1 if quick else None
+    if resume is not None:
+        begun = runs.settings_of(resume)
+        default = recipes.settings_for(sources.ACROSS)
+        if settings not in (default, begun) or run or source or target or column:
+            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        opened, progress = run_commands.resumed(resume)
+    else:
+        chosen = crossing.Crossing(
+            source=source,
+            target=target,
+            column=column,
+            data=settings.data,
+            matched=matched,
+            overlap_list=None if overlap_list is None else str(overlap_list),
+            rescale=rescale,
+        )
+        if quick:
+            settings = dataclasses.replace(settings, updates=50, rank=min(settings.rank, 4))
+        with console.fetching(chosen.main) as fetched:
+            domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
+        with console.busy("Pretraining item factors"):
+            folder = run or run_commands.free_folder(f"{Path(chosen.main).stem}-transfer")
+            opened, progress = runs.create(folder, settings, domains, chosen)
+    return run_commands.train_and_judge(opened, progress, report=report, trials=trials)
 
 
 @app.command
@@ -148,7 +185,9 @@ def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
     Args:
         run: Folder of the run.
     """
-    return _judge(_open(run))
+    from metajax import run_commands
+
+    return run_commands.judge(run_commands.open_run(run))
 
 
 @app.command
@@ -181,7 +220,7 @@ def compare(
         quick: One fold, few updates, no tuning: to see that everything runs.
     """
     with console.busy("Starting JAX"):
-        from metajax import harness, judging
+        from metajax import harness, judging, run_commands
         from metajax.data import datasets
 
     options = {
@@ -214,7 +253,7 @@ def compare(
         console.error(f"stopped; finished parts are in {target}. The same command goes on.")
         return 0 if isinstance(stopped, signals.Terminated) else 130
     page = judging.write_comparison(target, dataset, found, seeds=seeds)
-    _show(found.records, found.notes, page, brief=True)
+    run_commands.show(found.records, found.notes, page, brief=True)
     return 0
 
 
@@ -230,24 +269,27 @@ def recommend(
     ratings: str = "",
     user: str = "",
     top: int = 10,
+    source: bool = False,
 ) -> None:
     """Adapts to a new user and prints what to recommend.
 
     Args:
         run: Folder of the run.
-        ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them.
+        ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them. After a
+            transfer, "source:Emma=5, target:Emma=4" where both domains have the title.
         user: "age=30, gender=F": the user's attributes; those left out count as missing.
         top: How many items.
+        source: After a transfer, recommend items of the source as well.
     """
-    from metajax import runs
+    from metajax import run_commands, runs
     from metajax.recommendation import parse_numbers, parse_pairs
     from metajax.recommendation import recommend as recommend_items
 
     rated = parse_numbers(parse_pairs(ratings, "--ratings"), "--ratings")
     attributes = parse_pairs(user, "--user")
     with console.busy(f"Loading {run}"):
-        recommender = runs.load(run, on_skip=_skipped)
-    for line in recommend_items(recommender, rated, attributes, top=top):
+        recommender = runs.load(run, on_skip=run_commands.skipped)
+    for line in recommend_items(recommender, rated, attributes, top=top, source=source):
         print(f"{line.score:5.2f}  {line.title}")
 
 
@@ -295,50 +337,3 @@ def data(
     print(f"{'problems':<14} {len(found) or 'none'}")
     for line in found:
         print(f"  - {line}")
-
-
-def _open(folder: Path) -> Any:
-    from metajax import runs
-
-    with console.fetching("data") as fetched:
-        return runs.open_run(folder, progress=fetched)
-
-
-def _judge(run: Any) -> int:
-    """Judges a run, prints its table, writes its report."""
-    from metajax import judging, runs
-
-    params = runs.resumed(run, on_skip=_skipped).best
-    try:
-        with signals.terminable(), console.stages("Judging", judging.stages(run)) as begin:
-            records, left_out = judging.judge_run(run, params, on_stage=begin)
-    except KeyboardInterrupt as stopped:
-        console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
-        return 0 if isinstance(stopped, signals.Terminated) else 130
-    _show(records, left_out, judging.write_report(run, records, left_out))
-    return 0
-
-
-def _show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
-    """Prints a table, what to know about it, and where more is."""
-    from rich.console import Console
-
-    from metajax import judging, report
-
-    Console().print(report.terminal_table(records, brief=brief))
-    for note in notes:
-        print(note)
-    print(f"{judging.headline(records)}\nReport: {page}")
-
-
-def _skipped(step: int, reason: str) -> None:
-    console.error(f"checkpoint of update {step} is damaged and left out: {reason}")
-
-
-def _free_folder(settings: Settings) -> Path:
-    name = f"{Path(settings.data).stem}-{settings.learner}"
-    folder, n = Path("runs") / name, 1
-    while folder.exists():
-        n += 1
-        folder = Path("runs") / f"{name}-{n}"
-    return folder

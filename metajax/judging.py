@@ -8,39 +8,63 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from metajax import comparisons, files, harness, report
 from metajax.base import Params
 from metajax.data.dataset import Dataset
 from metajax.harness import Compared
+from metajax.negative_transfer import negative_transfer
 from metajax.runs import Run
 
 __all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"]
 
 
+_ASKED = (
+    "Each cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; what "
+    "is asked is the same at every number. Relevant is what is rated three quarters up the scale "
+    "or higher."
+)
+_ASKED_ACROSS = (
+    "Of each cold user the history in the source domain is seen and the first interactions in the "
+    "target (none, 1, 3, 5); all others in the target are asked, the same at every number. Where "
+    "nobody is in both domains, nothing is known of the source."
+)
+
+
 def stages(run: Run) -> int:
     """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals."""
-    return harness.stages([run.settings.learner]) + 1
+    return harness.stages(run.users, [run.settings.learner]) + 1
 
 
 def judge_run(
-    run: Run, params: Params, *, on_stage: Callable[[str], None] = lambda stage: None
+    run: Run,
+    params: Params,
+    *,
+    trials: int | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Judges a run and every simple baseline on the fold's cold users.
 
     Args:
         run: A trained run.
         params: The parameters that validated best.
+        trials: How many settings of its grid each baseline tries; None means all.
         on_stage: Called with the name of each stage when it begins.
 
     Returns:
-        Records as in `comparisons`, and a sentence for each baseline that was left out.
+        Records as in `comparisons`, and a sentence for each baseline that was left out and for
+        each method that another domain has misled.
     """
     settings, users = run.settings, run.users
     method = harness.learned(settings, users, params)
-    judged, left_out = harness.judge_all(users, [method], settings, on_stage=on_stage)
+    judged, left_out = harness.judge_all(
+        users, [method], settings, trials=trials, on_stage=on_stage
+    )
     on_stage("intervals")
-    return harness.table(judged, protocol="P1", seeds=[settings.seed]), left_out
+    protocol = "P1" if run.crossing is None else "transfer"
+    records = harness.table(judged, protocol=protocol, seeds=[settings.seed])
+    return records, left_out + negative_transfer(records)
 
 
 def headline(records: Sequence[Mapping[str, Any]]) -> str:
@@ -71,12 +95,11 @@ def write_report(
         "fold": f"{run.settings.fold} of 5, seed {run.settings.seed}",
         "users": f"{len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} cold",
         "items": len(run.dataset.interactions.item_ids),
+        **_domains(run),
         **_machine(),
     }
     notes = [
-        "Each cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; "
-        "what is asked is the same at every number. Relevant is what is rated three quarters up "
-        "the scale or higher.",
+        _ASKED if run.crossing is None else _ASKED_ACROSS,
         "Baselines and learner were tuned on validation users. What they are tuned among, and the "
         "defaults of train, were drawn up while looking at MovieLens-100K with seed 0: for users "
         "nobody has looked at, take another seed or other data.",
@@ -84,7 +107,8 @@ def write_report(
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
     ]
-    title = f"Cold users of {run.dataset.name}: {run.settings.learner} beside simple baselines"
+    who = "Cold users of" if run.crossing is None else "Users new to the target,"
+    title = f"{who} {run.dataset.name}: {run.settings.learner} beside simple baselines"
     return _write(run.folder, records, title, facts, notes)
 
 
@@ -128,6 +152,16 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
     tables = ("rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90")
     title = f"Cold start on {dataset.name}"
     return _write(folder, found.records, title, facts, notes, tables=tables)
+
+
+def _domains(run: Run) -> dict[str, Any]:
+    domain = run.users.training.item_domain
+    if run.crossing is None or domain is None:
+        return {}
+    told = {name: getattr(run.crossing, name) for name in ("source", "target", "column")}
+    told["matched by"] = run.crossing.overlap_list
+    told = {name: value for name, value in told.items() if value is not None}
+    return {**told, "items of source, target": ", ".join(map(str, np.bincount(domain)))}
 
 
 def _machine() -> dict[str, str]:

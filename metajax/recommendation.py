@@ -35,6 +35,8 @@ class Catalogue(NamedTuple):
     """`[I]` what a person calls them; the id where there is no title."""
     item_features: np.ndarray
     """`[I, Di]` float32 encoded attributes."""
+    item_domain: np.ndarray | None = None
+    """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
 
 
 class Recommender(NamedTuple):
@@ -69,14 +71,17 @@ def recommend(
     user: Mapping[str, Any] | None = None,
     *,
     top: int = 10,
+    source: bool = False,
 ) -> list[Recommendation]:
     """Adapts to one user and ranks the items they have not rated.
 
     Args:
         recommender: A trained method.
-        ratings: Title (or id) of an item to the user's rating of it; may be empty.
+        ratings: Title (or id) of an item to the user's rating of it; may be empty. Where there are
+            two domains `source:` or `target:` in front of a title says whose it is.
         user: Attributes by name; those left out count as missing.
         top: How many items, at least 1; no more than there are.
+        source: Whether items of the source domain are recommended too, where there is one.
 
     Returns:
         The best items, best first.
@@ -97,6 +102,10 @@ def recommend(
         rated[item] = _checked(title, float(rating), recommender.scale)
     features = encode_rows(recommender.user_schema, [user or {}])[0]  # [Du]
 
+    if catalogue.item_domain is not None:
+        # As in every task across domains: what is known of the source first.
+        domain = catalogue.item_domain
+        rated = dict(sorted(rated.items(), key=lambda pair: domain[pair[0]]))
     items = np.array(list(rated), np.int32)
     size = _padded(len(items))
     support = Examples(
@@ -108,20 +117,27 @@ def recommend(
     scores = np.asarray(_scores(recommender.adaptation, recommender.params, support, everything))
     if not np.isfinite(scores).all():
         raise ValueError("the adapted model predicts NaN: these ratings drove it out of range.")
-    scores = np.where(np.isin(np.arange(len(scores)), items), -np.inf, scores)
-    best = np.argsort(-scores, kind="stable")[: min(top, len(scores) - len(items))]
+    left = ~np.isin(np.arange(len(scores)), items)
+    if catalogue.item_domain is not None and not source:
+        left &= catalogue.item_domain == 1
+    scores = np.where(left, scores, -np.inf)
+    best = np.argsort(-scores, kind="stable")[: min(top, int(left.sum()))]
     return [
         Recommendation(str(catalogue.titles[i]), float(scores[i]), str(catalogue.ids[i]))
         for i in best
     ]
 
 
-def catalogue_of(items: Table, item_features: np.ndarray) -> Catalogue:
+def catalogue_of(
+    items: Table, item_features: np.ndarray, item_domain: np.ndarray | None = None
+) -> Catalogue:
     """Collects what a recommender needs to know of a data set's items.
 
     Args:
         items: The items' table; its first column of text, if any, holds the titles.
         item_features: `[I, Di]` their encoded attributes.
+        item_domain: `[I]` 0 for an item of the source domain and 1 for the target; None: there is
+            one.
 
     Returns:
         The catalogue.
@@ -130,7 +146,7 @@ def catalogue_of(items: Table, item_features: np.ndarray) -> Catalogue:
     titles = items.ids
     if texts:
         titles = np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
-    return Catalogue(items.ids, titles, item_features)
+    return Catalogue(items.ids, titles, item_features, item_domain)
 
 
 def parse_pairs(text: str, argument: str) -> dict[str, str]:
@@ -180,16 +196,20 @@ def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
 
 def _find(catalogue: Catalogue, title: str) -> int:
     """Finds an item by its title, whatever the case, or by its id."""
-    wanted = _folded(title)
     names = np.array([_folded(str(name)) for name in catalogue.titles])
-    found = np.flatnonzero(names == wanted)
+    meant, bare = np.ones(len(names), bool), title
+    side, _, rest = title.strip().partition(":")
+    if catalogue.item_domain is not None and side in ("source", "target"):
+        meant, bare = catalogue.item_domain == (side == "target"), rest
+    wanted = _folded(bare)
+    found = np.flatnonzero((names == wanted) & meant)
     if not len(found):
-        found = np.flatnonzero(catalogue.ids == title.strip())
+        found = np.flatnonzero(np.isin(catalogue.ids, [title.strip(), bare.strip()]) & meant)
     if len(found) > 1:
         ids = ", ".join(str(i) for i in catalogue.ids[found])
         raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
     if not len(found):
-        near: Sequence[str] = difflib.get_close_matches(wanted, names.tolist(), n=3)
+        near: Sequence[str] = difflib.get_close_matches(wanted, names[meant].tolist(), n=3)
         known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
         hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
         raise KeyError(f"no item has the title or id {title!r}{hint}.")

@@ -2,6 +2,7 @@
 
 RUN/settings.json     the settings
 RUN/data.json         which data: counts, digest
+RUN/domains.json      of a transfer, which two domains
 RUN/schema.json       how users and items are encoded
 RUN/metrics.jsonl     a line a dispatch
 RUN/checkpoints/      the training progress, verified when read
@@ -16,11 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metajax import checkpoint, files, settings
+from metajax import checkpoint, crossing, files, settings
 from metajax.assembly import adaptation_of, first_progress, progress_like
+from metajax.crossing import Crossing
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
+from metajax.data.domains import Domains
 from metajax.harness import check_ratings, train_on
 from metajax.recommendation import Recommender, catalogue_of
 from metajax.settings import Settings
@@ -39,6 +43,7 @@ __all__ = [
 ]
 
 _CHECKPOINTS = "checkpoints"
+_DOMAINS = "domains.json"
 
 
 class Run(NamedTuple):
@@ -50,11 +55,18 @@ class Run(NamedTuple):
     """How it is trained."""
     dataset: Dataset
     """What on."""
-    users: ColdUsers
+    users: ColdUsers | CrossUsers
     """The fold: who trains, who validates, who is cold."""
+    crossing: Crossing | None = None
+    """Of a transfer, which two domains."""
 
 
-def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progress]:
+def create(
+    folder: Path,
+    chosen: Settings,
+    loaded: Dataset | Domains,
+    crossed: Crossing | None = None,
+) -> tuple[Run, Progress]:
     """Makes a run's folder and writes down what it is going to be.
 
     Nothing is made before everything that can be refused has been looked at.
@@ -62,7 +74,8 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progr
     Args:
         folder: A folder that does not exist yet.
         chosen: The settings.
-        dataset: What `chosen.data` was loaded as.
+        loaded: What `chosen.data` was loaded as, or `crossed`.
+        crossed: Of a transfer, which two domains; `chosen.data` is then its target.
 
     Returns:
         The open run, and its progress before the first update.
@@ -72,13 +85,18 @@ def create(folder: Path, chosen: Settings, dataset: Dataset) -> tuple[Run, Progr
         OSError: If the folder exists or cannot be written.
     """
     # Where a relative path leads depends on where one stands.
+    if crossed is not None:
+        crossed = crossing.absolute(crossed)
+        chosen = replace(chosen, data=crossed.main)
     if chosen.data not in datasets.names():
         chosen = replace(chosen, data=str(Path(chosen.data).resolve()))
-    run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
+    run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
     files.write(folder / "settings.json", settings.to_json(chosen))
-    files.write(folder / "data.json", json.dumps(fingerprint(dataset), indent=1) + "\n")
+    if crossed is not None:
+        files.write(folder / _DOMAINS, crossing.to_json(crossed))
+    files.write(folder / "data.json", json.dumps(fingerprint(run.dataset), indent=1) + "\n")
     files.write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / _CHECKPOINTS, 0, progress)
@@ -99,12 +117,18 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
         ValueError: If the folder holds no run, or its data have changed since.
     """
     chosen = settings_of(folder)
-    dataset = datasets.load(chosen.data, progress=progress, **chosen.reading())
+    crossed = None
+    if (folder / _DOMAINS).exists():
+        crossed = crossing.from_json(folder / _DOMAINS)
+        loaded = crossing.load_domains(crossed, chosen.reading(), progress=progress)
+    else:
+        loaded = datasets.load(chosen.data, progress=progress, **chosen.reading())
+    dataset = loaded.dataset if isinstance(loaded, Domains) else loaded
     if _read(folder / "data.json") != fingerprint(dataset):
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
-    run = Run(folder, chosen, dataset, _prepare(chosen, dataset))
+    run = _prepared(folder, chosen, loaded, crossed)
     if _read(folder / "schema.json") != _schemas(run.users):
         raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
     return run
@@ -215,14 +239,22 @@ def load(
         adaptation_of(run.settings, shapes_of(run.users.training)),
         resumed(run, on_skip=on_skip).best,
         run.users.user_schema,
-        catalogue_of(run.dataset.items, run.users.training.item_features),
+        catalogue_of(
+            run.dataset.items, run.users.training.item_features, run.users.training.item_domain
+        ),
         run.dataset.scale,
     )
 
 
-def _prepare(chosen: Settings, dataset: Dataset) -> ColdUsers:
-    check_ratings(dataset)
-    return cold_users(dataset, fold=chosen.fold, seed=chosen.seed)
+def _prepared(
+    folder: Path, chosen: Settings, loaded: Dataset | Domains, crossed: Crossing | None
+) -> Run:
+    if isinstance(loaded, Domains):
+        check_ratings(loaded.dataset)
+        users = cross_users(loaded, fold=chosen.fold, seed=chosen.seed)
+        return Run(folder, chosen, loaded.dataset, users, crossed)
+    check_ratings(loaded)
+    return Run(folder, chosen, loaded, cold_users(loaded, fold=chosen.fold, seed=chosen.seed))
 
 
 def _cut(metrics: Path, step: int) -> None:
@@ -237,7 +269,7 @@ def _cut(metrics: Path, step: int) -> None:
     files.write(metrics, "".join(kept))
 
 
-def _schemas(users: ColdUsers) -> dict[str, Any]:
+def _schemas(users: ColdUsers | CrossUsers) -> dict[str, Any]:
     schemas = {"user": users.user_schema, "item": users.item_schema}
     return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
 

@@ -11,7 +11,10 @@ import cyclopts
 from metajax import recipes
 from metajax.settings import READING, Settings, check_keys, check_numbers
 
-__all__ = ["given", "layers", "of_comparison"]
+__all__ = ["ACROSS", "given", "layers", "of_comparison"]
+
+ACROSS = "bayesian_ridge"
+"""The learner of a transfer, where none is named."""
 
 _PREFIX = "METAJAX_"
 _NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
@@ -22,7 +25,7 @@ def layers(config: Path | None, tokens: tuple[str, ...]) -> list[Any]:
 
     Args:
         config: A TOML file of settings, or None.
-        tokens: The command line.
+        tokens: The command line, of `train` or `transfer`.
 
     Returns:
         What cyclopts asks, the strongest first: environment, file, what the learner prefers.
@@ -42,8 +45,9 @@ def layers(config: Path | None, tokens: tuple[str, ...]) -> list[Any]:
         values = _read(config)
         found.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
     # Last of all what the recipe prefers.
-    learner = {"learner": Settings.learner, **values, **environment, **given(tokens)}["learner"]
-    preferred = dict(recipes.recipe_of(learner).settings)
+    plain = ACROSS if tokens[0] == "transfer" else Settings.learner
+    learner = {"learner": plain, **values, **environment, **given(tokens)}["learner"]
+    preferred = {**recipes.recipe_of(learner).settings, "learner": learner}
     found.append(cyclopts.config.Dict(preferred, source=learner, use_commands_as_keys=False))
     return found
 

@@ -155,7 +155,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
-        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train and compare"),
+        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train, transfer and compare"),
         (
             ["train", "--data=synthetic", "--adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",

@@ -36,8 +36,8 @@ LAYERS = [
         "report",
     ],
     ["training", "settings", "recipes"],
-    ["assembly", "harness", "runs", "judging"],
-    ["console", "signals", "sources", "graph_commands", "cli"],
+    ["assembly", "harness", "crossing", "runs", "judging"],
+    ["console", "signals", "sources", "run_commands", "graph_commands", "cli"],
     ["__main__", "__init__"],
 ]
 

@@ -61,6 +61,21 @@ def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     assert np.isfinite(names["scores"]).all()
 
 
+@pytest.mark.slow
+def test_the_example_of_two_domains_runs(ml100k, tmp_path, monkeypatch):
+    del ml100k  # It is in the cache by now.
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in blocks("python") if "crossing." in block)
+    *before, last = block.strip().splitlines()
+    names = {"metajax": metajax}
+    exec("\n".join(before), names)
+    recommended = eval(last, names)
+    genres = names["domains"].dataset.items
+    at = [genres.ids.tolist().index(line.item_id) for line in recommended]
+    assert len(at) == 3
+    assert all({"Comedy", "Romance"} & set(genres.columns["genres"][i].split()) for i in at)
+
+
 def test_every_link_leads_to_a_file():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README.read_text()):
         assert (ROOT / target).exists(), target

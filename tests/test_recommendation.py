@@ -114,3 +114,28 @@ def test_what_is_not_pairs_is_refused(text):
 def test_a_rating_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="--ratings must rate by numbers, got Fargo=good"):
         parse_numbers({"Fargo": "good"}, "--ratings")
+
+
+def test_only_what_is_new_of_the_target_is_recommended():
+    domain = np.array([0, 1, 0, 1])
+    two = recommender._replace(catalogue=recommender.catalogue._replace(item_domain=domain))
+    assert [r.item_id for r in recommend(two, {"source:Hamlet": 4})] == ["2", "4"]
+    assert [r.item_id for r in recommend(two, {"target:Hamlet": 4})] == ["2"]
+    assert [r.item_id for r in recommend(two, {"target: 4": 4}, source=True)] == ["3", "1", "2"]
+    with pytest.raises(KeyError, match="no item has the title or id 'target:Fargo'"):
+        recommend(two, {"target:Fargo": 4})
+    # Where there is one domain a colon is part of a title.
+    with pytest.raises(KeyError, match="'source:Hamlet'"):
+        recommend(recommender, {"source:Hamlet": 4})
+
+
+def test_what_is_known_of_the_source_is_seen_first():
+    def in_order(params, support, key=None):
+        return jnp.sum(jnp.where(support.mask, support.labels, 0) * 10.0 ** jnp.arange(4))
+
+    told = mean_plus_price._replace(adapt=in_order)
+    catalogue = recommender.catalogue._replace(item_domain=np.array([0, 1, 0, 1]))
+    two = recommender._replace(adaptation=told, catalogue=catalogue)
+    # 2 for the source's and 5 for the target's: 2 + 50, and 0 of the only price that is left.
+    (best,) = recommend(two, {"Star Wars": 5, "Fargo": 2}, {"age": 30})
+    assert best.score == 52

@@ -7,7 +7,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax import recipes
-from metajax.baselines import registry, without_transfer
+from metajax.baselines import (
+    Baseline,
+    eb_fold_in,
+    item_mean,
+    item_user_bias,
+    of_two_domains,
+    registry,
+    without_transfer,
+)
 from metajax.comparisons import badness
 from metajax.data.cross_users import PANEL
 from metajax.evaluation import Evaluation
@@ -35,14 +43,18 @@ def judge_all(
     learners: Sequence[Method],
     settings: Settings,
     *,
+    trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Judged], list[str]]:
     """Judges learners beside every simple baseline, plain training of their network included.
+
+    Across domains the baselines are the simplest and those that tell two domains apart.
 
     Args:
         split: The fold.
         learners: What was trained.
         settings: Of plain training; all but the way of learning are kept.
+        trials: How many settings of its grid each baseline tries; None means all.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
@@ -54,14 +66,15 @@ def judge_all(
     """
     found: list[Judged] = []
     left_out: list[str] = []
-    for baseline in registry:
+    simple, plain = _rivals(split, [method.name for method in learners])
+    for baseline in simple:
         on_stage(baseline.name)
         try:
-            found.append(_judged(tuned(baseline, split), split))
+            found.append(_judged(tuned(baseline, split, trials=trials), split))
         except ConstantPredictionsError as error:
             left_out.append(f"Left out: {error}")
     shared: dict[Any, Trained] = {}
-    for recipe in _plain([method.name for method in learners]):
+    for recipe in plain:
         on_stage(recipe.name)
         chosen = replace(settings, learner=recipe.name, **recipe.settings)
         # Not refitted with the validation users: the learners of one run are not either.
@@ -73,14 +86,17 @@ def judge_all(
     return found, left_out
 
 
-def stages(learners: Sequence[str]) -> int:
+def stages(split: Split, learners: Sequence[str]) -> int:
     """Returns how often `judge_all` calls `on_stage` for learners of these names."""
-    return len(registry) + len(_plain(learners)) + len(learners)
+    return sum(map(len, _rivals(split, learners))) + len(learners)
 
 
-def _plain(learners: Sequence[str]) -> list[Recipe]:
-    """Ways of training without meta-learning, but for those that are among the learners."""
-    return [r for r in recipes.registry if r.kind == "baseline" and r.name not in learners]
+def _rivals(split: Split, learners: Sequence[str]) -> tuple[Sequence[Baseline], Sequence[Recipe]]:
+    """Returns closed forms, and ways of training without meta-learning that are not learners."""
+    if split.training.item_domain is not None:
+        return (item_mean, item_user_bias, eb_fold_in, *of_two_domains), ()
+    plain = [r for r in recipes.registry if r.kind == "baseline" and r.name not in learners]
+    return registry, plain
 
 
 def _judged(methods: Mapping[str, Method], split: Split) -> Judged:
