@@ -1,6 +1,7 @@
 """Graphs of what is known of items beside who chose them, and of what is going on right now."""
 
 from metajax.knowledge.facts import Facts, facts
+from metajax.knowledge.fisher import normalised_fisher
 from metajax.knowledge.graph import (
     Attribute,
     KnowledgeGraph,
@@ -12,6 +13,7 @@ from metajax.knowledge.graph import (
     triples_of,
     vocabulary_of,
 )
+from metajax.knowledge.growth import Anchor, anchored, grown, new_rows, placed
 from metajax.knowledge.hypergraph import LiveVectors, edge_vectors, folded, node_vectors
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
 from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
@@ -49,6 +51,7 @@ from metajax.knowledge.splits import check_seen, leaked, split_entities, split_t
 from metajax.knowledge.structure import degrees, relation_signatures
 
 __all__ = [
+    "Anchor",
     "Arrivals",
     "Attribute",
     "Facts",
@@ -64,6 +67,7 @@ __all__ = [
     "about",
     "add_arrivals",
     "add_triples",
+    "anchored",
     "arrivals_of",
     "bipartite_edges",
     "check_seen",
@@ -76,6 +80,7 @@ __all__ = [
     "graph_from_names",
     "graph_from_triples",
     "graph_names",
+    "grown",
     "in_use",
     "index_of",
     "inverse_pairs",
@@ -87,7 +92,10 @@ __all__ = [
     "live_buffer",
     "live_graph",
     "load_graph",
+    "new_rows",
     "node_vectors",
+    "normalised_fisher",
+    "placed",
     "prune_tails",
     "ranking_metrics",
     "read_graph",

@@ -1,6 +1,7 @@
 """Embeddings of entities and relations that score facts above false triples."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import optax
 
 from metajax.base import MetaState, Params
 from metajax.knowledge.facts import SLOTS, Facts
+from metajax.knowledge.fisher import added_squares
 from metajax.knowledge.negatives import Corrupted, corrupted
 from metajax.knowledge.objective import embedded, fact_losses
 from metajax.knowledge.relation_clusters import cluster_loss
@@ -27,9 +29,13 @@ class LinkPredictor(NamedTuple):
     init: Callable[..., MetaState]
     """`init(key, *, entities, relations) -> state`, with tables of so many rows."""
     update: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
-    """`update(state, facts, rows [B], key) -> (state, metrics)`: a step on those facts."""
+    """`update(state, facts, rows [B], key, **extra) -> (state, metrics)`: a step on those facts;
+    `extra` goes to the optimizer, as `anchored` takes it."""
     epoch: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
-    """`epoch(state, facts, key) -> (state, metrics)`: updates that see every fact once."""
+    """`epoch(state, facts, key, **extra) -> (state, metrics)`: updates that see every fact once."""
+    fisher: Callable[..., Params]
+    """`fisher(params, facts, key) -> tables`: the mean over facts of the square of each fact's
+    own gradient, its false triples included; the diagonal of the empirical Fisher information."""
     score: Score
     """What is trained."""
 
@@ -115,17 +121,12 @@ def link_predictor(
             }
         return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
+    of_facts = partial(fact_losses, kind, margin=margin, temperature=temperature, joint=joint)
+    draw = partial(corrupted, negatives=negatives, slots=slots)
+
     def loss(params: Params, facts: Facts, given: Corrupted) -> tuple[jax.Array, jax.Array]:
         tables = {**params, "relation": kind.operator(params["relation"])}
-        by_fact = fact_losses(
-            kind,
-            embedded(tables, given),
-            given,
-            margin=margin,
-            temperature=temperature,
-            joint=joint,
-        )
-        value = masked_mean(by_fact, given.mask)
+        value = masked_mean(of_facts(embedded(tables, given), given), given.mask)
         if not clusters:
             return value, value
         if facts.cluster is None:
@@ -136,7 +137,7 @@ def link_predictor(
     def update(
         state: MetaState, facts: Facts, rows: jax.Array, key: jax.Array, **extra: Any
     ) -> tuple[MetaState, dict[str, jax.Array]]:
-        given = corrupted(facts, rows, key, chunk=chunk, negatives=negatives, slots=slots)
+        given = draw(facts, rows, key, chunk=chunk)
         gradient, value = jax.grad(loss, has_aux=True)(state.params, facts, given)
         updates, opt_state = moves.update(gradient, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
@@ -159,7 +160,20 @@ def link_predictor(
         state, total = jax.lax.fori_loop(0, updates, step, (state, jnp.zeros(())))
         return state, {"loss": total / facts.count}
 
-    return LinkPredictor(init, update, epoch, kind)
+    def fisher(params: Params, facts: Facts, key: jax.Array) -> Params:
+        def of_read(read: Params, given: Corrupted) -> jax.Array:
+            return of_facts({**read, "relation": kind.operator(read["relation"])}, given)
+
+        def step(at: jax.Array, total: Params) -> Params:
+            rows = at * batch + jnp.arange(batch)
+            given = draw(facts, rows, jax.random.fold_in(key, at), chunk=1)
+            return added_squares(total, params, given, of_read)
+
+        blocks = (facts.count + batch - 1) // batch
+        total = jax.lax.fori_loop(0, blocks, step, jax.tree.map(jnp.zeros_like, params))
+        return jax.tree.map(lambda leaf: leaf / facts.count, total)
+
+    return LinkPredictor(init, update, epoch, fisher, kind)
 
 
 def _shuffled(facts: Facts, batch: int, key: jax.Array) -> jax.Array:
