@@ -43,6 +43,7 @@ from metajax.data.splits import (
     time_split,
     warm_cold_quadrants,
 )
+from metajax.data.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.data.warm_cold import WarmCold, warm_cold
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "sample_cross_tasks",
     "sample_item_tasks",
     "sample_tasks",
+    "sample_unrated_tasks",
     "sequence_table",
     "source_table",
     "split_domains",
@@ -102,6 +104,7 @@ __all__ = [
     "task_table",
     "time_split",
     "training_graph",
+    "unrated_table",
     "warm_cold",
     "warm_cold_quadrants",
     "with_strangers",

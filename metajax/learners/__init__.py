@@ -3,6 +3,7 @@
 from metajax.learners.adversarial import adversarial
 from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
+from metajax.learners.distilled import distilled
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.fixed import fixed
 from metajax.learners.frozen import frozen
@@ -41,6 +42,7 @@ __all__ = [
     "cavia",
     "consolidated",
     "difference_loss",
+    "distilled",
     "emcdr",
     "ewc_penalty",
     "fine_tuned",

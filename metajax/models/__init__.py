@@ -38,6 +38,7 @@ from metajax.models.shared_and_private import (
 )
 from metajax.models.shared_space import shared_space, start_maps
 from metajax.models.spectral_nodes import spectral_nodes
+from metajax.models.student_network import StudentNetwork, start_student
 from metajax.models.support_model import SupportModel, from_support_module
 from metajax.models.two_domains import (
     BothSides,
@@ -91,6 +92,7 @@ __all__ = [
     "Separated",
     "SeparationModel",
     "SequenceNetwork",
+    "StudentNetwork",
     "SupportModel",
     "Told",
     "UpdateGRU",
@@ -130,6 +132,7 @@ __all__ = [
     "start_rating_graph",
     "start_semantic_map",
     "start_separated",
+    "start_student",
     "start_told",
     "two_domains",
     "update_gru",

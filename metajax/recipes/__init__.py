@@ -9,6 +9,7 @@ from metajax import learners
 from metajax.base import MetaLearner, Model
 from metajax.recipes import (
     content,
+    distillation,
     encoders,
     gradient,
     graph_rankings,
@@ -139,6 +140,17 @@ registry: tuple[Recipe, ...] = (
         content.content_network,
         content.content_start,
         settings={"weight_decay": 0.0, "updates": 200},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "distilled",
+        distillation.distilled,
+        distillation.student_and_teacher,
+        distillation.start_taught,
+        distillation.unrated_tasks,
+        settings={"weight_decay": 0.0, "width": 16, "updates": 200},
         grid=({}, {"rate": 3e-3}),
         any_support=True,
         two_domains=True,

@@ -207,6 +207,15 @@ def semantic_map_row() -> Row:
     return Row(learner, params, expected)
 
 
+def student_row() -> Row:
+    model = models.from_support_module(models.StudentNetwork(ITEMS, 3, 2))
+
+    def of_strangers(params, inputs):
+        return model.decode(params, jnp.zeros(3), inputs)
+
+    return Row(amortised(model.encode, model.decode), drawn(model), of_strangers)
+
+
 def memory_row() -> Row:
     model = models.user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
@@ -383,6 +392,7 @@ LEARN = {
         models.AttentiveProcess(encoder(), 4, 2),
         lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
+    "student": student_row(),
     "semantic map": semantic_map_row(),
     "cosines to prototypes": attribute_prototypes_row(),
     "neighbours in a graph": graph_row(models.LightGCN(2)),

@@ -64,6 +64,19 @@ def test_prototypes_begin_at_items_and_know_of_a_stranger_what_is_expected(prepa
     np.testing.assert_allclose(found, fitted.expected[item] + usual, rtol=1e-4)
 
 
+def test_a_student_begins_near_its_teacher(prepared, training):
+    """Shrunk along each direction alone: off by far less than what is known of the users."""
+    learner, progress, _ = prepared("distilled")
+    *_, tasks = prepared("content_adapter")
+    params = progress.state.params
+    found = predicted(learner, params, tasks)
+    taught = predicted(content_fold_in, params["teacher"], tasks)
+    nothing = tasks.support._replace(mask=jnp.zeros_like(tasks.support.mask))
+    strangers = predicted(content_fold_in, params["teacher"], tasks._replace(support=nothing))
+    known = np.sqrt(np.mean((taught - strangers) ** 2))
+    assert np.sqrt(np.mean((found - taught) ** 2)) < 0.3 * known
+
+
 def test_an_adapter_changes_the_target_alone_and_what_is_shared_stays(prepared, training):
     learner, progress, tasks = prepared("content_adapter", rate=0.1)
     before = progress.state.params
