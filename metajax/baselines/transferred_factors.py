@@ -94,7 +94,8 @@ def fit_transferred_factors(
     prior = _users_of(factors, root, user_posteriors(factors, source), by_user.present)
     noise = float(factors.noise)
     center = np.append(np.mean(rating), known[:, 1:].mean(axis=0))
-    spread = np.cov(known.T) + 1e-3 * np.eye(len(center))
+    # One item alone does not vary.
+    spread = np.cov(known.T, ddof=min(1, len(known) - 1)) + 1e-3 * np.eye(len(center))
     items = _first_items(center, spread, by_item, rating, noise)
     for _ in range(steps):
         users = _users_given(prior, items, by_item, by_user, rating, noise)

@@ -116,6 +116,18 @@ def test_an_item_that_nobody_rated_is_as_others_are():
     np.testing.assert_allclose(found.embedding[-1], rated[1], rtol=1e-3, atol=1e-4)
 
 
+def test_items_of_the_target_begin_as_the_one_item_of_a_source():
+    both = training(matched=True)
+    log = both.interactions
+    few = both._replace(interactions=rows_of(log, (log.item == 0) | (log.item >= ITEMS)))
+    found = fit_transferred_factors(few, rank=1, steps=1)
+    # An embedding is believed to be off by a standard deviation of 1e-3 ** 0.5.
+    np.testing.assert_allclose(
+        found.embedding[ITEMS:], np.tile(found.embedding[:1], (ITEMS, 1)), atol=3 * 1e-3**0.5
+    )
+    assert np.isfinite(found.bias).all()
+
+
 def test_what_cannot_be_transferred_is_refused():
     both = training(matched=True)
     with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
