@@ -161,10 +161,10 @@ def _counts(log: Interactions, of_items: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(log: Interactions, in_target: np.ndarray, fold: Fold, seed: int) -> Interactions:
-    """Deals the source histories out anew, within each part of the fold."""
+    """Deals the source histories out anew, within each part of the fold and among all others."""
     rng = np.random.default_rng(seed)
     other = np.arange(len(log.user_ids))
-    for part in fold:
+    for part in (*fold, np.setdiff1d(other, np.concatenate(fold))):
         # A cyclic shift in random order: nobody keeps their own.
         order = rng.permutation(part)
         other[order] = np.roll(order, 1)

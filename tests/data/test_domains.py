@@ -255,6 +255,17 @@ def test_the_negative_control_gives_everyone_the_source_of_another(pair):
         sources = [[tuple(sorted(row[:given])) for row in x.support_item] for x in (a, b)]
         assert sorted(sources[0]) == sorted(sources[1])
         assert all(one != other for one, other in zip(*sources, strict=True))
+    # Nor does anyone train with their own, be it somebody with too few rows to be asked.
+    mixed = cross_users(pair, shuffled=True, least=12)
+    log = pair.dataset.interactions
+    others = np.setdiff1d(user_of_row(log), np.concatenate(mixed.fold))
+    assert len(others) > 10
+    for user in others:
+        before, after = (
+            {int(i) for u, i in of_users(x, [user]) if pair.item_domain[i] == 0}
+            for x in (log, mixed.training.interactions)
+        )
+        assert before != after or not before
 
 
 def test_bad_arguments_are_named(pair):
