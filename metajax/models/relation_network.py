@@ -108,13 +108,14 @@ def related_domains(items: int, width: int, network: RelationNetwork | None = No
             raise ValueError(f"{name} must be >= 1, got {value}.")
     module = RelationNetwork() if network is None else network
 
-    def related(params: Params, user: jax.Array, inputs: Inputs) -> tuple[Evidence, jax.Array]:
+    def related(params: Params, user: jax.Array, inputs: Inputs) -> Evidence:
         factors = params["factors"]
         found, side = domain_evidence(factors, inputs), side_of(factors, inputs)
         added: Any = module.apply({"params": params["relations"]}, user, found.design, side)
-        # In the target the user may be another one than relations tell.
+        # In the target alone the user may be another one than relations tell: of that, rows of the
+        # source say nothing.
         own = found.design * (side[:, None] * jnp.exp(params["log_spread"])[None])
-        return found._replace(expected=found.expected + added, design=own), side
+        return found._replace(expected=found.expected + added, design=own)
 
     def init(key: jax.Array, inputs: Any) -> Params:
         del inputs
@@ -127,12 +128,10 @@ def related_domains(items: int, width: int, network: RelationNetwork | None = No
 
     def encode(params: Params, support: Examples) -> Related:
         source = known_of(params["factors"], support, 0).mean
-        found, side = related(params, source, support.inputs)
-        of_target = support._replace(mask=support.mask & (side == 1))
-        return Related(source, ridge_posterior(found, of_target))
+        return Related(source, ridge_posterior(related(params, source, support.inputs), support))
 
     def decode(params: Params, state: Related, inputs: Inputs) -> jax.Array:
-        found, _ = related(params, state.source, inputs)
+        found = related(params, state.source, inputs)
         return found.expected + found.design @ state.away.mean
 
     return SupportModel(init, encode, decode)
