@@ -66,8 +66,8 @@ def benchmark_graph(name: str) -> Split:
     relations = tuple(sorted({row[1] for row in every}))
     of_entity = {name: n for n, name in enumerate(entities)}
     of_relation = {name: n for n, name in enumerate(relations)}
-    parts = [
+    train, valid, test = (
         np.array([(of_entity[h], of_relation[r], of_entity[t]) for h, r, t in rows[part]])
         for part in ("train", "valid", "test")
-    ]
-    return Split(*parts, entities, relations)
+    )
+    return Split(train, valid, test, entities, relations)

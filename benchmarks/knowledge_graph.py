@@ -74,14 +74,15 @@ def train_there(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[
     import logging
     import warnings
 
-    import torch
-    from pykeen.losses import NSSALoss
-    from pykeen.models import ERModel
-    from pykeen.nn.init import init_phases
-    from pykeen.nn.modules import RotatEInteraction
-    from pykeen.training import SLCWATrainingLoop
-    from pykeen.triples import CoreTriplesFactory
-    from pykeen.utils import complex_normalize
+    import jax.numpy as jnp
+    import torch  # pyrefly: ignore[missing-import]
+    from pykeen.losses import NSSALoss  # pyrefly: ignore[missing-import]
+    from pykeen.models import ERModel  # pyrefly: ignore[missing-import]
+    from pykeen.nn.init import init_phases  # pyrefly: ignore[missing-import]
+    from pykeen.nn.modules import RotatEInteraction  # pyrefly: ignore[missing-import]
+    from pykeen.training import SLCWATrainingLoop  # pyrefly: ignore[missing-import]
+    from pykeen.triples import CoreTriplesFactory  # pyrefly: ignore[missing-import]
+    from pykeen.utils import complex_normalize  # pyrefly: ignore[missing-import]
 
     from metajax.knowledge.scores import Halves
 
@@ -133,7 +134,7 @@ def train_there(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[
             representation[0]().detach().numpy()
             for representation in (model.entity_representations, model.relation_representations)
         ]
-        entities = Halves(np.ascontiguousarray(found[0].real), np.ascontiguousarray(found[0].imag))
+        entities = Halves(jnp.asarray(found[0].real), jnp.asarray(found[0].imag))
         return {"entity": entities, "relation": np.angle(found[1])}, seconds
 
     return run

@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax.knowledge import (
+    facts,
+    filtered_ranks,
+    graph_from_triples,
+    link_predictor,
+    relation_clusters,
+    relation_signatures,
+    vocabulary_of,
+)
+from metajax.knowledge.relation_clusters import cluster_loss
+
+ENTITIES, RELATIONS, NAMES = 30, 6, 20
+
+
+def named_by_many(seed):
+    """A graph of 6 relations, each a shift from one kind of entity, under 20 names each.
+
+    Returns:
+        The facts that are shown and those that are asked, under names that are shown, and all.
+    """
+    rng = np.random.default_rng(seed)
+    shifts = 3 * rng.integers(0, ENTITIES // 3, RELATIONS) + rng.integers(0, 3, RELATIONS)
+    said = [
+        (h, r, (h + shifts[r]) % ENTITIES)
+        for r in range(RELATIONS)
+        for h in range(r % 3, ENTITIES, 3)
+    ]
+    every = np.array([(h, NAMES * r + n, t) for h, r, t in said for n in range(NAMES)])
+    # Each fact is said under three of the names, and most of that is shown.
+    chosen = [NAMES * at + n for at in range(len(said)) for n in rng.choice(NAMES, 3, False)]
+    shuffled = every[rng.permutation(chosen)]
+    shown, asked = shuffled[:108], shuffled[108:]
+    return shown, asked[np.isin(asked[:, 1], shown[:, 1])], every
+
+
+@pytest.mark.slow
+def test_names_of_one_relation_help_each_other_if_their_labels_are_right():
+    names = RELATIONS * NAMES
+    learner = link_predictor(
+        "RotatE", optax.adam(0.02), width=16, margin=6.0, negatives=8, batch=128,
+        clusters=RELATIONS, cluster_weight=3.0,
+    )  # fmt: skip
+
+    @jax.jit
+    def trained(state, given, key):
+        def epoch(at, state):
+            return learner.epoch(state, given, jax.random.fold_in(key, at))[0]
+
+        return jax.lax.fori_loop(0, 60, epoch, state)
+
+    right = (np.arange(names) // NAMES).astype(np.int32)
+    shuffled = np.random.default_rng(0).permutation(right)
+    mrr = {}
+    for seed in range(4):
+        shown, asked, every = named_by_many(seed)
+        state = learner.init(jax.random.key(seed), entities=ENTITIES, relations=names)
+        for kind, label in (("none", np.full_like(right, -1)), ("right", right), ("any", shuffled)):
+            given = facts(shown, entities=ENTITIES, relations=names, cluster=label)
+            params = trained(state, given, jax.random.key(seed + 7)).params
+            ranks = filtered_ranks(
+                learner.score, params, asked, entities=ENTITIES, relations=names, known=every
+            )
+            mrr.setdefault(kind, []).append(np.mean(1 / ranks.realistic))
+    means = {kind: np.mean(values) for kind, values in mrr.items()}
+    assert means["right"] > means["none"] + 0.08
+    assert abs(means["any"] - means["none"]) < 0.05
+
+
+def test_names_of_one_kind_have_one_label():
+    # Of three kinds of relations, each of four names, with facts enough to tell by.
+    rng = np.random.default_rng(0)
+    head, tail = rng.integers(10, size=(2, 240))
+    name = np.arange(240) % 12
+    kind = name // 4
+    triples = np.stack([10 * kind + head, name, 10 * ((kind + 1) % 3) + tail], axis=1)
+    graph = graph_from_triples(
+        triples, vocabulary_of(map(str, range(30))), vocabulary_of(map(str, range(13)))
+    )
+    labels = relation_clusters(relation_signatures(graph), 3)
+    assert labels[12] == -1
+    by_kind = labels[:12].reshape(3, 4)
+    assert (by_kind == by_kind[:, :1]).all()
+    assert len(np.unique(by_kind)) == 3
+    with pytest.raises(ValueError, match=r"^clusters must be from 1 to the 12 relations with a "):
+        relation_clusters(relation_signatures(graph), 13)
+
+
+def test_the_term_is_the_cross_entropy_of_a_linear_head():
+    rng = np.random.default_rng(0)
+    features, kernel, bias = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)
+    logits = features @ kernel + bias
+    surprise = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(5), [2, 0, 1, 1, 0]]
+    head = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    found = cluster_loss(head, jnp.asarray(features), jnp.array([2, -1, 1, 1, -1, -1, -1, -1]))
+    assert float(found) == pytest.approx(surprise[[0, 2, 3]].mean(), rel=1e-5)
+
+
+def test_clusters_without_labels_are_refused():
+    learner = link_predictor("RotatE", optax.sgd(0.1), width=2, batch=2, chunk=2, clusters=2)
+    state = learner.init(jax.random.key(0), entities=3, relations=2)
+    given = facts([[0, 0, 1], [1, 1, 2]], entities=3, relations=2)
+    with pytest.raises(ValueError, match=r"^facts must say which relation is of which cluster"):
+        learner.epoch(state, given, jax.random.key(1))
