@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from metajax.adaptation.ridge_head import Evidence
 from metajax.base import Inputs, Params
+from metajax.models.given import with_given
 
 __all__ = ["Adapter", "ContentNetwork", "start_content"]
 
@@ -114,10 +115,4 @@ def start_content(
     }
     if "user_map" not in params:
         del given["user_map"]
-    started = {**params}
-    for name, value in given.items():
-        shape, found = (jax.tree.leaves(tree)[0].shape for tree in (params[name], value))
-        if found != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {found}.")
-        started[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), value)
-    return started
+    return with_given(params, given)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metajax.adaptation.ridge_head import Evidence
 from metajax.base import Inputs, Params
+from metajax.models.given import with_given
 from metajax.models.tower import Tower
 
 __all__ = ["Mapped", "SemanticMap", "start_semantic_map"]
@@ -121,10 +122,4 @@ def start_semantic_map(
         "log_noise": jnp.log(noise),
         "log_error": jnp.log(error),
     }
-    started = {**params}
-    for name, value in given.items():
-        shape, found = (jnp.shape(jax.tree.leaves(tree)[0]) for tree in (params[name], value))
-        if found != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {found}.")
-        started[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), value)
-    return started
+    return with_given(params, given)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from metajax.base import Examples, Inputs, Params
 from metajax.losses import blanked
+from metajax.models.given import with_given
 
 __all__ = ["StudentNetwork", "start_student"]
 
@@ -100,10 +101,4 @@ def start_student(
     }
     if "user_map" not in params:
         del given["user_map"]
-    started = {**params}
-    for name, value in given.items():
-        shape, found = (jnp.shape(jax.tree.leaves(tree)[0]) for tree in (params[name], value))
-        if found != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {found}.")
-        started[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), value)
-    return started
+    return with_given(params, given)

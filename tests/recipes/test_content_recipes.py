@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from metajax import assembly, recipes
+from metajax.base import Examples, Inputs
 from metajax.baselines import content_fold_in
 from metajax.baselines.content import fit_content
 from metajax.baselines.content_traits import content_groups
@@ -137,3 +138,24 @@ def test_meta_transfer_takes_shrunk_steps_in_the_space_of_content(prepared, trai
     z = 4 * design[item].T @ (one.support.labels[seen] - usual[item]) / (30 + seen.sum())
     found = predicted(learner, progress.state.params, tasks)[0]
     np.testing.assert_allclose(found, usual[asked] + design[asked] @ z, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["content_adapter", "distilled", "meta_transfer", "semantic_map"])
+def test_data_without_attributes_start_as_well(name, training):
+    """What is left are the traits: how well an item is liked, and how popular it is."""
+    bare = training._replace(
+        user_features=training.user_features[:, :0], item_features=training.item_features[:, :0]
+    )
+    settings = recipes.settings_for(name, rank=2, width=4, embedding=4)
+    learner = assembly.learner_of(settings, shapes_of(bare))
+    params = assembly.first_progress(settings, bare).state.params
+    item = jnp.arange(len(training.item_domain))
+    inputs = Inputs(jnp.zeros((len(item), 0)), jnp.zeros((len(item), 0)), item)
+    labels = jnp.full(len(item), training.scale[1])
+    pleased = Examples(inputs, labels, jnp.asarray(training.item_domain == 0))
+    scores = [
+        learner.predict(params, learner.adapt(params, pleased._replace(labels=label)), inputs)
+        for label in (labels, labels - 1)
+    ]
+    # Who rates higher in the source is expected to in the target.
+    assert (scores[0] - scores[1])[training.item_domain == 1].min() > 0.1
