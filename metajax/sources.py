@@ -13,7 +13,7 @@ from metajax.settings import READING, Settings, check_keys, check_numbers
 
 __all__ = ["ACROSS", "given", "layers", "of_comparison"]
 
-ACROSS = "bayesian_ridge"
+ACROSS = "informed_ridge"
 """The learner of a transfer, where none is named."""
 
 _PREFIX = "METAJAX_"

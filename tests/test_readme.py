@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_the_example_of_two_domains_runs(ml100k, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = (block for block in blocks("python") if "crossing." in block)
     *before, last = block.strip().splitlines()
-    names = {"metajax": metajax}
+    names: dict[str, Any] = {"metajax": metajax}
     exec("\n".join(before), names)
     recommended = eval(last, names)
     genres = names["domains"].dataset.items

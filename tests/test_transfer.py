@@ -52,7 +52,7 @@ def run(capsys):
 
 def tiny(**changes):
     options = {"rank": 1, "updates": 20, "tasks": 4, "per_dispatch": 5, "validate_every": 10}
-    return recipes.settings_for("bayesian_ridge", **options, **changes)
+    return recipes.settings_for("informed_ridge", **options, **changes)
 
 
 @pytest.mark.slow
@@ -76,9 +76,9 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
     records = json.loads((folders[0] / "report.json").read_text())
     rmse = {(r["method"], r["k"]): r for r in records if r["metric"] == "rmse"}
     assert {k for _, k in rmse} == {0, 1, 3, 5}
-    assert {"item_mean", "target_only", "linear_map", "bayesian_ridge"} <= {m for m, _ in rmse}
+    assert {"item_mean", "target_only", "linear_map", "informed_ridge"} <= {m for m, _ in rmse}
     # The users are as generous here as there.
-    assert rmse["bayesian_ridge", 0]["no_transfer_difference_high"] < 0
+    assert rmse["informed_ridge", 0]["no_transfer_difference_high"] < 0
 
     ratings = "source:Books 3=5, Films 2=4, target:5=1"
     status, out, _ = run("recommend", folders[0], "--ratings", ratings, "--top=99")
@@ -107,7 +107,7 @@ def test_a_transfer_begins_on_the_command_line(run, paths, tmp_path, monkeypatch
     status, out, err = run(*words, "--overlap-list=list.csv", "--rank=1", "--tasks=4")
     assert status == 0, err
     # 40 people in both, and twice 20 who are in one.
-    assert "bayesian_ridge on" in out
+    assert "informed_ridge on" in out
     assert "fold 0: 27 users train, 5 validate, 8 are cold" in out
     found = runs.open_run(tmp_path / "runs" / "films-transfer")
     assert found.crossing is not None

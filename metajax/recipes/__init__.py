@@ -15,6 +15,7 @@ from metajax.recipes import (
     graph_rankings,
     graphs,
     informed,
+    joint,
     mapping,
     neighbours,
     relations,
@@ -98,6 +99,7 @@ registry: tuple[Recipe, ...] = (
         any_support=True,
         two_domains=True,
     ),
+    *joint.recipes,
     Recipe(
         "attentive_neighbours",
         neighbours.attentive_neighbours,
