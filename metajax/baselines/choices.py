@@ -63,7 +63,7 @@ def fit_choices(
         ValueError: If a number is out of range.
 
     References:
-        Koren, Factorization Meets the Neighborhood, KDD 2008, section 3, of implicit feedback;
+        Koren, Factorization Meets the Neighborhood, KDD 2008, section 4, of implicit feedback;
         here regressed on, as attributes are in Agarwal and Chen, Regression-based Latent Factor
         Models, KDD 2009.
     """

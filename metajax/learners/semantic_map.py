@@ -9,10 +9,13 @@ import optax
 from metajax.adaptation import ridge_head
 from metajax.adaptation.ridge_head import Evidence
 from metajax.base import MetaLearner, Model, Params, Task
+from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
 
 __all__ = ["semantic_map"]
+
+_FIXED = ("item_embedding", "item_spread", "known", "traits")
 
 
 def semantic_map(
@@ -36,7 +39,7 @@ def semantic_map(
         model: The network; its `apply` returns `models.Mapped`, for instance of a
             `models.SemanticMap`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        outer: Optax optimizer of the parameters.
+        outer: Optax optimizer of the parameters; those of closed forms stay as they are.
         closeness: How much the distance counts, >= 0.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
@@ -69,4 +72,6 @@ def semantic_map(
         near = masked_mean(found.distance, asked.mask)
         return loss(scores, asked.labels, where=asked.mask) + closeness * near
 
-    return learner_with({0: task_loss}, model, adaptation, outer, microbatch=microbatch)
+    return learner_with(
+        {0: task_loss}, model, adaptation, fixed(outer, *_FIXED), microbatch=microbatch
+    )

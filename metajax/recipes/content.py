@@ -63,7 +63,7 @@ def content_start(settings: Settings, training: TrainingSet) -> Callable[[Params
 
 
 def content_adapter(settings: Settings, network: Model) -> MetaLearner:
-    """Trains the adapter and what is expected; the encoder stays as the source has it, too."""
+    """Trains the adapter and what is expected; the encoder stays as the closed form has it."""
     outer = learners.fixed(outer_optimizer(settings), "encoder", "traits", "item_domain")
     return learners.bayesian_ridge(
         network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
@@ -95,11 +95,12 @@ def start_prototypes(settings: Settings, training: TrainingSet) -> Callable[[Par
 
 
 def attribute_prototypes(settings: Settings, network: Model) -> MetaLearner:
-    """Builds the learner with the loss and the optimizer of the settings."""
+    """Builds the learner; what is said of items stays as it is."""
+    outer = outer_optimizer(settings)
     return learners.attribute_prototypes(
         network,
         objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
+        outer=learners.frozen(outer, "content/traits", "content/item_domain"),
         microbatch=settings.microbatch,
     )
 

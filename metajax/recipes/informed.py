@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from metajax import learners
 from metajax.base import MetaLearner, Model, Params
@@ -34,10 +33,10 @@ def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Param
     if training.item_domain is None:
         raise ValueError("training must tell two domains apart, got no item_domain.")
     # Items of one domain are few: penalties are as if the rank alone decided.
+    ridge = 15.0 * settings.rank
     factors = fit_factors(
-        training.interactions, rank=settings.rank, item_ridge=15.0 * settings.rank,
-        seed=settings.seed,
-    )  # fmt: skip
+        training.interactions, rank=settings.rank, item_ridge=ridge, seed=settings.seed
+    )
     looked_at = training.item_domain == 0
     choices = fit_choices(training, factors, looked_at)
     covariance = jnp.asarray(choices.covariance, jnp.float32)
@@ -65,15 +64,10 @@ def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Param
 
 def informed_ridge(settings: Settings, network: InformedRidge) -> MetaLearner:
     """Builds the learner; what was told in closed form stays as it is."""
-    outer = optax.chain(outer_optimizer(settings), optax.masked(optax.set_to_zero(), _is_told))
     return learners.bayesian_ridge(
         Model(network.init, network.apply),
         objectives[settings.objective].loss,
-        outer=outer,
+        outer=learners.fixed(outer_optimizer(settings), "told"),
         prior=network.prior,
         microbatch=settings.microbatch,
     )
-
-
-def _is_told(params: Params) -> dict[str, bool]:
-    return {name: name == "told" for name in params}

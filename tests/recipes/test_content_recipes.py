@@ -65,6 +65,17 @@ def test_prototypes_begin_at_items_and_know_of_a_stranger_what_is_expected(prepa
     np.testing.assert_allclose(found, fitted.expected[item] + usual, rtol=1e-4)
 
 
+def test_prototypes_learn_and_what_is_said_of_items_does_not_wear_down(prepared):
+    learner, progress, tasks = prepared("attribute_prototypes", rate=0.1, weight_decay=0.1)
+    state = progress.state
+    update, before = jax.jit(learner.update), state.params
+    for _ in range(3):
+        state, _ = update(state, tasks)
+    for name in ("traits", "item_domain"):
+        np.testing.assert_array_equal(state.params["content"][name], before["content"][name])
+    assert np.abs(state.params["prototype"] - before["prototype"]).max() > 1e-2
+
+
 def test_a_student_begins_near_its_teacher(prepared, training):
     """Shrunk along each direction alone: off by far less than what is known of the users."""
     learner, progress, _ = prepared("distilled")

@@ -118,7 +118,8 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
 
 def test_what_comes_from_closed_forms_is_not_trained(small):
     training = cold_users(load(str(small))).training
-    settings = recipes.settings_for("semantic_map", rank=2, width=4, tasks=4, query=3, rate=0.1)
+    sizes = {"rank": 2, "width": 4, "tasks": 4, "query": 3}
+    settings = recipes.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
     shapes = shapes_of(training)
     learner, sampler = assembly.learner_of(settings, shapes), assembly.sampler_of(settings, shapes)
     tasks = sampler.sample(sampler.table(training, seed=0), jax.random.key(0))
