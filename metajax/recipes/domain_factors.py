@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.factors import Factors, fit_factors, user_posteriors
+from metajax.baselines.joint_factors import fit_joint_factors
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import Interactions, rows_of
 from metajax.models import DomainFactors
-from metajax.recipes.parts import identities_of
 
 __all__ = ["CanonicalFactors", "canonical_factors"]
+
+# In users. The networks do not look at attributes, so that all that users are like is covariance.
+_NO_ATTRIBUTES = 1e9
 
 
 class CanonicalFactors(NamedTuple):
@@ -33,26 +34,16 @@ def canonical_factors(
     *,
     rank: int = 8,
     seed: int = 0,
-    steps: int = 20,
-    guess: float = 0.7,
-    strength: float = 20.0,
+    correlation: float = 0.8,
     noise_scale: float = 1.5,
 ) -> CanonicalFactors:
-    """Fits factors in each domain alone, then how a user's places in the two go together.
-
-    Places are drawn from one normal distribution, whose covariance is fitted by expectation
-    maximisation to the users of both domains: nobody's place is known, only what their ratings
-    tell of it, and a regression of one estimate on another would find too little in common. Then
-    each domain is turned to canonical coordinates.
+    """Fits factors of both domains under one prior of users, and turns each domain to it.
 
     Args:
         training: Both domains.
-        rank: As in `fit_factors`; F is `rank + 1`.
-        seed: As in `fit_factors`.
-        steps: Steps of expectation maximisation, >= 1.
-        guess: What is believed beforehand to be the correlation of how generous a user is here
-            and there, in [0, 1); of all else none is.
-        strength: How many users that belief is worth, > 0.
+        rank: As in `baselines.joint_factors.fit_joint_factors`; F is `rank + 1`.
+        seed: As there.
+        correlation: As there.
         noise_scale: What the noise of ratings is multiplied by, > 0: factors have seen the ratings
             that it was fitted to, and those of a new user are further off.
 
@@ -60,71 +51,39 @@ def canonical_factors(
         The factors.
 
     Raises:
-        ValueError: If there is one domain alone, or one of them has no row.
+        ValueError: If there is one domain alone, one of them has no rating, or an argument is out
+            of range.
 
     References:
-        Bach and Jordan, A Probabilistic Interpretation of Canonical Correlation Analysis, 2005.
-        Differs: both views are known through ratings, and what is believed beforehand is an
-        inverse Wishart prior's pseudo-observations.
+        Bach and Jordan, A Probabilistic Interpretation of Canonical Correlation Analysis, 2005;
+        here both views are known through ratings alone.
     """
-    domain = training.item_domain
-    if domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
     if rank < 1:
         raise ValueError(f"rank must be >= 1 where there are two domains, got {rank}.")
-    log = training.interactions
-    logs = [rows_of(log, domain[log.item] == side) for side in (0, 1)]
-    fitted = [fit_factors(part, rank=rank, seed=seed) for part in logs]
-    width, users = rank + 1, len(log.user_ids)
-    told = [_told(*given, users) for given in zip(fitted, logs, strict=True)]
-    precision = np.zeros((users, 2 * width, 2 * width))
-    for side, (matrix, _) in enumerate(told):
-        here = slice(side * width, (side + 1) * width)
-        precision[:, here, here] = matrix
-    information = np.concatenate([vector for _, vector in told], axis=1)
-    both = precision.any(axis=(1, 2))
-    precision, information = precision[both], information[both]
-
-    believed = np.eye(2 * width)
-    believed[0, width] = believed[width, 0] = guess
-    joint = believed
-    for _ in range(steps):
-        covariance = np.linalg.inv(np.linalg.inv(joint) + precision)
-        mean = np.einsum("uab,ub->ua", covariance, information)
-        second = covariance.sum(axis=0) + mean.T @ mean
-        joint = (strength * believed + second) / (strength + len(mean))
-    return _turned(fitted, domain, joint, noise_scale)
-
-
-def _told(factors: Factors, log: Interactions, users: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what ratings add to each user's standard normal: `[U, F, F]` precision, `[U, F]`."""
-    present, mean, covariance = user_posteriors(factors, log)
-    root = np.linalg.cholesky(np.asarray(factors.prior_covariance, np.float64))
-    inverse = np.linalg.inv(root)
-    mean = (mean - np.asarray(factors.prior_mean, np.float64)) @ inverse.T
-    precision = root.T @ np.linalg.inv(covariance) @ root
-    matrices, vectors = np.zeros((users, *root.shape)), np.zeros((users, len(root)))
-    matrices[present] = precision - np.eye(len(root))
-    vectors[present] = np.einsum("uab,ub->ua", precision, mean)
-    return matrices, vectors
-
-
-def _turned(
-    fitted: list[Factors], domain: np.ndarray, joint: np.ndarray, noise_scale: float
-) -> CanonicalFactors:
-    """Turns each domain so that the covariance of the two is diagonal, and each one's own is I."""
-    width = len(joint) // 2
-    roots = [np.linalg.cholesky(joint[:width, :width]), np.linalg.cholesky(joint[width:, width:])]
-    across = np.linalg.solve(roots[1], joint[width:, :width])
-    across = np.linalg.solve(roots[0], across.T).T
-    target, correlation, source = np.linalg.svd(across)
-    embedding, bias = np.zeros((len(domain), width)), np.zeros(len(domain))
+    if not noise_scale > 0:
+        raise ValueError(f"noise_scale must be > 0, got {noise_scale}.")
+    joint = fit_joint_factors(
+        training,
+        rank=rank,
+        seed=seed,
+        correlation=correlation,
+        attribute_ridge=_NO_ATTRIBUTES,
+    )
+    expected, design, noise, mean, _, covariance = (np.asarray(leaf, np.float64) for leaf in joint)
+    domain, width = np.asarray(training.item_domain), rank + 1
+    halves = slice(width), slice(width, None)
+    roots = [np.linalg.cholesky(covariance[half, half]) for half in halves]
+    across = np.linalg.solve(roots[1], covariance[halves[1], halves[0]])
+    target, found, source = np.linalg.svd(np.linalg.solve(roots[0], across.T).T)
+    embedding, noises = np.zeros((len(domain), width)), np.ones(2)
     for side, turn in enumerate((roots[0] @ source.T, roots[1] @ target)):
-        design, expected = identities_of(fitted[side])
         here = domain == side
-        embedding[here], bias[here] = design[here] @ turn, expected[here]
-    noise = noise_scale * np.array([float(factors.noise) for factors in fitted])
-    factors = (jnp.asarray(leaf, jnp.float32) for leaf in (domain, embedding, bias, noise))
+        embedding[here] = design[here, halves[side]] @ turn
+        noises[side] = noise_scale * noise[here][0]
+    leaves = domain, embedding, expected + design @ mean, noises
     # A standard deviation of 0 would leave the target's ratings nothing to correct.
-    shared = np.minimum(correlation, 0.999)
-    return CanonicalFactors(DomainFactors(*factors), jnp.asarray(shared, jnp.float32))
+    shared = np.minimum(found, 0.999)
+    return CanonicalFactors(
+        DomainFactors(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves)),
+        jnp.asarray(shared, jnp.float32),
+    )

@@ -31,23 +31,23 @@ def training(correlation, *, matched=True) -> TrainingSet:
 
 def test_correlations_of_users_are_found():
     """300 users tell a correlation to about (1 - r^2) / sqrt(300) = .03."""
-    found = canonical_factors(training(0.7), rank=1, guess=0.0, strength=1.0)
+    found = canonical_factors(training(0.7), rank=1, correlation=0.0)
     np.testing.assert_allclose(found.correlation, [0.7, 0.7], atol=0.08)
 
 
 def test_noisy_histories_do_not_hide_what_users_have_in_common():
     full = training(0.7)
-    keep = np.random.default_rng(1).random(len(full.interactions.item)) < 0.15
+    keep = np.random.default_rng(1).random(len(full.interactions.item)) < 0.3
     log = full.interactions
     user = np.repeat(np.arange(len(log.user_ids)), np.diff(log.offsets))
     kept = (column[keep] for column in (user, log.item, log.rating))
     few = from_columns(*kept, user_ids=log.user_ids, item_ids=log.item_ids)
-    found = canonical_factors(full._replace(interactions=few), rank=1, guess=0.0, strength=1.0)
+    found = canonical_factors(full._replace(interactions=few), rank=1, correlation=0.0)
     np.testing.assert_allclose(found.correlation, [0.7, 0.7], atol=0.15)
 
 
-def test_without_common_users_the_guess_stands():
-    found = canonical_factors(training(0.7, matched=False), rank=1, guess=0.6)
+def test_without_common_users_what_is_believed_stands():
+    found = canonical_factors(training(0.7, matched=False), rank=1, correlation=0.6)
     np.testing.assert_allclose(found.correlation, [0.6, 0.0], atol=0.05)
 
 
@@ -57,3 +57,5 @@ def test_one_domain_alone_is_refused():
         canonical_factors(alone)
     with pytest.raises(ValueError, match="rank must be >= 1"):
         canonical_factors(training(0.5), rank=0)
+    with pytest.raises(ValueError, match="noise_scale must be > 0, got 0"):
+        canonical_factors(training(0.5), noise_scale=0)
