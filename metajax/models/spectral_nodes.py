@@ -36,10 +36,10 @@ def spectral_nodes(
         ValueError: If an argument is out of range.
 
     References:
-        Shen et al., How Powerful is Graph Convolution for Recommendation?, CIKM 2021, sections 3
-        and 4, where LightGCN is shown to be a low-pass filter, and the ideal one to do as well
-        without training. Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM
-        Review 2011, algorithm 4.4.
+        Shen et al., How Powerful is Graph Convolution for Recommendation?, CIKM 2021, where
+        LightGCN and linear autoencoders are low-pass filters, and one in closed form competes with
+        what is trained. Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM Review
+        2011, algorithm 4.4.
     """
     if not 1 <= width <= graph.items:
         raise ValueError(f"width must be in [1, {graph.items}] (the items), got {width}.")

@@ -25,6 +25,7 @@ from metajax.models import (
 )
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.recipes.ridge import check_rank
 from metajax.recipes.sampling import Sampler, rating_tasks
 from metajax.settings import Settings
 
@@ -85,8 +86,7 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
 
     The first predictions are those of a fold-in on the items of all domains.
     """
-    if not settings.rank:
-        raise ValueError("rank must be >= 1 for a ridge head, got 0.")
+    check_rank(settings)
     log = training.interactions
     factors = fit_factors(log, rank=settings.rank, seed=settings.seed)
     users, latent, _ = user_posteriors(factors, log)
