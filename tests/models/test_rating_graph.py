@@ -60,14 +60,14 @@ def expected(params, user, item):
 
 def test_items_are_described_by_a_layer_an_adapter_and_a_correction():
     params = moved()
-    for leaf, right in zip(MODEL.propagate(params), expected(params, USER, ITEM), strict=True):
+    for leaf, right in zip(MODEL.propagate(params)[:3], expected(params, USER, ITEM), strict=True):
         np.testing.assert_allclose(leaf, right, rtol=1e-5, atol=1e-5)
 
 
 def test_users_left_out_tell_nothing_of_the_items_they_rated():
     params = moved()
     found = jax.jit(MODEL.propagate)(params, jnp.array([0, 2]))
-    for leaf, right in zip(found, expected(params, USER[2:3], ITEM[2:3]), strict=True):
+    for leaf, right in zip(found[:3], expected(params, USER[2:3], ITEM[2:3]), strict=True):
         np.testing.assert_allclose(leaf, right, rtol=1e-5, atol=1e-5)
 
 
