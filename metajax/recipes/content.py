@@ -25,6 +25,7 @@ from metajax.models import (
     start_content,
     start_identity,
 )
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
@@ -37,6 +38,7 @@ __all__ = [
     "meta_transfer",
     "prototypes_on_content",
     "rating_network_on_content",
+    "recipes",
     "source_tasks",
     "start_on_content",
     "start_prototypes",
@@ -172,3 +174,44 @@ def meta_transfer(settings: Settings, network: Model) -> MetaLearner:
         inner_loss=partial(shrunk_squared_error, prior=_PRIOR),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "attribute_prototypes",
+        attribute_prototypes,
+        prototypes_on_content,
+        start_prototypes,
+        settings={"weight_decay": 0.0, "updates": 200},
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+    ),
+    Recipe(
+        "content_adapter",
+        content_adapter,
+        content_network,
+        content_start,
+        settings={"weight_decay": 0.0, "updates": 200},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "meta_transfer",
+        meta_transfer,
+        rating_network_on_content,
+        start_on_content,
+        source_tasks,
+        settings={
+            "steps": 10,
+            "inner_rate": 2.0,
+            "width": 16,
+            "embedding": 8,
+            "updates": 200,
+        },
+        grid=({}, {"inner_rate": 1.0}),
+        any_support=True,
+        two_domains=True,
+    ),
+)
+"""What items are like: in one domain or in two, then what needs two."""

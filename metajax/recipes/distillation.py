@@ -16,11 +16,12 @@ from metajax.data import MemberInputs
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.models import StudentNetwork, SupportModel, from_support_module, start_student
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import objectives, outer_optimizer
 from metajax.recipes.sampling import SHOWN, Sampler
 from metajax.settings import Settings
 
-__all__ = ["distilled", "start_taught", "student_and_teacher", "unrated_tasks"]
+__all__ = ["distilled", "recipes", "start_taught", "student_and_teacher", "unrated_tasks"]
 
 
 def student_and_teacher(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -92,3 +93,18 @@ def distilled(settings: Settings, network: SupportModel) -> MetaLearner:
         outer=outer_optimizer(settings),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "distilled",
+        distilled,
+        student_and_teacher,
+        start_taught,
+        unrated_tasks,
+        settings={"weight_decay": 0.0, "width": 16, "updates": 200},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

@@ -23,7 +23,14 @@ from metajax.models import (
     from_support_module,
     start_encoder,
 )
-from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.recipes.base import Recipe
+from metajax.recipes.parts import (
+    RATES,
+    by_gradient_steps,
+    identities_of,
+    objectives,
+    outer_optimizer,
+)
 from metajax.settings import Settings
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "matching_network",
     "neural_process",
     "prototype_network",
+    "recipes",
     "sequence_network",
     "start",
     "start_popular",
@@ -156,3 +164,44 @@ def _reference(settings: Settings, shapes: Shapes) -> float | None:
     if objectives[settings.objective].rating:
         return None
     return 1.0 if shapes.scale is None else sum(shapes.scale) / 2
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "prototypical",
+        by_one_pass(learners.prototypical),
+        prototype_network,
+        start_popular,
+        grid=RATES,
+    ),
+    Recipe(
+        "matching_network",
+        by_one_pass(learners.matching_network),
+        matching_network,
+        start_popular,
+        grid=RATES,
+    ),
+    Recipe(
+        "conditional_process",
+        neural_process,
+        conditional_process,
+        start_popular,
+        grid=RATES,
+    ),
+    Recipe(
+        "attentive_process",
+        neural_process,
+        attentive_process,
+        start_popular,
+        grid=RATES,
+    ),
+    Recipe(
+        "sequential",
+        by_gradient_steps(learners.sequential),
+        sequence_network,
+        start,
+        settings={"adapts": ("score/*",), "inner_rate": 0.01},
+        grid=({}, {"inner_rate": 0.003}, {"inner_rate": 0.02}, {"steps": 2}),
+    ),
+)
+"""By one pass over the support, the last by steps on its sequence."""

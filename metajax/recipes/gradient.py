@@ -14,7 +14,14 @@ from metajax import learners
 from metajax.adaptation import matching
 from metajax.base import Inputs, MetaLearner, Model, Params
 from metajax.learners.gru_adapter import all_features
-from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
+from metajax.recipes.base import Recipe
+from metajax.recipes.parts import (
+    RATES,
+    adapted_parameters,
+    by_gradient_steps,
+    objectives,
+    outer_optimizer,
+)
 from metajax.settings import Settings
 
 __all__ = [
@@ -27,13 +34,28 @@ __all__ = [
     "maml_plus_plus",
     "meta_sgd",
     "proto_maml",
+    "recipes",
     "reptile",
+    "without_adaptation",
 ]
 
 # What a rating is off by, in the data's own units, where the network knows nothing of the user.
 _LEVELS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _LAST_LAYERS = ("direct/*", "predictor/layer_2/*")
 _WEIGHTS = ("*_tower/*", "predictor/*", "direct/*")
+
+_INNER_RATES = ({}, {"inner_rate": 0.03}, {"inner_rate": 0.1}, {"inner_rate": 0.2})
+_SMALL_RATES = ({}, {"inner_rate": 0.005}, {"inner_rate": 0.03})
+
+
+def without_adaptation(settings: Settings, network: Model) -> MetaLearner:
+    """Trains the network on queries; it does not adapt."""
+    return learners.supervised(
+        network,
+        objectives[settings.objective].loss,
+        outer=outer_optimizer(settings),
+        microbatch=settings.microbatch,
+    )
 
 
 def anil(settings: Settings, network: Model) -> MetaLearner:
@@ -147,3 +169,39 @@ def _by_rate(settings: Settings) -> dict[str, Any]:
     del shared["inner"]
     adapts = matching(*adapted_parameters(settings))
     return {**shared, "rate": settings.inner_rate, "adapts": adapts}
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe("two_tower", without_adaptation, kind="baseline"),
+    Recipe(
+        "two_tower_fine_tuned",
+        by_gradient_steps(learners.fine_tuned),
+        grid=_INNER_RATES,
+        kind="baseline",
+        trained_as="two_tower",
+    ),
+    Recipe("maml", by_gradient_steps(learners.maml), grid=_INNER_RATES),
+    Recipe("fomaml", by_gradient_steps(learners.fomaml), grid=_INNER_RATES),
+    Recipe(
+        "maml_from_random",
+        by_gradient_steps(learners.maml),
+        settings={"pretrained": False},
+        grid=_INNER_RATES,
+    ),
+    Recipe(
+        "reptile",
+        reptile,
+        settings={"inner_rate": 0.002, "rate": 0.3},
+        grid=({}, {"inner_rate": 0.001}, {"rate": 1.0}),
+    ),
+    Recipe("anil", anil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
+    Recipe("boil", boil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
+    Recipe("meta_sgd", meta_sgd, grid=_INNER_RATES),
+    Recipe("maml_plus_plus", maml_plus_plus, grid=_INNER_RATES),
+    Recipe("imaml", imaml, settings={"steps": 15}, grid=_INNER_RATES),
+    Recipe("cavia", cavia, grid=_INNER_RATES),
+    Recipe("proto_maml", proto_maml, settings={"inner_rate": 0.02}, grid=_SMALL_RATES),
+    Recipe("gru_gradients", gru_gradients, grid=_INNER_RATES),
+    Recipe("gru_embeddings", gru_embeddings, grid=RATES),
+)
+"""The same network without meta-learning first, then the family."""

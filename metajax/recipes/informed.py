@@ -12,11 +12,12 @@ from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import InformedRidge, Told, start_told
 from metajax.models import informed_ridge as informed_ridge_network
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import objectives, outer_optimizer
 from metajax.recipes.ridge import check_rank, started, tastes_of
 from metajax.settings import Settings
 
-__all__ = ["informed_ridge", "network_of", "start"]
+__all__ = ["informed_ridge", "network_of", "recipes", "start"]
 
 # A user's ratings beyond the first few say less than independent ones would.
 _POWER = (1.0, 0.7)
@@ -71,3 +72,23 @@ def informed_ridge(settings: Settings, network: InformedRidge) -> MetaLearner:
         prior=network.prior,
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "informed_ridge",
+        informed_ridge,
+        network_of,
+        start,
+        settings={
+            "rank": 4,
+            "weight_decay": 0.0,
+            "rate": 3e-4,
+            "updates": 200,
+            "validate_every": 20,
+        },
+        grid=({}, {"rank": 8}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

@@ -9,17 +9,18 @@ from metajax import learners
 from metajax.base import MetaLearner, Params
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import MapOfMean, SupportModel, start_factors, two_domains
+from metajax.recipes.base import Recipe
 from metajax.recipes.domain_factors import canonical_factors
 from metajax.recipes.parts import outer_optimizer
 from metajax.settings import Settings
 
-__all__ = ["SETTINGS", "emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly"]
+__all__ = ["emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly", "recipes"]
 
-SETTINGS = MappingProxyType(
+# The linear map is close to its best from the start, and the more that is asked, the better known
+# is where a user lies.
+_SETTINGS = MappingProxyType(
     {"rate": 3e-3, "weight_decay": 0.0, "updates": 100, "validate_every": 50, "query": 40}
 )
-"""The linear map is close to its best from the start, and the more that is asked, the better known
-is where a user lies."""
 
 
 def map_of_users(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -50,3 +51,28 @@ def mapped_linearly(settings: Settings, training: TrainingSet) -> Callable[[Para
 def emcdr(settings: Settings, network: SupportModel) -> MetaLearner:
     """Builds the learner of the map, by distances of users."""
     return learners.emcdr(network, outer=outer_optimizer(settings), microbatch=settings.microbatch)
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "emcdr",
+        emcdr,
+        map_of_users,
+        mapped_linearly,
+        settings=_SETTINGS,
+        grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "emcdr_linear",
+        emcdr,
+        linear_map_of_users,
+        mapped_linearly,
+        settings=_SETTINGS,
+        grid=({}, {"rate": 1e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)
+"""Maps of users, of one hidden layer and linear."""

@@ -16,11 +16,12 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import user_of_row
 from metajax.models import MemorisedUsers, SupportModel, start_memory, user_memory
 from metajax.models.user_memory import SHARPNESS
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, ranking_tasks
 from metajax.settings import Settings
 
-__all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "user_memory_of"]
+__all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "recipes", "user_memory_of"]
 
 # Users there is room for; more are a random sample.
 _MEMBERS = 1024
@@ -85,3 +86,25 @@ def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearn
     return learners.attentive_neighbours(
         network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "attentive_neighbours",
+        attentive_neighbours,
+        user_memory_of,
+        memorised,
+        catalogue_of_members,
+        settings={
+            "objective": "ndcg",
+            "order": "random",
+            "rate": 0.05,
+            "weight_decay": 1.0,
+            "tasks": 256,
+            # Some fifty numbers do not overfit: the last update is the one to keep.
+            "updates": 120,
+            "validate_every": 120,
+        },
+        grid=({}, {"order": "time"}),
+    ),
+)

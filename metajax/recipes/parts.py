@@ -29,6 +29,9 @@ __all__ = [
     "rating_network",
 ]
 
+RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
+"""The grid of those who learn at about the default rate, or at a third or three times of it."""
+
 
 class Objective(NamedTuple):
     """What training asks of the scores."""

@@ -8,11 +8,13 @@ from metajax import learners
 from metajax.base import MetaLearner, Params
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RelationNetwork, SupportModel, related_domains, start_factors
+from metajax.recipes.base import Recipe
 from metajax.recipes.domain_factors import canonical_factors
 from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.recipes.two_domains import SETTINGS, asked_of_both
 from metajax.settings import Settings
 
-__all__ = ["canonical_relations", "relation_network", "relation_transfer"]
+__all__ = ["canonical_relations", "recipes", "relation_network", "relation_transfer"]
 
 
 def relation_network(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -51,3 +53,18 @@ def relation_transfer(settings: Settings, network: SupportModel) -> MetaLearner:
         pretraining=max(settings.updates // 2, 1),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "relation_transfer",
+        relation_transfer,
+        relation_network,
+        canonical_relations,
+        asked_of_both,
+        settings={**SETTINGS, "updates": 100},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

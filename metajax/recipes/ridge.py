@@ -12,6 +12,7 @@ from metajax.baselines.content_traits import taste_map
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.settings import Settings
 
@@ -19,6 +20,7 @@ __all__ = [
     "bayesian_ridge",
     "check_rank",
     "evidence_of_factors",
+    "recipes",
     "ridge_network",
     "started",
     "tastes_of",
@@ -79,3 +81,15 @@ def bayesian_ridge(settings: Settings, network: Model) -> MetaLearner:
         outer=outer_optimizer(settings),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "bayesian_ridge",
+        bayesian_ridge,
+        ridge_network,
+        evidence_of_factors,
+        settings={"weight_decay": 0.0, "updates": 300},
+        any_support=True,
+    ),
+)

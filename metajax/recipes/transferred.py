@@ -9,10 +9,12 @@ from metajax.base import MetaLearner, Params
 from metajax.baselines.transferred_factors import fit_transferred_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import DomainFactors, SupportModel, carried_users, start_factors
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.recipes.two_domains import SETTINGS, asked_of_both
 from metajax.settings import Settings
 
-__all__ = ["copied_users", "parameter_transfer", "rating_network_of_both"]
+__all__ = ["copied_users", "parameter_transfer", "rating_network_of_both", "recipes"]
 
 
 def rating_network_of_both(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -40,3 +42,18 @@ def parameter_transfer(settings: Settings, network: SupportModel) -> MetaLearner
         pretraining=max(settings.updates // 2, 1),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "parameter_transfer",
+        parameter_transfer,
+        rating_network_of_both,
+        copied_users,
+        asked_of_both,
+        settings={**SETTINGS, "updates": 100},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

@@ -24,7 +24,9 @@ from metajax.models import (
     start_maps,
     start_separated,
 )
+from metajax.recipes.base import Recipe
 from metajax.recipes.domain_factors import canonical_factors
+from metajax.recipes.encoders import by_one_pass
 from metajax.recipes.parts import objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
@@ -35,6 +37,7 @@ __all__ = [
     "asked_of_both",
     "beside_strangers",
     "common_features",
+    "recipes",
     "separated_features",
     "separated_network",
     "shared_maps",
@@ -113,3 +116,41 @@ def beside_strangers(settings: Settings, shapes: Shapes) -> Sampler:
 def asked_of_both(settings: Settings, shapes: Shapes) -> Sampler:
     """Samples tasks that ask for as much of the source as of the target."""
     return cross_tasks(settings, shapes, source_query=settings.query)
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "shared_space",
+        by_one_pass(learners.shared_space),
+        shared_network,
+        shared_maps,
+        asked_of_both,
+        settings=SETTINGS,
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "adversarial",
+        told_apart_by_none,
+        adversarial_network,
+        common_features,
+        beside_strangers,
+        settings=SETTINGS,
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+        two_domains=True,
+    ),
+    Recipe(
+        "shared_and_private",
+        by_one_pass(learners.shared_and_private),
+        separated_network,
+        separated_features,
+        asked_of_both,
+        settings=SETTINGS,
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+        two_domains=True,
+    ),
+)
+"""One space for both domains, features that tell nothing of the domain, and features of each."""

@@ -15,10 +15,11 @@ from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of
 from metajax.models import SemanticMap, from_linen, start_semantic_map
+from metajax.recipes.base import Recipe
 from metajax.recipes.parts import identities_of, objectives, outer_optimizer
 from metajax.settings import Settings
 
-__all__ = ["linear_map_to", "mapped_items", "semantic_map", "semantic_network"]
+__all__ = ["linear_map_to", "mapped_items", "recipes", "semantic_map", "semantic_network"]
 
 # At so many ratings an item goes half by its own embedding.
 _HALF_KNOWN = 20.0
@@ -99,3 +100,16 @@ def semantic_map(settings: Settings, network: Model) -> MetaLearner:
         outer=outer_optimizer(settings),
         microbatch=settings.microbatch,
     )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "semantic_map",
+        semantic_map,
+        semantic_network,
+        mapped_items,
+        settings={"weight_decay": 0.0, "width": 16, "updates": 100, "validate_every": 20},
+        grid=({}, {"rate": 3e-4}),
+        any_support=True,
+    ),
+)
