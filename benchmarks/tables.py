@@ -274,6 +274,19 @@ def table_cost() -> str:
     )
 
 
+def recovered() -> str:
+    """RMSE and the share of the possible gain, by method and support size."""
+    records = [r for r in read("cross_domain_synthetic") if r["metric"] == "rmse"]
+    ks = sorted({r["k"] for r in records})
+    of_method: dict[str, dict[int, str]] = {r["method"]: {} for r in records}
+    for r in records:
+        of_method[r["method"]][r["k"]] = f"{r['mean']:.3f} ({round(100 * r['recovered'])} %)"
+    best = {r["k"]: f"{r['best_possible']:.3f}" for r in records}
+    rows = [[f"`{name}`", *(cells[k] for k in ks)] for name, cells in of_method.items()]
+    rows.append(["best possible", *(best[k] for k in ks)])
+    return markdown(["RMSE (share)", *(f"K = {k}" for k in ks)], rows)
+
+
 def live_graph() -> str:
     """Microseconds an arrival, and seconds of what is done with all of them."""
     rows = []
@@ -319,6 +332,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
     "live_graph": live_graph,
+    "recovered": recovered,
     "table_cost": table_cost,
 }
 
