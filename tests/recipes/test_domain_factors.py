@@ -1,6 +1,8 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metajax.baselines.joint_factors import fit_joint_factors
 from metajax.data import TrainingSet, from_columns
 from metajax.recipes.domain_factors import canonical_factors
 
@@ -33,6 +35,22 @@ def test_correlations_of_users_are_found():
     """300 users tell a correlation to about (1 - r^2) / sqrt(300) = .03."""
     found = canonical_factors(training(0.7), rank=1, correlation=0.0)
     np.testing.assert_allclose(found.correlation, [0.7, 0.7], atol=0.08)
+
+
+def test_turned_factors_predict_what_the_joint_ones_do():
+    """Ratings have the same mean and covariance, within a domain and across."""
+    data = training(0.7)
+    joint = fit_joint_factors(data, rank=2, attribute_ridge=1e9)
+    found = canonical_factors(data, rank=2)
+    design, prior = (np.asarray(leaf, float) for leaf in (joint.design, joint.prior_covariance))
+    x = np.asarray(found.factors.embedding, float)
+    domain = np.asarray(data.item_domain)
+    same = domain[:, None] == domain[None]
+    covariance = np.where(same, x @ x.T, x @ np.diag(found.correlation) @ x.T)
+    np.testing.assert_allclose(covariance, design @ prior @ design.T, rtol=1e-4, atol=1e-5)
+    mean = joint.expected + joint.design @ joint.prior_mean
+    np.testing.assert_allclose(found.factors.bias, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.factors.noise, 1.5 * joint.noise[jnp.array([0, -1])])
 
 
 def test_noisy_histories_do_not_hide_what_users_have_in_common():
