@@ -84,8 +84,17 @@ def first_progress(settings: Settings, training: TrainingSet) -> Progress:
 
     Returns:
         The progress before the first update.
+
+    Raises:
+        ValueError: If the learner needs two domains and there is one, or as its `start`.
     """
-    return _begin(settings, training, recipe_of(settings.learner).start(settings, training))
+    recipe = recipe_of(settings.learner)
+    # Before closed forms are fitted, which would speak of training sets and not of the learner.
+    if recipe.two_domains and shapes_of(training).domains == 1:
+        raise ValueError(
+            f"learner {recipe.name!r} needs two domains, a source and a target, got one."
+        )
+    return _begin(settings, training, recipe.start(settings, training))
 
 
 def progress_like(settings: Settings, training: TrainingSet) -> Progress:
@@ -126,10 +135,6 @@ def _begin(
 ) -> Progress:
     recipe = recipe_of(settings.learner)
     shapes = shapes_of(training)
-    if recipe.two_domains and shapes.domains == 1:
-        raise ValueError(
-            f"learner {recipe.name!r} needs two domains, a source and a target, got one."
-        )
     network = recipe.network(settings, shapes)
     key = jax.random.key(settings.seed)
     sampler = sampler_of(settings, shapes)

@@ -205,8 +205,9 @@ def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
     jax.tree.map(np.testing.assert_array_equal, shown, adaptation.adapt(params, one))
 
 
-def test_a_learner_of_two_domains_refuses_one(training, quick, monkeypatch):
-    recipe = recipes.recipe_of("maml")._replace(two_domains=True)
-    monkeypatch.setattr(assembly, "recipe_of", lambda name: recipe)
-    with pytest.raises(ValueError, match="learner 'maml' needs two domains"):
-        assembly.first_progress(tiny("maml", quick), training)
+def test_learners_of_two_domains_refuse_one(training, quick):
+    of_two = set(recipes.names()) - set(recipes.names(domains=1))
+    assert of_two
+    for name in of_two:
+        with pytest.raises(ValueError, match=f"learner '{name}' needs two domains"):
+            assembly.first_progress(tiny(name, quick), training)
