@@ -24,6 +24,7 @@ from metajax.baselines.content_traits import (
     taste_map,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.data.domains import check_domains
 
 __all__ = ["Content", "content_evidence", "content_fold_in", "fit_content", "widths_of_content"]
 
@@ -235,8 +236,7 @@ def content_evidence(params: Content, inputs: Inputs) -> Evidence:
 
 
 def _fit(training: TrainingSet, **settings: Any) -> Content:
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
+    check_domains(training)
     return fit_content(training, **settings)
 
 

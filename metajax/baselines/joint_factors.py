@@ -17,7 +17,7 @@ from metajax.baselines.biases import check_positive
 from metajax.baselines.factors import fit_factors
 from metajax.baselines.moments import Layout, item_regressions, layouts, user_sums
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.domains import check_domains, domain_logs
 
 __all__ = ["JointFactors", "fit_joint_factors"]
 
@@ -114,19 +114,16 @@ def fit_joint_factors(
         Factor Models, KDD 2009: the mean of the prior.
     """
     check_positive(attribute_ridge=attribute_ridge)
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
+    domain = check_domains(training)
     if not 0 <= correlation < 1:
         raise ValueError(f"correlation must be in [0, 1), got {correlation}.")
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}.")
-    log, domain = training.interactions, training.item_domain
-    users, width = np.flatnonzero(np.diff(log.offsets)), rank + 1
+    users, width = np.flatnonzero(np.diff(training.interactions.offsets)), rank + 1
     features = np.insert(np.asarray(training.user_features, np.float64)[users], 0, 1.0, axis=1)
     sides: list[_Side] = []
     prior = _Population(np.zeros((features.shape[1], 2 * width)), np.zeros((2 * width, 2 * width)))
-    for n in (0, 1):
-        part = rows_of(log, domain[log.item] == n)
+    for n, part in enumerate(domain_logs(training)):
         fitted = fit_factors(
             part, rank=rank, item_ridge=item_ridge, bias_ridge=bias_ridge, seed=seed
         )

@@ -18,7 +18,7 @@ from metajax.baselines.fold_in import (
     regressors,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.domains import domain_logs
 
 __all__ = ["linear_map"]
 
@@ -59,10 +59,7 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
         that ratings of the target correct.
     """
     check_positive(map_ridge=map_ridge)
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
-    log, domain = training.interactions, training.item_domain
-    source_log, target_log = (rows_of(log, domain[log.item] == side) for side in (0, 1))
+    source_log, target_log = domain_logs(training)
     source, target = (fit_factors(part, **settings) for part in (source_log, target_log))
     source_users, source_mean, _ = user_posteriors(source, source_log)
     target_users, target_mean, target_covariance = user_posteriors(target, target_log)
@@ -79,7 +76,7 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
         rest = y - x @ weights.T
         covariance = rest.T @ rest / len(both) + np.mean(target_covariance[at_target], axis=0)
     learned = (jnp.asarray(leaf, jnp.float32) for leaf in (weights, covariance))
-    return _Params(jnp.asarray(domain, jnp.int32), source, target, *learned)
+    return _Params(jnp.asarray(training.item_domain, jnp.int32), source, target, *learned)
 
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:

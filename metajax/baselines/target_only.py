@@ -14,7 +14,7 @@ from metajax.baselines.fold_in import (
     rating_variance,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.domains import domain_logs
 
 __all__ = ["target_only"]
 
@@ -39,11 +39,9 @@ def _fit(training: TrainingSet, **settings: Any) -> _Params:
     Raises:
         ValueError: If there is one domain alone, or as `eb_fold_in`.
     """
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
-    log, domain = training.interactions, training.item_domain
-    target = training._replace(interactions=rows_of(log, domain[log.item] == 1))
-    return _Params(jnp.asarray(domain, jnp.int32), eb_fold_in.fit(target, **settings))
+    _, target = domain_logs(training)
+    fitted = eb_fold_in.fit(training._replace(interactions=target), **settings)
+    return _Params(jnp.asarray(training.item_domain, jnp.int32), fitted)
 
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:

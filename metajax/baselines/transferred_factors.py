@@ -13,7 +13,7 @@ import numpy as np
 from metajax.baselines.factors import Factors, fit_factors, user_posteriors
 from metajax.baselines.moments import Layout, layouts, segment_moments
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.domains import check_domains, domain_logs
 
 __all__ = ["TransferredFactors", "fit_transferred_factors"]
 
@@ -74,13 +74,10 @@ def fit_transferred_factors(
         2007, section 3, the updates. Differs: priors of users come from the other domain, and
         items have one covariance that is learned.
     """
-    domain = training.item_domain
-    if domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
+    domain = check_domains(training)
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}.")
-    log = training.interactions
-    source, target = (rows_of(log, domain[log.item] == side) for side in (0, 1))
+    source, target = domain_logs(training)
     if not len(target.rating):
         raise ValueError("training must have a rating in each domain, got none in the target.")
     factors = fit_factors(source, rank=rank, seed=seed)

@@ -6,7 +6,7 @@ import numpy as np
 
 from metajax.base import Examples, Task
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.domains import domain_logs
 from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
 
 __all__ = ["cross_table", "sample_cross_tasks", "source_table", "with_strangers"]
@@ -25,10 +25,7 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
     Raises:
         ValueError: If there is one domain alone, or one of them has no row.
     """
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
-    log = training.interactions
-    sides = [rows_of(log, training.item_domain[log.item] == side) for side in (0, 1)]
+    sides = domain_logs(training)
     other, table = (task_table(training._replace(interactions=s), seed=seed) for s in sides)
     known, users = (np.flatnonzero(np.diff(side.offsets)) for side in sides)
     at = np.minimum(np.searchsorted(known, users), len(known) - 1)
@@ -59,10 +56,7 @@ def source_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     Raises:
         ValueError: If there is one domain alone, or the source has no row.
     """
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
-    log = training.interactions
-    source = rows_of(log, training.item_domain[log.item] == 0)
+    source, _ = domain_logs(training)
     return task_table(training._replace(interactions=source), seed=seed)
 
 

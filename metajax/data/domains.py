@@ -5,11 +5,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax.data.dataset import Dataset, Table
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.dataset import Dataset, Table, TrainingSet
+from metajax.data.interactions import Interactions, from_columns, rows_of, user_of_row
 from metajax.data.overlap import joint_names
 
-__all__ = ["Domains", "join_domains", "random_domains", "split_domains"]
+__all__ = [
+    "Domains",
+    "check_domains",
+    "domain_logs",
+    "join_domains",
+    "random_domains",
+    "split_domains",
+]
 
 
 class Domains(NamedTuple):
@@ -151,6 +158,37 @@ def join_domains(
     log = from_columns(user, item, rating, time, user_ids=user_ids, item_ids=item_ids)
     name = f"{source.name} to {target.name}"
     return Domains(Dataset(name, log, users, items, target.scale), domain)
+
+
+def check_domains(training: TrainingSet) -> np.ndarray:
+    """Refuses a training set of one domain alone.
+
+    Args:
+        training: What may be learned from.
+
+    Returns:
+        `[I]` 0 for an item of the source and 1 for one of the target.
+
+    Raises:
+        ValueError: If it does not tell two domains apart.
+    """
+    if training.item_domain is None:
+        raise ValueError("training must tell two domains apart, got no item_domain.")
+    return training.item_domain
+
+
+def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
+    """Returns the rows of the source and those of the target, of the same users and items.
+
+    Args:
+        training: Both domains.
+
+    Raises:
+        ValueError: As `check_domains`.
+    """
+    log = training.interactions
+    in_target = check_domains(training)[log.item] == 1
+    return rows_of(log, ~in_target), rows_of(log, in_target)
 
 
 def _check_columns(parts: tuple[Dataset, Dataset]) -> None:

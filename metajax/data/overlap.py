@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax.data.readers.errors import DataError
 
-__all__ = ["joint_names", "read_overlap_list"]
+__all__ = ["check_types_of_ids", "joint_names", "read_overlap_list"]
 
 _HEADINGS = (["user"], ["user_id"], ["user_id:token"], ["source", "target"])
 
@@ -36,12 +36,15 @@ def joint_names(
 
     Raises:
         ValueError: If a list is given and nobody is matched, it is neither ids nor pairs, names
-            users that are not there, or one twice; or equal ids are meant and there are none.
+            users that are not there, or one twice; or equal ids are meant and there are none, or
+            those of one side are numbers and those of the other are not.
 
     Example:
         >>> joint_names(np.array(["a", "b"]), np.array(["b", "x"]), overlap_list=[("a", "x")])
         (array(['target:x', 'source:b'], dtype='<U8'), array(['target:b', 'target:x'], dtype='<U8'))
     """
+    if overlap_list is None and matched:
+        check_types_of_ids(source, target)
     source, target = source.astype(str), target.astype(str)
     if overlap_list is None and matched:
         if not len(np.intersect1d(source, target)):
@@ -100,6 +103,19 @@ def read_overlap_list(path: str | Path) -> list[tuple[str, ...]]:
     if not pairs:
         raise DataError("the list must name a user, got none.", file=path)
     return pairs
+
+
+def check_types_of_ids(source: np.ndarray, target: np.ndarray) -> None:
+    """Refuses ids of which it cannot be said whether they are equal: 7 and "7", or "007".
+
+    Raises:
+        ValueError: If those of one side are numbers and those of the other are not.
+    """
+    kinds = ["numbers" if ids.dtype.kind in "iuf" else "text" for ids in (source, target)]
+    if len(source) and len(target) and kinds[0] != kinds[1]:
+        raise ValueError(
+            f"source and target must have ids of one type to be matched, got {' and '.join(kinds)}."
+        )
 
 
 def _found(ids: np.ndarray, listed: np.ndarray, side: str) -> np.ndarray:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metajax.data.overlap import check_types_of_ids
+
 __all__ = ["check_overlap", "copy_rows", "matched_rows"]
 
 
@@ -28,8 +30,8 @@ def matched_rows(
         `[p, 2]` rows of the source and of the target, in the order of `pairs` or of the ids.
 
     Raises:
-        ValueError: If a vocabulary has an id twice, pairs name ids that are not there, or nothing
-            matches.
+        ValueError: If a vocabulary has an id twice, pairs name ids that are not there, nothing
+            matches, or ids are of different types.
 
     Example:
         >>> matched_rows(["a", "b", "c"], ["c", "a"]).tolist()
@@ -42,6 +44,7 @@ def matched_rows(
         if len(np.unique(ids)) != len(ids):
             raise ValueError(f"{name}_ids must be distinct, got {len(ids)} of which some repeat.")
     if pairs is None:
+        check_types_of_ids(*sides.values())
         _, *rows = np.intersect1d(sides["source"], sides["target"], return_indices=True)
     else:
         rows = [

@@ -10,6 +10,7 @@ from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.choices import fit_choices
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.data.domains import check_domains
 from metajax.models import InformedRidge, Told, start_told
 from metajax.models import informed_ridge as informed_ridge_network
 from metajax.recipes.base import Recipe
@@ -31,14 +32,12 @@ def network_of(settings: Settings, shapes: Shapes) -> InformedRidge:
 def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts from factors of both domains together, and from what choices in the source tell."""
     check_rank(settings)
-    if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
+    looked_at = check_domains(training) == 0
     # Items of one domain are few: penalties are as if the rank alone decided.
     ridge = 15.0 * settings.rank
     factors = fit_factors(
         training.interactions, rank=settings.rank, item_ridge=ridge, seed=settings.seed
     )
-    looked_at = training.item_domain == 0
     choices = fit_choices(training, factors, looked_at)
     covariance = jnp.asarray(choices.covariance, jnp.float32)
     factors = factors._replace(prior_covariance=covariance)

@@ -4,6 +4,7 @@ import pytest
 from metajax.data import (
     DataError,
     Domains,
+    TrainingSet,
     cross_users,
     join_domains,
     load,
@@ -13,6 +14,7 @@ from metajax.data import (
 )
 from metajax.data.cross_users import PANEL
 from metajax.data.dataset import Dataset, Table
+from metajax.data.domains import check_domains, domain_logs
 from metajax.data.interactions import from_columns, user_of_row
 
 
@@ -161,6 +163,11 @@ def test_domains_that_do_not_fit_are_refused():
         match="must share users to be matched, got ids like 'v' and 'x': list who is one person",
     ):
         join_domains(TARGET, stranger)
+    numbered = TARGET._replace(users=TARGET.users._replace(ids=np.array([7, 8])))
+    with pytest.raises(
+        ValueError, match="must have ids of one type to be matched, got text and num"
+    ):
+        join_domains(TARGET, numbered)
     years = dataset(["x"], ["1"], [("x", "1", 4)], item_columns={"year": np.array(["1999"])})
     with pytest.raises(
         ValueError,
@@ -172,6 +179,19 @@ def test_domains_that_do_not_fit_are_refused():
         join_domains(SOURCE, number, rescale=True)
     with pytest.raises(ValueError, match="must both have ratings, or both have none"):
         join_domains(SOURCE, TARGET._replace(scale=None))
+
+
+def test_a_training_set_falls_apart_into_its_domains():
+    pair = split_domains(BOTH, "genres", {"a", "b"}, {"c"})
+    log, blank = pair.dataset.interactions, np.zeros((2, 0), np.float32)
+    training = TrainingSet(log, blank, blank, BOTH.scale, item_domain=pair.item_domain)
+    source, target = domain_logs(training)
+    assert triples(source) == {("u", "1", 1)}
+    assert triples(target) == {("u", "2", 2), ("v", "2", 3)}
+    assert source.user_ids is target.user_ids is log.user_ids
+    for refuse in (check_domains, domain_logs):
+        with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+            refuse(training._replace(item_domain=None))
 
 
 @pytest.fixture(scope="module")

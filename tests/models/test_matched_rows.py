@@ -36,6 +36,13 @@ def test_nothing_in_common_is_said():
         matched_rows(["1", "1"], ["1"])
 
 
+def test_a_number_is_not_the_text_that_looks_like_it():
+    with pytest.raises(ValueError, match=r"ids of one type to be matched, got numbers and text\."):
+        matched_rows([7, 8], ["7", "u"])
+    # A list of pairs says what is meant.
+    assert matched_rows([7, 8], ["7", "u"], pairs=[(8, "7")]).tolist() == [[1, 0]]
+
+
 @pytest.mark.parametrize(
     ("overlap", "message"),
     [
