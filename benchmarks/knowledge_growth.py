@@ -297,7 +297,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     for seed in range(options.seeds):
         rows += one_seed(split, seed, options.arrivals, options.methods.split(";"), run, epochs)
     records = records_of(rows)
-    _show(summary(records), options.seeds)
+    totals = summary(records)
+    _show(totals, options.seeds)
+    shared = {"dataset": "umls", "metric": "summary", "seeds": options.seeds}
+    records += [{**shared, **row} for row in totals]
     if options.json:
         write(options.json, records)
     return records

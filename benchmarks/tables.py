@@ -316,6 +316,22 @@ def bfloat16_error() -> str:
     return markdown(["", "steps", "form", *quantities], rows)
 
 
+def knowledge_growth() -> str:
+    """MRR of new and old triples and cost by method."""
+    rows = [
+        [
+            r["method"],
+            *(f"{r[name]:.3f}" for name in ("new", "forgotten", "end")),
+            f"{r['cpu_s']:.2f}",
+        ]
+        for r in read("knowledge_growth")
+        if r["metric"] == "summary"
+    ]
+    return markdown(
+        ["", "new triples", "old ones lost", "all at the end", "CPU s an arrival"], rows
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": lambda: by_support("rmse"),
     "ndcg@10": lambda: by_support("ndcg@10"),
@@ -331,6 +347,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
+    "knowledge_growth": knowledge_growth,
     "live_graph": live_graph,
     "recovered": recovered,
     "table_cost": table_cost,
