@@ -1,4 +1,4 @@
-"""The command line: train, compare, evaluate, recommend, data, graph."""
+"""The command line: train, transfer, compare, evaluate, recommend, data, graph."""
 
 import dataclasses
 from pathlib import Path
@@ -155,7 +155,8 @@ def transfer(
     if resume is not None:
         begun = runs.settings_of(resume)
         default = recipes.settings_for(sources.ACROSS)
-        if settings not in (default, begun) or run or source or target or column:
+        domains = source or target or column or overlap_list or rescale or not matched
+        if settings not in (default, begun) or run or domains:
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened, progress = run_commands.resumed(resume)
     else:

@@ -94,6 +94,9 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
     )
     assert generous > strict + 1
 
+    status, _, err = run("transfer", "--resume", folders[0], "--rescale")
+    assert status == 2
+    assert "give no others" in err
     status, _, err = run("transfer", "--resume", folders[0], "--source", paths[0])
     assert status == 2
     assert "--resume goes on with the settings of" in err
