@@ -7,88 +7,16 @@ exit status says whether the page is up to date.
 """
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from metajax.comparisons import lower_is_better
+import accuracy_tables
+from records import HERE, markdown, read
 
-HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
-
-
-def read(name: str) -> list[dict[str, Any]]:
-    return json.loads((HERE / "results" / f"{name}.json").read_text())
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def by_support(metric: str) -> str:
-    """Methods by support size, both orders side by side; the best of a column is bold."""
-    p1 = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
-    records = [r for r in p1 if r["metric"] == metric]
-    ks = sorted({r["k"] for r in records})
-    columns = [(order, k) for order in ("random", "time") for k in ks]
-    at = {(r["method"], r["order"], r["k"]): r["mean"] for r in records}
-    methods = list(dict.fromkeys(r["method"] for r in records))
-    pick = min if lower_is_better(metric) else max
-    best = {c: pick(at[m, *c] for m in methods) for c in columns}
-
-    def cell(method: str, column: tuple[str, int]) -> str:
-        value = at[method, *column]
-        return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
-
-    rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
-    header = ["", *(f"{'random' if order == 'random' else 'time'} {k}" for order, k in columns)]
-    return markdown(header, rows)
-
-
-def differences() -> str:
-    """Of the learned method that is best in the mean: all of each metric, both orders."""
-    records = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
-    rows = []
-    for metric in ("rmse", "ndcg@10", "hr@1"):
-        found = [r for r in records if r["metric"] == metric]
-        learned = list(dict.fromkeys(r["method"] for r in found if r["kind"] == "learned"))
-        pick = min if lower_is_better(metric) else max
-        best = pick(learned, key=lambda m: sum(r["mean"] for r in found if r["method"] == m))
-        for order in ("random", "time"):
-            chosen = [r for r in found if (r["method"], r["order"]) == (best, order)]
-            cells = [_difference(r) for r in sorted(chosen, key=lambda r: r["k"])]
-            rows.append([metric.upper(), f"`{best}`", order, *cells])
-    return markdown(["", "method", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
-
-
-def _difference(r: dict[str, Any]) -> str:
-    return f"{r['difference']:+.3f} [{r['difference_low']:+.3f}, {r['difference_high']:+.3f}]"
-
-
-def warm_cold() -> str:
-    """RMSE by who and what is cold, at the most that is seen; the best of a column is bold."""
-    records = [
-        r
-        for r in read("cold_start_accuracy")
-        if r["metric"] == "rmse" and r["protocol"] in ("P2", "P2-newest") and r["k"] in (5, 1000)
-    ]
-    columns = list(dict.fromkeys((r["protocol"], r["order"]) for r in records))
-    at = {(r["method"], r["protocol"], r["order"]): r["mean"] for r in records}
-    methods = list(dict.fromkeys(r["method"] for r in records))
-    best = {c: min(at[m, *c] for m in methods) for c in columns}
-
-    def cell(method: str, column: tuple[str, str]) -> str:
-        value = at[method, *column]
-        return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
-
-    rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
-    words = {"P2": "", "P2-newest": ", newest films"}
-    header = ["", *(panel.replace("_", " ") + words[protocol] for protocol, panel in columns)]
-    return markdown(header, rows)
 
 
 def sinusoid() -> str:
@@ -274,19 +202,6 @@ def table_cost() -> str:
     )
 
 
-def recovered() -> str:
-    """RMSE and the share of the possible gain, by method and support size."""
-    records = [r for r in read("cross_domain_synthetic") if r["metric"] == "rmse"]
-    ks = sorted({r["k"] for r in records})
-    of_method: dict[str, dict[int, str]] = {r["method"]: {} for r in records}
-    for r in records:
-        of_method[r["method"]][r["k"]] = f"{r['mean']:.3f} ({round(100 * r['recovered'])} %)"
-    best = {r["k"]: f"{r['best_possible']:.3f}" for r in records}
-    rows = [[f"`{name}`", *(cells[k] for k in ks)] for name, cells in of_method.items()]
-    rows.append(["best possible", *(best[k] for k in ks)])
-    return markdown(["RMSE (share)", *(f"K = {k}" for k in ks)], rows)
-
-
 def live_graph() -> str:
     """Microseconds an arrival, and seconds of what is done with all of them."""
     rows = []
@@ -333,10 +248,14 @@ def knowledge_growth() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "rmse": lambda: by_support("rmse"),
-    "ndcg@10": lambda: by_support("ndcg@10"),
-    "differences": differences,
-    "warm_cold": warm_cold,
+    "rmse": partial(accuracy_tables.by_support, "rmse"),
+    "ndcg@10": partial(accuracy_tables.by_support, "ndcg@10"),
+    "differences": accuracy_tables.differences,
+    "warm_cold": accuracy_tables.warm_cold,
+    "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
+    "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,
+    "cross_domain_best": accuracy_tables.cross_domain_best,
+    "cross_domain_warnings": accuracy_tables.cross_domain_warnings,
     "sinusoid": sinusoid,
     "reading": reading,
     "against_others": against_others,
@@ -349,7 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph_cost": graph_cost,
     "knowledge_growth": knowledge_growth,
     "live_graph": live_graph,
-    "recovered": recovered,
+    "recovered": accuracy_tables.recovered,
     "table_cost": table_cost,
 }
 
