@@ -48,6 +48,7 @@ PAIRS = {
     ),
 }
 METHODS = "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,joint_fold_in,informed_ridge"
+METRICS = ("rmse", "mae")
 _ANY_DOMAINS = (
     "content_fold_in",
     "bayesian_ridge",
@@ -161,6 +162,7 @@ def _compared(
         {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
         for record in found.records
         for overlap, shuffled in [protocols[record["protocol"]]]
+        if record["metric"] in METRICS
     ]
 
 
