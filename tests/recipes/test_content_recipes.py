@@ -29,7 +29,7 @@ def prepared(training):
         settings = recipes.settings_for(name, **{**sizes, **changes})
         shapes = shapes_of(training)
         sampler = assembly.sampler_of(settings, shapes)
-        tasks = sampler.sample(sampler.table(training, seed=0), jax.random.key(3))
+        tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(3))
         progress = assembly.first_progress(settings, training)
         return assembly.learner_of(settings, shapes), progress, tasks
 

@@ -122,7 +122,7 @@ def test_what_comes_from_closed_forms_is_not_trained(small):
     settings = recipes.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
     shapes = shapes_of(training)
     learner, sampler = assembly.learner_of(settings, shapes), assembly.sampler_of(settings, shapes)
-    tasks = sampler.sample(sampler.table(training, seed=0), jax.random.key(0))
+    tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(0))
     state = assembly.first_progress(settings, training).state
     update, before = jax.jit(learner.update), state.params
     for _ in range(3):
