@@ -27,6 +27,7 @@ from metajax.recipes.base import Recipe
 from metajax.recipes.parts import (
     RATES,
     by_gradient_steps,
+    by_one_pass,
     identities_of,
     objectives,
     outer_optimizer,
@@ -35,7 +36,6 @@ from metajax.settings import Settings
 
 __all__ = [
     "attentive_process",
-    "by_one_pass",
     "conditional_process",
     "matching_network",
     "neural_process",
@@ -111,31 +111,6 @@ def sequence_network(settings: Settings, shapes: Shapes) -> Any:
             reference=_reference(settings, shapes),
         )
     )
-
-
-def by_one_pass(
-    method: Callable[..., MetaLearner], **options: Any
-) -> Callable[[Settings, Any], MetaLearner]:
-    """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
-
-    Args:
-        method: `method(model, loss, *, outer, microbatch, **options)`.
-        **options: Of the method.
-
-    Returns:
-        What a recipe takes as its `learner`.
-    """
-
-    def learner(settings: Settings, network: Any) -> MetaLearner:
-        return method(
-            network,
-            objectives[settings.objective].loss,
-            outer=outer_optimizer(settings),
-            microbatch=settings.microbatch,
-            **options,
-        )
-
-    return learner
 
 
 def neural_process(settings: Settings, network: Any) -> MetaLearner:

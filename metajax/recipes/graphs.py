@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.base import MetaLearner, Params
+from metajax.base import Params
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.data import blank_graph, training_graph
@@ -24,7 +24,7 @@ from metajax.models import (
     start_rating_graph,
 )
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.recipes.parts import by_one_pass, identities_of
 from metajax.recipes.ridge import check_rank
 from metajax.recipes.sampling import Sampler, rating_tasks
 from metajax.settings import Settings
@@ -34,7 +34,6 @@ __all__ = [
     "attentions",
     "closed_forms_of_nodes",
     "convolutions",
-    "graph_ridge",
     "light",
     "of_members",
     "rating_graph_of",
@@ -113,20 +112,10 @@ def of_members(settings: Settings, shapes: Shapes) -> Sampler:
     return rating_tasks(settings, shapes, members=True)
 
 
-def graph_ridge(settings: Settings, network: GraphModel) -> MetaLearner:
-    """Builds the learner with the loss and the optimizer of the settings."""
-    return learners.graph_ridge(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Recipe:
     return Recipe(
         name,
-        graph_ridge,
+        by_one_pass(learners.graph_ridge),
         rating_graph_of(layers, adapter=adapter),
         closed_forms_of_nodes,
         of_members,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ __all__ = [
     "Objective",
     "adapted_parameters",
     "by_gradient_steps",
+    "by_one_pass",
     "identities_of",
     "objectives",
     "outer_optimizer",
@@ -117,6 +118,31 @@ def by_gradient_steps(
             adapts=matching(*adapted_parameters(settings)),
             inner_loss=objective.inner_loss,
             microbatch=settings.microbatch,
+        )
+
+    return learner
+
+
+def by_one_pass(
+    method: Callable[..., MetaLearner], **options: Any
+) -> Callable[[Settings, Any], MetaLearner]:
+    """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
+
+    Args:
+        method: `method(model, loss, *, outer, microbatch, **options)`.
+        **options: Of the method.
+
+    Returns:
+        What a recipe takes as its `learner`.
+    """
+
+    def learner(settings: Settings, network: Any) -> MetaLearner:
+        return method(
+            network,
+            objectives[settings.objective].loss,
+            outer=outer_optimizer(settings),
+            microbatch=settings.microbatch,
+            **options,
         )
 
     return learner

@@ -5,16 +5,15 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from metajax import learners
-from metajax.base import MetaLearner, Params
+from metajax.base import Params
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RelationNetwork, SupportModel, related_domains, start_factors
 from metajax.recipes.base import Recipe
 from metajax.recipes.domain_factors import canonical_factors
-from metajax.recipes.parts import objectives, outer_optimizer
-from metajax.recipes.two_domains import SETTINGS, asked_of_both
+from metajax.recipes.two_domains import SETTINGS, asked_of_both, from_source_to_target
 from metajax.settings import Settings
 
-__all__ = ["canonical_relations", "recipes", "relation_network", "relation_transfer"]
+__all__ = ["canonical_relations", "recipes", "relation_network"]
 
 
 def relation_network(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -44,21 +43,10 @@ def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[
     return start
 
 
-def relation_transfer(settings: Settings, network: SupportModel) -> MetaLearner:
-    """Builds the learner, which spends half of its updates in the source."""
-    return learners.relation_transfer(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        pretraining=max(settings.updates // 2, 1),
-        microbatch=settings.microbatch,
-    )
-
-
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "relation_transfer",
-        relation_transfer,
+        from_source_to_target(learners.relation_transfer),
         relation_network,
         canonical_relations,
         asked_of_both,

@@ -6,18 +6,17 @@ from functools import partial
 import jax.numpy as jnp
 
 from metajax import learners
-from metajax.base import MetaLearner, Model, Params
+from metajax.base import Model, Params
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content_traits import taste_map
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.recipes.parts import by_one_pass, identities_of
 from metajax.settings import Settings
 
 __all__ = [
-    "bayesian_ridge",
     "check_rank",
     "evidence_of_factors",
     "recipes",
@@ -73,20 +72,10 @@ def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Param
     )
 
 
-def bayesian_ridge(settings: Settings, network: Model) -> MetaLearner:
-    """Builds the learner with the loss and the optimizer of the settings."""
-    return learners.bayesian_ridge(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "bayesian_ridge",
-        bayesian_ridge,
+        by_one_pass(learners.bayesian_ridge),
         ridge_network,
         evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},

@@ -5,16 +5,15 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from metajax import learners
-from metajax.base import MetaLearner, Params
+from metajax.base import Params
 from metajax.baselines.transferred_factors import fit_transferred_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import DomainFactors, SupportModel, carried_users, start_factors
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import objectives, outer_optimizer
-from metajax.recipes.two_domains import SETTINGS, asked_of_both
+from metajax.recipes.two_domains import SETTINGS, asked_of_both, from_source_to_target
 from metajax.settings import Settings
 
-__all__ = ["copied_users", "parameter_transfer", "rating_network_of_both", "recipes"]
+__all__ = ["copied_users", "rating_network_of_both", "recipes"]
 
 
 def rating_network_of_both(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -33,21 +32,10 @@ def copied_users(settings: Settings, training: TrainingSet) -> Callable[[Params]
     return start
 
 
-def parameter_transfer(settings: Settings, network: SupportModel) -> MetaLearner:
-    """Builds the learner, which spends half of its updates in the source."""
-    return learners.parameter_transfer(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        pretraining=max(settings.updates // 2, 1),
-        microbatch=settings.microbatch,
-    )
-
-
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "parameter_transfer",
-        parameter_transfer,
+        from_source_to_target(learners.parameter_transfer),
         rating_network_of_both,
         copied_users,
         asked_of_both,

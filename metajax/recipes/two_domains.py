@@ -26,8 +26,7 @@ from metajax.models import (
 )
 from metajax.recipes.base import Recipe
 from metajax.recipes.domain_factors import canonical_factors
-from metajax.recipes.encoders import by_one_pass
-from metajax.recipes.parts import objectives, outer_optimizer
+from metajax.recipes.parts import by_one_pass, objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
 
@@ -37,6 +36,7 @@ __all__ = [
     "asked_of_both",
     "beside_strangers",
     "common_features",
+    "from_source_to_target",
     "recipes",
     "separated_features",
     "separated_network",
@@ -74,6 +74,18 @@ def common_features(settings: Settings, training: TrainingSet) -> Callable[[Para
     """Starts where users of both domains are jointly normal."""
     found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
     return partial(start_adversarial, factors=found.factors, correlation=found.correlation)
+
+
+def from_source_to_target(
+    method: Callable[..., MetaLearner],
+) -> Callable[[Settings, Any], MetaLearner]:
+    """Is `by_one_pass` for a learner that spends its first updates, here half, in the source."""
+
+    def learner(settings: Settings, network: Any) -> MetaLearner:
+        half = max(settings.updates // 2, 1)
+        return by_one_pass(method, pretraining=half)(settings, network)
+
+    return learner
 
 
 def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLearner:

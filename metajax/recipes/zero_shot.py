@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.base import MetaLearner, Model, Params
+from metajax.base import Model, Params
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import fit_content
 from metajax.baselines.content_traits import content_traits, item_domains
@@ -16,10 +16,10 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of
 from metajax.models import SemanticMap, from_linen, start_semantic_map
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import identities_of, objectives, outer_optimizer
+from metajax.recipes.parts import by_one_pass, identities_of
 from metajax.settings import Settings
 
-__all__ = ["linear_map_to", "mapped_items", "recipes", "semantic_map", "semantic_network"]
+__all__ = ["linear_map_to", "mapped_items", "recipes", "semantic_network"]
 
 # At so many ratings an item goes half by its own embedding.
 _HALF_KNOWN = 20.0
@@ -92,20 +92,10 @@ def linear_map_to(
     return weights, np.maximum(share @ rest, 1e-6)
 
 
-def semantic_map(settings: Settings, network: Model) -> MetaLearner:
-    """Builds the learner with the loss and the optimizer of the settings."""
-    return learners.semantic_map(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "semantic_map",
-        semantic_map,
+        by_one_pass(learners.semantic_map),
         semantic_network,
         mapped_items,
         settings={"weight_decay": 0.0, "width": 16, "updates": 100, "validate_every": 20},
