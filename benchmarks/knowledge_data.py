@@ -1,12 +1,20 @@
-"""Small knowledge graphs that everybody has measured: UMLS and Nations."""
+"""Knowledge graphs: UMLS and Nations, which everybody has measured, and films with their years."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from metajax.data.datasets import load
 from metajax.data.fetch import cache_folder, files_from_wheel, is_verified
+from metajax.knowledge import (
+    KnowledgeGraph,
+    fold_inverses,
+    item_entities,
+    load_graph,
+    without_relations,
+)
 
-__all__ = ["Split", "benchmark_graph"]
+__all__ = ["FilmGraph", "Split", "benchmark_graph", "film_graph"]
 
 _WHEEL = "pykeen==1.11.1"
 _WHEEL_SHA256 = "b6cc0ab012fc6ba4f37b58fb7081a409a5c1f04cbbb0e0e9c2256e911757d4ba"
@@ -38,6 +46,31 @@ class Split(NamedTuple):
     def every(self) -> np.ndarray:
         """All triples."""
         return np.concatenate([self.train, self.valid, self.test])
+
+
+class FilmGraph(NamedTuple):
+    """What is known of films."""
+
+    graph: KnowledgeGraph
+    year: np.ndarray
+    """`[entities]` int64 when a film came out; 0 of what is no film, or one of unknown year."""
+
+
+def film_graph() -> FilmGraph:
+    """Loads the graph of MovieLens-100K, inverses folded and without awards.
+
+    Raises:
+        DataUnavailable: If it can be neither found nor fetched.
+    """
+    graph = without_relations(fold_inverses(load_graph("ml-100k")), "*award*")
+    log = load("ml-100k")
+    year = np.zeros(len(graph.entities.names), np.int64)
+    entities = item_entities(graph, log.interactions.item_ids)
+    for entity, text in zip(entities, log.items.columns["year"], strict=True):
+        # Some films are two items.
+        if entity >= 0 and text and not year[entity]:
+            year[entity] = int(text)
+    return FilmGraph(graph, year)
 
 
 def benchmark_graph(name: str) -> Split:

@@ -1,12 +1,13 @@
 """What do new entities cost, and what do old ones forget?
 
-    python benchmarks/knowledge_growth.py [--seeds 3] [--json FILE]
+    python benchmarks/knowledge_growth.py [--datasets umls,ml-100k] [--seeds 3] [--json FILE]
 
-UMLS, whose entities arrive in random order: three fifths at first, then a tenth at a time. A triple
-is known from the snapshot on in which its later entity arrives. After every snapshot each method is
-asked for the test triples of this and of all earlier ones, among all entities known by then (open)
-and among those known when the triples were (closed). Methods, on the new triples alone but for
-retraining and replay:
+UMLS, whose entities arrive in random order: three fifths at first, then a tenth at a time; and the
+films of MovieLens-100K as they came out: those up to 1994, then of 1995, of 1996, of 1997 and 1998,
+and with a film whoever had to do with none before. A triple is known from the snapshot on in which
+its later entity arrives. After every snapshot each method is asked for the test triples of this and
+of all earlier ones, among all entities known by then (open) and among those known when the triples
+were (closed). Methods, on the new triples alone but for retraining and replay:
 
     retraining      all triples so far, from the first values
     fine-tuning     all rows are free
@@ -28,173 +29,55 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from knowledge_data import Split, benchmark_graph
+from arrivals import Snapshots, entities_arriving, films_by_year
+from growth_methods import METHODS, Epochs, Held, Programs, arrival, programs
+from knowledge_data import FilmGraph, benchmark_graph, film_graph
 from measuring import write
 from rich.console import Console
 from rich.table import Table
 
-from metajax.base import MetaState
 from metajax.data.dataset import room
-from metajax.knowledge import (
-    Anchor,
-    Facts,
-    LinkPredictor,
-    anchored,
-    facts,
-    filtered_ranks,
-    link_predictor,
-    new_rows,
-    normalised_fisher,
-    placed,
-)
+from metajax.knowledge import filtered_ranks, prune_tails
 
 __all__ = ["main"]
 
-WEIGHT, NORMALISED_WEIGHT = 1e4, 3.0
-METHODS = (
-    "retraining",
-    "fine-tuning",
-    "replay",
-    "closed form",
-    "new rows",
-    "elastic weights",
-    "elastic weights, normalised",
-)
+
+class Workload(NamedTuple):
+    """A graph that grows, and how it is learned."""
+
+    snapshots: Callable[[int], Snapshots]
+    """By seed."""
+    batch: int
+    epochs: Epochs
 
 
-class Snapshots(NamedTuple):
-    """A graph whose entities are numbered as they arrive; triples by when they arrive."""
-
-    train: list[np.ndarray]
-    test: list[np.ndarray]
-    every: np.ndarray
-    sizes: list[int]
-    """Entities known at each."""
-    relations: int
+def umls() -> Workload:
+    split = benchmark_graph("umls")
+    return Workload(partial(entities_arriving, split, arrivals=4), 256, Epochs(50, 8))
 
 
-class Held(NamedTuple):
-    """What a method carries from one snapshot to the next."""
-
-    params: Any
-    fisher: Any
-    """Mean over all triples so far; None where it is not asked for."""
-
-
-class Epochs(NamedTuple):
-    """How long is trained."""
-
-    retraining: int
-    arrival: int
-    """On new triples, with some rows or all."""
+def films() -> Workload:
+    graph, year = film_graph()
+    last_years = (1994, 1995, 1996, 1998)
+    snapshots = partial(films_by_year, FilmGraph(prune_tails(graph), year), last_years=last_years)
+    return Workload(snapshots, 1024, Epochs(40, 8))
 
 
-class Programs(NamedTuple):
-    """What runs on the device; compiled once for each number of triples to the power of two."""
-
-    learner: LinkPredictor
-    train: Callable[..., Any]
-    """`train(params, facts, key, epochs, moving, anchor) -> params`."""
-    fisher: Callable[..., Any]
-    place: Callable[..., Any]
-
-
-def snapshots_of(split: Split, seed: int, arrivals: int) -> Snapshots:
-    """Lets entities arrive in random order, three fifths at first."""
-    size = len(split.entities)
-    number = np.random.default_rng(seed).permutation(size)
-    sizes = [round(size * (0.6 + 0.4 * n / arrivals)) for n in range(arrivals + 1)]
-
-    def numbered(triples: np.ndarray) -> np.ndarray:
-        return np.stack([number[triples[:, 0]], triples[:, 1], number[triples[:, 2]]], axis=1)
-
-    def by_snapshot(triples: np.ndarray) -> list[np.ndarray]:
-        rows = numbered(triples)
-        at = np.searchsorted(sizes, rows[:, [0, 2]].max(axis=1), side="right")
-        return [rows[at == n] for n in range(len(sizes))]
-
-    train, test = by_snapshot(split.train), by_snapshot(split.test)
-    return Snapshots(train, test, numbered(split.every), sizes, len(split.relations))
-
-
-def programs() -> Programs:
-    optimizer = anchored(optax.adam(0.01))
-    learner = link_predictor("RotatE", optimizer, width=64, margin=9.0)
-
-    def train(
-        params: Any, given: Facts, key: jax.Array, epochs: Any, moving: Any, anchor: Any
-    ) -> Any:
-        state = MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-        def epoch(at: jax.Array, state: MetaState) -> MetaState:
-            once = jax.random.fold_in(key, at)
-            return learner.epoch(state, given, once, moving=moving, anchor=anchor)[0]
-
-        return jax.lax.fori_loop(0, epochs, epoch, state).params
-
-    place = jax.jit(partial(placed, learner.score))
-    return Programs(learner, jax.jit(train), jax.jit(learner.fisher), place)
-
-
-def arrival(
-    method: str,
-    run: Programs,
-    graph: Snapshots,
-    now: int,
-    held: Held,
-    first: Any,
-    key: jax.Array,
-    epochs: Epochs,
-) -> Held:
-    """Follows the arrival of a snapshot; at snapshot 0 all methods do the same."""
-    before, old = held
-    seen = np.concatenate(graph.train[: now + 1])
-    shared = {"entities": graph.sizes[now], "relations": graph.relations, "known": seen}
-    everything = new_rows(before, entities=0, relations=0)
-    fresh = facts(graph.train[now], **shared)
-    if method == "retraining" or not now:
-        given = facts(seen, **shared)
-        params = run.train(first, given, key, epochs.retraining, everything, None)
-    elif method in ("fine-tuning", "replay"):
-        given = fresh
-        if method == "replay":
-            earlier = np.concatenate(graph.train[:now])
-            rng = np.random.default_rng(now)
-            some = rng.choice(len(earlier), len(earlier) // 10, replace=False)
-            given = facts(np.concatenate([graph.train[now], earlier[some]]), **shared)
-        params = run.train(before, given, key, epochs.arrival, everything, None)
-    else:
-        new = new_rows(before, entities=graph.sizes[now - 1], relations=graph.relations)
-        params = run.place(before, fresh, new["entity"])
-        if method != "closed form":
-            params = run.train(params, fresh, key, epochs.arrival, new, None)
-        if method.startswith("elastic"):
-            weight, fisher = WEIGHT, old
-            if method.endswith("normalised"):
-                sizes = {"entities": graph.sizes[now - 1], "relations": graph.relations}
-                weight, fisher = NORMALISED_WEIGHT, normalised_fisher(old, **sizes)
-            anchor = Anchor(params, fisher, weight)
-            params = run.train(params, fresh, key, epochs.arrival, everything, anchor)
-    fisher = None
-    if method.startswith("elastic"):
-        fisher = run.fisher(params, fresh, jax.random.fold_in(key, 1))
-        if now:
-            share = len(graph.train[now]) / len(seen)
-            fisher = jax.tree.map(lambda a, b: (1 - share) * a + share * b, old, fisher)
-    return Held(*jax.block_until_ready((params, fisher)))
+WORKLOADS = {"umls": umls, "ml-100k": films}
 
 
 def judged(run: Programs, graph: Snapshots, now: int, params: Any) -> list[dict[str, Any]]:
     """Ranks the test triples of this and of earlier snapshots."""
+    # Of a table that has room for more, ranking would score the room as well.
+    rows = jax.tree.map(lambda leaf: leaf[: graph.sizes[-1]], params["entity"])
+    known = {**params, "entity": rows}
     found = []
     for then in range(now + 1):
         for candidates, size in (("open", graph.sizes[now]), ("closed", graph.sizes[then])):
             ranks = filtered_ranks(
                 run.learner.score,
-                params,
+                known,
                 graph.test[then],
                 entities=graph.sizes[-1],
                 relations=graph.relations,
@@ -207,11 +90,10 @@ def judged(run: Programs, graph: Snapshots, now: int, params: Any) -> list[dict[
 
 
 def one_seed(
-    split: Split, seed: int, arrivals: int, methods: Sequence[str], run: Programs, epochs: Epochs
+    graph: Snapshots, seed: int, methods: Sequence[str], run: Programs, epochs: Epochs
 ) -> list[dict[str, Any]]:
     """Follows all arrivals with every method, from one and the same first snapshot."""
-    graph = snapshots_of(split, seed, arrivals)
-    rows = room(graph.sizes[-1])
+    rows, arrivals = room(graph.sizes[-1]), len(graph.sizes) - 1
     first = run.learner.init(jax.random.key(seed), entities=rows, relations=graph.relations).params
     keys = jax.random.split(jax.random.key(1000 + seed), arrivals + 1)
     start = arrival("elastic weights", run, graph, 0, Held(first, None), first, keys[0], epochs)
@@ -243,7 +125,6 @@ def records_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = ("method", "metric", "after", "test", "candidates")
     return [
         {
-            "dataset": "umls",
             **dict(zip(names, cell, strict=True)),
             "seeds": len(values),
             "mean": round(float(np.mean(values)), 5),
@@ -285,29 +166,34 @@ def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--datasets", default=",".join(WORKLOADS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arrivals", type=int, default=4, help="snapshots after the first")
-    parser.add_argument("--retraining-epochs", type=int, default=50)
-    parser.add_argument("--arrival-epochs", type=int, default=12)
+    parser.add_argument("--retraining-epochs", type=int, help="by default the graph's own")
+    parser.add_argument("--arrival-epochs", type=int, help="likewise")
     parser.add_argument("--methods", default=";".join(METHODS), help="separated by semicolons")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     options = parser.parse_args(arguments)
-    split, run, rows = benchmark_graph("umls"), programs(), []
-    epochs = Epochs(options.retraining_epochs, options.arrival_epochs)
-    for seed in range(options.seeds):
-        rows += one_seed(split, seed, options.arrivals, options.methods.split(";"), run, epochs)
-    records = records_of(rows)
-    totals = summary(records)
-    _show(totals, options.seeds)
-    shared = {"dataset": "umls", "metric": "summary", "seeds": options.seeds}
-    records += [{**shared, **row} for row in totals]
+    found = []
+    for dataset in options.datasets.split(","):
+        snapshots, batch, epochs = WORKLOADS[dataset]()
+        epochs = Epochs(
+            options.retraining_epochs or epochs.retraining, options.arrival_epochs or epochs.arrival
+        )
+        run, rows = programs(batch), []
+        for seed in range(options.seeds):
+            rows += one_seed(snapshots(seed), seed, options.methods.split(";"), run, epochs)
+        records = records_of(rows)
+        totals = summary(records)
+        _show(dataset, totals, options.seeds)
+        records += [{"metric": "summary", "seeds": options.seeds, **row} for row in totals]
+        found += [{"dataset": dataset, **record} for record in records]
     if options.json:
-        write(options.json, records)
-    return records
+        write(options.json, found)
+    return found
 
 
-def _show(rows: list[dict[str, Any]], seeds: int) -> None:
-    table = Table(title=f"UMLS, entities arriving, {seeds} seeds; MRR")
+def _show(dataset: str, rows: list[dict[str, Any]], seeds: int) -> None:
+    table = Table(title=f"{dataset}, entities arriving, {seeds} seeds; MRR")
     headings = ("method", "new triples", "old ones lost", "all at the end", "CPU s an arrival")
     for heading in headings:
         table.add_column(heading)

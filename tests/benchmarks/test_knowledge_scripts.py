@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metajax import knowledge
+
 
 @pytest.fixture
 def script(monkeypatch):
@@ -12,12 +14,12 @@ def script(monkeypatch):
 
 
 def test_a_triple_arrives_with_its_later_entity(script):
-    growth, data = script("knowledge_growth"), script("knowledge_data")
+    arrivals, data = script("arrivals"), script("knowledge_data")
     rng = np.random.default_rng(0)
     train, valid, test = (rng.integers(0, (10, 2, 10), (count, 3)) for count in (40, 5, 20))
     names = tuple(map(str, range(10)))
     split = data.Split(train, valid, test, names, ("r", "s"))
-    graph = growth.snapshots_of(split, 3, 2)
+    graph = arrivals.entities_arriving(split, 3, 2)
     assert graph.sizes == [6, 8, 10]
     for parts, given in ((graph.train, train), (graph.test, test)):
         assert sum(map(len, parts)) == len(given)
@@ -31,6 +33,40 @@ def test_a_triple_arrives_with_its_later_entity(script):
     )
     np.testing.assert_array_equal(np.sort(before), np.sort(after))
     np.testing.assert_array_equal(graph.every[:, 1], split.every[:, 1])
+
+
+def test_films_arrive_by_year_and_others_with_their_first_film(script):
+    arrivals, data = script("arrivals"), script("knowledge_data")
+    # Films 0 to 5, the last of unknown year; 6 to 8 are whoever made them.
+    year = np.array([1990, 1996, 1994, 1996, 1993, 0, 0, 0, 0])
+    facts = [(4, 0, 6), (0, 0, 6), (2, 0, 7), (2, 1, 1), (1, 0, 6), (3, 0, 8), (1, 1, 8), (5, 0, 6)]
+    names = knowledge.vocabulary_of(map(str, range(9)))
+    relations = knowledge.vocabulary_of(("by", "followed by"))
+    films = data.FilmGraph(knowledge.graph_from_triples(np.array(facts), names, relations), year)
+    graph = arrivals.films_by_year(films, 0, last_years=(1993, 1994, 1996), share=0.5)
+    # The sequel of a film arrives with the sequel, and what is of no known year does not.
+    assert graph.sizes == [3, 5, 8]
+    assert [len(a) + len(b) for a, b in zip(graph.train, graph.test, strict=True)] == [2, 1, 4]
+    seen = set()
+    for train, test in zip(graph.train, graph.test, strict=True):
+        seen |= set(train[:, [0, 2]].ravel())
+        assert set(test[:, [0, 2]].ravel()) <= seen
+    assert sum(map(len, graph.test)) > 0
+
+
+def test_two_facts_of_the_same_two_entities_are_asked_together_or_not(script):
+    arrivals, data = script("arrivals"), script("knowledge_data")
+    rng = np.random.default_rng(0)
+    pairs = rng.integers((0, 20), (20, 25), (60, 2))
+    facts = [(h, r, t) for h, t in pairs for r in (0, 1)]
+    names = knowledge.vocabulary_of(map(str, range(25)))
+    relations = knowledge.vocabulary_of(("by", "with"))
+    year = np.where(np.arange(25) < 20, 1990, 0)
+    films = data.FilmGraph(knowledge.graph_from_triples(np.array(facts), names, relations), year)
+    graph = arrivals.films_by_year(films, 0, last_years=(1990,))
+    train, test = ({(h, t) for h, _, t in part} for part in (graph.train[0], graph.test[0]))
+    assert test
+    assert not train & test
 
 
 def test_what_is_forgotten_is_what_triples_lose_among_the_same_candidates(script):
