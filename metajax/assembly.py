@@ -86,13 +86,20 @@ def first_progress(settings: Settings, training: TrainingSet) -> Progress:
         The progress before the first update.
 
     Raises:
-        ValueError: If the learner needs two domains and there is one, or as its `start`.
+        ValueError: If the learner needs two domains and there is one, or there are two and scores
+            are no ratings, or as its `start`.
     """
     recipe = recipe_of(settings.learner)
+    domains = shapes_of(training).domains
     # Before closed forms are fitted, which would speak of training sets and not of the learner.
-    if recipe.two_domains and shapes_of(training).domains == 1:
+    if recipe.two_domains and domains == 1:
         raise ValueError(
             f"learner {recipe.name!r} needs two domains, a source and a target, got one."
+        )
+    if domains == 2 and not predicts_ratings(settings):
+        raise ValueError(
+            "objective must be 'rating' where there are two domains, which are judged by ratings "
+            f"alone, got {settings.objective!r}."
         )
     return _begin(settings, training, recipe.start(settings, training))
 

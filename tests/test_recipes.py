@@ -204,3 +204,10 @@ def test_learners_of_two_domains_refuse_one(training, quick):
     for name in of_two:
         with pytest.raises(ValueError, match=f"learner '{name}' needs two domains"):
             assembly.first_progress(tiny(name, quick), training)
+
+
+@pytest.mark.parametrize("name", ["emcdr", "content_adapter", "maml"])
+def test_across_two_domains_no_order_is_learned(name, of_two_domains, quick):
+    settings = tiny(name, quick, objective="ndcg")
+    with pytest.raises(ValueError, match=r"objective must be 'rating' where .*, got 'ndcg'\."):
+        assembly.first_progress(settings, of_two_domains)

@@ -54,7 +54,10 @@ def test_users_in_the_graph_start_where_their_ratings_put_them(training):
 
 @pytest.mark.parametrize("name", ["light_gcn", "graph_gat"])
 def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, training):
-    settings = recipes.settings_for(name, embedding=4)
+    settings, training = (
+        recipes.settings_for(name, embedding=4),
+        training._replace(item_domain=None),
+    )
     params = assembly.first_progress(settings, training).state.params
     rule = assembly.adaptation_of(settings, assembly.shapes_of(training))
     item = jnp.arange(30)
