@@ -101,6 +101,8 @@ def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLea
 
 def separated_network(settings: Settings, shapes: Shapes) -> SeparationModel:
     """Builds encoders and heads of one hidden layer each."""
+    if settings.rank < 2:
+        raise ValueError(f"rank must be >= 2 for a private feature, got {settings.rank}.")
     return shared_and_private(shapes.items, settings.rank + 1, settings.width)
 
 

@@ -46,6 +46,11 @@ def test_relations_are_carried_over_by_what_the_domains_have_in_common(training,
     np.testing.assert_array_equal(params["factors"].bias, found.factors.bias)
 
 
+def test_where_no_feature_is_left_to_be_private_the_rank_is_named(training):
+    with pytest.raises(ValueError, match=r"rank must be >= 2 for a private feature, got 1\."):
+        assembly.first_progress(recipes.settings_for("shared_and_private", rank=1), training)
+
+
 def test_users_are_copied_with_the_items_that_were_fitted_to_them(training):
     factors = started("parameter_transfer", training)["factors"]
     embedding, bias, noise = fit_transferred_factors(training, rank=2)
