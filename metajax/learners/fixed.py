@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import jax
 import optax
+
+from metajax.adaptation import paths
 
 __all__ = ["fixed"]
 
@@ -12,7 +15,8 @@ def fixed(outer: optax.GradientTransformation, *names: str) -> optax.GradientTra
 
     Args:
         outer: The optimizer; its weight decay does not reach them either.
-        *names: Keys of the parameters, at the top.
+        *names: Their paths, or those of groups: `graph`, `network/item_embedding`. Parameters may
+            lack some of them.
 
     Returns:
         The optimizer.
@@ -26,8 +30,9 @@ def fixed(outer: optax.GradientTransformation, *names: str) -> optax.GradientTra
         {'graph': 0.0, 'scale': -1.0}
     """
 
-    def stays(params: Any) -> dict[str, bool]:
-        return {name: name in names for name in params}
+    def stays(params: Any) -> Any:
+        named = [any(f"{path}/".startswith(f"{name}/") for name in names) for path in paths(params)]
+        return jax.tree.unflatten(jax.tree.structure(params), named)
 
     # Last, so that no decay moves them.
     return optax.chain(outer, optax.masked(optax.set_to_zero(), stays))

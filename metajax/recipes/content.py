@@ -26,13 +26,11 @@ from metajax.models import (
     start_identity,
 )
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import adapted_parameters, objectives, outer_optimizer
+from metajax.recipes.parts import adapted_parameters, by_one_pass, objectives, outer_optimizer
 from metajax.recipes.sampling import Sampler, cross_tasks
 from metajax.settings import Settings
 
 __all__ = [
-    "attribute_prototypes",
-    "content_adapter",
     "content_network",
     "content_start",
     "meta_transfer",
@@ -64,14 +62,6 @@ def content_start(settings: Settings, training: TrainingSet) -> Callable[[Params
     return partial(start_content, item_domain=domain, **fitted._asdict())
 
 
-def content_adapter(settings: Settings, network: Model) -> MetaLearner:
-    """Trains the adapter and what is expected; the encoder stays as the closed form has it."""
-    outer = learners.fixed(outer_optimizer(settings), "encoder", "traits", "item_domain")
-    return learners.bayesian_ridge(
-        network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
-    )
-
-
 def prototypes_on_content(settings: Settings, shapes: Shapes) -> Model:
     """Builds prototypes in the space of what is said of items, as many as `embedding`."""
     traits, width = widths_of_content(shapes.item_width)
@@ -94,17 +84,6 @@ def start_prototypes(settings: Settings, training: TrainingSet) -> Callable[[Par
         return {**params, "content": content, "prototype": place}
 
     return start
-
-
-def attribute_prototypes(settings: Settings, network: Model) -> MetaLearner:
-    """Builds the learner; what is said of items stays as it is."""
-    outer = outer_optimizer(settings)
-    return learners.attribute_prototypes(
-        network,
-        objectives[settings.objective].loss,
-        outer=learners.frozen(outer, "content/traits", "content/item_domain"),
-        microbatch=settings.microbatch,
-    )
 
 
 def rating_network_on_content(settings: Settings, shapes: Shapes) -> Model:
@@ -179,7 +158,7 @@ def meta_transfer(settings: Settings, network: Model) -> MetaLearner:
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "attribute_prototypes",
-        attribute_prototypes,
+        by_one_pass(learners.attribute_prototypes, "content/traits", "content/item_domain"),
         prototypes_on_content,
         start_prototypes,
         settings={"weight_decay": 0.0, "updates": 200},
@@ -188,7 +167,8 @@ recipes: tuple[Recipe, ...] = (
     ),
     Recipe(
         "content_adapter",
-        content_adapter,
+        # What is trained are the adapter and what is expected.
+        by_one_pass(learners.bayesian_ridge, "encoder", "traits", "item_domain"),
         content_network,
         content_start,
         settings={"weight_decay": 0.0, "updates": 200},

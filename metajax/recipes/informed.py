@@ -14,8 +14,8 @@ from metajax.data.domains import check_domains
 from metajax.models import InformedRidge, Told, start_told
 from metajax.models import informed_ridge as informed_ridge_network
 from metajax.recipes.base import Recipe
-from metajax.recipes.parts import objectives, outer_optimizer
-from metajax.recipes.ridge import check_rank, started, tastes_of
+from metajax.recipes.parts import by_one_pass
+from metajax.recipes.ridge import TABLES, check_rank, started, tastes_of
 from metajax.settings import Settings
 
 __all__ = ["informed_ridge", "network_of", "recipes", "start"]
@@ -64,13 +64,9 @@ def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Param
 
 def informed_ridge(settings: Settings, network: InformedRidge) -> MetaLearner:
     """Builds the learner; what was told in closed form stays as it is."""
-    return learners.bayesian_ridge(
-        Model(network.init, network.apply),
-        objectives[settings.objective].loss,
-        outer=learners.fixed(outer_optimizer(settings), "told"),
-        prior=network.prior,
-        microbatch=settings.microbatch,
-    )
+    tables = (f"network/{name}" for name in TABLES)
+    learner = by_one_pass(learners.bayesian_ridge, "told", *tables, prior=network.prior)
+    return learner(settings, Model(network.init, network.apply))
 
 
 recipes: tuple[Recipe, ...] = (

@@ -16,7 +16,7 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.models import RidgeNetwork, from_linen, start_evidence
 from metajax.recipes.base import Recipe
 from metajax.recipes.parts import by_one_pass
-from metajax.recipes.ridge import check_rank
+from metajax.recipes.ridge import TABLES, check_rank
 from metajax.settings import Settings
 
 __all__ = ["recipes"]
@@ -62,7 +62,7 @@ def _started(params: Params, *, user_map: jnp.ndarray, **evidence: jnp.ndarray) 
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "joint_ridge",
-        by_one_pass(learners.bayesian_ridge),
+        by_one_pass(learners.bayesian_ridge, *TABLES),
         _network,
         _start,
         settings={"weight_decay": 0.0, "rank": 4, "updates": 40, "validate_every": 20},

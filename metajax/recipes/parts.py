@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import losses
+from metajax import learners, losses
 from metajax.adaptation import matching
 from metajax.base import MetaLearner, Model, Params
 from metajax.baselines.factors import Factors, fit_factors
@@ -124,12 +124,13 @@ def by_gradient_steps(
 
 
 def by_one_pass(
-    method: Callable[..., MetaLearner], **options: Any
+    method: Callable[..., MetaLearner], *fixed: str, **options: Any
 ) -> Callable[[Settings, Any], MetaLearner]:
     """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
 
     Args:
         method: `method(model, loss, *, outer, microbatch, **options)`.
+        *fixed: Parameters that come from closed forms and are to stay, as in `learners.fixed`.
         **options: Of the method.
 
     Returns:
@@ -137,10 +138,11 @@ def by_one_pass(
     """
 
     def learner(settings: Settings, network: Any) -> MetaLearner:
+        outer = outer_optimizer(settings)
         return method(
             network,
             objectives[settings.objective].loss,
-            outer=outer_optimizer(settings),
+            outer=learners.fixed(outer, *fixed) if fixed else outer,
             microbatch=settings.microbatch,
             **options,
         )

@@ -17,6 +17,7 @@ from metajax.recipes.parts import by_one_pass, identities_of
 from metajax.settings import Settings
 
 __all__ = [
+    "TABLES",
     "check_rank",
     "evidence_of_factors",
     "recipes",
@@ -24,6 +25,9 @@ __all__ = [
     "started",
     "tastes_of",
 ]
+
+TABLES = ("item_embedding", "item_spread", "taste_map")
+"""The parameters of a `RidgeNetwork` that are not trained."""
 
 # A user is the square of all directions, so wide attributes keep their main axes alone.
 _TASTES = 32
@@ -75,7 +79,7 @@ def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Param
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "bayesian_ridge",
-        by_one_pass(learners.bayesian_ridge),
+        by_one_pass(learners.bayesian_ridge, *TABLES),
         ridge_network,
         evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},

@@ -7,7 +7,7 @@ import pytest
 
 from metajax import recipes
 from metajax.adaptation import ridge_head
-from metajax.base import Examples, Inputs
+from metajax.base import Examples, Inputs, Task
 from metajax.baselines.content_traits import taste_map
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import shapes_of
@@ -82,6 +82,27 @@ def test_tastes_explain_their_share_of_an_average_rated_item(training):
     along = wide @ taste_map(training._replace(item_features=wide), 2.0, share=0.1)
     assert along.shape == (ITEMS, 32)
     np.testing.assert_allclose(np.sum(along[:10] ** 2, axis=1).mean(), 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
+def test_decay_wears_down_no_table_of_a_closed_form(name, training):
+    settings = recipes.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
+    recipe = recipes.recipe_of(name)
+    learner = recipe.learner(settings, recipe.network(settings, shapes_of(training)))
+    inputs = Inputs(jnp.ones((1, 3, 1)), jnp.ones((1, 3, 2)), jnp.arange(3)[None])
+    rows = Examples(inputs, jnp.ones((1, 3)), jnp.ones((1, 3), bool))
+    state = learner.init(jax.random.key(0), Task(rows, rows))
+    # What starts at 0 would not wear down.
+    state = state._replace(params=jax.tree.map(lambda leaf: leaf + 0.5, state.params))
+    update, before = jax.jit(learner.update), state.params
+    for _ in range(2):  # The first is at rate 0.
+        state, _ = update(state, Task(rows, rows))
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)
+    network = changed.get("network", changed)
+    for table in ("item_embedding", "item_spread", "taste_map"):
+        assert not any(jax.tree.leaves(network.pop(table, False)))
+    assert not any(jax.tree.leaves(changed.pop("told", False)))
+    assert all(jax.tree.leaves(changed))
 
 
 def test_without_attributes_there_are_no_tastes(training):
