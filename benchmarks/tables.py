@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import accuracy_tables
+import knowledge_tables
 from records import HERE, markdown, read
 
 PAGE = HERE / "README.md"
@@ -266,6 +267,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
+    "knowledge_graph": knowledge_tables.knowledge_graph,
     "knowledge_growth": knowledge_growth,
     "live_graph": live_graph,
     "recovered": accuracy_tables.recovered,
