@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metajax import assembly, console, judging, report, runs, signals
+from metajax import assembly, console, judging, report, run_folder, runs, signals
 from metajax.training import DivergedError, Progress
 
 __all__ = [
@@ -95,7 +95,7 @@ def train_and_judge(
                     opened, progress, on_row=on_row, stop=lambda: bool(caught)
                 )
             except DivergedError as problem:
-                raise ValueError(f"{problem} {runs.last_good(folder)}") from None
+                raise ValueError(f"{problem} {run_folder.last_good(folder)}") from None
     if not finished:
         command = "train" if opened.crossing is None else "transfer"
         step = int(progress.state.step)

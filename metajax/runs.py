@@ -11,7 +11,6 @@ RUN/report.json, report.html
 
 import json
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,22 +26,27 @@ from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.data.domains import Domains
 from metajax.harness import check_ratings, train_on
 from metajax.recommendation import Recommender, catalogue_of
+from metajax.run_folder import (
+    CHECKPOINTS,
+    SETTINGS,
+    read_json,
+    recorded,
+    restored,
+    warn_of_damage,
+)
 from metajax.settings import Settings
 from metajax.training import Progress, Row
 
 __all__ = [
     "Run",
     "create",
-    "last_good",
     "load",
     "open_run",
     "resumed",
     "settings_of",
     "train_run",
-    "warn_of_damage",
 ]
 
-_CHECKPOINTS = "checkpoints"
 _DOMAINS = "domains.json"
 
 
@@ -93,13 +97,13 @@ def create(
     run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
-    files.write(folder / "settings.json", settings.to_json(chosen))
+    files.write(folder / SETTINGS, settings.to_json(chosen))
     if crossed is not None:
         files.write(folder / _DOMAINS, crossing.to_json(crossed))
     files.write(folder / "data.json", json.dumps(fingerprint(run.dataset), indent=1) + "\n")
     files.write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
     # So that a run that is killed before its first validation can be resumed.
-    checkpoint.save(folder / _CHECKPOINTS, 0, progress)
+    checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
 
 
@@ -124,12 +128,12 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     else:
         loaded = datasets.load(chosen.data, progress=progress, **chosen.reading())
     dataset = loaded.dataset if isinstance(loaded, Domains) else loaded
-    if _read(folder / "data.json") != fingerprint(dataset):
+    if read_json(folder / "data.json") != fingerprint(dataset):
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
     run = _prepared(folder, chosen, loaded, crossed)
-    if _read(folder / "schema.json") != _schemas(run.users):
+    if read_json(folder / "schema.json") != _schemas(run.users):
         raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
     return run
 
@@ -140,14 +144,9 @@ def settings_of(folder: Path) -> Settings:
     Raises:
         ValueError: If the folder holds no run.
     """
-    if not (folder / "settings.json").is_file():
+    if not (folder / SETTINGS).is_file():
         raise ValueError(f"{folder}: no run is here (there is no settings.json).")
-    return settings.from_json(folder / "settings.json")
-
-
-def warn_of_damage(step: int, reason: str) -> None:
-    """Warns of a damaged checkpoint that was passed over."""
-    warnings.warn(f"checkpoint of update {step} is damaged and left out: {reason}", stacklevel=2)
+    return settings.from_json(folder / SETTINGS)
 
 
 def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
@@ -165,11 +164,7 @@ def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -
         ValueError: If the settings have been changed since.
     """
     like = progress_like(run.settings, run.users.training)
-    try:
-        return checkpoint.restore(run.folder / _CHECKPOINTS, like, on_skip=on_skip)[1]
-    except ValueError as error:
-        settings_file = run.folder / "settings.json"
-        raise ValueError(f"{settings_file}: do not fit the checkpoint: {error}") from None
+    return restored(run.folder, like, on_skip=on_skip)
 
 
 def train_run(
@@ -195,27 +190,8 @@ def train_run(
         CheckpointError: If a checkpoint cannot be written; older ones stay.
         OSError: If the metrics cannot be written.
     """
-    metrics = run.folder / "metrics.jsonl"
-    _cut(metrics, int(progress.state.step))
-    latest = progress
-    for latest, row in train_on(run.users, run.settings, progress):
-        with metrics.open("a") as file:
-            file.write(json.dumps(row._asdict()) + "\n")
-        stopped = stop()
-        if row.validation is not None or stopped:
-            checkpoint.save(run.folder / _CHECKPOINTS, row.step, latest)
-        on_row(row)
-        if stopped:
-            return latest, False
-    return latest, True
-
-
-def last_good(folder: Path) -> str:
-    """Says which checkpoint a run can be resumed from."""
-    found = checkpoint.steps(folder / _CHECKPOINTS)
-    if not found:
-        return "There is no checkpoint yet."
-    return f"The last good checkpoint is of update {found[-1]}, in {folder / _CHECKPOINTS}."
+    steps = train_on(run.users, run.settings, progress)
+    return recorded(run.folder, progress, steps, on_row=on_row, stop=stop)
 
 
 def load(
@@ -257,25 +233,6 @@ def _prepared(
     return Run(folder, chosen, loaded, cold_users(loaded, fold=chosen.fold, seed=chosen.seed))
 
 
-def _cut(metrics: Path, step: int) -> None:
-    """Drops the rows after a step: a run that was killed has written past its checkpoint."""
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-    # A killed run may also have left half a line.
-    whole = [line for line in lines if line.endswith("\n")]
-    try:
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
-    files.write(metrics, "".join(kept))
-
-
 def _schemas(users: ColdUsers | CrossUsers) -> dict[str, Any]:
     schemas = {"user": users.user_schema, "item": users.item_schema}
     return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None

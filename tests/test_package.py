@@ -13,7 +13,7 @@ ROOT = Path(metajax.__file__).parent
 LAYERS = [
     ["base"],
     ["losses", "metrics", "data", "files", "manifest", "orbax_arrays", "comparisons", "bootstrap"],
-    ["models", "adaptation", "svg"],
+    ["models", "adaptation", "svg", "training"],
     [
         "tabulation",
         "negative_transfer",
@@ -33,10 +33,11 @@ LAYERS = [
         "statistics",
         "recommendation",
         "checkpoint",
+        "run_folder",
         "report",
     ],
-    ["training", "settings", "recipes"],
-    ["assembly", "harness", "crossing", "runs", "judging"],
+    ["settings", "recipes", "graph_settings"],
+    ["assembly", "harness", "crossing", "runs", "graph_runs", "judging"],
     ["console", "signals", "sources", "run_commands", "graph_commands", "cli"],
     ["__main__", "__init__"],
 ]

@@ -13,6 +13,7 @@ import pytest
 from metajax import runs
 from metajax.checkpoint import CheckpointError
 from metajax.recommendation import recommend
+from metajax.run_folder import last_good
 from metajax.settings import Settings
 from metajax.training import DivergedError
 
@@ -183,7 +184,7 @@ def test_a_run_that_diverges_keeps_its_checkpoints(begin_run, tmp_path, quick):
     run, progress = begin_run(tmp_path / "run", wild)
     with pytest.raises(DivergedError, match=r"the meta-loss became .* at update"):
         runs.train_run(run, progress)
-    assert runs.last_good(tmp_path / "run").startswith("The last good checkpoint is of update 0")
+    assert last_good(tmp_path / "run").startswith("The last good checkpoint is of update 0")
 
 
 def test_a_loaded_run_recommends(trained):
