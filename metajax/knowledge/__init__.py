@@ -1,5 +1,6 @@
 """Graphs of what is known of items beside who chose them, and of what is going on right now."""
 
+from metajax.knowledge.completion import Answer, Completion, complete
 from metajax.knowledge.facts import Facts, facts
 from metajax.knowledge.fisher import normalised_fisher
 from metajax.knowledge.graph import (
@@ -49,11 +50,15 @@ from metajax.knowledge.selection import (
 )
 from metajax.knowledge.splits import check_seen, leaked, split_entities, split_triples
 from metajax.knowledge.structure import degrees, relation_signatures
+from metajax.knowledge.training import Epoch, begin_links, train_links
 
 __all__ = [
     "Anchor",
+    "Answer",
     "Arrivals",
     "Attribute",
+    "Completion",
+    "Epoch",
     "Facts",
     "InversePair",
     "KnowledgeGraph",
@@ -69,8 +74,10 @@ __all__ = [
     "add_triples",
     "anchored",
     "arrivals_of",
+    "begin_links",
     "bipartite_edges",
     "check_seen",
+    "complete",
     "degrees",
     "edge_vectors",
     "facts",
@@ -108,6 +115,7 @@ __all__ = [
     "self_adversarial",
     "split_entities",
     "split_triples",
+    "train_links",
     "triples_of",
     "vocabulary_of",
     "with_triples",

@@ -38,6 +38,10 @@ class LinkPredictor(NamedTuple):
     own gradient, its false triples included; the diagonal of the empirical Fisher information."""
     score: Score
     """What is trained."""
+    batch: int
+    """Facts of an update."""
+    bound: float
+    """First values of entities are in [-bound, bound]."""
 
 
 def link_predictor(
@@ -173,7 +177,7 @@ def link_predictor(
         total = jax.lax.fori_loop(0, blocks, step, jax.tree.map(jnp.zeros_like, params))
         return jax.tree.map(lambda leaf: leaf / facts.count, total)
 
-    return LinkPredictor(init, update, epoch, fisher, kind)
+    return LinkPredictor(init, update, epoch, fisher, kind, batch, bound)
 
 
 def _shuffled(facts: Facts, batch: int, key: jax.Array) -> jax.Array:

@@ -1,0 +1,134 @@
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax.knowledge import (
+    begin_links,
+    filtered_ranks,
+    graph_from_names,
+    in_use,
+    link_predictor,
+    ranking_metrics,
+    split_triples,
+    train_links,
+)
+from metajax.training import DivergedError
+
+# A ring of twelve with steps of one, two and three.
+RING = graph_from_names(
+    [(f"{n:02}", f"+{k}", f"{(n + k) % 12:02}") for n in range(12) for k in (1, 2, 3)]
+)
+TRAINING, VALIDATION = split_triples(RING, share=0.2)
+SIZES = {"entities": 12, "relations": 3}
+
+
+# The rate is a value and not in the program, so that one program serves all tests.
+PREDICTOR = link_predictor(
+    "RotatE", optax.inject_hyperparams(optax.adam)(0.05), width=4, margin=3.0, negatives=4,
+    batch=8, chunk=4,
+)  # fmt: skip
+
+
+def at_rate(rate, progress):
+    """Puts another learning rate into a progress."""
+    moments = progress.state.opt_state
+    rates = {**moments.hyperparams, "learning_rate": jnp.float32(rate)}
+    moments = moments._replace(hyperparams=rates)
+    return progress._replace(state=progress.state._replace(opt_state=moments))
+
+
+def trained(progress=None, **options):
+    given: dict[str, Any] = {"epochs": 6, "seed": 3, "validate_every": 2, **options}
+    return list(train_links(PREDICTOR, TRAINING, VALIDATION, progress, **given))
+
+
+def test_a_resumed_run_goes_on_to_the_same_bits():
+    whole = trained()
+    half = trained()[:3]
+    # What a checkpoint keeps: NumPy arrays.
+    kept = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), half[-1][0])
+    rest = trained(kept)
+    assert [row for _, row in half + rest] == [row for _, row in whole]
+    chex.assert_trees_all_equal(rest[-1][0], whole[-1][0])
+
+
+def test_epochs_and_updates_are_counted():
+    rows = [row for _, row in trained()]
+    updates = -(-TRAINING.count // 8)
+    assert [(row.epoch, row.step) for row in rows] == [(n, n * updates) for n in range(1, 7)]
+    assert [row.epoch for row in rows if row.validation is not None] == [2, 4, 6]
+
+
+def test_the_best_parameters_are_those_that_rank_validation_facts_best():
+    found = trained()
+    by_epoch = {row.epoch: (row.validation, progress) for progress, row in found if row.validation}
+    mrr, at_best = max(by_epoch.values(), key=lambda pair: pair[0])
+    last = found[-1][0]
+    chex.assert_trees_all_equal(last.best, at_best.state.params)
+    assert int(last.best_step) == int(at_best.state.step)
+    assert float(last.best_loss) == pytest.approx(1 - mrr, abs=1e-6)
+    ranks = filtered_ranks(
+        PREDICTOR.score, last.best, VALIDATION.triples, **SIZES, known=RING.triples
+    )
+    assert ranking_metrics(ranks)["mrr"] == pytest.approx(mrr, abs=1e-6)
+
+
+def test_training_stops_when_validation_gets_no_better():
+    lazy = at_rate(0, begin_links(PREDICTOR, TRAINING))
+    rows = [row for _, row in trained(lazy, epochs=50, patience=2)]
+    # Best at the first look, after two epochs; four more without a better one.
+    assert len(rows) == 2 + 2 * 2
+
+
+def test_without_validation_all_epochs_are_made_and_the_last_is_the_best():
+    (*_, (progress, row)) = train_links(PREDICTOR, TRAINING, None, epochs=3)
+    assert (row.epoch, row.validation) == (3, None)
+    chex.assert_trees_all_equal(progress.best, progress.state.params)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (1e6, r"^the largest number of an embedding \(at most 1\.25e\+03 is sound\) became .*e\+0"),
+        (np.nan, r"^the loss became nan at update 8\.$"),
+    ],
+)
+def test_an_embedding_that_explodes_stops_training_and_leaves_the_last_progress_good(rate, message):
+    (*_, (good, _)) = trained(epochs=1)
+    with pytest.raises(DivergedError, match=message) as caught:
+        trained(at_rate(rate, good), epochs=9)
+    assert caught.value.step == int(good.state.step) + -(-TRAINING.count // 8)
+    chex.assert_tree_all_finite(good)
+    ranks = filtered_ranks(
+        PREDICTOR.score, good.best, VALIDATION.triples, **SIZES, known=RING.triples
+    )
+    assert 0 < ranking_metrics(ranks)["mrr"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, r"^epochs must be >= 1, got 0\.$"),
+        ({"validate_every": 0}, r"^validate_every must be >= 1, got 0\.$"),
+        ({"patience": 0}, r"^patience must be >= 1, got 0\.$"),
+        ({"queries": 0}, r"^queries must be >= 1, got 0\.$"),
+        ({"growth": float("nan")}, r"^growth must be >= 1, got nan\.$"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        trained(**options)
+
+
+def test_facts_that_training_cannot_know_are_no_validation():
+    names = RING.relations.names
+    fewer = RING.triples[RING.triples[:, 1] != names.index("+3")]
+    blind = RING._replace(**dict(zip(("head", "relation", "tail"), fewer.T, strict=True)), count=24)
+    with pytest.raises(ValueError, match=r"relation of the test must be in a fact .* '\+3'\.$"):
+        next(train_links(PREDICTOR, blind, VALIDATION, epochs=1))
+    assert in_use(RING).count == RING.count
