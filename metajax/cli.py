@@ -8,6 +8,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from metajax import console, graph_commands, signals, sources
+from metajax.graph_settings import GraphSettings
 from metajax.settings import Settings, check_numbers
 
 __all__ = ["main"]
@@ -69,7 +70,8 @@ def _launch(
         tokens = (*tokens, f"--config={config}")
     elif config is not None and not layers:
         raise ValueError("--config belongs to train, transfer and compare.")
-    check_numbers(sources.given(tokens), "command line")
+    kind = GraphSettings if tokens[:1] == ("graph",) else Settings
+    check_numbers(sources.given(tokens), "command line", kind)
     app.config = layers
     return app(tokens, exit_on_error=False, print_error=False)
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from metajax.knowledge import Epoch
 from metajax.training import Row
 
-__all__ = ["busy", "error", "fetching", "stages", "training"]
+__all__ = ["busy", "epochs", "error", "fetching", "stages", "training"]
 
 # A line of a log every so many seconds is enough.
 _SECONDS = 5.0
@@ -88,6 +89,40 @@ def training(
             advance(row.step)
 
         yield on_row
+
+
+@contextlib.contextmanager
+def epochs(
+    total: int, triples: int, start: int = 0, best: float = 0.0
+) -> Iterator[Callable[[Epoch], None]]:
+    """Draws a bar with the loss, how well validation triples rank, and the pace.
+
+    Args:
+        total: Epochs in all.
+        triples: Triples an epoch.
+        start: Epochs already made.
+        best: The highest validation MRR so far.
+
+    Yields:
+        What to call with each epoch.
+    """
+    began = time.monotonic()
+    facts = {"loss": "loss -", "mrr": "MRR -", "best": "best -", "pace": "compiling"}
+    if best:
+        facts["best"] = f"best {best:.4f}"
+    with _bar("Training", total, start, facts) as advance:
+
+        def on_epoch(row: Epoch) -> None:
+            nonlocal best
+            facts["loss"] = f"loss {row.loss:.4f}"
+            if row.validation is not None:
+                best = max(best, row.validation)
+                facts["mrr"], facts["best"] = f"MRR {row.validation:.4f}", f"best {best:.4f}"
+            pace = (row.epoch - start) * triples / max(time.monotonic() - began, 1e-9)
+            facts["pace"] = f"{pace:,.0f} triples/s"
+            advance(row.epoch)
+
+        yield on_epoch
 
 
 @contextlib.contextmanager

@@ -1,15 +1,26 @@
 """The command line's part about knowledge graphs."""
 
+import shlex
+import signal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from metajax import console
+from metajax import console, signals
+from metajax.graph_settings import GraphSettings
+
+if TYPE_CHECKING:
+    from metajax.graph_runs import GraphRun
+    from metajax.knowledge import KnowledgeGraph
+    from metajax.knowledge.readers import Statements
 
 __all__ = ["graph"]
 
-graph = App(name="graph", help="Knowledge graphs: what is in one, and what may be wrong with it.")
+graph = App(
+    name="graph",
+    help="Knowledge graphs: what is in one, what may be wrong with it, and what is missing in it.",
+)
 
 
 @graph.default
@@ -35,28 +46,9 @@ def inspect(
     from rich.table import Table
 
     from metajax.data import datasets
-    from metajax.knowledge import (
-        graph_names,
-        inspection,
-        item_entities,
-        link_by_prefix,
-        load_graph,
-        readers,
-    )
+    from metajax.knowledge import inspection, item_entities
 
-    statements = None
-    if source in graph_names():
-        if link is not None:
-            raise ValueError(f"--link belongs to a file; {source} has its own links.")
-        with console.fetching(source) as fetched:
-            found = load_graph(source, progress=fetched)
-    elif Path(source).exists():
-        statements = readers.read_statements(source)
-        found = readers.linked(readers.graph_of(statements, literals=literals), link)
-    else:
-        found = load_graph(source)  # Tells what else it could be.
-    if item_prefix is not None:
-        found = link_by_prefix(found, item_prefix)
+    found, statements = _loaded(source, link, item_prefix, literals)
     item_ids = None
     if data is not None:
         with console.fetching(data) as fetched:
@@ -75,3 +67,193 @@ def inspect(
     print(f"{'problems':<14} {len(lines) or 'none'}")
     for line in lines:
         print(f"  - {line}")
+
+
+@graph.command
+def train(
+    settings: Annotated[GraphSettings, Parameter(name="*")] = GraphSettings(),  # noqa: B008
+    *,
+    run: Path | None = None,
+    resume: Path | None = None,
+) -> int:
+    """Learns embeddings of a graph, then ranks triples that training has not seen.
+
+    Args:
+        settings: The settings.
+        run: Folder of the run; must not exist. Default: runs/SOURCE-SCORE, numbered if taken.
+        resume: Folder of a run to go on with, with the settings it was begun with.
+    """
+    with console.busy("Starting JAX"):
+        from metajax import graph_runs, run_commands, run_folder
+        from metajax.training import DivergedError
+
+    if resume is not None:
+        if run is not None:
+            raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
+        if settings not in (GraphSettings(), graph_runs.settings_of(resume)):
+            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        opened = graph_runs.open_run(resume)
+        progress = graph_runs.resumed(opened, on_skip=run_commands.skipped)
+        print(f"Going on with {resume} at update {int(progress.state.step)}.")
+    elif not settings.source:
+        raise ValueError("source must be the name of a graph, or a file; got none.")
+    else:
+        graph_runs.predictor_of(settings)  # Refuses before anything is read.
+        chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
+        found, _ = _loaded(*chosen)
+        with console.busy("Splitting the triples"):
+            folder = run or run_commands.free_folder(
+                f"{Path(settings.source).stem}-{settings.score.lower()}"
+            )
+            opened, progress = graph_runs.create(folder, settings, found)
+    folder, settings = opened.folder, opened.settings
+    _tell(opened)
+    updates = -(-opened.training.count // settings.batch)
+    start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
+    with (
+        signals.collected() as caught,
+        console.epochs(settings.epochs, opened.training.count, start, max(best, 0.0)) as on_epoch,
+    ):
+        try:
+            progress, finished = graph_runs.train_run(
+                opened, progress, on_epoch=on_epoch, stop=lambda: bool(caught)
+            )
+        except DivergedError as problem:
+            raise ValueError(f"{problem} {run_folder.last_good(folder)}") from None
+    if not finished:
+        step = int(progress.state.step)
+        print(f"Saved at update {step}. Go on: metajax graph train --resume {folder}")
+        return 130 if caught[0] == signal.SIGINT else 0
+    best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
+    print(f"Best validation MRR {best:.4f} in epoch {epoch}.")
+    with console.busy("Ranking the test triples"):
+        metrics = graph_runs.judge(opened, progress.best)
+    _show(opened, metrics)
+    return 0
+
+
+@graph.command
+def complete(
+    run: Annotated[Path, Parameter(name="run")],
+    /,
+    *,
+    entity: str,
+    relation: str,
+    side: Literal["tail", "head"] = "tail",
+    top: int = 10,
+    known: bool = False,
+    data: str | None = None,
+) -> None:
+    """Prints what a graph most likely lacks: the best tails, or heads, of an entity and a relation.
+
+    Args:
+        run: Folder of a run of `metajax graph train`.
+        entity: Name of the entity that is given: the head, or with --side head the tail.
+        relation: Name of the relation.
+        side: What is asked for.
+        top: How many candidates.
+        known: Show known triples too, marked.
+        data: A name or path of the log whose items the links are of, for their titles; by default
+            that of the graph's name.
+    """
+    with console.busy(f"Loading {run}"):
+        from metajax import graph_runs, run_commands
+
+        opened = graph_runs.open_run(run)
+        params = graph_runs.resumed(opened, on_skip=run_commands.skipped).best
+    titles = _titles(opened, data)
+    found = graph_runs.answers(
+        opened,
+        params,
+        entity=entity,
+        relation=relation,
+        side=side,
+        top=top,
+        keep_known=known,
+    )
+    margin = opened.settings.margin
+    for answer in found.answers:
+        notes = [titles[answer.entity]] if answer.entity in titles else []
+        notes += ["known"] if answer.known else []
+        print("  ".join([f"{answer.score + margin:6.2f}", answer.entity, *notes]))
+    if not known:
+        print(f"{found.known} known triples are left out; --known shows them.")
+
+
+def _loaded(
+    source: str, link: str | Path | None, item_prefix: str | None, literals: Any
+) -> "tuple[KnowledgeGraph, Statements | None]":
+    """Loads a graph; beside it what its file says, for the lines."""
+    from metajax.knowledge import graph_names, link_by_prefix, load_graph, readers
+
+    statements = None
+    if source in graph_names():
+        if link is not None:
+            raise ValueError(f"--link belongs to a file; {source} has its own links.")
+        with console.fetching(source) as fetched:
+            found = load_graph(source, progress=fetched)
+    elif Path(source).exists():
+        statements = readers.read_statements(source)
+        found = readers.linked(readers.graph_of(statements, literals=literals), link)
+    else:
+        found = load_graph(source)  # Tells what else it could be.
+    if item_prefix is not None:
+        found = link_by_prefix(found, item_prefix)
+    return found, statements
+
+
+def _titles(run: "GraphRun", data: str | None) -> dict[str, str]:
+    """Finds what people call the items that entities are."""
+    from metajax.data import datasets
+    from metajax.knowledge import item_entities
+    from metajax.recommendation import titles_of
+
+    source = run.settings.source
+    if data is None and (source not in datasets.names() or not run.training.links):
+        return {}
+    with console.fetching(data or source) as fetched:
+        items = datasets.load(data or source, progress=fetched).items
+    names = run.training.entities.names
+    entity = item_entities(run.training, items.ids).tolist()
+    return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
+
+
+def _tell(run: "GraphRun") -> None:
+    """Says what is trained on, and what is not."""
+    training, settings = run.training, run.settings
+    print(
+        f"{settings.score} on {settings.source}: {training.count:,} triples train, "
+        f"{run.validation.count:,} validate, {run.test.count:,} are asked for in the end; "
+        f"{len(training.entities.names):,} entities, {len(training.relations.names):,} relations. "
+        f"Run folder: {run.folder}"
+    )
+    told = [f"{count:,} that {why}" for why, count in run.left_out.items() if count]
+    if told:
+        print(f"Triples left out: {', '.join(told)}.")
+
+
+def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
+    """Prints how test triples rank, and what to do next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    entities = len(run.training.entities.names)
+    print(
+        f"{2 * run.test.count:,} queries, the head and the tail of each test triple, ranked among "
+        f"all {entities:,} entities but those of other known triples:"
+    )
+    table = Table("", *metrics, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in ("mrr", "hits@1", "hits@3", "hits@10", "amri"):
+        shown = name.upper() if name in ("mrr", "amri") else name
+        table.add_row(shown, *(f"{found[name]:.3f}" for found in metrics.values()))
+    Console().print(table, highlight=False)
+    print("Ties count as in the middle, first, or last. AMRI: 0 is a random order, 1 is perfect.")
+    head, relation, _ = run.test.triples[0]
+    given = {
+        "entity": run.test.entities.names[head],
+        "relation": run.test.relations.names[relation],
+    }
+    words = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
+    print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {words}")

@@ -23,6 +23,7 @@ __all__ = [
     "parse_numbers",
     "parse_pairs",
     "recommend",
+    "titles_of",
 ]
 
 
@@ -142,11 +143,15 @@ def catalogue_of(
     Returns:
         The catalogue.
     """
+    return Catalogue(items.ids, titles_of(items), item_features, item_domain)
+
+
+def titles_of(items: Table) -> np.ndarray:
+    """Returns what a person calls each item, `[I]`: its id where the table has no title."""
     texts = [name for name, kind in items.kinds.items() if kind == "text"]
-    titles = items.ids
-    if texts:
-        titles = np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
-    return Catalogue(items.ids, titles, item_features, item_domain)
+    if not texts:
+        return items.ids
+    return np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
 
 
 def parse_pairs(text: str, argument: str) -> dict[str, str]:

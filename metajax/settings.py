@@ -184,17 +184,18 @@ def check_name(name: str, known: Iterable[str], what: str) -> None:
         raise ValueError(f"{what} must be a known name, got {name!r}; {_hint(name, known)}")
 
 
-def check_numbers(values: Mapping[str, Any], source: str) -> None:
+def check_numbers(values: Mapping[str, Any], source: str, kind: Any = Settings) -> None:
     """Refuses a whole number that is none, before anyone rounds it.
 
     Args:
         values: Settings by name, as text or as TOML has them.
         source: Where they are from, for the error.
+        kind: The dataclass whose fields they are.
 
     Raises:
         ValueError: If a whole number is asked for and something else came.
     """
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(kind):
         value = values.get(field.name)
         if field.type is not int or value is None:
             continue

@@ -58,6 +58,19 @@ def small(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def films(tmp_path_factory) -> Path:
+    """A graph of 40 films: genre, director, whose films they are, and a prize, as TSV."""
+    rows = []
+    for n in range(40):
+        film, director = f"film{n}", f"person{n % 5}"
+        rows += [f"{film}\tgenre\tgenre{n % 3}", f"{film}\tdirector\t{director}"]
+        rows += [f"{director}\tdirected\t{film}", f"{film}\taward_won\tprize{n % 2}"]
+    path = tmp_path_factory.mktemp("films") / "films.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
 def quick(small) -> Settings:
     return Settings(
         data=str(small), rank=2, width=8, embedding=4, steps=2, updates=40, tasks=8, query=5,

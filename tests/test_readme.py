@@ -51,12 +51,17 @@ def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
 
 def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     del ml100k, film_graph
-    graph, live = (block for block in blocks("python") if "knowledge." in block)
+    graph, links, live = (block for block in blocks("python") if "knowledge." in block)
     names = {}
     exec(compile(graph, "README.md", "exec"), names)
     assert len(names["entity"]) == 1682
     assert names["training"].count + names["test"].count == names["films"].count
     assert not names["knowledge"].leaked(names["training"], names["test"]).any()
+    quick = links.replace("width=32", "width=2").replace("batch=1024", "batch=8192")
+    exec(compile(quick, "README.md", "exec"), names)
+    assert names["row"].epoch == 2
+    assert 0 < names["row"].validation < 1
+    assert len(names["missing"].answers) == 10
     exec(compile(live.replace("1_000_000", "1_000"), "README.md", "exec"), names)
     assert names["scores"].shape == (2, 1682)
     assert np.isfinite(names["scores"]).all()

@@ -1,0 +1,366 @@
+"""Training on a knowledge graph, and its folder: everything to go on with it or ask it.
+
+RUN/settings.json     the settings
+RUN/graph.json        names, triples by what they are for, links, what was left out
+RUN/metrics.jsonl     a line an epoch
+RUN/checkpoints/      the training progress, verified when read
+RUN/report.json       how test triples rank
+"""
+
+import functools
+import glob
+import json
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from metajax import checkpoint, files, graph_settings
+from metajax.base import Params
+from metajax.graph_settings import GraphSettings
+from metajax.knowledge import (
+    Completion,
+    Epoch,
+    KnowledgeGraph,
+    LinkPredictor,
+    begin_links,
+    complete,
+    filtered_ranks,
+    fold_inverses,
+    graph_from_triples,
+    in_use,
+    inverse_pairs,
+    link_predictor,
+    ranking_metrics,
+    split_triples,
+    train_links,
+    vocabulary_of,
+    without_relations,
+)
+from metajax.run_folder import (
+    CHECKPOINTS,
+    SETTINGS,
+    read_json,
+    recorded,
+    restored,
+    warn_of_damage,
+)
+from metajax.training import Progress
+
+__all__ = [
+    "GraphRun",
+    "answers",
+    "create",
+    "judge",
+    "open_run",
+    "predictor_of",
+    "resumed",
+    "settings_of",
+    "train_run",
+]
+
+_GRAPH = "graph.json"
+_CHUNK = 32
+
+
+class GraphRun(NamedTuple):
+    """An open run on a graph. All its graphs have the same names, of which none ever moves."""
+
+    folder: Path
+    """Where it lives."""
+    settings: GraphSettings
+    """How it is trained."""
+    training: KnowledgeGraph
+    """What on; every name is in a fact."""
+    validation: KnowledgeGraph
+    """Facts that say when to stop."""
+    test: KnowledgeGraph
+    """Facts that are asked for in the end."""
+    folded: dict[str, str]
+    """Relations that say what another one says the other way round, and that one."""
+    unseen: dict[str, list[str]]
+    """Names of `entity` and `relation` that no fact was left of."""
+    left_out: dict[str, int]
+    """How many triples were left out, by why."""
+
+    @property
+    def known(self) -> np.ndarray:
+        """`[n, 3]` all facts."""
+        parts = (self.training, self.validation, self.test)
+        return np.concatenate([part.triples for part in parts])
+
+
+def predictor_of(settings: GraphSettings) -> LinkPredictor:
+    """Builds what the settings describe; the same one for those that differ in other things.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+    return _predictor(
+        settings.score,
+        settings.rate,
+        settings.width,
+        settings.margin,
+        settings.negatives,
+        settings.batch,
+    )
+
+
+def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[GraphRun, Progress]:
+    """Folds and splits a graph, and makes the folder of a run on it.
+
+    Nothing is made before everything that can be refused has been looked at.
+
+    Args:
+        folder: A folder that does not exist yet.
+        chosen: The settings.
+        graph: What `chosen.source` was loaded as.
+
+    Returns:
+        The open run, and its progress before the first epoch.
+
+    Raises:
+        KeyError: If a pattern of `chosen.without` fits no relation.
+        ValueError: If nothing is left, the graph cannot be split, or a setting is out of range.
+        OSError: If the folder exists or cannot be written.
+    """
+    predictor = predictor_of(chosen)
+    run = _split(folder, chosen, graph)
+    progress = begin_links(predictor, run.training, seed=chosen.seed)
+    folder.mkdir(parents=True)
+    files.write(folder / SETTINGS, graph_settings.to_json(chosen))
+    files.write(folder / _GRAPH, json.dumps(_as_json(run)) + "\n")
+    # So that a run that is killed before its first validation can be resumed.
+    checkpoint.save(folder / CHECKPOINTS, 0, progress)
+    return run, progress
+
+
+def open_run(folder: Path) -> GraphRun:
+    """Opens a run that `create` made; the source is not needed any more.
+
+    Raises:
+        ValueError: If the folder holds no run on a graph, or a damaged one.
+    """
+    chosen = settings_of(folder)
+    values = read_json(folder / _GRAPH)
+    try:
+        names = vocabulary_of(values["entities"]), vocabulary_of(values["relations"])
+        links = [(item, entity) for item, entity in values["links"]]
+        training, validation, test = (
+            graph_from_triples(np.array(values[part]), *names, links=links)
+            for part in ("training", "validation", "test")
+        )
+        told = {name: values[name] for name in ("folded", "unseen", "left_out")}
+        return GraphRun(folder, chosen, training, validation, test, **told)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / _GRAPH}: not the graph of a run: {error}") from None
+
+
+def settings_of(folder: Path) -> GraphSettings:
+    """Reads the settings of a run.
+
+    Raises:
+        ValueError: If the folder holds no run on a graph.
+    """
+    if not (folder / _GRAPH).is_file():
+        raise ValueError(f"{folder}: no run on a graph is here (there is no {_GRAPH}).")
+    return graph_settings.from_json(folder / SETTINGS)
+
+
+def resumed(run: GraphRun, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
+    """Reads the last good checkpoint; arguments and errors as `run_folder.restored`."""
+    predictor = predictor_of(run.settings)
+    like = jax.eval_shape(lambda: begin_links(predictor, run.training))
+    return restored(run.folder, like, on_skip=on_skip)
+
+
+def train_run(
+    run: GraphRun,
+    progress: Progress,
+    *,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Progress, bool]:
+    """Trains, and writes metrics and checkpoints as it goes.
+
+    Args:
+        run: An open run.
+        progress: From `create` or `resumed`.
+        on_epoch: Called after each epoch.
+        stop: Asked after each epoch; if it says so the run is saved and left.
+
+    Returns:
+        The last progress, and whether training has come to its end.
+
+    Raises:
+        DivergedError: As `train_links`; what was saved before stays.
+        CheckpointError: If a checkpoint cannot be written; older ones stay.
+        OSError: If the metrics cannot be written.
+    """
+    chosen = run.settings
+    steps = train_links(
+        predictor_of(chosen),
+        run.training,
+        run.validation,
+        progress,
+        epochs=chosen.epochs,
+        seed=chosen.seed,
+        validate_every=chosen.validate_every,
+        patience=chosen.patience,
+    )
+    return recorded(run.folder, progress, steps, on_row=on_epoch, stop=stop)
+
+
+def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
+    """Ranks the test triples of a run, and writes that down.
+
+    Args:
+        run: An open run.
+        params: Of its training.
+
+    Returns:
+        `ranking_metrics` of realistic, optimistic and pessimistic ranks.
+    """
+    ranks = filtered_ranks(
+        predictor_of(run.settings).score,
+        params,
+        run.test.triples,
+        entities=len(run.training.entities.names),
+        relations=len(run.training.relations.names),
+        known=run.known,
+    )
+    found = {
+        "realistic": ranking_metrics(ranks),
+        "optimistic": ranking_metrics(ranks._replace(pessimistic=ranks.optimistic)),
+        "pessimistic": ranking_metrics(ranks._replace(optimistic=ranks.pessimistic)),
+    }
+    told = {"queries": ranks.realistic.size, "left_out": run.left_out, **found}
+    files.write(run.folder / "report.json", json.dumps(told, indent=1) + "\n")
+    return found
+
+
+def answers(
+    run: GraphRun,
+    params: Params,
+    *,
+    entity: str,
+    relation: str,
+    side: str = "tail",
+    top: int = 10,
+    keep_known: bool = False,
+) -> Completion:
+    """Asks a run what is missing, as `complete`, with what it knows of names left out.
+
+    Args:
+        run: An open run.
+        params: Of its training.
+        entity: As in `complete`.
+        relation: As in `complete`.
+        side: As in `complete`.
+        top: As in `complete`.
+        keep_known: As in `complete`.
+
+    Returns:
+        The answers; known are the facts of all parts of the graph.
+
+    Raises:
+        KeyError: If a name is unknown; the nearest is named.
+        ValueError: If nothing was learned of a name, or as `complete`.
+    """
+    if relation in run.folded:
+        other = "head" if side == "tail" else "tail"
+        raise ValueError(
+            f"relation {relation!r} says what {run.folded[relation]!r} says, the other way round: "
+            f"ask for that, side {other}."
+        )
+    for what, name in (("entity", entity), ("relation", relation)):
+        if name in run.unseen[what]:
+            raise ValueError(
+                f"{what} {name!r} has no triple in training: nothing was learned of it."
+            )
+    return complete(
+        predictor_of(run.settings).score,
+        params,
+        run.training,
+        entity=entity,
+        relation=relation,
+        side=side,
+        top=top,
+        known=run.known,
+        keep_known=keep_known,
+    )
+
+
+# What is compiled for one run serves the next one.
+@functools.lru_cache(maxsize=8)
+def _predictor(
+    score: str, rate: float, width: int, margin: float, negatives: int, batch: int
+) -> LinkPredictor:
+    return link_predictor(
+        score,
+        optax.adam(rate),
+        width=width,
+        margin=margin,
+        negatives=negatives,
+        batch=batch,
+        chunk=math.gcd(batch, _CHUNK),
+    )
+
+
+def _split(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> GraphRun:
+    names = graph.relations.names
+    whole = fold_inverses(graph)
+    has_facts = np.isin(np.arange(len(names)), whole.triples[:, 1])
+    folded = {
+        names[pair.folded]: names[pair.kept]
+        for pair in inverse_pairs(graph)
+        if has_facts[pair.kept] and not has_facts[pair.folded]
+    }
+    kept = whole
+    if chosen.without:
+        # Who leaves one direction out means the other one too.
+        turned = [
+            glob.escape(other)
+            for name, other in folded.items()
+            if any(fnmatchcase(name, pattern) for pattern in chosen.without)
+        ]
+        kept = without_relations(whole, *chosen.without, *turned)
+    used = in_use(kept)
+    rest, test = split_triples(used, share=chosen.share, seed=chosen.seed)
+    training, validation = split_triples(rest, share=test.count / rest.count, seed=chosen.seed + 1)
+    relations = set(used.relations.names)
+    folded = {name: other for name, other in folded.items() if other in relations}
+    return GraphRun(
+        folder,
+        chosen,
+        training,
+        validation,
+        test,
+        folded,
+        {
+            "entity": [n for n in graph.entities.names if n not in used.entities.index],
+            "relation": [n for n in names if n not in relations and n not in folded],
+        },
+        {
+            "say the same the other way round": graph.count - whole.count,
+            "are of relations left out": whole.count - kept.count,
+        },
+    )
+
+
+def _as_json(run: GraphRun) -> dict[str, Any]:
+    parts = {"training": run.training, "validation": run.validation, "test": run.test}
+    return {
+        "entities": run.training.entities.names,
+        "relations": run.training.relations.names,
+        "links": run.training.links,
+        "folded": run.folded,
+        "unseen": run.unseen,
+        "left_out": run.left_out,
+        **{name: part.triples.tolist() for name, part in parts.items()},
+    }
