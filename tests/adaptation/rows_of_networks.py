@@ -1,0 +1,281 @@
+"""Rows of the suite with networks of their own."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from conformance import ITEMS, QUERY, SUPPORT, Row, drawn, nothing, task_of
+
+from metajax import learners, losses, models
+from metajax.adaptation import (
+    amortised,
+    attended_labels,
+    cosine_prototypes,
+    matching,
+    prototypes,
+    ridge_head,
+    sequence_steps,
+)
+from metajax.base import Adaptation, Examples, Model, Task
+from metajax.data import Sequences, bipartite_graph
+
+
+def encoder():
+    return models.Encoder((2,), (2,), items=ITEMS, identity_width=2)
+
+
+def compared(rule, network, zero_shot) -> Row:
+    model = models.from_linen(network)
+    return Row(rule(model.apply), drawn(model), partial(zero_shot, model.apply))
+
+
+def amortised_row(network, empty) -> Row:
+    """A network that reads the support; `empty(params)` is what it keeps of an empty one."""
+    model = models.from_support_module(network)
+
+    def mean(params, state, inputs):
+        return model.decode(params, state, inputs).mean
+
+    return Row(
+        amortised(model.encode, mean),
+        drawn(model),
+        lambda params, inputs: mean(params, empty(params), inputs),
+    )
+
+
+def at_the_prior(place, params, inputs):
+    placed = place(params, inputs)
+    distance = 0.5 * jnp.sum((placed.item - placed.prior) ** 2, axis=1)
+    return placed.bias - placed.closeness * distance
+
+
+def at_the_prior_by_cosine(place, params, inputs):
+    placed = place(params, inputs)
+    lengths = [jnp.linalg.norm(x, axis=1) for x in (placed.item, placed.prior)]
+    cosine = jnp.sum(placed.item * placed.prior, axis=1) / (lengths[0] * lengths[1])
+    return 1 + 4 * jax.nn.sigmoid(placed.bias + placed.closeness * cosine)
+
+
+def ridge_row() -> Row:
+    model = models.from_linen(models.RidgeNetwork(ITEMS, 2, tastes=1))
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).expected
+
+    return Row(ridge_head(model.apply), drawn(model), expected)
+
+
+def content_row() -> Row:
+    network = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = models.from_linen(network)
+    params = drawn(model)
+    params["item_domain"] = jnp.array([0.0, 0.0, 1.0, 1.0, 1.0])
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).expected
+
+    return Row(ridge_head(model.apply), params, expected)
+
+
+def attribute_prototypes_row() -> Row:
+    content = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = models.from_linen(models.AttributePrototypes(content, 3, prototypes=2))
+
+    def at_learned_prototypes(params, inputs):
+        found = model.apply(params, inputs)
+        place, prototype = (
+            x / jnp.linalg.norm(x, axis=1, keepdims=True) for x in (found.place, found.prototype)
+        )
+        logits = found.sharpness * place @ prototype.T + found.log_weight[None]
+        return found.expected + jnp.sum(jax.nn.softmax(logits, axis=1) * found.value, axis=1)
+
+    return Row(cosine_prototypes(model.apply), drawn(model), at_learned_prototypes)
+
+
+def informed_row() -> Row:
+    model = models.informed_ridge(ITEMS, 2, tastes=1)
+    rng = np.random.default_rng(8)
+    params = drawn(Model(model.init, model.apply))
+    told = models.Told(
+        looked_at=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
+        of_item=jnp.asarray(rng.normal(size=(ITEMS, 3))),
+        level=jnp.asarray(rng.normal(size=3)),
+        unknown=jnp.asarray(rng.normal(size=3)),
+    )
+    params = {**params, "told": told}
+
+    def zero_shot(params, inputs):
+        found = model.apply(params, inputs)
+        return found.expected + found.design @ (params["gain"] * params["told"].unknown)
+
+    return Row(ridge_head(model.apply, model.prior), params, zero_shot)
+
+
+def semantic_map_row() -> Row:
+    model = models.from_linen(models.SemanticMap(ITEMS, 3, 2, (3,)))
+    params = drawn(model)
+    params["known"] = jnp.array([0.0, 0.3, 0.9, 0.0, 0.5])
+    learner = learners.semantic_map(model, losses.squared_error, outer=optax.sgd(0.1))
+
+    def expected(params, inputs):
+        return model.apply(params, inputs).evidence.expected
+
+    return Row(learner, params, expected)
+
+
+def student_row() -> Row:
+    model = models.from_support_module(models.StudentNetwork(ITEMS, 3, 2))
+
+    def of_strangers(params, inputs):
+        return model.decode(params, jnp.zeros(3), inputs)
+
+    return Row(amortised(model.encode, model.decode), drawn(model), of_strangers)
+
+
+def memory_row() -> Row:
+    model = models.user_memory(ITEMS, 2, members=6)
+    rng = np.random.default_rng(7)
+    root = jnp.asarray(rng.normal(size=(2, ITEMS, 2 * ITEMS)))
+    memory = models.MemorisedUsers(
+        user=jnp.arange(5.0),
+        present=jnp.ones(5),
+        features=jnp.asarray(rng.normal(size=(5, 2))),
+        preferences=jnp.asarray(rng.integers(0, 5, (5, ITEMS)) / 4),
+        inverse=root @ jnp.swapaxes(root, 1, 2),
+    )
+    blank = model.init(jax.random.key(0), None)
+    blank["evidence"] -= 4.0
+    params = models.start_memory(blank, memory)
+
+    def zero_shot(params, inputs):
+        return model.decode(params, model.encode(params, nothing()), inputs)
+
+    rule = Adaptation(lambda params, support, key=None: model.encode(params, support), model.decode)
+    return Row(rule, params, zero_shot)
+
+
+DOMAINS = jnp.array([0.0, 1.0, 0.0, 1.0, 1.0])
+
+
+def domains_row(model) -> Row:
+    """A model on factors of two domains."""
+    params = drawn(Model(model.init, lambda params, inputs: params))
+    _, embedding, bias, _ = params["factors"]
+    params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
+
+    def zero_shot(params, inputs):
+        return model.decode(params, model.encode(params, nothing()), inputs)
+
+    return Row(amortised(model.encode, model.decode), params, zero_shot)
+
+
+def sequence_row() -> Row:
+    model = models.from_history_module(models.SequenceNetwork(encoder(), 4, 2, (3,)))
+
+    def zero_shot(params, inputs):
+        before = models.InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
+        return model.apply(params, before)
+
+    rule = sequence_steps(
+        model.apply, losses.squared_error, optax.sgd(0.1), 2, adapts=matching("score/*")
+    )
+    return Row(rule, drawn(model), zero_shot, in_order=True)
+
+
+def item_task_of(seed) -> Task:
+    """A cold item: labels say which sequences end in it."""
+    rng, length = np.random.default_rng(seed), 3
+
+    def part(n):
+        item, size = rng.integers(0, ITEMS, (n, length)), rng.integers(1, length + 1, n)
+        item = np.where(np.arange(length) < size[:, None], item, 0)
+        inputs = Sequences(*map(jnp.asarray, (item, size, rng.normal(size=(n, 1)))))
+        return Examples(inputs, jnp.asarray(rng.normal(size=n)), jnp.ones(n, bool))
+
+    return Task(part(SUPPORT), part(QUERY))
+
+
+def item_row() -> Row:
+    model = models.from_support_module(models.PairNetwork(ITEMS, 2, 3, steps=1))
+    return Row(
+        amortised(model.encode, model.decode),
+        drawn(model, 0.3, item_task_of(2)),
+        lambda params, inputs: model.decode(params, params["prior"], inputs),
+        task_of=item_task_of,
+    )
+
+
+def graph_row(network) -> Row:
+    graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
+    model = models.graph_model(graph, network, width=3)
+    learner = learners.graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
+    # The graph is no number to be changed a little.
+    params = {
+        **drawn(Model(model.init, model.apply)),
+        "graph": model.init(jax.random.key(0), None)["graph"],
+    }
+    return Row(learner, params, model.apply)
+
+
+def rating_graph_row() -> Row:
+    graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
+    model = models.rating_graph(graph, models.GraphSAGE(2), width=2, adapter=True)
+    learner = learners.graph_ridge(model, losses.squared_error, outer=optax.sgd(0.1))
+    blank = model.init(jax.random.key(0), None)
+    params = drawn(Model(model.init, model.apply)) | {"graph": blank["graph"]}
+    return Row(learner, {**params, "noise": blank["noise"]}, model.apply)
+
+
+OF_NETWORKS: dict[str, Callable[[], Row]] = {
+    "prototype, euclidean": partial(
+        compared, prototypes, models.PrototypeNetwork(encoder(), 3), at_the_prior
+    ),
+    "prototype, cosine": partial(
+        compared,
+        partial(prototypes, distance="cosine", scale=(1.0, 5.0)),
+        models.PrototypeNetwork(encoder(), 3),
+        at_the_prior_by_cosine,
+    ),
+    "attended labels": partial(
+        compared,
+        attended_labels,
+        models.MatchingNetwork(encoder(), 2, 3, (3,)),
+        lambda match, params, inputs: match(params, inputs).score,
+    ),
+    "conditional process": partial(
+        amortised_row, models.ConditionalProcess(encoder(), 4), lambda params: params["prior"]
+    ),
+    "attentive process": partial(
+        amortised_row,
+        models.AttentiveProcess(encoder(), 4, 2),
+        lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
+    ),
+    "student": student_row,
+    "semantic map": semantic_map_row,
+    "cosines to prototypes": attribute_prototypes_row,
+    "neighbours in a graph": partial(graph_row, models.LightGCN(2)),
+    "neighbours in a graph, corrected": partial(
+        graph_row, models.GraphResidual(models.GraphSAGE(2))
+    ),
+    "content of items": content_row,
+    "ratings on a graph": rating_graph_row,
+    "remembered users": memory_row,
+    "sequence": sequence_row,
+    "sequences of an item": item_row,
+    "ridge": ridge_row,
+    "ridge informed by choices": informed_row,
+    "shared and private features": partial(domains_row, models.shared_and_private(ITEMS, 3, 2)),
+    "shared space": partial(domains_row, models.shared_space(ITEMS, 3, (2,))),
+    "common features": partial(domains_row, models.adversarial(ITEMS, 3, 2)),
+    "two domains, one place": partial(domains_row, models.carried_users(ITEMS, 3, (2,))),
+    "two domains, relations": partial(
+        domains_row, models.related_domains(ITEMS, 3, models.RelationNetwork((2,)))
+    ),
+    "two domains, a map of the mean": partial(
+        domains_row, models.two_domains(ITEMS, 3, models.MapOfMean(2))
+    ),
+}
+"""By name, what makes a row: nothing is compiled before it is asked for."""
