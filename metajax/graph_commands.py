@@ -148,7 +148,8 @@ def complete(
 
     Args:
         run: Folder of a run of `metajax graph train`.
-        entity: Name of the entity that is given: the head, or with --side head the tail.
+        entity: Name of the entity that is given, or title of the item that it is: the head, or
+            with --side head the tail.
         relation: Name of the relation.
         side: What is asked for.
         top: How many candidates.
@@ -162,6 +163,7 @@ def complete(
         opened = graph_runs.open_run(run)
         params = graph_runs.resumed(opened, on_skip=run_commands.skipped).best
     titles = _titles(opened, data)
+    entity = _meant(opened, titles, entity)
     found = graph_runs.answers(
         opened,
         params,
@@ -172,6 +174,9 @@ def complete(
         keep_known=known,
     )
     margin = opened.settings.margin
+    called = f"{entity} ({titles[entity]})" if entity in titles else entity
+    ends = (called, "?") if side == "tail" else ("?", called)
+    print(f" --{relation}--> ".join(ends))
     for answer in found.answers:
         notes = [titles[answer.entity]] if answer.entity in titles else []
         notes += ["known"] if answer.known else []
@@ -218,6 +223,20 @@ def _titles(run: "GraphRun", data: str | None) -> dict[str, str]:
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
 
 
+def _meant(run: "GraphRun", titles: dict[str, str], entity: str) -> str:
+    """Finds an entity by its name, or by the title of its item."""
+    import numpy as np
+
+    from metajax.recommendation import Catalogue, find_item
+
+    names = run.training.entities
+    if not titles or entity in names.index or entity in run.unseen["entity"]:
+        return entity
+    called = np.array([titles.get(name, name) for name in names.names])
+    nothing = np.zeros((len(called), 0), np.float32)
+    return names.names[find_item(Catalogue(np.array(names.names), called, nothing), entity)]
+
+
 def _tell(run: "GraphRun") -> None:
     """Says what is trained on, and what is not."""
     training, settings = run.training, run.settings
@@ -249,7 +268,11 @@ def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
         shown = name.upper() if name in ("mrr", "amri") else name
         table.add_row(shown, *(f"{found[name]:.3f}" for found in metrics.values()))
     Console().print(table, highlight=False)
-    print("Ties count as in the middle, first, or last. AMRI: 0 is a random order, 1 is perfect.")
+    print(
+        "Ties count as in the middle, optimistic: first, pessimistic: last. Heads, tails: half of "
+        "the queries.\nFrequency: what is often there is right. AMRI: 0 is a random order, 1 is "
+        "perfect."
+    )
     head, relation, _ = run.test.triples[0]
     given = {
         "entity": run.test.entities.names[head],

@@ -28,10 +28,12 @@ from metajax.knowledge import (
     Epoch,
     KnowledgeGraph,
     LinkPredictor,
+    Ranks,
     begin_links,
     complete,
     filtered_ranks,
     fold_inverses,
+    frequency,
     graph_from_triples,
     in_use,
     inverse_pairs,
@@ -224,20 +226,23 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         params: Of its training.
 
     Returns:
-        `ranking_metrics` of realistic, optimistic and pessimistic ranks.
+        `ranking_metrics` of realistic, optimistic and pessimistic ranks; of the realistic ones
+        those of heads and of tails; and of what `frequency` alone would say.
     """
-    ranks = filtered_ranks(
-        predictor_of(run.settings).score,
-        params,
-        run.test.triples,
-        entities=len(run.training.entities.names),
-        relations=len(run.training.relations.names),
-        known=run.known,
-    )
+    asked = {
+        "triples": run.test.triples,
+        "entities": len(run.training.entities.names),
+        "relations": len(run.training.relations.names),
+        "known": run.known,
+    }
+    ranks = filtered_ranks(predictor_of(run.settings).score, params, **asked)
     found = {
         "realistic": ranking_metrics(ranks),
         "optimistic": ranking_metrics(ranks._replace(pessimistic=ranks.optimistic)),
         "pessimistic": ranking_metrics(ranks._replace(optimistic=ranks.pessimistic)),
+        "heads": ranking_metrics(Ranks(*(side[:1] for side in ranks))),
+        "tails": ranking_metrics(Ranks(*(side[1:] for side in ranks))),
+        "frequency": ranking_metrics(filtered_ranks(*frequency(run.training), **asked)),
     }
     told = {"queries": ranks.realistic.size, "left_out": run.left_out, **found}
     files.write(run.folder / "report.json", json.dumps(told, indent=1) + "\n")

@@ -20,6 +20,7 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "catalogue_of",
+    "find_item",
     "parse_numbers",
     "parse_pairs",
     "recommend",
@@ -97,7 +98,7 @@ def recommend(
     catalogue = recommender.catalogue
     rated: dict[int, float] = {}
     for title, rating in ratings.items():
-        item = _find(catalogue, title)
+        item = find_item(catalogue, title)
         if item in rated:
             raise ValueError(f"ratings must name an item once, got {title!r} twice.")
         rated[item] = _checked(title, float(rating), recommender.scale)
@@ -154,6 +155,41 @@ def titles_of(items: Table) -> np.ndarray:
     return np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
 
 
+def find_item(catalogue: Catalogue, title: str) -> int:
+    """Finds an item by its title, whatever the case, or by its id.
+
+    Args:
+        catalogue: The items.
+        title: A title or an id; where there are two domains `source:` or `target:` in front of it
+            says whose it is.
+
+    Returns:
+        Its place in the catalogue.
+
+    Raises:
+        KeyError: If no item has it; names the nearest.
+        ValueError: If several items have it.
+    """
+    names = np.array([_folded(str(name)) for name in catalogue.titles])
+    meant, bare = np.ones(len(names), bool), title
+    side, _, rest = title.strip().partition(":")
+    if catalogue.item_domain is not None and side in ("source", "target"):
+        meant, bare = catalogue.item_domain == (side == "target"), rest
+    wanted = _folded(bare)
+    found = np.flatnonzero((names == wanted) & meant)
+    if not len(found):
+        found = np.flatnonzero(np.isin(catalogue.ids, [title.strip(), bare.strip()]) & meant)
+    if len(found) > 1:
+        ids = ", ".join(str(i) for i in catalogue.ids[found])
+        raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
+    if not len(found):
+        near: Sequence[str] = difflib.get_close_matches(wanted, names[meant].tolist(), n=3)
+        known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
+        hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
+        raise KeyError(f"no item has the title or id {title!r}{hint}.")
+    return int(found[0])
+
+
 def parse_pairs(text: str, argument: str) -> dict[str, str]:
     """Reads `name=value, name=value`; a name may hold commas, a value may not.
 
@@ -197,28 +233,6 @@ def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
         except ValueError:
             raise ValueError(f"{argument} must rate by numbers, got {name}={value}.") from None
     return numbers
-
-
-def _find(catalogue: Catalogue, title: str) -> int:
-    """Finds an item by its title, whatever the case, or by its id."""
-    names = np.array([_folded(str(name)) for name in catalogue.titles])
-    meant, bare = np.ones(len(names), bool), title
-    side, _, rest = title.strip().partition(":")
-    if catalogue.item_domain is not None and side in ("source", "target"):
-        meant, bare = catalogue.item_domain == (side == "target"), rest
-    wanted = _folded(bare)
-    found = np.flatnonzero((names == wanted) & meant)
-    if not len(found):
-        found = np.flatnonzero(np.isin(catalogue.ids, [title.strip(), bare.strip()]) & meant)
-    if len(found) > 1:
-        ids = ", ".join(str(i) for i in catalogue.ids[found])
-        raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
-    if not len(found):
-        near: Sequence[str] = difflib.get_close_matches(wanted, names[meant].tolist(), n=3)
-        known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
-        hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
-        raise KeyError(f"no item has the title or id {title!r}{hint}.")
-    return int(found[0])
 
 
 def _folded(title: str) -> str:

@@ -142,9 +142,8 @@ def test_training_ends_with_a_table_and_with_what_to_do_next(run, films, tmp_pat
     )
     found = json.loads((folder / "report.json").read_text())
     shown = {line.split()[0]: line.split()[1:] for line in lines if line}
-    assert shown["MRR"] == [
-        f"{found[kind]['mrr']:.3f}" for kind in ("realistic", "optimistic", "pessimistic")
-    ]
+    kinds = ("realistic", "optimistic", "pessimistic", "heads", "tails", "frequency")
+    assert shown["MRR"] == [f"{found[kind]['mrr']:.3f}" for kind in kinds]
     assert {"hits@1", "hits@3", "hits@10", "AMRI"} <= shown.keys()
     assert any(line.startswith("16 queries, the head and the tail") for line in lines)
     program, *words = shlex.split(lines[-1].removeprefix("Next: "))
@@ -156,7 +155,8 @@ def test_completion_ranks_what_is_missing(run, trained):
     asked = ["complete", trained, "--entity=film3", "--relation=genre"]
     status, out, _ = run(*asked, "--top=3")
     assert status == 0
-    *answers, last = out.splitlines()
+    first, *answers, last = out.splitlines()
+    assert first == "film3 --genre--> ?"
     assert len(answers) == 3
     scores = [float(line.split()[0]) for line in answers]
     assert scores == sorted(scores, reverse=True)
@@ -165,7 +165,9 @@ def test_completion_ranks_what_is_missing(run, trained):
     status, out, _ = run(*asked, "--top=99", "--known")
     assert [line.split()[2:] for line in out.splitlines() if "genre0" in line] == [["known"]]
     status, out, _ = run("complete", trained, "--entity=genre0", "--relation=genre", "--side=head")
-    assert out.splitlines()[-1] == "14 known triples are left out; --known shows them."
+    lines = out.splitlines()
+    assert lines[0] == "? --genre--> genre0"
+    assert lines[-1] == "14 known triples are left out; --known shows them."
 
 
 def test_items_have_their_titles(run, small, films, tmp_path):
@@ -179,6 +181,12 @@ def test_items_have_their_titles(run, small, films, tmp_path):
     told = [line.split(maxsplit=2)[1:] for line in out.splitlines()]
     assert ["film4", "Film 4"] in told
     assert ["film31"] in told
+    for name in ("Film 4", "film 4", "film4"):
+        _, out, _ = run("complete", folder, f"--entity={name}", "--relation=genre", asked[-1])
+        assert out.splitlines()[0] == "film4 (Film 4) --genre--> ?"
+    status, _, err = run("complete", folder, "--entity=Fim 4", "--relation=genre", asked[-1])
+    assert status == 2
+    assert err.startswith("metajax: no item has the title or id 'Fim 4'; nearest are 'Film 4', ")
     (tmp_path / "log.csv").write_text("user,item\nu,3\n")
     status, _, err = run("complete", folder, *asked[:2], f"--data={tmp_path / 'log.csv'}")
     assert (status, err) == (

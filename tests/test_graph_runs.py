@@ -107,6 +107,8 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     assert found["realistic"] == ranking_metrics(ranks)
     assert found["optimistic"]["mrr"] == found["realistic"]["mrr_optimistic"]
     assert found["pessimistic"]["mrr"] == found["realistic"]["mrr_pessimistic"]
+    both = (found["heads"]["mrr"] + found["tails"]["mrr"]) / 2
+    assert both == pytest.approx(found["realistic"]["mrr"], rel=1e-9)
     told = json.loads((folder / "report.json").read_text())
     assert (told["queries"], told["realistic"]) == (16, found["realistic"])
     assert_same_bits(graph_runs.resumed(run), progress)

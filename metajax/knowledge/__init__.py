@@ -3,6 +3,7 @@
 from metajax.knowledge.completion import Answer, Completion, complete
 from metajax.knowledge.facts import Facts, facts
 from metajax.knowledge.fisher import normalised_fisher
+from metajax.knowledge.frequency import frequency
 from metajax.knowledge.graph import (
     Attribute,
     KnowledgeGraph,
@@ -84,6 +85,7 @@ __all__ = [
     "filtered_ranks",
     "fold_inverses",
     "folded",
+    "frequency",
     "graph_from_names",
     "graph_from_triples",
     "graph_names",
