@@ -99,7 +99,7 @@ def one(tree, task=0):
 
 def started(module):
     model, tasks = from_linen(module), batch()
-    shapes = model.init(jax.random.key(0), one(tasks.support.inputs))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), one(tasks.support.inputs))
     rng = np.random.default_rng(1)
     return model, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape) * 0.5, shapes), tasks
 

@@ -22,8 +22,8 @@ QUERY = sequences_of([4, 0, 2, 1], [2, 3])
 
 
 def drawn():
-    leaves, structure = jax.tree.flatten(jax.jit(MODEL.init)(jax.random.key(0), QUERY))
-    return structure.unflatten([leaf + 0.5 * RNG.normal(size=leaf.shape) for leaf in leaves])
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), QUERY)
+    return jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape)), shapes)
 
 
 PARAMS = drawn()

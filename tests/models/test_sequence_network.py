@@ -26,9 +26,8 @@ ENCODER = Encoder((2,), (2,), items=ITEMS, identity_width=2)
 
 def built(**options):
     model = from_history_module(SequenceNetwork(ENCODER, WIDTH, HEADS, (3,), **options))
-    leaves, structure = jax.tree.flatten(jax.jit(model.init)(jax.random.key(0), NOW))
-    drawn = [leaf + 0.5 * RNG.normal(size=leaf.shape) for leaf in leaves]
-    return model, structure.unflatten(drawn)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), NOW)
+    return model, jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape)), shapes)
 
 
 MODEL, PARAMS = built()
