@@ -108,11 +108,13 @@ def train(
             opened, progress = graph_runs.create(folder, settings, found)
     folder, settings = opened.folder, opened.settings
     _tell(opened)
-    updates = -(-opened.training.count // settings.batch)
+    updates = -(-opened.parts.training.count // settings.batch)
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
     with (
         signals.collected() as caught,
-        console.epochs(settings.epochs, opened.training.count, start, max(best, 0.0)) as on_epoch,
+        console.epochs(
+            settings.epochs, opened.parts.training.count, start, max(best, 0.0)
+        ) as on_epoch,
     ):
         try:
             progress, finished = graph_runs.train_run(
@@ -126,8 +128,12 @@ def train(
         return 130 if caught[0] == signal.SIGINT else 0
     best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
     print(f"Best validation MRR {best:.4f} in epoch {epoch}.")
-    with console.busy("Ranking the test triples"):
-        metrics = graph_runs.judge(opened, progress.best)
+    try:
+        with signals.terminable(), console.busy("Ranking the test triples"):
+            metrics = graph_runs.judge(opened, progress.best)
+    except KeyboardInterrupt as stopped:
+        console.error(f"stopped; the run is saved. Rank: metajax graph train --resume {folder}")
+        return 0 if isinstance(stopped, signals.Terminated) else 130
     _show(opened, metrics)
     return 0
 
@@ -214,12 +220,12 @@ def _titles(run: "GraphRun", data: str | None) -> dict[str, str]:
     from metajax.recommendation import titles_of
 
     source = run.settings.source
-    if data is None and (source not in datasets.names() or not run.training.links):
+    if data is None and (source not in datasets.names() or not run.parts.training.links):
         return {}
     with console.fetching(data or source) as fetched:
         items = datasets.load(data or source, progress=fetched).items
-    names = run.training.entities.names
-    entity = item_entities(run.training, items.ids).tolist()
+    names = run.parts.training.entities.names
+    entity = item_entities(run.parts.training, items.ids).tolist()
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
 
 
@@ -229,8 +235,8 @@ def _meant(run: "GraphRun", titles: dict[str, str], entity: str) -> str:
 
     from metajax.recommendation import Catalogue, find_item
 
-    names = run.training.entities
-    if not titles or entity in names.index or entity in run.unseen["entity"]:
+    names = run.parts.training.entities
+    if not titles or entity in names.index or entity in run.parts.unseen["entity"]:
         return entity
     called = np.array([titles.get(name, name) for name in names.names])
     nothing = np.zeros((len(called), 0), np.float32)
@@ -239,14 +245,14 @@ def _meant(run: "GraphRun", titles: dict[str, str], entity: str) -> str:
 
 def _tell(run: "GraphRun") -> None:
     """Says what is trained on, and what is not."""
-    training, settings = run.training, run.settings
+    training, settings = run.parts.training, run.settings
     print(
         f"{settings.score} on {settings.source}: {training.count:,} triples train, "
-        f"{run.validation.count:,} validate, {run.test.count:,} are asked for in the end; "
-        f"{len(training.entities.names):,} entities, {len(training.relations.names):,} relations. "
-        f"Run folder: {run.folder}"
+        f"{run.parts.validation.count:,} validate, {run.parts.test.count:,} are asked for in the "
+        f"end; {len(training.entities.names):,} entities, "
+        f"{len(training.relations.names):,} relations. Run folder: {run.folder}"
     )
-    told = [f"{count:,} that {why}" for why, count in run.left_out.items() if count]
+    told = [f"{count:,} that {why}" for why, count in run.parts.left_out.items() if count]
     if told:
         print(f"Triples left out: {', '.join(told)}.")
 
@@ -256,10 +262,10 @@ def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    entities = len(run.training.entities.names)
+    entities = len(run.parts.training.entities.names)
     print(
-        f"{2 * run.test.count:,} queries, the head and the tail of each test triple, ranked among "
-        f"all {entities:,} entities but those of other known triples:"
+        f"{2 * run.parts.test.count:,} queries, the head and the tail of each test triple, ranked "
+        f"among all {entities:,} entities but those of other known triples:"
     )
     table = Table("", *metrics, box=None, pad_edge=False)
     for column in table.columns[1:]:
@@ -273,10 +279,10 @@ def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
         "the queries.\nFrequency: what is often there is right. AMRI: 0 is a random order, 1 is "
         "perfect."
     )
-    head, relation, _ = run.test.triples[0]
+    head, relation, _ = run.parts.test.triples[0]
     given = {
-        "entity": run.test.entities.names[head],
-        "relation": run.test.relations.names[relation],
+        "entity": run.parts.test.entities.names[head],
+        "relation": run.parts.test.relations.names[relation],
     }
     words = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
     print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {words}")

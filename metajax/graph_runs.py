@@ -8,16 +8,13 @@ RUN/report.json       how test triples rank
 """
 
 import functools
-import glob
 import json
 import math
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from metajax import checkpoint, files, graph_settings
@@ -28,21 +25,20 @@ from metajax.knowledge import (
     Epoch,
     KnowledgeGraph,
     LinkPredictor,
+    Parts,
     Ranks,
     begin_links,
     complete,
     filtered_ranks,
-    fold_inverses,
     frequency,
-    graph_from_triples,
-    in_use,
-    inverse_pairs,
+    index_of,
     link_predictor,
+    parts_from_json,
+    parts_of,
+    parts_to_json,
     ranking_metrics,
-    split_triples,
     train_links,
     vocabulary_of,
-    without_relations,
 )
 from metajax.run_folder import (
     CHECKPOINTS,
@@ -71,30 +67,14 @@ _CHUNK = 32
 
 
 class GraphRun(NamedTuple):
-    """An open run on a graph. All its graphs have the same names, of which none ever moves."""
+    """An open run on a graph."""
 
     folder: Path
     """Where it lives."""
     settings: GraphSettings
     """How it is trained."""
-    training: KnowledgeGraph
-    """What on; every name is in a fact."""
-    validation: KnowledgeGraph
-    """Facts that say when to stop."""
-    test: KnowledgeGraph
-    """Facts that are asked for in the end."""
-    folded: dict[str, str]
-    """Relations that say what another one says the other way round, and that one."""
-    unseen: dict[str, list[str]]
-    """Names of `entity` and `relation` that no fact was left of."""
-    left_out: dict[str, int]
-    """How many triples were left out, by why."""
-
-    @property
-    def known(self) -> np.ndarray:
-        """`[n, 3]` all facts."""
-        parts = (self.training, self.validation, self.test)
-        return np.concatenate([part.triples for part in parts])
+    parts: Parts
+    """What on, and what is asked for."""
 
 
 def predictor_of(settings: GraphSettings) -> LinkPredictor:
@@ -132,11 +112,12 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
         OSError: If the folder exists or cannot be written.
     """
     predictor = predictor_of(chosen)
-    run = _split(folder, chosen, graph)
-    progress = begin_links(predictor, run.training, seed=chosen.seed)
+    parts = parts_of(graph, without=chosen.without, share=chosen.share, seed=chosen.seed)
+    run = GraphRun(folder, chosen, parts)
+    progress = begin_links(predictor, run.parts.training, seed=chosen.seed)
     folder.mkdir(parents=True)
     files.write(folder / SETTINGS, graph_settings.to_json(chosen))
-    files.write(folder / _GRAPH, json.dumps(_as_json(run)) + "\n")
+    files.write(folder / _GRAPH, json.dumps(parts_to_json(run.parts)) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
@@ -149,17 +130,9 @@ def open_run(folder: Path) -> GraphRun:
         ValueError: If the folder holds no run on a graph, or a damaged one.
     """
     chosen = settings_of(folder)
-    values = read_json(folder / _GRAPH)
     try:
-        names = vocabulary_of(values["entities"]), vocabulary_of(values["relations"])
-        links = [(item, entity) for item, entity in values["links"]]
-        training, validation, test = (
-            graph_from_triples(np.array(values[part]), *names, links=links)
-            for part in ("training", "validation", "test")
-        )
-        told = {name: values[name] for name in ("folded", "unseen", "left_out")}
-        return GraphRun(folder, chosen, training, validation, test, **told)
-    except (KeyError, TypeError, ValueError) as error:
+        return GraphRun(folder, chosen, parts_from_json(read_json(folder / _GRAPH)))
+    except ValueError as error:
         raise ValueError(f"{folder / _GRAPH}: not the graph of a run: {error}") from None
 
 
@@ -177,7 +150,7 @@ def settings_of(folder: Path) -> GraphSettings:
 def resumed(run: GraphRun, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
     """Reads the last good checkpoint; arguments and errors as `run_folder.restored`."""
     predictor = predictor_of(run.settings)
-    like = jax.eval_shape(lambda: begin_links(predictor, run.training))
+    like = jax.eval_shape(lambda: begin_links(predictor, run.parts.training))
     return restored(run.folder, like, on_skip=on_skip)
 
 
@@ -207,8 +180,8 @@ def train_run(
     chosen = run.settings
     steps = train_links(
         predictor_of(chosen),
-        run.training,
-        run.validation,
+        run.parts.training,
+        run.parts.validation,
         progress,
         epochs=chosen.epochs,
         seed=chosen.seed,
@@ -230,10 +203,10 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         those of heads and of tails; and of what `frequency` alone would say.
     """
     asked = {
-        "triples": run.test.triples,
-        "entities": len(run.training.entities.names),
-        "relations": len(run.training.relations.names),
-        "known": run.known,
+        "triples": run.parts.test.triples,
+        "entities": len(run.parts.training.entities.names),
+        "relations": len(run.parts.training.relations.names),
+        "known": run.parts.known,
     }
     ranks = filtered_ranks(predictor_of(run.settings).score, params, **asked)
     found = {
@@ -242,9 +215,9 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         "pessimistic": ranking_metrics(ranks._replace(optimistic=ranks.pessimistic)),
         "heads": ranking_metrics(Ranks(*(side[:1] for side in ranks))),
         "tails": ranking_metrics(Ranks(*(side[1:] for side in ranks))),
-        "frequency": ranking_metrics(filtered_ranks(*frequency(run.training), **asked)),
+        "frequency": ranking_metrics(filtered_ranks(*frequency(run.parts.training), **asked)),
     }
-    told = {"queries": ranks.realistic.size, "left_out": run.left_out, **found}
+    told = {"queries": ranks.realistic.size, "left_out": run.parts.left_out, **found}
     files.write(run.folder / "report.json", json.dumps(told, indent=1) + "\n")
     return found
 
@@ -277,26 +250,31 @@ def answers(
         KeyError: If a name is unknown; the nearest is named.
         ValueError: If nothing was learned of a name, or as `complete`.
     """
-    if relation in run.folded:
+    if relation in run.parts.folded:
         other = "head" if side == "tail" else "tail"
         raise ValueError(
-            f"relation {relation!r} says what {run.folded[relation]!r} says, the other way round: "
-            f"ask for that, side {other}."
+            f"relation {relation!r} says what {run.parts.folded[relation]!r} says, the other way "
+            f"round: ask for that, side {other}."
         )
+    graph = run.parts.training
+    names = {"entity": graph.entities.names, "relation": graph.relations.names}
     for what, name in (("entity", entity), ("relation", relation)):
-        if name in run.unseen[what]:
+        # What was left out may have been meant as well.
+        others = [*run.parts.unseen[what], *(run.parts.folded if what == "relation" else ())]
+        index_of(vocabulary_of([*names[what], *others]), name, what)
+        if name in others:
             raise ValueError(
                 f"{what} {name!r} has no triple in training: nothing was learned of it."
             )
     return complete(
         predictor_of(run.settings).score,
         params,
-        run.training,
+        run.parts.training,
         entity=entity,
         relation=relation,
         side=side,
         top=top,
-        known=run.known,
+        known=run.parts.known,
         keep_known=keep_known,
     )
 
@@ -315,57 +293,3 @@ def _predictor(
         batch=batch,
         chunk=math.gcd(batch, _CHUNK),
     )
-
-
-def _split(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> GraphRun:
-    names = graph.relations.names
-    whole = fold_inverses(graph)
-    has_facts = np.isin(np.arange(len(names)), whole.triples[:, 1])
-    folded = {
-        names[pair.folded]: names[pair.kept]
-        for pair in inverse_pairs(graph)
-        if has_facts[pair.kept] and not has_facts[pair.folded]
-    }
-    kept = whole
-    if chosen.without:
-        # Who leaves one direction out means the other one too.
-        turned = [
-            glob.escape(other)
-            for name, other in folded.items()
-            if any(fnmatchcase(name, pattern) for pattern in chosen.without)
-        ]
-        kept = without_relations(whole, *chosen.without, *turned)
-    used = in_use(kept)
-    rest, test = split_triples(used, share=chosen.share, seed=chosen.seed)
-    training, validation = split_triples(rest, share=test.count / rest.count, seed=chosen.seed + 1)
-    relations = set(used.relations.names)
-    folded = {name: other for name, other in folded.items() if other in relations}
-    return GraphRun(
-        folder,
-        chosen,
-        training,
-        validation,
-        test,
-        folded,
-        {
-            "entity": [n for n in graph.entities.names if n not in used.entities.index],
-            "relation": [n for n in names if n not in relations and n not in folded],
-        },
-        {
-            "say the same the other way round": graph.count - whole.count,
-            "are of relations left out": whole.count - kept.count,
-        },
-    )
-
-
-def _as_json(run: GraphRun) -> dict[str, Any]:
-    parts = {"training": run.training, "validation": run.validation, "test": run.test}
-    return {
-        "entities": run.training.entities.names,
-        "relations": run.training.relations.names,
-        "links": run.training.links,
-        "folded": run.folded,
-        "unseen": run.unseen,
-        "left_out": run.left_out,
-        **{name: part.triples.tolist() for name, part in parts.items()},
-    }

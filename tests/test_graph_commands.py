@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from metajax import cli
+from metajax import cli, graph_runs
 
 KG = "head_id:token\trelation_id:token\ttail_id:token\n"
 LINK = "item_id:token\tentity_id:token\n"
@@ -200,6 +200,8 @@ def test_items_have_their_titles(run, small, films, tmp_path):
     [
         (["--entity=fim3", "--relation=genre"], "no entity 'fim3'; did you mean 'film3'?"),
         (["--entity=film3", "--relation=gener"], "no relation 'gener'; did you mean 'genre'?"),
+        (["--entity=film3", "--relation=award"], "no relation 'award'; did you mean 'award_won'?"),
+        (["--entity=genre", "--relation=genre"], "no entity 'genre'; did you mean 'genre2'?"),
         (
             ["--entity=film3", "--relation=award_won"],
             "relation 'award_won' has no triple in training: nothing was learned of it.",
@@ -294,6 +296,19 @@ def test_exploding_embeddings_name_the_last_good_checkpoint(run, films, tmp_path
     assert err.endswith(f"The last good checkpoint is of update 0, in {folder / 'checkpoints'}.")
     status, _, err = run("complete", folder, "--entity=film3", "--relation=genre")
     assert (status, err) == (0, "")
+
+
+def test_a_signal_while_the_test_is_ranked_loses_nothing(run, trained, monkeypatch):
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(graph_runs, "judge", interrupted)
+    status, _, err = run("train", "--resume", trained)
+    assert (status, err) == (
+        0,
+        f"metajax: stopped; the run is saved. Rank: metajax graph train --resume {trained}",
+    )
 
 
 def test_a_signal_saves_and_says_how_to_go_on(run, films, tmp_path):

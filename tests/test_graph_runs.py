@@ -13,7 +13,7 @@ import pytest
 from metajax import graph_runs
 from metajax.checkpoint import CheckpointError
 from metajax.graph_settings import GraphSettings
-from metajax.knowledge import filtered_ranks, leaked, ranking_metrics, read_graph
+from metajax.knowledge import filtered_ranks, ranking_metrics, read_graph
 from metajax.run_folder import last_good
 from metajax.training import DivergedError
 
@@ -42,28 +42,6 @@ def trained(tmp_path_factory, settings):
 
 def assert_same_bits(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
-
-
-def test_a_graph_is_folded_and_split_without_leaks(trained):
-    run = graph_runs.open_run(trained[0])
-    # 40 films, of a genre and a director each; the directors also say which films are theirs.
-    assert len(run.known) == 80
-    assert [part.count for part in (run.validation, run.test)] == [8, 8]
-    assert len(np.unique(run.known, axis=0)) == 80
-    for part in (run.validation, run.test):
-        assert not leaked(run.training, part).any()
-        assert part.entities == run.training.entities
-    assert run.training.relations.names == ("director", "genre")
-    assert run.folded == {"directed": "director"}
-    assert run.unseen == {"entity": ["prize0", "prize1"], "relation": ["award_won"]}
-    assert list(run.left_out.values()) == [40, 40]
-
-
-def test_a_pattern_of_the_other_direction_leaves_a_relation_out_as_well(tmp_path, settings):
-    chosen = dataclasses.replace(settings, without=("directed",))
-    run, _ = begun(tmp_path / "run", chosen)
-    assert run.training.relations.names == ("award_won", "genre")
-    assert run.folded == {}
 
 
 def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, settings, trained):
@@ -99,10 +77,10 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     ranks = filtered_ranks(
         graph_runs.predictor_of(run.settings).score,
         graph_runs.resumed(run).best,
-        run.test.triples,
-        entities=len(run.training.entities.names),
+        run.parts.test.triples,
+        entities=len(run.parts.training.entities.names),
         relations=2,
-        known=run.known,
+        known=run.parts.known,
     )
     assert found["realistic"] == ranking_metrics(ranks)
     assert found["optimistic"]["mrr"] == found["realistic"]["mrr_optimistic"]
@@ -117,7 +95,7 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
 def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
     folder, progress, _ = trained
     run = graph_runs.open_run(folder)
-    for part in (run.training, run.validation, run.test):
+    for part in (run.parts.training, run.parts.validation, run.parts.test):
         head, relation, tail = part.triples[0]
         names = part.entities.names
         asked = {"entity": names[head], "relation": part.relations.names[relation], "top": 99}

@@ -37,6 +37,7 @@ from metajax.knowledge.named import (
     repaired_links,
 )
 from metajax.knowledge.objective import self_adversarial
+from metajax.knowledge.parts import Parts, parts_from_json, parts_of, parts_to_json
 from metajax.knowledge.ranking import Ranks, filtered_ranks, ranking_metrics
 from metajax.knowledge.readers import read_graph, read_link, write_turtle
 from metajax.knowledge.relation_clusters import relation_clusters
@@ -67,6 +68,7 @@ __all__ = [
     "LiveBuffer",
     "LiveGraph",
     "LiveVectors",
+    "Parts",
     "Ranks",
     "Score",
     "Vocabulary",
@@ -104,6 +106,9 @@ __all__ = [
     "new_rows",
     "node_vectors",
     "normalised_fisher",
+    "parts_from_json",
+    "parts_of",
+    "parts_to_json",
     "placed",
     "prune_tails",
     "ranking_metrics",

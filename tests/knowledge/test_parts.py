@@ -1,0 +1,50 @@
+import json
+
+import numpy as np
+import pytest
+
+from metajax.knowledge import leaked, parts_from_json, parts_of, parts_to_json, read_graph
+
+
+@pytest.fixture(scope="module")
+def graph(films):
+    return read_graph(films)
+
+
+def test_a_graph_is_folded_and_split_without_leaks(graph):
+    parts = parts_of(graph, without=["*award*"], share=0.1)
+    # 40 films, of a genre and a director each; the directors also say which films are theirs.
+    assert [part.count for part in parts[:3]] == [64, 8, 8]
+    assert len(np.unique(parts.known, axis=0)) == 80
+    for part in (parts.validation, parts.test):
+        assert not leaked(parts.training, part).any()
+        assert part.entities == parts.training.entities
+    assert parts.training.relations.names == ("director", "genre")
+    assert parts.folded == {"directed": "director"}
+    assert parts.unseen == {"entity": ["prize0", "prize1"], "relation": ["award_won"]}
+    assert list(parts.left_out.values()) == [40, 40]
+
+
+@pytest.mark.parametrize("pattern", ["directed", "director", "direct*"])
+def test_a_pattern_of_either_direction_leaves_both_out(graph, pattern):
+    parts = parts_of(graph, without=[pattern])
+    assert parts.training.relations.names == ("award_won", "genre")
+    assert parts.folded == {}
+    assert parts.unseen["relation"] == ["directed", "director"]
+
+
+def test_parts_come_back_from_json(graph):
+    parts = parts_of(graph._replace(links=(("7", 3),)))
+    again = parts_from_json(json.loads(json.dumps(parts_to_json(parts))))
+    for one, other in zip(parts[:3], again[:3], strict=True):
+        np.testing.assert_array_equal(one.triples, other.triples)
+        assert one[3:] == other[3:]
+    assert again[3:] == parts[3:]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, [], {"entities": ["a"]}, {"entities": ["a"], "relations": 1, "links": [[1]]}]
+)
+def test_something_else_is_refused(wrong):
+    with pytest.raises(ValueError, match="parts of a graph must be complete"):
+        parts_from_json(wrong)
