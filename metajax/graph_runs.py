@@ -161,7 +161,7 @@ def train_run(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Progress, bool]:
-    """Trains, and writes metrics and checkpoints as it goes.
+    """Trains as `train_links`, and writes down what happens as `run_folder.recorded`.
 
     Args:
         run: An open run.
@@ -173,9 +173,9 @@ def train_run(
         The last progress, and whether training has come to its end.
 
     Raises:
-        DivergedError: As `train_links`; what was saved before stays.
-        CheckpointError: If a checkpoint cannot be written; older ones stay.
-        OSError: If the metrics cannot be written.
+        DivergedError: What was saved before stays.
+        CheckpointError: As in `recorded`.
+        OSError: As in `recorded`.
     """
     chosen = run.settings
     steps = train_links(

@@ -3,7 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from metajax.knowledge import leaked, parts_from_json, parts_of, parts_to_json, read_graph
+from metajax.knowledge import (
+    graph_from_names,
+    leaked,
+    parts_from_json,
+    parts_of,
+    parts_to_json,
+    read_graph,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +38,17 @@ def test_a_pattern_of_either_direction_leaves_both_out(graph, pattern):
     assert parts.training.relations.names == ("award_won", "genre")
     assert parts.folded == {}
     assert parts.unseen["relation"] == ["directed", "director"]
+
+
+def test_entities_that_only_literals_tell_of_are_unseen():
+    ring = [(str(n), "next", str((n + 1) % 9)) for n in range(9)]
+    whole = graph_from_names(
+        [*ring, ("0", "to", "4"), ("4", "to", "8"), ("8", "to", "2")],
+        attributes=[("lonely", "year", "1979", ""), ("3", "year", "1986", "")],
+    )
+    parts = parts_of(whole, share=0.1)
+    assert parts.unseen["entity"] == ["lonely"]
+    assert "lonely" not in parts.training.entities.index
 
 
 def test_parts_come_back_from_json(graph):
