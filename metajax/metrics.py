@@ -11,7 +11,18 @@ import jax.numpy as jnp
 
 from metajax import losses
 
-__all__ = ["coverage", "hit_rate", "mae", "mse", "ndcg", "precision", "recall", "rmse", "top_items"]
+__all__ = [
+    "auc",
+    "coverage",
+    "hit_rate",
+    "mae",
+    "mse",
+    "ndcg",
+    "precision",
+    "recall",
+    "rmse",
+    "top_items",
+]
 
 
 def mse(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
@@ -140,6 +151,40 @@ def ndcg(
     discount = 1 / jnp.log2(jnp.arange(k) + 2.0)
     ideal = jnp.sum(jnp.where(jnp.arange(k) < _relevant(labels, where), discount, 0))
     return jnp.sum(_gains(scores, labels, k, where) * discount) / jnp.where(ideal > 0, ideal, 1)
+
+
+def auc(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+    """Returns how probable it is that a relevant item is scored above an irrelevant one.
+
+    Equal scores count half.
+
+    Args:
+        scores: `[N]` higher is better.
+        labels: `[N]` relevant where positive.
+        where: `[N]` bool, the candidates; None means all.
+
+    Returns:
+        `[]` in [0, 1]; .5 where all are relevant, or none.
+
+    Example:
+        >>> float(auc(jnp.array([3.0, 2.0, 1.0]), jnp.array([1, 0, 1])))
+        0.5
+
+    References:
+        Hanley and McNeil, The Meaning and Use of the Area under a Receiver Operating
+        Characteristic (ROC) Curve, Radiology 143, 1982.
+    """
+    candidate = jnp.ones(scores.shape, bool) if where is None else where
+    relevant = candidate & (labels > 0)
+    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    ordered = jnp.sort(jnp.where(candidate, scores, jnp.inf))
+    first, after = (jnp.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+    # The middle of the places that equal scores share.
+    below = (first + after) / 2
+    positive, count = jnp.sum(relevant), jnp.sum(candidate)
+    pairs = positive * (count - positive)
+    above = jnp.sum(jnp.where(relevant, below, 0)) - positive**2 / 2
+    return jnp.where(pairs > 0, above / jnp.maximum(pairs, 1), 0.5)
 
 
 def coverage(lists: jax.Array, *, items: int) -> jax.Array:

@@ -42,6 +42,12 @@ ALL = None
         (metrics.hit_rate, 1, [np.nan, 0], [1, 0], ALL, 0),
         (metrics.hit_rate, 1, [np.nan, 0], [1, 0], [True, False], 1),
         (metrics.hit_rate, 1, [0, -np.inf], [0, 1], [False, True], 1),
+        # Of two pairs one is in order; of equal scores half a pair is.
+        (metrics.auc, None, [3, 2, 1], [1, 0, 1], ALL, 1 / 2),
+        (metrics.auc, None, [2, 2, 1, 3], [1, 0, 0, 1], ALL, (0.5 + 1 + 2) / 4),
+        (metrics.auc, None, [9, 2, 1], [0, 1, 0], [False, True, True], 1),
+        (metrics.auc, None, [np.nan, 1], [1, 0], ALL, 0),
+        (metrics.auc, None, [2, 1], [1, 1], ALL, 1 / 2),
         (metrics.mse, None, [1, 2, 3], [1, 0, 0], ALL, (0 + 4 + 9) / 3),
         (metrics.rmse, None, [1, 2, 3], [1, 0, 0], [True, True, False], np.sqrt((0 + 4) / 2)),
         (metrics.mae, None, [1, 2, -3], [1, 0, 0], ALL, (0 + 2 + 3) / 3),

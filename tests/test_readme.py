@@ -51,7 +51,7 @@ def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
 
 def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     del ml100k, film_graph
-    graph, links, live = (block for block in blocks("python") if "knowledge." in block)
+    graph, links, items, live = (b for b in blocks("python") if "knowledge." in b)
     names = {}
     exec(compile(graph, "README.md", "exec"), names)
     assert len(names["entity"]) == 1682
@@ -62,6 +62,8 @@ def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     assert names["row"].epoch == 2
     assert 0 < names["row"].validation < 1
     assert len(names["missing"].answers) == 10
+    exec(compile(items, "README.md", "exec"), names)
+    assert np.isfinite(names["ridge"].expected[names["new"]]).all()
     exec(compile(live.replace("1_000_000", "1_000"), "README.md", "exec"), names)
     assert names["scores"].shape == (2, 1682)
     assert np.isfinite(names["scores"]).all()

@@ -6,6 +6,7 @@ from metajax.baselines.base import Baseline
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
 from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
 from metajax.baselines.content import content_fold_in
+from metajax.baselines.content_ridge import content_ridge, fit_content_ridge
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.fold_in import eb_fold_in
 from metajax.baselines.joint_fold_in import joint_fold_in
@@ -21,10 +22,12 @@ __all__ = [
     "Factors",
     "attribute_ridge",
     "content_fold_in",
+    "content_ridge",
     "demographics",
     "ease",
     "ease_blend",
     "eb_fold_in",
+    "fit_content_ridge",
     "fit_factors",
     "fit_transferred_factors",
     "global_mean",
@@ -34,6 +37,7 @@ __all__ = [
     "item_user_bias",
     "joint_fold_in",
     "linear_map",
+    "of_new_items",
     "of_two_domains",
     "popularity",
     "popularity_blend",
@@ -65,3 +69,6 @@ of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, joint_fold_in, 
 
 without_transfer: tuple[Baseline, ...] = (item_mean, target_only)
 """Those that look at the target domain alone: what every transfer has to beat."""
+
+of_new_items: tuple[Baseline, ...] = (content_ridge,)
+"""Those that order items which nobody has chosen yet, by what is said of them."""

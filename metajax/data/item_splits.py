@@ -29,13 +29,18 @@ class ItemTasks(NamedTuple):
 
 
 def split_items(
-    interactions: Interactions, *, share: float = 0.2, seed: int = 0
+    interactions: Interactions,
+    *,
+    share: float = 0.2,
+    among: np.ndarray | None = None,
+    seed: int = 0,
 ) -> tuple[Interactions, np.ndarray]:
     """Draws cold items and takes all that was done with them out of the log.
 
     Args:
         interactions: The log.
         share: Share of the items with interactions that become cold, in (0, 1).
+        among: `[n]` the items that may; None means all.
         seed: Another seed is another draw.
 
     Returns:
@@ -48,6 +53,8 @@ def split_items(
     if not 0 < share < 1:
         raise ValueError(f"share must be in (0, 1), got {share}.")
     known = np.unique(interactions.item)
+    if among is not None:
+        known = np.intersect1d(known, among)
     drawn = np.random.default_rng(seed).permutation(known)[: round(share * len(known))]
     cold = np.sort(drawn).astype(np.int64)
     return rows_of(interactions, ~np.isin(interactions.item, cold)), cold

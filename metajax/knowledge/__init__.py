@@ -18,6 +18,13 @@ from metajax.knowledge.graph import (
 from metajax.knowledge.growth import Anchor, anchored, grown, new_rows, placed
 from metajax.knowledge.hypergraph import LiveVectors, edge_vectors, folded, node_vectors
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
+from metajax.knowledge.item_vectors import (
+    ItemFacts,
+    entities_as_users,
+    item_facts,
+    relation_vectors,
+    tfidf,
+)
 from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
 from metajax.knowledge.live import (
     Arrivals,
@@ -63,6 +70,7 @@ __all__ = [
     "Epoch",
     "Facts",
     "InversePair",
+    "ItemFacts",
     "KnowledgeGraph",
     "LinkPredictor",
     "LiveBuffer",
@@ -83,6 +91,7 @@ __all__ = [
     "complete",
     "degrees",
     "edge_vectors",
+    "entities_as_users",
     "facts",
     "filtered_ranks",
     "fold_inverses",
@@ -96,6 +105,7 @@ __all__ = [
     "index_of",
     "inverse_pairs",
     "item_entities",
+    "item_facts",
     "keep_triples",
     "leaked",
     "link_by_prefix",
@@ -116,12 +126,14 @@ __all__ = [
     "read_link",
     "relation_clusters",
     "relation_signatures",
+    "relation_vectors",
     "repaired_links",
     "score_names",
     "score_of",
     "self_adversarial",
     "split_entities",
     "split_triples",
+    "tfidf",
     "train_links",
     "triples_of",
     "vocabulary_of",

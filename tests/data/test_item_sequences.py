@@ -106,6 +106,9 @@ def test_cold_items_are_nowhere_in_the_training_log():
     assert len(training.item) == np.sum(~np.isin(LOG.item, cold))
     _, other = split_items(LOG, share=0.3, seed=2)
     assert not np.array_equal(cold, other)
+    _, some = split_items(LOG, share=0.5, among=np.arange(4))
+    assert len(some) == 2
+    assert set(some) <= {0, 1, 2, 3}
     with pytest.raises(ValueError, match=r"share must be in \(0, 1\), got 1"):
         split_items(LOG, share=1)
 

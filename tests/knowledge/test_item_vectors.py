@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import from_columns, user_of_row
+from metajax.knowledge import (
+    entities_as_users,
+    graph_from_names,
+    item_facts,
+    relation_vectors,
+    tfidf,
+)
+
+GRAPH = graph_from_names(
+    [
+        ("Alien", "by", "Scott"),
+        ("Legend", "by", "Scott"),
+        ("Heat", "by", "Mann"),
+        ("Alien", "genre", "Horror"),
+        ("Jaws", "genre", "Horror"),
+        ("Heat", "genre", "Crime"),
+        ("Pacino", "acts in", "Heat"),
+    ]
+)
+FILMS = ("Alien", "Heat", "Jaws", "Legend")
+# The last film is in no graph.
+ENTITY = np.array([GRAPH.entities.index[name] for name in FILMS] + [-1])
+
+
+def cosines(relations):
+    """The cosines of TF-IDF rows, from a table of what is said of each film."""
+    told = [
+        {
+            (relation, end, other)
+            for head, relation, tail in _named()
+            for end, own, other in (("head", head, tail), ("tail", tail, head))
+            if own == film and relation in relations
+        }
+        for film in FILMS
+    ]
+    facts = sorted(set().union(*told))
+    rows = np.array([[fact in of for fact in facts] for of in told], float)
+    described = (rows.sum(axis=1) > 0).sum()
+    rows = rows * np.log(described / rows.sum(axis=0))
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.where(length > 0, length, 1)
+    return np.pad(rows @ rows.T, ((0, 1), (0, 1)))
+
+
+def _named():
+    entity, relation = GRAPH.entities.names, GRAPH.relations.names
+    return [(entity[h], relation[r], entity[t]) for h, r, t in GRAPH.triples]
+
+
+def test_facts_are_told_from_either_end():
+    facts = item_facts(GRAPH, ENTITY)
+    assert len(facts.item) == 7
+    assert facts.items == 5
+    heat = facts.fact[facts.item == 1]
+    others = {GRAPH.entities.names[n] for n in facts.entity[heat]}
+    assert others == {"Mann", "Crime", "Pacino"}
+    # Alien and Legend share what is said of who made them.
+    assert len(set(facts.fact[facts.item == 0]) & set(facts.fact[facts.item == 3])) == 1
+
+
+def test_two_items_may_be_one_entity():
+    twice = item_facts(GRAPH, ENTITY[[0, 0, 1]])
+    assert twice.fact[twice.item == 0].tolist() == twice.fact[twice.item == 1].tolist()
+
+
+def test_weights_are_those_of_a_dense_table():
+    facts = item_facts(GRAPH, ENTITY)
+    rows = np.zeros((facts.items, len(facts.relation)))
+    rows[facts.item, facts.fact] = tfidf(facts)
+    np.testing.assert_allclose(rows @ rows.T, cosines({"by", "genre", "acts in"}), atol=1e-12)
+
+
+def test_products_of_vectors_are_the_sum_of_cosines_by_relation():
+    vectors = relation_vectors(GRAPH, ENTITY)
+    expected = sum(cosines({name}) for name in ("by", "genre", "acts in"))
+    np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
+
+
+def test_narrow_vectors_are_the_best_of_their_rank():
+    rng = np.random.default_rng(0)
+    graph = graph_from_names(
+        {(f"film {a:02d}", "with", f"actor {b}") for a, b in rng.integers(12, size=(60, 2))}
+    )
+    films = np.array([graph.entities.index[f"film {n:02d}"] for n in range(12)])
+    whole = relation_vectors(graph, films, width=50)
+    narrow = relation_vectors(graph, films, width=3, sweeps=60)
+    assert narrow.shape == (12, 3)
+    values = np.linalg.svd(whole, compute_uv=False)
+    left = np.linalg.norm(whole @ whole.T - narrow @ narrow.T)
+    np.testing.assert_allclose(left, np.linalg.norm(values[3:] ** 2), rtol=1e-3)
+
+
+def test_entities_are_users_who_like_their_films():
+    log = from_columns(
+        np.array([0, 1]),
+        np.array([0, 1]),
+        np.array([3.0, 5.0]),
+        user_ids=np.array(["me", "you"]),
+        item_ids=np.array(["1", "2", "3", "4", "5"]),
+    )
+    training = TrainingSet(log, np.ones((2, 4), np.float32), np.zeros((5, 0)), (1.0, 5.0))
+    told = entities_as_users(training, GRAPH, ENTITY)
+    # By Scott, by Mann, Horror, Crime, and Pacino from the other end.
+    assert told.interactions.user_ids[:2].tolist() == ["me", "you"]
+    assert len(told.interactions.user_ids) == 7
+    assert sorted(told.interactions.user_ids) == told.interactions.user_ids.tolist()
+    assert told.user_features.shape == (7, 4)
+    assert not told.user_features[2:].any()
+    entity = user_of_row(told.interactions) >= 2
+    assert set(told.interactions.rating[entity]) == {5.0}
+    pairs = np.bincount(told.interactions.item[entity], minlength=5)
+    assert pairs.tolist() == [2, 3, 1, 1, 0]
+    assert told.interactions.rating[~entity].tolist() == [3.0, 5.0]
+
+
+def test_bad_arguments_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"entity must hold indices in \[-1, 9\), got 9"):
+        item_facts(GRAPH, np.array([9]))
+    with pytest.raises(ValueError, match=r"width must be >= 1, got 0\."):
+        relation_vectors(GRAPH, ENTITY, width=0)
