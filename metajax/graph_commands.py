@@ -216,14 +216,21 @@ def _loaded(
 def _titles(run: "GraphRun", data: str | None) -> dict[str, str]:
     """Finds what people call the items that entities are."""
     from metajax.data import datasets
+    from metajax.data.fetch import DataUnavailable
     from metajax.knowledge import item_entities
     from metajax.recommendation import titles_of
 
     source = run.settings.source
     if data is None and (source not in datasets.names() or not run.parts.training.links):
         return {}
-    with console.fetching(data or source) as fetched:
-        items = datasets.load(data or source, progress=fetched).items
+    try:
+        with console.fetching(data or source) as fetched:
+            items = datasets.load(data or source, progress=fetched).items
+    except DataUnavailable as problem:
+        if data is not None:
+            raise
+        console.error(f"titles are left out: {problem}")
+        return {}
     names = run.parts.training.entities.names
     entity = item_entities(run.parts.training, items.ids).tolist()
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}

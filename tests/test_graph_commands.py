@@ -10,6 +10,8 @@ import time
 import pytest
 
 from metajax import cli, graph_runs
+from metajax.data import datasets
+from metajax.data.fetch import DataUnavailable
 
 KG = "head_id:token\trelation_id:token\ttail_id:token\n"
 LINK = "item_id:token\tentity_id:token\n"
@@ -170,7 +172,7 @@ def test_completion_ranks_what_is_missing(run, trained):
     assert lines[-1] == "14 known triples are left out; --known shows them."
 
 
-def test_items_have_their_titles(run, small, films, tmp_path):
+def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
     link = tmp_path / "films.link"
     link.write_text(LINK + "".join(f"{n}\tfilm{n}\n" for n in range(30)))
     folder = tmp_path / "run"
@@ -193,6 +195,22 @@ def test_items_have_their_titles(run, small, films, tmp_path):
         2,
         "metajax: links must be of items of the log, got 29 unknown: '0', '1', '2', '4', '5', ....",
     )
+
+    # A graph that goes by the name of a data set has the titles of that, where it can be had.
+    settings = folder / "settings.json"
+    settings.write_text(settings.read_text().replace(str(films), "ml-100k"))
+    load, asked = datasets.load, ["--entity=film4", "--relation=genre"]
+    monkeypatch.setattr(datasets, "load", lambda name, progress: load(small))
+    _, out, _ = run("complete", folder, *asked)
+    assert out.splitlines()[0] == "film4 (Film 4) --genre--> ?"
+
+    def unavailable(name, progress):
+        raise DataUnavailable("no network.")
+
+    monkeypatch.setattr(datasets, "load", unavailable)
+    status, out, err = run("complete", folder, *asked)
+    assert (status, err) == (0, "metajax: titles are left out: no network.")
+    assert out.splitlines()[0] == "film4 --genre--> ?"
 
 
 @pytest.mark.parametrize(
