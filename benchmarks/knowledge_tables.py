@@ -2,7 +2,41 @@
 
 from records import markdown, read
 
-__all__ = ["knowledge_graph"]
+__all__ = ["cold_items", "graph_for_new_users", "knowledge_graph"]
+
+
+def cold_items() -> str:
+    """Each method among cold films, and against what the graph alone tells."""
+    records = [r for r in read("cold_items") if "new users" not in r["metric"]]
+    metrics = list(dict.fromkeys(r["metric"] for r in records))
+    found = {(r["method"], r["against"], r["metric"]): r for r in records}
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in records):
+        figures = [f"{found[method, None, metric]['mean']:.3f}" for metric in metrics]
+        pair = [found.get((method, "TF-IDF", metrics[n])) for n in (0, 3)]
+        rows.append([method, *figures, *(_difference(r) for r in pair)])
+    beside = [f"{metrics[n]}, less TF-IDF's" for n in (0, 3)]
+    return markdown(["", *metrics, *beside], rows)
+
+
+def graph_for_new_users() -> str:
+    """EASE for users of whom one or five ratings are known."""
+    records = [r for r in read("cold_items") if "new users" in r["metric"]]
+    metrics = list(dict.fromkeys(r["metric"] for r in records))
+    found = {(r["method"], r["against"], r["metric"]): r for r in records}
+    rows = [
+        [
+            method,
+            *(f"{found[method, None, metric]['mean']:.3f}" for metric in metrics),
+            *(_difference(found.get((method, "EASE", metric))) for metric in metrics),
+        ]
+        for method in dict.fromkeys(r["method"] for r in records)
+    ]
+    return markdown(["", *metrics, *(f"{metric}, less EASE's" for metric in metrics)], rows)
+
+
+def _difference(record: dict[str, float] | None) -> str:
+    return "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**record) if record else ""
 
 
 def knowledge_graph() -> str:

@@ -267,6 +267,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
+    "cold_items": knowledge_tables.cold_items,
+    "graph_for_new_users": knowledge_tables.graph_for_new_users,
     "knowledge_graph": knowledge_tables.knowledge_graph,
     "knowledge_growth": knowledge_growth,
     "live_graph": live_graph,

@@ -15,14 +15,14 @@ USERS, FILMS = 24, 40
 def scripts():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-        names = ("cold_items", "cold_item_methods")
+        names = ("cold_items", "cold_item_data")
         yield tuple(importlib.import_module(name) for name in names)
 
 
 @pytest.fixture(scope="module")
 def about(scripts):
     """Two directors; every user likes the films of one of them, which no genre tells."""
-    _, methods = scripts
+    _, data = scripts
     rng = np.random.default_rng(0)
     director = rng.integers(2, size=FILMS)
     user, item = np.nonzero(rng.random((USERS, FILMS)) < 0.7)
@@ -43,7 +43,7 @@ def about(scripts):
     triples = [(f"m{n}", "directed_by", f"d{director[n]}") for n in range(FILMS)]
     triples += [(f"m{n}", "award_won", f"a{n % 3}") for n in range(0, FILMS, 2)]
     graph = graph_from_names(triples, links=[(name, f"m{int(name)}") for name in ids])
-    return methods.described(Dataset("films", log, users, items, (1.0, 5.0)), graph)
+    return data.Described(Dataset("films", log, users, items, (1.0, 5.0)), graph)
 
 
 def test_who_likes_a_director_is_told_by_the_graph_alone(scripts, about):
