@@ -1,5 +1,6 @@
 """The loss of a fact: it should score above what is false, most of all above the hardest of it."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +10,9 @@ from metajax.knowledge.negatives import Corrupted
 from metajax.knowledge.scores import Score
 
 __all__ = ["embedded", "fact_losses", "places", "self_adversarial"]
+
+# Rows of a table that is small.
+_FEW = 64
 
 
 def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float = 1.0) -> jax.Array:
@@ -57,11 +61,10 @@ def places(given: Corrupted) -> dict[str, jax.Array]:
 def embedded(tables: dict[str, Any], given: Corrupted) -> dict[str, Any]:
     """Reads rows of the tables `entity` and `relation`, as `places` lists them."""
 
-    def rows(table: Any, ids: jax.Array) -> Any:
-        # Clipping only spares a check: ids out of range are refused where facts are made.
-        return jax.tree.map(lambda leaf: jnp.take(leaf, ids, axis=0, mode="clip"), table)
-
-    return {name: rows(tables[name], ids) for name, ids in places(given).items()}
+    return {
+        name: jax.tree.map(partial(_rows, ids=ids), tables[name])
+        for name, ids in places(given).items()
+    }
 
 
 def fact_losses(
@@ -128,3 +131,12 @@ def fact_losses(
     )
     true = jax.nn.softplus(-margin - score.match(tail_query, tail))
     return (true + against / len(scores)) / 2
+
+
+def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    # Gradients of few rows collide where they are added up, for which some versions of XLA take
+    # hundreds of times longer on a GPU (jax#38806); as a product it costs a CPU the same.
+    if len(table) <= _FEW:
+        return jnp.matmul(jax.nn.one_hot(ids, len(table)), table, precision="highest")
+    # Clipping only spares a check: ids out of range are refused where facts are made.
+    return jnp.take(table, ids, axis=0, mode="clip")

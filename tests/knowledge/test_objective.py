@@ -72,3 +72,26 @@ def test_no_gradient_goes_through_the_weights_of_false_triples():
     np.testing.assert_allclose(gradient, weights / (1 + np.exp(-scores)), rtol=1e-6)
     nothing = self_adversarial(scores, where=jnp.zeros(3, bool))
     assert float(nothing) == 0
+
+
+@pytest.mark.parametrize("rows", [4, 70])
+def test_rows_are_read_the_same_from_small_tables_and_large(rows):
+    given = facts(TRIPLES, entities=4, relations=2)
+    drawn = corrupted(given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3)
+    table = jax.random.normal(jax.random.key(1), (rows, 2))
+    ids = np.asarray(drawn.facts[..., 1])
+    weight = jax.random.normal(jax.random.key(2), (*ids.shape, 2))
+
+    @jax.jit
+    @jax.value_and_grad
+    def read(table):
+        found = embedded({"entity": table, "relation": table}, drawn)["relation"]
+        return jnp.vdot(found[:, : ids.shape[1]], weight)
+
+    value, gradient = read(table)
+    expected = np.zeros((rows, 2))
+    np.add.at(expected, ids, np.asarray(weight))
+    np.testing.assert_allclose(value, np.vdot(np.asarray(table)[ids], weight), rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+    # Where rows are few nothing is added up in the order of a scatter.
+    assert ("scatter" in read.lower(table).as_text()) == (rows == 70)
