@@ -2,7 +2,7 @@
 
 from records import markdown, read
 
-__all__ = ["cold_items", "graph_for_new_users", "knowledge_graph"]
+__all__ = ["cold_items", "graph_for_new_users", "knowledge_graph", "relation_clusters"]
 
 
 def cold_items() -> str:
@@ -58,3 +58,22 @@ def knowledge_graph() -> str:
     return markdown(
         ["", "false", "", "MRR [lowest, highest]", "hits@10", "CPU ms an epoch", "peak, MB"], rows
     )
+
+
+def relation_clusters() -> str:
+    """MRR with each kind of labels, and how well these agree with the right ones."""
+    records = read("relation_clusters")
+    rows = []
+    for of, weight in dict.fromkeys((r["labels"], r["weight"]) for r in records):
+        own = [r for r in records if (r["labels"], r["weight"]) == (of, weight)]
+        mrr = [r["value"] for r in own]
+        agreement = sum(r["agreement"] for r in own) / len(own)
+        rows.append(
+            [
+                of,
+                f"{weight:g}",
+                f"{agreement:.2f}" if weight else "",
+                f"{sum(mrr) / len(mrr):.3f} [{min(mrr):.3f}, {max(mrr):.3f}]",
+            ]
+        )
+    return markdown(["labels", "weight", "of the right kind", "MRR [lowest, highest]"], rows)

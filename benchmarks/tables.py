@@ -273,6 +273,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "knowledge_growth": knowledge_growth,
     "live_graph": live_graph,
     "recovered": accuracy_tables.recovered,
+    "relation_clusters": knowledge_tables.relation_clusters,
     "table_cost": table_cost,
 }
 

@@ -60,7 +60,6 @@ def places(given: Corrupted) -> dict[str, jax.Array]:
 
 def embedded(tables: dict[str, Any], given: Corrupted) -> dict[str, Any]:
     """Reads rows of the tables `entity` and `relation`, as `places` lists them."""
-
     return {
         name: jax.tree.map(partial(_rows, ids=ids), tables[name])
         for name, ids in places(given).items()

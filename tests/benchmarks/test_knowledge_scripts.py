@@ -99,3 +99,14 @@ def test_every_metric_of_a_package_is_a_record(script):
     assert list(records) == ["mrr", "epoch_cpu_ms", "prepare_cpu_s", "peak_bytes"]
     assert records["mrr"]["mean"] == 0.6
     assert (records["epoch_cpu_ms"]["low"], records["epoch_cpu_ms"]["high"]) == (2.0, 4.0)
+
+
+def test_each_fact_goes_by_one_of_the_names_of_its_relation(script):
+    clusters = script("relation_clusters")
+    triples = np.stack([np.arange(200), np.arange(200) % 3, np.arange(200)], axis=1)
+    renamed = clusters.renamed(triples, 4, np.random.default_rng(0))
+    np.testing.assert_array_equal(renamed[:, 1] // 4, triples[:, 1])
+    np.testing.assert_array_equal(renamed[:, [0, 2]], triples[:, [0, 2]])
+    assert len(np.unique(renamed[:, 1])) == 12
+    # Of the groups {0, 0, 1} and {1, 1}, and one without a label, four are with their kind.
+    assert clusters.agreement(np.array([5, 5, 5, 7, 7, -1]), np.array([0, 0, 1, 1, 1, 0])) == 0.8
