@@ -63,7 +63,9 @@ class Peers:
             port = probe.getsockname()[1]
         shared = (work.steps, work.width, cell.tasks, cell.processes, port)
         script = Path(__file__).with_name("scaling_peer.py")
-        flags = f"--xla_force_host_platform_device_count={cell.devices // cell.processes}"
+        devices = cell.devices // cell.processes
+        given = os.environ.get("XLA_FLAGS", "")
+        flags = f"{given} --xla_force_host_platform_device_count={devices}"
         self.processes = [
             subprocess.Popen(
                 [sys.executable, str(script), *map(str, shared), str(rank)],

@@ -13,6 +13,12 @@ from metajax.knowledge import KnowledgeGraph, load_graph
 from metajax.settings import Settings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is what tests wait for, and what they compile runs once: XLA is to spare itself the
+# trouble. Whoever sets XLA_FLAGS, to nothing for instance, has the programs as users have them.
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if jax.__version_info__ < (0, 11):  # Later ones do not know the flag, and abort.
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FLAGS)
 
 
 @pytest.fixture(scope="session")

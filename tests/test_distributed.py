@@ -103,7 +103,11 @@ def start(devices, *, program=PROGRAM, process=0, processes=1, port=0, mesh=None
     numbers = [str(n) for n in (devices, process, processes, port, size)]
     return subprocess.Popen(
         [sys.executable, "-c", program, *numbers],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
+            "JAX_PLATFORMS": "cpu",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
