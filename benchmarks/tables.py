@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import accuracy_tables
+import growth_tables
 import knowledge_tables
 from records import HERE, markdown, read
 
@@ -232,22 +233,6 @@ def bfloat16_error() -> str:
     return markdown(["", "steps", "form", *quantities], rows)
 
 
-def knowledge_growth() -> str:
-    """MRR of new and old triples and cost by method."""
-    rows = [
-        [
-            r["method"],
-            *(f"{r[name]:.3f}" for name in ("new", "forgotten", "end")),
-            f"{r['cpu_s']:.2f}",
-        ]
-        for r in read("knowledge_growth")
-        if r["metric"] == "summary"
-    ]
-    return markdown(
-        ["", "new triples", "old ones lost", "all at the end", "CPU s an arrival"], rows
-    )
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": partial(accuracy_tables.by_support, "rmse"),
     "ndcg@10": partial(accuracy_tables.by_support, "ndcg@10"),
@@ -270,7 +255,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "cold_items": knowledge_tables.cold_items,
     "graph_for_new_users": knowledge_tables.graph_for_new_users,
     "knowledge_graph": knowledge_tables.knowledge_graph,
-    "knowledge_growth": knowledge_growth,
+    "knowledge_growth": partial(growth_tables.growth, "umls"),
+    "film_growth": partial(growth_tables.growth, "ml-100k"),
+    "film_growth_matrix": growth_tables.film_growth_matrix,
+    "film_completion": growth_tables.film_completion,
+    "film_completion_differences": growth_tables.film_completion_differences,
     "live_graph": live_graph,
     "recovered": accuracy_tables.recovered,
     "relation_clusters": knowledge_tables.relation_clusters,

@@ -125,4 +125,6 @@ def test_shares_are_of_all_facts_and_differences_are_paired(script):
     assert records["by", "best", above]["mean"] == 0.25
     same = records["with", "best", above]
     assert (same["mean"], same["low"], same["high"]) == (0, 0, 0)
-    assert len(records) == 2 * 2 * 3
+    # Drawn thrice, the first film has .5 more; never drawn, there is none.
+    assert 0 <= records["by", "best", above]["low"] < 0.25 < records["by", "best", above]["high"]
+    assert len(records) == 3 * 3
