@@ -128,3 +128,15 @@ def test_shares_are_of_all_facts_and_differences_are_paired(script):
     # Drawn thrice, the first film has .5 more; never drawn, there is none.
     assert 0 <= records["by", "best", above]["low"] < 0.25 < records["by", "best", above]["high"]
     assert len(records) == 3 * 3
+
+
+def test_178_films_of_the_last_two_years_are_linked(script, ml100k, film_graph):
+    films = script("knowledge_data").film_graph()
+    names = films.graph.entities.names
+    linked = dict(film_graph.links)
+    year = dict(zip(ml100k.items.ids.tolist(), ml100k.items.columns["year"], strict=True))
+    assert np.sum(films.year >= 1997) == 178
+    assert np.sum(films.year > 0) == len({entity for item, entity in linked.items() if year[item]})
+    # Toy Story and Fargo.
+    for item, expected in (("1", 1995), ("100", 1996)):
+        assert films.year[names.index(film_graph.entities.names[linked[item]])] == expected
