@@ -316,7 +316,8 @@ def test_a_disk_that_fills_while_orbax_writes_is_one_line_and_costs_no_older_ste
     lines = _save_until_full(tmp_path, 4096, 1000)  # the largest file is 900 kB
     assert len(lines) == 1
     assert re.fullmatch(r"cannot save step 2 in .*: File too large", lines[0])
-    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+    # A thread of Orbax may write after all was cleared away: the next save removes it.
+    assert {p.name for p in tmp_path.iterdir()} - {"00000002.tmp"} == {"00000001"}
 
 
 @pytest.fixture
