@@ -10,9 +10,7 @@ from cold_item_data import Described
 from metajax import baselines
 from metajax.harness import prepare
 from metajax.harness.methods import judge, tuned
-from metajax.knowledge import (
-    entities_as_users,
-)
+from metajax.knowledge import entities_as_users
 
 __all__ = ["new_users"]
 

@@ -1,6 +1,6 @@
 """Does a knowledge graph help to rank films that nobody has seen yet, and people nobody knows?
 
-    python benchmarks/cold_items.py [--seeds 3] [--methods NAMES] [--json FILE]
+    python benchmarks/cold_items.py [--parts films,users,ratings] [--seeds 3] [--json FILE]
 
 MovieLens-100K. A fifth of the films that the graph knows, drawn by seed, have no rating in
 training; every user is known by all of their other ratings. The cold films are ordered for each
@@ -13,7 +13,7 @@ then fitted again. Awards tell how a film was received: `with awards` cannot be 
 In the random graph films have each other's entities.
 
 Then new users, protocol P1, of whom 1 or 5 ratings are known: does it help them that entities count
-as users who like their films?
+as users who like their films? And ratings of films that nobody has rated, protocol P2.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from cold_item_data import Described
 from cold_item_methods import METHODS
+from cold_item_ratings import ratings
 from cold_item_users import new_users
 from measuring import write
 from rich.console import Console
@@ -116,24 +117,35 @@ def one_draw(about: Described, method: str, seed: int) -> tuple[dict[str, np.nda
     return measure(about, fit(about, log, seed, **settings), cold), settings
 
 
+def cold_films(about: Described, names: Sequence[str], seeds: int) -> list[dict[str, Any]]:
+    """Orders cold films by each method; shows the figures and returns the records."""
+    measured: dict[str, Measured] = {}
+    for name in track(names, "Methods"):
+        drawn = [one_draw(about, name, seed) for seed in range(seeds)]
+        values = {metric: [found[metric] for found, _ in drawn] for metric in drawn[0][0]}
+        measured[name] = Measured(values, [settings for _, settings in drawn])
+    records = records_of(measured, seeds)
+    _show(records)
+    return records
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="draws of the cold films")
     parser.add_argument("--methods", help=f"of: {'; '.join(METHODS)}, separated by semicolons")
-    parser.add_argument("--users", action="store_true", help="new users alone")
+    parser.add_argument("--parts", default="films,users,ratings", help="what to measure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     options = parser.parse_args(arguments)
+    parts = options.parts.split(",")
     about = Described(load("ml-100k"), load_graph("ml-100k"))
-    names = options.methods.split("; ") if options.methods else list(METHODS)
-    measured: dict[str, Measured] = {}
-    for name in [] if options.users else track(names, "Methods"):
-        drawn = [one_draw(about, name, seed) for seed in range(options.seeds)]
-        values = {metric: [found[metric] for found, _ in drawn] for metric in drawn[0][0]}
-        measured[name] = Measured(values, [settings for _, settings in drawn])
-    records = records_of(measured, options.seeds)
-    _show(records)
-    if options.users or not options.methods:
+    records = []
+    if "films" in parts:
+        names = options.methods.split("; ") if options.methods else list(METHODS)
+        records += cold_films(about, names, options.seeds)
+    if "users" in parts:
         records += new_users(about, range(options.seeds), intervals)
+    if "ratings" in parts:
+        records += ratings(about)
     if options.json:
         write(options.json, records)
     return records

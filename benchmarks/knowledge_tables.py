@@ -1,38 +1,61 @@
 """Tables about knowledge graphs, made from the records."""
 
+from typing import Any
+
 from records import markdown, read
 
-__all__ = ["cold_items", "graph_for_new_users", "knowledge_graph", "relation_clusters"]
+__all__ = [
+    "cold_items",
+    "graph_for_new_users",
+    "graph_for_ratings",
+    "knowledge_graph",
+    "relation_clusters",
+]
 
 
 def cold_items() -> str:
     """Each method among cold films, and against what the graph alone tells."""
-    records = [r for r in read("cold_items") if "new users" not in r["metric"]]
-    metrics = list(dict.fromkeys(r["metric"] for r in records))
-    found = {(r["method"], r["against"], r["metric"]): r for r in records}
+    metrics, methods, found = _cold("cold films", "among all", "same size")
     rows = []
-    for method in dict.fromkeys(r["method"] for r in records):
+    for method in methods:
         figures = [f"{found[method, None, metric]['mean']:.3f}" for metric in metrics]
         pair = [found.get((method, "TF-IDF", metrics[n])) for n in (0, 3)]
-        rows.append([method, *figures, *(_difference(r) for r in pair)])
+        rows.append([method, *figures, *map(_difference, pair)])
     beside = [f"{metrics[n]}, less TF-IDF's" for n in (0, 3)]
     return markdown(["", *metrics, *beside], rows)
 
 
 def graph_for_new_users() -> str:
     """EASE for users of whom one or five ratings are known."""
-    records = [r for r in read("cold_items") if "new users" in r["metric"]]
-    metrics = list(dict.fromkeys(r["metric"] for r in records))
-    found = {(r["method"], r["against"], r["metric"]): r for r in records}
+    return _beside("EASE", "new users, K")
+
+
+def graph_for_ratings() -> str:
+    """Ratings of films that nobody has rated."""
+    return _beside("factors: attributes", "unrated films")
+
+
+def _beside(rival: str, *parts: str) -> str:
+    """The figures of each method, and their difference to those of one."""
+    metrics, methods, found = _cold(*parts)
     rows = [
         [
             method,
             *(f"{found[method, None, metric]['mean']:.3f}" for metric in metrics),
-            *(_difference(found.get((method, "EASE", metric))) for metric in metrics),
+            *(_difference(found.get((method, rival, metric))) for metric in metrics),
         ]
-        for method in dict.fromkeys(r["method"] for r in records)
+        for method in methods
     ]
-    return markdown(["", *metrics, *(f"{metric}, less EASE's" for metric in metrics)], rows)
+    return markdown(["", *metrics, *(f"{metric}: less {rival}" for metric in metrics)], rows)
+
+
+def _cold(*parts: str) -> tuple[list[str], list[str], dict[tuple[str, str | None, str], Any]]:
+    """Returns metrics named so, methods, and records by method, rival and metric."""
+    records = [r for r in read("cold_items") if any(part in r["metric"] for part in parts)]
+    metrics, methods = (
+        list(dict.fromkeys(r[name] for r in records)) for name in ("metric", "method")
+    )
+    return metrics, methods, {(r["method"], r["against"], r["metric"]): r for r in records}
 
 
 def _difference(record: dict[str, float] | None) -> str:

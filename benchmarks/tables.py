@@ -254,6 +254,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph_cost": graph_cost,
     "cold_items": knowledge_tables.cold_items,
     "graph_for_new_users": knowledge_tables.graph_for_new_users,
+    "graph_for_ratings": knowledge_tables.graph_for_ratings,
     "knowledge_graph": knowledge_tables.knowledge_graph,
     "knowledge_growth": partial(growth_tables.growth, "umls"),
     "film_growth": partial(growth_tables.growth, "ml-100k"),

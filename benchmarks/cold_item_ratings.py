@@ -1,0 +1,96 @@
+"""Does a graph help to tell how a film that nobody has rated will be? Part of `cold_items.py`.
+
+Protocol P2, five draws: a fifth of the users and of the films are cold. A Gaussian model of ratings
+expects of a cold film what its attributes tell (`baselines.attribute_factors`): those of the log,
+and beside them what the graph says, or what it says of another film.
+"""
+
+from typing import Any
+
+import numpy as np
+from cold_item_data import Described
+
+from metajax.base import Adaptation
+from metajax.baselines import eb_fold_in
+from metajax.baselines.attribute_factors import with_attributes
+from metajax.bootstrap import resampled_sums
+from metajax.harness import prepare
+from metajax.harness.methods import Method, judge
+
+__all__ = ["ratings"]
+
+DRAWS, RESAMPLES = 5, 2000
+PANELS = {"warm_user_cold_item": "known users", "cold_user_cold_item": "new users"}
+
+
+def ratings(about: Described) -> list[dict[str, Any]]:
+    """Returns records of the RMSE of films that nobody has rated, and of its differences."""
+    graph = about.vectors["graph"]
+    beside = {"attributes": None, "attributes, graph": graph}
+    beside["attributes, random graph"] = graph[about.shuffled(0)]
+    errors: dict[tuple[str, str], list[np.ndarray]] = {}
+    for draw in range(DRAWS):
+        split = prepare("P2", about.dataset, fold=draw, seed=0)
+        for name, vectors in beside.items():
+            told = split if vectors is None else _with(split, vectors)
+            for panel in PANELS:
+                errors.setdefault((name, panel), []).append(_squared(told, panel))
+    return [
+        record
+        for name in beside
+        for rival in (None, "attributes")
+        if rival != name
+        for record in _records(errors, name, rival)
+    ]
+
+
+def _with(split: Any, vectors: np.ndarray) -> Any:
+    """Puts vectors beside the attributes, as long as these on average."""
+    own = split.training.item_features
+    length = np.sqrt(np.mean(np.sum(own**2, axis=1)))
+    features = np.concatenate([own, length * vectors], axis=1).astype(np.float32)
+    training, final = (
+        part._replace(item_features=features) for part in (split.training, split.final)
+    )
+    return split._replace(training=training, final=final)
+
+
+def _squared(split: Any, panel: str) -> np.ndarray:
+    """Returns `[3, T]` who the users are, their summed squared errors and how many there are."""
+    params = eb_fold_in.fit(split.final)
+    factors, _ = with_attributes(params.factors, split.final)
+    adaptation = Adaptation(eb_fold_in.adapt, eb_fold_in.predict)
+    params = params._replace(factors=factors)
+    method = Method("factors", "baseline", adaptation, params, True, False, {})
+    found = judge(method, split, panel).per_user
+    # The longest support.
+    return np.stack([found.user, found.squared_error[-1], found.count[-1]])
+
+
+def _records(
+    errors: dict[tuple[str, str], list[np.ndarray]], name: str, rival: str | None
+) -> list[dict[str, Any]]:
+    records = []
+    for panel, label in PANELS.items():
+        user, own, count = np.concatenate(errors[name, panel], axis=1)
+        other = np.zeros_like(own)
+        if rival:
+            other = np.concatenate(errors[rival, panel], axis=1)[1]
+        terms = [rows[None] for rows in (own, other, count)]
+        drawn = resampled_sums(terms, user, RESAMPLES, 0)
+        values = np.sqrt(drawn[0] / drawn[2]) - np.sqrt(drawn[1] / drawn[2])
+        low, high = np.quantile(values, [0.025, 0.975])
+        mean = np.sqrt(own.sum() / count.sum()) - np.sqrt(other.sum() / count.sum())
+        records.append(
+            {
+                "dataset": "ml-100k",
+                "method": f"factors: {name}",
+                "against": f"factors: {rival}" if rival else None,
+                "metric": f"RMSE of unrated films, {label}",
+                "mean": round(float(mean), 4),
+                "low": round(float(low), 4),
+                "high": round(float(high), 4),
+                "seeds": DRAWS,
+            }
+        )
+    return records
