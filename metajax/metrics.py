@@ -179,9 +179,10 @@ def auc(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None)
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     ordered = jnp.sort(jnp.where(candidate, scores, jnp.inf))
     first, after = (jnp.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
-    # The middle of the places that equal scores share.
-    below = (first + after) / 2
-    positive, count = jnp.sum(relevant), jnp.sum(candidate)
+    # In floating point: the number of pairs may be more than 32 bits can count.
+    positive, count = (jnp.sum(kept, dtype=float) for kept in (relevant, candidate))
+    # The middle of the places that equal scores share; those of padding are behind all others.
+    below = (first + jnp.minimum(after, count)) / 2
     pairs = positive * (count - positive)
     above = jnp.sum(jnp.where(relevant, below, 0)) - positive**2 / 2
     return jnp.where(pairs > 0, above / jnp.maximum(pairs, 1), 0.5)

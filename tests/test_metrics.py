@@ -48,6 +48,7 @@ ALL = None
         (metrics.auc, None, [9, 2, 1], [0, 1, 0], [False, True, True], 1),
         (metrics.auc, None, [np.nan, 1], [1, 0], ALL, 0),
         (metrics.auc, None, [2, 1], [1, 1], ALL, 1 / 2),
+        (metrics.auc, None, [np.inf, 1, 2, 3], [1, 0, 0, 0], [True, True, False, False], 1),
         (metrics.mse, None, [1, 2, 3], [1, 0, 0], ALL, (0 + 4 + 9) / 3),
         (metrics.rmse, None, [1, 2, 3], [1, 0, 0], [True, True, False], np.sqrt((0 + 4) / 2)),
         (metrics.mae, None, [1, 2, -3], [1, 0, 0], ALL, (0 + 2 + 3) / 3),
@@ -102,6 +103,13 @@ def test_vmap_equals_a_loop_in_numpy(k):
 
     expected = [in_numpy(*row, k) for row in zip(scores, labels, where, strict=True)]
     np.testing.assert_allclose(np.stack(values(scores, labels, where), 1), expected, rtol=1e-5)
+
+
+def test_more_pairs_than_an_integer_can_count_do_not_overflow():
+    relevant = jnp.arange(100_000) % 2
+    scores = relevant.astype(jnp.float32)
+    assert metrics.auc(scores, relevant) == pytest.approx(1, abs=1e-4)
+    assert metrics.auc(-scores, relevant) == pytest.approx(0, abs=1e-4)
 
 
 def test_coverage_counts_each_item_once():
