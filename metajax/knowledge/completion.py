@@ -65,8 +65,8 @@ def complete(
 
     Raises:
         KeyError: If the entity or the relation is unknown; the nearest is named.
-        ValueError: If one of them has no fact in training, a score is not finite, `top` < 1, or
-            `side` is another.
+        ValueError: If one of them has no fact in training or no row of a table, a score is not
+            finite, `top` < 1, or `side` is another.
 
     Example:
         >>> from metajax.knowledge import graph_from_names, score_of
@@ -85,13 +85,19 @@ def complete(
     triples_of(training, entity)
     if not (training.triples[:, 1] == of).any():
         raise ValueError(f"relation {relation!r} has no triple: nothing is known about it.")
+    for what, name, row in (("entity", entity, at), ("relation", relation, of)):
+        # Out of range would fill in NaN, not raise.
+        if row >= (rows := len(jax.tree.leaves(params[what])[0])):
+            raise ValueError(
+                f"params must have a row for {what} {name!r}, which is number {row}; got {rows}."
+            )
     scores = np.asarray(_scores(score, params, jnp.array([[at, of, at]], jnp.int32), side=side)[0])
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite, got others: the embeddings have diverged.")
     every = training.triples if known is None else np.asarray(known)
     given, asked = (0, 2) if side == "tail" else (2, 0)
-    is_known = np.zeros(len(scores), bool)
-    is_known[every[(every[:, given] == at) & (every[:, 1] == of), asked]] = True
+    right = every[(every[:, given] == at) & (every[:, 1] == of), asked]
+    is_known = np.isin(np.arange(len(scores)), right)
     # Rows of the table beyond the names are room for entities to come.
     is_open = (np.arange(len(scores)) < len(training.entities.names)) & (keep_known | ~is_known)
     best = np.argsort(np.where(is_open, -scores, np.inf), kind="stable")[
@@ -100,7 +106,7 @@ def complete(
     answers = [
         Answer(training.entities.names[n], float(scores[n]), bool(is_known[n])) for n in best
     ]
-    return Completion(tuple(answers), int(is_known.sum()))
+    return Completion(tuple(answers), len(np.unique(right)))
 
 
 _scores = jax.jit(candidate_scores, static_argnames=("score", "side"))

@@ -53,6 +53,15 @@ def test_entities_that_came_after_training_are_no_answers():
     table = {**PARAMS, "entity": PARAMS["entity"][:5]}
     names = [answer.entity for answer in completed(table, later).answers]
     assert sorted(names) == ["a", "c", "d", "e"]
+    # They may be in facts all the same.
+    found = completed(table, later, side="head", keep_known=True)
+    assert sorted(answer.entity for answer in found.answers) == ["a", "b", "c", "d", "e"]
+    assert found.known == 2
+    with pytest.raises(ValueError, match=r"^params must have a row for entity 'g', which is numb"):
+        completed(table, later, entity="g")
+    later = add_triples(LINE, [("a", "+3", "b")])
+    with pytest.raises(ValueError, match=r"for relation '\+3', which is number 2; got 2\.$"):
+        completed(training=later, relation="+3")
 
 
 @pytest.mark.parametrize(
