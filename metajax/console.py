@@ -24,12 +24,14 @@ def error(message: str) -> None:
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
     """Shows that something is under way whose length is not known."""
+    from rich.text import Text
+
     console = _console()
     if not console.is_terminal:
         console.print(f"{what} ...")
         yield
         return
-    with console.status(what):
+    with console.status(Text(what)):
         yield
 
 
@@ -172,10 +174,10 @@ def _bar(
 
     shown: Any = facts
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=24),
         progress.MofNCompleteColumn(),
-        *(progress.TextColumn(f"{{task.fields[{name}]}}") for name in facts),
+        *(progress.TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in facts),
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=console, refresh_per_second=8) as bar:
@@ -186,4 +188,5 @@ def _bar(
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(stderr=True)
+    # Names of files and of stages may have brackets.
+    return Console(stderr=True, markup=False)

@@ -44,6 +44,7 @@ def inspect(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from metajax.data import datasets
     from metajax.knowledge import inspection, item_entities
@@ -61,7 +62,8 @@ def inspect(
     for heading in ("triples", "heads", "tails", "tails of one triple"):
         table.add_column(heading, justify="right")
     for name, *counts in inspection.relation_table(found):
-        table.add_row(name, *(f"{count:,}" for count in counts))
+        # As text, because a name may have brackets.
+        table.add_row(Text(name), *(f"{count:,}" for count in counts))
     Console().print(table, highlight=False)
     lines = inspection.problems(found, statements, item_ids)
     print(f"{'problems':<14} {len(lines) or 'none'}")

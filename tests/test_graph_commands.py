@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import threading
 import time
@@ -40,6 +41,14 @@ def test_a_graph_is_told_by_its_relations_and_problems(inspect):
     assert lines[0] == ["triples", "2"]
     assert ["genre", "1", "1", "1", "1"] in lines
     assert "  - 1 of 3 triples are repeated: line 3" in out
+
+
+def test_brackets_are_no_markup(inspect, run, trained, tmp_path):
+    status, out, err = inspect({"a.tsv": "film\t[/genre]\tfun\nfilm\t[by]\ther\n"})
+    assert (status, err) == (0, "")
+    assert {"[/genre]", "[by]"} <= {line.split()[0] for line in out.splitlines()}
+    folder = shutil.copytree(trained, tmp_path / "[/run]")
+    assert run("complete", folder, "--entity=film3", "--relation=genre")[0] == 0
 
 
 def test_literals_are_attributes_on_request(inspect):
