@@ -169,12 +169,17 @@ def complete(
         from metajax import graph_runs, run_commands
 
         opened = graph_runs.open_run(run)
-        params = graph_runs.resumed(opened, on_skip=run_commands.skipped).best
+        progress = graph_runs.resumed(opened, on_skip=run_commands.skipped)
+    if not int(progress.best_step):
+        raise ValueError(
+            f"{run}: no epoch has been validated yet, so that nothing is known to be learned. "
+            f"Go on: metajax graph train --resume {run}"
+        )
     titles = _titles(opened, data)
     entity = _meant(opened, titles, entity)
     found = graph_runs.answers(
         opened,
-        params,
+        progress.best,
         entity=entity,
         relation=relation,
         side=side,
@@ -189,7 +194,7 @@ def complete(
         notes = [titles[answer.entity]] if answer.entity in titles else []
         notes += ["known"] if answer.known else []
         print("  ".join([f"{answer.score + margin:6.2f}", answer.entity, *notes]))
-    if not known:
+    if found.known and not known:
         print(f"{found.known} known triples are left out; --known shows them.")
 
 
@@ -222,8 +227,10 @@ def _titles(run: "GraphRun", data: str | None) -> dict[str, str]:
     from metajax.knowledge import item_entities
     from metajax.recommendation import titles_of
 
-    source = run.settings.source
-    if data is None and (source not in datasets.names() or not run.parts.training.links):
+    source, links = run.settings.source, run.parts.training.links
+    if data is not None and not links:
+        raise ValueError(f"--data names items, and no entity of {run.folder} is one; got {data}.")
+    if data is None and (source not in datasets.names() or not links):
         return {}
     try:
         with console.fetching(data or source) as fetched:
