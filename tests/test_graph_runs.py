@@ -160,7 +160,8 @@ def test_what_is_refused_leaves_no_folder(tmp_path, settings):
     for changes, error, words in (
         ({"without": ("*",)}, ValueError, "at least one triple"),
         ({"without": ("actor",)}, KeyError, "no relation fits 'actor'"),
-        ({"share": 0.9}, ValueError, "share must leave"),
+        ({"share": 0.9}, ValueError, r"share must be in \(0, 0.5\), got 0.9"),
+        ({"share": 0.49}, ValueError, "share must leave"),
         ({"width": 0}, ValueError, "width must be >= 1"),
         ({"score": "rotate"}, ValueError, "score must be one of"),
     ):

@@ -28,6 +28,8 @@ class Parts(NamedTuple):
     """Facts that are asked for in the end."""
     folded: dict[str, str]
     """Relations that say what another one says the other way round, and that one."""
+    symmetric: list[str]
+    """Relations that hold both ways round; of each fact one is kept."""
     unseen: dict[str, list[str]]
     """Names of `entity` and `relation` that no fact was left of."""
     left_out: dict[str, int]
@@ -35,8 +37,12 @@ class Parts(NamedTuple):
 
     @property
     def known(self) -> np.ndarray:
-        """`[n, 3]` all facts."""
-        return np.concatenate([getattr(self, part).triples for part in _SPLIT])
+        """`[n, 3]` all facts, those of symmetric relations both ways round."""
+        facts = np.concatenate([getattr(self, part).triples for part in _SPLIT])
+        index = self.training.relations.index
+        both = np.isin(facts[:, 1], [index[name] for name in self.symmetric])
+        turned = facts[both & (facts[:, 0] != facts[:, 2])][:, ::-1]
+        return np.concatenate([facts, turned])
 
 
 def parts_of(
@@ -48,7 +54,7 @@ def parts_of(
         graph: As it was read.
         without: Patterns of relations to leave out; one that fits either of two inverses means
             both.
-        share: Share of the facts of the test, in (0, 1), and as many of validation.
+        share: Share of the facts of the test, in (0, 0.5), and as many of validation.
         seed: Of the split.
 
     Returns:
@@ -66,12 +72,14 @@ def parts_of(
         >>> parts.training.count, parts.validation.count, parts.test.count, parts.folded
         (3, 1, 1, {'liked by': 'like'})
     """
-    names = graph.relations.names
+    if not 0 < share < 0.5:
+        raise ValueError(f"share must be in (0, 0.5), got {share}.")
+    names, pairs = graph.relations.names, inverse_pairs(graph)
     whole = fold_inverses(graph)
     has_facts = np.isin(np.arange(len(names)), whole.triples[:, 1])
     folded = {
         names[pair.folded]: names[pair.kept]
-        for pair in inverse_pairs(graph)
+        for pair in pairs
         if has_facts[pair.kept] and not has_facts[pair.folded]
     }
     kept = whole
@@ -92,6 +100,7 @@ def parts_of(
         validation,
         test,
         folded,
+        [names[n] for n, other, *_ in pairs if n == other and names[n] in relations],
         {
             "entity": [name for name in graph.entities.names if name not in used.entities.index],
             "relation": [n for n in names if n not in relations and n not in folded],
@@ -110,6 +119,7 @@ def parts_to_json(parts: Parts) -> dict[str, Any]:
         "relations": parts.training.relations.names,
         "links": parts.training.links,
         "folded": parts.folded,
+        "symmetric": parts.symmetric,
         "unseen": parts.unseen,
         "left_out": parts.left_out,
         **{name: getattr(parts, name).triples.tolist() for name in _SPLIT},
@@ -128,7 +138,7 @@ def parts_from_json(values: Any) -> Parts:
         training, validation, test = (
             graph_from_triples(np.array(values[part]), *names, links=links) for part in _SPLIT
         )
-        told = {name: values[name] for name in ("folded", "unseen", "left_out")}
+        told = {name: values[name] for name in ("folded", "symmetric", "unseen", "left_out")}
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"parts of a graph must be complete, got an error about {error}."

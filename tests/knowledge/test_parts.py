@@ -51,6 +51,24 @@ def test_entities_that_only_literals_tell_of_are_unseen():
     assert "lonely" not in parts.training.entities.index
 
 
+def test_facts_of_symmetric_relations_are_known_both_ways_round():
+    pairs = [(f"{n}", f"{(n + 1) % 9}") for n in range(9)]
+    beside = [(one, "beside", other) for pair in pairs for one, other in (pair, pair[::-1])]
+    likes = [(f"{n}", "likes", f"{(n + 2) % 9}") for n in range(9)]
+    parts = parts_of(graph_from_names([*beside, *likes, ("0", "beside", "0")]), share=0.1)
+    assert (parts.symmetric, parts.folded) == (["beside"], {})
+    assert sum(part.count for part in parts[:3]) == 9 + 9 + 1
+    names, relations = parts.training.entities.names, parts.training.relations.names
+    known = [(names[head], relations[r], names[tail]) for head, r, tail in parts.known]
+    assert sorted(known) == sorted([*beside, *likes, ("0", "beside", "0")])
+
+
+@pytest.mark.parametrize("share", [0, 0.5, float("nan")])
+def test_a_share_that_cannot_be_had_twice_is_refused(graph, share):
+    with pytest.raises(ValueError, match=rf"^share must be in \(0, 0\.5\), got {share}\.$"):
+        parts_of(graph, share=share)
+
+
 def test_parts_come_back_from_json(graph):
     parts = parts_of(graph._replace(links=(("7", 3),)))
     again = parts_from_json(json.loads(json.dumps(parts_to_json(parts))))
