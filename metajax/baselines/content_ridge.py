@@ -63,8 +63,9 @@ def fit_content_ridge(
     as 0. So the matrix to invert is the same for all users, and the score, the posterior mean, is
     `b e_i + x_i . P (sum_(j liked) x_j - b sum_j e_j x_j)`.
 
-    What is expected of a known item comes from the others alone (leave-one-out, which a ridge
-    regression has in closed form): it says of known and new items alike what it would of new ones.
+    What is expected of a known item differs from the mean of all by what the others alone tell
+    (leave-one-out, which a ridge regression has in closed form): it says of known and new items
+    alike what it would of new ones.
 
     Args:
         training: The log and `item_features`. Items that nobody met are new.
@@ -75,8 +76,8 @@ def fit_content_ridge(
         The fit. Memory is `I D + D^2`, time `I D^2 + D^3`.
 
     Raises:
-        ValueError: If a penalty is not positive, nobody likes anything, or nothing is said of
-            items.
+        ValueError: If a penalty is not positive, nobody likes anything, nothing is said of items,
+            or what is said is not finite.
 
     References:
         Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008,
@@ -88,6 +89,8 @@ def fit_content_ridge(
     liked = liked_counts(training).astype(np.float64)
     if not liked.any():
         raise ValueError("training must hold an item that somebody likes, got none.")
+    if not np.isfinite(x).all():
+        raise ValueError(f"item_features must be finite, got {x[~np.isfinite(x)][0]}.")
     if not x.any():
         raise ValueError("item_features must say something of items, got nothing but 0.")
     x = x / np.sqrt(np.mean(np.sum(x**2, axis=1)))

@@ -51,8 +51,9 @@ def item_facts(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFacts:
     """
     entity = np.asarray(entity, np.int64)
     entities = len(graph.entities.names)
-    if entity.size and not -1 <= entity.min() <= entity.max() < entities:
-        raise ValueError(f"entity must hold indices in [-1, {entities}), got {entity.max()}.")
+    wrong = entity[(entity < -1) | (entity >= entities)]
+    if wrong.size:
+        raise ValueError(f"entity must hold indices in [-1, {entities}), got {wrong[0]}.")
     linked = np.flatnonzero(entity >= 0)
     linked = linked[np.argsort(entity[linked], kind="stable")]
     # Several items may be one entity: each fact is repeated for all of them.

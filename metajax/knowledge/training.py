@@ -88,7 +88,8 @@ def train_links(
         `best_loss` is 1 - MRR, and what happened.
 
     Raises:
-        ValueError: If a number is out of its range, or validation asks for what training lacks.
+        ValueError: If a number is out of its range, or validation has other names or asks for what
+            training lacks.
         DivergedError: If the loss or an embedding is not finite, or an embedding is too large;
             the last progress that was yielded is still good.
 
@@ -112,6 +113,12 @@ def train_links(
     if not growth >= 1:
         raise ValueError(f"growth must be >= 1, got {growth:g}.")
     if validation is not None:
+        # Indices mean the same only then.
+        for what in ("entities", "relations"):
+            if getattr(validation, what).names != getattr(training, what).names:
+                raise ValueError(
+                    f"validation must have the {what} of training in the same order, got others."
+                )
         check_seen(training, validation)
     progress = begin_links(predictor, training, seed=seed) if progress is None else progress
     entities, relations = len(training.entities.names), len(training.relations.names)

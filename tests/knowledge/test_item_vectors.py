@@ -121,5 +121,7 @@ def test_entities_are_users_who_like_their_films():
 def test_bad_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match=r"entity must hold indices in \[-1, 9\), got 9"):
         item_facts(GRAPH, np.array([9]))
+    with pytest.raises(ValueError, match=r"entity must hold indices in \[-1, 9\), got -2"):
+        item_facts(GRAPH, np.array([8, -2]))
     with pytest.raises(ValueError, match=r"width must be >= 1, got 0\."):
         relation_vectors(GRAPH, ENTITY, width=0)

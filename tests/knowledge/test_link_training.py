@@ -16,6 +16,7 @@ from metajax.knowledge import (
     ranking_metrics,
     split_triples,
     train_links,
+    vocabulary_of,
 )
 from metajax.training import DivergedError
 
@@ -132,3 +133,15 @@ def test_facts_that_training_cannot_know_are_no_validation():
     with pytest.raises(ValueError, match=r"relation of the test must be in a fact .* '\+3'\.$"):
         next(train_links(PREDICTOR, blind, VALIDATION, epochs=1))
     assert in_use(RING).count == RING.count
+
+
+def test_facts_of_other_names_are_no_validation():
+    entities, relations = (
+        vocabulary_of(known.names[::-1]) for known in (RING.entities, RING.relations)
+    )
+    for what, other in (
+        ("entities", VALIDATION._replace(entities=entities)),
+        ("relations", VALIDATION._replace(relations=relations)),
+    ):
+        with pytest.raises(ValueError, match=f"^validation must have the {what} of training in "):
+            next(train_links(PREDICTOR, TRAINING, other, epochs=1))
