@@ -58,7 +58,9 @@ def inspect(
 
     for name, value in inspection.summary(found).items():
         print(f"{name:<14} {value}")
-    table = Table("relation", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    # Whole, however narrow the terminal: other commands ask for the name.
+    table.add_column("relation", overflow="fold")
     for heading in ("triples", "heads", "tails", "tails of one triple"):
         table.add_column(heading, justify="right")
     for name, *counts in inspection.relation_table(found):

@@ -129,9 +129,9 @@ def open_run(folder: Path) -> GraphRun:
     Raises:
         ValueError: If the folder holds no run on a graph, or a damaged one.
     """
-    chosen = settings_of(folder)
+    chosen, values = settings_of(folder), read_json(folder / _GRAPH)
     try:
-        return GraphRun(folder, chosen, parts_from_json(read_json(folder / _GRAPH)))
+        return GraphRun(folder, chosen, parts_from_json(values))
     except ValueError as error:
         raise ValueError(f"{folder / _GRAPH}: not the graph of a run: {error}") from None
 

@@ -43,6 +43,12 @@ def test_a_graph_is_told_by_its_relations_and_problems(inspect):
     assert "  - 1 of 3 triples are repeated: line 3" in out
 
 
+def test_long_names_are_told_whole(inspect):
+    name = f"http://example.org/{'relation/' * 20}end"
+    _, out, _ = inspect({"a.tsv": f"film\t{name}\tfun\n"})
+    assert name in "".join(line.split()[0] for line in out.splitlines() if line.strip())
+
+
 def test_brackets_are_no_markup(inspect, run, trained, tmp_path):
     status, out, err = inspect({"a.tsv": "film\t[/genre]\tfun\nfilm\t[by]\ther\n"})
     assert (status, err) == (0, "")

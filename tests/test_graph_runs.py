@@ -126,7 +126,7 @@ def test_embeddings_that_explode_leave_a_checkpoint_that_answers(tmp_path, setti
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("graph.json", "{", r"graph\.json: cannot be read"),
+        ("graph.json", "{", r"^[^:]+graph\.json: cannot be read"),
         ("graph.json", "{}", r"graph\.json: not the graph of a run"),
         ("settings.json", "{}", r"settings\.json: not the settings of a run on a graph"),
         ("metrics.jsonl", "[1]\n", r"metrics\.jsonl: not the metrics of a run"),
