@@ -62,6 +62,7 @@ def parts_of(
 
     Raises:
         KeyError: If a pattern fits no relation.
+        TypeError: If `without` is a text, each letter of which would be a pattern.
         ValueError: If nothing is left, `share` is out of range, or that much cannot be left out.
 
     Example:
@@ -72,6 +73,8 @@ def parts_of(
         >>> parts.training.count, parts.validation.count, parts.test.count, parts.folded
         (3, 1, 1, {'liked by': 'like'})
     """
+    if isinstance(without, str):
+        raise TypeError(f"without must be a sequence of patterns, got the text {without!r}.")
     if not 0 < share < 0.5:
         raise ValueError(f"share must be in (0, 0.5), got {share}.")
     names, pairs = graph.relations.names, inverse_pairs(graph)

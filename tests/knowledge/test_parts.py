@@ -63,6 +63,11 @@ def test_facts_of_symmetric_relations_are_known_both_ways_round():
     assert sorted(known) == sorted([*beside, *likes, ("0", "beside", "0")])
 
 
+def test_one_pattern_is_no_sequence_of_patterns(graph):
+    with pytest.raises(TypeError, match=r"sequence of patterns, got the text '\*award\*'\.$"):
+        parts_of(graph, without="*award*")
+
+
 @pytest.mark.parametrize("share", [0, 0.5, float("nan")])
 def test_a_share_that_cannot_be_had_twice_is_refused(graph, share):
     with pytest.raises(ValueError, match=rf"^share must be in \(0, 0\.5\), got {share}\.$"):
