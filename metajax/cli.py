@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from metajax import console, graph_commands, signals, sources, transfer_command
 from metajax.graph_settings import GraphSettings
-from metajax.settings import Settings, check_numbers
+from metajax.settings import Settings, check_numbers, check_whole
 
 __all__ = ["main"]
 
@@ -71,7 +71,9 @@ def _launch(
     elif config is not None and not layers:
         raise ValueError("--config belongs to train, transfer and compare.")
     kind = GraphSettings if tokens[:1] == ("graph",) else Settings
-    check_numbers(sources.given(tokens), "command line", kind)
+    given = sources.given(tokens)
+    check_numbers(given, "command line", kind)
+    check_whole(given.get("top"), "top", "command line")
     app.config = layers
     return app(tokens, exit_on_error=False, print_error=False)
 

@@ -13,6 +13,7 @@ __all__ = [
     "check_keys",
     "check_name",
     "check_numbers",
+    "check_whole",
     "from_json",
     "to_json",
 ]
@@ -196,15 +197,27 @@ def check_numbers(values: Mapping[str, Any], source: str, kind: Any = Settings) 
         ValueError: If a whole number is asked for and something else came.
     """
     for field in dataclasses.fields(kind):
-        value = values.get(field.name)
-        if field.type is not int or value is None:
-            continue
-        try:
-            whole = not isinstance(value, bool) and float(value).is_integer()
-        except (TypeError, ValueError):
-            continue  # Not a number at all: whoever reads the values says so.
-        if not whole:
-            raise ValueError(f"{source}: {field.name} must be a whole number, got {value}.")
+        if field.type is int:
+            check_whole(values.get(field.name), field.name, source)
+
+
+def check_whole(value: Any, name: str, source: str) -> None:
+    """Refuses a number that is not whole.
+
+    Args:
+        value: As text or as TOML has it; None: there is none.
+        name: What to call it.
+        source: Where it is from.
+
+    Raises:
+        ValueError: If it is a number and not whole.
+    """
+    try:
+        whole = value is None or (not isinstance(value, bool) and float(value).is_integer())
+    except (TypeError, ValueError):
+        return  # Not a number at all: whoever reads the value says so.
+    if not whole:
+        raise ValueError(f"{source}: {name} must be a whole number, got {value}.")
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -252,6 +252,10 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
         ),
         (["--entity=film3", "--relation=genre", "--top=0"], "top must be >= 1, got 0."),
         (
+            ["--entity=film3", "--relation=genre", "--top=2.5"],
+            "command line: top must be a whole number, got 2.5.",
+        ),
+        (
             ["--entity=film3", "--relation=genre", "--data=log.csv"],
             "--data names items, and no entity of DIR is one; got log.csv.",
         ),
