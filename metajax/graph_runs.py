@@ -42,6 +42,7 @@ from metajax.knowledge import (
 )
 from metajax.run_folder import (
     CHECKPOINTS,
+    GRAPH,
     SETTINGS,
     read_json,
     recorded,
@@ -62,7 +63,6 @@ __all__ = [
     "train_run",
 ]
 
-_GRAPH = "graph.json"
 _CHUNK = 32
 
 
@@ -117,7 +117,7 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
     progress = begin_links(predictor, run.parts.training, seed=chosen.seed)
     folder.mkdir(parents=True)
     files.write(folder / SETTINGS, graph_settings.to_json(chosen))
-    files.write(folder / _GRAPH, json.dumps(parts_to_json(run.parts)) + "\n")
+    files.write(folder / GRAPH, json.dumps(parts_to_json(run.parts)) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
@@ -129,11 +129,11 @@ def open_run(folder: Path) -> GraphRun:
     Raises:
         ValueError: If the folder holds no run on a graph, or a damaged one.
     """
-    chosen, values = settings_of(folder), read_json(folder / _GRAPH)
+    chosen, values = settings_of(folder), read_json(folder / GRAPH)
     try:
         return GraphRun(folder, chosen, parts_from_json(values))
     except ValueError as error:
-        raise ValueError(f"{folder / _GRAPH}: not the graph of a run: {error}") from None
+        raise ValueError(f"{folder / GRAPH}: not the graph of a run: {error}") from None
 
 
 def settings_of(folder: Path) -> GraphSettings:
@@ -142,8 +142,8 @@ def settings_of(folder: Path) -> GraphSettings:
     Raises:
         ValueError: If the folder holds no run on a graph.
     """
-    if not (folder / _GRAPH).is_file():
-        raise ValueError(f"{folder}: no run on a graph is here (there is no {_GRAPH}).")
+    if not (folder / GRAPH).is_file():
+        raise ValueError(f"{folder}: no run on a graph is here (there is no {GRAPH}).")
     return graph_settings.from_json(folder / SETTINGS)
 
 

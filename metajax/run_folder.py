@@ -11,6 +11,7 @@ from metajax.training import Progress
 
 __all__ = [
     "CHECKPOINTS",
+    "GRAPH",
     "SETTINGS",
     "last_good",
     "read_json",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 CHECKPOINTS = "checkpoints"
+GRAPH = "graph.json"
+"""Of runs on a graph alone."""
 SETTINGS = "settings.json"
 
 

@@ -28,6 +28,7 @@ from metajax.harness import check_ratings, train_on
 from metajax.recommendation import Recommender, catalogue_of
 from metajax.run_folder import (
     CHECKPOINTS,
+    GRAPH,
     SETTINGS,
     read_json,
     recorded,
@@ -142,8 +143,10 @@ def settings_of(folder: Path) -> Settings:
     """Reads the settings of a run.
 
     Raises:
-        ValueError: If the folder holds no run.
+        ValueError: If the folder holds no run, or one on a graph.
     """
+    if (folder / GRAPH).is_file():
+        raise ValueError(f"{folder}: this run is on a graph: ask it by metajax graph complete.")
     if not (folder / SETTINGS).is_file():
         raise ValueError(f"{folder}: no run is here (there is no settings.json).")
     return settings.from_json(folder / SETTINGS)

@@ -266,6 +266,14 @@ def test_a_question_without_an_answer_is_one_line(run, trained, words, message):
     assert run("complete", trained, *words) == (2, "", f"metajax: {message}")
 
 
+@pytest.mark.parametrize("words", [["evaluate"], ["recommend"], ["train", "--resume"]])
+def test_other_commands_tell_that_a_run_is_on_a_graph(capsys, trained, words):
+    assert cli.main([*words, str(trained)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"metajax: {trained}: this run is on a graph: ask it by metajax graph complete."
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "words", "message"),
     [
