@@ -28,7 +28,7 @@ def busy(what: str) -> Iterator[None]:
 
     console = _console()
     if not console.is_terminal:
-        console.print(f"{what} ...")
+        console.print(f"{what} ...", soft_wrap=True)
         yield
         return
     with console.status(Text(what)):
