@@ -80,7 +80,8 @@ class Described:
     def shuffled(self, seed: int) -> np.ndarray:
         """Returns `[I]` the films whose entity each film of the graph has, at random."""
         other = np.arange(self.items)
-        other[self.linked] = np.random.default_rng(seed).permutation(self.linked)
+        # Not the generator that draws cold films.
+        other[self.linked] = np.random.default_rng([seed, 1]).permutation(self.linked)
         return other
 
     def drawn(self, log: Interactions, seed: int) -> tuple[Interactions, np.ndarray]:
