@@ -26,18 +26,21 @@ PANELS = {"warm_user_cold_item": "known users", "cold_user_cold_item": "new user
 def ratings(about: Described) -> list[dict[str, Any]]:
     """Returns records of the RMSE of films that nobody has rated, and of its differences."""
     graph = about.vectors["graph"]
-    beside = {"attributes": None, "attributes, graph": graph}
-    beside["attributes, random graph"] = graph[about.shuffled(0)]
     errors: dict[tuple[str, str], list[np.ndarray]] = {}
     for draw in range(DRAWS):
         split = prepare("P2", about.dataset, fold=draw, seed=0)
+        beside = {
+            "attributes": None,
+            "attributes, graph": graph,
+            "attributes, random graph": graph[about.shuffled(draw)],
+        }
         for name, vectors in beside.items():
             told = split if vectors is None else _with(split, vectors)
             for panel in PANELS:
                 errors.setdefault((name, panel), []).append(_squared(told, panel))
     return [
         record
-        for name in beside
+        for name in dict.fromkeys(name for name, _ in errors)
         for rival in (None, "attributes")
         if rival != name
         for record in _records(errors, name, rival)

@@ -20,16 +20,16 @@ def new_users(
 ) -> list[dict[str, Any]]:
     """Measures how EASE serves new users without a graph, with it, and with a random one."""
     entity = about.graph.entity
-    variants: dict[str, np.ndarray | None] = {
-        "EASE": None,
-        "EASE, entities": entity,
-        "EASE, random entities": entity[about.shuffled(0)],
-    }
     found: dict[tuple[str, int], list[np.ndarray]] = {}
     users: list[np.ndarray] = []
     for seed in seeds:
         split = prepare("P1", about.dataset, fold=seed % 5, seed=0)
         panel = "random"
+        variants: dict[str, np.ndarray | None] = {
+            "EASE": None,
+            "EASE, entities": entity,
+            "EASE, random entities": entity[about.shuffled(seed)],
+        }
         for name, of_item in variants.items():
             told: Any = split
             if of_item is not None:

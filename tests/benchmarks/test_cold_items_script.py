@@ -75,3 +75,17 @@ def test_cold_films_are_out_of_the_log_and_of_the_graph_of_likes(about):
     less, asked = about.drawn(log, 3)
     assert not set(asked) & set(cold)
     assert not np.isin(less.item, cold).any()
+
+
+def test_ratings_of_new_films_are_told_by_their_director(about, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    script = importlib.import_module("cold_item_ratings")
+    monkeypatch.setattr(script, "DRAWS", 1)
+    records = {(r["method"], r["against"], r["metric"]): r for r in script.ratings(about)}
+    assert len(records) == 10
+    metric = "RMSE of unrated films, known users"
+    told = records["factors: attributes, graph", "factors: attributes", metric]
+    assert told["high"] < 0
+    alone = records["factors: attributes", None, metric]["mean"]
+    graph = records["factors: attributes, graph", None, metric]["mean"]
+    assert graph - alone == pytest.approx(told["mean"], abs=2e-4)
