@@ -38,7 +38,16 @@ LAYERS = [
     ],
     ["settings", "recipes", "graph_settings"],
     ["assembly", "harness", "crossing", "runs", "graph_runs", "judging"],
-    ["console", "signals", "sources", "run_commands", "graph_commands", "transfer_command", "cli"],
+    [
+        "console",
+        "signals",
+        "sources",
+        "run_commands",
+        "complete_command",
+        "graph_commands",
+        "transfer_command",
+        "cli",
+    ],
     ["__main__", "__init__"],
 ]
 

@@ -16,11 +16,9 @@ from metajax.baselines.preferences import (
     support_preferences,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.models.user_memory import LIKED
 
 __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]
-
-# The place on the scale from which on an item is liked, as in `liked_counts`.
-_LIKED = 0.75 - 1e-5
 
 
 class ContentRidge(NamedTuple):
@@ -118,7 +116,7 @@ def fit_content_ridge(
 
 def _adapt(params: ContentRidge, support: Examples, key: jax.Array | None = None) -> Likes:
     item, preference = support_preferences(params.curve, support)
-    liked = (preference >= _LIKED).astype(jnp.float32)
+    liked = (preference >= LIKED).astype(jnp.float32)
     return Likes(liked @ params.vectors[item], jnp.sum(liked))
 
 
