@@ -11,20 +11,14 @@ import optax
 from cold_item_data import Described, evened
 
 from metajax import baselines
-from metajax.assembly import judged_adaptation_of, learner_of, sampler_of
-from metajax.base import Examples, Inputs
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.interactions import Interactions, rows_of, user_of_row
-from metajax.knowledge import (
-    entities_as_users,
-    facts,
-    item_facts,
-    link_predictor,
-    tfidf,
-)
-from metajax.recipes import recipe_of
-from metajax.settings import Settings
+from metajax.knowledge import entities_as_users, facts, item_facts, link_predictor, tfidf
+from metajax.methods import recipe_of
+from metajax.methods.assembly import judged_adaptation_of, learner_of, sampler_of
+from metajax.methods.settings import Settings
+from metajax.types import Examples, Inputs
 
 __all__ = ["METHODS"]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from cold_item_data import Described
 
-from metajax.base import Adaptation
 from metajax.baselines import eb_fold_in
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.bootstrap import resampled_sums
-from metajax.harness import prepare
-from metajax.harness.methods import Method, judge
+from metajax.evaluation import prepare
+from metajax.evaluation.bootstrap import resampled_sums
+from metajax.evaluation.methods import Method, judge
+from metajax.types import Adaptation
 
 __all__ = ["ratings"]
 

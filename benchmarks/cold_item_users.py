@@ -8,8 +8,8 @@ import numpy as np
 from cold_item_data import Described
 
 from metajax import baselines
-from metajax.harness import prepare
-from metajax.harness.methods import judge, tuned
+from metajax.evaluation import prepare
+from metajax.evaluation.methods import judge, tuned
 from metajax.knowledge import entities_as_users
 
 __all__ = ["new_users"]

@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from metajax.bootstrap import resampled_sums
 from metajax.data import load
+from metajax.evaluation.bootstrap import resampled_sums
 from metajax.knowledge import load_graph
 
 __all__ = ["main"]

@@ -23,8 +23,10 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from metajax import console, harness, judging, report
+from metajax import evaluation, report
+from metajax.cli import console
 from metajax.data import load
+from metajax.runs import judging
 
 QUICK = {"updates": 20, "tasks": 32, "rank": 4}
 
@@ -55,10 +57,10 @@ def main() -> None:
     # Five draws of P2 are five seeds.
     parts = [(methods, [p], folds, seeds if p == "P1" else range(1)) for p in protocols]
     records, notes = [], []
-    stages = sum(len(harness.cells_of(*part)) + 1 for part in parts)
+    stages = sum(len(evaluation.cells_of(*part)) + 1 for part in parts)
     with console.stages("Comparing", stages) as begin:
         for _, protocol, _, repetitions in parts:
-            part = harness.compare(
+            part = evaluation.compare(
                 dataset,
                 methods,
                 protocols=protocol,
@@ -72,7 +74,7 @@ def main() -> None:
             )
             records += part.records
             notes += part.notes
-    found = harness.Compared(records, notes)
+    found = evaluation.Compared(records, notes)
 
     shown = report.terminal_table(found.records, ("rmse", "ndcg@10", "hr@1"), brief=True)
     Console(width=100).print(shown)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metajax.svg import LIGHT, document, figure, style
+from metajax.report.svg import LIGHT, document, figure, style
 
 __all__ = ["draw"]
 

@@ -28,7 +28,8 @@ import jax
 import synthetic_domains
 from rich.console import Console
 
-from metajax import console, data, harness, recipes, report
+from metajax import data, evaluation, methods, report
+from metajax.cli import console
 from metajax.data.cross_users import PANEL
 from metajax.data.synthetic import World
 from metajax.data.synthetic import world as generate
@@ -117,7 +118,7 @@ def main() -> None:
 
 def _others() -> list[str]:
     """Lists what else is for two domains, and what knows items by attributes or by a graph."""
-    of_two = [recipe.name for recipe in recipes.registry if recipe.two_domains]
+    of_two = [recipe.name for recipe in methods.registry if recipe.two_domains]
     return [*_ANY_DOMAINS, *of_two]
 
 
@@ -135,10 +136,10 @@ def _compared(
         for overlap, shuffled in kinds
     }
     preparations = {
-        name: harness.cross_domain(domains, overlap=overlap, shuffled=shuffled)
+        name: evaluation.cross_domain(domains, overlap=overlap, shuffled=shuffled)
         for name, (overlap, shuffled) in protocols.items()
     }
-    found = harness.compare(
+    found = evaluation.compare(
         domains.dataset,
         methods,
         protocols=preparations,
@@ -149,7 +150,7 @@ def _compared(
     )
     if pair == "synthetic":
         splits = [
-            harness.prepare(preparation, domains.dataset, fold=fold, seed=0)
+            evaluation.prepare(preparation, domains.dataset, fold=fold, seed=0)
             for preparation in preparations.values()
             for fold in folds
         ]

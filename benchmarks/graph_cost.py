@@ -29,11 +29,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from metajax.base import Examples, Inputs, Task
 from metajax.data import BipartiteGraph, MemberInputs, bipartite_graph
 from metajax.learners import light_gcn
 from metajax.losses import bpr
-from metajax.models import (
+from metajax.networks import (
     GraphAttention,
     GraphConvolution,
     GraphModel,
@@ -42,6 +41,7 @@ from metajax.models import (
     LightGCN,
     graph_model,
 )
+from metajax.types import Examples, Inputs, Task
 
 __all__ = ["largest_array", "main"]
 

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 from arrivals import Snapshots
 
-from metajax.base import MetaState
 from metajax.knowledge import (
     Anchor,
     Facts,
@@ -22,6 +21,7 @@ from metajax.knowledge import (
     normalised_fisher,
     placed,
 )
+from metajax.types import MetaState
 
 __all__ = ["METHODS", "Epochs", "Held", "Programs", "arrival", "programs"]
 

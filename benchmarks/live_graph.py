@@ -25,13 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metajax.data.dataset import room
-from metajax.knowledge import (
-    add_arrivals,
-    arrivals_of,
-    live_buffer,
-    live_graph,
-    node_vectors,
-)
+from metajax.knowledge import add_arrivals, arrivals_of, live_buffer, live_graph, node_vectors
 
 __all__ = ["main"]
 

@@ -37,11 +37,11 @@ from rich.console import Console
 from rich.table import Table
 
 from metajax.adaptation import gradient_steps, no_steps
-from metajax.base import Examples, MetaLearner, Params, Task
 from metajax.learners import fomaml, maml
 from metajax.losses import on_examples, squared_error
-from metajax.models import from_linen
+from metajax.networks import from_linen
 from metajax.training import begin, train
+from metajax.types import Examples, MetaLearner, Params, Task
 
 META_BATCH, TRAINING_SHOTS, TEST_SHOTS = 25, 10, 5
 INNER_RATE, OUTER_RATE, CLIP_NORM = 0.01, 1e-3, 10.0

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from metajax import baselines, data, harness
+from metajax import baselines, data, evaluation
 from metajax.data import Dataset, Domains, Table
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import World
-from metajax.evaluation import Evaluation, concatenate, evaluate
-from metajax.statistics import summarise
+from metajax.evaluation.evaluate import Evaluation, concatenate, evaluate
+from metajax.evaluation.statistics import summarise
 
 __all__ = ["add_recovered", "best_possible", "read_domains", "write_domains"]
 
@@ -62,7 +62,7 @@ def read_domains(folders: Sequence[Path], *, scale: tuple[float, float] | None) 
 
 
 def best_possible(
-    world: World, domains: Domains, splits: Sequence[harness.Split], panel: str
+    world: World, domains: Domains, splits: Sequence[evaluation.Split], panel: str
 ) -> Evaluation:
     """Judges the Bayes-optimal predictor on what the methods were judged on.
 

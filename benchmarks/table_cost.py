@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from metajax.adaptation import matching
-from metajax.base import Examples, Inputs, MetaLearner, Model, Task
 from metajax.learners import maml, supervised
 from metajax.losses import squared_error
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, MetaLearner, Model, Task
 
 __all__ = ["compiled", "drawn_tasks", "learners", "main", "network"]
 

@@ -20,10 +20,10 @@ import optax
 
 from metajax import adaptation
 from metajax.adaptation import Adjoint, Form
-from metajax.base import Examples, Inputs, MetaLearner, MetaState, Model, Task
 from metajax.learners import maml
 from metajax.losses import squared_error
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, MetaLearner, MetaState, Model, Task
 
 __all__ = [
     "ADJOINTS",

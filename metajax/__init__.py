@@ -1,7 +1,7 @@
 """Meta-learning for cold-start recommendation, in functional JAX.
 
 data -> models -> adaptation -> learners -> evaluation -> recommendation: each is a module or a
-folder of that name. The words they share are in `metajax.base`.
+folder of that name. The words they share are in `metajax.types`.
 """
 
 from metajax import (
@@ -13,19 +13,10 @@ from metajax import (
     learners,
     losses,
     metrics,
-    models,
+    networks,
 )
-from metajax.base import (
-    Adaptation,
-    Examples,
-    Inputs,
-    MetaLearner,
-    MetaState,
-    Model,
-    Task,
-)
-from metajax.evaluation import evaluate
-from metajax.harness import compare
+from metajax.evaluation import compare
+from metajax.evaluation.evaluate import evaluate
 from metajax.learners import (
     anil,
     boil,
@@ -50,8 +41,9 @@ from metajax.learners import (
     sequential,
     supervised,
 )
-from metajax.recommendation import recommend
-from metajax.runs import load
+from metajax.runs.recommendation import recommend
+from metajax.runs.run import load
+from metajax.types import Adaptation, Examples, Inputs, MetaLearner, MetaState, Model, Task
 
 __all__ = [
     "Adaptation",
@@ -88,7 +80,7 @@ __all__ = [
     "meta_learner",
     "meta_sgd",
     "metrics",
-    "models",
+    "networks",
     "neural_process",
     "proto_maml",
     "prototypical",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import MetaLearner, MetaState, Params, Task
+from metajax.types import MetaLearner, MetaState, Params, Task
 
 __all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
 

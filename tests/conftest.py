@@ -10,7 +10,7 @@ from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import KnowledgeGraph, load_graph
-from metajax.settings import Settings
+from metajax.methods.settings import Settings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is what tests wait for, and what they compile runs once: XLA is to spare itself the

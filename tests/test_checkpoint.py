@@ -15,8 +15,8 @@ import optax
 import pytest
 
 from metajax import checkpoint, manifest, orbax_arrays
-from metajax.base import MetaState
 from metajax.checkpoint import CheckpointError, restore, save, steps
+from metajax.types import MetaState
 
 
 class Everything(NamedTuple):

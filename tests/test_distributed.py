@@ -23,7 +23,7 @@ if processes > 1:
 assert len(jax.devices()) == devices * processes
 import jax.numpy as jnp, numpy as np, optax
 from metajax import distributed, losses, maml, models
-from metajax.base import Examples, Inputs, Task
+from metajax.types import Examples, Inputs, Task
 
 def examples(seed, n):
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ import jax, jax.numpy as jnp, optax
 from jax.sharding import PartitionSpec as P
 from metajax import distributed, losses
 from metajax.adaptation import gradient_steps
-from metajax.base import Examples, Task
+from metajax.types import Examples, Task
 
 def score(params, rows):
     return jnp.tanh(rows @ params)

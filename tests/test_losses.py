@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax import losses, metrics
-from metajax.base import Examples
+from metajax.types import Examples
 
 ALL = {
     name: getattr(losses, name)

@@ -9,52 +9,40 @@ import metajax
 
 ROOT = Path(metajax.__file__).parent
 
-# Who may import whom: a module imports from its own row and the rows above it.
-LAYERS = [
-    ["base"],
-    ["losses", "metrics", "data", "files", "manifest", "orbax_arrays", "comparisons", "bootstrap"],
-    ["models", "adaptation", "svg", "training"],
-    [
-        "tabulation",
-        "negative_transfer",
-        "learners",
-        "baselines",
-        "knowledge",
-        "figures",
-        "interval_figures",
-        "terminal",
-    ],
-    [
-        "cold_items",
-        "distributed",
-        "guards",
-        "scoring",
-        "evaluation",
-        "statistics",
-        "recommendation",
-        "checkpoint",
-        "run_folder",
-        "report",
-    ],
-    ["settings", "recipes", "graph_settings"],
-    ["assembly", "harness", "crossing", "runs", "graph_runs", "judging"],
-    [
-        "console",
-        "signals",
-        "sources",
-        "run_commands",
-        "complete_command",
-        "graph_commands",
-        "transfer_command",
-        "cli",
-    ],
-    ["__main__", "__init__"],
+# From the bottom up: every file and folder has a row of its own and imports from rows below it.
+ROWS = [
+    "types",
+    "files",
+    "losses",
+    "metrics",
+    "training",
+    "manifest",
+    "orbax_arrays",
+    "checkpoint",
+    "distributed",
+    "data",
+    "networks",
+    "adaptation",
+    "learners",
+    "baselines",
+    "knowledge",
+    "methods",
+    "cross_domain",
+    "evaluation",
+    "report",
+    "runs",
+    "cli",
+    "__main__",
+    "__init__",
 ]
+
+# Arrows that still run back up, to be removed one by one.
+PENDING = {("networks", "adaptation")}
 
 
 def test_imports_point_down():
-    level = {name: n for n, row in enumerate(LAYERS) for name in row}
-    wrong = []
+    level = {name: n for n, name in enumerate(ROWS)}
+    wrong = set()
     for path in sorted(ROOT.rglob("*.py")):
         module = path.relative_to(ROOT).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text())):
@@ -64,11 +52,15 @@ def test_imports_point_down():
                 targets = [str(node.module).split(".")[1]]
             else:
                 continue
-            wrong += [f"{path}: {target}" for target in targets if level[target] > level[module]]
-    assert not wrong
+            wrong |= {
+                (module, target)
+                for target in targets
+                if target != module and level[target] >= level[module]
+            }
+    assert wrong == PENDING
 
 
-def test_only_models_import_flax():
+def test_only_networks_import_flax():
     users = {
         path.relative_to(ROOT).parts[0]
         for path in ROOT.rglob("*.py")
@@ -81,7 +73,7 @@ def test_only_models_import_flax():
         )
         if name.split(".")[0] == "flax"
     }
-    assert users == {"models"}
+    assert users == {"networks"}
 
 
 def test_every_module_exports_sorted_names_that_exist():

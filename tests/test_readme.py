@@ -10,7 +10,7 @@ import pytest
 
 import metajax
 from metajax import runs
-from metajax.settings import Settings
+from metajax.methods.settings import Settings
 
 ROOT = Path(metajax.__file__).parent.parent
 README = ROOT / "README.md"

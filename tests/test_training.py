@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from metajax.base import Examples, MetaLearner, MetaState, Model, Task
 from metajax.learners import supervised
 from metajax.losses import squared_error
 from metajax.training import DivergedError, begin, train
+from metajax.types import Examples, MetaLearner, MetaState, Model, Task
 
 LINE = Model(init=lambda key, x: jax.random.normal(key, (2,)), apply=lambda params, x: x @ params)
 LEARNER = supervised(LINE, squared_error, outer=optax.adam(1e-2))

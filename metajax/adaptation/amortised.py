@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["amortised"]
 

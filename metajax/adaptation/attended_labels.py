@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
-from metajax.models.matching_network import Matched
+from metajax.networks.matching_network import Matched
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Memory", "attended_labels"]
 

@@ -10,8 +10,8 @@ from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.gradient_steps import gradient_steps
 from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import matching
-from metajax.base import Adaptation, Examples, Inputs, Params
 from metajax.losses import on_examples
+from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = ["beside_features", "context_steps"]
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
-from metajax.models.attribute_prototypes import AmongPrototypes
+from metajax.networks.attribute_prototypes import AmongPrototypes
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Remembered", "cosine_prototypes"]
 

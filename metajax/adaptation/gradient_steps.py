@@ -9,7 +9,7 @@ from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.inner_loop import InnerLoop, Optimizer, inner_loop
 from metajax.adaptation.partition import everything
 from metajax.adaptation.plan import Form
-from metajax.base import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["gradient_steps", "served_by"]
 

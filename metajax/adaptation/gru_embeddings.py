@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from metajax.adaptation.partition import combine, everything, partition
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
-from metajax.models.update_gru import UpdateGRU
+from metajax.networks.update_gru import UpdateGRU
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["gru_embeddings"]
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from metajax.base import Params
-from metajax.models.update_gru import UpdateGRU
+from metajax.networks.update_gru import UpdateGRU
+from metajax.types import Params
 
 __all__ = ["gru_gradients"]
 

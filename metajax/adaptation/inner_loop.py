@@ -30,7 +30,7 @@ from metajax.adaptation.low_rank import LowRank, is_low_rank, materialised
 from metajax.adaptation.optimizer_guard import check_differentiable_at_zero
 from metajax.adaptation.partition import everything
 from metajax.adaptation.plan import Form, Plan, plan_again, plan_anew
-from metajax.base import Examples, Params
+from metajax.types import Examples, Params
 
 __all__ = ["InnerLoop", "Optimizer", "inner_loop"]
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.base import Params
+from metajax.types import Params
 
 __all__ = ["learned_rates", "start_rates"]
 

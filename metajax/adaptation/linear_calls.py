@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from metajax.adaptation.low_rank import LowRank, change
 from metajax.adaptation.thin_products import shared_product
-from metajax.models.linear_layers import linear_layers
+from metajax.networks.linear_layers import linear_layers
 
 __all__ = ["Call", "Tap", "changed", "linear_calls"]
 

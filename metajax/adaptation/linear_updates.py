@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax.base import Params
+from metajax.types import Params
 
 __all__ = ["linear_leaves"]
 

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples
 from metajax.data import MemberInputs
 from metajax.losses import blanked
-from metajax.models.graph_model import NodeVectors
+from metajax.networks.graph_model import NodeVectors
+from metajax.types import Adaptation, Examples
 
 __all__ = ["neighbourhood"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from metajax.base import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["no_steps"]
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 import jax
 
-from metajax.base import Params
+from metajax.types import Params
 
 __all__ = ["combine", "everything", "matching", "partition", "paths", "within"]
 

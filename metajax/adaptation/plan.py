@@ -10,7 +10,7 @@ import optax
 from metajax.adaptation.linear_calls import Call, linear_calls
 from metajax.adaptation.linear_updates import linear_leaves
 from metajax.adaptation.partition import paths
-from metajax.base import Examples, Params
+from metajax.types import Examples, Params
 
 __all__ = ["Form", "Plan", "plan_again", "plan_anew"]
 

@@ -12,8 +12,8 @@ from metajax.adaptation.gradient_steps import gradient_steps
 from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import everything, within
 from metajax.adaptation.plan import Form
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked, on_examples
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["membership", "prototype_steps"]
 

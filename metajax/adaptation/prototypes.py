@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
-from metajax.models.prototype_network import Placed
+from metajax.networks.prototype_network import Placed
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Distance", "Prototype", "prototypes"]
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Evidence", "Posterior", "ridge_head", "ridge_posterior"]
 

@@ -11,9 +11,9 @@ from metajax.adaptation.gradient_steps import gradient_steps
 from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import everything
 from metajax.adaptation.plan import Form
-from metajax.base import Adaptation, Examples, Params
 from metajax.losses import blanked
-from metajax.models.sequence_network import InHistory
+from metajax.networks.sequence_network import InHistory
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Read", "sequence_steps"]
 

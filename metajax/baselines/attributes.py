@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import (
     Biases,
@@ -19,6 +18,7 @@ from metajax.baselines.biases import (
 )
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
+from metajax.types import Examples, Inputs
 
 __all__ = ["attribute_ridge", "demographics"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Params
+from metajax.types import Examples, Params
 
 __all__ = ["Baseline", "adapt_to_nothing", "observed"]
 
@@ -21,13 +21,13 @@ class Baseline(NamedTuple):
     fit: Callable[..., Params]
     """`fit(training, **settings) -> params`, on the host; params are float32 and int32 arrays."""
     adapt: Callable[..., Any]
-    """`adapt(params, support, key=None) -> adapted`, as in `metajax.base.Adaptation`."""
+    """`adapt(params, support, key=None) -> adapted`, as in `metajax.types.Adaptation`."""
     predict: Callable[[Params, Any, Any], jax.Array]
-    """`predict(params, adapted, inputs) -> scores [N]`, as in `metajax.base.Adaptation`."""
+    """`predict(params, adapted, inputs) -> scores [N]`, as in `metajax.types.Adaptation`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """The settings worth trying on validation users, the default first."""
     predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
-    """As in `metajax.base.Adaptation`."""
+    """As in `metajax.types.Adaptation`."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
@@ -41,7 +41,7 @@ def observed(support: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:
     Padding may hold anything, NaN and ids beyond the catalogue included.
 
     Args:
-        support: `[N]` examples whose inputs are `metajax.base.Inputs`.
+        support: `[N]` examples whose inputs are `metajax.types.Inputs`.
 
     Returns:
         `[N]` item, `[N]` label, both 0 on padding, and `[N]` float32 presence (1, or 0 on padding).

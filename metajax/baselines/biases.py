@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, adapt_to_nothing, observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
+from metajax.types import Examples, Inputs
 
 __all__ = [
     "Biases",

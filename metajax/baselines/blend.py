@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs, Params
 from metajax.baselines.autoencoder import ease
 from metajax.baselines.base import Baseline
 from metajax.baselines.neighbours import item_knn
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs, Params
 
 __all__ = ["ease_blend", "item_knn_blend", "popularity_blend"]
 

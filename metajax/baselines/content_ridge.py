@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import check_positive
 from metajax.baselines.preferences import (
@@ -16,7 +15,8 @@ from metajax.baselines.preferences import (
     support_preferences,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.models.user_memory import LIKED
+from metajax.networks.user_memory import LIKED
+from metajax.types import Examples, Inputs
 
 __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, observed
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs
 
 __all__ = [
     "Posterior",

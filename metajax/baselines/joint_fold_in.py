@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, observed
 from metajax.baselines.fold_in import Posterior, gaussian_posterior
 from metajax.baselines.joint_factors import JointFactors, fit_joint_factors
+from metajax.types import Examples, Inputs
 
 __all__ = ["joint_fold_in"]
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, observed
 from metajax.baselines.biases import check_positive
 from metajax.baselines.factors import Factors, fit_factors, user_posteriors
@@ -19,6 +18,7 @@ from metajax.baselines.fold_in import (
 )
 from metajax.data.dataset import TrainingSet
 from metajax.data.domains import domain_logs
+from metajax.types import Examples, Inputs
 
 __all__ = ["linear_map"]
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
 from metajax.baselines.preferences import (
     PreferenceCurve,
@@ -17,6 +16,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs
 
 __all__ = ["Neighbours", "fit_neighbours", "item_knn"]
 

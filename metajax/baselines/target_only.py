@@ -5,16 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline
-from metajax.baselines.fold_in import (
-    Posterior,
-    eb_fold_in,
-    expected_rating,
-    rating_variance,
-)
+from metajax.baselines.fold_in import Posterior, eb_fold_in, expected_rating, rating_variance
 from metajax.data.dataset import TrainingSet
 from metajax.data.domains import domain_logs
+from metajax.types import Examples, Inputs
 
 __all__ = ["target_only"]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from metajax.base import Params
 from metajax.baselines.base import Baseline
 from metajax.data.dataset import TrainingSet
+from metajax.types import Params
 
 __all__ = ["tune"]
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Inputs
 from metajax.baselines.base import Baseline, adapt_to_nothing
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs
 
 __all__ = ["popularity", "random_order"]
 

@@ -3,12 +3,7 @@
 from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.cross_tasks import (
-    cross_table,
-    sample_cross_tasks,
-    source_table,
-    with_strangers,
-)
+from metajax.data.cross_tasks import cross_table, sample_cross_tasks, source_table, with_strangers
 from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -23,12 +18,7 @@ from metajax.data.graph import (
     training_graph,
 )
 from metajax.data.interactions import Interactions, from_columns
-from metajax.data.item_sequences import (
-    Sequences,
-    SequenceTable,
-    sample_item_tasks,
-    sequence_table,
-)
+from metajax.data.item_sequences import Sequences, SequenceTable, sample_item_tasks, sequence_table
 from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
 from metajax.data.overlap import read_overlap_list

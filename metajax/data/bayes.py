@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Adaptation, Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["BayesParams", "BayesState", "bayes", "bayes_error"]
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Task
 from metajax.data.sampler import (
     Draw,
     TaskOrder,
@@ -13,6 +12,7 @@ from metajax.data.sampler import (
     of_member,
     rows_of_user,
 )
+from metajax.types import Examples, Task
 
 __all__ = ["sample_candidate_tasks", "sample_catalogue_tasks"]
 

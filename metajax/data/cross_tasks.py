@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Task
 from metajax.data.dataset import TrainingSet
 from metajax.data.domains import domain_logs
 from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
+from metajax.types import Examples, Task
 
 __all__ = ["cross_table", "sample_cross_tasks", "source_table", "with_strangers"]
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Task
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
 from metajax.data.sampler import distinct
+from metajax.types import Examples, Task
 
 __all__ = ["SequenceTable", "Sequences", "in_time", "sample_item_tasks", "sequence_table"]
 

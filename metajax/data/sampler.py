@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Examples, Inputs, Task
 from metajax.data.dataset import TrainingSet, room
 from metajax.data.interactions import user_of_row
+from metajax.types import Examples, Inputs, Task
 
 __all__ = [
     "Draw",

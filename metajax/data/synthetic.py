@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Adaptation
 from metajax.data.bayes import BayesParams, bayes
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
 from metajax.data.schema import Field, Schema, encode
+from metajax.types import Adaptation
 
 __all__ = ["World", "world"]
 

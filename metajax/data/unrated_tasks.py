@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Task
 from metajax.data.cross_tasks import cross_table, sample_cross_tasks, source_table
 from metajax.data.dataset import TrainingSet
 from metajax.data.sampler import TaskTable, distinct, inputs_of, of_member, rows_of_user
+from metajax.types import Examples, Task
 
 __all__ = ["UnratedTable", "sample_unrated_tasks", "unrated_table"]
 

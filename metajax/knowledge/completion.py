@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Params
 from metajax.knowledge.graph import KnowledgeGraph, index_of, triples_of
 from metajax.knowledge.ranking import candidate_scores
 from metajax.knowledge.scores import Score
+from metajax.types import Params
 
 __all__ = ["Answer", "Completion", "complete"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Params
 from metajax.knowledge.negatives import Corrupted
 from metajax.knowledge.objective import embedded, places
+from metajax.types import Params
 
 __all__ = ["added_squares", "normalised_fisher"]
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Params
 from metajax.knowledge.graph import KnowledgeGraph
 from metajax.knowledge.scores import Score
+from metajax.types import Params
 
 __all__ = ["frequency"]
 

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.base import MetaState, Params
 from metajax.knowledge.facts import Facts
 from metajax.knowledge.link_prediction import LinkPredictor
 from metajax.knowledge.scores import Score
 from metajax.learners.elastic_weights import ewc_penalty
+from metajax.types import MetaState, Params
 
 __all__ = ["Anchor", "anchored", "grown", "new_rows", "placed"]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.knowledge.live import LiveGraph
-from metajax.models.messages import in_degree, incoming, outgoing
+from metajax.networks.messages import in_degree, incoming, outgoing
 
 __all__ = ["LiveVectors", "edge_vectors", "folded", "node_vectors"]
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.base import MetaState, Params
 from metajax.knowledge.facts import SLOTS, Facts
 from metajax.knowledge.fisher import added_squares
 from metajax.knowledge.negatives import Corrupted, corrupted
@@ -16,6 +15,7 @@ from metajax.knowledge.objective import embedded, fact_losses
 from metajax.knowledge.relation_clusters import cluster_loss
 from metajax.knowledge.scores import Score, score_of
 from metajax.losses import masked_mean
+from metajax.types import MetaState, Params
 
 __all__ = ["LinkPredictor", "link_predictor"]
 

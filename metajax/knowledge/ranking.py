@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Params
 from metajax.data.dataset import room
 from metajax.knowledge.facts import checked_triples
 from metajax.knowledge.scores import Score
+from metajax.types import Params
 
 __all__ = ["Ranks", "candidate_scores", "filtered_ranks", "rank_batch", "ranking_metrics"]
 

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import amortised
-from metajax.base import MetaLearner, Params, Task
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.models import (
+from metajax.networks import (
     AdversarialModel,
     SupportModel,
     known_of,
@@ -19,6 +18,7 @@ from metajax.models import (
     reverse_gradient,
     side_of,
 )
+from metajax.types import MetaLearner, Params, Task
 
 __all__ = ["adversarial"]
 

@@ -8,9 +8,9 @@ import optax
 
 from metajax import losses
 from metajax.adaptation import amortised
-from metajax.base import MetaLearner, Params
 from metajax.learners.outer import meta_learner
-from metajax.models import Gaussian, SupportModel
+from metajax.networks import Gaussian, SupportModel
+from metajax.types import MetaLearner, Params
 
 __all__ = ["mecos", "neural_process"]
 

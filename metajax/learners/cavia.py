@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import Adjoint, Optimizer, beside_features, context_steps
-from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
+from metajax.types import MetaLearner, Model
 
 __all__ = ["cavia"]
 
@@ -49,14 +49,14 @@ def cavia(
         ValueError: If `size` or `steps` < 1.
 
     Example:
-        >>> from metajax import base, losses
-        >>> line = base.Model(  # scores slope * x + context
+        >>> from metajax import losses, types
+        >>> line = types.Model(  # scores slope * x + context
         ...     init=lambda key, x: jnp.ones(2), apply=lambda w, x: x @ w
         ... )
         >>> learner = cavia(
         ...     line, losses.squared_error, inner=optax.sgd(0.5), outer=optax.sgd(0.1), size=1
         ... )
-        >>> seen = base.Examples(jnp.array([[2.0]]), jnp.array([5.0]), jnp.array([True]))
+        >>> seen = types.Examples(jnp.array([[2.0]]), jnp.array([5.0]), jnp.array([True]))
         >>> learner.adapt(jnp.ones(2), seen).tolist()  # 0 - 0.5 * 2 * (2 - 5)
         [3.0]
 

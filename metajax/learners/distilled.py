@@ -6,12 +6,12 @@ import jax
 import optax
 
 from metajax.adaptation import amortised
-from metajax.base import Adaptation, MetaLearner, Params, Task
 from metajax.data import MemberInputs
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.models import SupportModel
+from metajax.networks import SupportModel
+from metajax.types import Adaptation, MetaLearner, Params, Task
 
 __all__ = ["distilled"]
 

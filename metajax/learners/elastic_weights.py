@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.base import Adaptation, MetaLearner, Params, Task
 from metajax.learners.outer import query_loss
+from metajax.types import Adaptation, MetaLearner, Params, Task
 
 __all__ = ["consolidated", "ewc_penalty", "fisher_information"]
 

@@ -8,12 +8,12 @@ import jax
 import optax
 
 from metajax.adaptation import neighbourhood, ridge_head
-from metajax.base import Adaptation, Examples, MetaLearner, Model, Params, Task
 from metajax.data import MemberInputs
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
-from metajax.models import GraphModel, NodeVectors, at_items
+from metajax.networks import GraphModel, NodeVectors, at_items
+from metajax.types import Adaptation, Examples, MetaLearner, Model, Params, Task
 
 __all__ = ["graph_fold_in", "graph_ridge", "light_gcn"]
 

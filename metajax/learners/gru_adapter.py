@@ -9,10 +9,10 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from metajax.adaptation import everything, gru_embeddings, gru_gradients, partition, within
-from metajax.base import MetaLearner, Model, Params
 from metajax.learners.maml import maml
 from metajax.learners.outer import meta_learner
-from metajax.models import beside, update_gru
+from metajax.networks import beside, update_gru
+from metajax.types import MetaLearner, Model, Params
 
 __all__ = ["all_features", "gru_adapter"]
 

@@ -6,9 +6,9 @@ from typing import Unpack
 import jax
 
 from metajax.adaptation import Optimizer
-from metajax.base import MetaLearner, Model
 from metajax.learners.maml import maml
 from metajax.learners.options import Options
+from metajax.types import MetaLearner, Model
 
 __all__ = ["anil", "boil"]
 
@@ -38,12 +38,12 @@ def anil(
 
     Example:
         >>> import jax.numpy as jnp, optax
-        >>> from metajax import adaptation, base, losses
-        >>> two = base.Model(
+        >>> from metajax import adaptation, losses, types
+        >>> two = types.Model(
         ...     init=lambda key, x: {"body": jnp.array(2.0), "head": jnp.array(1.0)},
         ...     apply=lambda w, x: w["head"] * w["body"] * x,
         ... )
-        >>> seen = base.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
+        >>> seen = types.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
         >>> learner = anil(
         ...     two, losses.squared_error, inner=optax.sgd(0.25), outer=optax.sgd(0.1),
         ...     head=adaptation.matching("head"),

@@ -6,9 +6,9 @@ from typing import Unpack
 import jax
 
 from metajax.adaptation import Implicit, Optimizer, everything
-from metajax.base import MetaLearner, Model
 from metajax.learners.maml import maml
 from metajax.learners.options import Options
+from metajax.types import MetaLearner, Model
 
 __all__ = ["imaml"]
 

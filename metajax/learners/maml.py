@@ -7,10 +7,10 @@ import jax
 import optax
 
 from metajax.adaptation import Adjoint, FirstOrder, Form, Optimizer, everything, gradient_steps
-from metajax.base import MetaLearner, Model
 from metajax.learners.options import Options
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
+from metajax.types import MetaLearner, Model
 
 __all__ = ["fomaml", "maml"]
 
@@ -48,10 +48,10 @@ def maml(
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
-        >>> from metajax import base, losses
-        >>> line = base.Model(init=lambda key, x: jnp.zeros(()), apply=lambda w, x: w * x)
+        >>> from metajax import losses, types
+        >>> line = types.Model(init=lambda key, x: jnp.zeros(()), apply=lambda w, x: w * x)
         >>> learner = maml(line, losses.squared_error, inner=optax.sgd(0.5), outer=optax.sgd(0.1))
-        >>> seen = base.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
+        >>> seen = types.Examples(jnp.array([1.0]), jnp.array([3.0]), jnp.array([True]))
         >>> float(learner.adapt(jnp.array(2.0), seen))  # 2 - 0.5 * 2 * (2 - 3)
         3.0
 

@@ -20,10 +20,10 @@ from metajax.adaptation import (
     start_rates,
     within,
 )
-from metajax.base import MetaLearner, Model, Params, Task
 from metajax.learners.outer import TaskLoss, learner_with
 from metajax.losses import on_examples
-from metajax.models import beside
+from metajax.networks import beside
+from metajax.types import MetaLearner, Model, Params, Task
 
 __all__ = ["maml_plus_plus"]
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import amortised
-from metajax.base import MetaLearner, Params, Task
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import blanked
-from metajax.models import SupportModel, known_of
+from metajax.networks import SupportModel, known_of
+from metajax.types import MetaLearner, Params, Task
 
 __all__ = ["emcdr"]
 

@@ -6,10 +6,10 @@ from typing import Unpack
 import jax
 
 from metajax.adaptation import everything, learned_rates, partition, start_rates, within
-from metajax.base import MetaLearner, Model
 from metajax.learners.maml import maml
 from metajax.learners.options import Options
-from metajax.models import beside
+from metajax.networks import beside
+from metajax.types import MetaLearner, Model
 
 __all__ = ["meta_sgd"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Params
+from metajax.types import Params
 
 __all__ = ["accumulated"]
 

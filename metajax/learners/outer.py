@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.base import Adaptation, MetaLearner, MetaState, Model, Params, Task
 from metajax.learners.microbatch import accumulated
 from metajax.losses import on_examples
-from metajax.models import SupportModel
+from metajax.networks import SupportModel
+from metajax.types import Adaptation, MetaLearner, MetaState, Model, Params, Task
 
 __all__ = ["TaskLoss", "learner_with", "meta_learner", "query_loss"]
 

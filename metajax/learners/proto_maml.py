@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import Adjoint, Form, Optimizer, everything, prototype_steps
-from metajax.base import MetaLearner, Model, Params
 from metajax.learners.outer import meta_learner
-from metajax.models import beside
+from metajax.networks import beside
+from metajax.types import MetaLearner, Model, Params
 
 __all__ = ["proto_maml"]
 

@@ -18,9 +18,9 @@ from metajax.adaptation import (
     is_low_rank,
     served_by,
 )
-from metajax.base import MetaLearner, Model, Params, Task
 from metajax.learners.outer import learner_with
 from metajax.losses import on_examples
+from metajax.types import MetaLearner, Model, Params, Task
 
 __all__ = ["reptile"]
 
@@ -64,14 +64,14 @@ def reptile(
         ValueError: If `steps` < 1.
 
     Example:
-        >>> from metajax import base, losses
-        >>> line = base.Model(init=lambda key, x: jnp.zeros(()), apply=lambda w, x: w * x)
+        >>> from metajax import losses, types
+        >>> line = types.Model(init=lambda key, x: jnp.zeros(()), apply=lambda w, x: w * x)
         >>> learner = reptile(
         ...     line, losses.squared_error, inner=optax.sgd(0.25), outer=optax.sgd(0.5), steps=2
         ... )
-        >>> one = base.Examples(jnp.ones((1, 1)), jnp.full((1, 1), 4.0), jnp.ones((1, 1), bool))
-        >>> state = learner.init(jax.random.key(0), base.Task(one, one))
-        >>> state, _ = learner.update(state, base.Task(one, one))
+        >>> one = types.Examples(jnp.ones((1, 1)), jnp.full((1, 1), 4.0), jnp.ones((1, 1), bool))
+        >>> state = learner.init(jax.random.key(0), types.Task(one, one))
+        >>> state, _ = learner.update(state, types.Task(one, one))
         >>> float(state.params)  # two steps, each half of the way to 4, lead to 3
         1.5
 

@@ -6,8 +6,8 @@ import jax
 import optax
 
 from metajax.adaptation import ridge_head
-from metajax.base import Examples, MetaLearner, Model, Params
 from metajax.learners.outer import meta_learner
+from metajax.types import Examples, MetaLearner, Model, Params
 
 __all__ = ["bayesian_ridge"]
 

@@ -8,10 +8,10 @@ import optax
 
 from metajax.adaptation import ridge_head
 from metajax.adaptation.ridge_head import Evidence
-from metajax.base import MetaLearner, Model, Params, Task
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
+from metajax.types import MetaLearner, Model, Params, Task
 
 __all__ = ["semantic_map"]
 

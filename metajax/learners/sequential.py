@@ -6,8 +6,8 @@ import jax
 import optax
 
 from metajax.adaptation import Adjoint, Form, Optimizer, everything, sequence_steps
-from metajax.base import MetaLearner, Model
 from metajax.learners.outer import meta_learner
+from metajax.types import MetaLearner, Model
 
 __all__ = ["sequential"]
 

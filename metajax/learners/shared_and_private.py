@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from metajax.adaptation import amortised
-from metajax.base import MetaLearner, Params, Task
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.models import SeparationModel, SupportModel, known_of, rating_at, side_of
+from metajax.networks import SeparationModel, SupportModel, known_of, rating_at, side_of
+from metajax.types import MetaLearner, Params, Task
 
 __all__ = ["difference_loss", "shared_and_private"]
 

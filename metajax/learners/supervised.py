@@ -7,10 +7,10 @@ import jax
 import optax
 
 from metajax.adaptation import Optimizer, everything, no_steps
-from metajax.base import MetaLearner, Model
 from metajax.learners.maml import fomaml
 from metajax.learners.options import Options
 from metajax.learners.outer import meta_learner
+from metajax.types import MetaLearner, Model
 
 __all__ = ["fine_tuned", "supervised"]
 

@@ -6,11 +6,11 @@ import jax
 import optax
 
 from metajax.adaptation import amortised
-from metajax.base import MetaLearner, Params, Task
 from metajax.learners.fixed import fixed
 from metajax.learners.frozen import frozen
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
-from metajax.models import SupportModel, side_of
+from metajax.networks import SupportModel, side_of
+from metajax.types import MetaLearner, Params, Task
 
 __all__ = ["parameter_transfer", "relation_transfer"]
 

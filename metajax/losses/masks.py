@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.base import Examples, Params
+from metajax.types import Examples, Params
 
 __all__ = [
     "blanked",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.base import Adaptation, Examples, Inputs, MetaLearner, Task
+from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Task
 
 SUPPORT, QUERY, ITEMS = 4, 3, 5
 

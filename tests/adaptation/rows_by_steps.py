@@ -10,7 +10,7 @@ from conformance import PARAMS, TASK, Row, apply, drawn, embed
 
 from metajax import learners, losses
 from metajax.adaptation import FirstOrder, gradient_steps, matching, no_steps
-from metajax.base import Adaptation, Model
+from metajax.types import Adaptation, Model
 
 MEAN = losses.on_examples(apply, losses.squared_error)
 TOTAL = losses.on_examples(apply, losses.total_squared_error)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from conformance import ITEMS, QUERY, SUPPORT, Row, drawn, nothing, task_of
 
-from metajax import learners, losses, models
+from metajax import learners, losses, networks
 from metajax.adaptation import (
     amortised,
     attended_labels,
@@ -19,22 +19,22 @@ from metajax.adaptation import (
     ridge_head,
     sequence_steps,
 )
-from metajax.base import Adaptation, Examples, Model, Task
 from metajax.data import Sequences, bipartite_graph
+from metajax.types import Adaptation, Examples, Model, Task
 
 
 def encoder():
-    return models.Encoder((2,), (2,), items=ITEMS, identity_width=2)
+    return networks.Encoder((2,), (2,), items=ITEMS, identity_width=2)
 
 
 def compared(rule, network, zero_shot) -> Row:
-    model = models.from_linen(network)
+    model = networks.from_linen(network)
     return Row(rule(model.apply), drawn(model), partial(zero_shot, model.apply))
 
 
 def amortised_row(network, empty) -> Row:
     """A network that reads the support; `empty(params)` is what it keeps of an empty one."""
-    model = models.from_support_module(network)
+    model = networks.from_support_module(network)
 
     def mean(params, state, inputs):
         return model.decode(params, state, inputs).mean
@@ -60,7 +60,7 @@ def at_the_prior_by_cosine(place, params, inputs):
 
 
 def ridge_row() -> Row:
-    model = models.from_linen(models.RidgeNetwork(ITEMS, 2, tastes=1))
+    model = networks.from_linen(networks.RidgeNetwork(ITEMS, 2, tastes=1))
 
     def expected(params, inputs):
         return model.apply(params, inputs).expected
@@ -69,8 +69,8 @@ def ridge_row() -> Row:
 
 
 def content_row() -> Row:
-    network = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
-    model = models.from_linen(network)
+    network = networks.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = networks.from_linen(network)
     params = drawn(model)
     params["item_domain"] = jnp.array([0.0, 0.0, 1.0, 1.0, 1.0])
 
@@ -81,8 +81,8 @@ def content_row() -> Row:
 
 
 def attribute_prototypes_row() -> Row:
-    content = models.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
-    model = models.from_linen(models.AttributePrototypes(content, 3, prototypes=2))
+    content = networks.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
+    model = networks.from_linen(networks.AttributePrototypes(content, 3, prototypes=2))
 
     def at_learned_prototypes(params, inputs):
         found = model.apply(params, inputs)
@@ -96,10 +96,10 @@ def attribute_prototypes_row() -> Row:
 
 
 def informed_row() -> Row:
-    model = models.informed_ridge(ITEMS, 2, tastes=1)
+    model = networks.informed_ridge(ITEMS, 2, tastes=1)
     rng = np.random.default_rng(8)
     params = drawn(Model(model.init, model.apply))
-    told = models.Told(
+    told = networks.Told(
         looked_at=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
         of_item=jnp.asarray(rng.normal(size=(ITEMS, 3))),
         level=jnp.asarray(rng.normal(size=3)),
@@ -115,7 +115,7 @@ def informed_row() -> Row:
 
 
 def semantic_map_row() -> Row:
-    model = models.from_linen(models.SemanticMap(ITEMS, 3, 2, (3,)))
+    model = networks.from_linen(networks.SemanticMap(ITEMS, 3, 2, (3,)))
     params = drawn(model)
     params["known"] = jnp.array([0.0, 0.3, 0.9, 0.0, 0.5])
     learner = learners.semantic_map(model, losses.squared_error, outer=optax.sgd(0.1))
@@ -127,7 +127,7 @@ def semantic_map_row() -> Row:
 
 
 def student_row() -> Row:
-    model = models.from_support_module(models.StudentNetwork(ITEMS, 3, 2))
+    model = networks.from_support_module(networks.StudentNetwork(ITEMS, 3, 2))
 
     def of_strangers(params, inputs):
         return model.decode(params, jnp.zeros(3), inputs)
@@ -136,10 +136,10 @@ def student_row() -> Row:
 
 
 def memory_row() -> Row:
-    model = models.user_memory(ITEMS, 2, members=6)
+    model = networks.user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
     root = jnp.asarray(rng.normal(size=(2, ITEMS, 2 * ITEMS)))
-    memory = models.MemorisedUsers(
+    memory = networks.MemorisedUsers(
         user=jnp.arange(5.0),
         present=jnp.ones(5),
         features=jnp.asarray(rng.normal(size=(5, 2))),
@@ -148,7 +148,7 @@ def memory_row() -> Row:
     )
     blank = model.init(jax.random.key(0), None)
     blank["evidence"] -= 4.0
-    params = models.start_memory(blank, memory)
+    params = networks.start_memory(blank, memory)
 
     def zero_shot(params, inputs):
         return model.decode(params, model.encode(params, nothing()), inputs)
@@ -164,7 +164,7 @@ def domains_row(model) -> Row:
     """A model on factors of two domains."""
     params = drawn(Model(model.init, lambda params, inputs: params))
     _, embedding, bias, _ = params["factors"]
-    params["factors"] = models.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
+    params["factors"] = networks.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
 
     def zero_shot(params, inputs):
         return model.decode(params, model.encode(params, nothing()), inputs)
@@ -173,10 +173,10 @@ def domains_row(model) -> Row:
 
 
 def sequence_row() -> Row:
-    model = models.from_history_module(models.SequenceNetwork(encoder(), 4, 2, (3,)))
+    model = networks.from_history_module(networks.SequenceNetwork(encoder(), 4, 2, (3,)))
 
     def zero_shot(params, inputs):
-        before = models.InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
+        before = networks.InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
         return model.apply(params, before)
 
     rule = sequence_steps(
@@ -199,7 +199,7 @@ def item_task_of(seed) -> Task:
 
 
 def item_row() -> Row:
-    model = models.from_support_module(models.PairNetwork(ITEMS, 2, 3, steps=1))
+    model = networks.from_support_module(networks.PairNetwork(ITEMS, 2, 3, steps=1))
     return Row(
         amortised(model.encode, model.decode),
         drawn(model, 0.3, item_task_of(2)),
@@ -210,7 +210,7 @@ def item_row() -> Row:
 
 def graph_row(network) -> Row:
     graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
-    model = models.graph_model(graph, network, width=3)
+    model = networks.graph_model(graph, network, width=3)
     learner = learners.graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
     # The graph is no number to be changed a little.
     params = {
@@ -222,7 +222,7 @@ def graph_row(network) -> Row:
 
 def rating_graph_row() -> Row:
     graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
-    model = models.rating_graph(graph, models.GraphSAGE(2), width=2, adapter=True)
+    model = networks.rating_graph(graph, networks.GraphSAGE(2), width=2, adapter=True)
     learner = learners.graph_ridge(model, losses.squared_error, outer=optax.sgd(0.1))
     blank = model.init(jax.random.key(0), None)
     params = drawn(Model(model.init, model.apply)) | {"graph": blank["graph"]}
@@ -231,34 +231,34 @@ def rating_graph_row() -> Row:
 
 OF_NETWORKS: dict[str, Callable[[], Row]] = {
     "prototype, euclidean": partial(
-        compared, prototypes, models.PrototypeNetwork(encoder(), 3), at_the_prior
+        compared, prototypes, networks.PrototypeNetwork(encoder(), 3), at_the_prior
     ),
     "prototype, cosine": partial(
         compared,
         partial(prototypes, distance="cosine", scale=(1.0, 5.0)),
-        models.PrototypeNetwork(encoder(), 3),
+        networks.PrototypeNetwork(encoder(), 3),
         at_the_prior_by_cosine,
     ),
     "attended labels": partial(
         compared,
         attended_labels,
-        models.MatchingNetwork(encoder(), 2, 3, (3,)),
+        networks.MatchingNetwork(encoder(), 2, 3, (3,)),
         lambda match, params, inputs: match(params, inputs).score,
     ),
     "conditional process": partial(
-        amortised_row, models.ConditionalProcess(encoder(), 4), lambda params: params["prior"]
+        amortised_row, networks.ConditionalProcess(encoder(), 4), lambda params: params["prior"]
     ),
     "attentive process": partial(
         amortised_row,
-        models.AttentiveProcess(encoder(), 4, 2),
-        lambda params: models.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
+        networks.AttentiveProcess(encoder(), 4, 2),
+        lambda params: networks.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "student": student_row,
     "semantic map": semantic_map_row,
     "cosines to prototypes": attribute_prototypes_row,
-    "neighbours in a graph": partial(graph_row, models.LightGCN(2)),
+    "neighbours in a graph": partial(graph_row, networks.LightGCN(2)),
     "neighbours in a graph, corrected": partial(
-        graph_row, models.GraphResidual(models.GraphSAGE(2))
+        graph_row, networks.GraphResidual(networks.GraphSAGE(2))
     ),
     "content of items": content_row,
     "ratings on a graph": rating_graph_row,
@@ -267,15 +267,15 @@ OF_NETWORKS: dict[str, Callable[[], Row]] = {
     "sequences of an item": item_row,
     "ridge": ridge_row,
     "ridge informed by choices": informed_row,
-    "shared and private features": partial(domains_row, models.shared_and_private(ITEMS, 3, 2)),
-    "shared space": partial(domains_row, models.shared_space(ITEMS, 3, (2,))),
-    "common features": partial(domains_row, models.adversarial(ITEMS, 3, 2)),
-    "two domains, one place": partial(domains_row, models.carried_users(ITEMS, 3, (2,))),
+    "shared and private features": partial(domains_row, networks.shared_and_private(ITEMS, 3, 2)),
+    "shared space": partial(domains_row, networks.shared_space(ITEMS, 3, (2,))),
+    "common features": partial(domains_row, networks.adversarial(ITEMS, 3, 2)),
+    "two domains, one place": partial(domains_row, networks.carried_users(ITEMS, 3, (2,))),
     "two domains, relations": partial(
-        domains_row, models.related_domains(ITEMS, 3, models.RelationNetwork((2,)))
+        domains_row, networks.related_domains(ITEMS, 3, networks.RelationNetwork((2,)))
     ),
     "two domains, a map of the mean": partial(
-        domains_row, models.two_domains(ITEMS, 3, models.MapOfMean(2))
+        domains_row, networks.two_domains(ITEMS, 3, networks.MapOfMean(2))
     ),
 }
 """By name, what makes a row: nothing is compiled before it is asked for."""

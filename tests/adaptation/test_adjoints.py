@@ -22,7 +22,7 @@ from metajax.adaptation import (
     inner_loop,
     matching,
 )
-from metajax.base import Examples, Task
+from metajax.types import Examples, Task
 
 NOTHING: Any = None
 EXACT = {

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import attended_labels
-from metajax.base import Examples
-from metajax.models.matching_network import Matched
+from metajax.networks.matching_network import Matched
+from metajax.types import Examples
 
 HEADS, WIDTH = 2, 3
 RNG = np.random.default_rng(0)

@@ -19,9 +19,9 @@ from metajax.adaptation import (
     inner_loop,
     paths,
 )
-from metajax.base import Examples, Inputs, Task
 from metajax.learners import maml
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 TASKS, ITEMS = 3, 7
 SINGLE, HALF = np.dtype("float32"), jnp.dtype("bfloat16")

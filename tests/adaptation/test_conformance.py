@@ -12,7 +12,7 @@ from rows_by_steps import BY_STEPS
 from rows_of_networks import OF_NETWORKS
 
 from metajax import losses
-from metajax.base import Task
+from metajax.types import Task
 
 ROWS = BY_STEPS | OF_NETWORKS
 

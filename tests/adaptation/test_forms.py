@@ -26,8 +26,8 @@ from metajax.adaptation import (
     start_rates,
 )
 from metajax.adaptation.partition import paths
-from metajax.base import Examples, Inputs, Task
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 SUPPORT, QUERY, ITEMS, TASKS = 4, 3, 9, 3
 

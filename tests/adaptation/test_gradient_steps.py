@@ -10,9 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 from metajax import losses
 from metajax.adaptation import FirstOrder, gradient_steps, matching
-from metajax.base import Examples, Inputs, Task
 from metajax.learners import maml
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 RATE = 0.1
 OPTIMIZERS = {

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import losses, models
+from metajax import losses, networks
 from metajax.adaptation import Evidence, ridge_head
-from metajax.base import Examples, Inputs
 from metajax.baselines import eb_fold_in, fit_factors
 from metajax.data import TrainingSet, from_columns
-from metajax.recipes.parts import identities_of
+from metajax.methods.parts import identities_of
+from metajax.types import Examples, Inputs
 
 
 def some_evidence(rng, n, width):
@@ -68,9 +68,9 @@ def test_before_training_it_is_the_empirical_bayes_fold_in(training):
     items = jnp.arange(8)
     user = jnp.broadcast_to(training.user_features[0], (8, 2))
     inputs = Inputs(user, jnp.asarray(training.item_features), items)
-    network = models.from_linen(models.RidgeNetwork(items=8, width=3))
+    network = networks.from_linen(networks.RidgeNetwork(items=8, width=3))
     embedding, bias = identities_of(factors)
-    params = models.start_evidence(
+    params = networks.start_evidence(
         network.init(jax.random.key(0), inputs),
         jnp.asarray(embedding),
         jnp.asarray(bias),
@@ -98,7 +98,7 @@ def test_everything_learns_but_what_a_closed_form_says(training):
         jnp.asarray(training.item_features[:4]),
         jnp.arange(4),
     )
-    network = models.from_linen(models.RidgeNetwork(items=8, width=3, tastes=2))
+    network = networks.from_linen(networks.RidgeNetwork(items=8, width=3, tastes=2))
     params = network.init(jax.random.key(2), inputs)
     # Away from the zeros that it starts at, where products of two zeros do not move.
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
@@ -121,7 +121,7 @@ def test_everything_learns_but_what_a_closed_form_says(training):
 
 def test_without_attributes_there_is_nothing_to_map():
     inputs = Inputs(jnp.zeros((2, 0)), jnp.zeros((2, 0)), jnp.arange(2))
-    network = models.from_linen(models.RidgeNetwork(items=2, width=2))
+    network = networks.from_linen(networks.RidgeNetwork(items=2, width=2))
     params = network.init(jax.random.key(0), inputs)
     assert params.keys() == {"item_bias", "item_embedding", "item_spread", "log_noise", "root"}
     assert network.apply(params, inputs).expected.shape == (2,)
@@ -129,10 +129,10 @@ def test_without_attributes_there_is_nothing_to_map():
 
 def test_identities_of_another_shape_are_refused():
     inputs = Inputs(jnp.zeros((2, 1)), jnp.zeros((2, 1)), jnp.arange(2))
-    params = models.from_linen(models.RidgeNetwork(items=2, width=2)).init(
+    params = networks.from_linen(networks.RidgeNetwork(items=2, width=2)).init(
         jax.random.key(0), inputs
     )
-    start = partial(models.start_evidence, params, bias=jnp.zeros(2), noise=jnp.ones(()))
+    start = partial(networks.start_evidence, params, bias=jnp.zeros(2), noise=jnp.ones(()))
     with pytest.raises(ValueError, match=r"item_embedding must have the shape \(2, 2\), got"):
         start(jnp.zeros((2, 3)))
 

@@ -17,9 +17,9 @@ from metajax.adaptation import (
     gradient_steps,
     matching,
 )
-from metajax.base import Examples, Inputs, Task
 from metajax.learners import maml
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 # Sizes that do not meet by chance.
 TASKS, SUPPORT, QUERY, ITEMS = 7, 2, 4, 301

@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.base import Examples, Inputs
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
+from metajax.types import Examples, Inputs
 
 USERS, ITEMS = 14, 7
 

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.base import Examples, Inputs
 from metajax.baselines import content_fold_in
 from metajax.baselines.content import fit_content
 from metajax.baselines.content_traits import content_groups, content_traits
 from metajax.data import TrainingSet, from_columns
+from metajax.types import Examples, Inputs
 
 USERS, ITEMS = 400, 40
 DOMAIN = np.repeat([0, 1], ITEMS // 2)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from metajax import baselines
-from metajax.base import Examples, Inputs
 from metajax.baselines import content_ridge, fit_content_ridge
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
+from metajax.types import Examples, Inputs
 
 USERS, ITEMS, NEW = 12, 9, (7, 8)
 RNG = np.random.default_rng(0)

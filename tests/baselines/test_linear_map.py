@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.base import Adaptation, Examples, Inputs
 from metajax.baselines import fit_factors, linear_map
 from metajax.baselines.factors import user_posteriors
 from metajax.data import TrainingSet, cross_users, from_columns, join_domains
@@ -11,8 +10,9 @@ from metajax.data.cross_users import PANEL
 from metajax.data.dataset import Dataset, Table
 from metajax.data.domains import Domains
 from metajax.data.interactions import rows_of
-from metajax.evaluation import evaluate
-from metajax.statistics import summarise
+from metajax.evaluation.evaluate import evaluate
+from metajax.evaluation.statistics import summarise
+from metajax.types import Adaptation, Examples, Inputs
 
 USERS, ITEMS = 40, 12
 

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metajax import harness
+from metajax import evaluation
 from metajax.baselines import joint_fold_in, target_only
 from metajax.data.cross_users import PANEL
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import world
-from metajax.statistics import summarise
+from metajax.evaluation.statistics import summarise
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def test_two_domains_come_back_from_files_as_they_were(small, domains):
 
 @pytest.mark.slow
 def test_the_joint_prior_recovers_nine_tenths_of_what_can_be_gained(script, small, domains):
-    split = harness.prepare(harness.cross_domain(domains), domains.dataset, fold=0, seed=0)
+    split = evaluation.prepare(evaluation.cross_domain(domains), domains.dataset, fold=0, seed=0)
     records = []
     for baseline in (target_only, joint_fold_in):
-        method = harness.tuned(baseline, split, trials=1)[PANEL]
-        judged = harness.judge(method, split, PANEL)
+        method = evaluation.tuned(baseline, split, trials=1)[PANEL]
+        judged = evaluation.judge(method, split, PANEL)
         records += [
             {"method": baseline.name, "metric": "rmse", "k": k, "mean": error}
             for k, error in zip(judged.ks, summarise(judged)["rmse"].tolist(), strict=True)

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import Table
-from metajax.data.schema import (
-    Field,
-    Schema,
-    encode,
-    encode_rows,
-    fit_schema,
-    from_json,
-    to_json,
-)
+from metajax.data.schema import Field, Schema, encode, encode_rows, fit_schema, from_json, to_json
 
 TABLE = Table(
     ids=np.array(["1", "2", "3", "4"]),

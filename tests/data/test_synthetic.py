@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.base import Examples, Inputs
 from metajax.data.bayes import bayes, bayes_error
 from metajax.data.schema import encode
 from metajax.data.synthetic import World, world
+from metajax.types import Examples, Inputs
 
 SHOTS, ASKED = 5, 4
 

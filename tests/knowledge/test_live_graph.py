@@ -16,7 +16,7 @@ from metajax.knowledge import (
     live_graph,
     node_vectors,
 )
-from metajax.models import LightGCN
+from metajax.networks import LightGCN
 
 NODES, WIDTH, TAU, NOW = 7, 3, 20.0, 100
 X = jnp.asarray(np.random.default_rng(0).normal(size=(NODES, WIDTH)), jnp.float32)

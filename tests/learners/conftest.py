@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.base import Examples, Model, Task
+from metajax.types import Examples, Model, Task
 
 
 @pytest.fixture

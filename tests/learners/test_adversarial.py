@@ -4,18 +4,18 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, models
-from metajax.base import Examples, Inputs, Task
+from metajax import learners, losses, networks
+from metajax.types import Examples, Inputs, Task
 
 WIDTH, USERS = 2, 64
 # Of the source both directions of a user can be seen, of the target the first alone.
-FACTORS = models.DomainFactors(
+FACTORS = networks.DomainFactors(
     jnp.array([0.0, 0.0, 1.0]),
     jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
     jnp.zeros(3),
     jnp.array([0.1, 0.1]),
 )
-MODEL = models.adversarial(3, WIDTH, 8)
+MODEL = networks.adversarial(3, WIDTH, 8)
 SIDES = (0, 1)
 
 
@@ -40,7 +40,7 @@ def tasks() -> Task:
 
 def learner(strength):
     started = MODEL._replace(
-        init=lambda key, inputs: models.start_adversarial(
+        init=lambda key, inputs: networks.start_adversarial(
             MODEL.init(key, inputs), FACTORS, jnp.full(WIDTH, 0.9)
         )
     )

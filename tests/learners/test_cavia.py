@@ -6,8 +6,8 @@ import pytest
 
 from metajax import losses
 from metajax.adaptation import beside_features
-from metajax.base import Inputs, Model
 from metajax.learners import cavia
+from metajax.types import Inputs, Model
 
 RATE, OUTER, NUDGE = 0.3, 0.5, 1e-6
 # Two features and a context of one number, in a network that is not linear in the context.

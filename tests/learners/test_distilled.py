@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, models
+from metajax import learners, losses, networks
 from metajax.adaptation import no_steps
-from metajax.base import Examples, Inputs, Task
 from metajax.data import MemberInputs
+from metajax.types import Examples, Inputs, Task
 
 ITEMS, WIDTH = 5, 2
 RNG = np.random.default_rng(0)
-STUDENT = models.from_support_module(models.StudentNetwork(ITEMS, WIDTH, 3))
+STUDENT = networks.from_support_module(networks.StudentNetwork(ITEMS, WIDTH, 3))
 DESIGN, EXPECTED = RNG.normal(size=(ITEMS, WIDTH)), RNG.normal(size=ITEMS)
 SHARE, USER_MAP = np.array([0.4, 0.3, 0.2, 0.1, 0.0]), RNG.normal(size=(1, WIDTH))
 
@@ -27,7 +27,7 @@ def started():
     params = STUDENT.init(jax.random.key(0), inputs([0, 1]))
     given = (DESIGN, EXPECTED, SHARE, USER_MAP, np.array(0.7))
     names = ("design", "expected", "share", "user_map", "noise")
-    return models.start_student(params, **dict(zip(names, map(jnp.asarray, given), strict=True)))
+    return networks.start_student(params, **dict(zip(names, map(jnp.asarray, given), strict=True)))
 
 
 def test_a_student_begins_at_the_posterior_of_items_of_the_average_spread():

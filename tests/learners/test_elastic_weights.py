@@ -5,14 +5,8 @@ import optax
 import pytest
 
 from metajax import losses
-from metajax.base import Examples, Task
-from metajax.learners import (
-    consolidated,
-    ewc_penalty,
-    fisher_information,
-    maml,
-    supervised,
-)
+from metajax.learners import consolidated, ewc_penalty, fisher_information, maml, supervised
+from metajax.types import Examples, Task
 
 
 def test_the_fisher_information_is_the_mean_of_squared_gradients_of_tasks(line, regressions, kept):

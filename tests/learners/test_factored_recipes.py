@@ -11,8 +11,8 @@ import pytest
 
 from metajax import learners, losses
 from metajax.adaptation import matching
-from metajax.base import Examples, Inputs, Task
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 TASKS, ROWS, ITEMS = 3, 2, 5
 HEAD = matching("predictor/layer_1/*")

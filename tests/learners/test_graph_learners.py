@@ -10,15 +10,9 @@ import pytest
 
 from metajax import learners, losses
 from metajax.adaptation import neighbourhood
-from metajax.base import Examples, Inputs, Task
 from metajax.data import MemberInputs, bipartite_graph
-from metajax.models import (
-    GraphAttention,
-    GraphNetwork,
-    LightGCN,
-    graph_model,
-    start_graph,
-)
+from metajax.networks import GraphAttention, GraphNetwork, LightGCN, graph_model, start_graph
+from metajax.types import Examples, Inputs, Task
 
 # Sizes that do not meet by chance.
 TASKS, SUPPORT, QUERY, USERS, ITEMS, WIDTH = 5, 3, 4, 16, 23, 6

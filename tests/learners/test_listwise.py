@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from metajax import learners, losses
-from metajax.base import Examples, Model, Task
+from metajax.types import Examples, Model, Task
 
 NETWORK = Model(
     init=lambda key, x: {"body": jnp.eye(x.shape[-1]), "head": jnp.ones(x.shape[-1]) / 2},

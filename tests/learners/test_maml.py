@@ -7,8 +7,8 @@ import pytest
 
 from metajax import losses
 from metajax.adaptation import matching
-from metajax.base import Examples, Model, Task
 from metajax.learners import anil, boil, fomaml, maml
+from metajax.types import Examples, Model, Task
 
 INNER, OUTER = 0.1, 0.5
 LINE = Model(

@@ -3,24 +3,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import learners, losses, models
-from metajax.base import Examples, Inputs, Task
+from metajax import learners, losses, networks
+from metajax.types import Examples, Inputs, Task
 
 ITEMS, WIDTH = 6, 2
 DOMAIN = np.array([0, 0, 0, 1, 1, 1])
 RNG = np.random.default_rng(0)
-FACTORS = models.DomainFactors(
+FACTORS = networks.DomainFactors(
     jnp.asarray(DOMAIN, jnp.float32),
     jnp.asarray(RNG.normal(size=(ITEMS, WIDTH)), jnp.float32),
     jnp.asarray(RNG.normal(size=ITEMS), jnp.float32),
     jnp.array([0.5, 2.0]),
 )
-MODEL = models.two_domains(ITEMS, WIDTH, models.MapOfMean())
+MODEL = networks.two_domains(ITEMS, WIDTH, networks.MapOfMean())
 WEIGHTS, OFFSET = jnp.asarray(RNG.normal(size=(WIDTH, WIDTH)), jnp.float32), jnp.array([0.3, -0.1])
 
 
 def start(key, inputs):
-    params = models.start_factors(MODEL.init(key, inputs), FACTORS)
+    params = networks.start_factors(MODEL.init(key, inputs), FACTORS)
     return {**params, "bridge": {"map": {"linear": {"kernel": WEIGHTS.T, "bias": OFFSET}}}}
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from metajax.base import Adaptation, Examples, Model, Task
 from metajax.learners import maml, meta_learner
 from metajax.losses import squared_error
+from metajax.types import Adaptation, Examples, Model, Task
 
 T, S, Q = 7, 3, 4
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax.base import Adaptation, Examples, Model, Task
 from metajax.learners import meta_learner
 from metajax.losses import squared_error
+from metajax.types import Adaptation, Examples, Model, Task
 
 CONSTANT = Model(init=lambda key, x: jax.random.normal(key), apply=lambda w, x: w + 0 * x)
 

@@ -6,8 +6,8 @@ import pytest
 
 from metajax import losses
 from metajax.adaptation import matching
-from metajax.base import Examples, Model, Task
 from metajax.learners import proto_maml
+from metajax.types import Examples, Model, Task
 
 LEVELS = (1.0, 2.0, 4.0)
 # The network's own score is its bias; its embedding is the inputs times a matrix.

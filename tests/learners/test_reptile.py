@@ -7,9 +7,9 @@ import pytest
 
 from metajax import losses
 from metajax.adaptation import matching
-from metajax.base import Examples, Inputs, Task
 from metajax.learners import reptile
-from metajax.models import RatingNetwork, from_linen
+from metajax.networks import RatingNetwork, from_linen
+from metajax.types import Examples, Inputs, Task
 
 pytestmark = pytest.mark.usefixtures("x64")
 RATE, TASKS, ROWS, ITEMS = 0.1, 5, 4, 7

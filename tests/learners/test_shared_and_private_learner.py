@@ -4,19 +4,19 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, models
-from metajax.base import Examples, Inputs, Task
+from metajax import learners, losses, networks
+from metajax.types import Examples, Inputs, Task
 
 WIDTH, USERS = 3, 8
 RNG = np.random.default_rng(0)
 # Each direction of a user shows in an item of its own, almost without noise.
-FACTORS = models.DomainFactors(
+FACTORS = networks.DomainFactors(
     jnp.repeat(jnp.array([0.0, 1.0]), WIDTH),
     jnp.tile(jnp.eye(WIDTH), (2, 1)),
     jnp.zeros(2 * WIDTH),
     jnp.full(2, 1e-4),
 )
-MODEL = models.shared_and_private(2 * WIDTH, WIDTH, 4)
+MODEL = networks.shared_and_private(2 * WIDTH, WIDTH, 4)
 PLACES = RNG.normal(size=(2, USERS, WIDTH))
 
 
@@ -33,7 +33,7 @@ TASKS = Task(examples(BOTH), examples(BOTH))
 
 def learner(**weights):
     started = MODEL._replace(
-        init=lambda key, inputs: models.start_separated(
+        init=lambda key, inputs: networks.start_separated(
             MODEL.init(key, inputs), FACTORS, jnp.full(WIDTH, 0.5)
         )
     )

@@ -4,12 +4,12 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, models
-from metajax.base import Examples, Inputs, Task
+from metajax import learners, losses, networks
+from metajax.types import Examples, Inputs, Task
 
 ITEMS, WIDTH = 4, 2
-MODEL = models.shared_space(ITEMS, WIDTH)
-FACTORS = models.DomainFactors(
+MODEL = networks.shared_space(ITEMS, WIDTH)
+FACTORS = networks.DomainFactors(
     jnp.array([0.0, 0.0, 1.0, 1.0]),
     jnp.asarray(np.random.default_rng(0).normal(size=(ITEMS, WIDTH))),
     jnp.array([1.0, 2.0, 3.0, 4.0]),
@@ -30,7 +30,7 @@ TASKS = Task(SUPPORT, examples([2, 3, 0], [3.0, 6.0, 4.0]))
 
 def learner(share):
     started = MODEL._replace(
-        init=lambda key, inputs: models.start_maps(MODEL.init(key, inputs), FACTORS, jnp.zeros(2))
+        init=lambda key, inputs: networks.start_maps(MODEL.init(key, inputs), FACTORS, jnp.zeros(2))
     )
     return learners.shared_space(
         started, losses.squared_error, outer=optax.adamw(0.1), source_share=share

@@ -6,8 +6,8 @@ import optax
 
 from metajax import losses
 from metajax.adaptation import gradient_steps, matching
-from metajax.base import Examples, Model, Task
 from metajax.learners import fine_tuned, supervised
+from metajax.types import Examples, Model, Task
 
 MODEL = Model(
     init=lambda key, x: {"w": jax.random.normal(key, (2,)), "b": jnp.zeros(())},

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, models
-from metajax.base import Examples, Inputs, Task
+from metajax import learners, losses, networks
+from metajax.types import Examples, Inputs, Task
 
 ITEMS, WIDTH, TASKS = 6, 2, 3
 DOMAIN = jnp.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
@@ -30,8 +30,8 @@ def filled(key, inputs, model):
     params = model.init(key, inputs)
     embedding, bias = RNG.normal(size=(ITEMS, WIDTH)), RNG.normal(size=ITEMS)
     noise = jnp.array([0.5, 2.0])
-    factors = models.DomainFactors(DOMAIN, jnp.asarray(embedding), jnp.asarray(bias), noise)
-    return models.start_factors(params, factors)
+    factors = networks.DomainFactors(DOMAIN, jnp.asarray(embedding), jnp.asarray(bias), noise)
+    return networks.start_factors(params, factors)
 
 
 def error_in(learner, params, side: int) -> jax.Array:
@@ -65,7 +65,7 @@ def changed(before, after) -> set[str]:
 
 
 def test_relations_are_learned_in_the_source_and_mapped_in_the_target():
-    model = models.related_domains(ITEMS, WIDTH, models.RelationNetwork((3,)))
+    model = networks.related_domains(ITEMS, WIDTH, networks.RelationNetwork((3,)))
     learner = learners.relation_transfer(
         model._replace(init=lambda key, inputs: filled(key, inputs, model)),
         losses.squared_error,
@@ -84,7 +84,7 @@ def test_relations_are_learned_in_the_source_and_mapped_in_the_target():
 
 
 def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
-    model = models.carried_users(ITEMS, WIDTH, (3,))
+    model = networks.carried_users(ITEMS, WIDTH, (3,))
     learner = learners.parameter_transfer(
         model._replace(init=lambda key, inputs: filled(key, inputs, model)),
         losses.squared_error,
@@ -99,6 +99,6 @@ def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
 
 
 def test_time_in_the_source_must_be_some():
-    model = models.related_domains(ITEMS, WIDTH)
+    model = networks.related_domains(ITEMS, WIDTH)
     with pytest.raises(ValueError, match="pretraining must be >= 1, got 0"):
         learners.relation_transfer(model, losses.squared_error, outer=optax.sgd(0.1), pretraining=0)

@@ -1,0 +1,78 @@
+"""The command line's part about two domains."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from metajax.cli import console, sources
+from metajax.methods.settings import Settings
+
+__all__ = ["transfer"]
+
+
+def transfer(
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    *,
+    source: str = "",
+    target: str = "",
+    column: str | None = None,
+    matched: Annotated[bool, Parameter(negative="--unmatched")] = True,
+    overlap_list: Path | None = None,
+    rescale: bool = False,
+    run: Path | None = None,
+    resume: Path | None = None,
+    report: bool = True,
+    quick: bool = False,
+) -> int:
+    """Trains on two domains, then judges on users who are new to the second.
+
+    Args:
+        settings: The settings.
+        source: Data set (a name or a path) where there is plenty; with --column its tokens of the
+            source, separated by commas.
+        target: The same of where there is little.
+        column: Column of tokens of items, such as genres, by which --data is split in two.
+        matched: Whether anybody is in both data sets.
+        overlap_list: File of the user ids, or source and target ids, that are one person; by
+            default equal ids are.
+        rescale: Map the source's ratings to the target's scale.
+        run: Folder of the run; must not exist. Default: runs/TARGET-transfer, numbered if taken.
+        resume: Folder of a run to go on with, with the settings it was begun with.
+        report: Judge on the cold users in the end, beside simple methods and no transfer.
+        quick: Few updates, and baselines as they are: to see that everything runs.
+    """
+    with console.busy("Starting JAX"):
+        from metajax import methods, runs
+        from metajax.cli import run_commands
+        from metajax.cross_domain import crossing
+
+    if report:
+        run_commands.check_report()
+    trials = 1 if quick else None
+    if resume is not None:
+        begun = runs.settings_of(resume)
+        default = methods.settings_for(sources.ACROSS)
+        domains = source or target or column or overlap_list or rescale or not matched
+        if settings not in (default, begun) or run or domains:
+            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        opened, progress = run_commands.resumed(resume)
+    else:
+        chosen = crossing.Crossing(
+            source=source,
+            target=target,
+            column=column,
+            data=settings.data,
+            matched=matched,
+            overlap_list=None if overlap_list is None else str(overlap_list),
+            rescale=rescale,
+        )
+        if quick:
+            settings = dataclasses.replace(settings, updates=50, rank=min(settings.rank, 4))
+        with console.fetching(chosen.main) as fetched:
+            domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
+        with console.busy("Pretraining item factors"):
+            folder = run or run_commands.free_folder(f"{Path(chosen.main).stem}-transfer")
+            opened, progress = runs.create(folder, settings, domains, chosen)
+    return run_commands.train_and_judge(opened, progress, report=report, trials=trials)

@@ -1,0 +1,216 @@
+"""All methods under all protocols, tuned alike and judged alike, cell by cell."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from metajax.data.dataset import Dataset, fingerprint
+from metajax.data.datasets import load
+from metajax.evaluation.cells import Cell, Outcome, cell_file, read_cell, write_cell
+from metajax.evaluation.cost import cost_of
+from metajax.evaluation.folder import open_folder
+from metajax.evaluation.guards import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.evaluation.methods import Trained, judge
+from metajax.evaluation.plans import Plan, cells_of, plan_of, protocols_of
+from metajax.evaluation.protocols import FOLDS, Preparation, Split, prepare
+from metajax.evaluation.results import Compared, compared
+from metajax.evaluation.workers import in_processes
+from metajax.training import DivergedError
+
+__all__ = ["compare"]
+
+# What the figures of a cell mean; another number makes all cells unfinished.
+_VERSION = 1
+
+# Folds and draws in memory at once.
+_SPLITS = 64
+
+# A method's programs are of no use to the next, and take some 8,000 memory mappings of the 65,530
+# that Linux grants a process.
+_METHODS = 3
+
+
+def compare(
+    data: Dataset | str = "ml-100k",
+    methods: Sequence[str] | None = None,
+    *,
+    protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
+    folds: Sequence[int] = range(FOLDS),
+    seeds: Sequence[int] = (0,),
+    trials: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Compared:
+    """Tunes and judges methods under the same protocols, and compares them user by user.
+
+    Each method is tuned on validation users and refitted with them. Cells (a method on a fold) that
+    the folder holds finished are not judged again, so what was stopped goes on where it was, and
+    another method or repetition adds to what is there. Code is not part of what a cell is known
+    by: after changing a method, take another folder.
+
+    Args:
+        data: The data, or the name or path that `data.load` takes.
+        methods: Names, of `method_names`; None means every simple baseline and every recipe.
+        protocols: As in `cells_of`. A finished cell knows a protocol of one's own by its name.
+        folds: As in `cells_of`.
+        seeds: As in `cells_of`.
+        trials: How many settings of its grid each method tries on the validation users, baselines
+            included; None means all.
+        changes: Settings of all learned methods that are not their defaults.
+        folder: Where finished cells are kept; None keeps none.
+        jobs: How many processes judge at once, each its share of the methods.
+        on_stage: Called with what each of `cells_of` is when its turn comes (with several jobs,
+            when it is finished), and at the end once more, for the intervals.
+
+    Returns:
+        The figures, and what could not be judged.
+
+    Raises:
+        ValueError: If an argument is out of range, a setting means nothing, the data do not suit a
+            protocol, or the folder holds something else.
+        OSError: If the folder cannot be written.
+        RuntimeError: If one of several processes failed.
+
+    Example:
+        >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
+        >>> at_five = [r for r in found.records if (r["metric"], r["k"]) == ("rmse", 5)]
+        >>> {r["method"]: r["mean"] < 1.05 for r in at_five}
+        {'item_mean': False, 'eb_fold_in': True}
+    """
+    for name, value in (("trials", trials), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")
+    if jobs > 1 and folder is None:
+        raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
+    cells = cells_of(methods, protocols, folds, seeds)
+    plans = {cell: plan_of(cell, trials, changes or {}) for cell in cells}
+    dataset = load(data) if isinstance(data, str) else data
+    split = functools.partial(_split, dataset, dict(protocols_of(protocols)))
+    facts = fingerprint(dataset)
+    kept = None if folder is None else open_folder(Path(folder), facts)
+    todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
+    told: set[Cell] = set()
+    if jobs > 1:
+        told = _in_processes(split, todo, trials, changes or {}, jobs, on_stage)
+
+    def tell(cell: Cell) -> None:
+        if cell not in told:
+            on_stage(_text(cell))
+
+    outcomes = _outcomes(split, todo, tell)
+    on_stage("intervals")
+    return compared(outcomes)
+
+
+class _Todo(NamedTuple):
+    """A cell that is asked for."""
+
+    cell: Cell
+    plan: Plan
+    file: Path | None
+    """Where it is kept once it is finished."""
+
+
+def _file(kept: Path | None, cell: Cell, plan: Plan, facts: Mapping[str, Any]) -> Path | None:
+    conditions = {"version": _VERSION, "data": facts, **plan.conditions}
+    return None if kept is None else cell_file(kept, cell, conditions)
+
+
+def _split(
+    dataset: Dataset, protocols: Mapping[str, Preparation], protocol: str, fold: int, seed: int
+) -> Split:
+    return prepare(protocols[protocol], dataset, fold=fold, seed=seed)
+
+
+def _outcomes(
+    split: Callable[[str, int, int], Split],
+    todo: Sequence[_Todo],
+    on_cell: Callable[[Cell], None],
+) -> dict[Cell, Outcome]:
+    """Reads the cells that are finished and judges the others, one by one."""
+    split_of = functools.lru_cache(maxsize=_SPLITS)(split)
+    outcomes: dict[Cell, Outcome] = {}
+    groups: list[str] = []  # of which something was judged
+    shared: dict[tuple[Any, ...], dict[Any, Trained]] = {}
+    for cell, plan, file in todo:
+        on_cell(cell)
+        outcome = None if file is None else read_cell(file)
+        if outcome is None:
+            if plan.group not in groups[-1:]:
+                groups.append(plan.group)
+                shared = {}
+                if len(groups) % _METHODS == 0:
+                    jax.clear_caches()
+            outcome = _judged(plan, split_of(*cell[1:]), shared.setdefault(cell[1:], {}))
+            if file is not None:
+                write_cell(file, outcome)
+        outcomes[cell] = outcome
+    return outcomes
+
+
+def _text(cell: Cell) -> str:
+    return f"{cell.method}, {cell.protocol}, fold {cell.fold}, seed {cell.seed}"
+
+
+def _in_processes(
+    split: Callable[[str, int, int], Split],
+    todo: Sequence[_Todo],
+    trials: int | None,
+    changes: Mapping[str, Any],
+    jobs: int,
+    on_stage: Callable[[str], None],
+) -> set[Cell]:
+    """Deals out the methods that are not finished to processes, and waits for their cells."""
+    unfinished = [t for t in todo if t.file is not None and read_cell(t.file) is None]
+    groups = list(dict.fromkeys(t.plan.group for t in unfinished))
+    shares = [groups[j::jobs] for j in range(jobs)]
+    work = [
+        (split, [(t.cell, t.file) for t in unfinished if t.plan.group in share], trials, changes)
+        for share in shares
+        if share
+    ]
+    left = {t.file: t.cell for t in unfinished}
+
+    told: set[Cell] = set()
+
+    def look() -> None:
+        for file in [file for file in left if file is not None and file.exists()]:
+            cell = left.pop(file)
+            told.add(cell)
+            on_stage(_text(cell))
+
+    in_processes(_work, work, waiting=look)
+    return told
+
+
+def _work(
+    share: tuple[
+        Callable[[str, int, int], Split],
+        list[tuple[Cell, Path]],
+        int | None,
+        Mapping[str, Any],
+    ],
+) -> None:
+    split, cells, trials, changes = share
+    todo = [_Todo(cell, plan_of(cell, trials, changes), file) for cell, file in cells]
+    _outcomes(split, todo, lambda cell: None)
+
+
+def _judged(plan: Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
+    """Tunes, refits and judges one method on one split."""
+    try:
+        methods = plan.tune(split, shared)
+        by_order = {panel: judge(method, split, panel) for panel, method in methods.items()}
+    except (ConstantPredictionsError, DivergedError, NonFinitePredictionsError) as error:
+        return Outcome(plan.kind, {}, {}, None, str(error))
+    first, method = next(iter(methods.items()))
+    settings = {panel: method.settings for panel, method in methods.items()}
+    # Of few shots alone: what a thousand cost is another question.
+    cost = cost_of(method, split, first) if split.ranked else None
+    return Outcome(plan.kind, by_order, settings, cost, "")

@@ -1,0 +1,163 @@
+"""Who is cold under each protocol, in the one form in which every method is judged."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from metajax.data.cold_tasks import ColdTasks
+from metajax.data.cold_users import cold_users
+from metajax.data.cross_users import cross_users
+from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.domains import Domains
+from metajax.data.warm_cold import warm_cold
+from metajax.methods.settings import check_name
+
+__all__ = ["FOLDS", "Preparation", "Split", "check_ratings", "cross_domain", "prepare", "protocols"]
+
+FOLDS = 5
+
+# Folds whose features are about equally wide share what was compiled for one of them.
+_WIDTH = 8
+
+
+class Split(Protocol):
+    """A fold, or a draw, of a protocol; `ColdUsers` and `WarmCold` are such.
+
+    The tasks come in panels: by the order of the supports, or by who and what is cold.
+    """
+
+    @property
+    def training(self) -> TrainingSet:
+        """What learners train on."""
+        ...
+
+    @property
+    def final(self) -> TrainingSet:
+        """What a tuned method is refitted on."""
+        ...
+
+    @property
+    def validation(self) -> Mapping[str, ColdTasks]:
+        """By panel: the tasks that settings are chosen by."""
+        ...
+
+    @property
+    def test(self) -> Mapping[str, ColdTasks]:
+        """By panel: the tasks that are looked at once."""
+        ...
+
+    @property
+    def ranked(self) -> bool:
+        """Whether orders of the whole catalogue are judged, or ratings alone."""
+        ...
+
+    def ks(self, panel: str) -> tuple[int, ...]:
+        """Returns the support sizes that tasks of a panel are judged at."""
+        ...
+
+
+class Preparation(NamedTuple):
+    """How a protocol splits a data set."""
+
+    split: Callable[[Dataset, int, int], Split]
+    """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
+    ranked: bool
+    """Whether orders of the whole catalogue are judged."""
+
+
+def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
+    """Splits a data set as a protocol says.
+
+    Args:
+        protocol: The name of one of `protocols`, or one's own.
+        dataset: The data.
+        fold: Which part, in [0, 5); under P2 which of five draws.
+        seed: Another seed is another repetition.
+
+    Returns:
+        The split, with features filled up to a width that most folds share.
+
+    Raises:
+        ValueError: If there is no such protocol, or the data do not suit it.
+    """
+    if isinstance(protocol, str):
+        check_name(protocol, protocols, "protocol")
+        protocol = protocols[protocol]
+    if not 0 <= fold < FOLDS:
+        raise ValueError(f"fold must be in [0, {FOLDS}), got {fold}.")
+    check_ratings(dataset)
+    return protocol.split(dataset, fold, seed)
+
+
+def check_ratings(dataset: Dataset) -> None:
+    """Refuses data that nothing can be learned from, or judged by.
+
+    Raises:
+        ValueError: If there are no ratings, or no variety in them, or too few users.
+    """
+    if dataset.scale is None:
+        raise ValueError(
+            f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
+        )
+    low, high = dataset.scale
+    users = int(np.sum(np.diff(dataset.interactions.offsets) > 0))
+    for what, holds, found in (
+        ("a scale with two ends", low < high, f"{low:g} to {high:g}"),
+        ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
+        ("10 users with interactions", users >= 10, users),
+    ):
+        if not holds:
+            raise ValueError(f"{dataset.name}: training needs {what}, got {found}.")
+
+
+def _p1(dataset: Dataset, fold: int, seed: int) -> Split:
+    return _filled(cold_users(dataset, fold=fold, folds=FOLDS, seed=seed))
+
+
+def _p2(cold_items: Literal["random", "newest"], dataset: Dataset, fold: int, seed: int) -> Split:
+    return _filled(warm_cold(dataset, draw=FOLDS * seed + fold, cold_items=cold_items))
+
+
+def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = False) -> Preparation:
+    """Makes a protocol of users who are new to one domain and known in another.
+
+    Args:
+        domains: Whose `dataset` is what is compared on.
+        overlap: As in `data.cross_users`.
+        shuffled: As in `data.cross_users`.
+
+    Returns:
+        The protocol.
+    """
+    return Preparation(partial(_crossed, domains, overlap, shuffled), ranked=False)
+
+
+def _crossed(
+    domains: Domains, overlap: float, shuffled: bool, dataset: Dataset, fold: int, seed: int
+) -> Split:
+    del dataset
+    return _filled(
+        cross_users(domains, fold=fold, folds=FOLDS, overlap=overlap, shuffled=shuffled, seed=seed)
+    )
+
+
+protocols: dict[str, Preparation] = {
+    "P1": Preparation(_p1, ranked=True),
+    "P2": Preparation(partial(_p2, "random"), ranked=False),
+    "P2-newest": Preparation(partial(_p2, "newest"), ranked=False),
+}
+"""Cold users by number of shots; warm and cold users by warm and cold items, those drawn at random
+or the newest."""
+
+
+def _filled(split: Any) -> Any:
+    """Adds columns of zeros, which no method can tell anything from."""
+
+    def fill(training: TrainingSet) -> TrainingSet:
+        tables = (training.user_features, training.item_features)
+        user, item = (np.pad(t, ((0, 0), (0, -t.shape[1] % _WIDTH))) for t in tables)
+        return training._replace(user_features=user, item_features=item)
+
+    return split._replace(training=fill(split.training), final=fill(split.final))

@@ -1,0 +1,297 @@
+"""Figures with intervals, from what the harness measured per user.
+
+Every metric but coverage is a ratio of two sums over users (its square root for RMSE), so one
+matrix product of resampled counts with per-user terms bootstraps all metrics and support sizes at
+once. Users are resampled, not ratings, and a user in several runs is drawn as a whole.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax.evaluation.bootstrap import resampled_sums
+from metajax.evaluation.evaluate import Evaluation
+
+__all__ = [
+    "Interval",
+    "interval",
+    "metric_names",
+    "paired_difference",
+    "paired_differences",
+    "records",
+    "summarise",
+]
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % percentile bootstrap interval, at each support size."""
+
+    mean: np.ndarray
+    """`[K]` the value on the users as they are."""
+    low: np.ndarray
+    """`[K]` 2.5th percentile over resamples."""
+    high: np.ndarray
+    """`[K]` 97.5th percentile over resamples."""
+
+
+def metric_names(evaluation: Evaluation) -> tuple[str, ...]:
+    """Returns the names of the metrics that the evaluation has, in the order of tables.
+
+    `rmse`, `mae` and `mse` are pooled over all ratings, `rmse_user` and `mae_user` averaged over
+    users. `within@50` is the share of ratings inside the central 50 % that was predicted for them.
+    NDCG, precision, recall and hit rate average the users who have something relevant in their
+    query; where no user has, they say nothing and the evaluation does not have them.
+    """
+    user, names = evaluation.per_user, []
+    length = user.top_items.shape[-1]
+    if evaluation.rating:
+        names += ["rmse", "mae", "mse", "rmse_user", "mae_user"]
+    if evaluation.variance:
+        names += ["within@50", "within@90"]
+    if evaluation.ranking and user.has_relevant.any():
+        names += [*(f"{name}@{length}" for name in ("ndcg", "precision", "recall")), "hr@1"]
+    if evaluation.ranking:
+        names.append(f"coverage@{length}")
+    return tuple(names)
+
+
+def summarise(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Reduces an evaluation to its figures.
+
+    Args:
+        evaluation: Of one run, or of several concatenated.
+
+    Returns:
+        Metric name, of `metric_names`, to `[K]` values; 0 at a support size at which no user
+        counts. Coverage is the share of the catalogue in the lists of a run, averaged over runs.
+    """
+    figures = {}
+    for metric in metric_names(evaluation):
+        if metric.startswith("coverage"):
+            figures[metric] = _coverage(evaluation)
+        else:
+            numerator, denominator = _terms(evaluation, metric)
+            figures[metric] = _value(metric, numerator.sum(1), denominator.sum(1))
+    return figures
+
+
+def interval(
+    evaluation: Evaluation,
+    metric: str,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    cluster: np.ndarray | None = None,
+) -> Interval:
+    """Bootstraps one metric over users.
+
+    Args:
+        evaluation: Of one run, or of several concatenated.
+        metric: One of `metric_names`, except coverage, which resampling would bias downwards.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the resampling.
+        cluster: `[T]` what is drawn as a whole; None means the user.
+
+    Returns:
+        The value with its interval.
+
+    Raises:
+        ValueError: If the metric is unknown, or `resamples` or `cluster` does not fit.
+
+    References:
+        Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, section 13.3.
+    """
+    terms = _terms(evaluation, metric)
+    sums = resampled_sums(terms, _cluster(evaluation, cluster), resamples, seed)
+    return _interval(_value(metric, *(t.sum(1) for t in terms)), _value(metric, *sums))
+
+
+def paired_difference(
+    a: Evaluation,
+    b: Evaluation,
+    metric: str,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    cluster: np.ndarray | None = None,
+) -> Interval:
+    """Bootstraps `metric(a) - metric(b)` over users, who are the same in both.
+
+    Args:
+        a: A method.
+        b: Another method, judged on the same tasks; usually the best simple baseline.
+        metric: As in `interval`; for errors a negative difference is in favour of `a`.
+        resamples: As in `interval`.
+        seed: As in `interval`.
+        cluster: As in `interval`.
+
+    Returns:
+        The difference with its interval: an interval without 0 is a difference beyond chance.
+
+    Raises:
+        ValueError: As in `interval`, or if the two were not judged on the same tasks.
+    """
+    pairs = [(b, metric)]
+    return paired_differences(a, pairs, resamples=resamples, seed=seed, cluster=cluster)[0]
+
+
+def paired_differences(
+    a: Evaluation,
+    pairs: Sequence[tuple[Evaluation, str]],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    cluster: np.ndarray | None = None,
+) -> list[Interval]:
+    """Is `paired_difference` of one method to several others, in one go.
+
+    Args:
+        a: A method.
+        pairs: Another method and the metric they are compared by.
+        resamples: As in `interval`.
+        seed: As in `interval`.
+        cluster: As in `interval`.
+
+    Returns:
+        A difference for each pair.
+
+    Raises:
+        ValueError: As in `paired_difference`.
+    """
+    terms = []
+    for b, metric in pairs:
+        _check_paired(a, b)
+        terms += [*_terms(a, metric), *_terms(b, metric)]
+    sums = resampled_sums(terms, _cluster(a, cluster), resamples, seed)
+    found = []
+    for n, (_, metric) in enumerate(pairs):
+        point, drawn = ([t.sum(1) for t in terms[4 * n : 4 * n + 4]], sums[4 * n : 4 * n + 4])
+        found.append(
+            _interval(
+                _value(metric, *point[:2]) - _value(metric, *point[2:]),
+                _value(metric, *drawn[:2]) - _value(metric, *drawn[2:]),
+            )
+        )
+    return found
+
+
+def records(
+    evaluation: Evaluation,
+    *,
+    protocol: str,
+    order: str,
+    seeds: Sequence[int],
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Lists every figure of an evaluation as a row that JSON can hold.
+
+    Args:
+        evaluation: Of one run, or of several concatenated.
+        protocol: How the tasks were made, for instance "P1".
+        order: Order of the supports, for instance "random".
+        seeds: The seeds of the runs.
+        resamples: As in `interval`.
+        seed: As in `interval`.
+
+    Returns:
+        A row for each metric and K: method, protocol, order, k, metric, mean, low, high, seeds and
+        users, the number of users that the figure is about. Coverage has no interval: None. A
+        figure about no user has no row.
+
+    Raises:
+        ValueError: If `resamples` is below 1.
+    """
+    rows = []
+    ratios = [name for name in metric_names(evaluation) if not name.startswith("coverage")]
+    terms = [term for name in ratios for term in _terms(evaluation, name)]
+    sums = iter(resampled_sums(terms, _cluster(evaluation, None), resamples, seed))
+    users = evaluation.per_user.user
+    for metric, mean in summarise(evaluation).items():
+        # Coverage: every user counts, and no interval.
+        bounds = [(None, None)] * len(mean)
+        counts = [len(np.unique(users))] * len(mean)
+        if metric in ratios:
+            _, low, high = _interval(mean, _value(metric, next(sums), next(sums)))
+            bounds = zip(low.tolist(), high.tolist(), strict=True)
+            counts = [len(np.unique(users[row > 0])) for row in _terms(evaluation, metric)[1]]
+        columns = zip(evaluation.ks, mean.tolist(), bounds, counts, strict=True)
+        rows += [
+            {
+                "method": evaluation.method,
+                "protocol": protocol,
+                "order": order,
+                "k": k,
+                "metric": metric,
+                "mean": value,
+                "low": low,
+                "high": high,
+                "seeds": [int(s) for s in seeds],
+                "users": count,
+            }
+            for k, value, (low, high), count in columns
+            if count
+        ]
+    return rows
+
+
+def _terms(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    # [K, T] numerators and denominators, whose sums over users the metric divides.
+    known = [name for name in metric_names(evaluation) if not name.startswith("coverage")]
+    if metric not in known:
+        raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}.")
+    user = evaluation.per_user
+    count = user.count.astype(np.float64)
+    squared, absolute = user.squared_error.astype(np.float64), user.absolute_error.astype(float)
+    asked, ranked = (count > 0).astype(np.float64), user.has_relevant.astype(np.float64)
+    metric = metric.replace("within@", "within_")
+    return {
+        "within_50": (user.within_50.astype(np.float64), count),
+        "within_90": (user.within_90.astype(np.float64), count),
+        "rmse": (squared, count),
+        "mae": (absolute, count),
+        "mse": (squared, count),
+        "rmse_user": (np.sqrt(squared / np.maximum(count, 1)), asked),
+        "mae_user": (absolute / np.maximum(count, 1), asked),
+        "ndcg": (user.ndcg * ranked, ranked),
+        "precision": (user.precision * ranked, ranked),
+        "recall": (user.recall * ranked, ranked),
+        "hr": (user.hit * ranked, ranked),
+    }[metric.partition("@")[0]]
+
+
+def _check_paired(a: Evaluation, b: Evaluation) -> None:
+    if a.ks != b.ks:
+        raise ValueError(f"a and b must have the same ks, got {a.ks} and {b.ks}.")
+    for field in ("user", "run", "count", "has_relevant"):
+        if not np.array_equal(getattr(a.per_user, field), getattr(b.per_user, field)):
+            raise ValueError(
+                f"a and b must be judged on the same tasks, in the same order: {a.method} and "
+                f"{b.method} differ in {field}."
+            )
+
+
+def _value(metric: str, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    ratio = numerator / np.where(denominator > 0, denominator, 1)
+    return np.sqrt(ratio) if metric == "rmse" else ratio
+
+
+def _interval(mean: np.ndarray, replicates: np.ndarray) -> Interval:
+    return Interval(mean, *np.percentile(replicates, (2.5, 97.5), axis=0))
+
+
+def _cluster(evaluation: Evaluation, cluster: np.ndarray | None) -> np.ndarray:
+    users = evaluation.per_user.user
+    if cluster is None:
+        return users
+    if np.shape(cluster) != users.shape:
+        raise ValueError(f"cluster must be [{len(users)}], got shape {np.shape(cluster)}.")
+    return cluster
+
+
+def _coverage(evaluation: Evaluation) -> np.ndarray:
+    # [K]; a set per run on the host, as lists are short.
+    lists, run = evaluation.per_user.top_items, evaluation.per_user.run
+    seen = [[np.unique(at[run == r]) for r in np.unique(run)] for at in lists]
+    return np.array([np.mean([(ids >= 0).sum() for ids in at]) for at in seen]) / evaluation.items

@@ -1,0 +1,110 @@
+"""The ranker that remembers its training users, and the closed forms it starts from."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax import learners
+from metajax.baselines.autoencoder import inverse_gram
+from metajax.baselines.preferences import preference_curve, preferences
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.data.interactions import user_of_row
+from metajax.methods.base import Recipe
+from metajax.methods.parts import objectives, outer_optimizer
+from metajax.methods.sampling import Sampler, ranking_tasks
+from metajax.methods.settings import Settings
+from metajax.networks import MemorisedUsers, SupportModel, start_memory, user_memory
+from metajax.networks.user_memory import SHARPNESS
+from metajax.types import MetaLearner, Params
+
+__all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "recipes", "user_memory_of"]
+
+# Users there is room for; more are a random sample.
+_MEMBERS = 1024
+
+# Inverting a matrix of the catalogue costs its cube, and keeping two of them 8 bytes its square.
+_ITEMS = 20_000
+
+# Each item's bias learns from the few tasks in which it is near the top.
+_SLOWER = 0.2
+
+
+def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
+    """Builds the ranker for the catalogue."""
+    if objectives[settings.objective].rating:
+        raise ValueError(f"objective must be of an order of items, got {settings.objective!r}.")
+    if shapes.items > _ITEMS:
+        raise ValueError(
+            f"learner {settings.learner!r} keeps a matrix of items by items: at most {_ITEMS} "
+            f"items, got {shapes.items}."
+        )
+    return user_memory(shapes.items, shapes.user_width, members=_MEMBERS, scale=shapes.scale)
+
+
+def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Remembers training users and fits the linear autoencoders."""
+    log, curve = training.interactions, preference_curve(training.scale)
+    users = np.flatnonzero(np.diff(log.offsets))
+    if len(users) > _MEMBERS:
+        rng = np.random.default_rng(settings.seed)
+        users = np.sort(rng.choice(users, _MEMBERS, replace=False))
+    row = np.full(len(log.offsets) - 1, -1)
+    row[users] = np.arange(len(users))
+    at = row[user_of_row(log)]
+    dense = np.zeros((len(users), len(log.item_ids)), np.float32)
+    dense[at[at >= 0], log.item[at >= 0]] = preferences(training, curve)[at >= 0]
+    memory = MemorisedUsers(
+        user=jnp.asarray(users, jnp.float32),
+        present=jnp.ones(len(users)),
+        features=jnp.asarray(training.user_features[users]),
+        preferences=jnp.asarray(dense),
+        inverse=jnp.stack([jnp.asarray(inverse_gram(training, sharpness=s)) for s in SHARPNESS]),
+    )
+    return partial(start_memory, memory=memory)
+
+
+def catalogue_of_members(settings: Settings, shapes: Shapes) -> Sampler:
+    """Samples tasks that say whose they are, so that the user can be left out of the memory."""
+    return ranking_tasks(settings, shapes, members=True)
+
+
+def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearner:
+    """Builds the learner: the memory stays as it is, and items' biases learn slowly."""
+    groups = {"memory": "fixed", "item_bias": "slow"}
+    optimizers: dict[Hashable, optax.GradientTransformation] = {
+        "fixed": optax.set_to_zero(),
+        "slow": outer_optimizer(replace(settings, rate=_SLOWER * settings.rate)),
+        "fast": outer_optimizer(replace(settings, weight_decay=0.0)),
+    }
+    outer = optax.partition(
+        optimizers, lambda params: {name: groups.get(name, "fast") for name in params}
+    )
+    return learners.attentive_neighbours(
+        network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
+    )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "attentive_neighbours",
+        attentive_neighbours,
+        user_memory_of,
+        memorised,
+        catalogue_of_members,
+        settings={
+            "objective": "ndcg",
+            "order": "random",
+            "rate": 0.05,
+            "weight_decay": 1.0,
+            "tasks": 256,
+            # Some fifty numbers do not overfit: the last update is the one to keep.
+            "updates": 120,
+            "validate_every": 120,
+        },
+        grid=({}, {"order": "time"}),
+    ),
+)

@@ -1,0 +1,170 @@
+"""What several recipes are made of: the network, its first values, its optimizer, its objective."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax import learners, losses
+from metajax.adaptation import matching
+from metajax.baselines.factors import Factors, fit_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.sampling import Sampler, ranking_tasks, rating_tasks
+from metajax.methods.settings import Settings
+from metajax.networks import RatingNetwork, from_linen, start_bias, start_identity
+from metajax.types import MetaLearner, Model, Params
+
+__all__ = [
+    "Objective",
+    "adapted_parameters",
+    "by_gradient_steps",
+    "by_one_pass",
+    "identities_of",
+    "objectives",
+    "outer_optimizer",
+    "pretrained",
+    "rating_network",
+]
+
+RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
+"""The grid of those who learn at about the default rate, or at a third or three times of it."""
+
+
+class Objective(NamedTuple):
+    """What training asks of the scores."""
+
+    loss: Callable[..., jax.Array]
+    """`loss(scores, labels, *, where) -> []`, of a task's query."""
+    inner_loss: Callable[..., jax.Array]
+    """The same of a support, for those who adapt by its gradient."""
+    sampler: Callable[[Settings, Shapes], Sampler]
+    """`sampler(settings, shapes)` says what tasks are trained on."""
+    rating: bool
+    """Whether scores that meet it are ratings; if not, they only order the items."""
+
+
+# The support's error is summed, as a likelihood is: ten ratings move a user further than one.
+objectives: dict[str, Objective] = {
+    "rating": Objective(losses.squared_error, losses.total_squared_error, rating_tasks, True),
+    "ranking": Objective(
+        losses.softmax_cross_entropy, losses.total_squared_error, ranking_tasks, False
+    ),
+    "ndcg": Objective(losses.approximate_ndcg, losses.total_squared_error, ranking_tasks, False),
+}
+"""What `Settings.objective` may name."""
+
+
+def rating_network(settings: Settings, shapes: Shapes) -> Model:
+    """Builds the two towers with the widths of the settings."""
+    width, embedding = settings.width, settings.embedding
+    return from_linen(
+        RatingNetwork(
+            user_widths=(width, width, embedding),
+            item_widths=(width, embedding),
+            predictor_widths=(width, width),
+            items=shapes.items if settings.rank else 0,
+            identity_width=settings.rank + 1,
+            direct=settings.rank > 0,
+        )
+    )
+
+
+def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts the two towers from factors in closed form; without them from the mean rating."""
+    if not (settings.rank and settings.pretrained):
+        return partial(start_bias, bias=float(np.mean(training.interactions.rating)))
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    embedding, bias = map(jnp.asarray, identities_of(factors))
+    return partial(start_identity, embedding=embedding, bias=bias)
+
+
+def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
+    """Builds the optimizer of the meta-parameters: AdamW, clipped, warm-up and cosine decay."""
+    # Training makes whole dispatches.
+    updates = -(-settings.updates // settings.per_dispatch) * settings.per_dispatch
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, settings.rate, min(50, updates // 10), updates
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip),
+        optax.adamw(schedule, weight_decay=settings.weight_decay),
+    )
+
+
+def by_gradient_steps(
+    method: Callable[..., MetaLearner],
+) -> Callable[[Settings, Model], MetaLearner]:
+    """Gives a learner that takes inner steps, such as `learners.maml`, what the settings say.
+
+    Args:
+        method: `method(model, loss, *, inner, outer, steps, adapts, inner_loss, microbatch)`.
+
+    Returns:
+        What a recipe takes as its `learner`.
+    """
+
+    def learner(settings: Settings, network: Model) -> MetaLearner:
+        objective = objectives[settings.objective]
+        return method(
+            network,
+            objective.loss,
+            inner=optax.sgd(settings.inner_rate),
+            outer=outer_optimizer(settings),
+            steps=settings.steps,
+            adapts=matching(*adapted_parameters(settings)),
+            inner_loss=objective.inner_loss,
+            microbatch=settings.microbatch,
+        )
+
+    return learner
+
+
+def by_one_pass(
+    method: Callable[..., MetaLearner], *fixed: str, **options: Any
+) -> Callable[[Settings, Any], MetaLearner]:
+    """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
+
+    Args:
+        method: `method(model, loss, *, outer, microbatch, **options)`.
+        *fixed: Parameters that come from closed forms and are to stay, as in `learners.fixed`.
+        **options: Of the method.
+
+    Returns:
+        What a recipe takes as its `learner`.
+    """
+
+    def learner(settings: Settings, network: Any) -> MetaLearner:
+        outer = outer_optimizer(settings)
+        return method(
+            network,
+            objectives[settings.objective].loss,
+            outer=learners.fixed(outer, *fixed) if fixed else outer,
+            microbatch=settings.microbatch,
+            **options,
+        )
+
+    return learner
+
+
+def adapted_parameters(settings: Settings) -> tuple[str, ...]:
+    """Returns the patterns of the network's parameters that adapt to a user."""
+    return settings.adapts or (("direct/*",) if settings.rank else ("predictor/*",))
+
+
+def identities_of(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """Turns factors into identities `[I, d + 1]` and biases `[I]` of a network.
+
+    With the prior N(m, L L') of a user's latents, the score mean + b + [1, v] . w is
+    (mean + b + [1, v] . m) + ([1, v] L) . z with z standard normal. In these coordinates a user
+    starts at z = 0 and gradient steps from there shrink towards the prior in every direction
+    alike, as the posterior mean does.
+    """
+    ones = np.ones((len(factors.item_bias), 1), np.float32)
+    design = np.concatenate([ones, factors.item_factors], axis=1)  # [I, d + 1]
+    root = np.linalg.cholesky(factors.prior_covariance)
+    bias = factors.mean + factors.item_bias + design @ factors.prior_mean
+    return design @ root, np.asarray(bias)

@@ -1,0 +1,58 @@
+"""Relations of users and items that carry over: the network, and what it starts from."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.base import Recipe
+from metajax.methods.domain_factors import canonical_factors
+from metajax.methods.settings import Settings
+from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
+from metajax.networks import RelationNetwork, SupportModel, related_domains, start_factors
+from metajax.types import Params
+
+__all__ = ["canonical_relations", "recipes", "relation_network"]
+
+
+def relation_network(settings: Settings, shapes: Shapes) -> SupportModel:
+    """Builds the model with one hidden layer of the width of the settings."""
+    network = RelationNetwork((settings.width,))
+    return related_domains(shapes.items, settings.rank + 1, network)
+
+
+def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors in which a direction of one domain meets one of the other.
+
+    A relation is then carried over by how much the two have in common, and the first predictions
+    are those of a linear map between the users of the domains.
+    """
+    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+
+    def start(params: Params) -> Params:
+        transfer = {"kernel": jnp.diag(found.correlation)}
+        spread = 0.5 * jnp.log1p(-jnp.square(found.correlation))
+        relations = {**params["relations"], "transfer": transfer}
+        return {
+            **start_factors(params, found.factors),
+            "relations": relations,
+            "log_spread": spread,
+        }
+
+    return start
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "relation_transfer",
+        from_source_to_target(learners.relation_transfer),
+        relation_network,
+        canonical_relations,
+        asked_of_both,
+        settings={**SETTINGS, "updates": 100},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

@@ -1,0 +1,88 @@
+"""The Bayesian ridge head: its network, and the factors it starts from."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.baselines.attribute_factors import with_attributes
+from metajax.baselines.content_traits import taste_map
+from metajax.baselines.factors import Factors, fit_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.base import Recipe
+from metajax.methods.parts import by_one_pass, identities_of
+from metajax.methods.settings import Settings
+from metajax.networks import RidgeNetwork, from_linen, start_evidence
+from metajax.types import Model, Params
+
+__all__ = [
+    "TABLES",
+    "check_rank",
+    "evidence_of_factors",
+    "recipes",
+    "ridge_network",
+    "started",
+    "tastes_of",
+]
+
+TABLES = ("item_embedding", "item_spread", "taste_map")
+"""The parameters of a `RidgeNetwork` that are not trained."""
+
+# A user is the square of all directions, so wide attributes keep their main axes alone.
+_TASTES = 32
+
+
+def ridge_network(settings: Settings, shapes: Shapes) -> Model:
+    """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
+    network = RidgeNetwork(shapes.items, settings.rank + 1, tastes_of(shapes))
+    return from_linen(network)
+
+
+def tastes_of(shapes: Shapes) -> int:
+    """Returns along how many directions of attributes users differ."""
+    return min(shapes.item_width, _TASTES)
+
+
+def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors in closed form, which attributes complete.
+
+    Without attributes the first predictions are the fold-in's. With them items without ratings
+    have the expected ones of items like them, and a user may like an attribute more than others
+    do, which is all that can be said of such an item to one user and not to another.
+    """
+    check_rank(settings)
+    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    return started(factors, training)
+
+
+def check_rank(settings: Settings) -> None:
+    """Refuses items without identities."""
+    if not settings.rank:
+        raise ValueError("rank must be >= 1 for a ridge head, got 0.")
+
+
+def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from given factors, which attributes complete."""
+    factors, spread = with_attributes(factors, training)
+    embedding, bias = map(jnp.asarray, identities_of(factors))
+    return partial(
+        start_evidence,
+        embedding=embedding,
+        bias=bias,
+        noise=factors.noise,
+        spread=jnp.asarray(spread),
+        taste_map=jnp.asarray(taste_map(training, float(factors.noise), most=_TASTES)),
+    )
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "bayesian_ridge",
+        by_one_pass(learners.bayesian_ridge, *TABLES),
+        ridge_network,
+        evidence_of_factors,
+        settings={"weight_decay": 0.0, "updates": 300},
+        any_support=True,
+    ),
+)

@@ -1,0 +1,80 @@
+"""Where training tasks come from: ratings or orders of items, of one domain or of two."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from metajax.data.candidates import sample_catalogue_tasks
+from metajax.data.cross_tasks import cross_table, sample_cross_tasks
+from metajax.data.dataset import Shapes
+from metajax.data.sampler import sample_tasks, task_table
+from metajax.methods.settings import Settings
+from metajax.types import Task
+
+__all__ = ["Sampler", "cross_tasks", "ranking_tasks", "rating_tasks"]
+
+SHOWN = (64, 5)
+"""How many interactions of the source, and of the target at most, training tasks across domains
+show."""
+
+
+class Sampler(NamedTuple):
+    """How training tasks are drawn, and from what."""
+
+    sample: Callable[[Any, jax.Array], Task]
+    """`sample(table, key) -> tasks`, on the device."""
+    table: Callable[..., Any] = task_table
+    """`table(training, *, seed)` is what they are drawn from."""
+
+
+def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples ratings of users; across domains where there are two.
+
+    `options` are those of `data.sample_tasks` and `data.sample_cross_tasks`.
+    """
+    if shapes.domains == 2:
+        return cross_tasks(settings, shapes, **options)
+    return Sampler(
+        partial(
+            sample_tasks,
+            tasks=settings.tasks,
+            support=settings.support,
+            query=settings.query,
+            order=settings.order,
+            **options,
+        )
+    )
+
+
+def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples the whole catalogue as a query, with `options` of `data.sample_catalogue_tasks`."""
+    low, high = shapes.scale or (1.0, 1.0)
+    return Sampler(
+        partial(
+            sample_catalogue_tasks,
+            tasks=settings.tasks,
+            support=settings.support,
+            relevant=low + 0.75 * (high - low),
+            order=settings.order,
+            **options,
+        )
+    )
+
+
+def cross_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples users who are new to the target, with `options` of `data.sample_cross_tasks`."""
+    del shapes
+    source, target = SHOWN
+    return Sampler(
+        partial(
+            sample_cross_tasks,
+            tasks=settings.tasks,
+            source=source,
+            support=min(settings.support, target),
+            query=settings.query,
+            **options,
+        ),
+        cross_table,
+    )

@@ -1,0 +1,47 @@
+"""Parameters that are carried over from a source: users and layers stay, items are new."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from metajax import learners
+from metajax.baselines.transferred_factors import fit_transferred_factors
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.base import Recipe
+from metajax.methods.settings import Settings
+from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
+from metajax.networks import DomainFactors, SupportModel, carried_users, start_factors
+from metajax.types import Params
+
+__all__ = ["copied_users", "rating_network_of_both", "recipes"]
+
+
+def rating_network_of_both(settings: Settings, shapes: Shapes) -> SupportModel:
+    """Builds the model with two hidden layers of the width of the settings."""
+    return carried_users(shapes.items, settings.rank + 1, (settings.width, settings.width))
+
+
+def copied_users(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Starts from factors of the source, and items of the target fitted to its users."""
+    found = fit_transferred_factors(training, rank=settings.rank, seed=settings.seed)
+
+    def start(params: Params) -> Params:
+        leaves = (training.item_domain, *found)
+        return start_factors(params, DomainFactors(*(jnp.asarray(leaf) for leaf in leaves)))
+
+    return start
+
+
+recipes: tuple[Recipe, ...] = (
+    Recipe(
+        "parameter_transfer",
+        from_source_to_target(learners.parameter_transfer),
+        rating_network_of_both,
+        copied_users,
+        asked_of_both,
+        settings={**SETTINGS, "updates": 100},
+        grid=({}, {"rate": 3e-3}),
+        any_support=True,
+        two_domains=True,
+    ),
+)

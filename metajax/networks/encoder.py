@@ -1,0 +1,101 @@
+"""Users and items as vectors: what every network that compares or sums them starts from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from metajax.networks.tower import Tower
+from metajax.types import Inputs, Params
+
+__all__ = ["Encoded", "Encoder", "start_encoder"]
+
+
+class Encoded(NamedTuple):
+    """N interactions as an `Encoder` sees them."""
+
+    user: jax.Array
+    """`[N, E]` the user of each, by attributes; E is 0 where nothing is known of users."""
+    item: jax.Array
+    """`[N, F]` the item of each, by attributes and identity."""
+    bias: jax.Array
+    """`[N]` what is expected of the item before anything else is known."""
+
+
+class Encoder(nn.Module):
+    """Embeds users and items with the towers and the identities of a `RatingNetwork`.
+
+    Parameters are named as there: `user_tower/layer_i`, `item_tower/layer_i`,
+    `item_embedding/embedding` and `item_bias/embedding`, which adds to the `bias` of all, so that
+    weight decay draws an item's towards what the others have.
+
+    Attributes:
+        user_widths: Widths of the user tower; the last one is the embedding's.
+        item_widths: Widths of the item tower.
+        items: Number of items with an identity; 0 for none.
+        identity_width: Width of the identity embedding.
+    """
+
+    user_widths: Sequence[int] = (64, 32)
+    item_widths: Sequence[int] = (64, 32)
+    items: int = 0
+    identity_width: int = 16
+
+    @nn.compact
+    def __call__(self, inputs: Inputs) -> Encoded:
+        """Embeds N interactions.
+
+        Raises:
+            ValueError: If nothing is known of items.
+        """
+        rows = inputs.item.shape[0]
+        user, item = jnp.zeros((rows, 0)), []
+        if inputs.user_features.shape[-1]:
+            user = Tower(self.user_widths, name="user_tower")(inputs.user_features)
+        if inputs.item_features.shape[-1]:
+            item.append(Tower(self.item_widths, name="item_tower")(inputs.item_features))
+        zeros = nn.initializers.zeros_init()
+        bias = jnp.broadcast_to(self.param("bias", zeros, ()), (rows,))
+        if self.items:
+            item.append(
+                nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
+            )
+            own = nn.Embed(self.items, 1, embedding_init=zeros, name="item_bias")(inputs.item)
+            bias += own[:, 0]
+        if not item:
+            raise ValueError("inputs must have item features where items is 0, got none.")
+        return Encoded(user, jnp.concatenate(item, axis=-1), bias)
+
+
+def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None = None) -> Params:
+    """Starts the `encoder` of a network from closed forms.
+
+    Args:
+        params: Parameters of a network that holds an `Encoder` of that name.
+        bias: `[I]` what to expect of each item, or `[]` of all of them.
+        embedding: `[I, identity_width]` item factors; None leaves them as they are.
+
+    Returns:
+        The parameters, changed.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    mean = jnp.mean(jnp.asarray(bias))
+    encoder = {**params["encoder"], "bias": mean.astype(params["encoder"]["bias"].dtype)}
+    given = {}
+    if jnp.ndim(bias):
+        given["item_bias"] = jnp.asarray(bias)[:, None] - mean
+    if embedding is not None:
+        given["item_embedding"] = jnp.asarray(embedding)
+    for name, value in given.items():
+        if name not in encoder:
+            raise ValueError(f"encoder must have {name}, got {', '.join(encoder)}.")
+        old = encoder[name]["embedding"]
+        if value.shape != old.shape:
+            raise ValueError(f"{name} must have the shape {old.shape}, got {value.shape}.")
+        encoder[name] = {"embedding": value.astype(old.dtype)}
+    return {**params, "encoder": encoder}

@@ -1,0 +1,57 @@
+"""Flax Linen modules as pairs of pure functions."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Model, Params
+
+__all__ = ["from_linen", "init_params"]
+
+
+def from_linen(module: nn.Module) -> Model:
+    """Wraps a Linen module whose only variables are parameters.
+
+    Args:
+        module: Maps inputs whose leaves lead with N to scores `[N]` or `[N, 1]`, or to what an
+            adaptation makes scores of, such as `Placed`. Layers with `dtype=jnp.bfloat16` compute
+            in that; parameters, and so adapted weights, gradients and optimizer states, are of
+            their `param_dtype`, float32.
+
+    Returns:
+        The pair `init`, `apply`. Scores come back as `[N]`, in float32 at least.
+
+    Raises:
+        ValueError: From `init`, as `init_params`.
+    """
+
+    def init(key: jax.Array, inputs: Any) -> Params:
+        return init_params(module, key, inputs)
+
+    def apply(params: Params, inputs: Any) -> jax.Array:
+        scores: Any = module.apply({"params": params}, inputs)
+        if not isinstance(scores, jax.Array):
+            return scores
+        # Losses add up, and rankings tell apart, what bfloat16 would round to the same.
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
+
+    return Model(init, apply)
+
+
+def init_params(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:
+    """Returns the first parameters of a Linen module.
+
+    Raises:
+        ValueError: If the module keeps other variables, such as batch statistics: a user's
+            adaptation must not change what others see.
+    """
+    variables = dict(module.init(key, *inputs))
+    params = variables.pop("params", {})
+    if variables:
+        raise ValueError(
+            f"module must hold parameters alone, got the collections {sorted(variables)}."
+        )
+    return params

@@ -1,0 +1,199 @@
+"""A run's figures for people: one page to look at, one curve for a README, one table to print.
+
+The input is always the same list of records, described in `metajax.evaluation.comparisons`.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from metajax.evaluation.comparisons import (
+    Comparison,
+    Record,
+    by_quadrant,
+    compare_all,
+    distinct,
+    headline,
+    is_cost,
+    select,
+    validate,
+)
+from metajax.report import figures, interval_figures, svg
+from metajax.report.tabulation import caption_of, panels_of, service_of, signed, table_of
+from metajax.report.terminal import terminal_table
+
+__all__ = ["html", "support_size_curve", "terminal_table"]
+
+_METRICS = ("rmse", "ndcg@10")
+_BADGES = {
+    "better": "better",
+    "tie": "no clear difference",
+    "worse": "worse",
+    "untested": "not compared user by user",
+}
+
+
+def html(
+    records: Iterable[Record],
+    *,
+    title: str = "Cold-start report",
+    run_facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    metrics: Sequence[str] = _METRICS,
+    tables: Sequence[str] | None = None,
+) -> str:
+    """Writes one self-contained page: a headline, curves, paired differences, all tables.
+
+    Of more than four learned methods the curves show the four that rank best.
+
+    Args:
+        records: The figures, as described in `metajax.evaluation.comparisons`.
+        title: Heading of the page.
+        run_facts: What the run was: data, date, machine, settings.
+        notes: Sentences to print below, one a paragraph.
+        metrics: Which metrics are drawn.
+        tables: Which metrics are in the tables; None means all.
+
+    Returns:
+        The text of an HTML file. It loads nothing and runs no script.
+
+    Raises:
+        ValueError: If there are no records, or one is incomplete.
+        ImportError: If the extra `cli` is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError("the report needs jinja2: pip install 'metajax[cli]'.") from error
+    records = validate(records)
+    drawn = [metric for metric in metrics if select(records, metric=metric)]
+    drawn = drawn or distinct(records, "metric")[:1]
+    comparisons = compare_all(records, drawn)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = resources.files("metajax.report").joinpath("page.html.j2").read_text("utf-8")
+    tabled = [record for record in records if not is_cost(record["metric"])]
+    if tables is not None:
+        tabled = [record for record in tabled if record["metric"] in tables]
+    colours = figures.method_colours(records)
+    return environment.from_string(template).render(
+        title=title,
+        headline=headline(comparisons),
+        cards=[_card(comparison) for comparison in comparisons],
+        candidates=len(distinct(select(records, kind="learned"), "method")),
+        figures=_panels(records, drawn, colours),
+        sides=_sides(records, drawn, colours),
+        tables=[table_of(panel) for panel in panels_of(tabled)],
+        service=service_of(records),
+        facts={str(key): str(value) for key, value in (run_facts or {}).items()},
+        notes=[notes] if isinstance(notes, str) else list(notes),
+        seeds=sorted({seed for record in records for seed in record["seeds"]}),
+        colours=svg.COLOURS,
+        hues=colours,
+    )
+
+
+def support_size_curve(
+    records: Iterable[Record],
+    path: str | os.PathLike[str],
+    metrics: Sequence[str] = _METRICS,
+) -> None:
+    """Writes the curves of metric against interactions seen to an SVG file.
+
+    Its background is light, so that it reads on dark pages too.
+
+    Args:
+        records: The figures of one protocol; of several, the first one's are drawn.
+        path: The file to write.
+        metrics: One row of panels each.
+
+    Raises:
+        ValueError: If there are no records, one is incomplete, or a metric has none.
+        ImportError: If the extra `cli` is not installed.
+    """
+    records = validate(records)
+    records = select(records, protocol=records[0]["protocol"])
+    for metric in metrics:
+        if not select(records, metric=metric):
+            known = distinct(records, "metric")
+            raise ValueError(f"metrics must be among the records' {known}, got {metric!r}.")
+    Path(path).write_text(figures.curve_grid(records, metrics) + "\n", encoding="utf-8")
+
+
+def _panels(
+    records: Sequence[Record], metrics: Sequence[str], colours: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Draws curves and paired differences of every order of the support."""
+    panels = []
+    for metric in metrics:
+        for n, panel in enumerate(panels_of(select(records, metric=metric))):
+            name = f"{metric.replace('@', '-')}-{n}"
+            paired = [r for r in panel if r.get("difference") is not None]
+            paired = select(paired, kind="learned") or paired
+            if len(distinct(paired, "method")) > len(colours):
+                paired = [r for r in paired if r["method"] in colours]
+            curve, off_scale = "", ""
+            if not by_quadrant(panel[0]["order"]):
+                curve, off_scale = figures.curve_panel(panel, f"curve-{name}", colours)
+            panels.append(
+                {
+                    **caption_of(panel[0]),
+                    "curve": curve,
+                    "off_scale": off_scale,
+                    "difference": paired
+                    and interval_figures.difference_panel(paired, f"difference-{name}", colours),
+                    "methods": [
+                        (method, colours.get(method, "plain"))
+                        for method in distinct(paired, "method")
+                    ],
+                }
+            )
+    return panels
+
+
+def _sides(
+    records: Sequence[Record], metrics: Sequence[str], colours: dict[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Draws all methods side by side: by quadrant, and at the first recommendation of all."""
+    quadrants = [
+        panel
+        for metric in metrics
+        for panel in panels_of(select(records, metric=metric))
+        if by_quadrant(panel[0]["order"])
+    ]
+    first = panels_of(select(records, metric="hr@1"))
+    chosen = {"Warm and cold users, warm and cold items": (quadrants, -1)}
+    # On a page of one learned method its curve says as much.
+    if len(distinct(select(records, kind="learned"), "method")) > 1:
+        chosen["The first recommendation to somebody new"] = (first, 0)
+    sides: dict[str, list[dict[str, Any]]] = {}
+    for s, (heading, (panels, at)) in enumerate(chosen.items()):
+        for n, panel in enumerate(panels):
+            shown = select(panel, k=distinct(panel, "k")[at])
+            shown = [record for record in shown if record["low"] is not None]
+            if shown:
+                name = f"side-{s}-{n}"
+                drawn, left = interval_figures.interval_panel(shown, name, colours)
+                about = {**caption_of(shown[0]), "k": shown[0]["k"], "drawn": drawn, "left": left}
+                sides.setdefault(heading, []).append(about)
+    return sides
+
+
+def _card(comparison: Comparison) -> dict[str, str]:
+    learned, baseline = comparison.learned, comparison.baseline
+    interval = comparison.interval
+    return {
+        **caption_of(learned),
+        "verdict": comparison.verdict,
+        "badge": _BADGES[comparison.verdict],
+        "method": learned["method"],
+        "mean": f"{learned['mean']:.3f}",
+        "baseline": baseline["method"],
+        "baseline_mean": f"{baseline['mean']:.3f}",
+        "difference": signed(comparison.difference),
+        "interval": f"{signed(interval[0])} to {signed(interval[1])}" if interval else "",
+        "k": str(learned["k"]),
+    }

@@ -1,0 +1,140 @@
+"""Records laid out as rows of methods and columns of support sizes, for a page or a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from metajax.evaluation.comparisons import (
+    Record,
+    badness,
+    best,
+    better_way,
+    distinct,
+    is_cost,
+    metric_name,
+    order_name,
+    select,
+    target,
+    verdict_of,
+)
+
+__all__ = ["caption_of", "panels_of", "service_of", "signed", "table_of"]
+
+
+def panels_of(records: Sequence[Record]) -> list[list[Record]]:
+    """Groups by protocol, metric and order."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        setting = (record["protocol"], record["metric"], record["order"])
+        groups.setdefault(setting, []).append(record)
+    return list(groups.values())
+
+
+def caption_of(record: Record) -> dict[str, str]:
+    """Names the panel that a record belongs to, in whole and in parts."""
+    metric = metric_name(record["metric"])
+    setting = f"{order_name(record['order'])}, protocol {record['protocol']}"
+    return {
+        "caption": f"{metric}, {setting}",
+        "metric": metric,
+        "setting": setting,
+        "better": better_way(record["metric"]),
+    }
+
+
+def table_of(records: Sequence[Record]) -> dict[str, Any]:
+    """Lays out a panel: learned methods below the baselines, each group from worst to best.
+
+    Args:
+        records: Of one protocol, metric and order.
+
+    Returns:
+        What `caption_of` gives, the sizes `ks`, and `rows` of a method, whether it is learned, and
+        a cell for each size; None where it was not measured.
+    """
+    ks = distinct(records, "k")
+    tops = {k: best(select(records, k=k))["mean"] for k in ks}
+    metric = records[0]["metric"]
+    by_method = {
+        method: sorted(select(records, method=method), key=lambda record: record["k"])
+        for method in distinct(records, "method")
+    }
+    # From worst to best at the last K.
+    ordered = sorted(
+        by_method.items(),
+        key=lambda item: (item[1][0]["kind"] == "learned", -badness(metric, item[1][-1]["mean"])),
+    )
+    rows = []
+    for method, of_method in ordered:
+        at = {record["k"]: record for record in of_method}
+        cells = [_cell(at[k], tops[k]) if k in at else None for k in ks]
+        rows.append(
+            {"method": method, "learned": of_method[0]["kind"] == "learned", "cells": cells}
+        )
+    return {**caption_of(records[0]), "ks": ks, "rows": rows}
+
+
+def service_of(records: Sequence[Record]) -> dict[str, Any]:
+    """Lays out what is no error: calibration and cost, a row a method, the cheapest first.
+
+    Args:
+        records: Any; what counts is the first protocol and order that a cost was measured in.
+
+    Returns:
+        `setting`, `columns` (names and which way is better) and `rows` of a method, whether it is
+        learned, and texts. No rows where no cost was measured.
+    """
+    costs = [record for record in records if is_cost(record["metric"])]
+    if not costs:
+        return {"setting": "", "columns": [], "rows": []}
+    about = {name: costs[0][name] for name in ("protocol", "order", "k")}
+    here = select(records, **about)
+    shown = [m for m in distinct(here, "metric") if is_cost(m) or target(m) is not None]
+    by_method = {
+        method: {record["metric"]: record["mean"] for record in select(here, method=method)}
+        for method in distinct(select(costs, **about), "method")
+    }
+    kinds = {record["method"]: record["kind"] for record in here}
+    cheapest = sorted(by_method.items(), key=lambda item: item[1].get("adapt_us", 0.0))
+    return {
+        "setting": f"{caption_of(costs[0])['setting']}, K = {about['k']}",
+        "columns": [(metric_name(metric), better_way(metric)) for metric in shown],
+        "rows": [
+            {
+                "method": method,
+                "learned": kinds[method] == "learned",
+                "cells": [_number(metric, found.get(metric)) for metric in shown],
+            }
+            for method, found in cheapest
+        ],
+    }
+
+
+def _number(metric: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if metric == "state_bytes" else f"{value:.3g}"
+
+
+def _cell(record: Record, top: float) -> dict[str, Any]:
+    itself = record.get("best_baseline") == record["method"]
+    paired = record.get("difference") is not None and not itself
+    low, high = (signed(record[f"difference_{end}"]) if paired else "" for end in ("low", "high"))
+    return {
+        "mean": f"{record['mean']:.3f}",
+        "interval": _interval(record["low"], record["high"]),
+        "difference": signed(record["difference"]) if paired else "",
+        "difference_low": low,
+        "difference_high": high,
+        "difference_interval": f"[{low}, {high}]" if paired else "",
+        "best": record["mean"] == top,
+        "verdict": verdict_of(record),
+    }
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def signed(value: float) -> str:
+    """Writes a difference with its sign."""
+    return f"{value:+.4f}".replace("-", "\u2212")

@@ -1,0 +1,264 @@
+"""Serving one user: a few ratings and attributes in, a ranked list of titles out."""
+
+import difflib
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.types import Adaptation, Examples, Inputs, Params
+from metajax.data.dataset import Table
+from metajax.data.schema import Schema, encode_rows
+
+__all__ = [
+    "Catalogue",
+    "Recommendation",
+    "Recommender",
+    "catalogue_of",
+    "find_item",
+    "parse_numbers",
+    "parse_pairs",
+    "recommend",
+    "titles_of",
+]
+
+
+class Catalogue(NamedTuple):
+    """The items that can be recommended."""
+
+    ids: np.ndarray
+    """`[I]` names in the source."""
+    titles: np.ndarray
+    """`[I]` what a person calls them; the id where there is no title."""
+    item_features: np.ndarray
+    """`[I, Di]` float32 encoded attributes."""
+    item_domain: np.ndarray | None = None
+    """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
+
+
+class Recommender(NamedTuple):
+    """A trained method and what it needs to serve a user who is in no file."""
+
+    adaptation: Adaptation
+    """How it adapts and predicts."""
+    params: Params
+    """Its parameters, shared by all users."""
+    user_schema: Schema
+    """Encodes a user's attributes."""
+    catalogue: Catalogue
+    """What it chooses from."""
+    scale: tuple[float, float] | None
+    """Lowest and highest legal rating; None where anything goes."""
+
+
+class Recommendation(NamedTuple):
+    """One line of a recommendation."""
+
+    title: str
+    """What a person calls the item."""
+    score: float
+    """The predicted rating."""
+    item_id: str
+    """The item's name in the source."""
+
+
+def recommend(
+    recommender: Recommender,
+    ratings: Mapping[str, float],
+    user: Mapping[str, Any] | None = None,
+    *,
+    top: int = 10,
+    source: bool = False,
+) -> list[Recommendation]:
+    """Adapts to one user and ranks the items they have not rated.
+
+    Args:
+        recommender: A trained method.
+        ratings: Title (or id) of an item to the user's rating of it; may be empty. Where there are
+            two domains `source:` or `target:` in front of a title says whose it is.
+        user: Attributes by name; those left out count as missing.
+        top: How many items, at least 1; no more than there are.
+        source: Whether items of the source domain are recommended too, where there is one.
+
+    Returns:
+        The best items, best first.
+
+    Raises:
+        KeyError: If a title or an attribute is unknown; names the nearest.
+        ValueError: If a title means several items, an item is rated twice, a rating is off the
+            scale, or `top` < 1.
+    """
+    if top < 1:
+        raise ValueError(f"top must be >= 1, got {top}.")
+    catalogue = recommender.catalogue
+    rated: dict[int, float] = {}
+    for title, rating in ratings.items():
+        item = find_item(catalogue, title)
+        if item in rated:
+            raise ValueError(f"ratings must name an item once, got {title!r} twice.")
+        rated[item] = _checked(title, float(rating), recommender.scale)
+    features = encode_rows(recommender.user_schema, [user or {}])[0]  # [Du]
+
+    if catalogue.item_domain is not None:
+        # As in every task across domains: what is known of the source first.
+        domain = catalogue.item_domain
+        rated = dict(sorted(rated.items(), key=lambda pair: domain[pair[0]]))
+    items = np.array(list(rated), np.int32)
+    size = _padded(len(items))
+    support = Examples(
+        _inputs(catalogue, features, np.pad(items, (0, size - len(items)))),
+        jnp.pad(jnp.array(list(rated.values()), jnp.float32), (0, size - len(items))),
+        jnp.arange(size) < len(items),
+    )
+    everything = _inputs(catalogue, features, np.arange(len(catalogue.ids), dtype=np.int32))
+    scores = np.asarray(_scores(recommender.adaptation, recommender.params, support, everything))
+    if not np.isfinite(scores).all():
+        raise ValueError("the adapted model predicts NaN: these ratings drove it out of range.")
+    left = ~np.isin(np.arange(len(scores)), items)
+    if catalogue.item_domain is not None and not source:
+        left &= catalogue.item_domain == 1
+    scores = np.where(left, scores, -np.inf)
+    best = np.argsort(-scores, kind="stable")[: min(top, int(left.sum()))]
+    return [
+        Recommendation(str(catalogue.titles[i]), float(scores[i]), str(catalogue.ids[i]))
+        for i in best
+    ]
+
+
+def catalogue_of(
+    items: Table, item_features: np.ndarray, item_domain: np.ndarray | None = None
+) -> Catalogue:
+    """Collects what a recommender needs to know of a data set's items.
+
+    Args:
+        items: The items' table; its first column of text, if any, holds the titles.
+        item_features: `[I, Di]` their encoded attributes.
+        item_domain: `[I]` 0 for an item of the source domain and 1 for the target; None: there is
+            one.
+
+    Returns:
+        The catalogue.
+    """
+    return Catalogue(items.ids, titles_of(items), item_features, item_domain)
+
+
+def titles_of(items: Table) -> np.ndarray:
+    """Returns what a person calls each item, `[I]`: its id where the table has no title."""
+    texts = [name for name, kind in items.kinds.items() if kind == "text"]
+    if not texts:
+        return items.ids
+    return np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
+
+
+def find_item(catalogue: Catalogue, title: str) -> int:
+    """Finds an item by its title, whatever the case, or by its id.
+
+    Args:
+        catalogue: The items.
+        title: A title or an id; where there are two domains `source:` or `target:` in front of it
+            says whose it is.
+
+    Returns:
+        Its place in the catalogue.
+
+    Raises:
+        KeyError: If no item has it; names the nearest.
+        ValueError: If several items have it.
+    """
+    names = np.array([_folded(str(name)) for name in catalogue.titles])
+    meant, bare = np.ones(len(names), bool), title
+    side, _, rest = title.strip().partition(":")
+    if catalogue.item_domain is not None and side in ("source", "target"):
+        meant, bare = catalogue.item_domain == (side == "target"), rest
+    wanted = _folded(bare)
+    found = np.flatnonzero((names == wanted) & meant)
+    if not len(found):
+        found = np.flatnonzero(np.isin(catalogue.ids, [title.strip(), bare.strip()]) & meant)
+    if len(found) > 1:
+        ids = ", ".join(str(i) for i in catalogue.ids[found])
+        raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
+    if not len(found):
+        near: Sequence[str] = difflib.get_close_matches(wanted, names[meant].tolist(), n=3)
+        known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
+        hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
+        raise KeyError(f"no item has the title or id {title!r}{hint}.")
+    return int(found[0])
+
+
+def parse_pairs(text: str, argument: str) -> dict[str, str]:
+    """Reads `name=value, name=value`; a name may hold commas, a value may not.
+
+    Args:
+        text: What the user typed.
+        argument: The argument's name, for errors.
+
+    Returns:
+        Names and values as strings, in order.
+
+    Raises:
+        ValueError: If the text is not of that form or a name occurs twice.
+
+    Example:
+        >>> parse_pairs("Good, The Bad and The Ugly, The=5, Fargo = 4", "--ratings")
+        {'Good, The Bad and The Ugly, The': '5', 'Fargo': '4'}
+    """
+    pairs: dict[str, str] = {}
+    rest = text.strip()
+    while rest:
+        match = re.match(r"(.+?)\s*=\s*([^,=]*?)\s*(?:,\s*|$)", rest)
+        if not match or not match[2]:
+            raise ValueError(f"{argument} must read 'name=value, name=value', got {rest!r}.")
+        if match[1] in pairs:
+            raise ValueError(f"{argument} must name {match[1]!r} once, got it twice.")
+        pairs[match[1]] = match[2]
+        rest = rest[match.end() :]
+    return pairs
+
+
+def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
+    """Reads the values of `parse_pairs` as numbers.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    numbers = {}
+    for name, value in pairs.items():
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{argument} must rate by numbers, got {name}={value}.") from None
+    return numbers
+
+
+def _folded(title: str) -> str:
+    """Makes titles alike that look alike: case, accents in one code point or two."""
+    return unicodedata.normalize("NFKC", title.strip()).casefold()
+
+
+def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> float:
+    low, high = scale or (-np.inf, np.inf)
+    if not low <= rating <= high:
+        raise ValueError(f"rating of {title!r} must be in [{low:g}, {high:g}], got {rating:g}.")
+    return rating
+
+
+def _padded(size: int) -> int:
+    """Rounds a support up, so that few sizes are ever compiled."""
+    return max(4, 1 << (size - 1).bit_length()) if size else 4
+
+
+def _inputs(catalogue: Catalogue, features: np.ndarray, items: np.ndarray) -> Inputs:
+    user = np.broadcast_to(features, (len(items), len(features)))
+    return Inputs(
+        jnp.asarray(user), jnp.asarray(catalogue.item_features[items]), jnp.asarray(items)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="adaptation")
+def _scores(adaptation: Adaptation, params: Params, support: Examples, inputs: Inputs) -> jax.Array:
+    return adaptation.predict(params, adaptation.adapt(params, support), inputs)

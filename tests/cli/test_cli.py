@@ -1,0 +1,405 @@
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from metajax import cli
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command in this process; returns its exit status and what it printed."""
+    for name in [name for name in os.environ if name.startswith("METAJAX_")]:
+        if name != "METAJAX_CACHE":
+            monkeypatch.delenv(name)
+
+    def run(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def options(quick):
+    """The quick settings, as options."""
+    names = ("rank", "width", "embedding", "steps", "updates", "tasks", "query", "per_dispatch")
+    chosen = [f"--{n.replace('_', '-')}={getattr(quick, n)}" for n in names]
+    return [f"--data={quick.data}", *chosen, "--validate-every=10", "--inner-rate=0.05"]
+
+
+def one_line(printed):
+    lines = [line for line in printed.splitlines() if not line.endswith(" ...")]
+    assert len(lines) == 1, printed
+    return lines[0]
+
+
+@pytest.mark.slow
+def test_train_judges_reports_and_recommends(run, options, tmp_path):
+    folder = tmp_path / "run"
+    status, out, _ = run("train", *options, "--run", folder)
+    assert status == 0
+    assert "fold 0: 27 users train, 5 validate, 8 are cold" in out
+    records = json.loads((folder / "report.json").read_text())
+    assert {"maml", "eb_fold_in", "two_tower", "ease"} <= {r["method"] for r in records}
+    assert {(r["order"], r["k"]) for r in records} == {
+        (order, k) for order in ("random", "time") for k in (0, 1, 3, 5, 10)
+    }
+    learned = [r for r in records if r["kind"] == "learned" and r["metric"] == "rmse"]
+    assert all(r["difference_low"] <= r["difference"] <= r["difference_high"] for r in learned)
+    assert (folder / "report.html").read_text().startswith("<!")
+
+    status, out, _ = run("evaluate", folder)
+    assert status == 0
+    assert json.loads((folder / "report.json").read_text()) == records
+
+    status, out, _ = run(
+        "recommend", folder, "--ratings", "Film 3=5", "--user", "age=30", "--top=2"
+    )
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    assert all(line[7:].startswith("Film ") for line in out.splitlines())
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, expected):
+    folder = tmp_path / "run"
+    long = [*[o for o in options if not o.startswith("--updates")], "--updates=100000"]
+
+    def interrupt():
+        while not (folder / "checkpoints" / "00000010").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    status, out, _ = run("train", *long, "--patience=100000", "--no-report", "--run", folder)
+    thread.join()
+    assert status == expected
+    assert f"Go on: metajax train --resume {folder}" in out
+    status, _, err = run("train", "--resume", folder, "--rate=0.5")
+    assert status == 2
+    assert one_line(err) == (
+        f"metajax: --resume goes on with the settings of {folder}; give no others."
+    )
+
+
+def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monkeypatch):
+    from metajax.evaluation import experiment
+
+    folder = tmp_path / "comparison"
+    (tmp_path / "a.toml").write_text("updates = 10\nwidth = 4\nscale = [1, 5]\n")
+    words = ["compare", f"--data={small}", "--folds=1", "--protocols=P1", "--folder", folder]
+    words += [f"--config={tmp_path / 'a.toml'}", "--trials=1"]
+    status, out, err = run(*words, "--methods=item_mean,eb_fold_in")
+    assert status == 0, err
+    assert "RMSE, random order, protocol P1" in out
+    assert out.splitlines()[-1] == f"Report: {folder / 'report.html'}"
+    assert (folder / "report.html").read_text().startswith("<!")
+    records = json.loads((folder / "report.json").read_text())
+    assert {r["method"] for r in records} == {"item_mean", "eb_fold_in"}
+
+    def interrupted(plan, split, shared):
+        assert plan.conditions["cell"].method == "popularity"
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(experiment, "_judged", interrupted)
+    status, _, err = run(*words, "--methods=item_mean,popularity")
+    assert status == 0
+    assert f"stopped; finished parts are in {folder}. The same command goes on." in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fold = 2", "a.toml: fold is chosen by the comparison, got 2."),
+        ("step = 2", "a.toml: unknown setting 'step'; did you mean 'steps'?"),
+        ("steps = 0", "steps must be >= 1, got 0"),
+    ],
+)
+def test_settings_that_do_not_suit_a_comparison_are_named(run, text, words, tmp_path):
+    (tmp_path / "a.toml").write_text(text)
+    folder = tmp_path / "comparison"
+    arguments = ["--data=synthetic", f"--config={tmp_path / 'a.toml'}", "--folder", folder]
+    status, _, err = run("compare", "--methods=maml", *arguments)
+    assert status == 2
+    assert words in one_line(err)
+    assert not folder.exists()
+
+
+def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, options, tmp_path):
+    options = [o for o in options if not o.startswith(("--inner-rate", "--steps"))]
+    wild = [*options, "--inner-rate=9", "--steps=6", "--run", tmp_path / "run"]
+    status, _, err = run("train", *wild)
+    assert status == 2
+    assert "the meta-loss became" in err
+    assert "at update" in err
+    assert "checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "trian"),
+        (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
+        (["train", "--rate=fast"], "--rate"),
+        (["train", "--learner=mmal"], "learner must be a known name, got 'mmal'; did you mean"),
+        (["train", "--steps=0"], "steps must be >= 1, got 0"),
+        (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
+        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train, transfer and compare"),
+        (
+            ["train", "--data=synthetic", "--adapts=tower/*"],
+            "adapts must fit a parameter, got 'tow",
+        ),
+        (["train", "--data=ml-100"], "did you mean 'ml-100k'?"),
+        (["train", "--data=nothing.csv"], "nothing.csv"),
+        (["train", "--resume=nothing"], "nothing: no run is here"),
+        (["evaluate", "nothing"], "nothing: no run is here"),
+        (["recommend", "nothing"], "nothing: no run is here"),
+        (["recommend", "nothing", "--ratings=Fargo"], "--ratings must read 'name=value"),
+        (["recommend", "nothing", "--ratings=Fargo=good"], "--ratings must rate by numbers"),
+        (["data", "ml-100k", "--rating-column=stars"], "options are for paths"),
+        (["train", "--config=nothing.toml"], "nothing.toml"),
+        (
+            ["compare", "--methods=maml,easy"],
+            "method must be a known name, got 'easy'; did you mea",
+        ),
+        (["compare", "--protocols=P9"], "protocol must be a known name, got 'P9'"),
+        (["compare", "--folds=6"], "folds must be in [0, 5)"),
+        (["compare", "--seeds=0"], "seeds must be distinct and at least one, got []"),
+        (["compare", "--trials=0", "--data=synthetic"], "trials must be >= 1, got 0"),
+        (["compare", "--config=nothing.toml"], "nothing.toml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(run, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert words in one_line(err)
+    assert one_line(err).startswith("metajax: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inner_rat = 0.1", "a.toml: unknown setting 'inner_rat'; did you mean 'inner_rate'?"),
+        ("rate = ", "a.toml: "),
+        ("rate = 'fast'", "rate"),
+        ("steps = 2.5", "a.toml: steps must be a whole number, got 2.5."),
+    ],
+)
+def test_a_mistake_in_the_settings_file_is_named(run, text, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.toml").write_text(text)
+    status, _, err = run("train", "--config=a.toml")
+    assert status == 2
+    assert words in one_line(err)
+
+
+def test_an_unknown_setting_in_the_environment_is_named(run, monkeypatch):
+    monkeypatch.setenv("METAJAX_RATEE", "1")
+    status, _, err = run("train")
+    assert status == 2
+    assert one_line(err).endswith("unknown setting 'ratee'; did you mean 'rate'?")
+
+
+def test_the_environment_is_for_training_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAJAX_SUPPORT", "0")
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,rating\na,b,3\na,c,4\n")
+    status, out, _ = run("data", log)
+    assert status == 0
+    assert "at most 10 interactions" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_while_judging_says_that_the_run_is_saved(
+    run, trained, monkeypatch, number, expected
+):
+
+    def interrupted(*args, **options):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr("metajax.evaluation.judge_all", interrupted)
+    # A test runner's workers may ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, err = run("evaluate", trained[0])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status == expected
+    assert f"the run is saved. Judge it: metajax evaluate {trained[0]}" in err
+
+
+@pytest.mark.slow
+def test_a_generated_world_is_trained_on_and_judged(run, tmp_path):
+    """Whose ratings are no stars: no popularity of five stars alone, no rating of 4."""
+    folder = tmp_path / "run"
+    options = ["--rank=2", "--width=8", "--embedding=4", "--updates=20", "--tasks=8"]
+    status, _, err = run("train", "--data=synthetic", *options, "--run", folder)
+    assert status == 0, err
+    records = json.loads((folder / "report.json").read_text())
+    assert {"maml", "popularity", "item_knn"} <= {r["method"] for r in records}
+    ranked = [r for r in records if r["metric"] == "ndcg@10" and r["method"] == "popularity"]
+    assert all(r["mean"] > 0 for r in ranked)
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(
+    run, options, tmp_path, monkeypatch
+):
+    (tmp_path / "a.toml").write_text("tasks = 7\nsupport = 7\nquery = 7\n")
+    monkeypatch.setenv("METAJAX_SUPPORT", "6")
+    monkeypatch.setenv("METAJAX_QUERY", "6")
+    folder = tmp_path / "run"
+    options = [o for o in options if not o.startswith(("--tasks", "--query", "--updates"))]
+    last = ["--query=5", "--updates=10", "--no-report", "--run", folder]
+    status, _, err = run("train", "--config", tmp_path / "a.toml", *options, *last)
+    assert status == 0, err
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["tasks"], settings["support"], settings["query"]) == (7, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "pretrained"),
+    [
+        (["--learner=maml_from_random"], False),
+        (["--learner", "maml_from_random", "--pretrained"], True),
+        (["--config=a.toml"], False),
+        (["--config=a.toml", "--learner=maml"], True),
+    ],
+)
+def test_a_learners_own_defaults_are_the_weakest(run, given, pretrained, tmp_path, monkeypatch):
+    from metajax import runs
+
+    chosen = []
+
+    def created(folder, settings, dataset):
+        chosen.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(runs, "create", created)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.toml").write_text("learner = 'maml_from_random'\n")
+    run("train", "--data=synthetic", *given)
+    assert [settings.pretrained for settings in chosen] == [pretrained]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("", "empty"),
+        ("user,item,rating\n", "log.csv"),
+        ("user,film,rating\na,b,3\n", "item"),
+        ("user,item,rating\na,b,good\n", "line 2, column 'rating'"),
+        ("user,item,rating\na,b,3\na,c,nan\n", "line 3, column 'rating'"),
+        ("user,item,rating\na,b,3\na,b,4\n", "line"),
+    ],
+)
+def test_a_broken_log_is_named_by_line_and_column(run, rows, words, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text(rows)
+    status, out, err = run("data", log)
+    assert (status, out) == (2, "")
+    assert words in one_line(err)
+    assert "log.csv" in one_line(err)
+
+
+def test_a_rating_off_the_scale_is_named(run, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,rating\na,b,3\na,c,6\n")
+    status, _, err = run("data", log, "--scale", "1", "5")
+    assert status == 2
+    assert "log.csv, line 3, column 'rating'" in one_line(err)
+    assert "6" in one_line(err)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend", "train --resume"])
+def test_an_empty_checkpoint_folder_is_one_line(run, trained, tmp_path, command):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").mkdir()
+    status, _, err = run(*command.split(), folder)
+    assert status == 2
+    assert "checkpoints" in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("metajax: ")
+
+
+def test_a_flipped_bit_is_reported_and_the_checkpoint_before_serves(run, trained, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    files = [p for p in (folder / "checkpoints" / "00000040").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    for command in (["recommend", folder], ["train", "--no-report", "--resume", folder]):
+        status, out, err = run(*command)
+        assert status == 0
+        assert "metajax: checkpoint of update 40 is damaged and left out" in err
+    assert "at update 30" in out
+
+
+def test_an_unknown_title_is_named_with_the_nearest(run, trained):
+    status, _, err = run("recommend", trained[0], "--ratings=Flim 3=5")
+    assert status == 2
+    assert "no item has the title or id 'Flim 3'; nearest are 'Film 3'" in err
+
+
+def test_data_tells_what_is_there(run, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("userId,movieId,rating,timestamp\n001,a,3,1\n001,b,4,2\n1,a,5,3\n")
+    status, out, _ = run("data", log, "--support=1")
+    assert status == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[:5] == [
+        "interactions 3",
+        "users 2, 1 to 2 interactions each (median 1.5)",
+        "items 2, 1 to 2 interactions each (median 1.5)",
+        "density 75.00 %",
+        "ratings 3 to 5, mean 4.000",
+    ]
+    assert "cold users 1 with at most 1 interactions" in lines
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(run, options, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = run("train", *options, "--run", tmp_path / "file" / "run")
+    assert status == 2
+    assert str(tmp_path / "file") in one_line(err)
+
+
+def test_an_existing_run_folder_is_left_alone(run, options, tmp_path):
+    (tmp_path / "run").mkdir()
+    status, _, err = run("train", *options, "--run", tmp_path / "run")
+    assert status == 2
+    assert "run" in one_line(err)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_saved(run, options, tmp_path, monkeypatch):
+    from metajax import checkpoint, runs
+
+    folder, save = tmp_path / "run", checkpoint.save
+
+    def save_until_full(where, step, state):
+        if step > 20:
+            raise checkpoint.CheckpointError(f"cannot save step {step}: no space left")
+        return save(where, step, state)
+
+    monkeypatch.setattr(checkpoint, "save", save_until_full)
+    status, _, err = run("train", *options, "--no-report", "--run", folder)
+    assert status == 2
+    assert "cannot save step 30: no space left" in err
+    monkeypatch.undo()
+    assert np.asarray(runs.resumed(runs.open_run(folder)).state.step) == 20

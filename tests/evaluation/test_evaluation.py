@@ -1,0 +1,337 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.data.interactions import from_columns
+from metajax.data.leakage import LeakageError
+from metajax.data.splits import cold_user_tasks
+from metajax.evaluation.evaluate import concatenate, evaluate
+from metajax.evaluation.guards import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.types import Adaptation
+
+USERS, ITEMS, KS, LENGTH = 9, 12, (0, 1, 3), 4
+SCALE = (1.0, 5.0)
+USER_FEATURES = np.random.default_rng(1).normal(size=(USERS, 2)).astype(np.float32)
+ITEM_FEATURES = np.random.default_rng(2).normal(size=(ITEMS, 2)).astype(np.float32)
+BIAS = np.random.default_rng(3).normal(3, 1.5, ITEMS).astype(np.float32)
+RATING = np.random.default_rng(4).integers(1, 6, (USERS, ITEMS)).astype(np.float32)
+
+
+def make_log(lengths):
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(USERS), lengths)
+    item = np.concatenate([rng.permutation(ITEMS)[:n] for n in lengths])
+    ids = {"user_ids": np.arange(USERS).astype(str), "item_ids": np.arange(ITEMS).astype(str)}
+    return from_columns(user, item, RATING[user, item], **ids)
+
+
+# User 0 has one rating, so an empty pool; user 8 has rated everything.
+LOG = make_log([1, 2, 3, 4, 6, 7, 8, 9, 12])
+TASKS = cold_user_tasks(LOG, np.arange(USERS), pool=3)
+
+
+def adapt_bias(params, support, key=None):
+    residual = jnp.where(support.mask, support.labels - params[support.inputs.item], 0)
+    return jnp.sum(residual) / (jnp.sum(support.mask) + 1)
+
+
+def predict_bias(params, adapted, inputs):
+    return (
+        params[inputs.item]
+        + adapted
+        + 0.3 * jnp.sum(inputs.user_features * inputs.item_features, axis=-1)
+    )
+
+
+BIASES = Adaptation(adapt_bias, predict_bias)
+
+
+def zero_shot(predict):
+    return Adaptation(lambda params, support, key=None: (), lambda params, _, x: predict(params, x))
+
+
+def judged(
+    adaptation, params, tasks=TASKS, *, scale=SCALE, ks=KS, length=LENGTH, chunk=4, **options
+):
+    options |= {"scale": scale, "ks": ks, "length": length, "chunk": chunk}
+    return evaluate(adaptation, params, tasks, USER_FEATURES, ITEM_FEATURES, **options)
+
+
+def in_plain_numpy(tasks, k, t):
+    user, query = tasks.user[t], slice(*tasks.query_offsets[t : t + 2])
+    support = tasks.support_item[t][tasks.support_mask[t]][:k]
+    shift = (RATING[user, support] - BIAS[support]).sum() / (len(support) + 1)
+    scores = BIAS + shift + 0.3 * ITEM_FEATURES @ USER_FEATURES[user]
+    item, rating = tasks.query_item[query], tasks.query_rating[query]
+    error = np.clip(scores[item], *SCALE) - rating
+    liked = set(item[rating >= 4])
+    top = [i for i in np.argsort(-scores) if i not in set(support)][:LENGTH]
+    hits = np.array([i in liked for i in top])
+    discount = 1 / np.log2(np.arange(LENGTH) + 2)
+    return {
+        "squared_error": (error**2).sum(),
+        "absolute_error": np.abs(error).sum(),
+        "count": len(item),
+        "ndcg": hits @ discount[: len(top)] / (discount[: len(liked)].sum() or 1),
+        "precision": hits.sum() / LENGTH,
+        "recall": hits.sum() / max(len(liked), 1),
+        "hit": hits[0],
+        "has_relevant": bool(liked),
+        "top_items": top,
+    }
+
+
+def test_the_harness_equals_plain_numpy():
+    per_user = judged(BIASES, jnp.array(BIAS)).per_user
+    for at, k in enumerate(KS):
+        for t in range(USERS):
+            for name, expected in in_plain_numpy(TASKS, k, t).items():
+                value = getattr(per_user, name)[at, t]
+                np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert 0 < per_user.has_relevant[0].sum() < USERS
+
+
+def test_calibration_equals_plain_numpy():
+    """Half of a Gaussian lies within .674 standard deviations of its mean, 90 % within 1.645."""
+
+    def variance(params, adapted, inputs):
+        return (1 + inputs.item_features[:, 0]) ** 2
+
+    told = BIASES._replace(predict_variance=variance)
+    evaluation = judged(told, jnp.array(BIAS))
+    assert evaluation.variance
+    for at, k in enumerate(KS):
+        for t in range(USERS):
+            user, query = TASKS.user[t], slice(*TASKS.query_offsets[t : t + 2])
+            support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
+            shift = (RATING[user, support] - BIAS[support]).sum() / (len(support) + 1)
+            scores = BIAS + shift + 0.3 * ITEM_FEATURES @ USER_FEATURES[user]
+            item = TASKS.query_item[query]
+            off = np.abs(scores[item] - TASKS.query_rating[query])
+            deviation = np.abs(1 + ITEM_FEATURES[item, 0])
+            for field, z in (("within_50", 0.67449), ("within_90", 1.64485)):
+                expected = (off <= z * deviation).sum()
+                assert getattr(evaluation.per_user, field)[at, t] == expected
+    assert not judged(BIASES, jnp.array(BIAS)).variance
+    unsure = BIASES._replace(predict_variance=lambda params, adapted, x: jnp.full(ITEMS, jnp.nan))
+    with pytest.raises(NonFinitePredictionsError):
+        judged(unsure, jnp.array(BIAS))
+
+
+def test_where_nothing_is_ranked_the_queries_alone_are_scored():
+    shapes = []
+
+    def predict(params, adapted, inputs):
+        shapes.append(inputs.item.shape)
+        return predict_bias(params, adapted, inputs)
+
+    def variance(params, adapted, inputs):
+        return 1 + inputs.item_features[:, 0] ** 2
+
+    whole = judged(BIASES._replace(predict_variance=variance), jnp.array(BIAS))
+    told = Adaptation(adapt_bias, predict, variance)
+    rated = judged(told, jnp.array(BIAS), ranking=False)
+    # The longest query is of nine items, padded to a power of two.
+    assert shapes == [(16,)]
+    for name in ("squared_error", "absolute_error", "within_50", "within_90", "has_relevant"):
+        ours, theirs = (getattr(found.per_user, name) for found in (rated, whole))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
+    assert (rated.per_user.top_items == -1).all()
+    assert not rated.per_user.ndcg.any()
+
+
+def test_who_knows_the_ratings_makes_no_error():
+    def known(ratings, inputs):
+        # The first feature tells who it is.
+        who = jnp.argmin(jnp.abs(inputs.user_features[0, 0] - USER_FEATURES[:, 0]))
+        return ratings[who, inputs.item]
+
+    per_user = judged(zero_shot(known), jnp.array(RATING), ks=(0,)).per_user
+    np.testing.assert_array_equal(per_user.squared_error, 0)
+    np.testing.assert_array_equal(per_user.absolute_error, 0)
+
+
+def test_all_support_sizes_and_chunks_share_one_program():
+    traces = []
+
+    def predict(params, inputs):
+        traces.append(inputs.item.shape)
+        return params[inputs.item]
+
+    adaptation = zero_shot(predict)
+    judged(adaptation, jnp.array(BIAS))
+    # Another call with the same adaptation and shapes does not compile again either.
+    judged(adaptation, jnp.array(BIAS) + 1, seed=3)
+    assert traces == [(ITEMS,)]
+
+
+def test_the_order_of_users_and_their_company_change_nothing():
+    together = judged(BIASES, jnp.array(BIAS)).per_user
+    order = np.random.default_rng(5).permutation(USERS)
+    shuffled = judged(BIASES, jnp.array(BIAS), cold_user_tasks(LOG, order, pool=3)).per_user
+    alone = judged(BIASES, jnp.array(BIAS), cold_user_tasks(LOG, np.array([6]), pool=3)).per_user
+    for name in together._fields[2:]:
+        value = getattr(together, name)
+        np.testing.assert_allclose(getattr(shuffled, name), value[:, order], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(getattr(alone, name), value[:, 6:7], rtol=1e-6, atol=1e-6)
+
+
+def test_the_chunk_size_changes_nothing():
+    one, many = (judged(BIASES, jnp.array(BIAS), chunk=chunk).per_user for chunk in (2, 100))
+    for name in one._fields:
+        np.testing.assert_allclose(getattr(one, name), getattr(many, name), rtol=1e-6, atol=1e-6)
+
+
+def test_a_method_sees_the_first_k_supports_and_no_more():
+    def adapt(params, support, key=None):
+        return jnp.sum(jnp.where(support.mask, 2.0**support.inputs.item, 0))
+
+    adaptation = Adaptation(adapt, lambda params, seen, x: seen + params[x.item] * 1e-2)
+    # Scores are seen + a rank below 0.12, so the error of each query tells the sum that was seen.
+    per_user = judged(adaptation, jnp.arange(12.0), scale=(-9e9, 9e9)).per_user
+    for t in range(1, USERS):
+        query = slice(*TASKS.query_offsets[t : t + 2])
+        for at, k in enumerate(KS):
+            support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
+            scores = (2.0**support).sum() + TASKS.query_item[query] * 1e-2
+            expected = np.abs(scores - TASKS.query_rating[query]).sum()
+            np.testing.assert_allclose(per_user.absolute_error[at, t], expected, rtol=1e-5)
+
+
+def test_recommendations_are_never_in_the_support():
+    per_user = judged(BIASES, jnp.array(BIAS), length=ITEMS).per_user
+    for t in range(USERS):
+        for at, k in enumerate(KS):
+            support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
+            rest = np.setdiff1d(np.arange(ITEMS), support)
+            top = per_user.top_items[at, t]
+            np.testing.assert_array_equal(np.sort(top[top >= 0]), rest)
+            assert (top < 0).sum() == len(support)
+
+
+def test_equal_scores_are_ordered_by_the_seed_and_not_by_the_index():
+    # One item stands out, the others are equal.
+    adaptation = zero_shot(lambda params, x: jnp.where(x.item == 5, 2.0, 1.0))
+    lists = [
+        judged(adaptation, (), seed=seed, ks=(0,)).per_user.top_items[0, 0] for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(lists[0], lists[1])
+    assert not np.array_equal(lists[0], lists[2])
+    assert all(top[0] == 5 for top in lists)
+    assert not np.array_equal(lists[0][1:], np.arange(LENGTH - 1))
+
+
+def test_every_query_item_of_an_implicit_log_is_relevant():
+    tasks = TASKS._replace(query_rating=np.ones_like(TASKS.query_rating))
+    per_user = judged(BIASES, jnp.array(BIAS), tasks, scale=None, rating=False).per_user
+    assert per_user.has_relevant.all()
+
+
+def test_a_user_draws_the_same_whoever_else_is_judged():
+    adaptation = Adaptation(
+        lambda params, support, key=None: key,
+        lambda params, key, x: jax.random.normal(key, (ITEMS,))[x.item],
+    )
+    key = jax.random.key(0)
+    together = judged(adaptation, (), key=key).per_user.top_items
+    tasks = cold_user_tasks(LOG, np.array([6]), pool=3)
+    alone = judged(adaptation, (), tasks, key=key).per_user.top_items
+    np.testing.assert_array_equal(together[:, 6:7], alone)
+    assert not np.array_equal(together[0, 6], together[0, 7])
+
+
+def test_a_ranking_needs_scores_that_differ():
+    adaptation = zero_shot(lambda params, x: x.user_features[:, 0] + 3)
+    with pytest.raises(ConstantPredictionsError, match="mean predicts the same for every item at"):
+        judged(adaptation, (), method="mean")
+    # As ratings they are fine: users differ.
+    judged(adaptation, (), ranking=False)
+
+
+def test_one_rating_for_everything_must_be_meant():
+    adaptation = zero_shot(lambda params, x: jnp.full(x.item.shape, 3.5))
+    with pytest.raises(ConstantPredictionsError, match=r"flat predicts 3\.5 for every user"):
+        judged(adaptation, (), method="flat", ranking=False)
+    judged(adaptation, (), ranking=False, allow_constant=True)
+
+
+def test_a_collapse_at_one_support_size_is_seen():
+    adaptation = Adaptation(
+        lambda params, support, key=None: jnp.sum(support.mask) < 1,
+        lambda params, empty, x: jnp.where(empty, params[x.item], 0),
+    )
+    # User 0 has an empty pool and would not collapse.
+    tasks = cold_user_tasks(LOG, np.arange(1, USERS), pool=3)
+    with pytest.raises(ConstantPredictionsError, match="at K=1 for 8 of 8 users"):
+        judged(adaptation, jnp.array(BIAS), tasks)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_named(bad):
+    def predict(params, inputs):
+        is_four = inputs.user_features[:, 0] == USER_FEATURES[4, 0]
+        return jnp.where(is_four & (inputs.item == 2), bad, params[inputs.item])
+
+    message = r"net predicts NaN or infinity at K=0, first for user index 4 \(1 of 9 users\)"
+    with pytest.raises(NonFinitePredictionsError, match=message):
+        judged(zero_shot(predict), jnp.array(BIAS), method="net")
+
+
+def test_a_query_item_in_the_support_is_leakage():
+    item = TASKS.support_item.copy()
+    item[8, 0] = TASKS.query_item[-1]
+    with pytest.raises(LeakageError, match="user index 8"):
+        judged(BIASES, jnp.array(BIAS), TASKS._replace(support_item=item))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ks": (0, 4)}, r"ks must be support sizes in \[0, 3\] \(the pool\), got \(0, 4\)"),
+        ({"ks": ()}, "ks must be support sizes"),
+        ({"scale": None}, "rating needs a scale"),
+        ({"length": 0}, "length must be >= 1, got 0"),
+        ({"chunk": 0}, "chunk must be >= 1, got 0"),
+        ({"tasks": cold_user_tasks(LOG, np.array([], int))}, "tasks must hold at least one user"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        judged(BIASES, jnp.array(BIAS), **options)
+
+
+def test_tables_must_cover_the_users_and_items():
+    for users, items, name in ((USERS - 1, ITEMS, "user"), (USERS, ITEMS - 1, "item")):
+        with pytest.raises(ValueError, match=f"{name}_features must be a table with more than"):
+            evaluate(
+                BIASES,
+                BIAS,
+                TASKS,
+                USER_FEATURES[:users],
+                ITEM_FEATURES[:items],
+                scale=SCALE,
+                ks=KS,
+            )
+
+
+def test_scores_must_be_one_an_item():
+    with pytest.raises(ValueError, match=r"predict must return scores \[12\], got \[12, 2\]"):
+        judged(zero_shot(lambda params, x: x.item_features), ())
+
+
+def test_concatenated_runs_keep_their_users_and_numbers():
+    one = judged(BIASES, jnp.array(BIAS))
+    both = concatenate([one, concatenate([one, one])])
+    np.testing.assert_array_equal(both.per_user.user, np.tile(one.per_user.user, 3))
+    np.testing.assert_array_equal(both.per_user.run, np.repeat([0, 1, 2], USERS))
+    np.testing.assert_array_equal(both.per_user.ndcg, np.tile(one.per_user.ndcg, 3))
+    assert both.per_user.top_items.shape == (len(KS), 3 * USERS, LENGTH)
+
+
+def test_only_evaluations_of_one_method_are_concatenated():
+    one = judged(BIASES, jnp.array(BIAS))
+    with pytest.raises(ValueError, match="evaluations must be alike"):
+        concatenate([one, one._replace(method="another")])
+    with pytest.raises(ValueError, match="evaluations must hold at least one, got none"):
+        concatenate([])

@@ -1,0 +1,279 @@
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metajax import baselines, evaluation
+from metajax.baselines import Baseline
+from metajax.data.datasets import load
+from metajax.evaluation import cells as cell_files
+from metajax.evaluation import comparisons, experiment, workers
+
+METHODS = ["item_user_bias", "eb_fold_in", "popularity", "two_tower", "maml"]
+TINY = {
+    "rank": 2, "width": 4, "embedding": 2, "steps": 1, "updates": 10, "tasks": 4, "query": 5,
+    "per_dispatch": 5, "validate_every": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(small):
+    return load(str(small))
+
+
+def compared(dataset, folder, methods=METHODS, **options):
+    defaults: dict[str, Any] = {"protocols": ["P1"], "folds": [0], "trials": 1, "changes": TINY}
+    options = {**defaults, **options}
+    return evaluation.compare(dataset, methods, folder=folder, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """A folder of a comparison, not to be written to, and what was found."""
+    folder = tmp_path_factory.mktemp("comparisons") / "finished"
+    return folder, compared(dataset, folder)
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The names of the methods that are judged anew."""
+    names, original = [], experiment._judged
+
+    def noted(plan, split, shared):
+        names.append(plan.conditions["cell"].method)
+        return original(plan, split, shared)
+
+    monkeypatch.setattr(experiment, "_judged", noted)
+    return names
+
+
+def test_every_figure_of_every_method_is_a_record(finished):
+    records = comparisons.validate(finished[1].records)
+    assert finished[1].notes == []
+    assert {r["method"] for r in records} == set(METHODS)
+    for metric, methods in (
+        ("rmse", {"item_user_bias", "eb_fold_in", "two_tower", "maml"}),
+        ("hr@1", {"popularity", "two_tower", "maml"}),
+        ("within@90", {"eb_fold_in"}),
+    ):
+        of_metric = comparisons.select(records, metric=metric)
+        assert {r["method"] for r in of_metric} == methods
+        assert {(r["order"], r["k"]) for r in of_metric} == {
+            (order, k) for order in ("random", "time") for k in (0, 1, 3, 5, 10)
+        }
+        assert all(r["low"] <= r["mean"] <= r["high"] for r in of_metric)
+    paired = {r["method"] for r in records if "difference" in r}
+    assert paired == {"maml"}
+    assert {r["protocol"] for r in records} == {"P1"}
+    json.dumps(records, allow_nan=False)
+
+
+def test_costs_are_microseconds_and_bytes_of_one_user(finished):
+    costs = {
+        (r["method"], r["metric"]): r["mean"]
+        for r in finished[1].records
+        if r["metric"] in ("adapt_us", "state_bytes")
+    }
+    # A bias is one float32, a posterior of rank 8 a mean of 9 and a covariance of 81; who is
+    # served without adaptation costs nothing, and of the toy network 3 weights adapt.
+    assert costs["item_user_bias", "state_bytes"] == 4
+    assert costs["eb_fold_in", "state_bytes"] == 4 * (9 + 81)
+    assert costs["two_tower", "state_bytes"] == 0
+    assert costs["maml", "state_bytes"] == 4 * 3
+    assert all(0 < costs[method, "adapt_us"] < 1e6 for method in METHODS)
+
+
+def test_what_is_finished_is_not_judged_again(dataset, finished, folder, judged):
+    stages = []
+    again = compared(dataset, folder, on_stage=stages.append)
+    assert judged == []
+    assert again == finished[1]
+    assert stages == [*(f"{name}, P1, fold 0, seed 0" for name in METHODS), "intervals"]
+
+
+def test_a_comparison_that_was_stopped_goes_on_where_it_stopped(
+    dataset, finished, tmp_path, judged
+):
+    def stop(stage):
+        if stage.startswith("popularity"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compared(dataset, tmp_path / "a", on_stage=stop)
+    assert judged == METHODS[:2]
+    again = compared(dataset, tmp_path / "a")
+    assert judged == METHODS
+    for one, other in zip(again.records, finished[1].records, strict=True):
+        if one["metric"] != "adapt_us":
+            assert one == other
+
+
+@pytest.mark.slow
+def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
+    stages = []
+    names = ["item_user_bias", "eb_fold_in", "popularity"]
+    found = compared(dataset, tmp_path / "two", names, jobs=2, on_stage=stages.append)
+    assert sorted(stages[:3]) == sorted(f"{name}, P1, fold 0, seed 0" for name in names)
+    assert stages[3:] == ["intervals"]
+    alone = {name: [] for name in names}
+    for r in finished[1].records:
+        if r["method"] in names and r["metric"] != "adapt_us":
+            alone[r["method"]].append(r)
+    for name in names:
+        ours = [r for r in found.records if r["method"] == name and r["metric"] != "adapt_us"]
+        assert ours == alone[name]
+
+
+def test_what_goes_wrong_in_a_process_is_told(tmp_path):
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        workers.in_processes(int, ["no number"], waiting=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"changes": {**TINY, "width": 5}, "methods": ["eb_fold_in", "two_tower"]}, ["two_tower"]),
+        ({"trials": 2, "methods": METHODS[:3]}, METHODS[:3]),
+        ({"methods": ["item_mean", *METHODS]}, ["item_mean"]),
+    ],
+)
+def test_what_would_give_other_figures_is_judged(dataset, folder, judged, options, expected):
+    compared(dataset, folder, **options)
+    assert judged == expected
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_cell_is_judged_again(dataset, finished, folder, judged, damage):
+    (file,) = (folder / "cells").glob("*-eb_fold_in-*")
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    kept = {"cut": len(content) // 2, "flipped": len(content), "emptied": 0}[damage]
+    file.write_bytes(content[:kept])
+    again = compared(dataset, folder)
+    assert judged == ["eb_fold_in"]
+    rmse = [[r for r in found.records if r["metric"] == "rmse"] for found in (again, finished[1])]
+    assert rmse[0] == rmse[1]
+
+
+def test_a_cell_survives_its_file_to_the_bit(finished, tmp_path):
+    for file in (finished[0] / "cells").iterdir():
+        outcome = cell_files.read_cell(file)
+        assert outcome is not None
+        cell_files.write_cell(tmp_path / file.name, outcome)
+        again = cell_files.read_cell(tmp_path / file.name)
+        assert again is not None
+        for panel, judged in outcome.by_order.items():
+            assert again.by_order[panel][:-1] == judged[:-1]
+            for one, other in zip(again.by_order[panel].per_user, judged.per_user, strict=True):
+                np.testing.assert_array_equal(one, other)
+        assert again[2:] == outcome[2:]
+
+
+def test_a_folder_of_something_else_is_left_alone(dataset, finished, folder, tmp_path):
+    changed = dataset.interactions.rating.copy()
+    changed[0] = 6 - changed[0]
+    other = dataset._replace(interactions=dataset.interactions._replace(rating=changed))
+    with pytest.raises(ValueError, match="copy: holds a comparison on other data"):
+        compared(other, folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="mine: holds no comparison"):
+        compared(dataset, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        compared(dataset, tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"methods": ["eb_foldin"]},
+            "method must be a known name, got 'eb_foldin'; did you mean 'e",
+        ),
+        ({"protocols": ["P3"]}, "protocol must be a known name, got 'P3'; known are P1, P2"),
+        ({"methods": []}, r"methods must be distinct and at least one, got \[\]"),
+        ({"seeds": [1, 1]}, r"seeds must be distinct and at least one, got \[1, 1\]"),
+        ({"folds": [5]}, r"folds must be in \[0, 5\), got \[5\]"),
+        ({"seeds": [-1]}, r"seeds must be >= 0, got \[-1\]"),
+        ({"trials": 0}, "trials must be >= 1, got 0"),
+        ({"jobs": 0}, "jobs must be >= 1, got 0"),
+        ({"changes": {"steps": 0}}, "steps must be >= 1, got 0"),
+    ],
+)
+def test_a_comparison_that_means_nothing_is_refused_first(dataset, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        compared(dataset, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_several_processes_need_a_folder_to_meet_in(dataset):
+    with pytest.raises(ValueError, match="jobs must be 1 where no folder keeps what is finished"):
+        compared(dataset, None, jobs=2)
+
+
+def test_a_method_without_ratings_has_no_cells_where_ratings_alone_are_judged():
+    cells = evaluation.cells_of(["popularity", "item_mean"], ["P1", "P2"], [0, 1], [3])
+    assert [cell[:3] for cell in cells] == [
+        ("popularity", "P1", 0), ("popularity", "P1", 1),
+        ("item_mean", "P1", 0), ("item_mean", "P2", 0),
+        ("item_mean", "P1", 1), ("item_mean", "P2", 1),
+    ]  # fmt: skip
+    assert {cell.seed for cell in cells} == {3}
+
+
+def scripted(name, rating):
+    """A baseline that says the same of every item unless `rating` differs between them."""
+    return Baseline(
+        name,
+        "rating",
+        lambda training, **settings: np.float32(rating),
+        lambda params, support, key=None: (),
+        lambda params, adapted, inputs: params + 0.0 * inputs.item,
+    )
+
+
+def test_a_method_that_cannot_be_judged_is_named_and_the_others_are_compared(
+    dataset, tmp_path, monkeypatch
+):
+    registry = (*baselines.registry, scripted("flat", 3.0), scripted("broken", np.nan))
+    monkeypatch.setattr(baselines, "registry", registry)
+    found = compared(dataset, tmp_path / "a", ["flat", "broken", "item_mean"])
+    assert {r["method"] for r in found.records} == {"item_mean"}
+    assert found.notes[0].startswith("Left out: flat under P1, fold 0, seed 0: flat predicts 3 for")
+    assert found.notes[1].startswith("Left out: broken under P1, fold 0, seed 0: broken predicts N")
+    assert compared(dataset, tmp_path / "a", ["flat", "broken", "item_mean"]) == found
+
+
+def test_every_method_has_the_same_number_of_trials(dataset, monkeypatch):
+    tried = []
+
+    def fit(training, *, shift):
+        tried.append(shift)
+        return np.float32(shift)
+
+    counting = Baseline(
+        "counting",
+        "rating",
+        fit,
+        lambda params, support, key=None: (),
+        lambda params, adapted, inputs: params + 0.01 * inputs.item,
+        grid=tuple({"shift": shift} for shift in (0.0, 3.5, 3.0, 9.0)),
+    )
+    monkeypatch.setattr(baselines, "registry", (*baselines.registry, counting))
+    compared(dataset, None, ["counting"], trials=3)
+    # Three trials, shared by both orders, and a refit of what each order chose.
+    assert tried[:3] == [0.0, 3.5, 3.0]
+    assert len(tried) == 3 + len(set(tried[3:]))
+    tried.clear()
+    compared(dataset, None, ["counting"], trials=1)
+    assert tried == [0.0]

@@ -1,0 +1,107 @@
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from metajax import evaluation, report
+from metajax.data import random_domains
+from metajax.data.cross_users import PANEL
+from metajax.data.datasets import load
+from metajax.evaluation import comparisons
+from metajax.evaluation.evaluate import Evaluation, PerUser
+from metajax.evaluation.negative_transfer import negative_transfer
+from metajax.evaluation.statistics import paired_difference
+from metajax.evaluation.tables import Judged, table
+
+KS = (0, 1)
+
+
+def evaluation_of(method: str, errors: Any) -> Evaluation:
+    """Squared errors by support size and user, of one rating each."""
+    errors = np.asarray(errors, np.float64)
+    users = errors.shape[1]
+    blank = np.zeros((len(KS), users))
+    fields = dict.fromkeys(PerUser._fields, blank)
+    fields |= {
+        "user": np.arange(users), "run": np.zeros(users, int), "squared_error": errors,
+        "absolute_error": np.sqrt(errors), "count": np.ones_like(errors),
+        "has_relevant": blank > 0, "top_items": np.full((len(KS), users, 1), -1),
+    }  # fmt: skip
+    return Evaluation(method, KS, 9, True, False, False, PerUser(**fields))
+
+
+def found(panel=PANEL):
+    """Without transfer the error is about 1; at K = 1 seeing the target's ratings halves it."""
+    spread = np.linspace(0.9, 1.1, 40)
+    item_mean, target_only = [spread, spread], [1.2 * spread, 0.25 * spread]
+    by_method: dict[str, tuple[Literal["baseline", "learned"], Any]] = {
+        "item_mean": ("baseline", item_mean),
+        "target_only": ("baseline", target_only),
+        "better": ("learned", [0.5 * spread, 0.2 * spread]),
+        "misled": ("learned", [0.5 * spread, 0.49 * spread]),
+        "same": ("baseline", [spread[::-1], 0.25 * spread[::-1]]),
+    }
+    judged = [
+        Judged(kind, {panel: evaluation_of(name, errors)})
+        for name, (kind, errors) in by_method.items()
+    ]
+    return judged, table(judged, protocol="overlap 1", seeds=[0])
+
+
+def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source():
+    judged, records = found()
+    misled, mean, local = (judged[n].by_order[PANEL] for n in (3, 0, 1))
+    at_zero, at_one = comparisons.select(records, method="misled", metric="rmse")
+    for record, rival, at in ((at_zero, mean, 0), (at_one, local, 1)):
+        expected = paired_difference(misled, rival, "rmse")
+        assert record["no_transfer"] == rival.method
+        for end, name in (("mean", ""), ("low", "_low"), ("high", "_high")):
+            ours = record[f"no_transfer_difference{name}"]
+            assert ours == pytest.approx(getattr(expected, end)[at])
+    # sqrt(.49) - sqrt(.25), both times the same root mean square of about 1.
+    assert at_one["no_transfer_difference"] == pytest.approx(0.2, rel=1e-2)
+    assert not any("no_transfer" in r for r in records if r["method"] == "item_mean")
+    comparisons.validate(records)
+
+
+def test_only_what_lies_beyond_its_interval_is_warned_of():
+    _, records = found()
+    (sentence,) = negative_transfer(records)
+    (at_one,) = comparisons.select(records, method="misled", metric="rmse", k=1)
+    low, high = (at_one[f"no_transfer_difference_{end}"] for end in ("low", "high"))
+    assert sentence == (
+        "Negative transfer: misled is worse than no transfer under overlap 1, in RMSE by "
+        f"{at_one['no_transfer_difference']:.4f} [{low:.4f}, {high:.4f}] at K = 1 (target_only)."
+    )
+
+
+def test_where_there_is_one_domain_nothing_is_compared_with_no_transfer():
+    _, records = found("random")
+    assert not any("no_transfer" in record for record in records)
+    assert negative_transfer(records) == []
+
+
+def test_a_difference_that_is_no_number_is_refused():
+    _, records = found()
+    records[-1]["no_transfer_difference"] = float("nan")
+    with pytest.raises(ValueError, match="no_transfer_difference must be finite"):
+        comparisons.validate(records)
+
+
+def test_a_comparison_across_domains_warns_of_the_source_of_another():
+    """With the source histories dealt out anew, a method that believes them is worse."""
+    domains = random_domains(load("synthetic"))
+    compared = evaluation.compare(
+        domains.dataset,
+        ["item_mean", "target_only", "item_user_bias"],
+        protocols={"shuffled": evaluation.cross_domain(domains, shuffled=True)},
+        folds=[0],
+        trials=1,
+    )
+    paired = {r["method"] for r in compared.records if "no_transfer" in r}
+    assert paired == {"item_user_bias"}
+    (note,) = compared.notes
+    assert note.startswith("Negative transfer: item_user_bias is worse than no transfer")
+    assert "at K = 0 (" in note
+    page = report.html(compared.records, notes=compared.notes)
+    assert note in page

@@ -1,0 +1,238 @@
+import json
+
+import numpy as np
+import pytest
+
+from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate
+from metajax.evaluation.statistics import (
+    interval,
+    metric_names,
+    paired_difference,
+    records,
+    summarise,
+)
+
+
+def evaluation(method="method", users=3, seed=None, **fields):
+    # At two support sizes; the second is like the first unless drawn.
+    rng = np.random.default_rng(seed)
+    shape = (2, users)
+    values = {
+        "user": np.arange(users),
+        "run": np.zeros(users, np.int32),
+        "squared_error": rng.gamma(2, 2, shape),
+        "absolute_error": rng.gamma(2, 1, shape),
+        "count": np.tile(np.arange(1, users + 1), (2, 1)),
+        "within_50": np.zeros(shape),
+        "within_90": np.tile(np.arange(1, users + 1), (2, 1)),
+        "has_relevant": np.tile(np.arange(users) % 4 > 0, (2, 1)),
+        "top_items": rng.integers(0, 20, (*shape, 2)),
+    } | {name: rng.random(shape) for name in ("ndcg", "precision", "recall", "hit")}
+    return Evaluation(method, (0, 1), 20, True, True, False, PerUser(**(values | fields)))
+
+
+def twice(*row):
+    return np.array([row, row], float)
+
+
+def test_figures_equal_the_arithmetic():
+    figures = summarise(
+        evaluation(
+            squared_error=twice(4, 2, 9),
+            absolute_error=twice(2, 2, 3),
+            count=twice(1, 2, 1),
+            ndcg=twice(0.5, 0.25, 0),
+            precision=twice(1, 0.5, 0),
+            recall=twice(0.2, 0.4, 0),
+            hit=twice(1, 0, 0),
+            has_relevant=twice(1, 1, 0).astype(bool),
+            top_items=np.array([[[0, 1], [1, -1], [1, 0]], [[0, 1], [2, 3], [4, 5]]]),
+        )
+    )
+    expected = {
+        "rmse": [np.sqrt((4 + 2 + 9) / 4)] * 2,
+        "mae": [(2 + 2 + 3) / 4] * 2,
+        "mse": [(4 + 2 + 9) / 4] * 2,
+        "rmse_user": [(2 + 1 + 3) / 3] * 2,
+        "mae_user": [(2 + 1 + 3) / 3] * 2,
+        # The third user has nothing relevant and does not count.
+        "ndcg@2": [(0.5 + 0.25) / 2] * 2,
+        "precision@2": [(1 + 0.5) / 2] * 2,
+        "recall@2": [(0.2 + 0.4) / 2] * 2,
+        "hr@1": [(1 + 0) / 2] * 2,
+        "coverage@2": [2 / 20, 6 / 20],
+    }
+    assert list(figures) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(figures[name], value, rtol=1e-12, err_msg=name)
+
+
+def test_calibration_is_the_share_of_ratings_inside_the_interval():
+    seen = evaluation(within_50=twice(0, 2, 1), within_90=twice(1, 2, 2), count=twice(1, 3, 2))
+    assert "within@50" not in metric_names(seen)
+    figures = summarise(seen._replace(variance=True))
+    np.testing.assert_allclose(figures["within@50"], [(0 + 2 + 1) / 6] * 2)
+    np.testing.assert_allclose(figures["within@90"], [(1 + 2 + 2) / 6] * 2)
+
+
+def test_ranking_and_rating_have_their_own_names():
+    both = evaluation()
+    rating = ("rmse", "mae", "mse", "rmse_user", "mae_user")
+    assert metric_names(both._replace(ranking=False)) == rating
+    assert metric_names(both._replace(rating=False))[0] == "ndcg@2"
+
+
+def test_where_nobody_has_anything_relevant_a_ranking_has_coverage_alone():
+    nothing = evaluation(has_relevant=np.zeros((2, 3), bool))._replace(rating=False)
+    assert metric_names(nothing) == ("coverage@2",)
+    assert list(summarise(nothing)) == ["coverage@2"]
+    rows = records(nothing, protocol="P1", order="random", seeds=[0], resamples=5)
+    assert [(row["metric"], row["k"]) for row in rows] == [("coverage@2", 0), ("coverage@2", 1)]
+    with pytest.raises(ValueError, match="got 'ndcg@2'"):
+        interval(nothing, "ndcg@2")
+
+
+def test_a_figure_about_nobody_has_no_row():
+    first = np.array([[True] * 3, [False] * 3])
+    rows = records(
+        evaluation(has_relevant=first, count=first * 2, squared_error=first * 8.0),
+        protocol="P1",
+        order="random",
+        seeds=[0],
+        resamples=5,
+    )
+    assert {row["metric"] for row in rows if row["k"] == 1} == {"coverage@2"}
+    assert {row["mean"] for row in rows if row["metric"].startswith("rmse")} == {2}
+
+
+def test_a_user_without_ratings_has_no_error_to_average():
+    alone = evaluation(
+        squared_error=twice(4, 0, 0), absolute_error=twice(2, 0, 0), count=twice(1, 0, 0)
+    )
+    np.testing.assert_array_equal(summarise(alone)["rmse_user"], 2)
+    np.testing.assert_array_equal(summarise(alone)["mae_user"], 2)
+
+
+def test_coverage_is_averaged_over_runs():
+    lists = np.arange(12).reshape(2, 3, 2)
+    one = evaluation(top_items=lists)
+    other = evaluation(top_items=np.zeros_like(lists))
+    np.testing.assert_allclose(
+        summarise(concatenate([one, other]))["coverage@2"], (6 / 20 + 1 / 20) / 2
+    )
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "mse", "rmse_user", "ndcg@2", "hr@1"])
+def test_the_bootstrap_equals_a_loop_over_resamples(metric):
+    a, b = evaluation(seed=1, users=12), evaluation(seed=2, users=12)
+    draws = np.random.default_rng(7).integers(12, size=(50, 12))
+    differences = [difference_of(a, b, metric, users) for users in draws]
+    found = paired_difference(a, b, metric, resamples=50, seed=7)
+    np.testing.assert_allclose(found.mean, difference_of(a, b, metric, np.arange(12)), rtol=1e-10)
+    low, high = np.percentile(differences, (2.5, 97.5), axis=0)
+    np.testing.assert_allclose(found.low, low, rtol=1e-10)
+    np.testing.assert_allclose(found.high, high, rtol=1e-10)
+
+
+def difference_of(a, b, metric, users):
+    def value(e):
+        drawn = PerUser(*(f[..., users] for f in e.per_user[:-1]), top_items=e.per_user.top_items)
+        ranked = drawn.has_relevant
+        if metric == "rmse":
+            return np.sqrt(drawn.squared_error.sum(1) / drawn.count.sum(1))
+        if metric == "mse":
+            return drawn.squared_error.sum(1) / drawn.count.sum(1)
+        if metric == "mae":
+            return drawn.absolute_error.sum(1) / drawn.count.sum(1)
+        if metric == "rmse_user":
+            return np.sqrt(drawn.squared_error / drawn.count).mean(1)
+        values = drawn.hit if metric == "hr@1" else drawn.ndcg
+        return np.array([row[kept].mean() for row, kept in zip(values, ranked, strict=True)])
+
+    return value(a) - value(b)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_law():
+    # 400 values of deviation s: their mean has s / 20, and 95 % of a normal law lie in +- 1.96 s.
+    hit = np.tile(np.random.default_rng(0).normal(1, 2, 400), (2, 1))
+    found = interval(evaluation(users=400, hit=hit, has_relevant=hit < 99), "hr@1")
+    half = 1.96 * hit[0].std() / 20
+    np.testing.assert_allclose(found.high - found.mean, half, rtol=0.05)
+    np.testing.assert_allclose(found.mean - found.low, half, rtol=0.05)
+
+
+def test_a_method_does_not_differ_from_itself():
+    a = evaluation(seed=1, users=20)
+    for values in paired_difference(a, a, "rmse", resamples=50):
+        np.testing.assert_array_equal(values, 0)
+
+
+def test_a_user_in_several_runs_is_drawn_as_a_whole():
+    # Repeating the same run adds no information, so the interval must not shrink.
+    one = evaluation(seed=1, users=30)
+    three = concatenate([one, one, one])
+    expected, found = (interval(e, "rmse", resamples=200) for e in (one, three))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    by_row = interval(three, "rmse", resamples=200, cluster=np.arange(90))
+    assert (by_row.high - by_row.low < 0.8 * (expected.high - expected.low)).all()
+
+
+@pytest.mark.parametrize("field", ["user", "count", "has_relevant"])
+def test_only_methods_on_the_same_tasks_are_paired(field):
+    a, b = evaluation(seed=1), evaluation("other", seed=1)
+    changed = getattr(b.per_user, field)[..., ::-1]
+    b = b._replace(per_user=b.per_user._replace(**{field: changed}))
+    with pytest.raises(ValueError, match=f"method and other differ in {field}"):
+        paired_difference(a, b, "rmse")
+    with pytest.raises(ValueError, match=r"same ks, got \(0, 1\) and \(0, 5\)"):
+        paired_difference(a, a._replace(ks=(0, 5)), "rmse")
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("auc", {}, "metric must be one of rmse, mae, .*, got 'auc'"),
+        ("coverage@2", {}, "got 'coverage@2'"),
+        ("rmse", {"resamples": 0}, "resamples must be >= 1, got 0"),
+        ("rmse", {"cluster": np.arange(2)}, r"cluster must be \[3\], got shape \(2,\)"),
+    ],
+)
+def test_intervals_out_of_range_are_refused(metric, options, message):
+    with pytest.raises(ValueError, match=message):
+        interval(evaluation(), metric, **options)
+
+
+def test_records_are_rows_for_json():
+    a = evaluation(seed=1, users=8)
+    rows = records(a, protocol="P1", order="time", seeds=list(np.arange(2)), resamples=100, seed=3)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert len(rows) == 2 * 10
+    row = next(row for row in rows if (row["metric"], row["k"]) == ("recall@2", 1))
+    expected = interval(a, "recall@2", resamples=100, seed=3)
+    assert row == {
+        "method": "method",
+        "protocol": "P1",
+        "order": "time",
+        "k": 1,
+        "metric": "recall@2",
+        "mean": expected.mean[1],
+        "low": expected.low[1],
+        "high": expected.high[1],
+        "seeds": [0, 1],
+        "users": 6,
+    }
+    assert rows[-1]["metric"] == "coverage@2"
+    assert rows[-1]["low"] is None
+
+
+@pytest.mark.parametrize("rating", [True, False])
+def test_records_leave_out_what_was_not_judged(rating):
+    rows = records(
+        evaluation()._replace(rating=rating, ranking=not rating),
+        protocol="P1",
+        order="random",
+        seeds=[0],
+        resamples=10,
+    )
+    assert ("rmse" in {row["metric"] for row in rows}) == rating
+    assert ("hr@1" in {row["metric"] for row in rows}) != rating

@@ -1,0 +1,113 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import methods
+from metajax.adaptation import ridge_head
+from metajax.baselines.content_traits import taste_map
+from metajax.data import TrainingSet, from_columns
+from metajax.data.dataset import shapes_of
+from metajax.methods.ridge import evidence_of_factors, ridge_network
+from metajax.types import Examples, Inputs, Task
+
+ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def training():
+    """Returns items of which all like the even ones, but for the last two, which nobody rated."""
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((40, ITEMS - 2)) < 0.7)
+    rating = np.where(item % 2, 2, 4) + rng.integers(-1, 2, len(user))
+    log = from_columns(
+        user,
+        item,
+        rating.astype(np.float32),
+        user_ids=np.arange(40).astype(str),
+        item_ids=np.arange(ITEMS).astype(str),
+    )
+    even = np.eye(2, dtype=np.float32)[np.arange(ITEMS) % 2]
+    return TrainingSet(log, np.zeros((40, 1), np.float32), even, (1.0, 5.0))
+
+
+def started(training):
+    settings = methods.settings_for("bayesian_ridge", rank=2)
+    network = ridge_network(settings, shapes_of(training))
+    items = jnp.arange(ITEMS)
+    features = jnp.asarray(training.item_features)
+    inputs = Inputs(jnp.zeros((ITEMS, 1)), features, items)
+    params = evidence_of_factors(settings, training)(network.init(jax.random.key(0), inputs))
+    return network, params, inputs
+
+
+def test_items_that_nobody_rated_are_expected_to_be_as_those_like_them(training):
+    network, params, inputs = started(training)
+    found = network.apply(params, inputs)
+    log = training.interactions
+    for unrated in (10, 11):
+        alike = np.mean(log.rating[log.item % 2 == unrated % 2])
+        # Of ten items no more can be learned; without attributes it would be off by 1.
+        np.testing.assert_allclose(found.expected[unrated], alike, atol=0.4)
+    # How far they may be from it is noise of theirs alone.
+    noise = np.asarray(found.noise)
+    assert (noise[10:] > noise[0]).all()
+    np.testing.assert_array_equal(noise[:10], noise[0])
+
+
+def test_a_taste_carries_over_to_items_that_nobody_rated(training):
+    network, params, inputs = started(training)
+    head = ridge_head(network.apply)
+    expected = network.apply(params, inputs).expected
+
+    def lift(rated):
+        labels = expected + 1.0
+        support = Examples(inputs, labels, jnp.isin(jnp.arange(ITEMS), jnp.asarray(rated)))
+        return head.predict(params, head.adapt(params, support), inputs) - expected
+
+    odd = jax.jit(lift)([1, 3, 5])
+    # What was liked was odd, so the odd one is liked more than the even one.
+    assert odd[11] > odd[10] + 0.01
+
+
+def test_tastes_explain_their_share_of_an_average_rated_item(training):
+    wide = np.random.default_rng(1).normal(size=(ITEMS, 40)).astype(np.float32)
+    for features in (training.item_features, wide[:, :5]):
+        along = features @ taste_map(training._replace(item_features=features), 2.0, share=0.1)
+        explained = np.sum(along[:10] ** 2, axis=1).mean()
+        np.testing.assert_allclose(explained, 0.2, rtol=1e-5)
+    # Of wide attributes the main axes are kept, of which ten items have no more than ten.
+    along = wide @ taste_map(training._replace(item_features=wide), 2.0, share=0.1)
+    assert along.shape == (ITEMS, 32)
+    np.testing.assert_allclose(np.sum(along[:10] ** 2, axis=1).mean(), 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
+def test_decay_wears_down_no_table_of_a_closed_form(name, training):
+    settings = methods.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
+    recipe = methods.recipe_of(name)
+    learner = recipe.learner(settings, recipe.network(settings, shapes_of(training)))
+    inputs = Inputs(jnp.ones((1, 3, 1)), jnp.ones((1, 3, 2)), jnp.arange(3)[None])
+    rows = Examples(inputs, jnp.ones((1, 3)), jnp.ones((1, 3), bool))
+    state = learner.init(jax.random.key(0), Task(rows, rows))
+    # What starts at 0 would not wear down.
+    state = state._replace(params=jax.tree.map(lambda leaf: leaf + 0.5, state.params))
+    update, before = jax.jit(learner.update), state.params
+    for _ in range(2):  # The first is at rate 0.
+        state, _ = update(state, Task(rows, rows))
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)
+    network = changed.get("network", changed)
+    for table in ("item_embedding", "item_spread", "taste_map"):
+        assert not any(jax.tree.leaves(network.pop(table, False)))
+    assert not any(jax.tree.leaves(changed.pop("told", False)))
+    assert all(jax.tree.leaves(changed))
+
+
+def test_without_attributes_there_are_no_tastes(training):
+    blank = training._replace(item_features=np.zeros((ITEMS, 0), np.float32))
+    network, params, inputs = started(blank)
+    found = partial(network.apply, params)(inputs._replace(item_features=jnp.zeros((ITEMS, 0))))
+    assert found.design.shape == (ITEMS, 3)
+    np.testing.assert_allclose(found.expected[10], found.expected[11])

@@ -1,0 +1,61 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import methods
+from metajax.baselines import fit_transferred_factors
+from metajax.data import Domains, cross_users, synthetic
+from metajax.methods import assembly
+from metajax.methods.domain_factors import canonical_factors
+
+
+@pytest.fixture(scope="module")
+def training():
+    world = synthetic.world(users=40, items=60, seed=0)
+    return cross_users(Domains(world.dataset, world.item_domain)).training
+
+
+@pytest.fixture(scope="module")
+def found(training):
+    return canonical_factors(training, rank=2)
+
+
+def started(name, training):
+    settings = methods.settings_for(name, rank=2)
+    return assembly.first_progress(settings, training).state.params
+
+
+@pytest.mark.parametrize("name", ["emcdr", "emcdr_linear"])
+def test_users_are_mapped_along_what_the_domains_have_in_common(name, training, found):
+    params = started(name, training)
+    linear = params["bridge"]["map"]["linear"]
+    np.testing.assert_array_equal(linear["kernel"], jnp.diag(found.correlation))
+    np.testing.assert_array_equal(linear["bias"], np.zeros(3))
+    # What the source leaves open of a user whose variance is 1.
+    variance = np.exp(2 * params["log_spread"])
+    np.testing.assert_allclose(variance, 1 - found.correlation**2, rtol=1e-5)
+    np.testing.assert_array_equal(params["factors"].embedding, found.factors.embedding)
+
+
+def test_relations_are_carried_over_by_what_the_domains_have_in_common(training, found):
+    params = started("relation_transfer", training)
+    transfer = params["relations"]["transfer"]["kernel"]
+    np.testing.assert_array_equal(transfer, jnp.diag(found.correlation))
+    np.testing.assert_allclose(
+        np.exp(2 * params["log_spread"]), 1 - found.correlation**2, rtol=1e-5
+    )
+    np.testing.assert_array_equal(params["factors"].bias, found.factors.bias)
+
+
+def test_where_no_feature_is_left_to_be_private_the_rank_is_named(training):
+    with pytest.raises(ValueError, match=r"rank must be >= 2 for a private feature, got 1\."):
+        assembly.first_progress(methods.settings_for("shared_and_private", rank=1), training)
+
+
+def test_users_are_copied_with_the_items_that_were_fitted_to_them(training):
+    factors = started("parameter_transfer", training)["factors"]
+    embedding, bias, noise = fit_transferred_factors(training, rank=2)
+    np.testing.assert_array_equal(factors.domain, training.item_domain)
+    np.testing.assert_array_equal(factors.embedding, embedding)
+    np.testing.assert_array_equal(factors.bias, bias)
+    np.testing.assert_array_equal(factors.noise, noise)

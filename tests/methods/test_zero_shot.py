@@ -1,0 +1,148 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import learners, losses, methods, networks
+from metajax.data import TrainingSet, cold_users, from_columns
+from metajax.data.dataset import shapes_of
+from metajax.data.datasets import load
+from metajax.methods import assembly
+from metajax.methods.zero_shot import linear_map_to
+from metajax.types import Examples, Inputs, Task
+
+ITEMS = 30
+
+
+@pytest.fixture(scope="module")
+def training():
+    """Users like one of two kinds of films; nobody rated the last four, two of each kind."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(ITEMS) % 2
+    seen = rng.random((80, ITEMS)) < 0.6
+    seen[:, -4:] = False
+    user, item = np.nonzero(seen)
+    rating = 3 + np.where(kind[item] == user % 2, 1.5, -1.5) + 0.3 * rng.normal(size=len(user))
+    ids = [np.array([f"{n:02}" for n in range(size)]) for size in seen.shape]
+    log = from_columns(user, item, rating, user_ids=ids[0], item_ids=ids[1])
+    features = np.stack([kind, 1 - kind], axis=1).astype(np.float32)
+    return TrainingSet(log, np.zeros((80, 0), np.float32), features, (0.0, 6.0))
+
+
+def test_a_map_is_a_ridge_regression_in_which_items_count_by_their_ratings():
+    """Repeating an item's row as often as it was rated is the same as counting it."""
+    rng = np.random.default_rng(1)
+    said, embedding, count = (
+        rng.normal(size=(5, 2)),
+        rng.normal(size=(5, 3)),
+        np.array([1, 3, 0, 2, 2]),
+    )
+    weights, error = linear_map_to(embedding, said, count, ridge=0.5)
+    x, y = np.repeat(said, count, axis=0), np.repeat(embedding, count, axis=0)
+    # Four items were rated, twice on average.
+    expected = np.linalg.solve(x.T @ x + 0.5 * 2 * np.eye(2), x.T @ y)
+    np.testing.assert_allclose(weights, expected, rtol=1e-9)
+    np.testing.assert_allclose(error, np.mean(np.sum((y - x @ expected) ** 2, axis=1)), rtol=1e-9)
+
+
+def test_a_cold_item_is_liked_by_who_likes_its_kind(training):
+    settings = methods.settings_for("semantic_map", rank=2, width=4)
+    shapes = shapes_of(training)
+    adaptation = assembly.adaptation_of(settings, shapes)
+    params = assembly.first_progress(settings, training).state.params
+    assert adaptation.predict_variance is not None
+    variance_of = adaptation.predict_variance
+    shown = jnp.arange(6)
+
+    def inputs(item):
+        return Inputs(jnp.zeros((len(item), 0)), jnp.asarray(training.item_features)[item], item)
+
+    @jax.jit
+    def scores(labels):
+        support = Examples(inputs(shown), labels, jnp.ones(6, bool))
+        cold = inputs(jnp.arange(ITEMS - 4, ITEMS))
+        adapted = adaptation.adapt(params, support)
+        predicted = adaptation.predict(params, adapted, cold)
+        return predicted, variance_of(params, adapted, cold)
+
+    mean, variance = scores(jnp.where(shown % 2 == 0, 4.5, 1.5))
+    assert (mean[0::2] > 4).all()
+    assert (mean[1::2] < 2).all()
+    # A cold item is less sure than the noise of .09 alone.
+    assert (variance > 0.09).all()
+
+
+def test_training_asks_for_items_as_if_nobody_had_rated_them():
+    """The loss in NumPy: scores by the map, and the distance to what is known of the items."""
+    network = networks.from_linen(networks.SemanticMap(3, 2, 1))
+    rng = np.random.default_rng(2)
+    table = {
+        "item_embedding": rng.normal(size=(3, 2)),
+        "known": np.array([1.0, 0.5, 0.0]),
+        "traits": rng.normal(size=(3, 1)),
+        "item_bias": np.array([3.0, 4.0, 2.0]),
+        "item_spread": np.zeros(3),
+        "weights": rng.normal(size=(2, 2)),
+        "noise": np.array(0.5),
+        "error": np.array(0.2),
+    }
+    learner = learners.semantic_map(
+        network, losses.squared_error, outer=optax.sgd(0.0), closeness=0.3
+    )
+    features = np.array([[1.0], [2.0], [-1.0]])
+
+    def rows(item):
+        item = jnp.asarray(item)
+        return Inputs(jnp.zeros((len(item), 0)), jnp.asarray(features)[item], item)
+
+    task = Task(
+        Examples(rows([0, 1]), jnp.array([4.0, 5.0]), jnp.ones(2, bool)),
+        Examples(rows([1, 2, 0]), jnp.array([2.0, 3.0, 9.0]), jnp.array([True, True, False])),
+    )
+    batch = jax.tree.map(lambda leaf: leaf[None], task)
+    state = learner.init(jax.random.key(0), batch)
+    given = {name: jnp.asarray(value) for name, value in table.items()}
+    state = state._replace(params=networks.start_semantic_map(state.params, **given))
+    _, metrics = jax.jit(learner.update)(state, batch)
+
+    guess = np.concatenate([table["traits"], features], axis=1) @ table["weights"]
+    own, known = table["item_embedding"], table["known"][:, None]
+    x = (known * own + (1 - known) * guess)[[0, 1]]
+    noise = 0.5 + (1 - table["known"][[0, 1]]) * 0.2
+    weighed = x / noise[:, None]
+    z = np.linalg.solve(np.eye(2) + weighed.T @ x, weighed.T @ (np.array([4.0, 5.0]) - [3.0, 4.0]))
+    error = np.array([4.0, 2.0]) + guess[[1, 2]] @ z - [2.0, 3.0]
+    distance = 0.5 * np.sum((own[1] - guess[1]) ** 2) / 2
+    np.testing.assert_allclose(metrics["loss"], np.mean(error**2) + 0.3 * distance, rtol=1e-5)
+
+
+def test_what_comes_from_closed_forms_is_not_trained(small):
+    training = cold_users(load(str(small))).training
+    sizes = {"rank": 2, "width": 4, "tasks": 4, "query": 3}
+    settings = methods.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
+    shapes = shapes_of(training)
+    learner, sampler = assembly.learner_of(settings, shapes), assembly.sampler_of(settings, shapes)
+    tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(0))
+    state = assembly.first_progress(settings, training).state
+    update, before = jax.jit(learner.update), state.params
+    for _ in range(3):
+        state, _ = update(state, tasks)
+    same = [
+        name
+        for name, leaf in before.items()
+        if all(map(np.array_equal, *map(jax.tree.leaves, (leaf, state.params[name]))))
+    ]
+    assert set(same) == {"item_embedding", "item_spread", "known", "traits"}
+
+
+def test_settings_of_a_map_that_mean_nothing_are_refused(training):
+    with pytest.raises(ValueError, match=r"closeness must be >= 0, got -1\."):
+        learners.semantic_map(
+            networks.from_linen(networks.SemanticMap(3, 2, 1)),
+            losses.squared_error,
+            outer=optax.sgd(0.0),
+            closeness=-1.0,
+        )
+    with pytest.raises(ValueError, match="rank must be >= 1 for a map"):
+        assembly.first_progress(methods.settings_for("semantic_map", rank=0), training)

@@ -1,0 +1,102 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import learners, losses
+from metajax.data import MemberInputs, bipartite_graph, blank_graph
+from metajax.networks import GraphSAGE, rating_graph, start_rating_graph
+from metajax.types import Examples, Inputs, Task
+
+USERS, ITEMS, WIDTH, HIDDEN = 3, 4, 2, 5
+USER, ITEM = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 3])
+RNG = np.random.default_rng(0)
+KNOWN: dict[str, Any] = {
+    "user": RNG.normal(size=(USERS, WIDTH)),
+    "item": RNG.normal(size=(ITEMS, WIDTH)),
+    "item_bias": 3 + RNG.normal(size=ITEMS),
+    "noise": RNG.uniform(0.5, 1, ITEMS),
+    "item_domain": np.array([0.0, 1.0, 1.0, 0.0]),
+}
+GRAPH = bipartite_graph(USER, ITEM, users=USERS, items=ITEMS)
+MODEL = rating_graph(blank_graph(USERS, ITEMS, 4), GraphSAGE(HIDDEN), width=WIDTH, adapter=True)
+
+
+def started():
+    return start_rating_graph(jax.jit(MODEL.init)(jax.random.key(0), None), GRAPH, **KNOWN)
+
+
+def moved():
+    """Parameters none of which is zero; what is fixed stays."""
+    params, rng = started(), np.random.default_rng(1)
+    learned = {name: params[name] for name in ("network", "correction", "adapter")}
+    return params | jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), learned)
+
+
+def expected(params, user, item):
+    """One layer of GraphSAGE, the adapter of the target and the correction, in NumPy."""
+    params = jax.tree.map(np.asarray, params)
+    blank = np.zeros((USERS, WIDTH + 1))
+    bias = KNOWN["item_bias"]
+    known = np.column_stack([KNOWN["item"], bias - bias.mean()])
+    x = np.block([[KNOWN["user"], blank], [np.zeros((ITEMS, WIDTH)), known]])
+    a = np.zeros((len(x), len(x)))
+    a[user, USERS + item] = 1
+    a += a.T
+    degree = a.sum(axis=1)
+    x = np.column_stack([x, np.log1p(degree)])
+    mean = a @ x / np.maximum(degree, 1)[:, None]
+    layer = params["network"]
+    out = x @ layer["own"]["kernel"] + mean @ layer["neighbours"]["kernel"]
+    out = (out + layer["neighbours"]["bias"])[USERS:]
+    target = KNOWN["item_domain"][:, None]
+    out += target * (out @ params["adapter"])
+    change = np.maximum(out, 0) @ params["correction"]
+    return bias + change[:, WIDTH], KNOWN["item"] + change[:, :WIDTH], KNOWN["noise"]
+
+
+def test_items_are_described_by_a_layer_an_adapter_and_a_correction():
+    params = moved()
+    for leaf, right in zip(MODEL.propagate(params)[:3], expected(params, USER, ITEM), strict=True):
+        np.testing.assert_allclose(leaf, right, rtol=1e-5, atol=1e-5)
+
+
+def test_users_left_out_tell_nothing_of_the_items_they_rated():
+    params = moved()
+    found = jax.jit(MODEL.propagate)(params, jnp.array([0, 2]))
+    for leaf, right in zip(found[:3], expected(params, USER[2:3], ITEM[2:3]), strict=True):
+        np.testing.assert_allclose(leaf, right, rtol=1e-5, atol=1e-5)
+
+
+def test_the_adapter_changes_items_of_the_target_alone():
+    params = moved()
+    without = {**params, "adapter": jnp.zeros((HIDDEN, HIDDEN))}
+    change = np.abs(MODEL.propagate(params).design - MODEL.propagate(without).design).max(axis=1)
+    assert (change[1:3] > 1e-3).all()
+    assert (change[[0, 3]] == 0).all()
+
+
+def test_an_update_moves_what_is_learned_alone():
+    blank = jnp.zeros((1, 2, 0))
+    inputs = Inputs(blank, blank, jnp.array([[1, 3]]))
+    shown = Examples(inputs, jnp.array([[4.0, 2.0]]), jnp.ones((1, 2), bool))
+    who = MemberInputs(inputs, jnp.zeros((1, 2), int), shown.mask, shown.labels)
+    task = Task(shown, shown._replace(inputs=who))
+    learner = learners.graph_ridge(MODEL, losses.squared_error, outer=optax.adamw(0.1))
+    params = moved()
+    state = learner.init(jax.random.key(0), task)._replace(params=params)
+    after = jax.jit(learner.update)(state, task)[0].params
+    for name, leaf in params.items():
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), leaf, after[name])
+        assert all(jax.tree.leaves(same)) == (name in MODEL.fixed), name
+
+
+def test_what_does_not_fit_is_refused():
+    params = started()
+    with pytest.raises(ValueError, match=r"user must have the shape \(3, 2\), got \(2, 2\)"):
+        start_rating_graph(params, GRAPH, **{**KNOWN, "user": jnp.zeros((2, 2))})
+    with pytest.raises(ValueError, match="width must be >= 1, got 0"):
+        rating_graph(GRAPH, width=0)

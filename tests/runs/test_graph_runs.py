@@ -1,0 +1,194 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from metajax.checkpoint import CheckpointError
+from metajax.knowledge import filtered_ranks, ranking_metrics, read_graph
+from metajax.runs import graph_runs
+from metajax.runs.folder import last_good
+from metajax.runs.graph_settings import GraphSettings
+from metajax.training import DivergedError
+
+
+@pytest.fixture(scope="module")
+def settings(films):
+    return GraphSettings(
+        str(films), without=("*award*",), share=0.1, width=4, margin=3.0, negatives=4, rate=0.05,
+        batch=32, epochs=6, validate_every=2,
+    )  # fmt: skip
+
+
+def begun(folder, settings):
+    return graph_runs.create(folder, settings, read_graph(settings.source))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, settings):
+    """A finished run, its last progress and its ranks, not to be written to."""
+    folder = tmp_path_factory.mktemp("graphs") / "trained"
+    run, progress = begun(folder, settings)
+    progress, finished = graph_runs.train_run(run, progress)
+    assert finished
+    return folder, progress, graph_runs.judge(run, progress.best)
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
+
+
+def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, settings, trained):
+    folder, undisturbed, _ = trained
+    run, progress = begun(tmp_path / "stopped", settings)
+    rows = []
+    # After three epochs: between two validations.
+    _, finished = graph_runs.train_run(
+        run, progress, on_epoch=rows.append, stop=lambda: len(rows) >= 2
+    )
+    assert not finished
+    assert rows[-1].epoch == 3
+    again = graph_runs.open_run(tmp_path / "stopped")
+    resumed, finished = graph_runs.train_run(again, graph_runs.resumed(again))
+    assert finished
+    assert_same_bits(resumed, undisturbed)
+    for name in ("metrics.jsonl", "settings.json", "graph.json"):
+        assert (tmp_path / "stopped" / name).read_text() == (folder / name).read_text()
+
+
+def test_a_run_needs_its_source_no_more(tmp_path, settings, trained):
+    source = shutil.copy(settings.source, tmp_path / "films.tsv")
+    run, progress = begun(tmp_path / "run", dataclasses.replace(settings, source=str(source)))
+    source.unlink()
+    run = graph_runs.open_run(tmp_path / "run")
+    progress, _ = graph_runs.train_run(run, graph_runs.resumed(run))
+    assert_same_bits(progress, trained[1])
+
+
+def test_what_is_reported_is_how_the_test_ranks(trained):
+    folder, progress, found = trained
+    run = graph_runs.open_run(folder)
+    ranks = filtered_ranks(
+        graph_runs.predictor_of(run.settings).score,
+        graph_runs.resumed(run).best,
+        run.parts.test.triples,
+        entities=len(run.parts.training.entities.names),
+        relations=2,
+        known=run.parts.known,
+    )
+    assert found["realistic"] == ranking_metrics(ranks)
+    assert found["optimistic"]["mrr"] == found["realistic"]["mrr_optimistic"]
+    assert found["pessimistic"]["mrr"] == found["realistic"]["mrr_pessimistic"]
+    both = (found["heads"]["mrr"] + found["tails"]["mrr"]) / 2
+    assert both == pytest.approx(found["realistic"]["mrr"], rel=1e-9)
+    told = json.loads((folder / "report.json").read_text())
+    assert (told["queries"], told["realistic"]) == (16, found["realistic"])
+    assert_same_bits(graph_runs.resumed(run), progress)
+
+
+def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
+    folder, progress, _ = trained
+    run = graph_runs.open_run(folder)
+    for part in (run.parts.training, run.parts.validation, run.parts.test):
+        head, relation, tail = part.triples[0]
+        names = part.entities.names
+        asked = {"entity": names[head], "relation": part.relations.names[relation], "top": 99}
+        found = graph_runs.answers(run, progress.best, **asked)
+        assert names[tail] not in [answer.entity for answer in found.answers]
+        found = graph_runs.answers(run, progress.best, **asked, keep_known=True)
+        assert names[tail] in [answer.entity for answer in found.answers if answer.known]
+
+
+def test_embeddings_that_explode_leave_a_checkpoint_that_answers(tmp_path, settings):
+    run, progress = begun(tmp_path / "run", settings)
+    good, _ = graph_runs.train_run(run, progress)
+    wild = dataclasses.replace(settings, rate=1e6, epochs=9)
+    (tmp_path / "run" / "settings.json").write_text(
+        json.dumps({**dataclasses.asdict(wild), "without": []})
+    )
+    run = graph_runs.open_run(tmp_path / "run")
+    with pytest.raises(DivergedError, match="largest number of an embedding"):
+        graph_runs.train_run(run, graph_runs.resumed(run))
+    told = last_good(tmp_path / "run")
+    assert told.startswith(f"The last good checkpoint is of update {int(good.state.step)}, in ")
+    reached = graph_runs.resumed(graph_runs.open_run(tmp_path / "run"))
+    assert_same_bits(reached, good)
+    found = graph_runs.answers(run, reached.best, entity="film3", relation="genre", top=1)
+    assert np.isfinite(found.answers[0].score)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("graph.json", "{", r"^[^:]+graph\.json: cannot be read"),
+        ("graph.json", "{}", r"graph\.json: not the graph of a run"),
+        ("settings.json", "{}", r"settings\.json: not the settings of a run on a graph"),
+        ("metrics.jsonl", "[1]\n", r"metrics\.jsonl: not the metrics of a run"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    (folder / name).write_text(text)
+
+    def resume():
+        run = graph_runs.open_run(folder)
+        graph_runs.train_run(run, graph_runs.resumed(run))
+
+    with pytest.raises(ValueError, match=words):
+        resume()
+
+
+def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    path = folder / "settings.json"
+    path.write_text(path.read_text().replace('"width": 4', '"width": 5'))
+    run = graph_runs.open_run(folder)
+    with pytest.raises(ValueError, match=r"settings\.json: do not fit the checkpoint"):
+        graph_runs.resumed(run)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="no good checkpoint"):
+        graph_runs.resumed(run)
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path, settings):
+    for changes, error, words in (
+        ({"without": ("*",)}, ValueError, "at least one triple"),
+        ({"without": ("actor",)}, KeyError, "no relation fits 'actor'"),
+        ({"share": 0.9}, ValueError, r"share must be in \(0, 0.5\), got 0.9"),
+        ({"share": 0.49}, ValueError, "share must leave"),
+        ({"width": 0}, ValueError, "width must be >= 1"),
+        ({"score": "rotate"}, ValueError, "score must be one of"),
+    ):
+        with pytest.raises(error, match=words):
+            begun(tmp_path / "run", dataclasses.replace(settings, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_never_overwritten(settings, trained):
+    with pytest.raises(FileExistsError):
+        begun(trained[0], settings)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, settings, trained):
+    """SIGKILL at a random moment; nothing can be finished or saved then."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "metajax", "graph", "train", f"--run={folder}"]
+    for name, value in dataclasses.asdict(settings).items():
+        for one in value if isinstance(value, tuple) else [value]:
+            command += [] if one is None else [f"--{name.replace('_', '-')}={one}"]
+    process = subprocess.Popen(command, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "00000004").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    run = graph_runs.open_run(folder)
+    progress, _ = graph_runs.train_run(run, graph_runs.resumed(run))
+    assert_same_bits(progress, trained[1])

@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from metajax import runs
+from metajax.checkpoint import CheckpointError
+from metajax.methods.settings import Settings
+from metajax.runs.folder import last_good
+from metajax.runs.recommendation import recommend
+from metajax.training import DivergedError
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
+
+
+def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, quick, trained):
+    folder, undisturbed = trained
+    run, progress = begin_run(tmp_path / "stopped", quick)
+    rows = []
+    # After 15 updates: between two validations.
+    progress, finished = runs.train_run(
+        run, progress, on_row=rows.append, stop=lambda: len(rows) >= 2
+    )
+    assert not finished
+    assert int(progress.state.step) == 15
+    again = runs.open_run(tmp_path / "stopped")
+    resumed, finished = runs.train_run(again, runs.resumed(again))
+    assert finished
+    assert_same_bits(resumed, undisturbed)
+    for name in ("metrics.jsonl", "settings.json", "schema.json", "data.json"):
+        assert (tmp_path / "stopped" / name).read_text() == (folder / name).read_text()
+
+
+def test_metrics_written_after_the_checkpoint_are_cut(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "00000040")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 45, "lo')
+    run = runs.open_run(folder)
+    progress, _ = runs.train_run(run, runs.resumed(run))
+    assert_same_bits(progress, trained[1])
+    assert (folder / "metrics.jsonl").read_text() == (trained[0] / "metrics.jsonl").read_text()
+
+
+def test_the_metrics_are_json_lines(trained):
+    lines = (trained[0] / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == list(range(5, 45, 5))
+    assert [row["step"] for row in rows if row["validation"] is not None] == [10, 20, 30, 40]
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    files = [p for p in (folder / "checkpoints" / "00000040").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    skipped = []
+    run = runs.open_run(folder)
+    progress = runs.resumed(run, on_skip=lambda step, reason: skipped.append(step))
+    assert (skipped, int(progress.state.step)) == ([40], 30)
+
+
+def test_an_empty_checkpoint_folder_is_refused_in_one_line(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="checkpoints"):
+        runs.load(folder)
+
+
+def test_data_that_changed_are_refused(begin_run, tmp_path, small, quick):
+    data = shutil.copytree(small, tmp_path / "small")
+    settings = dataclasses.replace(quick, data=str(data))
+    begin_run(tmp_path / "run", settings)
+    log = data / "small.inter"
+    rows = log.read_text().splitlines()
+    log.write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(ValueError, match="have changed since"):
+        runs.open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["small.user", "small.item"])
+def test_attributes_that_changed_are_refused(begin_run, tmp_path, small, quick, name):
+    data = shutil.copytree(small, tmp_path / "small")
+    begin_run(tmp_path / "run", dataclasses.replace(quick, data=str(data)))
+    head, one, two, *rest = (data / name).read_text().splitlines()
+    ids = one.split("\t")[0], two.split("\t")[0]
+    swapped = ["\t".join([ids[0], *two.split("\t")[1:]]), "\t".join([ids[1], *one.split("\t")[1:]])]
+    (data / name).write_text("\n".join([head, *swapped, *rest]) + "\n")
+    with pytest.raises(ValueError, match="have changed since"):
+        runs.open_run(tmp_path / "run")
+
+
+def test_a_run_can_be_resumed_before_its_first_validation(begin_run, tmp_path, quick, trained):
+    begin_run(tmp_path / "run", quick)
+    run = runs.open_run(tmp_path / "run")
+    progress, _ = runs.train_run(run, runs.resumed(run))
+    assert_same_bits(progress, trained[1])
+
+
+def test_a_run_is_found_from_anywhere(begin_run, tmp_path, small, quick, monkeypatch):
+    monkeypatch.chdir(small.parent)
+    begin_run(tmp_path / "run", dataclasses.replace(quick, data=small.name))
+    monkeypatch.chdir(tmp_path)
+    assert runs.load(tmp_path / "run").catalogue.ids.shape == (30,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl: not the metrics of a run"),
+        ("metrics.jsonl", "garbage\n", "metrics.jsonl: not the metrics of a run"),
+        ("schema.json", "{", "schema.json: cannot be read"),
+        ("schema.json", "{}", "schema.json: does not fit"),
+        ("data.json", "", "data.json: cannot be read"),
+        ("settings.json", "{", "settings.json: not the settings"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    (folder / name).write_text(text)
+
+    def resume():
+        run = runs.open_run(folder)
+        runs.train_run(run, runs.resumed(run))
+
+    with pytest.raises(ValueError, match=words):
+        resume()
+
+
+def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    path = folder / "settings.json"
+    path.write_text(path.read_text().replace('"rank": 2', '"rank": 3'))
+    with pytest.raises(ValueError, match=r"settings\.json: do not fit the checkpoint"):
+        runs.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (
+            [f"u{u},i{i},3" for u in range(20) for i in range(3)],
+            "a scale with two ends, got 3 to 3",
+        ),
+        ([f"u{u},i,{1 + u % 5}" for u in range(20)], "two items, got 1"),
+        ([f"u{u},i{u % 3},{1 + u % 5}" for u in range(9)], "10 users with interactions, got 9"),
+    ],
+)
+def test_data_that_cannot_be_learned_from_are_refused_first(begin_run, tmp_path, rows, words):
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user,item,rating", *rows]) + "\n")
+    with pytest.raises(ValueError, match=f"training needs {words}"):
+        begin_run(tmp_path / "run", Settings(data=str(log)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_never_overwritten(begin_run, trained, quick):
+    with pytest.raises(FileExistsError):
+        begin_run(trained[0], quick)
+
+
+def test_a_log_without_ratings_is_refused_before_a_folder_is_made(begin_run, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u in range(20) for i in range(3)))
+    with pytest.raises(ValueError, match="training needs a rating column"):
+        begin_run(tmp_path / "run", Settings(data=str(log)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_keeps_its_checkpoints(begin_run, tmp_path, quick):
+    wild = dataclasses.replace(quick, inner_rate=3.0, steps=6, rate=0.5, clip=1e9)
+    run, progress = begin_run(tmp_path / "run", wild)
+    with pytest.raises(DivergedError, match=r"the meta-loss became .* at update"):
+        runs.train_run(run, progress)
+    assert last_good(tmp_path / "run").startswith("The last good checkpoint is of update 0")
+
+
+def test_a_loaded_run_recommends(trained):
+    recommender = runs.load(trained[0])
+    best = recommend(recommender, {"Film 3": 5, "Film 4": 1}, {"age": 30}, top=3)
+    assert len(best) == 3
+    assert not {"Film 3", "Film 4"} & {line.title for line in best}
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, quick, trained):
+    """SIGKILL at a random moment; nothing can be finished or saved then."""
+    folder = tmp_path / "killed"
+    arguments = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in dataclasses.asdict(quick).items()
+        if value is not None and name != "adapts"
+    ]
+    command = [sys.executable, "-m", "metajax", "train", "--no-report", f"--run={folder}"]
+    process = subprocess.Popen([*command, *arguments], env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "00000010").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    run = runs.open_run(folder)
+    progress, _ = runs.train_run(run, runs.resumed(run))
+    assert_same_bits(progress, trained[1])
