@@ -15,13 +15,23 @@ import optax
 
 __all__ = [
     "Adaptation",
+    "AmongPrototypes",
+    "Evidence",
     "Examples",
+    "Gaussian",
+    "InHistory",
     "Inputs",
+    "Matched",
     "MetaLearner",
     "MetaState",
     "Model",
+    "NodeVectors",
     "Params",
+    "Placed",
+    "Posterior",
+    "SupportModel",
     "Task",
+    "UpdateGRU",
 ]
 
 # Any pytree of arrays.
@@ -112,3 +122,137 @@ class MetaLearner(NamedTuple):
     """As in `Adaptation`."""
     predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
     """As in `Adaptation`."""
+
+
+class SupportModel(NamedTuple):
+    """A network that reads the support itself, as three pure functions of one task."""
+
+    init: Callable[..., Params]
+    """`init(key, inputs) -> params`."""
+    encode: Callable[[Params, Examples], Any]
+    """`encode(params, support) -> state`."""
+    decode: Callable[[Params, Any, Any], Any]
+    """`decode(params, state, inputs) -> predictions`."""
+
+
+class UpdateGRU(NamedTuple):
+    """A GRU cell with a linear readout, as pure functions."""
+
+    init: Callable[[jax.Array, int, int], Params]
+    """`init(key, features, outputs) -> params`."""
+    step: Callable[[Params, jax.Array, jax.Array], jax.Array]
+    """`step(params, hidden [..., H], seen [..., features]) -> hidden`."""
+    read: Callable[[Params, jax.Array], jax.Array]
+    """`read(params, hidden) -> [..., outputs]`: linear, and at first 0."""
+    width: int
+    """H, the size of the hidden state."""
+
+
+class Gaussian(NamedTuple):
+    """Independent normal distributions of N labels."""
+
+    mean: jax.Array
+    """`[N]` the scores."""
+    variance: jax.Array
+    """`[N]` > 0."""
+
+
+class Evidence(NamedTuple):
+    """Terms of a Bayesian linear regression for N interactions, with F features."""
+
+    expected: jax.Array
+    """`[N]` label expected of the average user."""
+    design: jax.Array
+    """`[N, F]` features, the rows of the design matrix."""
+    noise: jax.Array
+    """`[N]` variance of the label given the user's coefficients, > 0."""
+    power: jax.Array | None = None
+    """`[N]` number of equal observations that a label counts as, > 0; None means 1."""
+
+
+class Posterior(NamedTuple):
+    """Gaussian posterior of one user's coefficients."""
+
+    mean: jax.Array
+    """`[F]`."""
+    covariance: jax.Array
+    """`[F, F]`."""
+
+
+class Matched(NamedTuple):
+    """Queries and keys of N interactions for an `attended_labels` adaptation, with H heads."""
+
+    query: jax.Array
+    """`[N, H, D]` query of the interaction as a candidate."""
+    key: jax.Array
+    """`[N, H, D]` key of the interaction as a support example."""
+    prior: jax.Array
+    """`[N, H]` logit of the slot that stands for an empty support."""
+    score: jax.Array
+    """`[N]` the zero-shot score."""
+    expected: jax.Array
+    """`[N]` label from which residuals are taken."""
+    worth: jax.Array
+    """`[N]` change of a score per unit of residual."""
+
+
+class Placed(NamedTuple):
+    """Embeddings of N interactions for a `prototypes` adaptation."""
+
+    item: jax.Array
+    """`[N, D]` embedding of each item."""
+    prior: jax.Array
+    """`[N, D]` prototype of the user with an empty support."""
+    prior_label: jax.Array
+    """`[N]` label of an example that weighs as much as that prior."""
+    closeness: jax.Array
+    """`[N]` decrease of a score per unit of distance, > 0."""
+    bias: jax.Array
+    """`[N]` score at distance 0, before scores are bounded."""
+
+
+class AmongPrototypes(NamedTuple):
+    """N interactions and M learned prototypes for a `cosine_prototypes` adaptation."""
+
+    place: jax.Array
+    """`[N, D]` embedding of each item, of which only the direction counts."""
+    expected: jax.Array
+    """`[N]` label without the prototypes."""
+    prototype: jax.Array
+    """`[M, D]` embeddings of the learned prototypes."""
+    log_weight: jax.Array
+    """`[M]` log of the weight of each, relative to a support example in its place."""
+    value: jax.Array
+    """`[N, M]` residual of the user of each interaction at each prototype."""
+    sharpness: jax.Array
+    """`[]` factor of the cosines, > 0."""
+    level_count: jax.Array
+    """`[]` number of examples that the prior of the user's mean residual, 0, counts as, > 0."""
+
+
+class InHistory(NamedTuple):
+    """N inputs, each preceded by a part of one history."""
+
+    history: Examples
+    """The user's S interactions, oldest first; padding comes last and is 0."""
+    seen: jax.Array
+    """`[N]` int32 number of interactions that precede each input."""
+    inputs: Any
+    """The inputs, usually `Inputs`."""
+
+
+class NodeVectors(NamedTuple):
+    """Propagated vectors of a graph of U users and I items."""
+
+    user: jax.Array
+    """`[U, D]` users in the graph."""
+    item: jax.Array
+    """`[I, D]` items."""
+    item_bias: jax.Array
+    """`[I]` score of an item for everyone."""
+    stranger: jax.Array
+    """`[D]` a user without interactions."""
+    neighbour: jax.Array
+    """`[I, D]` message of an item to a user who is not in the graph."""
+    power: jax.Array
+    """`[]` exponent p of the count: n messages are summed and divided by `n^p`."""

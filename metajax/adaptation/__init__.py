@@ -20,12 +20,11 @@ from metajax.adaptation.partition import combine, everything, matching, partitio
 from metajax.adaptation.plan import Form
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
-from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_head, ridge_posterior
+from metajax.adaptation.ridge_head import ridge_head
 from metajax.adaptation.sequence_steps import sequence_steps
 
 __all__ = [
     "Adjoint",
-    "Evidence",
     "FiniteDifference",
     "FirstOrder",
     "Form",
@@ -36,7 +35,6 @@ __all__ = [
     "LowRank",
     "Mixed",
     "Optimizer",
-    "Posterior",
     "Reverse",
     "amortised",
     "attended_labels",
@@ -60,7 +58,6 @@ __all__ = [
     "prototype_steps",
     "prototypes",
     "ridge_head",
-    "ridge_posterior",
     "sequence_steps",
     "served_by",
     "start_rates",

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.networks.matching_network import Matched
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Matched, Params
 
 __all__ = ["Memory", "attended_labels"]
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.networks.attribute_prototypes import AmongPrototypes
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, AmongPrototypes, Examples, Params
 
 __all__ = ["Remembered", "cosine_prototypes"]
 

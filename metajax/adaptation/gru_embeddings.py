@@ -9,8 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from metajax.adaptation.partition import combine, everything, partition
 from metajax.losses import blanked
-from metajax.networks.update_gru import UpdateGRU
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Params, UpdateGRU
 
 __all__ = ["gru_embeddings"]
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from metajax.networks.update_gru import UpdateGRU
-from metajax.types import Params
+from metajax.types import Params, UpdateGRU
 
 __all__ = ["gru_gradients"]
 

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from metajax.data import MemberInputs
 from metajax.losses import blanked
-from metajax.networks.graph_model import NodeVectors
-from metajax.types import Adaptation, Examples
+from metajax.types import Adaptation, Examples, NodeVectors
 
 __all__ = ["neighbourhood"]
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.networks.prototype_network import Placed
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Params, Placed
 
 __all__ = ["Distance", "Prototype", "prototypes"]
 

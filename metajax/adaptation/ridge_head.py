@@ -7,38 +7,16 @@ the solution of the regression, not through steps towards it.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from metajax.gaussian import ridge_posterior
 from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Evidence, Examples, Params, Posterior
 
-__all__ = ["Evidence", "Posterior", "ridge_head", "ridge_posterior"]
-
-
-class Evidence(NamedTuple):
-    """What a network knows of N interactions before it knows the user; F directions."""
-
-    expected: jax.Array
-    """`[N]` label that the average user would give."""
-    design: jax.Array
-    """`[N, F]` what a unit along each direction adds to it."""
-    noise: jax.Array
-    """`[N]` variance of a label around what its user would give on average, > 0."""
-    power: jax.Array | None = None
-    """`[N]` how much a label counts as evidence of its user, > 0, as if it had been given so many
-    times; None means 1."""
-
-
-class Posterior(NamedTuple):
-    """What is known of one user."""
-
-    mean: jax.Array
-    """`[F]`."""
-    covariance: jax.Array
-    """`[F, F]`."""
+__all__ = ["ridge_head"]
 
 
 def ridge_head(
@@ -85,44 +63,3 @@ def ridge_head(
         return spread + found.noise
 
     return Adaptation(adapt, predict, predict_variance)
-
-
-def ridge_posterior(found: Evidence, seen: Examples, before: jax.Array | None = None) -> Posterior:
-    """Returns the posterior of a user with a normal prior of unit covariance.
-
-    Args:
-        found: What is known of the interactions beforehand.
-        seen: The interactions; padding tells nothing.
-        before: `[F]` prior mean; None means 0.
-
-    Returns:
-        The posterior, as in `ridge_head`.
-    """
-    design = jnp.where(seen.mask[:, None], found.design, 0)
-    before = jnp.zeros(design.shape[1], design.dtype) if before is None else before
-    surprise = jnp.where(seen.mask, seen.labels - found.expected, 0) - design @ before
-    noise = found.noise if found.power is None else found.noise / found.power
-    weighed = design / jnp.where(seen.mask, noise, 1)[:, None]
-    precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
-    covariance = _inverse(precision)
-    return Posterior(before + covariance @ (weighed.T @ surprise), covariance)
-
-
-@jax.custom_jvp
-def _inverse(matrix: jax.Array) -> jax.Array:
-    """Inverts a positive definite matrix `[F, F]`.
-
-    Its derivative is products alone. Left to itself it would be more triangular solutions side by
-    side, and two batches of those at once can block the threads of XLA's CPU client for good:
-    each waits, on a thread of the pool, for parts of its batch that no thread is left to work on.
-    """
-    root = jax.scipy.linalg.cho_factor(matrix)
-    return jax.scipy.linalg.cho_solve(root, jnp.eye(len(matrix), dtype=matrix.dtype))
-
-
-@_inverse.defjvp
-def _inverse_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    inverse = _inverse(*primals)
-    return inverse, -inverse @ tangents[0] @ inverse

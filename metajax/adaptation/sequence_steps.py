@@ -12,8 +12,7 @@ from metajax.adaptation.inner_loop import Optimizer
 from metajax.adaptation.partition import everything
 from metajax.adaptation.plan import Form
 from metajax.losses import blanked
-from metajax.networks.sequence_network import InHistory
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, InHistory, Params
 
 __all__ = ["Read", "sequence_steps"]
 

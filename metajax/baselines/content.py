@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.adaptation import Evidence, ridge_head
+from metajax.adaptation import ridge_head
 from metajax.baselines.attribute_factors import expected_by_attributes
 from metajax.baselines.base import Baseline
 from metajax.baselines.biases import check_positive
@@ -24,7 +24,7 @@ from metajax.baselines.content_traits import (
 )
 from metajax.data.dataset import TrainingSet
 from metajax.data.domains import check_domains
-from metajax.types import Inputs
+from metajax.types import Evidence, Inputs
 
 __all__ = ["Content", "content_evidence", "content_fold_in", "fit_content", "widths_of_content"]
 

@@ -10,15 +10,8 @@ from metajax.adaptation import amortised
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.networks import (
-    AdversarialModel,
-    SupportModel,
-    known_of,
-    rating_at,
-    reverse_gradient,
-    side_of,
-)
-from metajax.types import MetaLearner, Params, Task
+from metajax.networks import AdversarialModel, known_of, rating_at, reverse_gradient, side_of
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = ["adversarial"]
 

@@ -9,8 +9,7 @@ import optax
 from metajax import losses
 from metajax.adaptation import amortised
 from metajax.learners.outer import meta_learner
-from metajax.networks import Gaussian, SupportModel
-from metajax.types import MetaLearner, Params
+from metajax.types import Gaussian, MetaLearner, Params, SupportModel
 
 __all__ = ["mecos", "neural_process"]
 

@@ -10,8 +10,7 @@ from metajax.data import MemberInputs
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.networks import SupportModel
-from metajax.types import Adaptation, MetaLearner, Params, Task
+from metajax.types import Adaptation, MetaLearner, Params, SupportModel, Task
 
 __all__ = ["distilled"]
 

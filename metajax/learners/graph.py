@@ -12,8 +12,8 @@ from metajax.data import MemberInputs
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
-from metajax.networks import GraphModel, NodeVectors, at_items
-from metajax.types import Adaptation, Examples, MetaLearner, Model, Params, Task
+from metajax.networks import GraphModel, at_items
+from metajax.types import Adaptation, Examples, MetaLearner, Model, NodeVectors, Params, Task
 
 __all__ = ["graph_fold_in", "graph_ridge", "light_gcn"]
 

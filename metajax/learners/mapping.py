@@ -10,8 +10,8 @@ from metajax.adaptation import amortised
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import blanked
-from metajax.networks import SupportModel, known_of
-from metajax.types import MetaLearner, Params, Task
+from metajax.networks import known_of
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = ["emcdr"]
 

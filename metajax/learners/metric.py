@@ -9,8 +9,7 @@ import optax
 from metajax.adaptation import attended_labels, cosine_prototypes, prototypes
 from metajax.adaptation.prototypes import Distance
 from metajax.learners.outer import meta_learner
-from metajax.networks import SupportModel
-from metajax.types import Adaptation, Examples, MetaLearner, Model, Params
+from metajax.types import Adaptation, Examples, MetaLearner, Model, Params, SupportModel
 
 __all__ = ["attentive_neighbours", "attribute_prototypes", "matching_network", "prototypical"]
 

@@ -10,8 +10,7 @@ import optax
 
 from metajax.learners.microbatch import accumulated
 from metajax.losses import on_examples
-from metajax.networks import SupportModel
-from metajax.types import Adaptation, MetaLearner, MetaState, Model, Params, Task
+from metajax.types import Adaptation, MetaLearner, MetaState, Model, Params, SupportModel, Task
 
 __all__ = ["TaskLoss", "learner_with", "meta_learner", "query_loss"]
 

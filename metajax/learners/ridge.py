@@ -23,7 +23,7 @@ def bayesian_ridge(
     """Learns features and a prior in which the closed form serves a user of few interactions well.
 
     Args:
-        model: The network; its `apply` returns `adaptation.Evidence`, for instance a
+        model: The network; its `apply` returns `Evidence`, for instance a
             `models.RidgeNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.

@@ -7,11 +7,10 @@ import jax
 import optax
 
 from metajax.adaptation import ridge_head
-from metajax.adaptation.ridge_head import Evidence
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
-from metajax.types import MetaLearner, Model, Params, Task
+from metajax.types import Evidence, MetaLearner, Model, Params, Task
 
 __all__ = ["semantic_map"]
 

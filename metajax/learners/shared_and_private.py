@@ -11,8 +11,8 @@ from metajax.adaptation import amortised
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.networks import SeparationModel, SupportModel, known_of, rating_at, side_of
-from metajax.types import MetaLearner, Params, Task
+from metajax.networks import SeparationModel, known_of, rating_at, side_of
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = ["difference_loss", "shared_and_private"]
 

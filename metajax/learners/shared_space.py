@@ -9,8 +9,8 @@ from metajax.adaptation import amortised
 from metajax.learners.fixed import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.networks import SupportModel, side_of
-from metajax.types import MetaLearner, Params, Task
+from metajax.networks import side_of
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = ["shared_space"]
 

@@ -9,8 +9,8 @@ from metajax.adaptation import amortised
 from metajax.learners.fixed import fixed
 from metajax.learners.frozen import frozen
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
-from metajax.networks import SupportModel, side_of
-from metajax.types import MetaLearner, Params, Task
+from metajax.networks import side_of
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = ["parameter_transfer", "relation_transfer"]
 

@@ -18,8 +18,8 @@ from metajax.methods.base import Recipe
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import SHOWN, Sampler
 from metajax.methods.settings import Settings
-from metajax.networks import StudentNetwork, SupportModel, from_support_module, start_student
-from metajax.types import Examples, MetaLearner, Params
+from metajax.networks import StudentNetwork, from_support_module, start_student
+from metajax.types import Examples, MetaLearner, Params, SupportModel
 
 __all__ = ["distilled", "recipes", "start_taught", "student_and_teacher", "unrated_tasks"]
 

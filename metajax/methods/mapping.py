@@ -11,8 +11,8 @@ from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
 from metajax.methods.parts import outer_optimizer
 from metajax.methods.settings import Settings
-from metajax.networks import MapOfMean, SupportModel, start_factors, two_domains
-from metajax.types import MetaLearner, Params
+from metajax.networks import MapOfMean, start_factors, two_domains
+from metajax.types import MetaLearner, Params, SupportModel
 
 __all__ = ["emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly", "recipes"]
 

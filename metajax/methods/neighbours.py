@@ -17,9 +17,9 @@ from metajax.methods.base import Recipe
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import Sampler, ranking_tasks
 from metajax.methods.settings import Settings
-from metajax.networks import MemorisedUsers, SupportModel, start_memory, user_memory
+from metajax.networks import MemorisedUsers, start_memory, user_memory
 from metajax.networks.user_memory import SHARPNESS
-from metajax.types import MetaLearner, Params
+from metajax.types import MetaLearner, Params, SupportModel
 
 __all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "recipes", "user_memory_of"]
 

@@ -10,8 +10,8 @@ from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
 from metajax.methods.settings import Settings
 from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
-from metajax.networks import RelationNetwork, SupportModel, related_domains, start_factors
-from metajax.types import Params
+from metajax.networks import RelationNetwork, related_domains, start_factors
+from metajax.types import Params, SupportModel
 
 __all__ = ["canonical_relations", "recipes", "relation_network"]
 

@@ -10,8 +10,8 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.settings import Settings
 from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
-from metajax.networks import DomainFactors, SupportModel, carried_users, start_factors
-from metajax.types import Params
+from metajax.networks import DomainFactors, carried_users, start_factors
+from metajax.types import Params, SupportModel
 
 __all__ = ["copied_users", "rating_network_of_both", "recipes"]
 

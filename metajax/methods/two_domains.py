@@ -19,7 +19,6 @@ from metajax.methods.settings import Settings
 from metajax.networks import (
     AdversarialModel,
     SeparationModel,
-    SupportModel,
     adversarial,
     reversal_schedule,
     shared_and_private,
@@ -28,7 +27,7 @@ from metajax.networks import (
     start_maps,
     start_separated,
 )
-from metajax.types import MetaLearner, Params, Task
+from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = [
     "SETTINGS",

@@ -1,7 +1,7 @@
 """Networks, one architecture a file."""
 
 from metajax.networks.adversarial import AdversarialModel, adversarial, start_adversarial
-from metajax.networks.attribute_prototypes import AmongPrototypes, AttributePrototypes
+from metajax.networks.attribute_prototypes import AttributePrototypes
 from metajax.networks.beside import beside
 from metajax.networks.carried_users import PairScore, carried_users
 from metajax.networks.content_network import Adapter, ContentNetwork, start_content
@@ -16,12 +16,12 @@ from metajax.networks.graph_layers import (
     GraphSAGE,
     LightGCN,
 )
-from metajax.networks.graph_model import GraphModel, NodeVectors, graph_model, start_graph
+from metajax.networks.graph_model import GraphModel, graph_model, start_graph
 from metajax.networks.informed_ridge import InformedRidge, Told, informed_ridge, start_told
 from metajax.networks.linen import from_linen
 from metajax.networks.matched_rows import copy_rows, matched_rows
 from metajax.networks.matching_network import MatchingNetwork
-from metajax.networks.neural_process import Attended, AttentiveProcess, ConditionalProcess, Gaussian
+from metajax.networks.neural_process import Attended, AttentiveProcess, ConditionalProcess
 from metajax.networks.pair_network import PairNetwork
 from metajax.networks.prototype_network import PrototypeNetwork
 from metajax.networks.rating_graph import at_items, rating_graph, start_rating_graph
@@ -29,7 +29,7 @@ from metajax.networks.rating_network import RatingNetwork, start_bias, start_ide
 from metajax.networks.relation_network import Related, RelationNetwork, related_domains
 from metajax.networks.ridge_network import RidgeNetwork, start_evidence
 from metajax.networks.semantic_map import Mapped, SemanticMap, start_semantic_map
-from metajax.networks.sequence_network import InHistory, SequenceNetwork, from_history_module
+from metajax.networks.sequence_network import SequenceNetwork, from_history_module
 from metajax.networks.shared_and_private import (
     Separated,
     SeparationModel,
@@ -39,7 +39,7 @@ from metajax.networks.shared_and_private import (
 from metajax.networks.shared_space import shared_space, start_maps
 from metajax.networks.spectral_nodes import spectral_nodes
 from metajax.networks.student_network import StudentNetwork, start_student
-from metajax.networks.support_model import SupportModel, from_support_module
+from metajax.networks.support_model import from_support_module
 from metajax.networks.two_domains import (
     BothSides,
     DomainFactors,
@@ -49,13 +49,12 @@ from metajax.networks.two_domains import (
     start_factors,
     two_domains,
 )
-from metajax.networks.update_gru import UpdateGRU, update_gru
+from metajax.networks.update_gru import update_gru
 from metajax.networks.user_memory import MemorisedUsers, start_memory, user_memory
 
 __all__ = [
     "Adapter",
     "AdversarialModel",
-    "AmongPrototypes",
     "Attended",
     "AttentiveProcess",
     "AttributePrototypes",
@@ -66,21 +65,18 @@ __all__ = [
     "EmbeddingMap",
     "Encoded",
     "Encoder",
-    "Gaussian",
     "GraphAttention",
     "GraphConvolution",
     "GraphModel",
     "GraphNetwork",
     "GraphResidual",
     "GraphSAGE",
-    "InHistory",
     "InformedRidge",
     "LightGCN",
     "MapOfMean",
     "Mapped",
     "MatchingNetwork",
     "MemorisedUsers",
-    "NodeVectors",
     "PairNetwork",
     "PairScore",
     "PrototypeNetwork",
@@ -93,9 +89,7 @@ __all__ = [
     "SeparationModel",
     "SequenceNetwork",
     "StudentNetwork",
-    "SupportModel",
     "Told",
-    "UpdateGRU",
     "adversarial",
     "at_items",
     "beside",

@@ -7,12 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Posterior
 from metajax.networks.embedding_map import EmbeddingMap
 from metajax.networks.linen import init_params
 from metajax.networks.tower import Tower
 from metajax.networks.two_domains import BothSides, DomainFactors, start_factors, two_domains
-from metajax.types import Examples, Params
+from metajax.types import Examples, Params, Posterior
 
 __all__ = ["AdversarialModel", "adversarial", "start_adversarial"]
 

@@ -1,33 +1,11 @@
 """Where interactions lie among prototypes, by what is said of their items."""
 
-from typing import NamedTuple
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from metajax.types import Inputs
+from metajax.types import AmongPrototypes, Inputs
 
-__all__ = ["AmongPrototypes", "AttributePrototypes"]
-
-
-class AmongPrototypes(NamedTuple):
-    """N interactions as a `cosine_prototypes` adaptation needs them, with M learned prototypes."""
-
-    place: jax.Array
-    """`[N, D]` where the item of each lies; only the direction counts."""
-    expected: jax.Array
-    """`[N]` label before prototypes are looked at."""
-    prototype: jax.Array
-    """`[M, D]` where the learned prototypes lie."""
-    log_weight: jax.Array
-    """`[M]` by how much each weighs more than an example would in its place, as a logarithm."""
-    value: jax.Array
-    """`[N, M]` by how much the user of each rates above what is expected at each prototype."""
-    sharpness: jax.Array
-    """`[]` what cosines are multiplied by, > 0."""
-    level_count: jax.Array
-    """`[]` how many examples the belief is worth that the user rates as high as all do, > 0."""
+__all__ = ["AttributePrototypes"]
 
 
 class AttributePrototypes(nn.Module):

@@ -6,12 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Posterior, ridge_posterior
+from metajax.gaussian import ridge_posterior
 from metajax.networks.linen import init_params
-from metajax.networks.support_model import SupportModel
 from metajax.networks.tower import Tower
 from metajax.networks.two_domains import blank_factors, domain_evidence
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = ["PairScore", "carried_users"]
 

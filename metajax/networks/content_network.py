@@ -4,9 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Evidence
 from metajax.networks.given import with_given
-from metajax.types import Inputs, Params
+from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["Adapter", "ContentNetwork", "start_content"]
 

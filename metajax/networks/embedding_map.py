@@ -10,10 +10,9 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from metajax.adaptation.ridge_head import Posterior
 from metajax.networks.linen import init_params
 from metajax.networks.matched_rows import check_overlap
-from metajax.types import Params
+from metajax.types import Params, Posterior
 
 __all__ = ["EmbeddingMap", "MapOfMean", "fit_map", "map_rows"]
 

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from metajax.data import BipartiteGraph, Edges, MemberInputs
 from metajax.networks.graph_layers import LightGCN
 from metajax.networks.messages import in_degree
-from metajax.types import Inputs, Params
+from metajax.types import Inputs, NodeVectors, Params
 
 __all__ = [
     "GraphModel",
-    "NodeVectors",
     "edges_as_floats",
     "edges_in",
     "graph_model",
@@ -24,23 +23,6 @@ __all__ = [
 
 # Whole numbers up to here are exact in float32.
 _NODES = 2**24
-
-
-class NodeVectors(NamedTuple):
-    """What propagation makes of a graph: all that is needed to score, for any number of users."""
-
-    user: jax.Array
-    """`[U, D]` users in the graph."""
-    item: jax.Array
-    """`[I, D]` items."""
-    item_bias: jax.Array
-    """`[I]` what an item scores with everyone."""
-    stranger: jax.Array
-    """`[D]` a user who has chosen nothing."""
-    neighbour: jax.Array
-    """`[I, D]` what an item sends to a user who is not in the graph and chose it."""
-    power: jax.Array
-    """`[]` what a stranger hears from n items is their sum over `n^power`."""
 
 
 class GraphModel(NamedTuple):

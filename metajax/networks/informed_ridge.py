@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Evidence
 from metajax.networks.linen import from_linen
 from metajax.networks.ridge_network import RidgeNetwork
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Evidence, Examples, Inputs, Params
 
 __all__ = ["InformedRidge", "Told", "informed_ridge", "start_told"]
 

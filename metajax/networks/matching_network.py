@@ -1,33 +1,14 @@
 """Which of the items that a user has rated a candidate should be judged by."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from metajax.networks.tower import Tower
-from metajax.types import Inputs
+from metajax.types import Inputs, Matched
 
-__all__ = ["Matched", "MatchingNetwork"]
-
-
-class Matched(NamedTuple):
-    """N interactions as an `attended_labels` adaptation needs them, with H attention heads."""
-
-    query: jax.Array
-    """`[N, H, D]` what a candidate looks for among the support."""
-    key: jax.Array
-    """`[N, H, D]` what it is found by, once it is in a support itself."""
-    prior: jax.Array
-    """`[N, H]` logit of the slot that stands for having seen nothing."""
-    score: jax.Array
-    """`[N]` the zero-shot score."""
-    expected: jax.Array
-    """`[N]` the label it would be no surprise to see."""
-    worth: jax.Array
-    """`[N]` by how much a score moves with a unit of surprise."""
+__all__ = ["MatchingNetwork"]
 
 
 class MatchingNetwork(nn.Module):

@@ -13,18 +13,9 @@ import jax.numpy as jnp
 
 from metajax.networks.encoder import Encoded
 from metajax.networks.tower import Tower
-from metajax.types import Examples, Inputs
+from metajax.types import Examples, Gaussian, Inputs
 
-__all__ = ["Attended", "AttentiveProcess", "ConditionalProcess", "Gaussian"]
-
-
-class Gaussian(NamedTuple):
-    """Independent normal distributions of N labels."""
-
-    mean: jax.Array
-    """`[N]` the scores."""
-    variance: jax.Array
-    """`[N]` > 0."""
+__all__ = ["Attended", "AttentiveProcess", "ConditionalProcess"]
 
 
 class ConditionalProcess(nn.Module):

@@ -1,29 +1,11 @@
 """A space of items in which a user is a point."""
 
-from typing import NamedTuple
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from metajax.types import Inputs
+from metajax.types import Inputs, Placed
 
-__all__ = ["Placed", "PrototypeNetwork"]
-
-
-class Placed(NamedTuple):
-    """Where N interactions lie in the space of a `prototypes` adaptation."""
-
-    item: jax.Array
-    """`[N, D]` the item of each."""
-    prior: jax.Array
-    """`[N, D]` the prototype of its user before anything is seen of them."""
-    prior_label: jax.Array
-    """`[N]` the label of an example that weighs as much as that prior."""
-    closeness: jax.Array
-    """`[N]` by how much a score falls with a unit of distance, > 0."""
-    bias: jax.Array
-    """`[N]` the score at no distance, in the units of the scores before they are bounded."""
+__all__ = ["PrototypeNetwork"]
 
 
 class PrototypeNetwork(nn.Module):

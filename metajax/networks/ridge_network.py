@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Evidence
-from metajax.types import Inputs, Params
+from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["RidgeNetwork", "start_evidence"]
 

@@ -1,7 +1,7 @@
 """A user as the sequence of what they did."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,20 +9,9 @@ import jax.numpy as jnp
 
 from metajax.networks.linen import from_linen
 from metajax.networks.tower import Tower
-from metajax.types import Examples, Model, Params
+from metajax.types import Examples, InHistory, Model, Params
 
-__all__ = ["InHistory", "SequenceNetwork", "from_history_module"]
-
-
-class InHistory(NamedTuple):
-    """N inputs, each seen after a part of one history."""
-
-    history: Examples
-    """The user's S interactions, oldest first; padding comes last and is 0."""
-    seen: jax.Array
-    """`[N]` int32, how many of them come before each input."""
-    inputs: Any
-    """The inputs, usually `Inputs`."""
+__all__ = ["SequenceNetwork", "from_history_module"]
 
 
 class SequenceNetwork(nn.Module):

@@ -7,10 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Posterior
 from metajax.networks.embedding_map import EmbeddingMap
 from metajax.networks.two_domains import BothSides, DomainFactors, start_factors, two_domains
-from metajax.types import Examples, Params
+from metajax.types import Examples, Params, Posterior
 
 __all__ = ["Separated", "SeparationModel", "shared_and_private", "start_separated"]
 

@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_posterior
+from metajax.gaussian import ridge_posterior
 from metajax.networks.linen import init_params
-from metajax.networks.support_model import SupportModel
 from metajax.networks.tower import Tower
 from metajax.networks.two_domains import (
     DomainFactors,
@@ -17,7 +16,7 @@ from metajax.networks.two_domains import (
     side_of,
     start_factors,
 )
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Evidence, Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = ["shared_space", "start_maps"]
 

@@ -1,27 +1,15 @@
 """Networks that read a support themselves, as pure functions."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from metajax.networks.linen import init_params
-from metajax.types import Examples, Params
+from metajax.types import Examples, Params, SupportModel
 
-__all__ = ["SupportModel", "from_support_module"]
-
-
-class SupportModel(NamedTuple):
-    """A network as three pure functions, of one task."""
-
-    init: Callable[..., Params]
-    """`init(key, inputs) -> params`."""
-    encode: Callable[[Params, Examples], Any]
-    """`encode(params, support) -> state`."""
-    decode: Callable[[Params, Any, Any], Any]
-    """`decode(params, state, inputs) -> predictions`."""
+__all__ = ["from_support_module"]
 
 
 def from_support_module(module: nn.Module) -> SupportModel:

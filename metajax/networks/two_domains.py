@@ -12,10 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.ridge_head import Evidence, Posterior, ridge_posterior
+from metajax.gaussian import ridge_posterior
 from metajax.networks.linen import init_params
-from metajax.networks.support_model import SupportModel
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Evidence, Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = [
     "BothSides",

@@ -1,28 +1,14 @@
 """A GRU cell that reads what a user's support says and writes how their weights should change."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Params
+from metajax.types import Params, UpdateGRU
 
-__all__ = ["UpdateGRU", "update_gru"]
-
-
-class UpdateGRU(NamedTuple):
-    """The cell as pure functions."""
-
-    init: Callable[[jax.Array, int, int], Params]
-    """`init(key, features, outputs) -> params`."""
-    step: Callable[[Params, jax.Array, jax.Array], jax.Array]
-    """`step(params, hidden [..., H], seen [..., features]) -> hidden`."""
-    read: Callable[[Params, jax.Array], jax.Array]
-    """`read(params, hidden) -> [..., outputs]`: linear, and at first 0."""
-    width: int
-    """H, the size of the hidden state."""
+__all__ = ["update_gru"]
 
 
 def update_gru(width: int) -> UpdateGRU:

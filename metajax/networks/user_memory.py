@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.data import MemberInputs
-from metajax.networks.support_model import SupportModel
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Examples, Inputs, Params, SupportModel
 
 __all__ = ["MemorisedUsers", "Seen", "start_memory", "user_memory"]
 

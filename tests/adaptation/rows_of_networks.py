@@ -20,7 +20,7 @@ from metajax.adaptation import (
     sequence_steps,
 )
 from metajax.data import Sequences, bipartite_graph
-from metajax.types import Adaptation, Examples, Model, Task
+from metajax.types import Adaptation, Examples, InHistory, Model, Task
 
 
 def encoder():
@@ -176,7 +176,7 @@ def sequence_row() -> Row:
     model = networks.from_history_module(networks.SequenceNetwork(encoder(), 4, 2, (3,)))
 
     def zero_shot(params, inputs):
-        before = networks.InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
+        before = InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
         return model.apply(params, before)
 
     rule = sequence_steps(

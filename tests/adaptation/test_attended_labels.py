@@ -2,8 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import attended_labels
-from metajax.networks.matching_network import Matched
-from metajax.types import Examples
+from metajax.types import Examples, Matched
 
 HEADS, WIDTH = 2, 3
 RNG = np.random.default_rng(0)

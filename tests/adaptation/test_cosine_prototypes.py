@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import cosine_prototypes
-from metajax.networks import AmongPrototypes
-from metajax.types import Examples
+from metajax.types import AmongPrototypes, Examples
 
 RNG = np.random.default_rng(0)
 PROTOTYPE, WEIGHT, VALUE = RNG.normal(size=(2, 3)), np.array([0.5, 2.0]), np.array([0.3, -0.7])

@@ -5,8 +5,7 @@ import pytest
 
 from metajax import losses
 from metajax.adaptation import prototypes
-from metajax.networks.prototype_network import Placed
-from metajax.types import Examples
+from metajax.types import Examples, Placed
 
 PRIOR, PRIOR_LABEL, CLOSENESS, BIAS = np.array([1.0, -1.0]), 2.0, 0.5, 0.25
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from metajax import losses, networks
-from metajax.adaptation import Evidence, ridge_head
+from metajax.adaptation import ridge_head
 from metajax.baselines import eb_fold_in, fit_factors
 from metajax.data import TrainingSet, from_columns
 from metajax.methods.parts import identities_of
-from metajax.types import Examples, Inputs
+from metajax.types import Evidence, Examples, Inputs
 
 
 def some_evidence(rng, n, width):

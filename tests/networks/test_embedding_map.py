@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.adaptation import Posterior
 from metajax.networks import EmbeddingMap, MapOfMean, fit_map, map_rows
+from metajax.types import Posterior
 
 RNG = np.random.default_rng(0)
 SOURCE = RNG.normal(size=(30, 3)) + 1

@@ -7,8 +7,8 @@ import pytest
 from metajax import losses
 from metajax.adaptation import matching, sequence_steps
 from metajax.learners import sequential
-from metajax.networks import Encoder, InHistory, SequenceNetwork, from_history_module
-from metajax.types import Examples, Inputs, Model, Task
+from metajax.networks import Encoder, SequenceNetwork, from_history_module
+from metajax.types import Examples, InHistory, Inputs, Model, Task
 
 ITEMS, WIDTH, HEADS = 5, 4, 2
 RNG = np.random.default_rng(0)
