@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from metajax.knowledge import (
+    cluster_relations,
     facts,
     filtered_ranks,
     graph_from_triples,
     link_predictor,
     ranking_metrics,
-    relation_clusters,
     relation_signatures,
     vocabulary_of,
 )
@@ -65,7 +65,7 @@ def one_seed(dataset: str, aliases: int, epochs: int, seed: int) -> list[dict[st
     known = np.concatenate([split.every * (1, aliases, 1) + (0, k, 0) for k in range(aliases)])
     entities, relations = (vocabulary_of(map(str, range(size))) for size in sizes.values())
     graph = graph_from_triples(training, entities, relations)
-    found = relation_clusters(relation_signatures(graph), kinds, seed=seed)
+    found = cluster_relations(relation_signatures(graph), kinds, seed=seed)
     right = np.arange(kinds * aliases) // aliases
     labels = {
         "none": None,

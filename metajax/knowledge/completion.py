@@ -11,7 +11,11 @@ from metajax.knowledge.ranking import candidate_scores
 from metajax.knowledge.scores import Score
 from metajax.types import Params
 
-__all__ = ["Answer", "Completion", "complete"]
+__all__ = [
+    "Answer",
+    "Completion",
+    "complete",
+]
 
 
 class Answer(NamedTuple):

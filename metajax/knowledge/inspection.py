@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metajax.knowledge.graph import KnowledgeGraph, first_five
+from metajax.knowledge.graph import KnowledgeGraph, degrees, first_five
 from metajax.knowledge.inverses import inverse_pairs
 from metajax.knowledge.readers import Statements, repeated
-from metajax.knowledge.structure import degrees
 
-__all__ = ["problems", "relation_table", "summary"]
+__all__ = [
+    "problems",
+    "relation_table",
+    "summary",
+]
 
 
 def summary(graph: KnowledgeGraph) -> dict[str, str]:

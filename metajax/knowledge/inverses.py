@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.knowledge.graph import KnowledgeGraph
-from metajax.knowledge.selection import with_triples
+from metajax.knowledge.graph import KnowledgeGraph, with_triples
 
-__all__ = ["InversePair", "fold_inverses", "inverse_pairs"]
+__all__ = [
+    "InversePair",
+    "fold_inverses",
+    "inverse_pairs",
+]
 
 
 class InversePair(NamedTuple):

@@ -8,16 +8,150 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.knowledge.facts import SLOTS, Facts
-from metajax.knowledge.fisher import added_squares
-from metajax.knowledge.negatives import Corrupted, corrupted
-from metajax.knowledge.objective import embedded, fact_losses
+from metajax.knowledge.negative_sampling import SLOTS, Corrupted, Facts, corrupted
 from metajax.knowledge.relation_clusters import cluster_loss
 from metajax.knowledge.scores import Score, score_of
 from metajax.losses import masked_mean
 from metajax.types import MetaState, Params
 
-__all__ = ["LinkPredictor", "link_predictor"]
+__all__ = [
+    "LinkPredictor",
+    "added_squares",
+    "embedded",
+    "fact_losses",
+    "link_predictor",
+    "places",
+    "self_adversarial",
+]
+
+# Rows of a table that is small.
+_FEW = 64
+
+
+def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """Averages `-log sigmoid(-score)` of false triples, the hardest of them most.
+
+    Args:
+        scores: `[.., K]` scores, margin included.
+        where: `[.., K]` bool, False where the triple is not false.
+        temperature: Weights are the softmax of `temperature * score`; no gradient goes through
+            them.
+
+    Returns:
+        `[..]` the average; 0 where nothing is kept.
+
+    Example:
+        >>> import math
+        >>> loss = self_adversarial(jnp.zeros(4), where=jnp.arange(4) < 2)
+        >>> abs(float(loss) - math.log(2)) < 1e-6
+        True
+    """
+    # Low but finite: the softmax of nothing would be NaN.
+    logits = jnp.where(where, temperature * jax.lax.stop_gradient(scores), -1e9)
+    weights = jnp.where(where, jax.nn.softmax(logits), 0)
+    return jnp.sum(weights * jax.nn.softplus(scores), axis=-1)
+
+
+def places(given: Corrupted) -> dict[str, jax.Array]:
+    """Lists which embeddings are read, so that each table is read once.
+
+    Args:
+        given: C chunks of B facts, with K replacements for each slot.
+
+    Returns:
+        Ids of entities `[C, 2 B + ..]`, of heads and tails and what replaces them, and of
+        relations `[C, B + ..]`.
+    """
+    head, relation, tail = (given.facts[:, :, place] for place in range(3))
+    entity = [head, tail]
+    entity += [given.replacement[slot] for slot in ("head", "tail") if slot in given.replacement]
+    relations = [relation]
+    if "relation" in given.replacement:
+        relations.append(given.replacement["relation"])
+    return {"entity": jnp.concatenate(entity, 1), "relation": jnp.concatenate(relations, 1)}
+
+
+def embedded(tables: dict[str, Any], given: Corrupted) -> dict[str, Any]:
+    """Reads rows of the tables `entity` and `relation`, as `places` lists them."""
+    return {
+        name: jax.tree.map(partial(_rows, ids=ids), tables[name])
+        for name, ids in places(given).items()
+    }
+
+
+def fact_losses(
+    score: Score,
+    read: dict[str, Any],
+    given: Corrupted,
+    *,
+    margin: float,
+    temperature: float = 1.0,
+    joint: bool = False,
+) -> jax.Array:
+    """Computes half the loss of each fact and half that of the false triples made of it.
+
+    Args:
+        score: What is trained.
+        read: From `embedded`; of relations, their operators.
+        given: Facts and what is false.
+        margin: Added to each score.
+        temperature: As in `self_adversarial`.
+        joint: Weigh the false triples of all slots together, else slot by slot.
+
+    Returns:
+        `[C, B]` losses.
+
+    References:
+        Sun et al., ICLR 2019, arXiv 1902.10197, equation 6, halved as their program does.
+    """
+    size = given.facts.shape[1]
+    at = {"head": 2 * size, "relation": size, "tail": 2 * size}
+    if "head" in given.replacement:
+        at["tail"] += given.replacement["head"].shape[1]
+
+    def rows(table: str, start: int, count: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[:, start : start + count], read[table])
+
+    def replaced(slot: str) -> Any:
+        table = "relation" if slot == "relation" else "entity"
+        other = rows(table, at[slot], given.replacement[slot].shape[1])
+        return jax.tree.map(lambda leaf: leaf[:, None], other)
+
+    def apart(embeddings: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[:, :, None], embeddings)
+
+    head, tail, relation = (
+        rows("entity", 0, size),
+        rows("entity", size, size),
+        rows("relation", 0, size),
+    )
+    tail_query = score.tail_query(head, relation)
+    scored = {
+        "head": lambda: score.match(apart(score.head_query(relation, tail)), replaced("head")),
+        "relation": lambda: score.match(
+            score.tail_query(apart(head), replaced("relation")), apart(tail)
+        ),
+        "tail": lambda: score.match(apart(tail_query), replaced("tail")),
+    }
+    scores = [margin + scored[slot]() for slot in given.replacement]
+    false = list(given.false.values())
+    if joint:
+        scores, false = [jnp.concatenate(scores, -1)], [jnp.concatenate(false, -1)]
+    against = sum(
+        self_adversarial(s, where=f, temperature=temperature)
+        for s, f in zip(scores, false, strict=True)
+    )
+    true = jax.nn.softplus(-margin - score.match(tail_query, tail))
+    return (true + against / len(scores)) / 2
+
+
+def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    # Gradients of few rows collide where they are added up, for which some versions of XLA take
+    # hundreds of times longer on a GPU (jax#38806); as a product it costs a CPU the same.
+    if len(table) <= _FEW:
+        return jnp.matmul(jax.nn.one_hot(ids, len(table)), table, precision="highest")
+    # Clipping only spares a check: ids out of range are refused where facts are made.
+    return jnp.take(table, ids, axis=0, mode="clip")
 
 
 class LinkPredictor(NamedTuple):
@@ -178,6 +312,47 @@ def link_predictor(
         return jax.tree.map(lambda leaf: leaf / facts.count, total)
 
     return LinkPredictor(init, update, epoch, fisher, kind, batch, bound)
+
+
+def added_squares(
+    total: Params,
+    params: Params,
+    given: Corrupted,
+    loss: Callable[[Params, Corrupted], jax.Array],
+) -> Params:
+    """Adds the squared gradient of each fact, with its own false triples, to a total.
+
+    A gradient is of the few rows that a fact reads, so the cost does not depend on the size of
+    the tables. A row that is read twice has the sum of both gradients, squared once.
+
+    Args:
+        total: Tables, as of the parameters.
+        params: `entity` and `relation`.
+        given: Chunks of one fact each.
+        loss: `loss(read, given) -> [C, 1]` of rows as `embedded` reads them from parameters.
+
+    Returns:
+        The tables, larger.
+    """
+
+    def of_one(read: Any, one: Corrupted) -> jax.Array:
+        read, one = jax.tree.map(lambda leaf: leaf[None], (read, one))
+        return loss(read, one)[0, 0]
+
+    gradients = jax.vmap(jax.grad(of_one))(embedded(params, given), given)
+    added = dict(total)
+    for name, ids in places(given).items():
+        same = ids[:, :, None] == ids[:, None, :]
+        first = ~jnp.any(jnp.tril(same, -1), axis=2) & given.mask
+        both = same.astype(jnp.float32)
+
+        def add(table: jax.Array, gradient: jax.Array, ids=ids, first=first, both=both) -> Any:
+            summed = jnp.matmul(both, gradient, precision="highest")
+            squares = jnp.where(first[:, :, None], jnp.square(summed), 0)
+            return table.at[ids].add(squares, mode="drop")
+
+        added[name] = jax.tree.map(add, total[name], gradients[name])
+    return added
 
 
 def _shuffled(facts: Facts, batch: int, key: jax.Array) -> jax.Array:

@@ -12,11 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import room
-from metajax.knowledge.facts import checked_triples
+from metajax.knowledge.negative_sampling import checked_triples
 from metajax.knowledge.scores import Score
 from metajax.types import Params
 
-__all__ = ["Ranks", "candidate_scores", "filtered_ranks", "rank_batch", "ranking_metrics"]
+__all__ = [
+    "Ranks",
+    "candidate_scores",
+    "filtered_ranks",
+    "rank_batch",
+    "ranking_metrics",
+]
 
 _SIDES = ("head", "tail")
 

@@ -8,15 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.knowledge.facts import Facts, facts
 from metajax.knowledge.graph import KnowledgeGraph
 from metajax.knowledge.link_prediction import LinkPredictor
+from metajax.knowledge.negative_sampling import Facts, facts
 from metajax.knowledge.ranking import filtered_ranks, ranking_metrics
 from metajax.knowledge.splits import check_seen
 from metajax.training import DivergedError, Progress, begin
 from metajax.types import MetaState, Params
 
-__all__ = ["Epoch", "begin_links", "train_links"]
+__all__ = [
+    "Epoch",
+    "begin_links",
+    "train_links",
+]
 
 
 class Epoch(NamedTuple):

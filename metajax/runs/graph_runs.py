@@ -18,9 +18,6 @@ import jax
 import optax
 
 from metajax import checkpoint, files
-from metajax.runs import graph_settings
-from metajax.types import Params
-from metajax.runs.graph_settings import GraphSettings
 from metajax.knowledge import (
     Completion,
     Epoch,
@@ -41,6 +38,7 @@ from metajax.knowledge import (
     train_links,
     vocabulary_of,
 )
+from metajax.runs import graph_settings
 from metajax.runs.folder import (
     CHECKPOINTS,
     GRAPH,
@@ -50,7 +48,9 @@ from metajax.runs.folder import (
     restored,
     warn_of_damage,
 )
+from metajax.runs.graph_settings import GraphSettings
 from metajax.training import Progress
+from metajax.types import Params
 
 __all__ = [
     "GraphRun",

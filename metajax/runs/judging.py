@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax.evaluation import comparisons
-from metajax import files, evaluation, report
-from metajax.types import Params
+from metajax import evaluation, files, report
 from metajax.data.dataset import Dataset
-from metajax.evaluation import Compared
+from metajax.evaluation import Compared, comparisons
 from metajax.evaluation.negative_transfer import negative_transfer
 from metajax.runs.run import Run
+from metajax.types import Params
 
 __all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"]
 

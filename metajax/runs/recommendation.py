@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.types import Adaptation, Examples, Inputs, Params
 from metajax.data.dataset import Table
 from metajax.data.schema import Schema, encode_rows
+from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = [
     "Catalogue",

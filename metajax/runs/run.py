@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 
 from metajax import checkpoint, files
 from metajax.cross_domain import crossing
-from metajax.methods import settings
-from metajax.methods.assembly import adaptation_of, first_progress, progress_like
 from metajax.cross_domain.crossing import Crossing
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
@@ -27,7 +25,9 @@ from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.data.domains import Domains
 from metajax.evaluation import check_ratings, train_on
-from metajax.runs.recommendation import Recommender, catalogue_of
+from metajax.methods import settings
+from metajax.methods.assembly import adaptation_of, first_progress, progress_like
+from metajax.methods.settings import Settings
 from metajax.runs.folder import (
     CHECKPOINTS,
     GRAPH,
@@ -37,7 +37,7 @@ from metajax.runs.folder import (
     restored,
     warn_of_damage,
 )
-from metajax.methods.settings import Settings
+from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress, Row
 
 __all__ = [

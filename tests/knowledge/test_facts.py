@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metajax.knowledge import facts
-from metajax.knowledge.facts import is_known
+from metajax.knowledge.negative_sampling import is_known
 
 TRIPLES = [[0, 0, 1], [0, 2, 1], [1, 1, 2]]
 

@@ -4,8 +4,8 @@ import numpy as np
 import optax
 
 from metajax.knowledge import facts, link_predictor, normalised_fisher
-from metajax.knowledge.negatives import corrupted
-from metajax.knowledge.objective import embedded, fact_losses
+from metajax.knowledge.link_prediction import embedded, fact_losses
+from metajax.knowledge.negative_sampling import corrupted
 
 # The third has one entity in both places; false heads and tails are often entities of the fact.
 TRIPLES = [[0, 0, 1], [2, 1, 0], [1, 1, 1], [2, 0, 3], [3, 1, 1]]

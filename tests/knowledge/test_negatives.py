@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.knowledge import facts
-from metajax.knowledge.negatives import corrupted
+from metajax.knowledge.negative_sampling import corrupted
 
 SLOTS = ("head", "relation", "tail")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metajax.knowledge import facts, score_of, self_adversarial
-from metajax.knowledge.negatives import corrupted
-from metajax.knowledge.objective import embedded, fact_losses
+from metajax.knowledge.link_prediction import embedded, fact_losses
+from metajax.knowledge.negative_sampling import corrupted
 
 TRIPLES = [[0, 0, 1], [2, 1, 3], [1, 1, 1], [3, 0, 2]]
 MARGIN, TEMPERATURE = 1.5, 0.7

@@ -5,11 +5,11 @@ import optax
 import pytest
 
 from metajax.knowledge import (
+    cluster_relations,
     facts,
     filtered_ranks,
     graph_from_triples,
     link_predictor,
-    relation_clusters,
     relation_signatures,
     vocabulary_of,
 )
@@ -82,13 +82,13 @@ def test_names_of_one_kind_have_one_label():
     graph = graph_from_triples(
         triples, vocabulary_of(map(str, range(30))), vocabulary_of(map(str, range(13)))
     )
-    labels = relation_clusters(relation_signatures(graph), 3)
+    labels = cluster_relations(relation_signatures(graph), 3)
     assert labels[12] == -1
     by_kind = labels[:12].reshape(3, 4)
     assert (by_kind == by_kind[:, :1]).all()
     assert len(np.unique(by_kind)) == 3
     with pytest.raises(ValueError, match=r"^clusters must be from 1 to the 12 relations with a "):
-        relation_clusters(relation_signatures(graph), 13)
+        cluster_relations(relation_signatures(graph), 13)
 
 
 def test_the_term_is_the_cross_entropy_of_a_linear_head():

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from metajax.knowledge import degrees, graph_from_names, relation_signatures, structure
+from metajax.knowledge import degrees, graph_from_names, relation_clusters, relation_signatures
 
 
 def test_a_fact_counts_for_both_ends():
@@ -11,7 +11,7 @@ def test_a_fact_counts_for_both_ends():
 
 
 def test_signatures_are_shares_of_roles(monkeypatch):
-    monkeypatch.setattr(structure, "_BLOCK", 3)
+    monkeypatch.setattr(relation_clusters, "_BLOCK", 3)
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, (8, 3, 8), (30, 3))
     graph = graph_from_names([(f"e{h}", f"r{r}", f"e{t}") for h, r, t in drawn])

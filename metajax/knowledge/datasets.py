@@ -19,7 +19,13 @@ from metajax.data.readers import DataError
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, first_five
 from metajax.knowledge.readers import ML_100K_LINK_SHA256, read_graph, read_link
 
-__all__ = ["graph_names", "item_entities", "link_by_prefix", "load_graph", "repaired_links"]
+__all__ = [
+    "graph_names",
+    "item_entities",
+    "link_by_prefix",
+    "load_graph",
+    "repaired_links",
+]
 
 _FILES = {
     "recbole/dataset_example/ml-100k/ml-100k.kg": (

@@ -8,7 +8,13 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, user_of_row
 from metajax.knowledge.graph import KnowledgeGraph
 
-__all__ = ["ItemFacts", "entities_as_users", "item_facts", "relation_vectors", "tfidf"]
+__all__ = [
+    "ItemFacts",
+    "entities_as_users",
+    "item_facts",
+    "relation_vectors",
+    "tfidf",
+]
 
 
 class ItemFacts(NamedTuple):

@@ -1,0 +1,386 @@
+"""Knowledge graphs from files: one module a format, each of which returns `Statements`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote, unquote
+
+from metajax import files
+from metajax.data.fetch import is_verified
+from metajax.data.readers import DataError
+from metajax.data.readers.text import TextTable, delimited
+from metajax.knowledge.graph import KnowledgeGraph, add_triples, graph_from_names
+
+__all__ = [
+    "BASE",
+    "ML_100K_LINK_SHA256",
+    "Statements",
+    "file_bytes",
+    "graph_of",
+    "linked",
+    "read_graph",
+    "read_kg",
+    "read_link",
+    "read_rdf",
+    "read_statements",
+    "read_tsv",
+    "repeated",
+    "write_turtle",
+]
+
+Literals = Literal["error", "attributes"]
+
+# RecBole's link file of MovieLens-100K, the item ids in which are MovieLens-20M's.
+ML_100K_LINK_SHA256 = "524dca2c3d62619688ab99b3ec53ea2acb9b64d38eafec3e02bdd0dc6bb7d948"
+
+# What stands before names that are no IRIs where they have to be.
+BASE = "urn:metajax:"
+_KG = ("head_id", "relation_id", "tail_id")
+_LINK = ("item_id", "entity_id")
+_TSV = ("head", "relation", "tail")
+_STRING = "http://www.w3.org/2001/XMLSchema#string"
+
+
+class Statements(NamedTuple):
+    """The statements of a file, in its order."""
+
+    file: str
+    """Where they came from, for errors."""
+    triples: Sequence[tuple[str, str, str]]
+    """Names of head, relation and tail."""
+    lines: Sequence[int] | None
+    """The line of each triple, from 1; None where the format does not tell."""
+    attributes: Sequence[tuple[str, str, str, str]] = ()
+    """Entity, name, value and kind of each literal."""
+
+
+def read_graph(
+    path: str | Path, *, link: str | Path | None = None, literals: Literals = "error"
+) -> KnowledgeGraph:
+    """Reads a graph in the format that the file's name ends in.
+
+    Args:
+        path: As in `read_statements`.
+        link: A RecBole `.link` file: which entity each item of a log is.
+        literals: As in `graph_of`.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ImportError: If the format needs a package that is not installed.
+        DataError: If a file is missing or not as described, or a link leads to an entity that is
+            not in the graph.
+    """
+    return linked(graph_of(read_statements(path), literals=literals), link)
+
+
+def read_statements(path: str | Path) -> Statements:
+    """Reads a file of triples in the format that its name ends in.
+
+    Args:
+        path: `.kg` (RecBole), `.tsv` or `.txt` (head, relation, tail), `.ttl` or `.nt` (RDF).
+
+    Returns:
+        Its statements.
+
+    Raises:
+        ImportError: If the format needs a package that is not installed.
+        DataError: If no format fits, or the file is missing or not as described.
+    """
+    reader = _READERS.get(Path(path).suffix.lower())
+    if reader is None:
+        raise DataError(f"the name must end in one of {', '.join(_READERS)}.", file=path)
+    return reader(path)
+
+
+def graph_of(statements: Statements, *, literals: Literals = "error") -> KnowledgeGraph:
+    """Makes a graph of what a file says.
+
+    Args:
+        statements: From `read_statements`.
+        literals: What a literal is where an entity could stand: an error, or one of the
+            `attributes` of the graph.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: If `literals` is not legal.
+        DataError: If there is a literal and must not be, or no triple.
+    """
+    if literals not in ("error", "attributes"):
+        raise ValueError(f"literals must be 'error' or 'attributes', got {literals!r}.")
+    file = statements.file
+    if statements.attributes and literals == "error":
+        entity, name, value, _ = statements.attributes[0]
+        raise DataError(
+            f"{len(statements.attributes)} literals where an entity is needed, the first of them "
+            f"{value!r} as {name!r} of {entity!r}; literals='attributes' keeps them as attributes.",
+            file=file,
+        )
+    if not statements.triples:
+        raise DataError("there is no triple.", file=file)
+    return graph_from_names(statements.triples, attributes=statements.attributes)
+
+
+def linked(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph:
+    """Adds the links of a `.link` file, if any, to a graph.
+
+    Raises:
+        DataError: As `read_graph`.
+    """
+    if link is None:
+        return graph
+    if is_verified(Path(link), ML_100K_LINK_SHA256):
+        raise DataError(
+            "its item ids are MovieLens-20M's; the graph named 'ml-100k' comes with right ones.",
+            file=link,
+        )
+    pairs = read_link(link)
+    try:
+        return add_triples(graph, [], links=pairs)
+    except ValueError as error:
+        raise DataError(str(error), file=link) from None
+
+
+def read_kg(path: str | Path) -> Statements:
+    """Reads the triples of a RecBole `.kg` file.
+
+    Args:
+        path: Tab separated, quoting off, with columns head_id, relation_id and tail_id.
+
+    Returns:
+        Its statements.
+
+    Raises:
+        DataError: If the file is missing or not as described; it names file, line and column.
+    """
+    return _statements(_atomic(path, _KG), _KG)
+
+
+def read_tsv(path: str | Path) -> Statements:
+    """Reads triples from a file of three columns: head, relation, tail.
+
+    Args:
+        path: Tab separated, quoting off, UTF-8; a first line of just these three names is a
+            header.
+
+    Returns:
+        Its statements.
+
+    Raises:
+        DataError: If the file is missing or not as described; it names file, line and column.
+    """
+    table = delimited(file_bytes(path), str(path), "\t", header=_TSV)
+    statements = _statements(table, _TSV)
+    if tuple(name.lower() for name in statements.triples[0]) != _TSV:
+        return statements
+    return statements._replace(triples=statements.triples[1:], lines=table.lines[1:])
+
+
+def read_link(path: str | Path) -> list[tuple[str, str]]:
+    """Reads which entity each item is from a RecBole `.link` file.
+
+    Args:
+        path: Tab separated, quoting off, with columns item_id and entity_id.
+
+    Returns:
+        Item ids and names of entities.
+
+    Raises:
+        DataError: If the file is missing or not as described, or an item is linked twice.
+    """
+    table = _atomic(path, _LINK)
+    _no_empty(table, _LINK)
+    pairs = list(zip(*(table.columns[name] for name in _LINK), strict=True))
+    seen: dict[str, int] = {}
+    for (item, _), line in zip(pairs, table.lines, strict=True):
+        if item in seen:
+            raise DataError(
+                f"{item!r} is linked twice, first in line {seen[item]}.",
+                file=path,
+                line=line,
+                column="item_id",
+            )
+        seen[item] = line
+    return pairs
+
+
+def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
+    """Reads Turtle or N-Triples.
+
+    An entity or relation is named by its IRI; below `base` by what follows. A blank node is named
+    `_:b` and a number, by where in the file it comes first. What a literal says is an attribute.
+
+    Args:
+        path: A file whose name ends in .ttl or .nt.
+        base: IRI that is left out of names.
+
+    Returns:
+        The statements; only N-Triples tell their lines.
+
+    Raises:
+        ImportError: If pyoxigraph is not installed.
+        DataError: If the file is missing, or breaks the grammar; it names line and column.
+    """
+    ox = _oxigraph()
+    data, turtle = file_bytes(path), Path(path).suffix.lower() == ".ttl"
+    known = ox.RdfFormat.TURTLE if turtle else ox.RdfFormat.N_TRIPLES
+    blanks: dict[str, str] = {}
+    names: dict[str, str] = {}
+
+    def name_of(term: Any) -> str:
+        if isinstance(term, ox.BlankNode):
+            return blanks.setdefault(term.value, f"_:b{len(blanks)}")
+        if not isinstance(term, ox.NamedNode):
+            raise DataError(f"a statement about a statement is not read: {term}.", file=path)
+        iri = term.value
+        if iri not in names:
+            names[iri] = unquote(iri[len(base) :]) if iri.startswith(base) else iri
+        return names[iri]
+
+    triples, attributes, lines = [], [], []
+    places = None if turtle else _lines_of_statements(data)
+    try:
+        for quad in ox.parse(data, known):
+            head, relation = name_of(quad.subject), name_of(quad.predicate)
+            line = None if places is None else next(places)
+            if isinstance(quad.object, ox.Literal):
+                attributes.append((head, relation, quad.object.value, _kind_of(quad.object)))
+            else:
+                triples.append((head, relation, name_of(quad.object)))
+                lines.append(line)
+    except SyntaxError as error:
+        rule = re.sub(r"^Parser error[^:]*: ", "", str(error.msg))
+        raise DataError(
+            f"{rule.rstrip('.')}.", file=path, line=error.lineno, column=error.offset
+        ) from None
+    return Statements(str(path), triples, None if turtle else lines, attributes)
+
+
+def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -> None:
+    """Writes a graph's facts and attributes as Turtle, which `read_rdf` reads back.
+
+    Read back, facts and names are the same; blank nodes may have other numbers. Links are not
+    written, nor names that no fact and no attribute has.
+
+    Args:
+        graph: Any.
+        path: The file to write.
+        base: Put before names that are no IRIs.
+
+    Raises:
+        ImportError: If pyoxigraph is not installed.
+        OSError: If the file cannot be written.
+    """
+    ox = _oxigraph()
+
+    def iri(name: str) -> Any:
+        if not name.startswith((base, "_:")):
+            try:
+                return ox.NamedNode(name)
+            except ValueError:
+                pass
+        return ox.NamedNode(base + quote(name, safe=""))
+
+    def node(name: str) -> Any:
+        if re.fullmatch(r"_:b\d+", name):
+            return ox.BlankNode(name.removeprefix("_:"))
+        return iri(name)
+
+    def literal(value: str, kind: str) -> Any:
+        if kind.startswith("@"):
+            return ox.Literal(value, language=kind[1:])
+        return ox.Literal(value, datatype=ox.NamedNode(kind) if kind else None)
+
+    entities = [node(name) for name in graph.entities.names]
+    relations = [iri(name) for name in graph.relations.names]
+    told = [ox.Triple(entities[h], relations[r], entities[t]) for h, r, t in graph.triples.tolist()]
+    told += [
+        ox.Triple(entities[entity], iri(name), literal(value, kind))
+        for entity, name, value, kind in graph.attributes
+    ]
+    # Statements about one subject next to one another share its name in Turtle.
+    told.sort(key=lambda triple: str(triple.subject))
+    written = ox.serialize(told, format=ox.RdfFormat.TURTLE, prefixes={"": base})
+    files.write(Path(path), written)
+
+
+def file_bytes(path: str | Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if not Path(path).is_file():
+        raise DataError("no such file.", file=path)
+    return Path(path).read_bytes()
+
+
+def repeated(statements: Sequence[tuple[str, str, str]]) -> list[int]:
+    """Finds what is said again: places of all triples that stand further up as well.
+
+    Example:
+        >>> repeated([("a", "r", "b"), ("b", "r", "a"), ("a", "r", "b")])
+        [2]
+    """
+    seen: Counter[tuple[str, str, str]] = Counter()
+    found = []
+    for n, triple in enumerate(statements):
+        if seen[triple]:
+            found.append(n)
+        seen[triple] += 1
+    return found
+
+
+def _atomic(path: str | Path, names: Sequence[str]) -> TextTable:
+    table = delimited(file_bytes(path), str(path), "\t")
+    columns = {header.partition(":")[0]: fields for header, fields in table.columns.items()}
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(f"no column {missing[0]!r}; found {', '.join(columns)}.", file=path, line=1)
+    return table._replace(columns=columns)
+
+
+def _statements(table: TextTable, names: Sequence[str]) -> Statements:
+    _no_empty(table, names)
+    columns = [table.columns[name] for name in names]
+    return Statements(table.file, list(zip(*columns, strict=True)), table.lines)
+
+
+def _no_empty(table: TextTable, names: Sequence[str]) -> None:
+    for name in names:
+        for field, line in zip(table.columns[name], table.lines, strict=True):
+            if not field.strip():
+                raise DataError(
+                    "a name must not be empty.", file=table.file, line=line, column=name
+                )
+
+
+def _oxigraph() -> ModuleType:
+    try:
+        import pyoxigraph
+    except ImportError:
+        raise ImportError(
+            "Turtle and N-Triples need pyoxigraph: pip install 'metajax[kg]'."
+        ) from None
+    return pyoxigraph
+
+
+def _kind_of(literal: Any) -> str:
+    if literal.language:
+        return f"@{literal.language}"
+    return "" if literal.datatype.value == _STRING else literal.datatype.value
+
+
+def _lines_of_statements(data: bytes) -> Iterator[int]:
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.strip() and not line.lstrip().startswith(b"#"):
+            yield number
+
+
+_READERS = {".kg": read_kg, ".tsv": read_tsv, ".txt": read_tsv, ".ttl": read_rdf, ".nt": read_rdf}
