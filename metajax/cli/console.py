@@ -1,15 +1,29 @@
-"""What a person sees of a running command: bars on a terminal, plain lines in a log."""
+"""Progress bars, messages and signals of the command line; plain lines in a log."""
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from metajax.knowledge import Epoch
-from metajax.training import Row
+if TYPE_CHECKING:
+    from metajax.knowledge import Epoch
+    from metajax.training import Row
 
-__all__ = ["busy", "epochs", "error", "fetching", "stages", "training"]
+__all__ = [
+    "Terminated",
+    "busy",
+    "collected",
+    "epochs",
+    "error",
+    "fetching",
+    "skipped",
+    "stages",
+    "starting",
+    "terminable",
+    "training",
+]
 
 # A line of a log every so many seconds is enough.
 _SECONDS = 5.0
@@ -19,6 +33,16 @@ def error(message: str) -> None:
     """Prints one line on standard error."""
     text = " ".join(message.split())
     print(f"metajax: {text}", file=sys.stderr)
+
+
+def skipped(step: int, reason: str) -> None:
+    """Says that a damaged checkpoint is left out."""
+    error(f"checkpoint of update {step} is damaged and left out: {reason}")
+
+
+def starting() -> contextlib.AbstractContextManager[None]:
+    """Shows that JAX is being imported, where it is not yet."""
+    return contextlib.nullcontext() if "jax" in sys.modules else busy("Starting JAX")
 
 
 @contextlib.contextmanager
@@ -62,7 +86,7 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
 @contextlib.contextmanager
 def training(
     updates: int, tasks: int, start: int = 0, best: float = float("inf")
-) -> Iterator[Callable[[Row], None]]:
+) -> Iterator[Callable[["Row"], None]]:
     """Draws a bar with the loss, the pace and the time left.
 
     Args:
@@ -80,7 +104,7 @@ def training(
         facts["best"] = f"best {best:.4f}"
     with _bar("Meta-training", updates, start, facts) as advance:
 
-        def on_row(row: Row) -> None:
+        def on_row(row: "Row") -> None:
             nonlocal best
             facts["loss"] = f"loss {row.loss:.4f}"
             if row.validation is not None:
@@ -96,7 +120,7 @@ def training(
 @contextlib.contextmanager
 def epochs(
     total: int, triples: int, start: int = 0, best: float = 0.0
-) -> Iterator[Callable[[Epoch], None]]:
+) -> Iterator[Callable[["Epoch"], None]]:
     """Draws a bar with the loss, how well validation triples rank, and the pace.
 
     Args:
@@ -114,7 +138,7 @@ def epochs(
         facts["best"] = f"best {best:.4f}"
     with _bar("Training", total, start, facts) as advance:
 
-        def on_epoch(row: Epoch) -> None:
+        def on_epoch(row: "Epoch") -> None:
             nonlocal best
             facts["loss"] = f"loss {row.loss:.4f}"
             if row.validation is not None:
@@ -149,6 +173,47 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
             advance(done)
 
         yield begin
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Lets SIGTERM interrupt as Ctrl-C does."""
+
+    def terminate(number: int, frame: Any) -> None:
+        del number, frame
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[int]]:
+    """Collects SIGTERM and Ctrl-C, so that the step under way can be finished and saved."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: Any) -> None:
+        del frame
+        caught.append(number)
+        # The next one ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        print("Stopping after this dispatch ...", file=sys.stderr)
+
+    before: dict[int, Callable[..., Any] | int | None] = {
+        number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -38,6 +40,25 @@ def one_line(printed):
     lines = [line for line in printed.splitlines() if not line.endswith(" ...")]
     assert len(lines) == 1, printed
     return lines[0]
+
+
+def test_help_lists_the_commands_and_imports_none_of_them():
+    program = """
+import sys
+import metajax
+before = set(sys.modules)
+from metajax import cli
+cli.main(["--help"])
+print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] != "cyclopts"))
+"""
+    command = [sys.executable, "-c", program]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    *table, imported = printed.splitlines()
+    for name in ("compare", "data", "evaluate", "graph", "recommend", "train", "transfer"):
+        assert any(f" {name} " in line for line in table), name
+    ours = {name for name in imported.split() if name.split(".")[0] == "metajax"}
+    assert ours == {"metajax.cli", "metajax.cli.app", "metajax.cli.console"}
+    assert not {"jax", "numpy", "optax"} & set(imported.split())
 
 
 @pytest.mark.slow
@@ -155,7 +176,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
-        (["data", "ml-100k", "--config=a.toml"], "--config belongs to train, transfer and compare"),
+        (["data", "ml-100k", "--config=a.toml"], "metajax data takes no --config, got a.toml"),
         (
             ["train", "--data=synthetic", "--adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",

@@ -1,30 +1,46 @@
-"""The command line's part about knowledge graphs."""
+"""Knowledge graphs: what is in one, what may be wrong with it, and what is missing in it."""
 
+import functools
 import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from metajax.cli import complete_command, console, signals
-from metajax.runs.graph_settings import GraphSettings
-
-if TYPE_CHECKING:
-    from metajax.knowledge import KnowledgeGraph
-    from metajax.knowledge.readers import Statements
-    from metajax.runs.graph_runs import GraphRun
-
-__all__ = ["graph"]
-
-graph = App(
-    name="graph",
-    help="Knowledge graphs: what is in one, what may be wrong with it, and what is missing in it.",
+from metajax.cli import console, sources
+from metajax.cli.train import free_folder
+from metajax.data import datasets
+from metajax.data.fetch import DataUnavailable
+from metajax.knowledge import (
+    KnowledgeGraph,
+    graph_names,
+    inspection,
+    item_entities,
+    link_by_prefix,
+    load_graph,
+    readers,
 )
-graph.command(complete_command.complete)
+from metajax.knowledge.readers import Statements
+from metajax.runs import folder as run_folder
+from metajax.runs import graph_runs
+from metajax.runs.graph_runs import GraphRun
+from metajax.runs.graph_settings import GraphSettings
+from metajax.runs.recommendation import Catalogue, find_item, titles_of
+from metajax.training import DivergedError
+
+__all__ = ["command", "prepare"]
+
+prepare = functools.partial(sources.without_config, kind=GraphSettings)
+
+command = App(name="graph", help=__doc__)
 
 
-@graph.default
+@command.default
 def inspect(
     source: Annotated[str, Parameter(name="source")],
     /,
@@ -43,13 +59,6 @@ def inspect(
         data: A name or path of the log whose items the links are of.
         literals: What texts and numbers are where an entity could stand: an error, or attributes.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from metajax.data import datasets
-    from metajax.knowledge import inspection, item_entities
-
     found, statements = _loaded(source, link, item_prefix, literals)
     item_ids = None
     if data is not None:
@@ -74,7 +83,7 @@ def inspect(
         print(f"  - {line}")
 
 
-@graph.command
+@command.command
 def train(
     settings: Annotated[GraphSettings, Parameter(name="*")] = GraphSettings(),  # noqa: B008
     *,
@@ -88,19 +97,13 @@ def train(
         run: Folder of the run; must not exist. Default: runs/SOURCE-SCORE, numbered if taken.
         resume: Folder of a run to go on with, with the settings it was begun with.
     """
-    with console.busy("Starting JAX"):
-        from metajax.cli import run_commands
-        from metajax.runs import folder as run_folder
-        from metajax.runs import graph_runs
-        from metajax.training import DivergedError
-
     if resume is not None:
         if run is not None:
             raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
         if settings not in (GraphSettings(), graph_runs.settings_of(resume)):
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened = graph_runs.open_run(resume)
-        progress = graph_runs.resumed(opened, on_skip=run_commands.skipped)
+        progress = graph_runs.resumed(opened, on_skip=console.skipped)
         print(f"Going on with {resume} at update {int(progress.state.step)}.")
     elif not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
@@ -109,16 +112,14 @@ def train(
         chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
         found, _ = _loaded(*chosen)
         with console.busy("Splitting the triples"):
-            folder = run or run_commands.free_folder(
-                f"{Path(settings.source).stem}-{settings.score.lower()}"
-            )
+            folder = run or free_folder(f"{Path(settings.source).stem}-{settings.score.lower()}")
             opened, progress = graph_runs.create(folder, settings, found)
     folder, settings = opened.folder, opened.settings
     _tell(opened)
     updates = -(-opened.parts.training.count // settings.batch)
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
     with (
-        signals.collected() as caught,
+        console.collected() as caught,
         console.epochs(
             settings.epochs, opened.parts.training.count, start, max(best, 0.0)
         ) as on_epoch,
@@ -136,21 +137,75 @@ def train(
     best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
     print(f"Best validation MRR {best:.4f} in epoch {epoch}.")
     try:
-        with signals.terminable(), console.busy("Ranking the test triples"):
+        with console.terminable(), console.busy("Ranking the test triples"):
             metrics = graph_runs.judge(opened, progress.best)
     except KeyboardInterrupt as stopped:
         console.error(f"stopped; the run is saved. Rank: metajax graph train --resume {folder}")
-        return 0 if isinstance(stopped, signals.Terminated) else 130
+        return 0 if isinstance(stopped, console.Terminated) else 130
     _show(opened, metrics)
     return 0
 
 
+@command.command
+def complete(
+    run: Annotated[Path, Parameter(name="run")],
+    /,
+    *,
+    entity: str,
+    relation: str,
+    side: Literal["tail", "head"] = "tail",
+    top: int = 10,
+    known: bool = False,
+    data: str | None = None,
+) -> None:
+    """Prints what a graph most likely lacks: the best tails, or heads, of an entity and a relation.
+
+    Args:
+        run: Folder of a run of `metajax graph train`.
+        entity: Name of the entity that is given, or title of the item that it is: the head, or
+            with --side head the tail.
+        relation: Name of the relation.
+        side: What is asked for.
+        top: How many candidates.
+        known: Show known triples too, marked.
+        data: A name or path of the log whose items the links are of, for their titles; by default
+            that of the graph's name.
+    """
+    with console.busy(f"Loading {run}"):
+        opened = graph_runs.open_run(run)
+        progress = graph_runs.resumed(opened, on_skip=console.skipped)
+    if not int(progress.best_step):
+        raise ValueError(
+            f"{run}: no epoch has been validated yet, so that nothing is known to be learned. "
+            f"Go on: metajax graph train --resume {run}"
+        )
+    titles = _titles(opened, data)
+    entity = _meant(opened, titles, entity)
+    found = graph_runs.answers(
+        opened,
+        progress.best,
+        entity=entity,
+        relation=relation,
+        side=side,
+        top=top,
+        keep_known=known,
+    )
+    margin = opened.settings.margin
+    called = f"{entity} ({titles[entity]})" if entity in titles else entity
+    ends = (called, "?") if side == "tail" else ("?", called)
+    print(f" --{relation}--> ".join(ends))
+    for answer in found.answers:
+        notes = [titles[answer.entity]] if answer.entity in titles else []
+        notes += ["known"] if answer.known else []
+        print("  ".join([f"{answer.score + margin:6.2f}", answer.entity, *notes]))
+    if found.known and not known:
+        print(f"{found.known} known triples are left out; --known shows them.")
+
+
 def _loaded(
     source: str, link: str | Path | None, item_prefix: str | None, literals: Any
-) -> "tuple[KnowledgeGraph, Statements | None]":
+) -> tuple[KnowledgeGraph, Statements | None]:
     """Loads a graph; beside it what its file says, for the lines."""
-    from metajax.knowledge import graph_names, link_by_prefix, load_graph, readers
-
     statements = None
     if source in graph_names():
         if link is not None:
@@ -167,7 +222,7 @@ def _loaded(
     return found, statements
 
 
-def _tell(run: "GraphRun") -> None:
+def _tell(run: GraphRun) -> None:
     """Says what is trained on, and what is not."""
     training, settings = run.parts.training, run.settings
     print(
@@ -181,11 +236,8 @@ def _tell(run: "GraphRun") -> None:
         print(f"Triples left out: {', '.join(told)}.")
 
 
-def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
+def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
     """Prints how test triples rank, and what to do next."""
-    from rich.console import Console
-    from rich.table import Table
-
     entities = len(run.parts.training.entities.names)
     print(
         f"{2 * run.parts.test.count:,} queries, the head and the tail of each test triple, ranked "
@@ -210,3 +262,33 @@ def _show(run: "GraphRun", metrics: dict[str, dict[str, float]]) -> None:
     }
     words = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
     print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {words}")
+
+
+def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
+    """Finds what people call the items that entities are."""
+    source, links = run.settings.source, run.parts.training.links
+    if data is not None and not links:
+        raise ValueError(f"--data names items, and no entity of {run.folder} is one; got {data}.")
+    if data is None and (source not in datasets.names() or not links):
+        return {}
+    try:
+        with console.fetching(data or source) as fetched:
+            items = datasets.load(data or source, progress=fetched).items
+    except DataUnavailable as problem:
+        if data is not None:
+            raise
+        console.error(f"titles are left out: {problem}")
+        return {}
+    names = run.parts.training.entities.names
+    entity = item_entities(run.parts.training, items.ids).tolist()
+    return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
+
+
+def _meant(run: GraphRun, titles: dict[str, str], entity: str) -> str:
+    """Finds an entity by its name, or by the title of its item."""
+    names = run.parts.training.entities
+    if not titles or entity in names.index or entity in run.parts.unseen["entity"]:
+        return entity
+    called = np.array([titles.get(name, name) for name in names.names])
+    nothing = np.zeros((len(called), 0), np.float32)
+    return names.names[find_item(Catalogue(np.array(names.names), called, nothing), entity)]

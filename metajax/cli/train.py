@@ -1,28 +1,56 @@
-"""What the commands that make, resume and judge a run have in common."""
+"""The command `metajax train`, and what training commands share."""
 
 import importlib.util
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from metajax import report, runs
-from metajax.cli import console, signals
+from cyclopts import Parameter
+
+from metajax import runs
+from metajax.cli import console, sources
+from metajax.cli.evaluate import judge, open_run
+from metajax.data import datasets
 from metajax.methods import assembly
+from metajax.methods.settings import Settings
 from metajax.runs import folder as run_folder
-from metajax.runs import judging
 from metajax.training import DivergedError, Progress
 
-__all__ = [
-    "check_report",
-    "free_folder",
-    "judge",
-    "open_run",
-    "resumed",
-    "show",
-    "skipped",
-    "train_and_judge",
-]
+__all__ = ["check_report", "free_folder", "prepare", "resumed", "train", "train_and_judge"]
+
+prepare = sources.of_training
+
+
+def train(
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    *,
+    run: Path | None = None,
+    resume: Path | None = None,
+    report: bool = True,
+) -> int:
+    """Meta-trains on one fold's users, then judges on its cold users.
+
+    Args:
+        settings: The settings.
+        run: Folder of the run; must not exist. Default: runs/DATA-LEARNER, numbered if taken.
+        resume: Folder of a run to go on with, with the settings it was begun with.
+        report: Judge on the cold users in the end, beside the simple baselines.
+    """
+    if report:
+        check_report()
+    if resume is not None:
+        if run is not None:
+            raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
+        if settings not in (Settings(), runs.settings_of(resume)):
+            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        opened, progress = resumed(resume)
+    else:
+        with console.fetching(settings.data) as fetched:
+            dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+        with console.busy("Pretraining item factors"):
+            folder = run or free_folder(f"{Path(settings.data).stem}-{settings.learner}")
+            opened, progress = runs.create(folder, settings, dataset)
+    return train_and_judge(opened, progress, report=report)
 
 
 def check_report() -> None:
@@ -47,24 +75,13 @@ def free_folder(name: str) -> Path:
     return folder
 
 
-def open_run(folder: Path) -> runs.Run:
-    """Opens a run, with a bar if its data have to be fetched."""
-    with console.fetching("data") as fetched:
-        return runs.open_run(folder, progress=fetched)
-
-
 def resumed(folder: Path) -> tuple[runs.Run, Progress]:
     """Opens a run where it was left, and says so."""
     opened = open_run(folder)
     with console.busy("Reading the last good checkpoint"):
-        progress = runs.resumed(opened, on_skip=skipped)
+        progress = runs.resumed(opened, on_skip=console.skipped)
     print(f"Going on with {folder} at update {int(progress.state.step)}.")
     return opened, progress
-
-
-def skipped(step: int, reason: str) -> None:
-    """Says that a checkpoint is left out."""
-    console.error(f"checkpoint of update {step} is damaged and left out: {reason}")
 
 
 def train_and_judge(
@@ -90,7 +107,7 @@ def train_and_judge(
         f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
-    with signals.collected() as caught:
+    with console.collected() as caught:
         start = int(progress.state.step)
         best = float(progress.best_loss)
         with console.training(settings.updates, settings.tasks, start, best) as on_row:
@@ -109,34 +126,3 @@ def train_and_judge(
     best, step = float(progress.best_loss), int(progress.best_step)
     print(f"Best validation {measure} {best:.4f} at update {step}.")
     return judge(opened, trials=trials) if report else 0
-
-
-def judge(run: runs.Run, *, trials: int | None = None) -> int:
-    """Judges a run, prints its table, writes its report.
-
-    Args:
-        run: A trained run.
-        trials: As in `train_and_judge`.
-
-    Returns:
-        The exit status.
-    """
-    params = runs.resumed(run, on_skip=skipped).best
-    try:
-        with signals.terminable(), console.stages("Judging", judging.stages(run)) as begin:
-            records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
-    except KeyboardInterrupt as stopped:
-        console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
-        return 0 if isinstance(stopped, signals.Terminated) else 130
-    show(records, notes, judging.write_report(run, records, notes))
-    return 0
-
-
-def show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
-    """Prints a table, what to know about it, and where more is."""
-    from rich.console import Console
-
-    Console().print(report.terminal_table(records, brief=brief))
-    for note in notes:
-        print(note)
-    print(f"{judging.headline(records)}\nReport: {page}")

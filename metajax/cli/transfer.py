@@ -1,4 +1,4 @@
-"""The command line's part about two domains."""
+"""The command `metajax transfer`."""
 
 import dataclasses
 from pathlib import Path
@@ -6,10 +6,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from metajax import methods, runs
 from metajax.cli import console, sources
+from metajax.cli.train import check_report, free_folder, resumed, train_and_judge
+from metajax.cross_domain import crossing
 from metajax.methods.settings import Settings
 
-__all__ = ["transfer"]
+__all__ = ["prepare", "transfer"]
+
+prepare = sources.of_training
 
 
 def transfer(
@@ -43,13 +48,8 @@ def transfer(
         report: Judge on the cold users in the end, beside simple methods and no transfer.
         quick: Few updates, and baselines as they are: to see that everything runs.
     """
-    with console.busy("Starting JAX"):
-        from metajax import methods, runs
-        from metajax.cli import run_commands
-        from metajax.cross_domain import crossing
-
     if report:
-        run_commands.check_report()
+        check_report()
     trials = 1 if quick else None
     if resume is not None:
         begun = runs.settings_of(resume)
@@ -57,7 +57,7 @@ def transfer(
         domains = source or target or column or overlap_list or rescale or not matched
         if settings not in (default, begun) or run or domains:
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
-        opened, progress = run_commands.resumed(resume)
+        opened, progress = resumed(resume)
     else:
         chosen = crossing.Crossing(
             source=source,
@@ -73,6 +73,6 @@ def transfer(
         with console.fetching(chosen.main) as fetched:
             domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
         with console.busy("Pretraining item factors"):
-            folder = run or run_commands.free_folder(f"{Path(chosen.main).stem}-transfer")
+            folder = run or free_folder(f"{Path(chosen.main).stem}-transfer")
             opened, progress = runs.create(folder, settings, domains, chosen)
-    return run_commands.train_and_judge(opened, progress, report=report, trials=trials)
+    return train_and_judge(opened, progress, report=report, trials=trials)

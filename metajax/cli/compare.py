@@ -1,0 +1,86 @@
+"""The command `metajax compare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from metajax import evaluation
+from metajax.cli import console, sources
+from metajax.cli.evaluate import show
+from metajax.data import datasets
+from metajax.runs import judging
+
+__all__ = ["compare", "prepare"]
+
+
+def prepare(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
+    """Prepares the command, which reads its file itself."""
+    layers, tokens = sources.without_config(None, tokens)
+    return layers, tokens if config is None else (*tokens, f"--config={config}")
+
+
+def compare(
+    *,
+    data: str = "ml-100k",
+    methods: str = "",
+    protocols: str = "P1,P2",
+    folds: int = 5,
+    seeds: int = 1,
+    trials: int | None = None,
+    folder: Path | None = None,
+    jobs: int = 1,
+    config: Annotated[Path | None, Parameter(show=False)] = None,
+    quick: bool = False,
+) -> int:
+    """Tunes and judges methods on the same users, baselines included; goes on where it stopped.
+
+    Args:
+        data: Data set: a name (ml-100k, synthetic) or a path.
+        methods: Names, separated by commas; by default every baseline and every learner.
+        protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
+            items), P2-newest (the newest items are cold).
+        folds: How many of the five folds, or draws.
+        seeds: How many repetitions.
+        trials: How many settings each method may try on validation users; by default all it has.
+        folder: Where finished parts are kept. Default: runs/DATA-compare.
+        jobs: How many processes judge at once.
+        config: TOML file of settings of the learners, and of reading the data.
+        quick: One fold, few updates, no tuning: to see that everything runs.
+    """
+    options = {
+        "methods": _listed(methods) or evaluation.method_names(),
+        "protocols": _listed(protocols),
+        "folds": range(1 if quick else folds),
+        "seeds": range(seeds),
+    }
+    cells = evaluation.cells_of(**options)
+    changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
+    reading: dict[str, Any] = {}
+    if config is not None:
+        given, reading = sources.of_comparison(config)
+        changes |= given
+    with console.fetching(data) as fetched:
+        dataset = datasets.load(data, progress=fetched, **reading)
+    target = folder or Path("runs") / f"{Path(data).stem}-compare"
+    try:
+        with console.terminable(), console.stages("Comparing", len(cells) + 1) as begin:
+            found = evaluation.compare(
+                dataset,
+                **options,
+                trials=1 if quick and trials is None else trials,
+                changes=changes,
+                folder=target,
+                jobs=jobs,
+                on_stage=begin,
+            )
+    except KeyboardInterrupt as stopped:
+        console.error(f"stopped; finished parts are in {target}. The same command goes on.")
+        return 0 if isinstance(stopped, console.Terminated) else 130
+    page = judging.write_comparison(target, dataset, found, seeds=seeds)
+    show(found.records, found.notes, page, brief=True)
+    return 0
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -1,0 +1,54 @@
+"""The command `metajax data`."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from metajax.cli import console
+from metajax.data import datasets
+from metajax.data.readers import problems
+from metajax.methods.settings import Settings
+
+__all__ = ["data"]
+
+
+def data(
+    source: Annotated[str, Parameter(name="source")],
+    /,
+    *,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    time_column: str | None = None,
+    duplicates: Literal["error", "last"] = "error",
+    scale: tuple[float, float] | None = None,
+    support: int = 10,
+) -> None:
+    """Tells what is in a data set: counts, density, cold users and items, problems.
+
+    Args:
+        source: A name (ml-100k, synthetic) or a path.
+        user_column: Column of the user in a table, where it is not recognised.
+        item_column: Column of the item.
+        rating_column: Column of the rating.
+        time_column: Column of the time.
+        duplicates: What to do with a user's second rating of an item: error, or last.
+        scale: Lowest and highest rating.
+        support: Users with no more interactions than this count as cold.
+    """
+    reading = Settings(
+        user_column=user_column,
+        item_column=item_column,
+        rating_column=rating_column,
+        time_column=time_column,
+        duplicates=duplicates,
+        scale=scale,
+    ).reading()
+    with console.fetching(source) as fetched:
+        dataset = datasets.load(source, progress=fetched, **reading)
+    for name, value in datasets.facts(dataset, support=support).items():
+        print(f"{name:<14} {value}")
+    found = problems(dataset, support)
+    print(f"{'problems':<14} {len(found) or 'none'}")
+    for line in found:
+        print(f"  - {line}")

@@ -1,0 +1,58 @@
+"""The command `metajax evaluate`, and the table that commands print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from metajax import report, runs
+from metajax.cli import console
+from metajax.runs import judging
+
+__all__ = ["evaluate", "judge", "open_run", "show"]
+
+
+def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
+    """Judges a run on its fold's cold users, beside the simple baselines.
+
+    Args:
+        run: Folder of the run.
+    """
+    return judge(open_run(run))
+
+
+def open_run(folder: Path) -> runs.Run:
+    """Opens a run, with a bar if its data have to be fetched."""
+    with console.fetching("data") as fetched:
+        return runs.open_run(folder, progress=fetched)
+
+
+def judge(run: runs.Run, *, trials: int | None = None) -> int:
+    """Judges a run, prints its table, writes its report.
+
+    Args:
+        run: A trained run.
+        trials: As in `train_and_judge`.
+
+    Returns:
+        The exit status.
+    """
+    params = runs.resumed(run, on_skip=console.skipped).best
+    try:
+        with console.terminable(), console.stages("Judging", judging.stages(run)) as begin:
+            records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
+    except KeyboardInterrupt as stopped:
+        console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
+        return 0 if isinstance(stopped, console.Terminated) else 130
+    show(records, notes, judging.write_report(run, records, notes))
+    return 0
+
+
+def show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
+    """Prints a table, what to know about it, and where more is."""
+    Console().print(report.terminal_table(records, brief=brief))
+    for note in notes:
+        print(note)
+    print(f"{judging.headline(records)}\nReport: {page}")
