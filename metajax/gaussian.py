@@ -1,49 +1,257 @@
-"""Posteriors of Gaussian linear models."""
+"""Bayesian linear regression: Gaussian posterior, predictive variance, and EM for the prior.
+
+The model of one user (or item): labels `y = X w + noise` with noise N(0, diag(n)) and a prior
+w ~ N(m, S). With the sufficient statistics G = X' diag(n)^-1 X and h = X' diag(n)^-1 y,
+
+    covariance = (S^-1 + G)^-1,    mean = m + covariance (h - G m) .
+
+Functions take NumPy arrays (closed forms fitted on the host in float64, many users at a time) or
+JAX arrays (differentiable, for one user under `jax.vmap`), and return the same kind.
+
+References:
+    C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, sections 3.3 and 9.3.4.
+    Laird and Ware, Random-Effects Models for Longitudinal Data, Biometrics 1982, section 4.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metajax.types import Evidence, Examples, Posterior
 
-__all__ = ["ridge_posterior"]
+__all__ = [
+    "Population",
+    "Statistics",
+    "em_step",
+    "population_moments",
+    "posterior",
+    "predictive_variance",
+    "residual_variance",
+    "ridge_posterior",
+    "weighted_statistics",
+]
+
+# A NumPy or a JAX array.
+Array = Any
 
 
-def ridge_posterior(found: Evidence, seen: Examples, before: jax.Array | None = None) -> Posterior:
-    """Returns the posterior of a user with a normal prior of unit covariance.
+class Statistics(NamedTuple):
+    """Sufficient statistics of the rows (x, y) of S users for linear regressions of width F."""
+
+    gram: np.ndarray
+    """`[S, F, F]` sum of x x' of each user."""
+    cross: np.ndarray
+    """`[S, F]` sum of x y of each user."""
+    square: float
+    """Sum of y^2 over all rows."""
+    count: int
+    """Number of rows, >= 1."""
+
+
+class Population(NamedTuple):
+    """Gaussian prior of the coefficients of S users, and the variance of the noise."""
+
+    mean: np.ndarray
+    """`[F]`, or `[S, F]` where users differ."""
+    covariance: np.ndarray
+    """`[F, F]`."""
+    noise: float
+    """Variance of a label given the coefficients, > 0."""
+
+
+def weighted_statistics(
+    design: Array, labels: Array, noise: Array, where: Array | None = None
+) -> tuple[Array, Array]:
+    """Returns the sufficient statistics of one user's rows, weighted by their precision.
 
     Args:
-        found: What is known of the interactions beforehand.
-        seen: The interactions; padding tells nothing.
-        before: `[F]` prior mean; None means 0.
+        design: `[N, F]` regressors X.
+        labels: `[N]` y, what the regressors explain.
+        noise: `[N]` variances of the rows, or `[]` one for all, > 0.
+        where: `[N]` bool; rows that are False are left out, whatever they hold. None means all.
 
     Returns:
-        The posterior, as in `ridge_head`.
+        `[F, F]` G and `[F]` h, both 0 without rows.
+
+    Raises:
+        ValueError: If the shapes do not match.
     """
-    design = jnp.where(seen.mask[:, None], found.design, 0)
-    before = jnp.zeros(design.shape[1], design.dtype) if before is None else before
-    surprise = jnp.where(seen.mask, seen.labels - found.expected, 0) - design @ before
-    noise = found.noise if found.power is None else found.noise / found.power
-    weighed = design / jnp.where(seen.mask, noise, 1)[:, None]
-    precision = jnp.eye(design.shape[1], dtype=design.dtype) + weighed.T @ design
-    covariance = _inverse(precision)
-    return Posterior(before + covariance @ (weighed.T @ surprise), covariance)
+    rows = np.shape(design)[:1]
+    shapes = [np.shape(labels), np.shape(noise) or rows, rows if where is None else np.shape(where)]
+    if np.ndim(design) != 2 or any(shape != rows for shape in shapes):
+        got = [np.shape(leaf) for leaf in (design, labels, noise, where) if leaf is not None]
+        raise ValueError(f"design must be [N, F], labels, noise and where [N], got {got}.")
+    xp = _namespace(design)
+    if where is not None:
+        design = xp.where(where[:, None], design, 0)
+        labels = xp.where(where, labels, 0)
+        noise = xp.where(where, noise, 1)
+    weighted = design / xp.broadcast_to(noise, rows)[:, None]
+    return weighted.T @ design, weighted.T @ labels
+
+
+def posterior(
+    gram: Array, cross: Array, mean: Array | None = None, covariance: Array | None = None
+) -> Posterior:
+    """Returns the posterior of linear regression coefficients with a Gaussian prior.
+
+    With the Cholesky factor L of the prior covariance, `covariance = L (I + L' G L)^-1 L'`: no
+    inverse of the prior covariance, and a matrix to invert that is symmetric with eigenvalues >= 1.
+
+    Args:
+        gram: `[..., F, F]` sufficient statistics G, weighted by the precision of the noise.
+        cross: `[..., F]` h.
+        mean: `[F]` prior mean m, or `[..., F]`; None means 0.
+        covariance: `[F, F]` prior covariance S, or `[..., F, F]`; None means the identity.
+
+    Returns:
+        Posterior mean `[..., F]` and covariance `[..., F, F]`; the prior where G and h are 0.
+
+    Raises:
+        ValueError: If the shapes do not match.
+    """
+    width = np.shape(cross)[-1:]
+    if (
+        np.shape(gram) != np.shape(cross) + width
+        or (mean is not None and np.shape(mean) not in (width, np.shape(cross)))
+        or (covariance is not None and np.shape(covariance) not in (2 * width, np.shape(gram)))
+    ):
+        got = [np.shape(leaf) for leaf in (gram, cross, mean, covariance) if leaf is not None]
+        raise ValueError(
+            f"gram and covariance must be [..., F, F], cross and mean [..., F], got {got}."
+        )
+    xp = _namespace(gram)
+    eye = xp.broadcast_to(xp.eye(width[0], dtype=gram.dtype), gram.shape)
+    if covariance is None:
+        spread = _inverse(eye + gram)
+    else:
+        root = xp.linalg.cholesky(covariance)
+        upper = xp.swapaxes(root, -1, -2)
+        spread = root @ _inverse(eye + upper @ gram @ root) @ upper
+    if mean is None:
+        return Posterior(_times(spread, cross), spread)
+    mean = xp.broadcast_to(mean, cross.shape)
+    return Posterior(mean + _times(spread, cross - _times(gram, mean)), spread)
+
+
+def ridge_posterior(
+    evidence: Evidence, support: Examples, mean: jax.Array | None = None
+) -> Posterior:
+    """Returns the posterior of one user whose prior covariance is the identity.
+
+    Args:
+        evidence: Expected labels, regressors and noise of N interactions.
+        support: The interactions; padding counts for nothing.
+        mean: `[F]` prior mean; None means 0.
+
+    Returns:
+        The posterior, mean `[F]` and covariance `[F, F]`.
+    """
+    noise = evidence.noise if evidence.power is None else evidence.noise / evidence.power
+    rest = support.labels - evidence.expected
+    return posterior(*weighted_statistics(evidence.design, rest, noise, support.mask), mean)
+
+
+def predictive_variance(covariance: Array, design: Array, noise: Array) -> Array:
+    """Returns the variance of labels of known regressors, `x' covariance x + noise`, `[N]`.
+
+    Args:
+        covariance: `[F, F]` of the coefficients.
+        design: `[N, F]` regressors x.
+        noise: `[N]` variance of each label given the coefficients, or `[]`.
+    """
+    return ((design @ covariance) * design).sum(axis=-1) + noise
+
+
+def em_step(
+    statistics: Statistics,
+    prior: Population,
+    project: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[Posterior, Population]:
+    """Makes one step of expectation maximisation for prior mean, prior covariance and noise.
+
+    E-step: the posteriors of all users. M-step: the moments of the population, and the expected
+    squared residual. The marginal likelihood of the labels never falls.
+
+    Args:
+        statistics: Of S users, each with a row or more.
+        prior: Where the step starts.
+        project: From posterior means `[S, F]` to prior means `[S, F]`, for instance their
+            regression on attributes of the users; None means their average.
+
+    Returns:
+        The posteriors under `prior`, mean `[S, F]` and covariance `[S, F, F]`; and the new prior.
+    """
+    found = posterior(
+        statistics.gram / prior.noise, statistics.cross / prior.noise, prior.mean, prior.covariance
+    )
+    mean, covariance = population_moments(found, project)
+    return found, Population(mean, covariance, residual_variance(statistics, found))
+
+
+def population_moments(
+    posteriors: Posterior, project: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns prior mean and covariance that maximise the expected likelihood of S posteriors.
+
+    Args:
+        posteriors: Mean `[S, F]` and covariance `[S, F, F]`.
+        project: As in `em_step`.
+
+    Returns:
+        `[F]` mean, or `[S, F]` with `project`, and `[F, F]` covariance.
+    """
+    means = np.asarray(posteriors.mean)
+    mean = np.mean(means, axis=0) if project is None else project(means)
+    rest = means - mean
+    return mean, np.mean(posteriors.covariance, axis=0) + rest.T @ rest / len(rest)
+
+
+def residual_variance(statistics: Statistics, posteriors: Posterior) -> float:
+    """Returns the mean over rows of the expected `(y - x . w)^2`, at least 1e-6.
+
+    Args:
+        statistics: Of S users.
+        posteriors: Of their coefficients w, mean `[S, F]` and covariance `[S, F, F]`.
+    """
+    second = posteriors.covariance + posteriors.mean[:, :, None] * posteriors.mean[:, None, :]
+    # The square expanded, so that no pass over the rows is needed.
+    error = statistics.square - 2 * np.sum(posteriors.mean * statistics.cross)
+    return max(float(error + np.sum(second * statistics.gram)) / statistics.count, 1e-6)
+
+
+def _namespace(array: Array) -> Any:
+    return np if isinstance(array, np.ndarray) else jnp
+
+
+def _times(matrix: Array, vector: Array) -> Array:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _inverse(matrix: Array) -> Array:
+    return np.linalg.inv(matrix) if isinstance(matrix, np.ndarray) else _inverse_of_definite(matrix)
 
 
 @jax.custom_jvp
-def _inverse(matrix: jax.Array) -> jax.Array:
-    """Inverts a positive definite matrix `[F, F]`.
+def _inverse_of_definite(matrix: jax.Array) -> jax.Array:
+    """Inverts positive definite matrices `[..., F, F]`.
 
-    Its derivative is products alone. Left to itself it would be more triangular solutions side by
-    side, and two batches of those at once can block the threads of XLA's CPU client for good:
-    each waits, on a thread of the pool, for parts of its batch that no thread is left to work on.
+    The derivative consists of products alone. Derived automatically it would hold more triangular
+    solves side by side, and two batches of those at once can block the threads of XLA's CPU client
+    for good: each waits, on a thread of the pool, for parts of its batch that no thread is left to
+    work on.
     """
     root = jax.scipy.linalg.cho_factor(matrix)
-    return jax.scipy.linalg.cho_solve(root, jnp.eye(len(matrix), dtype=matrix.dtype))
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    return jax.scipy.linalg.cho_solve(root, eye)
 
 
-@_inverse.defjvp
-def _inverse_jvp(
+@_inverse_of_definite.defjvp
+def _inverse_of_definite_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    inverse = _inverse(*primals)
+    inverse = _inverse_of_definite(*primals)
     return inverse, -inverse @ tangents[0] @ inverse

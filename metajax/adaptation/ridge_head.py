@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from metajax.gaussian import ridge_posterior
+from metajax.gaussian import predictive_variance, ridge_posterior
 from metajax.losses import blanked
 from metajax.types import Adaptation, Evidence, Examples, Params, Posterior
 
@@ -59,7 +58,6 @@ def ridge_head(
 
     def predict_variance(params: Params, adapted: Posterior, inputs: Any) -> jax.Array:
         found = evidence(params, inputs)
-        spread = jnp.sum((found.design @ adapted.covariance) * found.design, axis=1)
-        return spread + found.noise
+        return predictive_variance(adapted.covariance, found.design, found.noise)
 
     return Adaptation(adapt, predict, predict_variance)
