@@ -28,9 +28,9 @@ import jax
 import synthetic_domains
 from rich.console import Console
 
-from metajax import data, evaluation, methods, report
+from metajax import cross_domain, data, evaluation, methods, report
 from metajax.cli import console
-from metajax.data.cross_users import PANEL
+from metajax.cross_domain.users import PANEL
 from metajax.data.synthetic import World
 from metajax.data.synthetic import world as generate
 
@@ -124,7 +124,7 @@ def _others() -> list[str]:
 
 def _compared(
     pair: str,
-    domains: data.Domains,
+    domains: cross_domain.Domains,
     kinds: list[tuple[float, bool]],
     methods: list[str],
     folds: range,
@@ -167,14 +167,14 @@ def _compared(
     ]
 
 
-def _domains(pair: str, folder: Path) -> data.Domains:
+def _domains(pair: str, folder: Path) -> cross_domain.Domains:
     if pair == "synthetic":
         world = _world()
         folders = synthetic_domains.write_domains(folder, world.dataset, world.item_domain)
         return synthetic_domains.read_domains(folders, scale=world.dataset.scale)
     if pair == "random":
-        return data.random_domains(data.load("ml-100k"))
-    return data.split_domains(data.load("ml-100k"), "genres", *PAIRS[pair])
+        return cross_domain.random_domains(data.load("ml-100k"))
+    return cross_domain.split_domains(data.load("ml-100k"), "genres", *PAIRS[pair])
 
 
 def _world() -> World:

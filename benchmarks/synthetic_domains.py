@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from metajax import baselines, data, evaluation
-from metajax.data import Dataset, Domains, Table
+from metajax import cross_domain, data, evaluation
+from metajax.cross_domain.domains import Domains
+from metajax.data import Dataset, Table
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import World
 from metajax.evaluation.evaluate import Evaluation, concatenate, evaluate
@@ -58,7 +59,7 @@ def write_domains(folder: Path, dataset: Dataset, item_domain: np.ndarray) -> li
 
 def read_domains(folders: Sequence[Path], *, scale: tuple[float, float] | None) -> Domains:
     """Reads what `write_domains` wrote; equal user ids are one person."""
-    return data.join_domains(*(data.load(path, scale=scale) for path in folders))
+    return cross_domain.join_domains(*(data.load(path, scale=scale) for path in folders))
 
 
 def best_possible(
@@ -119,7 +120,7 @@ def add_recovered(
     """
     errors = [record for record in records if record["metric"] == "rmse"]
     possible = dict(zip(best.ks, summarise(best)["rmse"].tolist(), strict=True))
-    local = [baseline.name for baseline in baselines.without_transfer]
+    local = [baseline.name for baseline in cross_domain.without_transfer]
     shares: dict[str, list[str]] = {}
     for k in best.ks:
         of_k = [record for record in errors if record["k"] == k]

@@ -5,15 +5,13 @@ of an item in its own domain (how well liked, how popular, of what kind) means t
 and so do a user's tastes for it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.adaptation import ridge_head
 from metajax.baselines.attribute_factors import expected_by_attributes
-from metajax.baselines.base import Baseline
 from metajax.baselines.biases import check_positive
 from metajax.baselines.content_traits import (
     content_groups,
@@ -23,10 +21,9 @@ from metajax.baselines.content_traits import (
     taste_map,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.data.domains import check_domains
 from metajax.types import Evidence, Inputs
 
-__all__ = ["Content", "content_evidence", "content_fold_in", "fit_content", "widths_of_content"]
+__all__ = ["Content", "content_evidence", "fit_content", "widths_of_content"]
 
 _TRAITS, _GROUPS = 3, 3
 
@@ -233,21 +230,3 @@ def content_evidence(params: Content, inputs: Inputs) -> Evidence:
     usual = jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
     noise = jnp.broadcast_to(params.noise, inputs.item.shape)
     return Evidence(params.expected[inputs.item] + usual, design, noise)
-
-
-def _fit(training: TrainingSet, **settings: Any) -> Content:
-    check_domains(training)
-    return fit_content(training, **settings)
-
-
-_rule = ridge_head(content_evidence)
-
-content_fold_in = Baseline(
-    "content_fold_in",
-    "rating",
-    _fit,
-    _rule.adapt,
-    _rule.predict,
-    grid=({}, {"taste": 0.1}, {"taste": 0.02}),
-    predict_variance=_rule.predict_variance,
-)

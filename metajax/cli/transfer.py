@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from metajax import methods, runs
 from metajax.cli import console, sources
 from metajax.cli.train import check_report, free_folder, resumed, train_and_judge
-from metajax.cross_domain import crossing
+from metajax.cross_domain import domain_pair as crossing
 from metajax.methods.settings import Settings
 
 __all__ = ["prepare", "transfer"]

@@ -3,11 +3,8 @@
 from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.cross_tasks import cross_table, sample_cross_tasks, source_table, with_strangers
-from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
-from metajax.data.domains import Domains, join_domains, random_domains, split_domains
 from metajax.data.fetch import DataUnavailable
 from metajax.data.graph import (
     BipartiteGraph,
@@ -21,7 +18,6 @@ from metajax.data.interactions import Interactions, from_columns
 from metajax.data.item_sequences import Sequences, SequenceTable, sample_item_tasks, sequence_table
 from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
-from metajax.data.overlap import read_overlap_list
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
 from metajax.data.sampler import MemberInputs, TaskTable, sample_tasks, task_table
 from metajax.data.schema import Schema, encode, encode_rows, fit_schema
@@ -33,18 +29,15 @@ from metajax.data.splits import (
     time_split,
     warm_cold_quadrants,
 )
-from metajax.data.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.data.warm_cold import WarmCold, warm_cold
 
 __all__ = [
     "BipartiteGraph",
     "ColdTasks",
     "ColdUsers",
-    "CrossUsers",
     "DataError",
     "DataUnavailable",
     "Dataset",
-    "Domains",
     "Edges",
     "Fold",
     "Interactions",
@@ -63,39 +56,28 @@ __all__ = [
     "cold_user_folds",
     "cold_user_tasks",
     "cold_users",
-    "cross_table",
-    "cross_users",
     "edges_of",
     "encode",
     "encode_rows",
     "fit_schema",
     "from_columns",
     "item_tasks",
-    "join_domains",
     "leave_k_out",
     "load",
     "names",
-    "random_domains",
     "read",
     "read_atomic",
     "read_movielens",
-    "read_overlap_list",
     "read_table",
     "sample_candidate_tasks",
     "sample_catalogue_tasks",
-    "sample_cross_tasks",
     "sample_item_tasks",
     "sample_tasks",
-    "sample_unrated_tasks",
     "sequence_table",
-    "source_table",
-    "split_domains",
     "split_items",
     "task_table",
     "time_split",
     "training_graph",
-    "unrated_table",
     "warm_cold",
     "warm_cold_quadrants",
-    "with_strangers",
 ]

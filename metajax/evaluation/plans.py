@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, NamedTuple
 
-from metajax import baselines
+from metajax import baselines, cross_domain
 from metajax import methods as registry
 from metajax.baselines import Baseline
 from metajax.evaluation.cells import Cell
@@ -48,7 +48,7 @@ def cells_of(
     for what, values in lists.items():
         if not len(values) or len(set(values)) < len(values):
             raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
-    of_two = [baseline.name for baseline in baselines.of_two_domains]
+    of_two = [baseline.name for baseline in cross_domain.of_two_domains]
     known = list(dict.fromkeys([*method_names(), *of_two, *registry.names()]))
     for name in methods:
         check_name(name, known, "method")
@@ -132,7 +132,7 @@ def method_of(name: str) -> Baseline | Recipe:
     Raises:
         ValueError: If there is none.
     """
-    known = (*baselines.registry, *baselines.of_two_domains)
+    known = (*baselines.registry, *cross_domain.of_two_domains)
     simple = {baseline.name: baseline for baseline in known}
     return simple.get(name) or registry.recipe_of(name)
 

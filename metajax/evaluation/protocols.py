@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.users import cross_users
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users
-from metajax.data.cross_users import cross_users
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.domains import Domains
 from metajax.data.warm_cold import warm_cold
 from metajax.methods.settings import check_name
 
@@ -125,8 +125,8 @@ def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = Fal
 
     Args:
         domains: Whose `dataset` is what is compared on.
-        overlap: As in `data.cross_users`.
-        shuffled: As in `data.cross_users`.
+        overlap: As in `cross_domain.cross_users`.
+        shuffled: As in `cross_domain.cross_users`.
 
     Returns:
         The protocol.

@@ -7,16 +7,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax import methods
-from metajax.baselines import (
-    Baseline,
-    eb_fold_in,
-    item_mean,
-    item_user_bias,
-    of_two_domains,
-    registry,
-    without_transfer,
-)
-from metajax.data.cross_users import PANEL
+from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias, registry
+from metajax.cross_domain import of_two_domains, without_transfer
+from metajax.cross_domain.users import PANEL
 from metajax.evaluation.comparisons import badness
 from metajax.evaluation.evaluate import Evaluation
 from metajax.evaluation.guards import ConstantPredictionsError
@@ -114,7 +107,7 @@ def table(
 
     The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
     Of users who are known in another domain, each method is also compared with the best of those
-    that do not look there, `baselines.without_transfer`.
+    that do not look there, `cross_domain.without_transfer`.
 
     Args:
         judged: What was measured of each method; of several folds, concatenated.

@@ -1,9 +1,7 @@
 """The outer update, and the recipes."""
 
-from metajax.learners.adversarial import adversarial
 from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.cavia import cavia
-from metajax.learners.distilled import distilled
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.fixed import fixed
 from metajax.learners.frozen import frozen
@@ -13,7 +11,6 @@ from metajax.learners.head_and_body import anil, boil
 from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
-from metajax.learners.mapping import emcdr
 from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.metric import (
     attentive_neighbours,
@@ -27,13 +24,9 @@ from metajax.learners.reptile import reptile
 from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.semantic_map import semantic_map
 from metajax.learners.sequential import sequential
-from metajax.learners.shared_and_private import difference_loss, shared_and_private
-from metajax.learners.shared_space import shared_space
 from metajax.learners.supervised import fine_tuned, supervised
-from metajax.learners.transfer import parameter_transfer, relation_transfer
 
 __all__ = [
-    "adversarial",
     "anil",
     "attentive_neighbours",
     "attribute_prototypes",
@@ -41,9 +34,6 @@ __all__ = [
     "boil",
     "cavia",
     "consolidated",
-    "difference_loss",
-    "distilled",
-    "emcdr",
     "ewc_penalty",
     "fine_tuned",
     "fisher_information",
@@ -63,15 +53,11 @@ __all__ = [
     "meta_learner",
     "meta_sgd",
     "neural_process",
-    "parameter_transfer",
     "proto_maml",
     "prototypical",
     "query_loss",
-    "relation_transfer",
     "reptile",
     "semantic_map",
     "sequential",
-    "shared_and_private",
-    "shared_space",
     "supervised",
 ]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import matching, paths
-from metajax.data.cross_users import SOURCE
+from metajax.cross_domain.users import SOURCE
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.methods import objectives, recipe_of
 from metajax.methods.sampling import SHOWN, Sampler

@@ -11,7 +11,7 @@ from metajax import learners
 from metajax.adaptation import matching
 from metajax.baselines.content import fit_content, widths_of_content
 from metajax.baselines.content_traits import content_groups, item_domains
-from metajax.data.cross_tasks import cross_table
+from metajax.cross_domain.tasks import cross_table
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of
 from metajax.data.sampler import TaskTable

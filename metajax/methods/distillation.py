@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import learners
+from metajax import cross_domain
 from metajax.adaptation import ridge_head
 from metajax.baselines.content import Content, content_evidence, fit_content, widths_of_content
+from metajax.cross_domain.student_network import StudentNetwork, start_student
+from metajax.cross_domain.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.data import MemberInputs
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.methods.base import Recipe
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import SHOWN, Sampler
 from metajax.methods.settings import Settings
-from metajax.networks import StudentNetwork, from_support_module, start_student
+from metajax.networks import from_support_module
 from metajax.types import Examples, MetaLearner, Params, SupportModel
 
 __all__ = ["distilled", "recipes", "start_taught", "student_and_teacher", "unrated_tasks"]
@@ -86,7 +87,7 @@ def unrated_tasks(settings: Settings, shapes: Shapes) -> Sampler:
 
 def distilled(settings: Settings, network: SupportModel) -> MetaLearner:
     """Builds the learner with the loss and the optimizer of the settings."""
-    return learners.distilled(
+    return cross_domain.distilled(
         network,
         ridge_head(content_evidence),
         objectives[settings.objective].loss,

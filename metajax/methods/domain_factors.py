@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.joint_factors import fit_joint_factors
+from metajax.cross_domain.domain_factors import DomainFactors
+from metajax.cross_domain.joint_factors import fit_joint_factors
 from metajax.data.dataset import TrainingSet
-from metajax.networks import DomainFactors
 
 __all__ = ["CanonicalFactors", "canonical_factors"]
 

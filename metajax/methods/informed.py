@@ -6,16 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.baselines.choices import fit_choices
 from metajax.baselines.factors import fit_factors
+from metajax.cross_domain.choices import fit_choices
+from metajax.cross_domain.domains import check_domains
+from metajax.cross_domain.informed_ridge_network import (
+    InformedRidge,
+    Told,
+    informed_ridge_network,
+    start_told,
+)
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.domains import check_domains
 from metajax.methods.base import Recipe
 from metajax.methods.parts import by_one_pass
 from metajax.methods.ridge import TABLES, check_rank, started, tastes_of
 from metajax.methods.settings import Settings
-from metajax.networks import InformedRidge, Told, start_told
-from metajax.networks import informed_ridge as informed_ridge_network
 from metajax.types import MetaLearner, Model, Params
 
 __all__ = ["informed_ridge", "network_of", "recipes", "start"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.baselines.joint_factors import fit_joint_factors
+from metajax.cross_domain.joint_factors import fit_joint_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.parts import by_one_pass

@@ -5,13 +5,14 @@ from types import MappingProxyType
 
 import jax.numpy as jnp
 
-from metajax import learners
+from metajax import cross_domain
+from metajax.cross_domain.domain_factors import start_factors, two_domains
+from metajax.cross_domain.embedding_map import MapOfMean
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
 from metajax.methods.parts import outer_optimizer
 from metajax.methods.settings import Settings
-from metajax.networks import MapOfMean, start_factors, two_domains
 from metajax.types import MetaLearner, Params, SupportModel
 
 __all__ = ["emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly", "recipes"]
@@ -50,7 +51,8 @@ def mapped_linearly(settings: Settings, training: TrainingSet) -> Callable[[Para
 
 def emcdr(settings: Settings, network: SupportModel) -> MetaLearner:
     """Builds the learner of the map, by distances of users."""
-    return learners.emcdr(network, outer=outer_optimizer(settings), microbatch=settings.microbatch)
+    outer = outer_optimizer(settings)
+    return cross_domain.emcdr(network, outer=outer, microbatch=settings.microbatch)
 
 
 recipes: tuple[Recipe, ...] = (

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from metajax import learners
+from metajax import cross_domain
+from metajax.cross_domain.domain_factors import start_factors
+from metajax.cross_domain.relation_network import RelationNetwork, related_domains
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
 from metajax.methods.settings import Settings
 from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
-from metajax.networks import RelationNetwork, related_domains, start_factors
 from metajax.types import Params, SupportModel
 
 __all__ = ["canonical_relations", "recipes", "relation_network"]
@@ -46,7 +47,7 @@ def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "relation_transfer",
-        from_source_to_target(learners.relation_transfer),
+        from_source_to_target(cross_domain.relation_transfer),
         relation_network,
         canonical_relations,
         asked_of_both,

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from metajax.cross_domain.tasks import cross_table, sample_cross_tasks
 from metajax.data.candidates import sample_catalogue_tasks
-from metajax.data.cross_tasks import cross_table, sample_cross_tasks
 from metajax.data.dataset import Shapes
 from metajax.data.sampler import sample_tasks, task_table
 from metajax.methods.settings import Settings
@@ -32,7 +32,7 @@ class Sampler(NamedTuple):
 def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
     """Samples ratings of users; across domains where there are two.
 
-    `options` are those of `data.sample_tasks` and `data.sample_cross_tasks`.
+    `options` are those of `data.sample_tasks` and `cross_domain.sample_cross_tasks`.
     """
     if shapes.domains == 2:
         return cross_tasks(settings, shapes, **options)
@@ -64,7 +64,7 @@ def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler
 
 
 def cross_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
-    """Samples users who are new to the target, with `options` of `data.sample_cross_tasks`."""
+    """Samples users who are new to the target, with `options` of `sample_cross_tasks`."""
     del shapes
     source, target = SHOWN
     return Sampler(

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from metajax import learners
-from metajax.baselines.transferred_factors import fit_transferred_factors
+from metajax import cross_domain
+from metajax.cross_domain.carried_users import carried_users
+from metajax.cross_domain.domain_factors import DomainFactors, start_factors
+from metajax.cross_domain.transferred_factors import fit_transferred_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.settings import Settings
 from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
-from metajax.networks import DomainFactors, carried_users, start_factors
 from metajax.types import Params, SupportModel
 
 __all__ = ["copied_users", "rating_network_of_both", "recipes"]
@@ -35,7 +36,7 @@ def copied_users(settings: Settings, training: TrainingSet) -> Callable[[Params]
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "parameter_transfer",
-        from_source_to_target(learners.parameter_transfer),
+        from_source_to_target(cross_domain.parameter_transfer),
         rating_network_of_both,
         copied_users,
         asked_of_both,

@@ -7,8 +7,17 @@ from typing import Any
 
 import jax
 
-from metajax import learners
-from metajax.data.cross_tasks import source_table, with_strangers
+from metajax import cross_domain
+from metajax.cross_domain.adversarial_network import AdversarialModel, start_adversarial
+from metajax.cross_domain.adversarial_network import adversarial_network as adversarial
+from metajax.cross_domain.gradient_reversal import reversal_schedule
+from metajax.cross_domain.shared_and_private_network import SeparationModel, start_separated
+from metajax.cross_domain.shared_and_private_network import (
+    shared_and_private_network as shared_and_private,
+)
+from metajax.cross_domain.shared_space_network import shared_space_network as shared_space
+from metajax.cross_domain.shared_space_network import start_maps
+from metajax.cross_domain.tasks import source_table, with_strangers
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable
 from metajax.methods.base import Recipe
@@ -16,17 +25,6 @@ from metajax.methods.domain_factors import canonical_factors
 from metajax.methods.parts import by_one_pass, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler, cross_tasks
 from metajax.methods.settings import Settings
-from metajax.networks import (
-    AdversarialModel,
-    SeparationModel,
-    adversarial,
-    reversal_schedule,
-    shared_and_private,
-    shared_space,
-    start_adversarial,
-    start_maps,
-    start_separated,
-)
 from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = [
@@ -89,7 +87,7 @@ def from_source_to_target(
 
 def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLearner:
     """Builds the learner; the reversal grows over all updates."""
-    return learners.adversarial(
+    return cross_domain.adversarial(
         network,
         objectives[settings.objective].loss,
         outer=outer_optimizer(settings),
@@ -134,7 +132,7 @@ def asked_of_both(settings: Settings, shapes: Shapes) -> Sampler:
 recipes: tuple[Recipe, ...] = (
     Recipe(
         "shared_space",
-        by_one_pass(learners.shared_space),
+        by_one_pass(cross_domain.shared_space),
         shared_network,
         shared_maps,
         asked_of_both,
@@ -156,7 +154,7 @@ recipes: tuple[Recipe, ...] = (
     ),
     Recipe(
         "shared_and_private",
-        by_one_pass(learners.shared_and_private),
+        by_one_pass(cross_domain.shared_and_private),
         separated_network,
         separated_features,
         asked_of_both,

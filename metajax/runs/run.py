@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax import checkpoint, files
-from metajax.cross_domain import crossing
-from metajax.cross_domain.crossing import Crossing
+from metajax.cross_domain import domain_pair as crossing
+from metajax.cross_domain.domain_pair import Crossing
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.users import CrossUsers, cross_users
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
-from metajax.data.cross_users import CrossUsers, cross_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
-from metajax.data.domains import Domains
 from metajax.evaluation import check_ratings, train_on
 from metajax.methods import settings
 from metajax.methods.assembly import adaptation_of, first_progress, progress_like

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from conformance import ITEMS, QUERY, SUPPORT, Row, drawn, nothing, task_of
 
-from metajax import learners, losses, networks
+from metajax import cross_domain, learners, losses, networks
 from metajax.adaptation import (
     amortised,
     attended_labels,
@@ -96,10 +96,10 @@ def attribute_prototypes_row() -> Row:
 
 
 def informed_row() -> Row:
-    model = networks.informed_ridge(ITEMS, 2, tastes=1)
+    model = cross_domain.informed_ridge_network(ITEMS, 2, tastes=1)
     rng = np.random.default_rng(8)
     params = drawn(Model(model.init, model.apply))
-    told = networks.Told(
+    told = cross_domain.Told(
         looked_at=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
         of_item=jnp.asarray(rng.normal(size=(ITEMS, 3))),
         level=jnp.asarray(rng.normal(size=3)),
@@ -127,7 +127,7 @@ def semantic_map_row() -> Row:
 
 
 def student_row() -> Row:
-    model = networks.from_support_module(networks.StudentNetwork(ITEMS, 3, 2))
+    model = networks.from_support_module(cross_domain.StudentNetwork(ITEMS, 3, 2))
 
     def of_strangers(params, inputs):
         return model.decode(params, jnp.zeros(3), inputs)
@@ -164,7 +164,7 @@ def domains_row(model) -> Row:
     """A model on factors of two domains."""
     params = drawn(Model(model.init, lambda params, inputs: params))
     _, embedding, bias, _ = params["factors"]
-    params["factors"] = networks.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
+    params["factors"] = cross_domain.DomainFactors(DOMAINS, embedding, bias, jnp.array([0.5, 2.0]))
 
     def zero_shot(params, inputs):
         return model.decode(params, model.encode(params, nothing()), inputs)
@@ -267,15 +267,17 @@ OF_NETWORKS: dict[str, Callable[[], Row]] = {
     "sequences of an item": item_row,
     "ridge": ridge_row,
     "ridge informed by choices": informed_row,
-    "shared and private features": partial(domains_row, networks.shared_and_private(ITEMS, 3, 2)),
-    "shared space": partial(domains_row, networks.shared_space(ITEMS, 3, (2,))),
-    "common features": partial(domains_row, networks.adversarial(ITEMS, 3, 2)),
-    "two domains, one place": partial(domains_row, networks.carried_users(ITEMS, 3, (2,))),
+    "shared and private features": partial(
+        domains_row, cross_domain.shared_and_private_network(ITEMS, 3, 2)
+    ),
+    "shared space": partial(domains_row, cross_domain.shared_space_network(ITEMS, 3, (2,))),
+    "common features": partial(domains_row, cross_domain.adversarial_network(ITEMS, 3, 2)),
+    "two domains, one place": partial(domains_row, cross_domain.carried_users(ITEMS, 3, (2,))),
     "two domains, relations": partial(
-        domains_row, networks.related_domains(ITEMS, 3, networks.RelationNetwork((2,)))
+        domains_row, cross_domain.related_domains(ITEMS, 3, cross_domain.RelationNetwork((2,)))
     ),
     "two domains, a map of the mean": partial(
-        domains_row, networks.two_domains(ITEMS, 3, networks.MapOfMean(2))
+        domains_row, cross_domain.two_domains(ITEMS, 3, cross_domain.MapOfMean(2))
     ),
 }
 """By name, what makes a row: nothing is compiled before it is asked for."""

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.baselines import content_fold_in
 from metajax.baselines.content import fit_content
 from metajax.baselines.content_traits import content_groups, content_traits
+from metajax.cross_domain.content_fold_in import content_fold_in
 from metajax.data import TrainingSet, from_columns
 from metajax.types import Examples, Inputs
 

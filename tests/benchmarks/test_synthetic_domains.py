@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from metajax import evaluation
-from metajax.baselines import joint_fold_in, target_only
-from metajax.data.cross_users import PANEL
+from metajax.cross_domain.joint_fold_in import joint_fold_in
+from metajax.cross_domain.target_only import target_only
+from metajax.cross_domain.users import PANEL
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import world
 from metajax.evaluation.statistics import summarise

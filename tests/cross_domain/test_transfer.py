@@ -8,8 +8,8 @@ import pytest
 
 import metajax
 from metajax import cli, methods, runs
-from metajax.cross_domain import crossing
-from metajax.cross_domain.crossing import Crossing, load_domains
+from metajax.cross_domain import domain_pair as crossing
+from metajax.cross_domain.domain_pair import Crossing, load_domains
 
 USERS, ITEMS = 60, 16
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metajax import evaluation, report
-from metajax.data import random_domains
-from metajax.data.cross_users import PANEL
+from metajax.cross_domain.domains import random_domains
+from metajax.cross_domain.users import PANEL
 from metajax.data.datasets import load
 from metajax.evaluation import comparisons
 from metajax.evaluation.evaluate import Evaluation, PerUser

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from metajax import methods
-from metajax.baselines import content_fold_in
 from metajax.baselines.content import fit_content
 from metajax.baselines.content_traits import content_groups
-from metajax.data import Domains, cross_users, synthetic
+from metajax.cross_domain.content_fold_in import content_fold_in
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.users import cross_users
+from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
 from metajax.methods import assembly, content
 from metajax.types import Examples, Inputs

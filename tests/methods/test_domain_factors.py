@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.baselines.joint_factors import fit_joint_factors
+from metajax.cross_domain.joint_factors import fit_joint_factors
 from metajax.data import TrainingSet, from_columns
 from metajax.methods.domain_factors import canonical_factors
 

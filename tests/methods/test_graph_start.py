@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from metajax import baselines, methods
-from metajax.data import Domains, cross_users, synthetic
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.users import cross_users
+from metajax.data import synthetic
 from metajax.methods import assembly
 from metajax.types import Examples, Inputs
 

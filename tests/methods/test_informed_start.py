@@ -4,8 +4,10 @@ import numpy as np
 
 from metajax import methods
 from metajax.baselines import fit_factors
-from metajax.baselines.choices import fit_choices
-from metajax.data import Domains, cross_users, synthetic
+from metajax.cross_domain.choices import fit_choices
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.users import cross_users
+from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
 from metajax.methods import assembly
 from metajax.types import Examples, Inputs

@@ -2,8 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import methods
-from metajax.baselines import joint_fold_in
-from metajax.data import Domains, cross_users, synthetic
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.joint_fold_in import joint_fold_in
+from metajax.cross_domain.users import cross_users
+from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
 from metajax.methods import assembly
 from metajax.types import Examples, Inputs

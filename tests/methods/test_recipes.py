@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from metajax import methods
-from metajax.data import Domains, cross_table, cross_users, synthetic
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.tasks import cross_table
+from metajax.cross_domain.users import SOURCE, cross_users
+from metajax.data import synthetic
 from metajax.data.cold_users import cold_users
-from metajax.data.cross_users import SOURCE
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table

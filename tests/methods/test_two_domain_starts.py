@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 
 from metajax import methods
-from metajax.baselines import fit_transferred_factors
-from metajax.data import Domains, cross_users, synthetic
+from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.transferred_factors import fit_transferred_factors
+from metajax.cross_domain.users import cross_users
+from metajax.data import synthetic
 from metajax.methods import assembly
 from metajax.methods.domain_factors import canonical_factors
 

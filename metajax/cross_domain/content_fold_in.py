@@ -1,0 +1,29 @@
+"""Content fold-in: a user's posterior over tastes for content features, in either domain."""
+
+from typing import Any
+
+from metajax.adaptation import ridge_head
+from metajax.baselines.base import Baseline
+from metajax.baselines.content import Content, content_evidence, fit_content
+from metajax.cross_domain.domains import check_domains
+from metajax.data.dataset import TrainingSet
+
+__all__ = ["content_fold_in"]
+
+
+def _fit(training: TrainingSet, **settings: Any) -> Content:
+    check_domains(training)
+    return fit_content(training, **settings)
+
+
+_rule = ridge_head(content_evidence)
+
+content_fold_in = Baseline(
+    "content_fold_in",
+    "rating",
+    _fit,
+    _rule.adapt,
+    _rule.predict,
+    grid=({}, {"taste": 0.1}, {"taste": 0.02}),
+    predict_variance=_rule.predict_variance,
+)

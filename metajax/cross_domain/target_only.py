@@ -1,0 +1,64 @@
+"""No transfer: the fold-in of somebody who has never heard of the source domain."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax.baselines.base import Baseline
+from metajax.baselines.fold_in import Posterior, eb_fold_in, expected_rating, rating_variance
+from metajax.cross_domain.domains import domain_logs
+from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs
+
+__all__ = ["target_only"]
+
+
+class _Params(NamedTuple):
+    item_domain: jax.Array
+    """`[I]` int32, 0 for the source and 1 for the target."""
+    fold_in: Any
+    """Parameters of `eb_fold_in`, fitted to the target alone."""
+
+
+def _fit(training: TrainingSet, **settings: Any) -> _Params:
+    """Fits the empirical-Bayes fold-in to the rows of the target.
+
+    Args:
+        training: Both domains.
+        **settings: As in `eb_fold_in`.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If there is one domain alone, or as `eb_fold_in`.
+    """
+    _, target = domain_logs(training)
+    fitted = eb_fold_in.fit(training._replace(interactions=target), **settings)
+    return _Params(jnp.asarray(training.item_domain, jnp.int32), fitted)
+
+
+def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
+    item = jnp.where(support.mask, support.inputs.item, 0)
+    seen = support._replace(mask=support.mask & (params.item_domain[item] == 1))
+    return eb_fold_in.adapt(params.fold_in, seen)
+
+
+def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
+    return expected_rating(params.fold_in.factors, posterior, inputs.item)
+
+
+def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
+    return rating_variance(params.fold_in.factors, posterior, inputs.item)
+
+
+target_only = Baseline(
+    "target_only",
+    "rating",
+    _fit,
+    _adapt,
+    _predict,
+    grid=eb_fold_in.grid,
+    predict_variance=_predict_variance,
+)

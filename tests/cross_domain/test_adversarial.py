@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import cross_domain, losses
+from metajax.types import Examples, Inputs, Task
+
+WIDTH, USERS = 2, 64
+# Of the source both directions of a user can be seen, of the target the first alone.
+FACTORS = cross_domain.DomainFactors(
+    jnp.array([0.0, 0.0, 1.0]),
+    jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+    jnp.zeros(3),
+    jnp.array([0.1, 0.1]),
+)
+MODEL = cross_domain.adversarial_network(3, WIDTH, 8)
+SIDES = (0, 1)
+
+
+def places() -> np.ndarray:
+    """A user's taste, the same in both domains, and what they show of themselves in the source."""
+    return np.random.default_rng(0).normal([0.0, 1.5], 1.0, (USERS, WIDTH))
+
+
+def examples(items, labels) -> Examples:
+    blank = jnp.zeros((*labels.shape, 0))
+    item = jnp.broadcast_to(jnp.array(items), labels.shape)
+    return Examples(Inputs(blank, blank, item), jnp.asarray(labels), jnp.ones(labels.shape, bool))
+
+
+def tasks() -> Task:
+    """The source is shown, the target is asked, and at its end a stranger's source."""
+    taste = places()
+    strangers = np.roll(taste, 1, axis=0)
+    query = np.concatenate([taste[:, :1], strangers], axis=1)
+    return Task(examples([0, 1], taste), examples([2, 0, 1], query))
+
+
+def learner(strength):
+    started = MODEL._replace(
+        init=lambda key, inputs: cross_domain.start_adversarial(
+            MODEL.init(key, inputs), FACTORS, jnp.full(WIDTH, 0.9)
+        )
+    )
+    # Decay calms the two who play against each other.
+    outer = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
+    return cross_domain.adversarial(
+        started, losses.squared_error, outer=outer, strength=lambda step: strength
+    )
+
+
+def told_apart(params) -> float:
+    """How often the discriminator is right of users of both domains."""
+
+    def right(place):
+        logits = [
+            MODEL.logit(params, MODEL.features(params, place * jnp.array([1.0, 1.0 - side]), side))
+            for side in SIDES
+        ]
+        return 0.5 * ((logits[0] < 0).astype(float) + (logits[1] > 0))
+
+    return float(jnp.mean(jax.vmap(right)(jnp.asarray(places(), jnp.float32))))
+
+
+@pytest.mark.parametrize(("strength", "least", "most"), [(0.0, 0.85, 1.0), (1.0, 0.4, 0.6)])
+def test_the_discriminator_is_at_chance_where_it_must_be_and_not_without_the_reversal(
+    strength, least, most
+):
+    """What tells the domains apart is of no use to ratings, so that features can do without it."""
+    rule, batch = learner(strength), tasks()
+
+    @jax.jit
+    def trained(state):
+        return jax.lax.scan(lambda s, _: (rule.update(s, batch)[0], None), state, length=300)[0]
+
+    state = trained(rule.init(jax.random.key(0), batch))
+    assert least <= told_apart(state.params) <= most
+    # The ratings are served all the same.
+    adapted = jax.vmap(rule.adapt, (None, 0))(state.params, batch.support)
+    scores = jax.vmap(rule.predict, (None, 0, 0))(state.params, adapted, batch.query.inputs)
+    assert np.mean((scores[:, 0] - batch.query.labels[:, 0]) ** 2) < 0.1
+    np.testing.assert_array_equal(state.params["factors"].embedding, FACTORS.embedding)

@@ -1,0 +1,97 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import cross_domain, losses, networks
+from metajax.adaptation import no_steps
+from metajax.data import MemberInputs
+from metajax.types import Examples, Inputs, Task
+
+ITEMS, WIDTH = 5, 2
+RNG = np.random.default_rng(0)
+STUDENT = networks.from_support_module(cross_domain.StudentNetwork(ITEMS, WIDTH, 3))
+DESIGN, EXPECTED = RNG.normal(size=(ITEMS, WIDTH)), RNG.normal(size=ITEMS)
+SHARE, USER_MAP = np.array([0.4, 0.3, 0.2, 0.1, 0.0]), RNG.normal(size=(1, WIDTH))
+
+
+def inputs(item):
+    rows = (len(item), 1)
+    return Inputs(jnp.full(rows, 0.5), jnp.zeros(rows), jnp.asarray(item))
+
+
+def started():
+    params = STUDENT.init(jax.random.key(0), inputs([0, 1]))
+    given = (DESIGN, EXPECTED, SHARE, USER_MAP, np.array(0.7))
+    names = ("design", "expected", "share", "user_map", "noise")
+    values = dict(zip(names, map(jnp.asarray, given), strict=True))
+    return cross_domain.start_student(params, **values)
+
+
+def test_a_student_begins_at_the_posterior_of_items_of_the_average_spread():
+    """Every item once and as often as the average has it: then the sum is what was inverted."""
+    item = np.repeat(np.arange(4), [4, 3, 2, 1])
+    labels = RNG.normal(size=len(item))
+    support = Examples(inputs(item), jnp.asarray(labels), jnp.ones(len(item), bool))
+    params = started()
+    scores = jax.jit(lambda p, s: STUDENT.decode(p, STUDENT.encode(p, s), inputs(range(ITEMS))))(
+        params, support
+    )
+    x, usual = DESIGN[item], EXPECTED + DESIGN @ USER_MAP[0] * 0.5
+    moment = x.T @ x / 0.7
+    z = np.linalg.solve(moment + np.eye(2), x.T @ (labels - usual[item]) / 0.7)
+    np.testing.assert_allclose(scores, usual + DESIGN @ z, rtol=1e-4)
+
+
+def learner_of(trust):
+    """A teacher who says 3 of item 3, 4 of item 4 and so on, and 1 more if told so."""
+
+    def says(params, inputs):
+        return params + inputs.item
+
+    taught = STUDENT._replace(
+        init=lambda key, inputs: {"student": started(), "teacher": jnp.array(1.0)},
+        encode=lambda params, support: STUDENT.encode(params["student"], support),
+        decode=lambda params, state, inputs: STUDENT.decode(params["student"], state, inputs),
+    )
+    return cross_domain.distilled(
+        taught, no_steps(says), losses.squared_error, outer=optax.sgd(0.1), trust=trust
+    )
+
+
+def task():
+    """The second of three items has a label, the third is padding."""
+    support = Examples(inputs([0, 1]), jnp.array([1.0, -1.0]), jnp.array([True, True]))
+    asked = inputs([2, 3, 4])
+    known = jnp.array([False, True, True])
+    member = MemberInputs(asked, jnp.zeros(3, int), known, jnp.zeros(3))
+    labels = jnp.array([jnp.nan, 2.0, jnp.nan])
+    query = Examples(member, jnp.where(known, labels, 0), jnp.array([True, True, False]))
+    return jax.tree.map(lambda leaf: leaf[None], Task(support, query))
+
+
+@pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
+def test_the_teacher_is_asked_about_all_and_ratings_about_what_was_rated(trust):
+    learner = learner_of(trust)
+    state = learner.init(jax.random.key(0), task())
+    after, metrics = jax.jit(learner.update)(state, task())
+    one = jax.tree.map(lambda leaf: leaf[0], task())
+    adapted = learner.adapt(state.params, one.support)
+    scores = np.asarray(learner.predict(state.params, adapted, inputs([2, 3])))
+    rated, lesson = (scores[1] - 2.0) ** 2, np.mean((scores - [3.0, 4.0]) ** 2)
+    np.testing.assert_allclose(metrics["loss"], (1 - trust) * rated + trust * lesson, rtol=1e-5)
+    assert float(after.params["teacher"]) == 1.0
+    assert np.any(after.params["student"]["item_bias"] != state.params["student"]["item_bias"])
+
+
+def test_what_cannot_be_taught_is_refused():
+    with pytest.raises(ValueError, match=r"trust must be in \[0, 1\], got 1\.5\."):
+        learner_of(1.5)
+    plain = task()
+    plain = plain._replace(query=plain.query._replace(inputs=plain.query.inputs.inputs))
+    learner = learner_of(0.5)
+    with pytest.raises(TypeError, match="as MemberInputs, got Inputs"):
+        jax.eval_shape(partial(learner.update, learner.init(jax.random.key(0), plain)), plain)
