@@ -4,7 +4,7 @@ from typing import Any
 
 from records import markdown, read
 
-from metajax.evaluation.comparisons import lower_is_better
+from metajax.evaluation.records import lower_is_better
 
 __all__ = [
     "by_support",

@@ -13,8 +13,8 @@ from cold_item_data import Described
 from metajax.baselines import eb_fold_in
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.evaluation import prepare
-from metajax.evaluation.bootstrap import resampled_sums
-from metajax.evaluation.methods import Method, judge
+from metajax.evaluation.intervals import resampled_sums
+from metajax.evaluation.tuning import Method, judge
 from metajax.types import Adaptation
 
 __all__ = ["ratings"]

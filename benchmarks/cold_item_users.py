@@ -9,7 +9,7 @@ from cold_item_data import Described
 
 from metajax import baselines
 from metajax.evaluation import prepare
-from metajax.evaluation.methods import judge, tuned
+from metajax.evaluation.tuning import judge, tuned
 from metajax.knowledge import entities_as_users
 
 __all__ = ["new_users"]

@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 from metajax.data import load
-from metajax.evaluation.bootstrap import resampled_sums
+from metajax.evaluation.intervals import resampled_sums
 from metajax.knowledge import load_graph
 
 __all__ = ["main"]

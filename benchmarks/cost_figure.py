@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metajax.report.svg import LIGHT, document, figure, style
+from metajax.report.plots import LIGHT, canvas, document, style
 
 __all__ = ["draw"]
 
@@ -40,7 +40,7 @@ def draw(records: list[dict[str, Any]]) -> str:
 
     across = _WIDTH * len(widths) + _LEGEND
     lines: list[Any] = []
-    with figure(across, _HEIGHT) as drawn:
+    with canvas(across, _HEIGHT) as drawn:
         for n, width in enumerate(widths):
             axes = drawn.add_subplot(1, len(widths), n + 1)
             style(axes, "y")

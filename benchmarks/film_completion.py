@@ -43,7 +43,7 @@ from measuring import write
 from rich.console import Console
 from rich.table import Table
 
-from metajax.evaluation.bootstrap import resampled_sums
+from metajax.evaluation.intervals import resampled_sums
 
 __all__ = ["main"]
 

@@ -17,7 +17,7 @@ from metajax.data import Dataset, Table
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import World
 from metajax.evaluation.evaluate import Evaluation, concatenate, evaluate
-from metajax.evaluation.statistics import summarise
+from metajax.evaluation.intervals import summarise
 
 __all__ = ["add_recovered", "best_possible", "read_domains", "write_domains"]
 

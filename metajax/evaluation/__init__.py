@@ -1,9 +1,7 @@
 """Every method on the same cold users: tuned on validation users, judged once on test users."""
 
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate, evaluate
-from metajax.evaluation.experiment import compare
-from metajax.evaluation.methods import Method, judge, learned, trained, tuned
-from metajax.evaluation.plans import cells_of, method_names
+from metajax.evaluation.experiment import cells_of, compare, method_names
 from metajax.evaluation.protocols import (
     Preparation,
     Split,
@@ -12,9 +10,17 @@ from metajax.evaluation.protocols import (
     prepare,
     protocols,
 )
-from metajax.evaluation.results import Compared
-from metajax.evaluation.tables import Judged, judge_all, stages, table
-from metajax.evaluation.validation import refit_on, train_on, validation_of
+from metajax.evaluation.tables import Compared, Judged, judge_all, stages, table
+from metajax.evaluation.tuning import (
+    Method,
+    judge,
+    learned,
+    refit_on,
+    train_on,
+    trained,
+    tuned,
+    validation_of,
+)
 
 __all__ = [
     "Compared",

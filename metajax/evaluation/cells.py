@@ -20,7 +20,14 @@ from metajax import files
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
 
-__all__ = ["Cell", "Outcome", "cell_file", "read_cell", "write_cell"]
+__all__ = [
+    "Cell",
+    "Outcome",
+    "cell_file",
+    "open_folder",
+    "read_cell",
+    "write_cell",
+]
 
 
 _SIZE = 32  # bytes of a digest
@@ -121,3 +128,35 @@ def _evaluation(found: dict[str, Any], panel: str, content: Mapping[str, Any]) -
     found["per_user"] = PerUser(**{name: content[f"{panel}/{name}"] for name in PerUser._fields})
     found["ks"] = tuple(found["ks"])
     return Evaluation(**found)
+
+
+_NAME = "experiment.json"
+
+
+def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
+    """Makes the folder of a comparison, or makes sure that it is one of the same data.
+
+    Args:
+        folder: New, empty, or that of an earlier comparison.
+        data: What `data.dataset.fingerprint` says of the data.
+
+    Returns:
+        The folder of the finished cells.
+
+    Raises:
+        ValueError: If something else is there, or a comparison of other data.
+        OSError: If it cannot be written.
+    """
+    cells = folder / "cells"
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            found = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise ValueError(
+                f"{folder}: holds no comparison; give a new or an empty folder."
+            ) from None
+        if found != {"data": dict(data)}:
+            raise ValueError(f"{folder}: holds a comparison on other data; give another folder.")
+    cells.mkdir(parents=True, exist_ok=True)
+    files.write(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
+    return cells

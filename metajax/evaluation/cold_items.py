@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax.data.item_sequences import Sequences
 from metajax.data.item_splits import ItemTasks
-from metajax.evaluation.guards import NonFinitePredictionsError
+from metajax.evaluation.evaluate import NonFinitePredictionsError
 from metajax.types import Adaptation, Examples, MetaLearner, Params
 
 __all__ = ["ItemRanking", "rank_cold_items", "score_cold_items"]

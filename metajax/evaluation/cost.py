@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from metajax.data.cold_users import padded
-from metajax.evaluation.methods import Method
 from metajax.evaluation.protocols import Split
+from metajax.evaluation.tuning import Method
 from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Cost", "cost_of"]

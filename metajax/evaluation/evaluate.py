@@ -6,24 +6,31 @@ and ranking metrics reduce on the device to a few numbers per user, from which
 leaks, constant predictions, NaN, an order of items that tells which are popular.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import metrics
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.leakage import check_tasks
-from metajax.evaluation import guards, scoring
-from metajax.types import Adaptation, MetaLearner, Params
+from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params
 
 __all__ = [
+    "Batch",
+    "ConstantPredictionsError",
     "Evaluation",
+    "NonFinitePredictionsError",
     "PerUser",
+    "batches",
+    "check_constant",
+    "check_finite",
     "concatenate",
     "evaluate",
+    "measure",
 ]
 
 
@@ -60,7 +67,7 @@ class PerUser(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """How one method did; `metajax.evaluation.statistics` makes figures of it."""
+    """How one method did; `metajax.evaluation.intervals` makes figures of it."""
 
     method: str
     """Its name in tables."""
@@ -149,7 +156,7 @@ def evaluate(
     elif relevant is None:
         relevant = low + 0.75 * (high - low)
     judge = partial(
-        scoring.measure,
+        measure,
         Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
         params,
         jnp.asarray(item_features),
@@ -162,7 +169,7 @@ def evaluate(
     )
     judged = [
         judge(batch, np.int32(tasks.given + k))
-        for batch in scoring.batches(tasks, user_features, order, chunk, ranking=ranking)
+        for batch in batches(tasks, user_features, order, chunk, ranking=ranking)
         for k in ks
     ]
     # Dicts of [C, ...], K by K within a chunk, to one of [K, T, ...]; the padded tail goes.
@@ -173,8 +180,8 @@ def evaluate(
         *jax.device_get(judged),
     )
     lowest, highest = merged.pop("lowest"), merged.pop("highest")
-    guards.check_finite(method, ks, tasks.user, merged.pop("finite"))
-    guards.check_constant(
+    check_finite(method, ks, tasks.user, merged.pop("finite"))
+    check_constant(
         method, ks, lowest, highest, ranking=ranking, rating=rating and not allow_constant
     )
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
@@ -238,4 +245,251 @@ def _check_arguments(
         if np.ndim(table) != 2 or len(table) <= last:
             raise ValueError(
                 f"{name} must be a table with more than {last} rows, got shape {np.shape(table)}."
+            )
+
+
+# The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
+_CENTRAL = {50: 0.6744898, 90: 1.6448536}
+
+
+class Batch(NamedTuple):
+    """C users; N columns: the catalogue in shuffled order, or the queries if nothing is ranked."""
+
+    user: jax.Array
+    """`[C]` index."""
+    features: jax.Array
+    """`[C, Du]` encoded attributes."""
+    support_item: jax.Array
+    """`[C, P]` items of the pool."""
+    support_column: jax.Array
+    """`[C, P]` where they lie in the shuffled catalogue."""
+    support_rating: jax.Array
+    """`[C, P]` their ratings."""
+    support_mask: jax.Array
+    """`[C, P]` bool, False where the pool is shorter."""
+    candidate: jax.Array | None
+    """`[C, N]` items, padded with 0; None for the whole catalogue."""
+    rating: jax.Array
+    """`[C, N]` ratings; 0 where not in the query."""
+    in_query: jax.Array
+    """`[C, N]` bool."""
+
+
+@partial(jax.jit, static_argnames=("adaptation", "length"))
+def measure(
+    adaptation: Adaptation,
+    params: Params,
+    item_features: jax.Array,
+    order: jax.Array,
+    batch: Batch,
+    k: jax.Array,
+    *,
+    low: float,
+    high: float,
+    relevant: float,
+    key: jax.Array | None,
+    length: int,
+) -> dict[str, jax.Array]:
+    """Adapts to each user's first k supports, scores, and reduces the scores to figures.
+
+    Args:
+        adaptation: The method.
+        params: What it learned.
+        item_features: `[I, Di]` encoded attributes.
+        order: `[I]` int32 the shuffled catalogue.
+        batch: C users.
+        k: `[]` the support size.
+        low: Lowest rating; predictions are clipped to it.
+        high: Highest rating.
+        relevant: Lowest rating of a relevant item.
+        key: For methods that draw, or None.
+        length: Of the recommended list.
+
+    Returns:
+        `[C, ...]` figures by the names of `evaluation.PerUser`, and what guards ask: the lowest and
+        highest score, and whether all are finite.
+
+    Raises:
+        ValueError: If predict does not return one score a candidate.
+    """
+    items, pool = len(order), batch.support_item.shape[1]
+    shuffled = item_features[order]
+
+    def judge_one(user: Batch) -> dict[str, jax.Array]:
+        def repeat(rows: int) -> jax.Array:
+            return jnp.broadcast_to(user.features, (rows, *user.features.shape))
+
+        mask = user.support_mask & (jnp.arange(pool) < k)
+        item = user.support_item
+        inputs = Inputs(repeat(pool), item_features[item], item)
+        own_key = None if key is None else jax.random.fold_in(key, user.user)
+        adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
+        asked = Inputs(repeat(items), shuffled, order)
+        if user.candidate is not None:
+            own = user.candidate
+            asked = Inputs(repeat(len(own)), item_features[own], own)
+        scores = adaptation.predict(params, adapted, asked)
+        if scores.shape != asked.item.shape:
+            raise ValueError(
+                f"predict must return scores [{len(asked.item)}], got {list(scores.shape)}."
+            )
+
+        finite = jnp.all(jnp.isfinite(scores))
+        deviation = jnp.full(len(scores), -1.0)
+        if adaptation.predict_variance is not None:
+            deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, asked))
+            finite &= jnp.all(jnp.isfinite(deviation))
+        off = jnp.where(user.in_query, jnp.abs(scores - user.rating), jnp.inf)
+        error = jnp.where(user.in_query, jnp.clip(scores, low, high) - user.rating, 0)
+        gains = user.in_query & (user.rating >= relevant)
+        ranked = _unranked(length)
+        seen = user.in_query
+        if user.candidate is None:
+            # One past the end is dropped: what is masked out excludes nothing.
+            column = jnp.where(mask, user.support_column, items)
+            left = jnp.ones(items, bool).at[column].set(False, mode="drop")
+            ranked, seen = _ranked(scores, gains, left, order, length), jnp.ones(items, bool)
+        return {
+            "squared_error": jnp.sum(jnp.square(error)),
+            "absolute_error": jnp.sum(jnp.abs(error)),
+            **{f"within_{q}": jnp.sum(off <= z * deviation) for q, z in _CENTRAL.items()},
+            **ranked,
+            "has_relevant": jnp.any(gains),
+            "lowest": jnp.min(scores, where=seen, initial=jnp.inf),
+            "highest": jnp.max(scores, where=seen, initial=-jnp.inf),
+            "finite": finite,
+        }
+
+    return jax.vmap(judge_one)(batch)
+
+
+def _ranked(
+    scores: jax.Array, gains: jax.Array, left: jax.Array, order: jax.Array, length: int
+) -> dict[str, jax.Array]:
+    top = metrics.top_items(scores, k=length, where=left)
+    return {
+        "ndcg": metrics.ndcg(scores, gains, k=length, where=left),
+        "precision": metrics.precision(scores, gains, k=length, where=left),
+        "recall": metrics.recall(scores, gains, k=length, where=left),
+        "hit": metrics.hit_rate(scores, gains, k=1, where=left),
+        "top_items": jnp.where(top < 0, -1, order[top]),
+    }
+
+
+def _unranked(length: int) -> dict[str, jax.Array]:
+    nothing = dict.fromkeys(("ndcg", "precision", "recall", "hit"), jnp.zeros(()))
+    return {**nothing, "top_items": jnp.full(length, -1)}
+
+
+def batches(
+    tasks: ColdTasks, user_features: np.ndarray, order: np.ndarray, chunk: int, *, ranking: bool
+) -> Iterator[Batch]:
+    """Lays cold users out in batches of one shape.
+
+    Args:
+        tasks: The cold users.
+        user_features: `[U, Du]` encoded attributes.
+        order: `[I]` int32 the shuffled catalogue.
+        chunk: C, the users of a batch; the last one is filled with copies of the last user.
+        ranking: Whether all items are candidates, or those of the query alone.
+
+    Yields:
+        The batches.
+    """
+    items, users = len(order), len(tasks.user)
+    column = np.argsort(order).astype(np.int32)
+    # Queries are padded to a power of two, so that folds share a program.
+    longest = int(np.diff(tasks.query_offsets).max(initial=1))
+    width = items if ranking else 1 << (longest - 1).bit_length()
+    for start in range(0, users, chunk):
+        t = np.minimum(np.arange(start, start + chunk), users - 1)
+        rating, in_query = np.zeros((chunk, width), np.float32), np.zeros((chunk, width), bool)
+        candidate = np.zeros((chunk, width), np.int32)
+        for row, task in enumerate(t):
+            query = slice(*tasks.query_offsets[task : task + 2])
+            item = tasks.query_item[query]
+            place = column[item] if ranking else np.arange(len(item))
+            candidate[row, place] = item
+            rating[row, place], in_query[row, place] = tasks.query_rating[query], True
+        columns: Any = (
+            tasks.user[t].astype(np.int32),
+            np.asarray(user_features)[tasks.user[t]],
+            tasks.support_item[t],
+            column[tasks.support_item[t]],
+            tasks.support_rating[t],
+            tasks.support_mask[t],
+            None if ranking else candidate,
+            rating,
+            in_query,
+        )
+        yield Batch(*jax.tree.map(jnp.asarray, columns))
+
+
+# A list counts as constant if its scores differ by less than this share of their size; ranking
+# fails if this share of the users has such a list.
+_FLAT, _NEARLY_ALL = 1e-6, 0.95
+
+
+class ConstantPredictionsError(ValueError):
+    """The scores do not tell the items apart, so there is nothing to judge."""
+
+
+class NonFinitePredictionsError(ValueError):
+    """The scores hold NaN or infinity."""
+
+
+def check_finite(method: str, ks: tuple[int, ...], users: np.ndarray, finite: np.ndarray) -> None:
+    """Raises if a score was NaN or infinite.
+
+    Args:
+        method: Its name in the error.
+        ks: The support sizes.
+        users: `[T]` user indices.
+        finite: `[K, T]` bool, False where a user's scores are not all finite.
+
+    Raises:
+        NonFinitePredictionsError: With the first support size and user.
+    """
+    if not finite.all():
+        at, t = np.argwhere(~finite)[0]
+        raise NonFinitePredictionsError(
+            f"{method} predicts NaN or infinity at K={ks[at]}, first for user index {users[t]} "
+            f"({(~finite[at]).sum()} of {len(users)} users)."
+        )
+
+
+def check_constant(
+    method: str,
+    ks: tuple[int, ...],
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    *,
+    ranking: bool,
+    rating: bool,
+) -> None:
+    """Raises if scores do not tell the items apart.
+
+    Args:
+        method: Its name in the error.
+        ks: The support sizes.
+        lowest: `[K, T]` each user's lowest score of an item.
+        highest: `[K, T]` each user's highest score.
+        ranking: Refuse constant lists of nearly all users (95 %).
+        rating: Refuse one score for all users and items.
+
+    Raises:
+        ConstantPredictionsError: With the first support size.
+    """
+    for at, k in enumerate(ks):
+        low, high = lowest[at], highest[at]
+        flat = high - low <= _FLAT * np.maximum(np.abs(low), np.abs(high))
+        if ranking and flat.mean() >= _NEARLY_ALL:
+            raise ConstantPredictionsError(
+                f"{method} predicts the same for every item at K={k} for {flat.sum()} of "
+                f"{len(flat)} users: it has no ranking (pass ranking=False to judge ratings only)."
+            )
+        if rating and high.max() - low.min() <= _FLAT * max(abs(high.max()), abs(low.min())):
+            raise ConstantPredictionsError(
+                f"{method} predicts {low.min():g} for every user and item at K={k} (pass "
+                "allow_constant=True if that is meant)."
             )

@@ -10,16 +10,23 @@ from metajax import methods
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias, registry
 from metajax.cross_domain import of_two_domains, without_transfer
 from metajax.cross_domain.users import PANEL
-from metajax.evaluation.comparisons import badness
-from metajax.evaluation.evaluate import Evaluation
-from metajax.evaluation.guards import ConstantPredictionsError
-from metajax.evaluation.methods import Method, Trained, judge, trained, tuned
+from metajax.evaluation.cells import Cell, Outcome
+from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, concatenate
+from metajax.evaluation.intervals import metric_names, paired_differences, records, summarise
 from metajax.evaluation.protocols import Split
-from metajax.evaluation.statistics import metric_names, paired_differences, records, summarise
+from metajax.evaluation.records import badness, negative_transfer
+from metajax.evaluation.tuning import Method, Trained, judge, trained, tuned
 from metajax.methods import Recipe
 from metajax.methods.settings import Settings
 
-__all__ = ["Judged", "judge_all", "stages", "table"]
+__all__ = [
+    "Compared",
+    "Judged",
+    "compared",
+    "judge_all",
+    "stages",
+    "table",
+]
 
 
 class Judged(NamedTuple):
@@ -115,7 +122,7 @@ def table(
         seeds: The seeds behind them.
 
     Returns:
-        Records as in `comparisons`.
+        Records as in `evaluation.records`.
     """
     rows = []
     deaf = [baseline.name for baseline in without_transfer]
@@ -160,3 +167,84 @@ def _add_differences(
             figure[difference] = float(paired.mean[at])
             figure[f"{difference}_low"] = float(paired.low[at])
             figure[f"{difference}_high"] = float(paired.high[at])
+
+
+class Compared(NamedTuple):
+    """What a comparison found."""
+
+    records: list[dict[str, Any]]
+    """Every figure, as in `metajax.evaluation.records`."""
+    notes: list[str]
+    """A sentence for each cell in which a method could not be judged, and for each method that
+    another domain has misled."""
+
+
+def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
+    """Joins the cells of each method and lists what they found.
+
+    Args:
+        outcomes: Of every cell that was asked for.
+
+    Returns:
+        The figures of the methods that could be judged in all their cells, and notes.
+    """
+    notes = [
+        f"Left out: {cell.method} under {cell.protocol}, fold {cell.fold}, seed {cell.seed}: "
+        f"{outcome.left_out}"
+        for cell, outcome in outcomes.items()
+        if outcome.left_out
+    ]
+    records: list[dict[str, Any]] = []
+    for protocol in dict.fromkeys(cell.protocol for cell in outcomes):
+        of_protocol = {c: o for c, o in outcomes.items() if c.protocol == protocol}
+        seeds = sorted({cell.seed for cell in of_protocol})
+        by_method: dict[str, list[Outcome]] = {}
+        for cell, outcome in of_protocol.items():
+            by_method.setdefault(cell.method, []).append(outcome)
+        # A method that failed somewhere has not been asked what the others were.
+        whole = {
+            name: all_ for name, all_ in by_method.items() if not any(o.left_out for o in all_)
+        }
+        judged = [_joined(found) for found in whole.values()]
+        if judged:
+            records += table(judged, protocol=protocol, seeds=seeds)
+            for name, found in whole.items():
+                records += _costs(name, found, protocol, seeds)
+    return Compared(records, notes + negative_transfer(records))
+
+
+def _joined(found: Sequence[Outcome]) -> Judged:
+    panels = found[0].by_order
+    return Judged(
+        found[0].kind,
+        {panel: concatenate([outcome.by_order[panel] for outcome in found]) for panel in panels},
+    )
+
+
+def _costs(
+    name: str, found: Sequence[Outcome], protocol: str, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Lists what serving a user costs, the median over cells."""
+    order, evaluation = next(iter(found[0].by_order.items()))
+    costs = [outcome.cost for outcome in found if outcome.cost is not None]
+    if not costs:
+        return []
+    figures = {
+        "adapt_us": float(np.median([cost.adapt_us for cost in costs])),
+        "state_bytes": float(np.median([cost.state_bytes for cost in costs])),
+    }
+    return [
+        {
+            "method": name,
+            "kind": found[0].kind,
+            "protocol": protocol,
+            "order": order,
+            "k": evaluation.ks[-1],
+            "metric": metric,
+            "mean": value,
+            "low": None,
+            "high": None,
+            "seeds": list(seeds),
+        }
+        for metric, value in figures.items()
+    ]

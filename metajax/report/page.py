@@ -1,6 +1,6 @@
 """A run's figures for people: one page to look at, one curve for a README, one table to print.
 
-The input is always the same list of records, described in `metajax.evaluation.comparisons`.
+The input is always the same list of records, described in `metajax.evaluation.records`.
 """
 
 import os
@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from metajax.evaluation.comparisons import (
+from metajax.evaluation.records import (
     Comparison,
     Record,
     by_quadrant,
@@ -20,9 +20,15 @@ from metajax.evaluation.comparisons import (
     select,
     validate,
 )
-from metajax.report import figures, interval_figures, svg
-from metajax.report.tabulation import caption_of, panels_of, service_of, signed, table_of
-from metajax.report.terminal import terminal_table
+from metajax.report import plots
+from metajax.report.tables import (
+    caption_of,
+    panels_of,
+    service_of,
+    signed,
+    table_of,
+    terminal_table,
+)
 
 __all__ = ["html", "support_size_curve", "terminal_table"]
 
@@ -49,7 +55,7 @@ def html(
     Of more than four learned methods the curves show the four that rank best.
 
     Args:
-        records: The figures, as described in `metajax.evaluation.comparisons`.
+        records: The figures, as described in `metajax.evaluation.records`.
         title: Heading of the page.
         run_facts: What the run was: data, date, machine, settings.
         notes: Sentences to print below, one a paragraph.
@@ -78,7 +84,7 @@ def html(
     tabled = [record for record in records if not is_cost(record["metric"])]
     if tables is not None:
         tabled = [record for record in tabled if record["metric"] in tables]
-    colours = figures.method_colours(records)
+    colours = plots.method_colours(records)
     return environment.from_string(template).render(
         title=title,
         headline=headline(comparisons),
@@ -91,7 +97,7 @@ def html(
         facts={str(key): str(value) for key, value in (run_facts or {}).items()},
         notes=[notes] if isinstance(notes, str) else list(notes),
         seeds=sorted({seed for record in records for seed in record["seeds"]}),
-        colours=svg.COLOURS,
+        colours=plots.COLOURS,
         hues=colours,
     )
 
@@ -120,7 +126,7 @@ def support_size_curve(
         if not select(records, metric=metric):
             known = distinct(records, "metric")
             raise ValueError(f"metrics must be among the records' {known}, got {metric!r}.")
-    Path(path).write_text(figures.curve_grid(records, metrics) + "\n", encoding="utf-8")
+    Path(path).write_text(plots.curve_grid(records, metrics) + "\n", encoding="utf-8")
 
 
 def _panels(
@@ -137,14 +143,14 @@ def _panels(
                 paired = [r for r in paired if r["method"] in colours]
             curve, off_scale = "", ""
             if not by_quadrant(panel[0]["order"]):
-                curve, off_scale = figures.curve_panel(panel, f"curve-{name}", colours)
+                curve, off_scale = plots.curve_panel(panel, f"curve-{name}", colours)
             panels.append(
                 {
                     **caption_of(panel[0]),
                     "curve": curve,
                     "off_scale": off_scale,
                     "difference": paired
-                    and interval_figures.difference_panel(paired, f"difference-{name}", colours),
+                    and plots.difference_panel(paired, f"difference-{name}", colours),
                     "methods": [
                         (method, colours.get(method, "plain"))
                         for method in distinct(paired, "method")
@@ -176,7 +182,7 @@ def _sides(
             shown = [record for record in shown if record["low"] is not None]
             if shown:
                 name = f"side-{s}-{n}"
-                drawn, left = interval_figures.interval_panel(shown, name, colours)
+                drawn, left = plots.interval_panel(shown, name, colours)
                 about = {**caption_of(shown[0]), "k": shown[0]["k"], "drawn": drawn, "left": left}
                 sides.setdefault(heading, []).append(about)
     return sides

@@ -12,8 +12,9 @@ import numpy as np
 
 from metajax import evaluation, files, report
 from metajax.data.dataset import Dataset
-from metajax.evaluation import Compared, comparisons
-from metajax.evaluation.negative_transfer import negative_transfer
+from metajax.evaluation import Compared
+from metajax.evaluation.records import compare_all, negative_transfer
+from metajax.evaluation.records import headline as sentence
 from metajax.runs.run import Run
 from metajax.types import Params
 
@@ -53,7 +54,7 @@ def judge_run(
         on_stage: Called with the name of each stage when it begins.
 
     Returns:
-        Records as in `comparisons`, and a sentence for each baseline that was left out and for
+        Records (`evaluation.records`), and a sentence for each baseline that was left out and for
         each method that another domain has misled.
     """
     settings, users = run.settings, run.users
@@ -69,7 +70,7 @@ def judge_run(
 
 def headline(records: Sequence[Mapping[str, Any]]) -> str:
     """Says in one sentence where the run won, tied and lost."""
-    return comparisons.headline(comparisons.compare_all(records, ("rmse", "ndcg@10")))
+    return sentence(compare_all(records, ("rmse", "ndcg@10")))
 
 
 def write_report(

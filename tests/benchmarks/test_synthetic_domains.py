@@ -10,7 +10,7 @@ from metajax.cross_domain.target_only import target_only
 from metajax.cross_domain.users import PANEL
 from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import world
-from metajax.evaluation.statistics import summarise
+from metajax.evaluation.intervals import summarise
 
 
 @pytest.fixture(scope="module")

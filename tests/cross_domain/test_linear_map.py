@@ -12,7 +12,7 @@ from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import rows_of
 from metajax.evaluation.evaluate import evaluate
-from metajax.evaluation.statistics import summarise
+from metajax.evaluation.intervals import summarise
 from metajax.types import Adaptation, Examples, Inputs
 
 USERS, ITEMS = 40, 12

@@ -12,7 +12,7 @@ from metajax.data.interactions import from_columns
 from metajax.data.item_sequences import sample_item_tasks, sequence_table
 from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.evaluation.cold_items import rank_cold_items, score_cold_items
-from metajax.evaluation.guards import NonFinitePredictionsError
+from metajax.evaluation.evaluate import NonFinitePredictionsError
 from metajax.types import Adaptation
 
 KINDS, EACH = 3, 8

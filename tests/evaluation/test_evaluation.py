@@ -6,8 +6,12 @@ import pytest
 from metajax.data.interactions import from_columns
 from metajax.data.leakage import LeakageError
 from metajax.data.splits import cold_user_tasks
-from metajax.evaluation.evaluate import concatenate, evaluate
-from metajax.evaluation.guards import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.evaluation.evaluate import (
+    ConstantPredictionsError,
+    NonFinitePredictionsError,
+    concatenate,
+    evaluate,
+)
 from metajax.types import Adaptation
 
 USERS, ITEMS, KS, LENGTH = 9, 12, (0, 1, 3), 4

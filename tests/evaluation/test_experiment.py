@@ -9,7 +9,8 @@ from metajax import baselines, evaluation
 from metajax.baselines import Baseline
 from metajax.data.datasets import load
 from metajax.evaluation import cells as cell_files
-from metajax.evaluation import comparisons, experiment, workers
+from metajax.evaluation import experiment, workers
+from metajax.evaluation.records import select, validate
 
 METHODS = ["item_user_bias", "eb_fold_in", "popularity", "two_tower", "maml"]
 TINY = {
@@ -55,7 +56,7 @@ def judged(monkeypatch):
 
 
 def test_every_figure_of_every_method_is_a_record(finished):
-    records = comparisons.validate(finished[1].records)
+    records = validate(finished[1].records)
     assert finished[1].notes == []
     assert {r["method"] for r in records} == set(METHODS)
     for metric, methods in (
@@ -63,7 +64,7 @@ def test_every_figure_of_every_method_is_a_record(finished):
         ("hr@1", {"popularity", "two_tower", "maml"}),
         ("within@90", {"eb_fold_in"}),
     ):
-        of_metric = comparisons.select(records, metric=metric)
+        of_metric = select(records, metric=metric)
         assert {r["method"] for r in of_metric} == methods
         assert {(r["order"], r["k"]) for r in of_metric} == {
             (order, k) for order in ("random", "time") for k in (0, 1, 3, 5, 10)

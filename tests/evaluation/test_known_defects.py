@@ -11,9 +11,9 @@ from metajax import baselines
 from metajax.data.datasets import load
 from metajax.data.interactions import user_of_row
 from metajax.data.leakage import LeakageError
-from metajax.evaluation import methods, prepare
-from metajax.evaluation.methods import Method, judge, tuned
-from metajax.evaluation.statistics import summarise
+from metajax.evaluation import prepare, tuning
+from metajax.evaluation.intervals import summarise
+from metajax.evaluation.tuning import Method, judge, tuned
 from metajax.types import Adaptation
 
 # Means, a posterior, neighbours: what the others do is one of these.
@@ -90,13 +90,13 @@ def test_who_else_is_judged_and_in_which_order_changes_nothing(baseline, split):
 
 
 def test_tuning_never_looks_at_test_users(split, monkeypatch):
-    looked, original = [], methods.evaluate
+    looked, original = [], tuning.evaluate
 
     def noted(adaptation, params, tasks, *args, **options):
         looked.append(set(tasks.user.tolist()))
         return original(adaptation, params, tasks, *args, **options)
 
-    monkeypatch.setattr(methods, "evaluate", noted)
+    monkeypatch.setattr(tuning, "evaluate", noted)
     tuned(baselines.item_user_bias, split)
     assert looked
     assert all(users <= set(split.fold.validation.tolist()) for users in looked)

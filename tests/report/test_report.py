@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from metajax import report
-from metajax.evaluation import comparisons
-from metajax.report import figures
+from metajax.evaluation.records import compare_all, headline
+from metajax.report import plots
 
 MINUS = "\u2212"
 UNCLEAR = "shows no clear difference from the best simple baseline"
@@ -162,7 +162,7 @@ def test_names_are_escaped_everywhere(tmp_path):
 def test_the_headline_tells_wins_ties_and_losses(mean, low, high, metric, words):
     records = [record("bias", 0.978, metric=metric), learned(mean, low, high, metric=metric)]
     sentence = f"With 5 interactions seen, ridge head {words} (random order)."
-    assert comparisons.headline(comparisons.compare_all(records, [metric])) == sentence
+    assert headline(compare_all(records, [metric])) == sentence
     assert sentence in report.html(records, title="")
 
 
@@ -175,7 +175,7 @@ def test_the_headline_keeps_what_was_won_apart_from_what_was_lost():
         record("bias", 0.4, metric="hr@1"),
         record("ridge head", 0.5, kind="learned", metric="hr@1"),
     ]
-    assert comparisons.headline(comparisons.compare_all(records, ["rmse", "hr@1"])) == (
+    assert headline(compare_all(records, ["rmse", "hr@1"])) == (
         "With 5 interactions seen, ridge head beats the best simple baseline on RMSE (random "
         "order), loses to the best simple baseline on RMSE (first in time) and was not compared "
         "user by user on HR@1 (random order)."
@@ -195,8 +195,8 @@ def test_the_best_learned_method_is_judged_and_its_choice_is_told():
 
 def test_the_nearest_size_stands_in_where_five_was_not_measured():
     records = [record("bias", 0.978, k=1), learned(0.970, -0.012, -0.004, k=1)]
-    headline = comparisons.headline(comparisons.compare_all(records, ["rmse"]))
-    assert headline.startswith("With 1 interaction seen, ")
+    sentence = headline(compare_all(records, ["rmse"]))
+    assert sentence.startswith("With 1 interaction seen, ")
 
 
 @pytest.mark.parametrize("alone", [record("bias", 0.978), learned(0.970, -0.012, -0.004)])
@@ -227,13 +227,13 @@ def test_a_size_that_both_kinds_have_is_compared():
         learned(0.960, -0.012, -0.004, k=5),
         record("bias", 0.978, k=10),
     ]
-    (comparison,) = comparisons.compare_all(records, ["rmse"])
+    (comparison,) = compare_all(records, ["rmse"])
     assert comparison.learned["k"] == comparison.baseline["k"] == 1
 
 
 def test_a_difference_from_a_baseline_without_a_record_proves_nothing():
     records = [record("fold-in", 0.975), learned(0.970, -0.012, -0.004)]
-    (comparison,) = comparisons.compare_all(records, ["rmse"])
+    (comparison,) = compare_all(records, ["rmse"])
     assert comparison.verdict == "untested"
     assert comparison.difference == pytest.approx(0.970 - 0.975)
 
@@ -246,9 +246,9 @@ def test_a_method_off_the_scale_is_named_below_the_curve():
 
 def test_labels_move_no_further_than_they_must():
     # Three at 1 need gaps of 1: 0, 1, 2 has the least squared movement; 5 may stay.
-    assert figures._spread([1.0, 1.0, 1.0, 5.0], 1.0, -9.0, 9.0) == [0, 1, 2, 5]
-    assert figures._spread([1.0, 1.0, 1.0], 1.0, 0.5, 9.0) == [0.5, 1.5, 2.5]
-    assert figures._spread([9.0, 9.0], 1.0, 0.0, 9.0) == [8, 9]
+    assert plots._spread([1.0, 1.0, 1.0, 5.0], 1.0, -9.0, 9.0) == [0, 1, 2, 5]
+    assert plots._spread([1.0, 1.0, 1.0], 1.0, 0.5, 9.0) == [0.5, 1.5, 2.5]
+    assert plots._spread([9.0, 9.0], 1.0, 0.0, 9.0) == [8, 9]
 
 
 def test_a_figure_without_an_interval_has_none():
@@ -364,7 +364,7 @@ def many(learners=6) -> list[dict[str, Any]]:
 
 
 def test_of_many_learners_the_four_that_rank_best_have_colours():
-    colours = figures.method_colours(many())
+    colours = plots.method_colours(many())
     assert set(colours) == {f"learner{n}" for n in (2, 3, 4, 5)}
     assert set(colours.values()) == {f"learned-{n}" for n in range(4)}
     page = Page(report.html(many(), title="")).text
@@ -418,6 +418,6 @@ def test_a_brief_table_has_a_line_a_method_and_marks_what_is_clear():
 
 
 def test_the_headline_is_about_the_first_protocol():
-    sentence = comparisons.headline(comparisons.compare_all(many(), ["rmse"]))
+    sentence = headline(compare_all(many(), ["rmse"]))
     expected = "learner5 beats the best simple baseline on RMSE (random order)."
     assert sentence == f"With 5 interactions seen, {expected}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate
-from metajax.evaluation.statistics import (
+from metajax.evaluation.intervals import (
     interval,
     metric_names,
     paired_difference,

@@ -7,10 +7,9 @@ from metajax import evaluation, report
 from metajax.cross_domain.domains import random_domains
 from metajax.cross_domain.users import PANEL
 from metajax.data.datasets import load
-from metajax.evaluation import comparisons
 from metajax.evaluation.evaluate import Evaluation, PerUser
-from metajax.evaluation.negative_transfer import negative_transfer
-from metajax.evaluation.statistics import paired_difference
+from metajax.evaluation.intervals import paired_difference
+from metajax.evaluation.records import negative_transfer, select, validate
 from metajax.evaluation.tables import Judged, table
 
 KS = (0, 1)
@@ -51,7 +50,7 @@ def found(panel=PANEL):
 def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source():
     judged, records = found()
     misled, mean, local = (judged[n].by_order[PANEL] for n in (3, 0, 1))
-    at_zero, at_one = comparisons.select(records, method="misled", metric="rmse")
+    at_zero, at_one = select(records, method="misled", metric="rmse")
     for record, rival, at in ((at_zero, mean, 0), (at_one, local, 1)):
         expected = paired_difference(misled, rival, "rmse")
         assert record["no_transfer"] == rival.method
@@ -61,13 +60,13 @@ def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source(
     # sqrt(.49) - sqrt(.25), both times the same root mean square of about 1.
     assert at_one["no_transfer_difference"] == pytest.approx(0.2, rel=1e-2)
     assert not any("no_transfer" in r for r in records if r["method"] == "item_mean")
-    comparisons.validate(records)
+    validate(records)
 
 
 def test_only_what_lies_beyond_its_interval_is_warned_of():
     _, records = found()
     (sentence,) = negative_transfer(records)
-    (at_one,) = comparisons.select(records, method="misled", metric="rmse", k=1)
+    (at_one,) = select(records, method="misled", metric="rmse", k=1)
     low, high = (at_one[f"no_transfer_difference_{end}"] for end in ("low", "high"))
     assert sentence == (
         "Negative transfer: misled is worse than no transfer under overlap 1, in RMSE by "
@@ -85,7 +84,7 @@ def test_a_difference_that_is_no_number_is_refused():
     _, records = found()
     records[-1]["no_transfer_difference"] = float("nan")
     with pytest.raises(ValueError, match="no_transfer_difference must be finite"):
-        comparisons.validate(records)
+        validate(records)
 
 
 def test_a_comparison_across_domains_warns_of_the_source_of_another():

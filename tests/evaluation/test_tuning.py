@@ -7,8 +7,8 @@ import pytest
 from metajax import baselines, methods
 from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
-from metajax.evaluation.guards import ConstantPredictionsError
-from metajax.evaluation.methods import judge, trained, tuned
+from metajax.evaluation.evaluate import ConstantPredictionsError
+from metajax.evaluation.tuning import judge, trained, tuned
 from metajax.methods import Recipe
 from metajax.methods.settings import Settings
 from metajax.training import DivergedError

@@ -1,0 +1,492 @@
+"""The curves and the intervals of a run's records, as SVG text."""
+
+import contextlib
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from metajax.evaluation.records import (
+    Record,
+    badness,
+    best,
+    better_way,
+    distinct,
+    lower_is_better,
+    metric_name,
+    order_name,
+    select,
+)
+
+__all__ = [
+    "COLOURS",
+    "LIGHT",
+    "canvas",
+    "curve_grid",
+    "curve_panel",
+    "difference_panel",
+    "document",
+    "inline",
+    "inset",
+    "interval_panel",
+    "method_colours",
+    "panel_title",
+    "style",
+]
+
+
+_WIDTH, _HEIGHT = 440, 330  # pixels of a panel; narrow, so that its text is legible on a phone
+_LETTER = 7.4  # pixels, a generous mean
+_LONGEST = 22  # letters of a label
+_FAVOURED = 4  # baselines that the vertical scale makes room for
+_FEATURED = 4  # learned methods that are drawn: as many as there are colours
+_RANKED_BY = ("rmse", "ndcg@10")
+_DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)), (0, (3, 1.5))]
+
+
+class _Curve(NamedTuple):
+    """One method in one panel."""
+
+    method: str
+    records: list[Record]
+    """By increasing k."""
+    learned: bool
+    colour: str
+    dash: Any
+    shaded: bool
+
+
+def method_colours(records: Sequence[Record]) -> dict[str, str]:
+    """Gives the learned methods that are drawn a colour's name, the same in every figure of a page.
+
+    There are four colours. Of more methods those are drawn that are best, by their mean rank in the
+    panels of each metric; the others are in the tables alone.
+    """
+    learned = select(records, kind="learned")
+    featured = _featured(learned) if len(distinct(learned, "method")) > _FEATURED else learned
+    return {method: f"learned-{n}" for n, method in enumerate(distinct(featured, "method"))}
+
+
+def _featured(learned: Sequence[Record]) -> list[Record]:
+    ranks: dict[str, dict[str, list[int]]] = {}  # by metric, then by method
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in learned:
+        if record["metric"] in _RANKED_BY:
+            key = tuple(record[name] for name in ("metric", "protocol", "order", "k"))
+            groups.setdefault(key, []).append(record)
+    for (metric, *_), group in groups.items():
+        group.sort(key=lambda record: badness(metric, record["mean"]))
+        for place, record in enumerate(group):
+            ranks.setdefault(metric, {}).setdefault(record["method"], []).append(place)
+    orders = [
+        sorted(found, key=lambda method: sum(found[method]) / len(found[method]))
+        for found in ranks.values()
+    ]
+    # The best of each metric in turn.
+    turns = [m for turn in itertools.zip_longest(*orders) for m in turn if m is not None]
+    best_of = list(dict.fromkeys(turns))[:_FEATURED]
+    return [record for record in learned if record["method"] in best_of]
+
+
+def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> tuple[str, str]:
+    """Draws one metric against the number of interactions seen.
+
+    Args:
+        records: Records of one protocol, order and metric.
+        name: Prefix of the element ids, unique in the page.
+        colours: What `method_colours` gave for all records.
+
+    Returns:
+        The `<svg>` element, and a sentence on methods that lie off the scale, or "".
+    """
+    title = f"{panel_title(records[0])} against interactions seen"
+    with canvas(_WIDTH, _HEIGHT) as figure:
+        off_scale = _draw_curves(figure.subplots(), _curves(records, colours))
+        return inline(figure, name, title, _words(records)), off_scale
+
+
+def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
+    """Draws all curves, a row for each metric and a column for each order, as one SVG file.
+
+    Args:
+        records: Records of one protocol.
+        metrics: The rows.
+
+    Returns:
+        The text of an SVG file with a light background.
+    """
+    orders, colours = distinct(records, "order"), method_colours(records)
+    panels = [
+        [select(records, metric=metric, order=order) for order in orders] for metric in metrics
+    ]
+    names = ", ".join(metric_name(metric) for metric in metrics)
+    words = " ".join(_words(panel) for row in panels for panel in row if panel)
+    with canvas(_WIDTH * len(orders), _HEIGHT * len(metrics)) as figure:
+        grid = figure.subplots(len(metrics), len(orders), squeeze=False)
+        for axes, panel in zip(grid.flat, itertools.chain(*panels), strict=True):
+            if panel:
+                axes.set_title(
+                    panel_title(panel[0]),
+                    loc="left",
+                    x=-0.12,
+                    y=1.05,
+                    color=LIGHT["ink"],
+                    weight="bold",
+                )
+                _draw_curves(axes, _curves(panel, colours))
+            else:
+                axes.set_axis_off()
+        return document(figure, "curve", f"{names} against interactions seen", words)
+
+
+def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
+    """Lists the methods of a panel from the back to the front, each group by its last figure."""
+    metric = records[0]["metric"]
+    curves = []
+    for kind in ("learned", "baseline"):
+        methods = [
+            sorted(select(records, kind=kind, method=method), key=lambda record: record["k"])
+            for method in distinct(select(records, kind=kind), "method")
+        ]
+        methods.sort(key=lambda found: badness(metric, found[-1]["mean"]))
+        for place, found in enumerate(methods):
+            method, learned = found[0]["method"], kind == "learned"
+            if learned and method not in colours:
+                continue
+            role = colours.get(method, "plain" if place else "rival")
+            dash = "-" if learned else _DASHES[place % len(_DASHES)]
+            curves.append(_Curve(method, found, learned, LIGHT[role], dash, place == 0))
+    return curves[::-1]
+
+
+def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
+    low, high = _scale(curves)
+    shown, off_scale = [], []
+    for curve in curves:
+        x, last = [record["k"] for record in curve.records], curve.records[-1]
+        means = [record["mean"] for record in curve.records]
+        if not any(low <= mean <= high for mean in means):
+            off_scale.append(f"{curve.method} ({last['mean']:.3f} at K = {last['k']})")
+            continue
+        shown.append(curve)
+        wide, size, front = (2.8, 5.5, 4) if curve.learned else (1.2, 2.6, 3)
+        axes.plot(
+            x, means, color=curve.colour, ls=curve.dash, lw=wide, marker="o", ms=size, zorder=front
+        )
+        if curve.shaded and all(record["low"] is not None for record in curve.records):
+            bounds = [[record[end] for record in curve.records] for end in ("low", "high")]
+            axes.fill_between(x, *bounds, color=curve.colour, alpha=0.13, lw=0)
+    ks = sorted({record["k"] for curve in curves for record in curve.records})
+    axes.set_ylim(low, high)
+    axes.set_xlim(ks[0] - 0.02 * ks[-1], ks[-1] * 1.02 or 1)
+    axes.set_xticks(_apart(ks))
+    axes.locator_params(axis="y", nbins=6)
+    # As many digits as tell the ticks apart exactly: 1.025 is not 1.03.
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    digits = next(n for n in (2, 3, 4) if n == 4 or all(_has_digits(t, n) for t in ticks))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
+    axes.set_xlabel("interactions seen, K", labelpad=7)
+    style(axes, "y")
+    letters = min(max((len(curve.method) for curve in shown), default=0), _LONGEST)
+    inset(axes, left=48, right=letters * _LETTER + 24, top=12, bottom=46)
+    _label_ends(axes, shown, low, high)
+    return f"Off the scale: {', '.join(off_scale)}." if off_scale else ""
+
+
+def _has_digits(value: float, digits: int) -> bool:
+    return abs(value - round(value, digits)) < 1e-9
+
+
+def _scale(curves: list[_Curve]) -> tuple[float, float]:
+    """Fits the learned methods and the best baselines; a far one must not flatten the rest."""
+    baselines = [curve for curve in curves if not curve.learned]
+    fitted = [curve for curve in curves if curve.learned] + baselines[-_FAVOURED:]
+    values = [record["mean"] for curve in fitted for record in curve.records]
+    for curve in curves:
+        if curve.shaded:
+            ends = [record[end] for record in curve.records for end in ("low", "high")]
+            values += [end for end in ends if end is not None]
+    room = 0.05 * (max(values) - min(values)) or 0.01
+    return min(values) - room, max(values) + room
+
+
+def _label_ends(axes: Any, curves: list[_Curve], low: float, high: float) -> None:
+    """Writes each method's name at the end of its curve, far enough apart to be read."""
+    pixels = axes.get_position().height * axes.figure.get_figheight() * 72
+    curves = sorted(curves, key=lambda curve: curve.records[-1]["mean"])
+    ends = [min(max(curve.records[-1]["mean"], low), high) for curve in curves]
+    heights = _spread(ends, 15 / pixels * (high - low), low, high)
+    left, right = axes.get_xlim()
+    start = right + 0.05 * (right - left)
+    for curve, end, y in zip(curves, ends, heights, strict=True):
+        text = curve.method
+        if len(text) > _LONGEST:
+            text = text[: _LONGEST - 1] + "…"
+        weight = "bold" if curve.learned else "normal"
+        axes.text(start, y, text, va="center_baseline", color=curve.colour, weight=weight)
+        lead = ([curve.records[-1]["k"], start - 0.01 * (right - left)], [end, y])
+        axes.plot(*lead, color=curve.colour, lw=0.6, alpha=0.55, clip_on=False)
+
+
+def _spread(values: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Moves sorted values as little as needed until each is a gap above the one before.
+
+    Less a gap for each value before it, the problem is isotonic regression: neighbours out of
+    order are pooled at their mean.
+    """
+    pools: list[list[float]] = []
+    for n, value in enumerate(values):
+        pools.append([value - n * gap])
+        while len(pools) > 1 and _mean(pools[-2]) >= _mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    ceiling = high - (len(values) - 1) * gap
+    flat = [max(min(_mean(pool), ceiling), low) for pool in pools for _ in pool]
+    return [value + n * gap for n, value in enumerate(flat)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _apart(ks: list[int]) -> list[int]:
+    """Leaves out ticks whose labels would run into each other."""
+    kept = ks[:1]
+    for k in ks[1:]:
+        if k - kept[-1] >= 0.06 * (ks[-1] - ks[0]):
+            kept.append(k)
+    return kept
+
+
+def panel_title(record: Record) -> str:
+    """Names a panel by its metric and order."""
+    setting = f"{metric_name(record['metric'])}, {order_name(record['order'])}"
+    return f"{setting} ({better_way(record['metric'])})"
+
+
+def _words(records: Sequence[Record]) -> str:
+    last = select(records, k=distinct(records, "k")[-1])
+    top = best(last)
+    return (
+        f"{metric_name(top['metric'])}, {order_name(top['order'])}: at K = {top['k']} "
+        f"the best of {len(last)} methods is {top['method']} with {top['mean']:.3f}."
+    )
+
+
+_WIDTH = 440  # pixels, as a panel of curves
+_ROW = 19  # pixels of a method
+_KEPT = 8  # baselines that are drawn, the best
+
+
+def difference_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> str:
+    """Draws the paired differences to the best simple baseline, with their 95 % intervals.
+
+    Args:
+        records: Records of one protocol, order and metric, each with a `difference`.
+        name: Prefix of the element ids, unique in the page.
+        colours: What `method_colours` gave for all records.
+
+    Returns:
+        The `<svg>` element.
+    """
+    words = " ".join(
+        f"{r['method']} at K = {r['k']}: {r['difference']:+.4f}, "
+        f"{r['difference_low']:+.4f} to {r['difference_high']:+.4f}."
+        for r in records
+    )
+    title = f"{panel_title(records[0])}: paired differences to the best simple baseline"
+    height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
+    with canvas(_WIDTH, height) as figure:
+        _draw_differences(figure.subplots(), records, colours)
+        return inline(figure, name, title, words)
+
+
+def interval_panel(
+    records: Sequence[Record], name: str, colours: dict[str, str]
+) -> tuple[str, str]:
+    """Draws methods side by side, the best on top, each with its 95 % interval.
+
+    Args:
+        records: Records of one protocol, order, metric and k, with intervals.
+        name: Prefix of the element ids, unique in the page.
+        colours: What `method_colours` gave for all records.
+
+    Returns:
+        The `<svg>` element, and a sentence on baselines that are left out, or "".
+    """
+    metric = records[0]["metric"]
+    ordered = sorted(records, key=lambda record: badness(metric, record["mean"]))
+    left = select(ordered, kind="baseline")[_KEPT:]
+    shown = [record for record in ordered if record not in left]
+    title = f"{panel_title(records[0])} at K = {records[0]['k']}, method by method"
+    words = " ".join(
+        f"{r['method']}: {r['mean']:.3f}, {r['low']:.3f} to {r['high']:.3f}." for r in shown
+    )
+    with canvas(_WIDTH, 56 + _ROW * len(shown)) as figure:
+        _draw_intervals(figure.subplots(), shown, colours)
+        drawn = inline(figure, name, title, words)
+    names = ", ".join(f"{r['method']} ({r['mean']:.3f})" for r in left)
+    return drawn, f"Not drawn: {names}." if left else ""
+
+
+def _draw_intervals(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:
+    for y, record in enumerate(records):
+        learned = record["kind"] == "learned"
+        role = colours.get(record["method"], "ink" if learned else "plain")
+        colour, width = LIGHT[role], 2.4 if learned else 1.4
+        interval = [record["low"], record["high"]]
+        axes.plot(interval, [y, y], color=colour, lw=width, solid_capstyle="round")
+        axes.plot([record["mean"]], [y], "o", color=colour, ms=6 if learned else 4)
+    axes.set_ylim(len(records) - 0.4, -0.6)
+    axes.set_yticks(range(len(records)), [record["method"] for record in records])
+    for label, record in zip(axes.get_yticklabels(), records, strict=True):
+        learned = record["kind"] == "learned"
+        role = colours.get(record["method"], "ink" if learned else "muted")
+        label.set(color=LIGHT[role], weight="bold" if learned else "normal", size=11)
+    axes.locator_params(axis="x", nbins=5)
+    metric = records[0]["metric"]
+    axes.set_xlabel(f"{metric_name(metric)}, 95 % interval over users", labelpad=6)
+    style(axes, "x")
+    inset(axes, left=165, right=18, top=8, bottom=42)
+
+
+def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:
+    ks, methods = distinct(records, "k"), distinct(records, "method")
+    for record in records:
+        shift = (methods.index(record["method"]) - (len(methods) - 1) / 2) * 0.7 / len(methods)
+        colour = LIGHT[colours.get(record["method"], "plain")]
+        y = ks.index(record["k"]) + shift
+        interval = [record["difference_low"], record["difference_high"]]
+        axes.plot(interval, [y, y], color=colour, lw=2.2, solid_capstyle="round")
+        axes.plot([record["difference"]], [y], "o", color=colour, ms=6)
+    for n in range(1, len(ks)):
+        axes.axhline(n - 0.5, color=LIGHT["grid"], lw=1)
+    axes.axvline(0, color=LIGHT["ink"], lw=1.2, zorder=1)
+    axes.set_ylim(len(ks) - 0.5, -0.5)
+    axes.set_yticks(range(len(ks)), [f"K = {k}" for k in ks])
+    # As much room for losing as for winning.
+    reach = max(map(abs, axes.get_xlim()))
+    axes.set_xlim(-reach, reach)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.3f}".replace("-", "\u2212") if x else "0")
+    style(axes, "x")
+    words = ["better", "worse"] if lower_is_better(records[0]["metric"]) else ["worse", "better"]
+    for x, side, text in ((0, "left", f"← {words[0]}"), (1, "right", f"{words[1]} →")):
+        axes.annotate(
+            text, (x, 0), (0, -24), xycoords="axes fraction", textcoords="offset points",
+            ha=side, va="top", color=LIGHT["muted"],
+        )  # fmt: skip
+    inset(axes, left=58, right=20, top=10, bottom=48)
+
+
+# Name of the CSS variable: (light, dark). Learned methods have Okabe and Ito's hues, which stay
+# apart for colour-blind eyes; baselines are greys told apart by their dashes and labels.
+COLOURS = {
+    "surface": ("#fdfdfb", "#191b1f"),
+    "ink": ("#1d2126", "#eceef0"),
+    "muted": ("#5d666f", "#a3acb5"),
+    "grid": ("#e3e5e7", "#33383e"),
+    "rival": ("#3d454d", "#d0d6dc"),
+    "plain": ("#717a83", "#8f99a3"),
+    "learned-0": ("#c24e00", "#ff8a3d"),
+    "learned-1": ("#0072b2", "#56b4e9"),
+    "learned-2": ("#00805e", "#2fd0a5"),
+    "learned-3": ("#a8457f", "#ee9fcb"),
+}
+LIGHT = {name: light for name, (light, _) in COLOURS.items()}
+
+_SETTINGS = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "svg.hashsalt": "metajax",
+    "text.parse_math": False,
+    "font.size": 12,
+}
+_TITLE = 34  # pixels above the axes for a panel's title
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+@contextlib.contextmanager
+def canvas(width: int, height: int) -> Iterator[Any]:
+    """Gives a Matplotlib figure of so many pixels, free of the machine's own settings.
+
+    Raises:
+        ImportError: If Matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'metajax[cli]'.") from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        # SVG counts 72 pixels to the inch.
+        yield Figure(figsize=(width / 72, height / 72), frameon=False)
+
+
+def style(axes: Any, direction: str) -> None:
+    """Leaves of the frame only the grid lines along one direction, "x" or "y"."""
+    axes.set_facecolor("none")
+    for side in axes.spines:
+        axes.spines[side].set_visible(False)
+    axes.grid(axis=direction, color=LIGHT["grid"], lw=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=LIGHT["muted"], pad=6)
+    axes.xaxis.label.set_color(LIGHT["muted"])
+
+
+def inset(axes: Any, *, left: float, right: float, top: float, bottom: float) -> None:
+    """Insets the axes by so many pixels in their cell of the figure."""
+    cell = axes.get_subplotspec()
+    rows, columns = cell.get_gridspec().nrows, cell.get_gridspec().ncols
+    width, height = axes.figure.get_size_inches() * 72
+    if axes.get_title(loc="left"):
+        top += _TITLE
+    x = cell.colspan.start * width / columns + left
+    y = (rows - 1 - cell.rowspan.start) * height / rows + bottom
+    extent = (width / columns - left - right, height / rows - top - bottom)
+    axes.set_position((x / width, y / height, extent[0] / width, extent[1] / height))
+
+
+def inline(drawn: Any, name: str, title: str, words: str) -> str:
+    """Writes a figure as an element of a page that defines `COLOURS` as CSS variables.
+
+    Args:
+        drawn: The figure.
+        name: Prefix of the element ids, unique in the page.
+        title: What it shows.
+        words: What it says, for those who do not see it.
+
+    Returns:
+        The `<svg>` element.
+    """
+    svg = _element(drawn, name, title, words)
+    for role, light in LIGHT.items():
+        svg = svg.replace(light, f"var(--{role})")
+    return svg
+
+
+def document(drawn: Any, name: str, title: str, words: str) -> str:
+    """Writes a figure as an SVG file with a light background; arguments as in `inline`."""
+    opening, body = _element(drawn, name, title, words).split(">", 1)
+    ground = f'<rect width="100%" height="100%" rx="8" fill="{LIGHT["surface"]}"/>'
+    return f"{opening} {_NAMESPACES}>{ground}{body}"
+
+
+def _element(drawn: Any, name: str, title: str, words: str) -> str:
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    drawn.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue()
+    box = svg.split('viewBox="', 1)[1].split('"', 1)[0]
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :].strip()
+    body = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    # Ids are unique in a figure, not in a page of several.
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    return (
+        f'<svg viewBox="{box}" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-desc">{escape(words)}</desc>{body}'
+    )
