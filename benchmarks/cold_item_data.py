@@ -14,13 +14,13 @@ from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
 from metajax.knowledge import (
     KnowledgeGraph,
+    content_vectors,
+    drop_unused,
     fold_inverses,
     graph_from_names,
-    in_use,
     item_entities,
-    item_facts,
+    item_features,
     prune_tails,
-    relation_vectors,
     without_relations,
 )
 
@@ -39,7 +39,7 @@ class Source(NamedTuple):
     @property
     def vectors(self) -> np.ndarray:
         """`[I, D]`, the mean square of a row 1."""
-        return evened(relation_vectors(self.graph, self.entity))
+        return evened(content_vectors(self.graph, self.entity))
 
 
 class Described:
@@ -55,7 +55,7 @@ class Described:
         known = without_relations(folded, "*award*")
         entity = item_entities(graph, self.log.item_ids)
         self.linked = np.flatnonzero(entity >= 0)
-        self.size = np.bincount(item_facts(known, entity).item, minlength=self.items)
+        self.size = np.bincount(item_features(known, entity).item, minlength=self.items)
         self.graph = _source(known, self.log.item_ids)
         self.awarded = _source(folded, self.log.item_ids)
         self.genres = _attributes(dataset, ("genre",))
@@ -119,7 +119,7 @@ class Described:
 
 
 def _source(graph: KnowledgeGraph, item_ids: np.ndarray) -> Source:
-    kept = in_use(prune_tails(graph))
+    kept = drop_unused(prune_tails(graph))
     return Source(kept, item_entities(kept, item_ids))
 
 

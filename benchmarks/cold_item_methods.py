@@ -14,7 +14,13 @@ from metajax import baselines
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.interactions import Interactions, rows_of, user_of_row
-from metajax.knowledge import entities_as_users, facts, item_facts, link_predictor, tfidf
+from metajax.knowledge import (
+    entities_as_users,
+    item_features,
+    link_predictor,
+    tfidf,
+    training_triples,
+)
 from metajax.methods import recipe_of
 from metajax.methods.assembly import judged_adaptation_of, learner_of, sampler_of
 from metajax.methods.settings import Settings
@@ -39,9 +45,9 @@ def _cosine(about: Described, log: Interactions, seed: int, *, source: str) -> n
     """Sums the cosines of a film with those that the user likes."""
     del seed
     of = getattr(about, source)
-    said = item_facts(of.graph, of.entity)
+    said = item_features(of.graph, of.entity)
     rows = np.zeros((about.items, len(said.relation)), np.float32)
-    rows[said.item, said.fact] = tfidf(said)
+    rows[said.item, said.feature] = tfidf(said)
     return (about.liked(log) @ rows) @ rows.T
 
 
@@ -101,7 +107,7 @@ def _rotated(about: Described, seed: int) -> np.ndarray:
             "RotatE", optax.adam(RATE), width=WIDTH, margin=MARGIN, batch=BATCH
         )
         first, second = jax.random.split(jax.random.key(seed))
-        state, given = learner.init(first, **sizes), facts(graph.triples, **sizes)
+        state, given = learner.init(first, **sizes), training_triples(graph.triples, **sizes)
         epoch = jax.jit(learner.epoch)
         for n in range(EPOCHS):
             state, _ = epoch(state, given, jax.random.fold_in(second, n))

@@ -16,7 +16,7 @@ from growth_methods import Programs
 from knowledge_data import FilmGraph
 
 from metajax.data.dataset import room
-from metajax.knowledge import facts, new_rows
+from metajax.knowledge import new_rows, training_triples
 from metajax.knowledge.ranking import candidate_scores
 
 __all__ = [
@@ -121,7 +121,7 @@ def rotate(
 ) -> np.ndarray:
     """Places the new films by what is shown, trains their rows, and scores by RotatE."""
     sizes = {"entities": given.entities + given.films, "relations": len(given.said)}
-    shown = facts(given.new[given.new[:, 1] != asked.relation], **sizes)
+    shown = training_triples(given.new[given.new[:, 1] != asked.relation], **sizes)
     new = new_rows(params, entities=given.entities, relations=len(given.said))
     params = run.place(params, shown, new["entity"])
     params = run.train(params, shown, key, epochs, new, None)
@@ -137,7 +137,7 @@ def trained(given: NewFilms, run: Programs, key: jax.Array, epochs: int) -> Any:
     entities, relations = given.entities, len(given.said)
     rows = room(entities + given.films)
     params = run.learner.init(first, entities=rows, relations=relations).params
-    old = facts(given.old, entities=entities, relations=relations)
+    old = training_triples(given.old, entities=entities, relations=relations)
     everything = new_rows(params, entities=0, relations=0)
     return run.train(params, old, second, epochs, everything, None)
 

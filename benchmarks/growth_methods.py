@@ -11,15 +11,15 @@ import optax
 from arrivals import Snapshots
 
 from metajax.knowledge import (
-    Anchor,
-    Facts,
+    EwcAnchor,
     LinkPredictor,
-    anchored,
-    facts,
+    TrainingTriples,
+    ewc_optimizer,
     link_predictor,
     new_rows,
     normalised_fisher,
-    placed,
+    place_entities,
+    training_triples,
 )
 from metajax.types import MetaState
 
@@ -58,27 +58,32 @@ class Programs(NamedTuple):
 
     learner: LinkPredictor
     train: Callable[..., Any]
-    """`train(params, facts, key, epochs, moving, anchor) -> params`."""
+    """`train(params, facts, key, epochs, trainable, anchor) -> params`."""
     fisher: Callable[..., Any]
     place: Callable[..., Any]
 
 
 def programs(batch: int) -> Programs:
-    optimizer = anchored(optax.adam(0.01))
+    optimizer = ewc_optimizer(optax.adam(0.01))
     learner = link_predictor("RotatE", optimizer, width=64, margin=9.0, batch=batch)
 
     def train(
-        params: Any, given: Facts, key: jax.Array, epochs: Any, moving: Any, anchor: Any
+        params: Any,
+        given: TrainingTriples,
+        key: jax.Array,
+        epochs: Any,
+        trainable: Any,
+        anchor: Any,
     ) -> Any:
         state = MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
         def epoch(at: jax.Array, state: MetaState) -> MetaState:
             once = jax.random.fold_in(key, at)
-            return learner.epoch(state, given, once, moving=moving, anchor=anchor)[0]
+            return learner.epoch(state, given, once, trainable=trainable, anchor=anchor)[0]
 
         return jax.lax.fori_loop(0, epochs, epoch, state).params
 
-    place = jax.jit(partial(placed, learner.score))
+    place = jax.jit(partial(place_entities, learner.score))
     return Programs(learner, jax.jit(train), jax.jit(learner.fisher), place)
 
 
@@ -97,9 +102,9 @@ def arrival(
     seen = np.concatenate(graph.train[: now + 1])
     shared = {"entities": graph.sizes[now], "relations": graph.relations, "known": seen}
     everything = new_rows(before, entities=0, relations=0)
-    fresh = facts(graph.train[now], **shared)
+    fresh = training_triples(graph.train[now], **shared)
     if method == "retraining" or not now:
-        given = facts(seen, **shared)
+        given = training_triples(seen, **shared)
         params = run.train(first, given, key, epochs.retraining, everything, None)
     elif method in ("fine-tuning", "replay"):
         given = fresh
@@ -107,7 +112,7 @@ def arrival(
             earlier = np.concatenate(graph.train[:now])
             rng = np.random.default_rng(now)
             some = rng.choice(len(earlier), len(earlier) // 10, replace=False)
-            given = facts(np.concatenate([graph.train[now], earlier[some]]), **shared)
+            given = training_triples(np.concatenate([graph.train[now], earlier[some]]), **shared)
         params = run.train(before, given, key, epochs.arrival, everything, None)
     else:
         new = new_rows(before, entities=graph.sizes[now - 1], relations=graph.relations)
@@ -119,7 +124,7 @@ def arrival(
             if method.endswith("normalised"):
                 sizes = {"entities": graph.sizes[now - 1], "relations": graph.relations}
                 weight, fisher = NORMALISED_WEIGHT, normalised_fisher(old, **sizes)
-            anchor = Anchor(params, fisher, weight)
+            anchor = EwcAnchor(params, fisher, weight)
             params = run.train(params, fresh, key, epochs.arrival, everything, anchor)
     fisher = None
     if method.startswith("elastic"):

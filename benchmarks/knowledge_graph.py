@@ -41,7 +41,7 @@ def train_here(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[i
     import jax
     import optax
 
-    from metajax.knowledge import facts, link_predictor
+    from metajax.knowledge import link_predictor, training_triples
 
     learner = link_predictor(
         "RotatE", optax.adam(RATE), width=WIDTH, margin=MARGIN, negatives=BY_SLOT, slots=slots,
@@ -49,7 +49,7 @@ def train_here(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[i
     )  # fmt: skip
     sizes = {"entities": len(split.entities), "relations": len(split.relations)}
     filtered = slots if "relation" in slots else ()
-    given = facts(split.train, **sizes, filtered=filtered)
+    given = training_triples(split.train, **sizes, filtered=filtered)
 
     @jax.jit
     def trained(state: Any, key: jax.Array) -> Any:
@@ -83,7 +83,7 @@ def train_there(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[
     from pykeen.triples import CoreTriplesFactory  # pyrefly: ignore[missing-import]
     from pykeen.utils import complex_normalize  # pyrefly: ignore[missing-import]
 
-    from metajax.knowledge.scores import Halves
+    from metajax.knowledge.scores import ComplexParts
 
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="'pin_memory'")
@@ -133,7 +133,7 @@ def train_there(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[
             representation[0]().detach().numpy()
             for representation in (model.entity_representations, model.relation_representations)
         ]
-        entities = Halves(jnp.asarray(found[0].real), jnp.asarray(found[0].imag))
+        entities = ComplexParts(jnp.asarray(found[0].real), jnp.asarray(found[0].imag))
         return {"entity": entities, "relation": np.angle(found[1])}, seconds
 
     return run

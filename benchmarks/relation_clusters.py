@@ -24,12 +24,12 @@ from rich.table import Table
 
 from metajax.knowledge import (
     cluster_relations,
-    facts,
     filtered_ranks,
     graph_from_triples,
     link_predictor,
     ranking_metrics,
     relation_signatures,
+    training_triples,
     vocabulary_of,
 )
 
@@ -85,7 +85,7 @@ def one_seed(dataset: str, aliases: int, epochs: int, seed: int) -> list[dict[st
             clusters=kinds if weight else 0,
             cluster_weight=weight,
         )
-        given = facts(training, **sizes, cluster=labels[of])
+        given = training_triples(training, **sizes, cluster=labels[of])
         first, second = jax.random.split(jax.random.key(seed))
         state, epoch = learner.init(first, **sizes), jax.jit(learner.epoch)
         for n in range(epochs):

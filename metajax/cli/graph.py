@@ -116,12 +116,12 @@ def train(
             opened, progress = graph_runs.create(folder, settings, found)
     folder, settings = opened.folder, opened.settings
     _tell(opened)
-    updates = -(-opened.parts.training.count // settings.batch)
+    updates = -(-opened.split.training.count // settings.batch)
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
     with (
         console.collected() as caught,
         console.epochs(
-            settings.epochs, opened.parts.training.count, start, max(best, 0.0)
+            settings.epochs, opened.split.training.count, start, max(best, 0.0)
         ) as on_epoch,
     ):
         try:
@@ -224,23 +224,23 @@ def _loaded(
 
 def _tell(run: GraphRun) -> None:
     """Says what is trained on, and what is not."""
-    training, settings = run.parts.training, run.settings
+    training, settings = run.split.training, run.settings
     print(
         f"{settings.score} on {settings.source}: {training.count:,} triples train, "
-        f"{run.parts.validation.count:,} validate, {run.parts.test.count:,} are asked for in the "
+        f"{run.split.validation.count:,} validate, {run.split.test.count:,} are asked for in the "
         f"end; {len(training.entities.names):,} entities, "
         f"{len(training.relations.names):,} relations. Run folder: {run.folder}"
     )
-    told = [f"{count:,} that {why}" for why, count in run.parts.left_out.items() if count]
+    told = [f"{count:,} that {why}" for why, count in run.split.left_out.items() if count]
     if told:
         print(f"Triples left out: {', '.join(told)}.")
 
 
 def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
     """Prints how test triples rank, and what to do next."""
-    entities = len(run.parts.training.entities.names)
+    entities = len(run.split.training.entities.names)
     print(
-        f"{2 * run.parts.test.count:,} queries, the head and the tail of each test triple, ranked "
+        f"{2 * run.split.test.count:,} queries, the head and the tail of each test triple, ranked "
         f"among all {entities:,} entities but those of other known triples:"
     )
     table = Table("", *metrics, box=None, pad_edge=False)
@@ -255,10 +255,10 @@ def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         "the queries.\nFrequency: what is often there is right. AMRI: 0 is a random order, 1 is "
         "perfect."
     )
-    head, relation, _ = run.parts.test.triples[0]
+    head, relation, _ = run.split.test.triples[0]
     given = {
-        "entity": run.parts.test.entities.names[head],
-        "relation": run.parts.test.relations.names[relation],
+        "entity": run.split.test.entities.names[head],
+        "relation": run.split.test.relations.names[relation],
     }
     words = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
     print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {words}")
@@ -266,7 +266,7 @@ def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
 
 def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
     """Finds what people call the items that entities are."""
-    source, links = run.settings.source, run.parts.training.links
+    source, links = run.settings.source, run.split.training.links
     if data is not None and not links:
         raise ValueError(f"--data names items, and no entity of {run.folder} is one; got {data}.")
     if data is None and (source not in datasets.names() or not links):
@@ -279,15 +279,15 @@ def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
             raise
         console.error(f"titles are left out: {problem}")
         return {}
-    names = run.parts.training.entities.names
-    entity = item_entities(run.parts.training, items.ids).tolist()
+    names = run.split.training.entities.names
+    entity = item_entities(run.split.training, items.ids).tolist()
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
 
 
 def _meant(run: GraphRun, titles: dict[str, str], entity: str) -> str:
     """Finds an entity by its name, or by the title of its item."""
-    names = run.parts.training.entities
-    if not titles or entity in names.index or entity in run.parts.unseen["entity"]:
+    names = run.split.training.entities
+    if not titles or entity in names.index or entity in run.split.unseen["entity"]:
         return entity
     called = np.array([titles.get(name, name) for name in names.names])
     nothing = np.zeros((len(called), 0), np.float32)

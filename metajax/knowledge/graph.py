@@ -18,17 +18,17 @@ __all__ = [
     "Attribute",
     "KnowledgeGraph",
     "Vocabulary",
-    "about",
     "add_triples",
     "degrees",
+    "drop_unused",
     "first_five",
     "graph_from_names",
     "graph_from_triples",
-    "in_use",
+    "incident",
     "index_of",
     "keep_triples",
+    "neighbourhood",
     "prune_tails",
-    "touching",
     "triples_of",
     "vocabulary_of",
     "with_triples",
@@ -339,7 +339,7 @@ def with_triples(graph: KnowledgeGraph, triples: np.ndarray) -> KnowledgeGraph:
     )
 
 
-def about(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> KnowledgeGraph:
+def neighbourhood(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> KnowledgeGraph:
     """Keeps the facts in which one of some entities is the head or the tail.
 
     Args:
@@ -352,10 +352,10 @@ def about(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> Knowle
     Raises:
         ValueError: If there is no such fact.
     """
-    return keep_triples(graph, touching(graph, entities))
+    return keep_triples(graph, incident(graph, entities))
 
 
-def touching(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> np.ndarray:
+def incident(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> np.ndarray:
     """Finds the facts with one of some entities as head or tail, `[count]` bool."""
     head, _, tail = graph.triples.T
     return np.isin(head, entities) | np.isin(tail, entities)
@@ -411,7 +411,7 @@ def prune_tails(graph: KnowledgeGraph, degree: int = 2) -> KnowledgeGraph:
     return keep_triples(graph, count[triples[:, 2]] >= degree)
 
 
-def in_use(graph: KnowledgeGraph) -> KnowledgeGraph:
+def drop_unused(graph: KnowledgeGraph) -> KnowledgeGraph:
     """Leaves out the names that no fact has, and counts the others anew.
 
     What was an attribute or a link of theirs goes with them. Tables learned before do not fit any

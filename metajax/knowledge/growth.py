@@ -15,22 +15,22 @@ import jax.numpy as jnp
 import optax
 
 from metajax.knowledge.link_prediction import LinkPredictor
-from metajax.knowledge.negative_sampling import Facts
+from metajax.knowledge.negative_sampling import TrainingTriples
 from metajax.knowledge.scores import Score
 from metajax.learners.elastic_weights import ewc_penalty
 from metajax.types import MetaState, Params
 
 __all__ = [
-    "Anchor",
-    "anchored",
-    "grown",
+    "EwcAnchor",
+    "ewc_optimizer",
+    "grow_tables",
     "new_rows",
     "normalised_fisher",
-    "placed",
+    "place_entities",
 ]
 
 
-class Anchor(NamedTuple):
+class EwcAnchor(NamedTuple):
     """What the old facts want kept."""
 
     params: Params
@@ -41,8 +41,8 @@ class Anchor(NamedTuple):
     """What that counts, >= 0."""
 
 
-def placed(
-    score: Score, params: Params, facts: Facts, new: jax.Array, *, rounds: int = 2
+def place_entities(
+    score: Score, params: Params, facts: TrainingTriples, new: jax.Array, *, rounds: int = 2
 ) -> Params:
     """Puts new entities where their facts say, in closed form.
 
@@ -99,7 +99,7 @@ def placed(
     return {**params, "entity": entity}
 
 
-def grown(
+def grow_tables(
     predictor: LinkPredictor, state: MetaState, key: jax.Array, *, entities: int, relations: int
 ) -> MetaState:
     """Makes room for more entities or relations; ask for twice as many when a table is full.
@@ -131,7 +131,7 @@ def grown(
 
 
 def new_rows(params: Params, *, entities: Any, relations: Any) -> dict[str, jax.Array]:
-    """Says which rows are new: what `moving` of an `anchored` optimizer takes.
+    """Says which rows are new: what `trainable` of an `ewc_optimizer` optimizer takes.
 
     Args:
         params: `entity` and `relation`.
@@ -148,10 +148,10 @@ def new_rows(params: Params, *, entities: Any, relations: Any) -> dict[str, jax.
     }
 
 
-def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def ewc_optimizer(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Lets each call of a link predictor's `update` or `epoch` say what may move, and how far.
 
-    They take two more arguments: `moving`, which rows of `entity` and `relation` are trained, as
+    They take two more arguments: `trainable`, which rows of `entity` and `relation` are trained, as
     from `new_rows`; and `anchor`, what the others are held back by: the loss then has
     `ewc_penalty` added. Without them all rows are free.
 
@@ -169,16 +169,16 @@ def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransform
         state: Any,
         params: Params | None = None,
         *,
-        moving: dict[str, jax.Array] | None = None,
-        anchor: Anchor | None = None,
+        trainable: dict[str, jax.Array] | None = None,
+        anchor: EwcAnchor | None = None,
         **extra: Any,
     ) -> tuple[Any, Any]:
         if anchor is not None:
             pull = jax.grad(ewc_penalty)(params, *anchor)
             updates = jax.tree.map(jnp.add, updates, pull)
         # Before as well: momentum of a row that rests would move it later.
-        updates, state = inner.update(_only(updates, moving), state, params, **extra)
-        return _only(updates, moving), state
+        updates, state = inner.update(_only(updates, trainable), state, params, **extra)
+        return _only(updates, trainable), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
@@ -203,12 +203,12 @@ def normalised_fisher(fisher: Params, *, entities: int, relations: int) -> Param
     return jax.tree.map(lambda leaf: leaf / jnp.where(mean > 0, mean, 1), fisher)
 
 
-def _only(updates: Any, moving: dict[str, jax.Array] | None) -> Any:
-    if moving is None:
+def _only(updates: Any, trainable: dict[str, jax.Array] | None) -> Any:
+    if trainable is None:
         return updates
     chosen = {
         name: jax.tree.map(lambda leaf, rows=rows: jnp.where(rows[:, None], leaf, 0), updates[name])
-        for name, rows in moving.items()
+        for name, rows in trainable.items()
     }
     return {**updates, **chosen}
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax.knowledge.graph import KnowledgeGraph, degrees, first_five
 from metajax.knowledge.inverses import inverse_pairs
-from metajax.knowledge.readers import Statements, repeated
+from metajax.knowledge.readers import Statements, repeated_triples
 
 __all__ = [
     "problems",
@@ -98,7 +98,10 @@ def _of_lines(statements: Statements) -> list[str]:
     triples, lines = statements.triples, statements.lines
     loops = [n for n, (head, _, tail) in enumerate(triples) if head == tail]
     found = []
-    for what, places in (("repeated", repeated(triples)), ("of an entity with itself", loops)):
+    for what, places in (
+        ("repeated", repeated_triples(triples)),
+        ("of an entity with itself", loops),
+    ):
         if not places:
             continue
         named = [" ".join(triples[n]) if lines is None else f"line {lines[n]}" for n in places[:5]]

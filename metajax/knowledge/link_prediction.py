@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.knowledge.negative_sampling import SLOTS, Corrupted, Facts, corrupted
+from metajax.knowledge.negative_sampling import SLOTS, Negatives, TrainingTriples, sample_negatives
 from metajax.knowledge.relation_clusters import cluster_loss
 from metajax.knowledge.scores import Score, score_of
 from metajax.losses import masked_mean
@@ -16,12 +16,12 @@ from metajax.types import MetaState, Params
 
 __all__ = [
     "LinkPredictor",
-    "added_squares",
-    "embedded",
-    "fact_losses",
+    "add_squared_gradients",
+    "gather_embeddings",
+    "gathered_ids",
     "link_predictor",
-    "places",
     "self_adversarial",
+    "triple_losses",
 ]
 
 # Rows of a table that is small.
@@ -52,7 +52,7 @@ def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float 
     return jnp.sum(weights * jax.nn.softplus(scores), axis=-1)
 
 
-def places(given: Corrupted) -> dict[str, jax.Array]:
+def gathered_ids(given: Negatives) -> dict[str, jax.Array]:
     """Lists which embeddings are read, so that each table is read once.
 
     Args:
@@ -71,18 +71,18 @@ def places(given: Corrupted) -> dict[str, jax.Array]:
     return {"entity": jnp.concatenate(entity, 1), "relation": jnp.concatenate(relations, 1)}
 
 
-def embedded(tables: dict[str, Any], given: Corrupted) -> dict[str, Any]:
-    """Reads rows of the tables `entity` and `relation`, as `places` lists them."""
+def gather_embeddings(tables: dict[str, Any], given: Negatives) -> dict[str, Any]:
+    """Reads rows of the tables `entity` and `relation`, as `gathered_ids` lists them."""
     return {
         name: jax.tree.map(partial(_rows, ids=ids), tables[name])
-        for name, ids in places(given).items()
+        for name, ids in gathered_ids(given).items()
     }
 
 
-def fact_losses(
+def triple_losses(
     score: Score,
     read: dict[str, Any],
-    given: Corrupted,
+    given: Negatives,
     *,
     margin: float,
     temperature: float = 1.0,
@@ -92,7 +92,7 @@ def fact_losses(
 
     Args:
         score: What is trained.
-        read: From `embedded`; of relations, their operators.
+        read: From `gather_embeddings`; of relations, their operators.
         given: Facts and what is false.
         margin: Added to each score.
         temperature: As in `self_adversarial`.
@@ -164,7 +164,7 @@ class LinkPredictor(NamedTuple):
     """`init(key, *, entities, relations) -> state`, with tables of so many rows."""
     update: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
     """`update(state, facts, rows [B], key, **extra) -> (state, metrics)`: a step on those facts;
-    `extra` goes to the optimizer, as `anchored` takes it."""
+    `extra` goes to the optimizer, as `ewc_optimizer` takes it."""
     epoch: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
     """`epoch(state, facts, key, **extra) -> (state, metrics)`: updates that see every fact once."""
     fisher: Callable[..., Params]
@@ -259,12 +259,14 @@ def link_predictor(
             }
         return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
-    of_facts = partial(fact_losses, kind, margin=margin, temperature=temperature, joint=joint)
-    draw = partial(corrupted, negatives=negatives, slots=slots)
+    of_facts = partial(triple_losses, kind, margin=margin, temperature=temperature, joint=joint)
+    draw = partial(sample_negatives, negatives=negatives, slots=slots)
 
-    def loss(params: Params, facts: Facts, given: Corrupted) -> tuple[jax.Array, jax.Array]:
+    def loss(
+        params: Params, facts: TrainingTriples, given: Negatives
+    ) -> tuple[jax.Array, jax.Array]:
         tables = {**params, "relation": kind.operator(params["relation"])}
-        value = masked_mean(of_facts(embedded(tables, given), given), given.mask)
+        value = masked_mean(of_facts(gather_embeddings(tables, given), given), given.mask)
         if not clusters:
             return value, value
         if facts.cluster is None:
@@ -273,7 +275,7 @@ def link_predictor(
         return value + cluster_weight * term, value
 
     def update(
-        state: MetaState, facts: Facts, rows: jax.Array, key: jax.Array, **extra: Any
+        state: MetaState, facts: TrainingTriples, rows: jax.Array, key: jax.Array, **extra: Any
     ) -> tuple[MetaState, dict[str, jax.Array]]:
         given = draw(facts, rows, key, chunk=chunk)
         gradient, value = jax.grad(loss, has_aux=True)(state.params, facts, given)
@@ -282,7 +284,7 @@ def link_predictor(
         return MetaState(params, opt_state, state.step + 1), {"loss": value}
 
     def epoch(
-        state: MetaState, facts: Facts, key: jax.Array, **extra: Any
+        state: MetaState, facts: TrainingTriples, key: jax.Array, **extra: Any
     ) -> tuple[MetaState, dict[str, jax.Array]]:
         shuffling, drawing = jax.random.split(key)
         rows = _shuffled(facts, batch, shuffling)
@@ -298,14 +300,14 @@ def link_predictor(
         state, total = jax.lax.fori_loop(0, updates, step, (state, jnp.zeros(())))
         return state, {"loss": total / facts.count}
 
-    def fisher(params: Params, facts: Facts, key: jax.Array) -> Params:
-        def of_read(read: Params, given: Corrupted) -> jax.Array:
+    def fisher(params: Params, facts: TrainingTriples, key: jax.Array) -> Params:
+        def of_read(read: Params, given: Negatives) -> jax.Array:
             return of_facts({**read, "relation": kind.operator(read["relation"])}, given)
 
         def step(at: jax.Array, total: Params) -> Params:
             rows = at * batch + jnp.arange(batch)
             given = draw(facts, rows, jax.random.fold_in(key, at), chunk=1)
-            return added_squares(total, params, given, of_read)
+            return add_squared_gradients(total, params, given, of_read)
 
         blocks = (facts.count + batch - 1) // batch
         total = jax.lax.fori_loop(0, blocks, step, jax.tree.map(jnp.zeros_like, params))
@@ -314,11 +316,11 @@ def link_predictor(
     return LinkPredictor(init, update, epoch, fisher, kind, batch, bound)
 
 
-def added_squares(
+def add_squared_gradients(
     total: Params,
     params: Params,
-    given: Corrupted,
-    loss: Callable[[Params, Corrupted], jax.Array],
+    given: Negatives,
+    loss: Callable[[Params, Negatives], jax.Array],
 ) -> Params:
     """Adds the squared gradient of each fact, with its own false triples, to a total.
 
@@ -329,19 +331,19 @@ def added_squares(
         total: Tables, as of the parameters.
         params: `entity` and `relation`.
         given: Chunks of one fact each.
-        loss: `loss(read, given) -> [C, 1]` of rows as `embedded` reads them from parameters.
+        loss: `loss(read, given) -> [C, 1]` of rows that `gather_embeddings` reads.
 
     Returns:
         The tables, larger.
     """
 
-    def of_one(read: Any, one: Corrupted) -> jax.Array:
+    def of_one(read: Any, one: Negatives) -> jax.Array:
         read, one = jax.tree.map(lambda leaf: leaf[None], (read, one))
         return loss(read, one)[0, 0]
 
-    gradients = jax.vmap(jax.grad(of_one))(embedded(params, given), given)
+    gradients = jax.vmap(jax.grad(of_one))(gather_embeddings(params, given), given)
     added = dict(total)
-    for name, ids in places(given).items():
+    for name, ids in gathered_ids(given).items():
         same = ids[:, :, None] == ids[:, None, :]
         first = ~jnp.any(jnp.tril(same, -1), axis=2) & given.mask
         both = same.astype(jnp.float32)
@@ -355,7 +357,7 @@ def added_squares(
     return added
 
 
-def _shuffled(facts: Facts, batch: int, key: jax.Array) -> jax.Array:
+def _shuffled(facts: TrainingTriples, batch: int, key: jax.Array) -> jax.Array:
     """Returns the rows of facts in random order, then those of padding, in whole batches."""
     rows = len(facts.triples)
     where = jnp.arange(rows) < facts.count

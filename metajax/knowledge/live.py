@@ -34,8 +34,8 @@ __all__ = [
     "add_arrivals",
     "arrivals_of",
     "bipartite_edges",
-    "edge_vectors",
-    "folded",
+    "fold_in",
+    "hyperedge_vectors",
     "live_buffer",
     "live_graph",
     "node_vectors",
@@ -280,7 +280,7 @@ def node_vectors(x: jax.Array, graph: LiveGraph) -> LiveVectors:
     return LiveVectors(scale * outgoing(sent, graph.edges, nodes=nodes), degree)
 
 
-def edge_vectors(x: jax.Array, graph: LiveGraph, names: jax.Array) -> LiveVectors:
+def hyperedge_vectors(x: jax.Array, graph: LiveGraph, names: jax.Array) -> LiveVectors:
     """Averages the nodes of some hyperedges by their weights: what a user is after right now.
 
     Args:
@@ -299,7 +299,7 @@ def edge_vectors(x: jax.Array, graph: LiveGraph, names: jax.Array) -> LiveVector
     return LiveVectors(jnp.where(known[:, None], mean[row], 0), jnp.where(known, weight[row], 0))
 
 
-def folded(base: jax.Array, live: LiveVectors, strength: float) -> jax.Array:
+def fold_in(base: jax.Array, live: LiveVectors, strength: float) -> jax.Array:
     """Moves vectors towards what is going on, by how much of it there is.
 
     `base + share (live - base)` with `share = weight / (weight + strength)`. As arrivals age the
@@ -318,7 +318,7 @@ def folded(base: jax.Array, live: LiveVectors, strength: float) -> jax.Array:
 
     Example:
         >>> now = LiveVectors(jnp.array([[1.0], [0.0]]), jnp.array([3.0, 0.0]))
-        >>> folded(jnp.array([[0.0], [2.0]]), now, 1.0).tolist()
+        >>> fold_in(jnp.array([[0.0], [2.0]]), now, 1.0).tolist()
         [[0.75], [2.0]]
     """
     if not (math.isfinite(strength) and strength > 0):

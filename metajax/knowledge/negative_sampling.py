@@ -10,12 +10,12 @@ import numpy as np
 from metajax.data.dataset import room
 
 __all__ = [
-    "Corrupted",
-    "Facts",
+    "Negatives",
+    "TrainingTriples",
     "checked_triples",
-    "corrupted",
-    "facts",
     "is_known",
+    "sample_negatives",
+    "training_triples",
 ]
 
 SLOTS = ("head", "relation", "tail")
@@ -24,7 +24,7 @@ SLOTS = ("head", "relation", "tail")
 _WORD = 32
 
 
-class Facts(NamedTuple):
+class TrainingTriples(NamedTuple):
     """What is trained on. Counts are values and not shapes: more triples need no new program."""
 
     triples: jax.Array
@@ -42,7 +42,7 @@ class Facts(NamedTuple):
     """`[R]` int32 which relations are alike, -1 where that is not known; R is a power of two."""
 
 
-def facts(
+def training_triples(
     triples: Any,
     *,
     entities: int,
@@ -50,7 +50,7 @@ def facts(
     filtered: Sequence[str] = ("relation",),
     known: Any = None,
     cluster: Any = None,
-) -> Facts:
+) -> TrainingTriples:
     """Puts triples on the device, padded to a power of two.
 
     Filtering relations costs one bit for each triple and relation. Without it many a relation
@@ -74,7 +74,7 @@ def facts(
         TypeError: If ids are not whole numbers.
 
     Example:
-        >>> given = facts([[0, 0, 1], [1, 1, 0]], entities=2, relations=2)
+        >>> given = training_triples([[0, 0, 1], [1, 1, 0]], entities=2, relations=2)
         >>> given.triples.tolist(), given.known["relation"].tolist()  # bits 0 and 1
         ([[0, 0, 1], [1, 1, 0]], [[1], [2]])
     """
@@ -94,7 +94,7 @@ def facts(
     def padded(rows: np.ndarray) -> jax.Array:
         return jnp.asarray(np.pad(rows, ((0, padding), (0, 0))))
 
-    return Facts(
+    return TrainingTriples(
         padded(triples),
         jnp.int32(len(triples)),
         jnp.int32(entities),
@@ -175,7 +175,7 @@ def _labels(cluster: Any, relations: int) -> jax.Array:
     return jnp.asarray(padded, jnp.int32)
 
 
-class Corrupted(NamedTuple):
+class Negatives(NamedTuple):
     """C chunks of B facts; the facts of a chunk share what is put into their places.
 
     So C K embeddings are read for each slot, and C K rows of their gradient written, and not
@@ -193,15 +193,15 @@ class Corrupted(NamedTuple):
     those known, if the slot is filtered."""
 
 
-def corrupted(
-    facts: Facts,
+def sample_negatives(
+    facts: TrainingTriples,
     rows: jax.Array,
     key: jax.Array,
     *,
     chunk: int,
     negatives: int,
     slots: Sequence[str] = SLOTS,
-) -> Corrupted:
+) -> Negatives:
     """Draws false triples, as many for each slot.
 
     Args:
@@ -231,4 +231,4 @@ def corrupted(
         else:
             hit = triples[:, :, SLOTS.index(slot), None] == drawn[:, None]
         replacement[slot], false[slot] = drawn, ~hit
-    return Corrupted(triples, mask.reshape(rows.shape), replacement, false)
+    return Negatives(triples, mask.reshape(rows.shape), replacement, false)

@@ -20,14 +20,14 @@ __all__ = [
     "Statements",
     "file_bytes",
     "graph_of",
-    "linked",
     "read_graph",
     "read_kg",
     "read_link",
     "read_rdf",
     "read_statements",
     "read_tsv",
-    "repeated",
+    "repeated_triples",
+    "with_links",
     "write_turtle",
 ]
 
@@ -75,7 +75,7 @@ def read_graph(
         DataError: If a file is missing or not as described, or a link leads to an entity that is
             not in the graph.
     """
-    return linked(graph_of(read_statements(path), literals=literals), link)
+    return with_links(graph_of(read_statements(path), literals=literals), link)
 
 
 def read_statements(path: str | Path) -> Statements:
@@ -127,7 +127,7 @@ def graph_of(statements: Statements, *, literals: Literals = "error") -> Knowled
     return graph_from_names(statements.triples, attributes=statements.attributes)
 
 
-def linked(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph:
+def with_links(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph:
     """Adds the links of a `.link` file, if any, to a graph.
 
     Raises:
@@ -321,11 +321,11 @@ def file_bytes(path: str | Path) -> bytes:
     return Path(path).read_bytes()
 
 
-def repeated(statements: Sequence[tuple[str, str, str]]) -> list[int]:
+def repeated_triples(statements: Sequence[tuple[str, str, str]]) -> list[int]:
     """Finds what is said again: places of all triples that stand further up as well.
 
     Example:
-        >>> repeated([("a", "r", "b"), ("b", "r", "a"), ("a", "r", "b")])
+        >>> repeated_triples([("a", "r", "b"), ("b", "r", "a"), ("a", "r", "b")])
         [2]
     """
     seen: Counter[tuple[str, str, str]] = Counter()

@@ -16,15 +16,15 @@ from metajax.knowledge.graph import KnowledgeGraph
 from metajax.types import Params
 
 __all__ = [
-    "Halves",
+    "ComplexParts",
     "Score",
-    "frequency",
+    "frequency_baseline",
     "score_names",
     "score_of",
 ]
 
 
-class Halves(NamedTuple):
+class ComplexParts(NamedTuple):
     """Complex numbers as two arrays.
 
     As one complex array, ranking at 40,943 entities and 500 dimensions takes 100 times the
@@ -95,9 +95,9 @@ def _spread(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
     return jax.random.uniform(key, (count, width), minval=-bound, maxval=bound)
 
 
-def _halves(key: jax.Array, count: int, width: int, bound: float) -> Halves:
+def _halves(key: jax.Array, count: int, width: int, bound: float) -> ComplexParts:
     first, second = jax.random.split(key)
-    return Halves(_spread(first, count, width, bound), _spread(second, count, width, bound))
+    return ComplexParts(_spread(first, count, width, bound), _spread(second, count, width, bound))
 
 
 def _phases(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
@@ -105,23 +105,23 @@ def _phases(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
     return _spread(key, count, width, jnp.pi)
 
 
-def _times(a: Halves, b: Halves) -> Halves:
+def _times(a: ComplexParts, b: ComplexParts) -> ComplexParts:
     real = a.real * b.real - a.imaginary * b.imaginary
-    return Halves(real, a.real * b.imaginary + a.imaginary * b.real)
+    return ComplexParts(real, a.real * b.imaginary + a.imaginary * b.real)
 
 
-def _conjugate(a: Halves) -> Halves:
-    return Halves(a.real, -a.imaginary)
+def _conjugate(a: ComplexParts) -> ComplexParts:
+    return ComplexParts(a.real, -a.imaginary)
 
 
-def _moduli(query: Halves, entity: Halves) -> jax.Array:
+def _moduli(query: ComplexParts, entity: ComplexParts) -> jax.Array:
     # The addend makes the gradient 0 where the two are equal; a coordinate is 1e-6 long at least.
     difference = query.real - entity.real, query.imaginary - entity.imaginary
     squares = jnp.square(difference[0]) + jnp.square(difference[1])
     return -jnp.sum(jnp.sqrt(squares + 1e-12), axis=-1)
 
 
-def _joined(halves: Halves) -> jax.Array:
+def _joined(halves: ComplexParts) -> jax.Array:
     return jnp.concatenate(halves, axis=-1)
 
 
@@ -133,7 +133,7 @@ def _itself(relation: Any) -> Any:
 _ROTATE = Score(
     entities=_halves,
     relations=_phases,
-    operator=lambda phase: Halves(jnp.cos(phase), jnp.sin(phase)),
+    operator=lambda phase: ComplexParts(jnp.cos(phase), jnp.sin(phase)),
     tail_query=_times,
     head_query=lambda turn, tail: _times(tail, _conjugate(turn)),
     match=_moduli,
@@ -182,7 +182,7 @@ _COMPLEX = Score(
 _SCORES = {"RotatE": _ROTATE, "TransE": _TRANSE, "DistMult": _DISTMULT, "ComplEx": _COMPLEX}
 
 
-def frequency(training: KnowledgeGraph) -> tuple[Score, Params]:
+def frequency_baseline(training: KnowledgeGraph) -> tuple[Score, Params]:
     """Scores an entity by how often training has it as the head, or the tail, of the relation.
 
     The entity that is given makes no difference. Nothing is learned, so that both go to
@@ -198,7 +198,7 @@ def frequency(training: KnowledgeGraph) -> tuple[Score, Params]:
         >>> from metajax.knowledge import complete, graph_from_names
         >>> films = graph_from_names([("Alien", "genre", "Horror"), ("Clue", "genre", "Comedy"),
         ...                           ("It", "genre", "Horror")])
-        >>> score, params = frequency(films)
+        >>> score, params = frequency_baseline(films)
         >>> [(answer.entity, answer.score) for answer in
         ...  complete(score, params, films, entity="Clue", relation="genre", top=2).answers]
         [('Horror', 2.0), ('Alien', 0.0)]

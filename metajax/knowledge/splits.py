@@ -12,24 +12,24 @@ import numpy as np
 
 from metajax.knowledge.graph import (
     KnowledgeGraph,
+    drop_unused,
     first_five,
     graph_from_triples,
-    in_use,
+    incident,
     keep_triples,
-    touching,
     vocabulary_of,
     without_relations,
 )
 from metajax.knowledge.inverses import fold_inverses, inverse_pairs
 
 __all__ = [
-    "Parts",
+    "GraphSplit",
     "check_seen",
-    "leaked",
-    "parts_from_json",
-    "parts_of",
-    "parts_to_json",
+    "leaked_triples",
     "split_entities",
+    "split_from_json",
+    "split_graph",
+    "split_to_json",
     "split_triples",
 ]
 
@@ -104,11 +104,11 @@ def split_entities(
     Raises:
         ValueError: If one of the two parts is empty.
     """
-    with_them = touching(graph, entities)
+    with_them = incident(graph, entities)
     return keep_triples(graph, ~with_them), keep_triples(graph, with_them)
 
 
-def leaked(training: KnowledgeGraph, test: KnowledgeGraph) -> np.ndarray:
+def leaked_triples(training: KnowledgeGraph, test: KnowledgeGraph) -> np.ndarray:
     """Finds the facts of a test whose entities training joins the other way round.
 
     Args:
@@ -155,7 +155,7 @@ def _pair(graph: KnowledgeGraph, triples: np.ndarray) -> np.ndarray:
 _SPLIT = ("training", "validation", "test")
 
 
-class Parts(NamedTuple):
+class GraphSplit(NamedTuple):
     """The parts of a graph. All have the same names, in the same order."""
 
     training: KnowledgeGraph
@@ -183,9 +183,9 @@ class Parts(NamedTuple):
         return np.concatenate([facts, turned])
 
 
-def parts_of(
+def split_graph(
     graph: KnowledgeGraph, *, without: Sequence[str] = (), share: float = 0.05, seed: int = 0
-) -> Parts:
+) -> GraphSplit:
     """Folds inverses, leaves relations out, and splits without leaks.
 
     Args:
@@ -207,7 +207,7 @@ def parts_of(
         >>> from metajax.knowledge import graph_from_names
         >>> likes = [(a, "like", b) for a, b in ("ab", "bc", "ca", "cd", "db")]
         >>> liked = [(b, "liked by", a) for a, _, b in likes]
-        >>> parts = parts_of(graph_from_names([*likes, *liked]), share=0.2)
+        >>> parts = split_graph(graph_from_names([*likes, *liked]), share=0.2)
         >>> parts.training.count, parts.validation.count, parts.test.count, parts.folded
         (3, 1, 1, {'liked by': 'like'})
     """
@@ -231,12 +231,12 @@ def parts_of(
             if any(fnmatchcase(name, pattern) for pattern in without)
         ]
         kept = without_relations(whole, *without, *turned)
-    used = in_use(kept)
+    used = drop_unused(kept)
     rest, test = split_triples(used, share=share, seed=seed)
     training, validation = split_triples(rest, share=test.count / rest.count, seed=seed + 1)
     relations = used.relations.index
     folded = {name: other for name, other in folded.items() if other in relations}
-    return Parts(
+    return GraphSplit(
         training,
         validation,
         test,
@@ -253,7 +253,7 @@ def parts_of(
     )
 
 
-def parts_to_json(parts: Parts) -> dict[str, Any]:
+def split_to_json(parts: GraphSplit) -> dict[str, Any]:
     """Turns parts into what JSON can hold: names, and facts by their places; no attributes."""
     return {
         "entities": parts.training.entities.names,
@@ -267,8 +267,8 @@ def parts_to_json(parts: Parts) -> dict[str, Any]:
     }
 
 
-def parts_from_json(values: Any) -> Parts:
-    """Turns what `parts_to_json` gave back into parts.
+def split_from_json(values: Any) -> GraphSplit:
+    """Turns what `split_to_json` gave back into parts.
 
     Raises:
         ValueError: If it is something else.
@@ -284,4 +284,4 @@ def parts_from_json(values: Any) -> Parts:
         raise ValueError(
             f"parts of a graph must be complete, got an error about {error}."
         ) from None
-    return Parts(training, validation, test, **told)
+    return GraphSplit(training, validation, test, **told)

@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax.knowledge.graph import KnowledgeGraph
 from metajax.knowledge.link_prediction import LinkPredictor
-from metajax.knowledge.negative_sampling import Facts, facts
+from metajax.knowledge.negative_sampling import TrainingTriples, training_triples
 from metajax.knowledge.ranking import filtered_ranks, ranking_metrics
 from metajax.knowledge.splits import check_seen
 from metajax.training import DivergedError, Progress, begin
@@ -75,7 +75,7 @@ def train_links(
     Args:
         predictor: What to train.
         training: The facts to learn from. Names without a fact are drawn and ranked like all
-            others; `in_use` leaves them out.
+            others; `drop_unused` leaves them out.
         validation: Facts of the same names, from `split_triples`; None: never look, make all
             epochs.
         progress: Where to go on; None: `begin_links`.
@@ -126,7 +126,7 @@ def train_links(
         check_seen(training, validation)
     progress = begin_links(predictor, training, seed=seed) if progress is None else progress
     entities, relations = len(training.entities.names), len(training.relations.names)
-    given = facts(training.triples, entities=entities, relations=relations)
+    given = training_triples(training.triples, entities=entities, relations=relations)
     mrr_of = None if validation is None else _judge(predictor, training, validation, seed, queries)
     _, key = jax.random.split(jax.random.key(seed))
     limit = growth * predictor.bound
@@ -161,7 +161,7 @@ def train_links(
 
 @partial(jax.jit, static_argnames=("predictor",))
 def _epoch(
-    state: MetaState, given: Facts, key: jax.Array, *, predictor: LinkPredictor
+    state: MetaState, given: TrainingTriples, key: jax.Array, *, predictor: LinkPredictor
 ) -> tuple[MetaState, jax.Array, jax.Array]:
     state, metrics = predictor.epoch(state, given, key)
     return state, metrics["loss"], _largest(state.params)

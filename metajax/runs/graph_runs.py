@@ -21,20 +21,20 @@ from metajax import checkpoint, files
 from metajax.knowledge import (
     Completion,
     Epoch,
+    GraphSplit,
     KnowledgeGraph,
     LinkPredictor,
-    Parts,
     Ranks,
     begin_links,
     complete,
     filtered_ranks,
-    frequency,
+    frequency_baseline,
     index_of,
     link_predictor,
-    parts_from_json,
-    parts_of,
-    parts_to_json,
     ranking_metrics,
+    split_from_json,
+    split_graph,
+    split_to_json,
     train_links,
     vocabulary_of,
 )
@@ -74,7 +74,7 @@ class GraphRun(NamedTuple):
     """Where it lives."""
     settings: GraphSettings
     """How it is trained."""
-    parts: Parts
+    split: GraphSplit
     """What on, and what is asked for."""
 
 
@@ -113,12 +113,12 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
         OSError: If the folder exists or cannot be written.
     """
     predictor = predictor_of(chosen)
-    parts = parts_of(graph, without=chosen.without, share=chosen.share, seed=chosen.seed)
-    run = GraphRun(folder, chosen, parts)
-    progress = begin_links(predictor, run.parts.training, seed=chosen.seed)
+    split = split_graph(graph, without=chosen.without, share=chosen.share, seed=chosen.seed)
+    run = GraphRun(folder, chosen, split)
+    progress = begin_links(predictor, run.split.training, seed=chosen.seed)
     folder.mkdir(parents=True)
     files.write(folder / SETTINGS, graph_settings.to_json(chosen))
-    files.write(folder / GRAPH, json.dumps(parts_to_json(run.parts)) + "\n")
+    files.write(folder / GRAPH, json.dumps(split_to_json(run.split)) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
@@ -132,7 +132,7 @@ def open_run(folder: Path) -> GraphRun:
     """
     chosen, values = settings_of(folder), read_json(folder / GRAPH)
     try:
-        return GraphRun(folder, chosen, parts_from_json(values))
+        return GraphRun(folder, chosen, split_from_json(values))
     except ValueError as error:
         raise ValueError(f"{folder / GRAPH}: not the graph of a run: {error}") from None
 
@@ -151,7 +151,7 @@ def settings_of(folder: Path) -> GraphSettings:
 def resumed(run: GraphRun, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
     """Reads the last good checkpoint; arguments and errors as `run_folder.restored`."""
     predictor = predictor_of(run.settings)
-    like = jax.eval_shape(lambda: begin_links(predictor, run.parts.training))
+    like = jax.eval_shape(lambda: begin_links(predictor, run.split.training))
     return restored(run.folder, like, on_skip=on_skip)
 
 
@@ -181,8 +181,8 @@ def train_run(
     chosen = run.settings
     steps = train_links(
         predictor_of(chosen),
-        run.parts.training,
-        run.parts.validation,
+        run.split.training,
+        run.split.validation,
         progress,
         epochs=chosen.epochs,
         seed=chosen.seed,
@@ -204,10 +204,10 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         those of heads and of tails; and of what `frequency` alone would say.
     """
     asked = {
-        "triples": run.parts.test.triples,
-        "entities": len(run.parts.training.entities.names),
-        "relations": len(run.parts.training.relations.names),
-        "known": run.parts.known,
+        "triples": run.split.test.triples,
+        "entities": len(run.split.training.entities.names),
+        "relations": len(run.split.training.relations.names),
+        "known": run.split.known,
     }
     ranks = filtered_ranks(predictor_of(run.settings).score, params, **asked)
     found = {
@@ -216,9 +216,11 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         "pessimistic": ranking_metrics(ranks._replace(optimistic=ranks.pessimistic)),
         "heads": ranking_metrics(Ranks(*(side[:1] for side in ranks))),
         "tails": ranking_metrics(Ranks(*(side[1:] for side in ranks))),
-        "frequency": ranking_metrics(filtered_ranks(*frequency(run.parts.training), **asked)),
+        "frequency": ranking_metrics(
+            filtered_ranks(*frequency_baseline(run.split.training), **asked)
+        ),
     }
-    told = {"queries": ranks.realistic.size, "left_out": run.parts.left_out, **found}
+    told = {"queries": ranks.realistic.size, "left_out": run.split.left_out, **found}
     files.write(run.folder / "report.json", json.dumps(told, indent=1) + "\n")
     return found
 
@@ -251,17 +253,17 @@ def answers(
         KeyError: If a name is unknown; the nearest is named.
         ValueError: If nothing was learned of a name, or as `complete`.
     """
-    if relation in run.parts.folded:
+    if relation in run.split.folded:
         other = "head" if side == "tail" else "tail"
         raise ValueError(
-            f"relation {relation!r} says what {run.parts.folded[relation]!r} says, the other way "
+            f"relation {relation!r} says what {run.split.folded[relation]!r} says, the other way "
             f"round: ask for that, side {other}."
         )
-    graph = run.parts.training
+    graph = run.split.training
     names = {"entity": graph.entities.names, "relation": graph.relations.names}
     for what, name in (("entity", entity), ("relation", relation)):
         # What was left out may have been meant as well.
-        others = [*run.parts.unseen[what], *(run.parts.folded if what == "relation" else ())]
+        others = [*run.split.unseen[what], *(run.split.folded if what == "relation" else ())]
         index_of(vocabulary_of([*names[what], *others]), name, what)
         if name in others:
             raise ValueError(
@@ -270,12 +272,12 @@ def answers(
     return complete(
         predictor_of(run.settings).score,
         params,
-        run.parts.training,
+        run.split.training,
         entity=entity,
         relation=relation,
         side=side,
         top=top,
-        known=run.parts.known,
+        known=run.split.known,
         keep_known=keep_known,
     )
 

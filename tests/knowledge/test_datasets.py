@@ -5,16 +5,16 @@ import pytest
 
 from metajax.data import DataError, DataUnavailable
 from metajax.knowledge import (
-    about,
     datasets,
+    drop_unused,
     fold_inverses,
     graph_from_names,
     graph_names,
-    in_use,
     item_entities,
     keep_triples,
-    leaked,
+    leaked_triples,
     load_graph,
+    neighbourhood,
     prune_tails,
     read_graph,
     readers,
@@ -70,12 +70,12 @@ def test_repaired_links_agree_on_genres_and_shipped_ones_are_chance(film_graph, 
 def test_the_film_graph_is_what_was_measured(film_graph, ml100k):
     assert (film_graph.count, len(film_graph.entities.names)) == (91_631, 34_628)
     folded = fold_inverses(film_graph)
-    assert (folded.count, len(in_use(folded).relations.names)) == (72_535, 14)
-    assert "film.film.genre" in in_use(folded).relations.names
+    assert (folded.count, len(drop_unused(folded).relations.names)) == (72_535, 14)
+    assert "film.film.genre" in drop_unused(folded).relations.names
     entities = item_entities(film_graph, ml100k.items.ids)
     assert np.sum(entities >= 0) == 1526
     assert np.mean(entities[ml100k.interactions.item] >= 0) == pytest.approx(0.958, abs=5e-4)
-    linked = about(folded, np.unique(entities[entities >= 0]))
+    linked = neighbourhood(folded, np.unique(entities[entities >= 0]))
     assert linked.count == 70_620
     assert prune_tails(linked).count == 47_000
     assert prune_tails(without_relations(linked, "*award*")).count == 38_495
@@ -84,10 +84,10 @@ def test_the_film_graph_is_what_was_measured(film_graph, ml100k):
 def test_a_random_tenth_of_the_film_graph_leaks_and_a_split_does_not(film_graph):
     drawn = np.random.default_rng(0).random(film_graph.count) < 0.1
     naive = keep_triples(film_graph, ~drawn), keep_triples(film_graph, drawn)
-    assert leaked(*naive).mean() == pytest.approx(0.38, abs=0.01)
+    assert leaked_triples(*naive).mean() == pytest.approx(0.38, abs=0.01)
     training, test = split_triples(film_graph, share=0.1)
     assert test.count == pytest.approx(9163, abs=10)
-    assert not leaked(training, test).any()
+    assert not leaked_triples(training, test).any()
 
 
 def test_links_are_repaired_by_the_ids_of_the_larger_set():

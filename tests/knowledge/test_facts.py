@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.knowledge import facts
+from metajax.knowledge import training_triples
 from metajax.knowledge.negative_sampling import is_known
 
 TRIPLES = [[0, 0, 1], [0, 2, 1], [1, 1, 2]]
@@ -16,7 +16,7 @@ def test_every_bit_says_whether_the_triple_is_known(relations):
     triples = np.unique(rng.integers(0, (4, relations, 4), (60, 3)), axis=0)
     shown, further = triples[::2], triples[1::2]
     slots = ("head", "relation", "tail")
-    given = facts(shown, entities=4, relations=relations, filtered=slots, known=further)
+    given = training_triples(shown, entities=4, relations=relations, filtered=slots, known=further)
     every = {tuple(row) for row in triples.tolist()}
     assert given.triples.shape == (32, 3)
     for place, slot in enumerate(slots):
@@ -30,8 +30,10 @@ def test_every_bit_says_whether_the_triple_is_known(relations):
 
 
 def test_facts_may_be_more_without_another_shape():
-    few = facts(TRIPLES, entities=3, relations=3, filtered=("relation", "tail"))
-    more = facts([*TRIPLES, [3, 1, 2]], entities=4, relations=4, filtered=("relation", "tail"))
+    few = training_triples(TRIPLES, entities=3, relations=3, filtered=("relation", "tail"))
+    more = training_triples(
+        [*TRIPLES, [3, 1, 2]], entities=4, relations=4, filtered=("relation", "tail")
+    )
     shapes = [
         [leaf.shape for leaf in (given.triples, *given.known.values())] for given in (few, more)
     ]
@@ -59,9 +61,9 @@ def test_facts_may_be_more_without_another_shape():
 def test_what_are_no_facts_is_refused(triples, options, message):
     given: dict[str, Any] = {"entities": 3, "relations": 3, **options}
     with pytest.raises(ValueError, match=message):
-        facts(triples, **given)
+        training_triples(triples, **given)
 
 
 def test_ids_must_be_whole_numbers():
     with pytest.raises(TypeError, match=r"^triples must hold whole numbers, got float64\.$"):
-        facts([[0.0, 1.0, 2.0]], entities=3, relations=3)
+        training_triples([[0.0, 1.0, 2.0]], entities=3, relations=3)

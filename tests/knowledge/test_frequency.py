@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.knowledge import filtered_ranks, frequency, graph_from_triples, vocabulary_of
+from metajax.knowledge import filtered_ranks, frequency_baseline, graph_from_triples, vocabulary_of
 
 ENTITIES, RELATIONS = 9, 3
 
@@ -16,7 +16,7 @@ def graph():
 def test_ranks_are_those_of_counts():
     training = graph()
     triples = training.triples
-    score, params = frequency(training)
+    score, params = frequency_baseline(training)
     found = filtered_ranks(
         score, params, triples[:10], entities=ENTITIES, relations=RELATIONS, known=triples
     )
@@ -32,6 +32,6 @@ def test_ranks_are_those_of_counts():
 
 
 def test_frequencies_are_not_trained():
-    score, _ = frequency(graph())
+    score, _ = frequency_baseline(graph())
     with pytest.raises(ValueError, match="counted, not trained"):
         score.entities(jax.random.key(0), 9, 2, 1.0)

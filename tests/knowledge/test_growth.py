@@ -5,14 +5,14 @@ import optax
 import pytest
 
 from metajax.knowledge import (
-    Anchor,
-    anchored,
-    facts,
-    grown,
+    EwcAnchor,
+    ewc_optimizer,
+    grow_tables,
     link_predictor,
     new_rows,
-    placed,
+    place_entities,
     score_of,
+    training_triples,
 )
 
 OLD = [[0, 0, 1], [1, 1, 2], [2, 0, 3], [3, 1, 0]]
@@ -32,13 +32,13 @@ def as_complex(entity):
 
 @pytest.fixture(scope="module")
 def state():
-    return learner(anchored(optax.adam(0.1))).init(jax.random.key(0), entities=8, relations=2)
+    return learner(ewc_optimizer(optax.adam(0.1))).init(jax.random.key(0), entities=8, relations=2)
 
 
 def test_a_new_entity_is_the_mean_of_its_turned_neighbours(state):
     new = jnp.arange(8) >= 4
-    given = facts(NEW, entities=7, relations=2)
-    found = jax.jit(placed, static_argnums=0)(score_of("RotatE"), state.params, given, new)
+    given = training_triples(NEW, entities=7, relations=2)
+    found = jax.jit(place_entities, static_argnums=0)(score_of("RotatE"), state.params, given, new)
     old = as_complex(state.params["entity"])
     turn = np.exp(1j * np.asarray(state.params["relation"]))
     right = old.copy()
@@ -51,27 +51,27 @@ def test_a_new_entity_is_the_mean_of_its_turned_neighbours(state):
 
 
 def test_only_distances_have_a_closed_form(state):
-    given = facts(NEW, entities=7, relations=2)
+    given = training_triples(NEW, entities=7, relations=2)
     for name in ("DistMult", "ComplEx"):
         with pytest.raises(ValueError, match=r"^score must be a distance, as RotatE and TransE"):
-            placed(score_of(name), state.params, given, jnp.arange(8) >= 4)
+            place_entities(score_of(name), state.params, given, jnp.arange(8) >= 4)
     with pytest.raises(ValueError, match=r"^rounds must be >= 1, got 0\.$"):
-        placed(score_of("RotatE"), state.params, given, jnp.arange(8) >= 4, rounds=0)
+        place_entities(score_of("RotatE"), state.params, given, jnp.arange(8) >= 4, rounds=0)
 
 
 def test_rows_that_do_not_move_stay_to_the_bit_and_arrivals_need_no_new_program(state):
-    predictor = learner(anchored(optax.adam(0.1)))
+    predictor = learner(ewc_optimizer(optax.adam(0.1)))
     traced = []
 
-    def epoch(state, given, key, moving):
+    def epoch(state, given, key, trainable):
         traced.append(1)
-        return predictor.epoch(state, given, key, moving=moving)[0]
+        return predictor.epoch(state, given, key, trainable=trainable)[0]
 
     compiled = jax.jit(epoch)
     for entities, triples in ((4, OLD), (5, NEW[:4]), (6, NEW)):
-        moving = new_rows(state.params, entities=entities - 1, relations=1)
-        given = facts(triples, entities=max(entities, 5), relations=2)
-        new = compiled(state, given, jax.random.key(entities), moving)
+        trainable = new_rows(state.params, entities=entities - 1, relations=1)
+        given = training_triples(triples, entities=max(entities, 5), relations=2)
+        new = compiled(state, given, jax.random.key(entities), trainable)
         for name, count in (("entity", entities - 1), ("relation", 1)):
             for before, after in zip(
                 *(jax.tree.leaves(s.params[name]) for s in (state, new)), strict=True
@@ -84,15 +84,15 @@ def test_rows_that_do_not_move_stay_to_the_bit_and_arrivals_need_no_new_program(
 
 
 def test_an_anchor_adds_the_pull_of_elastic_weights():
-    predictor = learner(anchored(optax.sgd(0.5)))
-    given = facts(OLD, entities=4, relations=2)
+    predictor = learner(ewc_optimizer(optax.sgd(0.5)))
+    given = training_triples(OLD, entities=4, relations=2)
     state = predictor.init(jax.random.key(0), entities=4, relations=2)
     params = jax.tree.map(lambda leaf: leaf + 0.25, state.params)
     fisher = predictor.fisher(params, given, jax.random.key(1))
     update = jax.jit(predictor.update)
     rows, key = jnp.arange(4), jax.random.key(2)
     free, _ = update(state, given, rows, key)
-    held, _ = update(state, given, rows, key, anchor=Anchor(params, fisher, 3.0))
+    held, _ = update(state, given, rows, key, anchor=EwcAnchor(params, fisher, 3.0))
     for start, f, one, other in zip(
         *(jax.tree.leaves(x) for x in (state.params, fisher, free.params, held.params)), strict=True
     ):
@@ -102,12 +102,12 @@ def test_an_anchor_adds_the_pull_of_elastic_weights():
 
 
 def test_a_grown_state_goes_on_as_the_smaller_one_would(state):
-    predictor = learner(anchored(optax.adam(0.1)))
-    given = facts(OLD, entities=4, relations=2)
+    predictor = learner(ewc_optimizer(optax.adam(0.1)))
+    given = training_triples(OLD, entities=4, relations=2)
     step = jax.jit(predictor.update)
     rows, key = jnp.arange(4), jax.random.key(3)
     state, _ = step(state, given, rows, key)
-    larger = grown(predictor, state, jax.random.key(4), entities=16, relations=4)
+    larger = grow_tables(predictor, state, jax.random.key(4), entities=16, relations=4)
     assert larger.params["entity"].real.shape == (16, 3)
     one, other = (step(s, given, rows, key)[0] for s in (state, larger))
     assert int(other.step) == 2
@@ -116,4 +116,4 @@ def test_a_grown_state_goes_on_as_the_smaller_one_would(state):
             np.testing.assert_allclose(a, b[:count], rtol=1e-6)
             assert (np.asarray(b[count:]) != 0).all()
     with pytest.raises(ValueError, match=r"^entities must be >= 16, the rows there are, got 8\.$"):
-        grown(predictor, larger, jax.random.key(4), entities=8, relations=4)
+        grow_tables(predictor, larger, jax.random.key(4), entities=8, relations=4)

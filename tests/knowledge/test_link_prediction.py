@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from metajax.knowledge import facts, link_predictor
+from metajax.knowledge import link_predictor, training_triples
 
 # A ring of eight: one relation leads to the next, the other back.
 RING = [[n, 0, (n + 1) % 8] for n in range(8)] + [[(n + 1) % 8, 1, n] for n in range(8)]
@@ -25,7 +25,7 @@ def test_a_ring_of_facts_is_learned(score, margin):
     learner = link_predictor(
         score, optax.adam(0.05), width=8, margin=margin, negatives=8, batch=16, chunk=8
     )
-    given = facts(RING, entities=8, relations=2, filtered=("head", "relation", "tail"))
+    given = training_triples(RING, entities=8, relations=2, filtered=("head", "relation", "tail"))
     state = learner.init(jax.random.key(0), entities=8, relations=2)
 
     @jax.jit
@@ -45,7 +45,7 @@ def test_an_epoch_is_an_update_on_every_fact_once():
     # Steps add up the gradients of all facts' true halves alone: of their false triples none is
     # false, as all tails are facts.
     triples = [[h, r, t] for h in range(2) for r in range(3) for t in range(2)][:11]
-    given = facts(
+    given = training_triples(
         triples, entities=2, relations=3, filtered=("tail",), known=[[1, 2, 0], [1, 2, 1]]
     )
     learner = link_predictor(
@@ -83,7 +83,7 @@ def test_more_facts_and_entities_need_no_new_program():
     compiled = jax.jit(epoch)
     for count, entities in ((9, 5), (12, 7), (16, 8)):
         rows = [row for row in RING if max(row[0], row[2]) < entities]
-        given = facts(np.resize(rows, (count, 3)), entities=entities, relations=2)
+        given = training_triples(np.resize(rows, (count, 3)), entities=entities, relations=2)
         state, metrics = compiled(state, given, jax.random.key(count))
         assert np.isfinite(metrics["loss"])
     assert len(traced) == 1
@@ -92,7 +92,7 @@ def test_more_facts_and_entities_need_no_new_program():
 def test_entities_that_no_fact_knows_are_not_moved():
     learner = predictor()
     state = learner.init(jax.random.key(0), entities=16, relations=2)
-    given = facts(RING, entities=8, relations=2)
+    given = training_triples(RING, entities=8, relations=2)
     new, _ = jax.jit(learner.epoch)(state, given, jax.random.key(1))
     for before, after in zip(
         *(jax.tree.leaves(s.params["entity"]) for s in (state, new)), strict=True

@@ -10,8 +10,8 @@ from metajax.knowledge import (
     add_arrivals,
     arrivals_of,
     bipartite_edges,
-    edge_vectors,
-    folded,
+    fold_in,
+    hyperedge_vectors,
     live_buffer,
     live_graph,
     node_vectors,
@@ -34,7 +34,7 @@ ADD = jax.jit(traced_add, donate_argnums=0)
 @jax.jit
 def vectors(buffer, names, x=X, now=NOW):
     graph = live_graph(buffer, now, TAU)
-    return node_vectors(x, graph), edge_vectors(x, graph, names)
+    return node_vectors(x, graph), hyperedge_vectors(x, graph, names)
 
 
 def ring(events, capacity=64, batch=5):
@@ -132,7 +132,7 @@ def test_an_empty_ring_says_nothing_and_has_gradients():
     @jax.value_and_grad
     def total(x):
         nodes, edges = vectors(live_buffer(64), NAMES, x)
-        return jnp.sum(folded(x, nodes, 2.0)) + jnp.sum(edges.vector)
+        return jnp.sum(fold_in(x, nodes, 2.0)) + jnp.sum(edges.vector)
 
     value, slope = total(X)
     assert value == jnp.sum(X)
@@ -184,8 +184,8 @@ def test_users_and_their_items_are_a_bipartite_graph():
 def test_folding_weighs_what_is_new_against_what_was_learned():
     live = LiveVectors(jnp.full((2, 3), 5.0), jnp.array([6.0, 0.0]))
     expected = (2.0 * X[:2] + live.weight[:, None] * live.vector) / (2.0 + live.weight[:, None])
-    np.testing.assert_allclose(folded(X[:2], live, 2.0), expected, rtol=1e-6)
-    np.testing.assert_array_equal(folded(X[:2], live, 2.0)[1], X[1])
+    np.testing.assert_allclose(fold_in(X[:2], live, 2.0), expected, rtol=1e-6)
+    np.testing.assert_array_equal(fold_in(X[:2], live, 2.0)[1], X[1])
 
 
 @pytest.mark.parametrize(
@@ -215,4 +215,4 @@ def test_other_mistakes_are_told():
         with pytest.raises(ValueError, match="tau must be finite and > 0"):
             live_graph(live_buffer(2), NOW, wrong)
         with pytest.raises(ValueError, match="strength must be finite and > 0"):
-            folded(X, LiveVectors(X, X[:, 0]), wrong)
+            fold_in(X, LiveVectors(X, X[:, 0]), wrong)

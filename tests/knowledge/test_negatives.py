@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.knowledge import facts
-from metajax.knowledge.negative_sampling import corrupted
+from metajax.knowledge import training_triples
+from metajax.knowledge.negative_sampling import sample_negatives
 
 SLOTS = ("head", "relation", "tail")
 
@@ -13,9 +13,9 @@ SLOTS = ("head", "relation", "tail")
 def test_a_replacement_counts_as_false_exactly_where_no_fact_is_known(filtered):
     rng = np.random.default_rng(1)
     triples = np.unique(rng.integers(0, (5, 4, 5), (40, 3)), axis=0)
-    given = facts(triples, entities=5, relations=4, filtered=filtered)
+    given = training_triples(triples, entities=5, relations=4, filtered=filtered)
     rows = jnp.asarray(np.append(rng.permutation(len(triples))[:7], len(triples)))
-    drawn = jax.jit(lambda key: corrupted(given, rows, key, chunk=4, negatives=9))(
+    drawn = jax.jit(lambda key: sample_negatives(given, rows, key, chunk=4, negatives=9))(
         jax.random.key(0)
     )
     np.testing.assert_array_equal(drawn.mask.ravel(), [True] * 7 + [False])

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.knowledge import facts, score_of, self_adversarial
-from metajax.knowledge.link_prediction import embedded, fact_losses
-from metajax.knowledge.negative_sampling import corrupted
+from metajax.knowledge import score_of, self_adversarial, training_triples
+from metajax.knowledge.link_prediction import gather_embeddings, triple_losses
+from metajax.knowledge.negative_sampling import sample_negatives
 
 TRIPLES = [[0, 0, 1], [2, 1, 3], [1, 1, 1], [3, 0, 2]]
 MARGIN, TEMPERATURE = 1.5, 0.7
@@ -47,8 +47,10 @@ def by_hand(entity, relation, given, joint):
 )
 def test_the_loss_of_a_fact_is_what_its_false_triples_say_one_by_one(slots, joint):
     score = score_of("RotatE")
-    given = facts(TRIPLES, entities=4, relations=2)
-    drawn = corrupted(given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3, slots=slots)
+    given = training_triples(TRIPLES, entities=4, relations=2)
+    drawn = sample_negatives(
+        given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3, slots=slots
+    )
     params = {
         "entity": score.entities(jax.random.key(1), 4, 5, 0.5),
         "relation": score.relations(jax.random.key(2), 2, 5, 0.5),
@@ -57,8 +59,10 @@ def test_the_loss_of_a_fact_is_what_its_false_triples_say_one_by_one(slots, join
     @jax.jit
     def found(params):
         tables = {**params, "relation": score.operator(params["relation"])}
-        read = embedded(tables, drawn)
-        return fact_losses(score, read, drawn, margin=MARGIN, temperature=TEMPERATURE, joint=joint)
+        read = gather_embeddings(tables, drawn)
+        return triple_losses(
+            score, read, drawn, margin=MARGIN, temperature=TEMPERATURE, joint=joint
+        )
 
     entity = params["entity"].real + 1j * np.asarray(params["entity"].imaginary)
     right = by_hand(np.asarray(entity), np.asarray(params["relation"]), drawn, joint)
@@ -76,8 +80,8 @@ def test_no_gradient_goes_through_the_weights_of_false_triples():
 
 @pytest.mark.parametrize("rows", [4, 70])
 def test_rows_are_read_the_same_from_small_tables_and_large(rows):
-    given = facts(TRIPLES, entities=4, relations=2)
-    drawn = corrupted(given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3)
+    given = training_triples(TRIPLES, entities=4, relations=2)
+    drawn = sample_negatives(given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3)
     table = jax.random.normal(jax.random.key(1), (rows, 2))
     ids = np.asarray(drawn.facts[..., 1])
     weight = jax.random.normal(jax.random.key(2), (*ids.shape, 2))
@@ -85,7 +89,7 @@ def test_rows_are_read_the_same_from_small_tables_and_large(rows):
     @jax.jit
     @jax.value_and_grad
     def read(table):
-        found = embedded({"entity": table, "relation": table}, drawn)["relation"]
+        found = gather_embeddings({"entity": table, "relation": table}, drawn)["relation"]
         return jnp.vdot(found[:, : ids.shape[1]], weight)
 
     value, gradient = read(table)

@@ -5,11 +5,11 @@ import pytest
 
 from metajax.knowledge import (
     graph_from_names,
-    leaked,
-    parts_from_json,
-    parts_of,
-    parts_to_json,
+    leaked_triples,
     read_graph,
+    split_from_json,
+    split_graph,
+    split_to_json,
 )
 
 
@@ -19,12 +19,12 @@ def graph(films):
 
 
 def test_a_graph_is_folded_and_split_without_leaks(graph):
-    parts = parts_of(graph, without=["*award*"], share=0.1)
+    parts = split_graph(graph, without=["*award*"], share=0.1)
     # 40 films, of a genre and a director each; the directors also say which films are theirs.
     assert [part.count for part in parts[:3]] == [64, 8, 8]
     assert len(np.unique(parts.known, axis=0)) == 80
     for part in (parts.validation, parts.test):
-        assert not leaked(parts.training, part).any()
+        assert not leaked_triples(parts.training, part).any()
         assert part.entities == parts.training.entities
     assert parts.training.relations.names == ("director", "genre")
     assert parts.folded == {"directed": "director"}
@@ -34,7 +34,7 @@ def test_a_graph_is_folded_and_split_without_leaks(graph):
 
 @pytest.mark.parametrize("pattern", ["directed", "director", "direct*"])
 def test_a_pattern_of_either_direction_leaves_both_out(graph, pattern):
-    parts = parts_of(graph, without=[pattern])
+    parts = split_graph(graph, without=[pattern])
     assert parts.training.relations.names == ("award_won", "genre")
     assert parts.folded == {}
     assert parts.unseen["relation"] == ["directed", "director"]
@@ -46,7 +46,7 @@ def test_entities_that_only_literals_tell_of_are_unseen():
         [*ring, ("0", "to", "4"), ("4", "to", "8"), ("8", "to", "2")],
         attributes=[("lonely", "year", "1979", ""), ("3", "year", "1986", "")],
     )
-    parts = parts_of(whole, share=0.1)
+    parts = split_graph(whole, share=0.1)
     assert parts.unseen["entity"] == ["lonely"]
     assert "lonely" not in parts.training.entities.index
 
@@ -55,7 +55,7 @@ def test_facts_of_symmetric_relations_are_known_both_ways_round():
     pairs = [(f"{n}", f"{(n + 1) % 9}") for n in range(9)]
     beside = [(one, "beside", other) for pair in pairs for one, other in (pair, pair[::-1])]
     likes = [(f"{n}", "likes", f"{(n + 2) % 9}") for n in range(9)]
-    parts = parts_of(graph_from_names([*beside, *likes, ("0", "beside", "0")]), share=0.1)
+    parts = split_graph(graph_from_names([*beside, *likes, ("0", "beside", "0")]), share=0.1)
     assert (parts.symmetric, parts.folded) == (["beside"], {})
     assert sum(part.count for part in parts[:3]) == 9 + 9 + 1
     names, relations = parts.training.entities.names, parts.training.relations.names
@@ -65,18 +65,18 @@ def test_facts_of_symmetric_relations_are_known_both_ways_round():
 
 def test_one_pattern_is_no_sequence_of_patterns(graph):
     with pytest.raises(TypeError, match=r"sequence of patterns, got the text '\*award\*'\.$"):
-        parts_of(graph, without="*award*")
+        split_graph(graph, without="*award*")
 
 
 @pytest.mark.parametrize("share", [0, 0.5, float("nan")])
 def test_a_share_that_cannot_be_had_twice_is_refused(graph, share):
     with pytest.raises(ValueError, match=rf"^share must be in \(0, 0\.5\), got {share}\.$"):
-        parts_of(graph, share=share)
+        split_graph(graph, share=share)
 
 
 def test_parts_come_back_from_json(graph):
-    parts = parts_of(graph._replace(links=(("7", 3),)))
-    again = parts_from_json(json.loads(json.dumps(parts_to_json(parts))))
+    parts = split_graph(graph._replace(links=(("7", 3),)))
+    again = split_from_json(json.loads(json.dumps(split_to_json(parts))))
     for one, other in zip(parts[:3], again[:3], strict=True):
         np.testing.assert_array_equal(one.triples, other.triples)
         assert one[3:] == other[3:]
@@ -88,4 +88,4 @@ def test_parts_come_back_from_json(graph):
 )
 def test_something_else_is_refused(wrong):
     with pytest.raises(ValueError, match="parts of a graph must be complete"):
-        parts_from_json(wrong)
+        split_from_json(wrong)

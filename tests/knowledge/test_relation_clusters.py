@@ -6,11 +6,11 @@ import pytest
 
 from metajax.knowledge import (
     cluster_relations,
-    facts,
     filtered_ranks,
     graph_from_triples,
     link_predictor,
     relation_signatures,
+    training_triples,
     vocabulary_of,
 )
 from metajax.knowledge.relation_clusters import cluster_loss
@@ -61,7 +61,7 @@ def test_names_of_one_relation_help_each_other_if_their_labels_are_right():
         shown, asked, every = named_by_many(seed)
         state = learner.init(jax.random.key(seed), entities=ENTITIES, relations=names)
         for kind, label in (("none", np.full_like(right, -1)), ("right", right), ("any", shuffled)):
-            given = facts(shown, entities=ENTITIES, relations=names, cluster=label)
+            given = training_triples(shown, entities=ENTITIES, relations=names, cluster=label)
             params = trained(state, given, jax.random.key(seed + 7)).params
             ranks = filtered_ranks(
                 learner.score, params, asked, entities=ENTITIES, relations=names, known=every
@@ -104,6 +104,6 @@ def test_the_term_is_the_cross_entropy_of_a_linear_head():
 def test_clusters_without_labels_are_refused():
     learner = link_predictor("RotatE", optax.sgd(0.1), width=2, batch=2, chunk=2, clusters=2)
     state = learner.init(jax.random.key(0), entities=3, relations=2)
-    given = facts([[0, 0, 1], [1, 1, 2]], entities=3, relations=2)
+    given = training_triples([[0, 0, 1], [1, 1, 2]], entities=3, relations=2)
     with pytest.raises(ValueError, match=r"^facts must say which relation is of which cluster"):
         learner.epoch(state, given, jax.random.key(1))

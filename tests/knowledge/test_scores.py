@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.knowledge import score_names, score_of
-from metajax.knowledge.scores import Halves
+from metajax.knowledge.scores import ComplexParts
 
 BY_HAND = {
     "RotatE": lambda h, r, t: -np.abs(h * np.exp(1j * r) - t).sum(-1),
@@ -15,7 +15,7 @@ BY_HAND = {
 
 
 def as_numpy(embedding):
-    if isinstance(embedding, Halves):
+    if isinstance(embedding, ComplexParts):
         return np.asarray(embedding.real) + 1j * np.asarray(embedding.imaginary)
     return np.asarray(embedding)
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from metajax.knowledge import (
-    about,
+    drop_unused,
     graph_from_names,
-    in_use,
     keep_triples,
+    neighbourhood,
     prune_tails,
     without_relations,
 )
@@ -54,7 +54,7 @@ def test_a_tail_of_one_fact_is_pruned_and_one_with_facts_of_its_own_is_not():
 
 def test_what_is_about_an_entity_has_it_at_either_end():
     aliens = GRAPH.entities.index["Aliens"]
-    assert named(about(GRAPH, [aliens])) == [
+    assert named(neighbourhood(GRAPH, [aliens])) == [
         ("Alien", "sequel", "Aliens"),
         ("Aliens", "award_won", "Oscar"),
         ("Aliens", "genre", "Action"),
@@ -62,7 +62,7 @@ def test_what_is_about_an_entity_has_it_at_either_end():
 
 
 def test_names_that_no_fact_has_can_be_left_out():
-    few = in_use(without_relations(GRAPH, "award*", "sequel"))
+    few = drop_unused(without_relations(GRAPH, "award*", "sequel"))
     assert few.entities.names == ("Action", "Alien", "Aliens", "Crime", "Heat", "Horror")
     assert few.relations.names == ("genre",)
     assert named(few) == [

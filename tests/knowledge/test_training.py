@@ -9,9 +9,9 @@ import pytest
 
 from metajax.knowledge import (
     begin_links,
+    drop_unused,
     filtered_ranks,
     graph_from_names,
-    in_use,
     link_predictor,
     ranking_metrics,
     split_triples,
@@ -132,7 +132,7 @@ def test_facts_that_training_cannot_know_are_no_validation():
     blind = RING._replace(**dict(zip(("head", "relation", "tail"), fewer.T, strict=True)), count=24)
     with pytest.raises(ValueError, match=r"relation of the test must be in a fact .* '\+3'\.$"):
         next(train_links(PREDICTOR, blind, VALIDATION, epochs=1))
-    assert in_use(RING).count == RING.count
+    assert drop_unused(RING).count == RING.count
 
 
 def test_facts_of_other_names_are_no_validation():

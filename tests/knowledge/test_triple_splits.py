@@ -6,7 +6,7 @@ from metajax.knowledge import (
     fold_inverses,
     graph_from_names,
     keep_triples,
-    leaked,
+    leaked_triples,
     split_entities,
     split_triples,
 )
@@ -23,10 +23,10 @@ def graph():
 def test_a_random_split_leaks_inverses_and_ours_none(graph):
     drawn = np.random.default_rng(1).random(graph.count) < 0.2
     naive = keep_triples(graph, ~drawn), keep_triples(graph, drawn)
-    assert leaked(*naive).mean() > 0.7
+    assert leaked_triples(*naive).mean() > 0.7
     for whole in (graph, fold_inverses(graph)):
         training, test = split_triples(whole, share=0.2, seed=1)
-        assert not leaked(training, test).any()
+        assert not leaked_triples(training, test).any()
         pairs = [set(map(frozenset, part.triples[:, [0, 2]].tolist())) for part in (training, test)]
         assert not pairs[0] & pairs[1]
 
@@ -36,7 +36,10 @@ def test_a_leak_is_a_fact_the_other_way_round():
     assert graph.triples.tolist() == [[0, 0, 1], [0, 0, 2], [0, 1, 2], [1, 1, 0]]
     asked = np.array([False, False, True, True])
     # (a s c) has (a r c) in training, which is another relation the same way round.
-    assert leaked(keep_triples(graph, ~asked), keep_triples(graph, asked)).tolist() == [False, True]
+    assert leaked_triples(keep_triples(graph, ~asked), keep_triples(graph, asked)).tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_a_split_loses_nothing_and_leaves_training_a_fact_of_everything(graph):

@@ -77,10 +77,10 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     ranks = filtered_ranks(
         graph_runs.predictor_of(run.settings).score,
         graph_runs.resumed(run).best,
-        run.parts.test.triples,
-        entities=len(run.parts.training.entities.names),
+        run.split.test.triples,
+        entities=len(run.split.training.entities.names),
         relations=2,
-        known=run.parts.known,
+        known=run.split.known,
     )
     assert found["realistic"] == ranking_metrics(ranks)
     assert found["optimistic"]["mrr"] == found["realistic"]["mrr_optimistic"]
@@ -95,7 +95,7 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
 def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
     folder, progress, _ = trained
     run = graph_runs.open_run(folder)
-    for part in (run.parts.training, run.parts.validation, run.parts.test):
+    for part in (run.split.training, run.split.validation, run.split.test):
         head, relation, tail = part.triples[0]
         names = part.entities.names
         asked = {"entity": names[head], "relation": part.relations.names[relation], "top": 99}

@@ -4,10 +4,10 @@ import pytest
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, user_of_row
 from metajax.knowledge import (
+    content_vectors,
     entities_as_users,
     graph_from_names,
-    item_facts,
-    relation_vectors,
+    item_features,
     tfidf,
 )
 
@@ -53,30 +53,30 @@ def _named():
 
 
 def test_facts_are_told_from_either_end():
-    facts = item_facts(GRAPH, ENTITY)
+    facts = item_features(GRAPH, ENTITY)
     assert len(facts.item) == 7
     assert facts.items == 5
-    heat = facts.fact[facts.item == 1]
+    heat = facts.feature[facts.item == 1]
     others = {GRAPH.entities.names[n] for n in facts.entity[heat]}
     assert others == {"Mann", "Crime", "Pacino"}
     # Alien and Legend share what is said of who made them.
-    assert len(set(facts.fact[facts.item == 0]) & set(facts.fact[facts.item == 3])) == 1
+    assert len(set(facts.feature[facts.item == 0]) & set(facts.feature[facts.item == 3])) == 1
 
 
 def test_two_items_may_be_one_entity():
-    twice = item_facts(GRAPH, ENTITY[[0, 0, 1]])
-    assert twice.fact[twice.item == 0].tolist() == twice.fact[twice.item == 1].tolist()
+    twice = item_features(GRAPH, ENTITY[[0, 0, 1]])
+    assert twice.feature[twice.item == 0].tolist() == twice.feature[twice.item == 1].tolist()
 
 
 def test_weights_are_those_of_a_dense_table():
-    facts = item_facts(GRAPH, ENTITY)
+    facts = item_features(GRAPH, ENTITY)
     rows = np.zeros((facts.items, len(facts.relation)))
-    rows[facts.item, facts.fact] = tfidf(facts)
+    rows[facts.item, facts.feature] = tfidf(facts)
     np.testing.assert_allclose(rows @ rows.T, cosines({"by", "genre", "acts in"}), atol=1e-12)
 
 
 def test_products_of_vectors_are_the_sum_of_cosines_by_relation():
-    vectors = relation_vectors(GRAPH, ENTITY)
+    vectors = content_vectors(GRAPH, ENTITY)
     expected = sum(cosines({name}) for name in ("by", "genre", "acts in"))
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
 
@@ -87,8 +87,8 @@ def test_narrow_vectors_are_the_best_of_their_rank():
         {(f"film {a:02d}", "with", f"actor {b}") for a, b in rng.integers(12, size=(60, 2))}
     )
     films = np.array([graph.entities.index[f"film {n:02d}"] for n in range(12)])
-    whole = relation_vectors(graph, films, width=50)
-    narrow = relation_vectors(graph, films, width=3, sweeps=60)
+    whole = content_vectors(graph, films, width=50)
+    narrow = content_vectors(graph, films, width=3, sweeps=60)
     assert narrow.shape == (12, 3)
     values = np.linalg.svd(whole, compute_uv=False)
     left = np.linalg.norm(whole @ whole.T - narrow @ narrow.T)
@@ -120,8 +120,8 @@ def test_entities_are_users_who_like_their_films():
 
 def test_bad_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match=r"entity must hold indices in \[-1, 9\), got 9"):
-        item_facts(GRAPH, np.array([9]))
+        item_features(GRAPH, np.array([9]))
     with pytest.raises(ValueError, match=r"entity must hold indices in \[-1, 9\), got -2"):
-        item_facts(GRAPH, np.array([8, -2]))
+        item_features(GRAPH, np.array([8, -2]))
     with pytest.raises(ValueError, match=r"width must be >= 1, got 0\."):
-        relation_vectors(GRAPH, ENTITY, width=0)
+        content_vectors(GRAPH, ENTITY, width=0)

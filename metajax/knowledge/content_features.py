@@ -9,15 +9,15 @@ from metajax.data.interactions import from_columns, user_of_row
 from metajax.knowledge.graph import KnowledgeGraph
 
 __all__ = [
-    "ItemFacts",
+    "ItemFeatures",
+    "content_vectors",
     "entities_as_users",
-    "item_facts",
-    "relation_vectors",
+    "item_features",
     "tfidf",
 ]
 
 
-class ItemFacts(NamedTuple):
+class ItemFeatures(NamedTuple):
     """N facts about I items, sorted by item.
 
     A fact is a relation, which end of it the item is, and the entity at the other end.
@@ -25,7 +25,7 @@ class ItemFacts(NamedTuple):
 
     item: np.ndarray
     """`[N]` int64 the item."""
-    fact: np.ndarray
+    feature: np.ndarray
     """`[N]` int64 which of the F distinct facts is true of it."""
     relation: np.ndarray
     """`[F]` int64 the relation, of R, that a fact is of."""
@@ -35,7 +35,7 @@ class ItemFacts(NamedTuple):
     """I, those that nothing is said of included."""
 
 
-def item_facts(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFacts:
+def item_features(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFeatures:
     """Collects what is said of items.
 
     Args:
@@ -51,8 +51,8 @@ def item_facts(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFacts:
     Example:
         >>> from metajax.knowledge import graph_from_names
         >>> graph = graph_from_names([("Alien", "by", "Scott"), ("Legend", "by", "Scott")])
-        >>> facts = item_facts(graph, np.array([1, 0, -1]))  # Legend, Alien, a film without entity
-        >>> facts.item.tolist(), facts.fact.tolist(), facts.entity.tolist()
+        >>> found = item_features(graph, np.array([1, 0, -1]))  # Legend, Alien, unlinked
+        >>> found.item.tolist(), found.feature.tolist(), found.entity.tolist()
         ([0, 1], [0, 0], [2])
     """
     entity = np.asarray(entity, np.int64)
@@ -76,10 +76,12 @@ def item_facts(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFacts:
         found.append(np.stack([item, relation, triples[row, other]], axis=1))
     rows = np.unique(np.concatenate(found), axis=0)
     distinct, fact = np.unique(rows[:, 1:], axis=0, return_inverse=True)
-    return ItemFacts(rows[:, 0], fact.reshape(-1), distinct[:, 0] // 2, distinct[:, 1], len(entity))
+    return ItemFeatures(
+        rows[:, 0], fact.reshape(-1), distinct[:, 0] // 2, distinct[:, 1], len(entity)
+    )
 
 
-def tfidf(facts: ItemFacts) -> np.ndarray:
+def tfidf(facts: ItemFeatures) -> np.ndarray:
     """Weighs facts by how few items share them.
 
     Args:
@@ -95,12 +97,12 @@ def tfidf(facts: ItemFacts) -> np.ndarray:
         Retrieval, Journal of Documentation 28, 1972.
     """
     described = len(np.unique(facts.item))
-    weight = np.log(described / np.bincount(facts.fact))[facts.fact]
+    weight = np.log(described / np.bincount(facts.feature))[facts.feature]
     length = np.sqrt(np.bincount(facts.item, weight**2, minlength=facts.items))
     return weight / np.where(length > 0, length, 1)[facts.item]
 
 
-def relation_vectors(
+def content_vectors(
     graph: KnowledgeGraph, entity: np.ndarray, *, width: int = 64, sweeps: int = 8, seed: int = 0
 ) -> np.ndarray:
     """Describes items by vectors whose products say in how much they are alike.
@@ -121,7 +123,7 @@ def relation_vectors(
         where that is less. Rows of items that nothing is said of are 0.
 
     Raises:
-        ValueError: As `item_facts`, or if a number is below 1.
+        ValueError: As `item_features`, or if a number is below 1.
 
     References:
         Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM Review 2011,
@@ -130,7 +132,7 @@ def relation_vectors(
     for name, value in (("width", width), ("sweeps", sweeps)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}.")
-    facts = item_facts(graph, entity)
+    facts = item_features(graph, entity)
     rng = np.random.default_rng(seed)
     blocks = [
         _reduced(_of_relation(facts, relation), width, sweeps, rng)
@@ -157,14 +159,14 @@ def entities_as_users(
         each of their roles as one user, at time 0, and attributes that are all 0.
 
     Raises:
-        ValueError: As `item_facts`, or if `entity` does not tell of every item.
+        ValueError: As `item_features`, or if `entity` does not tell of every item.
 
     References:
         Jeunen, Van Balen and Goethals, Closed-Form Models for Collaborative Filtering with
         Side-Information, RecSys 2020, section 3: attributes as further rows of the matrix.
     """
     log = training.interactions
-    facts = item_facts(graph, entity)
+    facts = item_features(graph, entity)
     if facts.items != len(log.item_ids):
         raise ValueError(f"entity must tell of {len(log.item_ids)} items, got {facts.items}.")
     added, users = len(facts.relation), len(log.user_ids)
@@ -172,7 +174,7 @@ def entities_as_users(
     last = max(log.user_ids, default="")
     names = [f"{last} entity {n:0{len(str(added))}d}" for n in range(added)]
     extended = from_columns(
-        np.concatenate([user_of_row(log), users + facts.fact]),
+        np.concatenate([user_of_row(log), users + facts.feature]),
         np.concatenate([log.item, facts.item]),
         np.concatenate([log.rating, np.full(len(facts.item), (training.scale or (1, 1))[1])]),
         np.concatenate([log.time, np.zeros(len(facts.item), np.int64)]),
@@ -183,34 +185,34 @@ def entities_as_users(
     return training._replace(interactions=extended, user_features=features)
 
 
-def _of_relation(facts: ItemFacts, relation: int) -> ItemFacts:
+def _of_relation(facts: ItemFeatures, relation: int) -> ItemFeatures:
     kept = facts.relation == relation
-    rows = kept[facts.fact]
+    rows = kept[facts.feature]
     number = np.cumsum(kept) - 1
-    return ItemFacts(
+    return ItemFeatures(
         facts.item[rows],
-        number[facts.fact[rows]],
+        number[facts.feature[rows]],
         facts.relation[kept],
         facts.entity[kept],
         facts.items,
     )
 
 
-def _reduced(facts: ItemFacts, width: int, sweeps: int, rng: np.random.Generator) -> np.ndarray:
+def _reduced(facts: ItemFeatures, width: int, sweeps: int, rng: np.random.Generator) -> np.ndarray:
     """Turns the sparse rows of items to the directions along which they are longest."""
     weight = tfidf(facts)
     count = len(facts.relation)
-    by_fact = np.argsort(facts.fact, kind="stable")
+    by_fact = np.argsort(facts.feature, kind="stable")
 
     def of_items(vectors: np.ndarray) -> np.ndarray:
         found = np.zeros((facts.items, vectors.shape[1]))
         item, start = np.unique(facts.item, return_index=True)
-        found[item] = np.add.reduceat(weight[:, None] * vectors[facts.fact], start)
+        found[item] = np.add.reduceat(weight[:, None] * vectors[facts.feature], start)
         return found
 
     def of_facts(vectors: np.ndarray) -> np.ndarray:
         rows = (weight[:, None] * vectors[facts.item])[by_fact]
-        return np.add.reduceat(rows, np.searchsorted(facts.fact[by_fact], np.arange(count)))
+        return np.add.reduceat(rows, np.searchsorted(facts.feature[by_fact], np.arange(count)))
 
     if count <= width:
         return of_items(np.eye(count)).astype(np.float32)
