@@ -214,7 +214,7 @@ def _loaded(
             found = load_graph(source, progress=fetched)
     elif Path(source).exists():
         statements = readers.read_statements(source)
-        found = readers.linked(readers.graph_of(statements, literals=literals), link)
+        found = readers.with_links(readers.graph_of(statements, literals=literals), link)
     else:
         found = load_graph(source)  # Tells what else it could be.
     if item_prefix is not None:
