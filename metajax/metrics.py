@@ -79,6 +79,7 @@ def top_items(scores: jax.Array, *, k: int, where: jax.Array | None = None) -> j
     """
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}.")
+    losses.check_list(scores=scores, where=where)
     # Excluded items lie strictly below the worst of the others, even if that is -inf or NaN.
     low = jnp.finfo(scores.dtype).min
     ranked = jnp.where(jnp.isnan(scores), low, jnp.maximum(scores, low))
@@ -174,6 +175,7 @@ def auc(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None)
         Hanley and McNeil, The Meaning and Use of the Area under a Receiver Operating
         Characteristic (ROC) Curve, Radiology 143, 1982.
     """
+    losses.check_list(scores=scores, labels=labels, where=where)
     candidate = jnp.ones(scores.shape, bool) if where is None else where
     relevant = candidate & (labels > 0)
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
@@ -209,6 +211,7 @@ def coverage(lists: jax.Array, *, items: int) -> jax.Array:
 
 def _gains(scores: jax.Array, labels: jax.Array, k: int, where: jax.Array | None) -> jax.Array:
     # [k] 1.0 where the item at that place is relevant.
+    losses.check_list(scores=scores, labels=labels, where=where)
     items = top_items(scores, k=k, where=where)
     return jnp.where((items >= 0) & (labels[items] > 0), 1.0, 0.0)
 

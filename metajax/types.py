@@ -8,7 +8,7 @@ Axes in the docstrings: T tasks, N examples, I items, D features, K list length.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import optax
@@ -21,6 +21,7 @@ __all__ = [
     "Gaussian",
     "InHistory",
     "Inputs",
+    "Loss",
     "Matched",
     "MetaLearner",
     "MetaState",
@@ -36,6 +37,22 @@ __all__ = [
 
 # Any pytree of arrays.
 Params = Any
+
+
+class Loss(Protocol):
+    """A loss of scores against labels: `loss(scores, labels, *, where) -> []`."""
+
+    def __call__(
+        self, scores: Any, labels: jax.Array, *, where: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the loss `[]`.
+
+        Args:
+            scores: `[N]` predictions.
+            labels: `[N]` observations.
+            where: `[N]` bool, False where an example does not count; None counts all.
+        """
+        ...
 
 
 class Inputs(NamedTuple):
@@ -60,8 +77,8 @@ class Examples(NamedTuple):
     """A pytree whose leaves lead with N, usually `Inputs`."""
     labels: jax.Array
     """`[N]` what was observed, for instance the rating."""
-    mask: jax.Array
-    """`[N]` bool, False where the example is padding."""
+    mask: jax.Array = cast(Any, None)
+    """`[N]` bool, False where the example is padding; None, the default, where nothing is."""
 
 
 class Task(NamedTuple):

@@ -12,7 +12,6 @@ from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import KnowledgeGraph, load_graph
 from metajax.methods.settings import Settings
 
-jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is what tests wait for, and what they compile runs once: XLA is to spare itself the
 # trouble. Whoever sets XLA_FLAGS, to nothing for instance, has the programs as users have them.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -4,6 +4,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from metajax import losses, metrics
@@ -169,3 +170,111 @@ def test_a_shrunk_mean_counts_examples_without_an_error():
     # (1 + 4) / (2 + 3)
     assert float(losses.shrunk_squared_error(scores, labels, prior=3.0, where=where)) == 1.0
     assert float(losses.shrunk_squared_error(scores[:2], labels[:2], prior=3.0)) == 1.0
+
+
+SHAPES = [
+    # A column for a row: each score would meet each label.
+    ((4,), (4, 1), None, r"labels must have the shape of scores, \(4,\), got \(4, 1\)"),
+    ((4,), (3,), None, r"labels must have the shape of scores, \(4,\), got \(3,\)"),
+    ((4,), (4,), (4, 1), r"where must have the shape of scores, \(4,\), got \(4, 1\)"),
+    ((4,), (), None, r"labels must have the shape of scores, \(4,\), got \(\)"),
+]
+
+
+@pytest.mark.parametrize(("scores", "labels", "where", "message"), SHAPES)
+@pytest.mark.parametrize("name", [*ALL, "shrunk_squared_error"])
+def test_a_loss_refuses_shapes_that_differ(name, scores, labels, where, message):
+    loss = {**ALL, "shrunk_squared_error": partial(losses.shrunk_squared_error, prior=1.0)}[name]
+    where = None if where is None else jnp.ones(where, bool)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(loss)(jnp.zeros(scores), jnp.zeros(labels), where=where)
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "bpr", "approximate_ndcg"])
+def test_a_loss_of_a_list_refuses_a_batch_of_them(name):
+    with pytest.raises(ValueError, match=r"scores must have the shape \[N\], got \(2, 3\)"):
+        ALL[name](jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+
+
+def test_the_likelihood_and_the_mean_refuse_shapes_that_differ():
+    with pytest.raises(ValueError, match=r"variance must have the shape of mean, \(2,\), got \(\)"):
+        losses.gaussian_nll(jnp.zeros(2), jnp.zeros(2), variance=jnp.ones(()))
+    with pytest.raises(ValueError, match=r"where must have the shape of values, \(2,\), got \(1,"):
+        losses.masked_mean(jnp.zeros(2), jnp.ones(1, bool))
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (Examples(jnp.ones((3, 2)), jnp.ones((3, 1)), jnp.ones(3, bool)), r"labels .* got \(3, 1"),
+        (Examples(jnp.ones((3, 2)), jnp.ones(3), jnp.ones(2, bool)), r"mask, \(2,\), got \(3,"),
+        (Examples(jnp.ones((2, 2)), jnp.ones(3), jnp.ones(3, bool)), r"inputs .* got \(2, 2"),
+        (Examples(jnp.ones((3, 2)), jnp.ones((3, 1))), r"mask must have the shape \[N\]"),
+    ],
+)
+def test_examples_of_shapes_that_differ_are_refused(examples, message):
+    with pytest.raises(ValueError, match=message):
+        losses.blanked(examples)
+
+
+def test_scores_that_are_no_list_are_refused():
+    loss_fn = losses.on_examples(lambda w, x: x * w, lambda s, y, *, where: jnp.sum(s - y))
+    with pytest.raises(ValueError, match=r"scores must have the shape of labels, \(3,\), got \(3,"):
+        loss_fn(jnp.ones(()), Examples(jnp.ones((3, 1)), jnp.ones(3), jnp.ones(3, bool)))
+
+
+def test_a_mask_of_none_keeps_all():
+    without = Examples(jnp.arange(3.0), jnp.array([1.0, 1.0, 5.0]))
+    assert without.mask is None
+    loss_fn = losses.on_examples(lambda w, x: w * x, losses.squared_error)
+    assert loss_fn(jnp.array(1.0), without) == (1 + 0 + 9) / 3
+    np.testing.assert_array_equal(losses.blanked(without).mask, jnp.ones(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (optax.squared_error, (1 + 4) / 2),
+        (optax.l2_loss, (1 + 4) / 4),
+        (partial(optax.huber_loss, delta=1.0), (0.5 + 1.5) / 2),
+        (lambda s, y: jnp.abs(s - y), (1 + 2) / 2),
+    ],
+)
+def test_an_elementwise_loss_is_averaged_by_the_mask(loss, expected):
+    examples = Examples(jnp.array([1.0, 2.0, jnp.nan]), jnp.zeros(3), jnp.array(KEPT))
+    loss_fn = losses.on_examples(lambda w, x: w * x, loss)
+    value, slope = jax.value_and_grad(loss_fn)(jnp.array(1.0), examples)
+    assert value == expected
+    assert jnp.isfinite(slope)
+
+
+def test_a_loss_that_takes_no_mask_and_is_not_elementwise_is_refused():
+    loss = losses.with_mask(lambda s, y: jnp.mean(s - y))
+    with pytest.raises(ValueError, match=r"must take a mask, `where`, or return a value for each"):
+        loss(jnp.zeros(3), jnp.zeros(3))
+
+
+def test_a_loss_with_a_mask_stays_as_it_is():
+    assert losses.with_mask(losses.bpr) is losses.bpr
+    assert losses.with_mask(optax.losses.ranking_softmax_loss) is optax.losses.ranking_softmax_loss
+
+
+@pytest.mark.parametrize("at", ["labels", "where"])
+@pytest.mark.parametrize(
+    "name", ["precision", "recall", "hit_rate", "ndcg", "auc", "mse", "rmse", "mae"]
+)
+def test_a_metric_refuses_shapes_that_differ(name, at):
+    metric = getattr(metrics, name)
+    if name in ("precision", "recall", "hit_rate", "ndcg"):
+        metric = partial(metric, k=2)
+    given = {"labels": jnp.ones(4), "where": jnp.ones(4, bool)}
+    given[at] = given[at][:, None]
+    with pytest.raises(
+        ValueError, match=rf"{at} must have the shape of scores, \(4,\), got \(4, 1"
+    ):
+        metric(jnp.arange(4.0), given["labels"], where=given["where"])
+
+
+def test_the_top_items_are_of_one_list():
+    with pytest.raises(ValueError, match=r"scores must have the shape \[N\], got \(2, 4\)"):
+        metrics.top_items(jnp.zeros((2, 4)), k=2)
