@@ -1,21 +1,23 @@
-"""Checkpoints that are either whole or not there.
+"""Verified storage of pytrees: checkpoints that are either whole or not there.
 
-Orbax writes the arrays. It restores flipped bits without a word and takes an empty step folder
-for the latest one, so each checkpoint here ends with a manifest of sha256 digests, appears under
-its name in one rename, and is verified before it is trusted:
+    folder/00000120/arrays.bin       the bytes of the leaves in order, each at a multiple of 64
+    folder/00000120/manifest.json    their paths, dtypes, shapes and places; size and sha256 of all
+    folder/00000130.tmp/...          left by a killed save; the next save removes it
 
-    folder/00000120/arrays/...       written by Orbax
-    folder/00000120/manifest.json    digests of every file, shapes and dtypes of every leaf
-    folder/00000130.tmp/...          what a killed save leaves; the next save removes it
+Storage flips bits, copies stop halfway, disks fill up, and few formats notice. So a checkpoint is
+written under another name, forced to the disk, read back, and appears under its own name in one
+rename; and `restore` verifies every byte before it trusts one, and walks back to the last step that
+is whole. benchmarks/checkpoint_cost.py compares this with Orbax.
 
 One process writes. Under `jax.distributed` call `save` on one process and `restore` on all.
 """
 
 import errno
+import hashlib
+import json
 import os
-import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import manifest, orbax_arrays
+__all__ = ["CheckpointError", "restore", "save", "steps", "write_file"]
 
-__all__ = ["CheckpointError", "restore", "save", "steps"]
-
-_ARRAYS = "arrays"
+_ARRAYS = "arrays.bin"
+_MANIFEST = "manifest.json"
+_ALIGNMENT = 64
 
 
 class CheckpointError(RuntimeError):
@@ -40,10 +42,11 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
     A checkpoint of the same step is replaced.
 
     Args:
-        folder: Where the checkpoints of one run lie; made if absent.
+        folder: Folder of the checkpoints of one run; made if absent.
         step: Number of updates behind `state`, >= 0.
         state: Any pytree of JAX arrays, NumPy arrays, PRNG keys and Python numbers. Arrays spread
-            over several processes must be replicated.
+            over several devices of this process are gathered; those spread over several processes
+            must be replicated.
         keep: How many of the latest steps to keep, >= 1, the new one among them.
 
     Returns:
@@ -54,25 +57,41 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
         TypeError: If a leaf is neither an array nor a number.
         CheckpointError: If the checkpoint cannot be written, for instance for want of space on
             the disk; older ones are as they were.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = save(folder, 120, {"w": np.arange(3.0), "rate": 0.1})
+        >>> restore(folder, {"w": np.zeros(3), "rate": 0.0})
+        (120, {'rate': 0.1, 'w': array([0., 1., 2.])})
     """
     if step < 0:
         raise ValueError(f"step must be >= 0, got {step}.")
     if keep < 1:
         raise ValueError(f"keep must be >= 1, got {keep}.")
-    leaves = {path: (_description(path, leaf), _host(leaf)) for path, leaf in _named(state)}
-    arrays = {path: array for path, (_, array) in leaves.items() if array.size}
-    described = {path: description for path, (description, _) in leaves.items()}
+    arrays, leaves, end = [], {}, 0
+    for path, leaf in _named(state):
+        arrays.append(_host(path, leaf))
+        start = end + -end % _ALIGNMENT
+        end = start + arrays[-1].nbytes
+        leaves[path] = [*_description(leaf), start, end]
+    digest = hashlib.sha256()
+    for piece in _pieces(arrays):
+        digest.update(piece)
+    content = {"step": step, "leaves": leaves, "size": end, "sha256": digest.hexdigest()}
+    # A digest of itself too: a flipped bit in a shape is damage like any other.
+    manifest = json.dumps({**content, "digest": _digest(content)}, indent=1)
 
     final = Path(folder).absolute() / f"{step:08d}"
     partial = final.with_name(final.name + ".tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(final.parent)
-        _require_space(final.parent, arrays)
+        _require_space(final.parent, end + len(manifest))
         partial.mkdir()
-        orbax_arrays.write_arrays(partial / _ARRAYS, arrays)
-        manifest.write(partial, {"step": step, "leaves": described})
-        _read_back(partial, arrays)
+        _write_arrays(partial / _ARRAYS, arrays)
+        _write_manifest(partial / _MANIFEST, manifest)
+        _read(partial)
         _publish(partial, final)
         _prune(final.parent, step, keep)
     except Exception as error:
@@ -91,12 +110,12 @@ def restore(
     """Reads the last checkpoint that is whole, or the one of a given step.
 
     Args:
-        folder: Where `save` wrote.
+        folder: Folder that `save` wrote to.
         like: A pytree of the structure, shapes and dtypes of the saved state, for instance a
             freshly initialized one, or what `jax.eval_shape` returns. Each leaf comes back as its
             counterpart's kind: JAX array (with its sharding), NumPy array, PRNG key or number.
         step: The step to read; None takes the last good one.
-        on_skip: Called with the step and the reason for each damaged checkpoint walked past.
+        on_skip: Called with the step and the reason for each damaged checkpoint passed over.
 
     Returns:
         The step and the state, bit for bit as it was saved.
@@ -111,18 +130,16 @@ def restore(
         raise CheckpointError(f"no checkpoint of step {step} in {folder}, found {found or 'none'}.")
     skipped: list[str] = []
     for candidate in found if step is None else [step]:
-        path = root / f"{candidate:08d}"
         try:
-            facts = manifest.verify(path)
-            if facts["step"] != candidate:
-                raise OSError(f"it is a copy of step {facts['step']}")
-            arrays = orbax_arrays.read_arrays(path / _ARRAYS)
-        except Exception as error:  # whatever is wrong with the newest, an older one may be whole
+            manifest, content = _read(root / f"{candidate:08d}")
+            if manifest["step"] != candidate:
+                raise OSError(f"it is a copy of step {manifest['step']}")
+        except OSError as error:
             skipped.append(f"step {candidate}: {_line(error)}")
             if on_skip is not None:
                 on_skip(candidate, _line(error))
             continue
-        return candidate, _like(like, facts["leaves"], arrays)
+        return candidate, _like(like, manifest["leaves"], content)
     raise CheckpointError(f"no good checkpoint in {folder} ({'; '.join(skipped) or 'none found'}).")
 
 
@@ -132,7 +149,26 @@ def steps(folder: str | os.PathLike[str]) -> list[int]:
     Only `restore` verifies them.
     """
     root = Path(folder)
-    return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / "manifest.json").is_file())
+    return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / _MANIFEST).is_file())
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one step, so that no reader ever sees half of it.
+
+    Args:
+        path: The file; its folder exists.
+        content: Text, written as UTF-8, or bytes.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
+    # Of this process alone: another one may be writing the same file.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
@@ -140,70 +176,126 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path) or "state", leaf) for path, leaf in leaves]
 
 
-def _description(path: str, leaf: Any) -> list[Any]:
-    """Returns what must agree between a saved leaf and the one it is restored into."""
-    if isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic):
-        return [type(leaf).__name__, []]
-    if not hasattr(leaf, "dtype") or leaf.dtype == object:
-        raise TypeError(f"state must hold arrays and numbers, got {type(leaf).__name__} at {path}.")
-    return [str(leaf.dtype), list(leaf.shape)]
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
 
 
 def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _host(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+def _description(leaf: Any) -> list[Any]:
+    """Returns what must agree between a saved leaf and the one it is restored into."""
+    return [type(leaf).__name__, []] if _is_number(leaf) else [str(leaf.dtype), list(leaf.shape)]
 
 
-def _like(like: Any, described: dict[str, list[Any]], arrays: dict[str, np.ndarray]) -> Any:
+def _host(path: str, leaf: Any) -> np.ndarray:
+    if _is_number(leaf) or hasattr(leaf, "dtype"):
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        # Python's whole numbers beyond 64 bits become unsigned or objects.
+        if _is_number(leaf) and array.dtype in (np.uint64, object):
+            raise TypeError(f"state must hold numbers of 64 bits, got {leaf!r:.40} at {path}.")
+        if array.dtype != object:
+            return array
+    raise TypeError(f"state must hold arrays and numbers, got {type(leaf).__name__} at {path}.")
+
+
+def _pieces(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields the bytes of a file of arrays, with the zeros that align them."""
+    end = 0
+    for array in arrays:
+        yield np.zeros(-end % _ALIGNMENT, np.uint8)
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        end += -end % _ALIGNMENT + array.nbytes
+
+
+def _write_arrays(path: Path, arrays: list[np.ndarray]) -> None:
+    with path.open("wb") as file:
+        for piece in _pieces(arrays):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_manifest(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _sync(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns the manifest and the bytes of the arrays, both as they were written, or raises."""
+    for name in (_MANIFEST, _ARRAYS):
+        if not (folder / name).is_file():
+            raise OSError(f"{name} is missing")
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        digest = manifest.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OSError(f"{_MANIFEST} is damaged") from error
+    if digest != _digest(manifest):
+        raise OSError(f"{_MANIFEST} is damaged")
+    content = np.fromfile(folder / _ARRAYS, np.uint8)
+    if content.size != manifest["size"]:
+        raise OSError(f"{_ARRAYS} has {content.size} bytes, {manifest['size']} were written")
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise OSError(f"{_ARRAYS} is not what was written (sha256 differs)")
+    return manifest, content
+
+
+def _like(like: Any, leaves: dict[str, list[Any]], content: np.ndarray) -> Any:
     named = _named(like)
-    wanted = {path: _description(path, leaf) for path, leaf in named}
-    for path in [*wanted, *described]:
-        if path not in described:
+    wanted = {path: _description(leaf) for path, leaf in named}
+    for path in [*wanted, *leaves]:
+        if path not in leaves:
             raise ValueError(f"like must fit the checkpoint, but {path} was not saved.")
         if path not in wanted:
             raise ValueError(f"like must fit the checkpoint, but it lacks {path}.")
-        if wanted[path] != described[path]:
-            (dtype, shape), (saved_dtype, saved_shape) = wanted[path], described[path]
+        (dtype, shape), (saved_dtype, saved_shape, *_) = wanted[path], leaves[path]
+        if (dtype, shape) != (saved_dtype, saved_shape):
             raise ValueError(
                 f"like must fit the checkpoint, but {path} is {dtype}{shape} "
                 f"and was saved as {saved_dtype}{saved_shape}."
             )
-    leaves = [_restored(leaf, arrays.get(path)) for path, leaf in named]
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), leaves)
+    restored = [_restored(leaf, content[slice(*leaves[path][2:])]) for path, leaf in named]
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), restored)
 
 
-def _restored(like: Any, array: np.ndarray | None) -> Any:
-    if array is None:  # Orbax refuses arrays without elements, so they are not stored.
-        array = np.zeros(like.shape, like.dtype)
-    if isinstance(like, np.ndarray | np.generic):
-        return array
-    if not hasattr(like, "dtype"):
-        return type(like)(array.item())
+def _restored(like: Any, content: np.ndarray) -> Any:
+    if _is_number(like):
+        return type(like)(content.view(np.asarray(like).dtype)[0].item())
     if _is_key(like):
+        data = jax.eval_shape(jax.random.key_data, like)
+        array = content.view(data.dtype).reshape(data.shape)
         return jax.random.wrap_key_data(jnp.asarray(array), impl=like.dtype)
+    array = content.view(like.dtype).reshape(like.shape)
+    if isinstance(like, np.ndarray | np.generic):
+        return array.copy()
     if isinstance(like, jax.Array) and like.committed:
         return jax.device_put(array, like.sharding)
     return jnp.asarray(array)
 
 
-def _require_space(root: Path, arrays: dict[str, np.ndarray]) -> None:
-    # Beside the arrays, metadata, manifest and half-full blocks were measured to take 57 kB with
-    # 1 leaf, 82 kB with 20, 94 kB with 100 and 201 kB with 400.
-    needed = sum(array.nbytes for array in arrays.values()) + 80 * 1024 + 512 * len(arrays)
+def _require_space(root: Path, size: int) -> None:
+    # Besides the two files: their last blocks and the entries of their folder.
+    needed = size + 16 * 1024
     disk = shutil.disk_usage(root)
     if disk.total and disk.free < needed:  # some network disks say 0 of 0
         reason = f"needs about {needed:,} bytes, {disk.free:,} are free"
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({reason})")
-
-
-def _read_back(partial: Path, arrays: dict[str, np.ndarray]) -> None:
-    written = orbax_arrays.read_arrays(partial / _ARRAYS)
-    for path, array in arrays.items():
-        if written[path].dtype != array.dtype or written[path].tobytes() != array.tobytes():
-            raise OSError(f"{path} does not read back as it was written")
 
 
 def _publish(partial: Path, final: Path) -> None:
@@ -212,7 +304,7 @@ def _publish(partial: Path, final: Path) -> None:
         # and none of the others.
         os.rename(final, final.with_name(final.name + ".replaced.tmp"))
     os.rename(partial, final)
-    manifest.sync(final.parent)
+    _sync(final.parent)
     _remove_leftovers(final.parent)
 
 
@@ -244,8 +336,4 @@ def _line(error: Exception) -> str:
     """Says in one line what went wrong."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # TensorStore hides the system's reason at the end of a line of several paths.
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-        return os.strerror(int(code[1]))
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,13 +12,10 @@ ROOT = Path(metajax.__file__).parent
 # From the bottom up: every file and folder has a row of its own and imports from rows below it.
 ROWS = [
     "types",
-    "files",
     "losses",
     "metrics",
     "gaussian",
     "training",
-    "manifest",
-    "orbax_arrays",
     "checkpoint",
     "distributed",
     "data",

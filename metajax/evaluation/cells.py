@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from metajax import files
+from metajax import checkpoint
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
 
@@ -98,7 +98,7 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
     # NumPy's own sums do not cover every byte.
-    files.write(path, content.getvalue() + _digest(content.getvalue()))
+    checkpoint.write_file(path, content.getvalue() + _digest(content.getvalue()))
 
 
 def read_cell(path: Path) -> Outcome | None:
@@ -158,5 +158,5 @@ def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
         if found != {"data": dict(data)}:
             raise ValueError(f"{folder}: holds a comparison on other data; give another folder.")
     cells.mkdir(parents=True, exist_ok=True)
-    files.write(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
+    checkpoint.write_file(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
     return cells

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
-from metajax import files
+from metajax import checkpoint
 from metajax.data.fetch import is_verified
 from metajax.data.readers import DataError
 from metajax.data.readers.text import TextTable, delimited
@@ -307,7 +307,7 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -
     # Statements about one subject next to one another share its name in Turtle.
     told.sort(key=lambda triple: str(triple.subject))
     written = ox.serialize(told, format=ox.RdfFormat.TURTLE, prefixes={"": base})
-    files.write(Path(path), written)
+    checkpoint.write_file(Path(path), written)
 
 
 def file_bytes(path: str | Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from metajax import checkpoint, files
+from metajax import checkpoint
 from metajax.training import Progress
 
 __all__ = [
@@ -125,4 +125,4 @@ def _cut(metrics: Path, step: int) -> None:
         kept = [line for line in whole if json.loads(line)["step"] <= step]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
-    files.write(metrics, "".join(kept))
+    checkpoint.write_file(metrics, "".join(kept))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import optax
 
-from metajax import checkpoint, files
+from metajax import checkpoint
 from metajax.knowledge import (
     Completion,
     Epoch,
@@ -117,8 +117,8 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
     run = GraphRun(folder, chosen, split)
     progress = begin_links(predictor, run.split.training, seed=chosen.seed)
     folder.mkdir(parents=True)
-    files.write(folder / SETTINGS, graph_settings.to_json(chosen))
-    files.write(folder / GRAPH, json.dumps(split_to_json(run.split)) + "\n")
+    checkpoint.write_file(folder / SETTINGS, graph_settings.to_json(chosen))
+    checkpoint.write_file(folder / GRAPH, json.dumps(split_to_json(run.split)) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
@@ -221,7 +221,7 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         ),
     }
     told = {"queries": ranks.realistic.size, "left_out": run.split.left_out, **found}
-    files.write(run.folder / "report.json", json.dumps(told, indent=1) + "\n")
+    checkpoint.write_file(run.folder / "report.json", json.dumps(told, indent=1) + "\n")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax import evaluation, files, report
+from metajax import checkpoint, evaluation, report
 from metajax.data.dataset import Dataset
 from metajax.evaluation import Compared
 from metajax.evaluation.records import compare_all, negative_transfer
@@ -180,9 +180,9 @@ def _write(
     notes: Sequence[str],
     tables: Sequence[str] | None = None,
 ) -> Path:
-    files.write(folder / "report.json", json.dumps(list(records), indent=1) + "\n")
+    checkpoint.write_file(folder / "report.json", json.dumps(list(records), indent=1) + "\n")
     page = folder / "report.html"
-    files.write(
+    checkpoint.write_file(
         page, report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
     )
     return page

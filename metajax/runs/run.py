@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metajax import checkpoint, files
+from metajax import checkpoint
 from metajax.cross_domain import domain_pair as crossing
 from metajax.cross_domain.domain_pair import Crossing
 from metajax.cross_domain.domains import Domains
@@ -100,11 +100,13 @@ def create(
     run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
     folder.mkdir(parents=True)
-    files.write(folder / SETTINGS, settings.to_json(chosen))
+    checkpoint.write_file(folder / SETTINGS, settings.to_json(chosen))
     if crossed is not None:
-        files.write(folder / _DOMAINS, crossing.to_json(crossed))
-    files.write(folder / "data.json", json.dumps(fingerprint(run.dataset), indent=1) + "\n")
-    files.write(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
+        checkpoint.write_file(folder / _DOMAINS, crossing.to_json(crossed))
+    checkpoint.write_file(
+        folder / "data.json", json.dumps(fingerprint(run.dataset), indent=1) + "\n"
+    )
+    checkpoint.write_file(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
     return run, progress
