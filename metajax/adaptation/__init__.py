@@ -1,27 +1,37 @@
 """How to adapt to one user, one rule a file."""
 
-from metajax.adaptation.adjoints import Adjoint, FirstOrder, Reverse
+from metajax.adaptation.adjoints import (
+    Adjoint,
+    FiniteDifference,
+    FirstOrder,
+    Implicit,
+    Linearized,
+    Mixed,
+    Reverse,
+)
 from metajax.adaptation.amortised import amortised
-from metajax.adaptation.attended_labels import attended_labels
 from metajax.adaptation.context_steps import beside_features, context_steps
 from metajax.adaptation.cosine_prototypes import cosine_prototypes
-from metajax.adaptation.gradient_steps import gradient_steps, served_by
-from metajax.adaptation.gru_embeddings import gru_embeddings
-from metajax.adaptation.gru_gradients import gru_gradients
-from metajax.adaptation.hessian_products import FiniteDifference, Linearized, Mixed
-from metajax.adaptation.implicit import Implicit
-from metajax.adaptation.inner_loop import InnerLoop, Optimizer, inner_loop
-from metajax.adaptation.inner_state import InnerState
+from metajax.adaptation.factored.inner_state import InnerState
+from metajax.adaptation.factored.low_rank import LowRank, inner_product, is_low_rank
+from metajax.adaptation.factored.plan import Form
+from metajax.adaptation.gradient_steps import (
+    InnerLoop,
+    Optimizer,
+    gradient_steps,
+    inner_loop,
+    served_by,
+)
+from metajax.adaptation.gru import gru_embeddings, gru_gradients
 from metajax.adaptation.learned_rates import learned_rates, start_rates
-from metajax.adaptation.low_rank import LowRank, inner_product, is_low_rank
 from metajax.adaptation.neighbourhood import neighbourhood
-from metajax.adaptation.no_steps import no_steps
 from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
-from metajax.adaptation.plan import Form
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
+from metajax.adaptation.residual_attention import attended_labels
 from metajax.adaptation.ridge_head import ridge_head
 from metajax.adaptation.sequence_steps import sequence_steps
+from metajax.adaptation.zero_shot import no_steps
 
 __all__ = [
     "Adjoint",

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.gradient_steps import gradient_steps
-from metajax.adaptation.inner_loop import Optimizer
+from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
 from metajax.adaptation.partition import matching
 from metajax.losses import on_examples
 from metajax.types import Adaptation, Examples, Inputs, Params

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from metajax.adaptation.arguments import held_apart, real_leaves
+__all__ = ["Derivative", "gradient_call", "held_apart", "real_leaves"]
 
-__all__ = ["Derivative", "gradient_call"]
 
 Arrays = list[jax.Array]
 # losses(fast, real, others) -> [...], one loss for each task; `[]` for a task alone.
@@ -166,3 +165,45 @@ _gradient_p.def_abstract_eval(lambda *arguments, sizes, **_: list(arguments[: si
 mlir.register_lowering(_gradient_p, mlir.lower_fun(_value, multiple_results=True))
 ad.primitive_jvps[_gradient_p] = _jvp
 batching.primitive_batchers[_gradient_p] = _batched
+
+
+def held_apart(
+    loss: Callable[..., jax.Array], *args: Any
+) -> tuple[Callable[..., jax.Array], list[Any]]:
+    """Makes what a loss closes over an argument of it, traced or not.
+
+    Args:
+        loss: `loss(*args) -> []`.
+        *args: Its arguments; of them only shapes and types matter.
+
+    Returns:
+        `loss(*args, held)`, and what was held.
+    """
+    traced = jax.make_jaxpr(loss)(*args)
+
+    def apart(*args: Any) -> jax.Array:
+        *given, held = args
+        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, held))(*jax.tree.leaves(given))[0]
+
+    return apart, list(traced.consts)
+
+
+def real_leaves(tree: Any) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any]]:
+    """Sorts leaves by whether they have derivatives: integers and masks have none.
+
+    Args:
+        tree: Any pytree of arrays.
+
+    Returns:
+        The real leaves, the others, and `join(real, others) -> tree`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    is_real = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    real = [leaf for leaf, r in zip(leaves, is_real, strict=True) if r]
+    others = [leaf for leaf, r in zip(leaves, is_real, strict=True) if not r]
+
+    def join(real: list[Any], others: list[Any]) -> Any:
+        first, second = iter(real), iter(others)
+        return structure.unflatten([next(first if r else second) for r in is_real])
+
+    return real, others, join

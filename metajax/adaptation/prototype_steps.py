@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.gradient_steps import gradient_steps
-from metajax.adaptation.inner_loop import Optimizer
+from metajax.adaptation.factored.plan import Form
+from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
 from metajax.adaptation.partition import everything, within
-from metajax.adaptation.plan import Form
 from metajax.losses import blanked, on_examples
 from metajax.types import Adaptation, Examples, Params
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.gradient_steps import gradient_steps
-from metajax.adaptation.inner_loop import Optimizer
+from metajax.adaptation.factored.plan import Form
+from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
 from metajax.adaptation.partition import everything
-from metajax.adaptation.plan import Form
 from metajax.losses import blanked
 from metajax.types import Adaptation, Examples, InHistory, Params
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from metajax.cross_domain.domain_factors import BothSides, DomainFactors, start_factors, two_domains
 from metajax.cross_domain.embedding_map import EmbeddingMap
+from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.networks.tower import Tower
 from metajax.types import Examples, Params, Posterior
 
 __all__ = ["AdversarialModel", "adversarial_network", "start_adversarial"]

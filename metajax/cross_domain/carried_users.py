@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from metajax.cross_domain.domain_factors import blank_factors, domain_evidence
 from metajax.gaussian import ridge_posterior
+from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.networks.tower import Tower
 from metajax.types import Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = ["PairScore", "carried_users"]

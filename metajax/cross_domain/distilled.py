@@ -7,7 +7,7 @@ import optax
 
 from metajax.adaptation import amortised
 from metajax.data import MemberInputs
-from metajax.learners.fixed import fixed
+from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
 from metajax.types import Adaptation, MetaLearner, Params, SupportModel, Task

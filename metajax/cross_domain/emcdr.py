@@ -8,7 +8,7 @@ import optax
 
 from metajax.adaptation import amortised
 from metajax.cross_domain.domain_factors import known_of
-from metajax.learners.fixed import fixed
+from metajax.learners.frozen import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import blanked
 from metajax.types import MetaLearner, Params, SupportModel, Task

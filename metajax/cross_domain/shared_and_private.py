@@ -10,7 +10,7 @@ import optax
 from metajax.adaptation import amortised
 from metajax.cross_domain.domain_factors import known_of, rating_at, side_of
 from metajax.cross_domain.shared_and_private_network import SeparationModel
-from metajax.learners.fixed import fixed
+from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
 from metajax.types import MetaLearner, Params, SupportModel, Task

@@ -14,8 +14,8 @@ from metajax.cross_domain.domain_factors import (
     start_factors,
 )
 from metajax.gaussian import ridge_posterior
+from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.networks.tower import Tower
 from metajax.types import Evidence, Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = ["shared_space_network", "start_maps"]

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.networks.given import with_given
+from metajax.networks.meta_params import with_given
 from metajax.types import Examples, Inputs, Params
 
 __all__ = ["StudentNetwork", "start_student"]

@@ -7,8 +7,7 @@ import optax
 
 from metajax.adaptation import amortised
 from metajax.cross_domain.domain_factors import side_of
-from metajax.learners.fixed import fixed
-from metajax.learners.frozen import frozen
+from metajax.learners.frozen import fixed, frozen
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.types import MetaLearner, Params, SupportModel, Task
 

@@ -1,13 +1,13 @@
 """The outer update, and the recipes."""
 
 from metajax.learners.amortised import mecos, neural_process
+from metajax.learners.anil import anil, boil
+from metajax.learners.bayesian_ridge import bayesian_ridge
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
-from metajax.learners.fixed import fixed
-from metajax.learners.frozen import frozen
+from metajax.learners.frozen import fixed, frozen
 from metajax.learners.graph import graph_fold_in, graph_ridge, light_gcn
 from metajax.learners.gru_adapter import gru_adapter
-from metajax.learners.head_and_body import anil, boil
 from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
@@ -21,7 +21,6 @@ from metajax.learners.metric import (
 from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
-from metajax.learners.ridge import bayesian_ridge
 from metajax.learners.semantic_map import semantic_map
 from metajax.learners.sequential import sequential
 from metajax.learners.supervised import fine_tuned, supervised

@@ -9,7 +9,7 @@ import optax
 
 from metajax.adaptation import neighbourhood, ridge_head
 from metajax.data import MemberInputs
-from metajax.learners.fixed import fixed
+from metajax.learners.frozen import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
 from metajax.networks import GraphModel, at_items

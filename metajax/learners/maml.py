@@ -1,18 +1,34 @@
 """Model-agnostic meta-learning and its first-order form."""
 
 from collections.abc import Callable
-from typing import Unpack
+from typing import Required, TypedDict, Unpack
 
 import jax
 import optax
 
 from metajax.adaptation import Adjoint, FirstOrder, Form, Optimizer, everything, gradient_steps
-from metajax.learners.options import Options
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
 from metajax.types import MetaLearner, Model
 
-__all__ = ["fomaml", "maml"]
+__all__ = ["Options", "fomaml", "maml"]
+
+
+class Options(TypedDict, total=False):
+    """What a recipe hands on to `maml`, whose documentation and defaults hold."""
+
+    outer: Required[optax.GradientTransformation]
+    """Optax optimizer of the meta-parameters."""
+    steps: int
+    """Number of inner steps, at least 1."""
+    inner_loss: Callable[..., jax.Array] | None
+    """The loss of the support; None means that of the query."""
+    adjoint: Adjoint | None
+    """How the meta-gradient passes through the steps."""
+    form: Form
+    """How a user's weights are kept, see `gradient_steps`."""
+    microbatch: int | None
+    """Tasks that are in memory at once."""
 
 
 def maml(

@@ -6,8 +6,7 @@ from typing import Unpack
 import jax
 
 from metajax.adaptation import everything, learned_rates, partition, start_rates, within
-from metajax.learners.maml import maml
-from metajax.learners.options import Options
+from metajax.learners.maml import Options, maml
 from metajax.networks import beside
 from metajax.types import MetaLearner, Model
 

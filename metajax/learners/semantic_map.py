@@ -7,7 +7,7 @@ import jax
 import optax
 
 from metajax.adaptation import ridge_head
-from metajax.learners.fixed import fixed
+from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
 from metajax.types import Evidence, MetaLearner, Model, Params, Task

@@ -7,8 +7,7 @@ import jax
 import optax
 
 from metajax.adaptation import Optimizer, everything, no_steps
-from metajax.learners.maml import fomaml
-from metajax.learners.options import Options
+from metajax.learners.maml import Options, fomaml
 from metajax.learners.outer import meta_learner
 from metajax.types import MetaLearner, Model
 

@@ -1,7 +1,6 @@
 """Networks, one architecture a file."""
 
 from metajax.networks.attribute_prototypes import AttributePrototypes
-from metajax.networks.beside import beside
 from metajax.networks.content_network import Adapter, ContentNetwork, start_content
 from metajax.networks.encoder import Encoded, Encoder, start_encoder
 from metajax.networks.graph_layers import (
@@ -13,8 +12,9 @@ from metajax.networks.graph_layers import (
     LightGCN,
 )
 from metajax.networks.graph_model import GraphModel, graph_model, start_graph
-from metajax.networks.linen import from_linen
+from metajax.networks.linen import from_linen, from_support_module
 from metajax.networks.matching_network import MatchingNetwork
+from metajax.networks.meta_params import beside
 from metajax.networks.neural_process import Attended, AttentiveProcess, ConditionalProcess
 from metajax.networks.pair_network import PairNetwork
 from metajax.networks.prototype_network import PrototypeNetwork
@@ -24,7 +24,6 @@ from metajax.networks.ridge_network import RidgeNetwork, start_evidence
 from metajax.networks.semantic_map import Mapped, SemanticMap, start_semantic_map
 from metajax.networks.sequence_network import SequenceNetwork, from_history_module
 from metajax.networks.spectral_nodes import spectral_nodes
-from metajax.networks.support_model import from_support_module
 from metajax.networks.update_gru import update_gru
 from metajax.networks.user_memory import MemorisedUsers, start_memory, user_memory
 

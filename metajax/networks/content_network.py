@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.networks.given import with_given
+from metajax.networks.meta_params import with_given
 from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["Adapter", "ContentNetwork", "start_content"]

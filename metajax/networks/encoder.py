@@ -6,12 +6,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Dtype
 from jax.typing import ArrayLike
 
-from metajax.networks.tower import Tower
 from metajax.types import Inputs, Params
 
-__all__ = ["Encoded", "Encoder", "start_encoder"]
+__all__ = ["Encoded", "Encoder", "Tower", "start_encoder"]
 
 
 class Encoded(NamedTuple):
@@ -99,3 +99,26 @@ def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None =
             raise ValueError(f"{name} must have the shape {old.shape}, got {value.shape}.")
         encoder[name] = {"embedding": value.astype(old.dtype)}
     return {**params, "encoder": encoder}
+
+
+class Tower(nn.Module):
+    """Dense layers `layer_i` with relu between them.
+
+    Attributes:
+        widths: Widths of the layers; nothing comes after the last one.
+        dtype: What the layers compute in; None means the type of parameters and inputs.
+        scores: Whether the last layer gives scores, which are not rounded to `dtype`.
+    """
+
+    widths: Sequence[int]
+    dtype: Dtype | None = None
+    scores: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., D]` to `[..., widths[-1]]`."""
+        for i, width in enumerate(self.widths):
+            is_last = i == len(self.widths) - 1
+            dtype = None if self.scores and is_last else self.dtype
+            x = nn.Dense(width, dtype=dtype, name=f"layer_{i}")(x if i == 0 else nn.relu(x))
+        return x

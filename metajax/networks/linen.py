@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Model, Params
+from metajax.types import Examples, Model, Params, SupportModel
 
-__all__ = ["from_linen", "init_params"]
+__all__ = ["from_linen", "from_support_module", "init_params"]
 
 
 def from_linen(module: nn.Module) -> Model:
@@ -55,3 +55,31 @@ def init_params(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:
             f"module must hold parameters alone, got the collections {sorted(variables)}."
         )
     return params
+
+
+def from_support_module(module: nn.Module) -> SupportModel:
+    """Wraps a Linen module with the methods `encode`, `decode` and, of both, `__call__`.
+
+    Args:
+        module: Its methods are `encode(support) -> state`, `decode(state, inputs) ->
+            predictions` and `__call__(support, inputs)`, which does one after the other.
+
+    Returns:
+        The pure functions.
+
+    Raises:
+        ValueError: From `init`, as `from_linen`.
+    """
+
+    def init(key: jax.Array, inputs: Any) -> Params:
+        rows = jax.tree.leaves(inputs)[0].shape[0]
+        blank = Examples(inputs, jnp.zeros(rows), jnp.ones(rows, bool))
+        return init_params(module, key, blank, inputs)
+
+    def encode(params: Params, support: Examples) -> Any:
+        return module.apply({"params": params}, support, method="encode")
+
+    def decode(params: Params, state: Any, inputs: Any) -> Any:
+        return module.apply({"params": params}, state, inputs, method="decode")
+
+    return SupportModel(init, encode, decode)

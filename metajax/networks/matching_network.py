@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from metajax.networks.tower import Tower
+from metajax.networks.encoder import Tower
 from metajax.types import Inputs, Matched
 
 __all__ = ["MatchingNetwork"]

@@ -11,8 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.networks.encoder import Encoded
-from metajax.networks.tower import Tower
+from metajax.networks.encoder import Encoded, Tower
 from metajax.types import Examples, Gaussian, Inputs
 
 __all__ = ["Attended", "AttentiveProcess", "ConditionalProcess"]

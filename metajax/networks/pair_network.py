@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.data.item_sequences import Sequences
-from metajax.networks.tower import Tower
+from metajax.networks.encoder import Tower
 from metajax.types import Examples
 
 __all__ = ["PairNetwork"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from metajax.networks.tower import Tower
+from metajax.networks.encoder import Tower
 from metajax.types import Inputs, Params
 
 __all__ = ["RatingNetwork", "start_bias", "start_identity"]

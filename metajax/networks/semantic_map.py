@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.networks.given import with_given
-from metajax.networks.tower import Tower
+from metajax.networks.encoder import Tower
+from metajax.networks.meta_params import with_given
 from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["Mapped", "SemanticMap", "start_semantic_map"]

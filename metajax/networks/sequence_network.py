@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metajax.networks.encoder import Tower
 from metajax.networks.linen import from_linen
-from metajax.networks.tower import Tower
 from metajax.types import Examples, InHistory, Model, Params
 
 __all__ = ["SequenceNetwork", "from_history_module"]

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from metajax.adaptation import learned_rates, start_rates
-from metajax.adaptation.linear_updates import linear_leaves
+from metajax.adaptation.factored.plan import linear_leaves
 
 PARAMS = {"bias": np.ones(3, np.float32), "kernel": np.ones((4, 3), np.float32), "none": None}
 LABELS = {"bias": "first", "kernel": "second", "none": None}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.adaptation.thin_products import product, product_with_transposed, shared_product
+from metajax.adaptation.factored.low_rank import product, product_with_transposed, shared_product
 
 PAIRS = {
     "product": (product, jnp.matmul, (2, 3), (3, 4)),

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.adaptation.low_rank import LowRank, change
-from metajax.adaptation.thin_products import shared_product
+from metajax.adaptation.factored.low_rank import LowRank, change, shared_product
 from metajax.networks.linear_layers import linear_layers
 
 __all__ = ["Call", "Tap", "changed", "linear_calls"]

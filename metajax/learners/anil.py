@@ -6,8 +6,7 @@ from typing import Unpack
 import jax
 
 from metajax.adaptation import Optimizer
-from metajax.learners.maml import maml
-from metajax.learners.options import Options
+from metajax.learners.maml import Options, maml
 from metajax.types import MetaLearner, Model
 
 __all__ = ["anil", "boil"]

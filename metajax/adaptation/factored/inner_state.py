@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.adaptation.linear_calls import Tap
-from metajax.adaptation.low_rank import LowRank
-from metajax.adaptation.plan import Plan
+from metajax.adaptation.factored.linear_calls import Tap
+from metajax.adaptation.factored.low_rank import LowRank
+from metajax.adaptation.factored.plan import Plan
 
 __all__ = [
     "InnerState",

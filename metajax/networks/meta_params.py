@@ -1,13 +1,14 @@
 """Meta-parameters beside those of a network: learned rates, a learned optimizer, a prior."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metajax.types import Model, Params
 
-__all__ = ["beside"]
+__all__ = ["beside", "with_given"]
 
 
 def beside(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -> Model:
@@ -41,3 +42,31 @@ def beside(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -
         return model.apply(params["network"], inputs)
 
     return Model(init, apply)
+
+
+def with_given(params: Params, given: Mapping[str, Params]) -> Params:
+    """Puts values in the place of parameters.
+
+    Args:
+        params: By name.
+        given: The new values of some of them: an array, or a dictionary that holds one.
+
+    Returns:
+        The parameters, changed, in float32.
+
+    Raises:
+        ValueError: If a shape does not fit, or there is no such parameter.
+
+    Example:
+        >>> with_given({"scale": jnp.ones(()), "shift": jnp.ones(())}, {"scale": 3})["scale"].item()
+        3.0
+    """
+    changed = {**params}
+    for name, value in given.items():
+        if name not in params:
+            raise ValueError(f"params must have {name}, got {', '.join(params)}.")
+        shape, found = (jnp.shape(jax.tree.leaves(tree)[0]) for tree in (params[name], value))
+        if found != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {found}.")
+        changed[name] = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), value)
+    return changed
