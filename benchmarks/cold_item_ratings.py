@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from cold_item_data import Described
 
-from metajax.baselines import eb_fold_in
+from metajax.baselines import eb_fold_in, fit_factors
 from metajax.baselines.attribute_factors import with_attributes
+from metajax.baselines.fold_in import fold_in_of
 from metajax.evaluation import prepare
 from metajax.evaluation.intervals import resampled_sums
 from metajax.evaluation.tuning import Method, judge
@@ -60,10 +61,8 @@ def _with(split: Any, vectors: np.ndarray) -> Any:
 
 def _squared(split: Any, panel: str) -> np.ndarray:
     """Returns `[3, T]` who the users are, their summed squared errors and how many there are."""
-    params = eb_fold_in.fit(split.final)
-    factors, _ = with_attributes(params.factors, split.final)
-    adaptation = Adaptation(eb_fold_in.adapt, eb_fold_in.predict)
-    params = params._replace(factors=factors)
+    factors, _ = with_attributes(fit_factors(split.final.interactions), split.final)
+    adaptation, params = Adaptation(eb_fold_in.adapt, eb_fold_in.predict), fold_in_of(factors)
     method = Method("factors", "baseline", adaptation, params, True, False, {})
     found = judge(method, split, panel).per_user
     # The longest support.

@@ -31,6 +31,7 @@ __all__ = [
     "predictive_variance",
     "residual_variance",
     "ridge_posterior",
+    "second_moments",
     "weighted_statistics",
 ]
 
@@ -204,9 +205,8 @@ def population_moments(
     Returns:
         `[F]` mean, or `[S, F]` with `project`, and `[F, F]` covariance.
     """
-    means = np.asarray(posteriors.mean)
-    mean = np.mean(means, axis=0) if project is None else project(means)
-    rest = means - mean
+    mean = np.mean(posteriors.mean, axis=0) if project is None else project(posteriors.mean)
+    rest = posteriors.mean - mean
     return mean, np.mean(posteriors.covariance, axis=0) + rest.T @ rest / len(rest)
 
 
@@ -217,10 +217,16 @@ def residual_variance(statistics: Statistics, posteriors: Posterior) -> float:
         statistics: Of S users.
         posteriors: Of their coefficients w, mean `[S, F]` and covariance `[S, F, F]`.
     """
-    second = posteriors.covariance + posteriors.mean[:, :, None] * posteriors.mean[:, None, :]
+    second = second_moments(posteriors)
     # The square expanded, so that no pass over the rows is needed.
     error = statistics.square - 2 * np.sum(posteriors.mean * statistics.cross)
     return max(float(error + np.sum(second * statistics.gram)) / statistics.count, 1e-6)
+
+
+def second_moments(posteriors: Posterior) -> np.ndarray:
+    """Returns the expected products w w' of S Gaussian vectors, `[S, F, F]`."""
+    mean = posteriors.mean
+    return posteriors.covariance + mean[:, :, None] * mean[:, None, :]
 
 
 def _namespace(array: Array) -> Any:

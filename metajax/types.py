@@ -188,11 +188,11 @@ class Evidence(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Gaussian posterior of one user's coefficients."""
+    """Gaussian posterior of one user's coefficients, or of many users' along leading axes."""
 
-    mean: jax.Array
-    """`[F]`."""
-    covariance: jax.Array
+    mean: Any
+    """`[F]`, a JAX array, or a NumPy array on the host."""
+    covariance: Any
     """`[F, F]`."""
 
 

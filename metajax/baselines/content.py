@@ -21,7 +21,8 @@ from metajax.baselines.content_traits import (
     taste_map,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.types import Evidence, Inputs
+from metajax.gaussian import Population, Statistics, em_step, second_moments
+from metajax.types import Evidence, Inputs, Posterior
 
 __all__ = ["Content", "content_evidence", "fit_content", "widths_of_content"]
 
@@ -104,20 +105,21 @@ def fit_content(
     count = np.bincount(log.item, minlength=items)
     bias = np.bincount(log.item, target, items) / (count + item_ridge)
     means, noise = np.zeros((2, width)), float(np.var(target))
-    prior = np.eye(design.shape[1])
+    zero, prior = np.zeros(design.shape[1]), np.eye(design.shape[1])
     # The level differs more between users than their tastes do, and carries well.
     prior[first, first] *= np.diag(noise * np.array([0.15, *[0.03] * (width - 1)]))
     for place in places:
         prior[place, place] *= 0.01 * noise
     for _ in range(steps):
         expected = bias + np.sum(traits * means[domain], axis=1)
-        found = _posteriors(users, log.item, design, target - expected[log.item], prior, noise)
-        noise = found.noise
+        statistics = _statistics(users, log.item, design, target - expected[log.item])
+        found, fitted = em_step(statistics, Population(zero, prior, noise))
+        noise, second = fitted.noise, second_moments(found)
         for side in np.unique(users.side):
             means[side] += np.mean(found.mean[users.side == side, first], axis=0)
-        prior[first, first] = np.mean(found.second[:, first, first], axis=0)
+        prior[first, first] = np.mean(second[:, first, first], axis=0)
         own = sum(
-            np.sum(found.second[here][:, place, place], axis=0)
+            np.sum(second[here][:, place, place], axis=0)
             for here, place in zip(visited, places, strict=True)
         )
         for place in places:
@@ -128,7 +130,8 @@ def fit_content(
     # Of an item that nobody rated attributes tell what to expect.
     unrated = expected_by_attributes(training.item_features, bias[:, None], count).values[:, 0]
     expected = np.where(count, bias, unrated) + np.sum(traits * means[domain], axis=1)
-    found = _posteriors(users, log.item, design, target - expected[log.item], prior, noise)
+    statistics = _statistics(users, log.item, design, target - expected[log.item])
+    found, _ = em_step(statistics, Population(zero, prior, noise))
     centre, weights = _user_map(training.user_features[users.user], found, prior, user_ridge)
 
     root = np.linalg.cholesky(prior)
@@ -154,17 +157,6 @@ class _Users(NamedTuple):
     """`[S, L, L]` sum of x x' over their rows."""
 
 
-class _Posteriors(NamedTuple):
-    mean: np.ndarray
-    """`[S, L]` of the latents."""
-    covariance: np.ndarray
-    """`[S, L, L]`."""
-    second: np.ndarray
-    """`[S, L, L]` expected z z'."""
-    noise: float
-    """Mean expected squared error."""
-
-
 def _users_of(training: TrainingSet, design: np.ndarray) -> _Users:
     log = training.interactions
     user = np.flatnonzero(np.diff(log.offsets))
@@ -181,25 +173,15 @@ def _users_of(training: TrainingSet, design: np.ndarray) -> _Users:
     )
 
 
-def _posteriors(
-    users: _Users,
-    item: np.ndarray,
-    design: np.ndarray,
-    residual: np.ndarray,
-    prior: np.ndarray,
-    noise: float,
-) -> _Posteriors:
+def _statistics(
+    users: _Users, item: np.ndarray, design: np.ndarray, residual: np.ndarray
+) -> Statistics:
     cross = np.add.reduceat(design[item] * residual[:, None], users.start)
-    covariance = np.linalg.inv(np.linalg.inv(prior) + users.moment / noise)
-    mean = np.einsum("uab,ub->ua", covariance, cross) / noise
-    second = covariance + mean[:, :, None] * mean[:, None]
-    # E sum (residual - x . z)^2 expanded, so that the log is not gone through again.
-    error = np.sum(residual**2) - 2 * np.sum(mean * cross) + np.sum(second * users.moment)
-    return _Posteriors(mean, covariance, second, max(float(error) / len(residual), 1e-6))
+    return Statistics(users.moment, cross, float(np.sum(residual**2)), len(residual))
 
 
 def _user_map(
-    features: np.ndarray, found: _Posteriors, prior: np.ndarray, ridge: float
+    features: np.ndarray, found: Posterior, prior: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Regresses each latent on `[S, Du]` attributes; users count by what their rows told of it.
 

@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.moments import item_regressions, layouts, user_sums
+from metajax.baselines import moments
+from metajax.baselines.moments import item_regressions, layouts
 from metajax.data.interactions import Interactions
+from metajax.gaussian import Population, Statistics, em_step, posterior
+from metajax.types import Posterior
 
-__all__ = ["Factors", "fit_factors", "posteriors", "sums_of_users", "user_posteriors"]
+__all__ = ["Factors", "fit_factors", "user_posteriors", "user_statistics"]
 
 
 class Factors(NamedTuple):
@@ -93,99 +96,68 @@ def fit_factors(
     bias = np.bincount(interactions.item, target, items) / (count + bias_ridge + 1)
     residual = target - bias[interactions.item]
     noise = float(np.mean(residual**2))
-    prior_mean, prior = np.zeros(rank + 1), np.eye(rank + 1)
-    prior[0, 0] = noise / 4
+    prior = Population(np.zeros(rank + 1), np.diag([noise / 4] + [1.0] * rank), noise)
 
     for _ in range(steps):
-        moment, cross = user_sums(by_user, factors, residual)
-        latent, covariance = posteriors(moment, cross, prior_mean, prior, noise)
-        second = covariance + latent[:, :, None] * latent[:, None, :]
-        # E sum (residual - x . w)^2 expanded, so that the log is not gone through again.
-        error = np.sum(residual**2) - 2 * np.sum(latent * cross) + np.sum(second * moment)
-        noise = max(float(error) / len(residual), 1e-6)
-        prior_mean = np.mean(latent, axis=0)
-        prior = np.mean(second, axis=0) - np.outer(prior_mean, prior_mean)
-        bias, factors = item_regressions(by_item, latent, second, target, ridge, items)
-        bias, factors, prior_mean, prior = _standardised(bias, factors, prior_mean, prior)
+        latents, prior = em_step(moments.user_statistics(by_user, factors, residual), prior)
+        bias, factors = item_regressions(by_item, latents, target, ridge, items)
+        bias, factors, prior = _standardised(bias, factors, prior)
         residual = target - bias[interactions.item]
-    fitted = (mean, bias, factors, prior_mean, prior, noise)
+    fitted = (mean, bias, factors, *prior)
     return Factors(*(jnp.asarray(leaf, jnp.float32) for leaf in fitted))
 
 
-def user_posteriors(
-    factors: Factors, interactions: Interactions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what a log tells of each of its users.
+def user_posteriors(factors: Factors, interactions: Interactions) -> tuple[np.ndarray, Posterior]:
+    """Returns the posteriors of users' latents given their ratings.
 
     Args:
         factors: The model.
         interactions: The log, of items that the model knows.
 
     Returns:
-        `[S]` the users with interactions, `[S, d + 1]` means and `[S, d + 1, d + 1]` covariances
-        of their latents, float64.
+        `[S]` the users with interactions, and their posteriors, mean `[S, d + 1]` and covariance
+        `[S, d + 1, d + 1]`, float64.
     """
-    users, moment, cross = sums_of_users(factors, interactions)
+    users, statistics = user_statistics(factors, interactions)
+    noise = float(factors.noise)
     prior_mean, prior = (
         np.asarray(leaf, np.float64) for leaf in (factors.prior_mean, factors.prior_covariance)
     )
-    return users, *posteriors(moment, cross, prior_mean, prior, float(factors.noise))
+    return users, posterior(statistics.gram / noise, statistics.cross / noise, prior_mean, prior)
 
 
-def sums_of_users(
-    factors: Factors, interactions: Interactions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns all that a posterior has to know of a user's ratings.
+def user_statistics(factors: Factors, interactions: Interactions) -> tuple[np.ndarray, Statistics]:
+    """Returns the sufficient statistics of users' ratings.
 
     Args:
         factors: The model; x is `[1, vector]` of an item.
         interactions: The log, of items that the model knows.
 
     Returns:
-        `[S]` the users with interactions, `[S, d + 1, d + 1]` sums of x x', and `[S, d + 1]` of x
-        times what is left of the rating, float64.
+        `[S]` the users with interactions, and the statistics of their rows (x, rating less mean
+        and item bias), float64.
     """
     mean, bias, vectors = (np.asarray(leaf, np.float64) for leaf in factors[:3])
     by_user, _ = layouts(interactions)
     residual = interactions.rating - mean - bias[interactions.item]
-    return by_user.present, *user_sums(by_user, vectors, residual)
-
-
-def posteriors(
-    moment: np.ndarray, cross: np.ndarray, prior_mean: np.ndarray, prior: np.ndarray, noise: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the posteriors of users by their sums.
-
-    Args:
-        moment: As from `sums_of_users`.
-        cross: As from `sums_of_users`.
-        prior_mean: `[d + 1]`, or `[S, d + 1]` of each user.
-        prior: `[d + 1, d + 1]` prior covariance.
-        noise: Variance of a rating.
-
-    Returns:
-        Means `[S, d + 1]` and covariances `[S, d + 1, d + 1]`.
-    """
-    precision = np.linalg.inv(prior)
-    covariance = np.linalg.inv(precision + moment / noise)
-    information = prior_mean @ precision + cross / noise
-    return np.einsum("uab,ub->ua", covariance, information), covariance
+    return by_user.present, moments.user_statistics(by_user, vectors, residual)
 
 
 def _standardised(
-    bias: np.ndarray, factors: np.ndarray, prior_mean: np.ndarray, prior: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    bias: np.ndarray, factors: np.ndarray, prior: Population
+) -> tuple[np.ndarray, np.ndarray, Population]:
     """Rescales the latents to a standard normal prior, all but the bias, and predicts the same.
 
     With w = mean + root z, `x . w` is `x . mean + (root' x) . z`: the first goes to the item's
     bias, the second to its vector.
     """
-    bias = bias + factors @ prior_mean[1:]
-    root = np.linalg.cholesky(prior[1:, 1:])
-    scaled = prior.copy()
+    bias = bias + factors @ prior.mean[1:]
+    root = np.linalg.cholesky(prior.covariance[1:, 1:])
+    scaled = prior.covariance.copy()
     scaled[1:, 1:] = np.eye(len(root))
-    scaled[0, 1:] = scaled[1:, 0] = np.linalg.solve(root, prior[1:, 0])
-    return bias, factors @ root, np.append(prior_mean[0], np.zeros(len(root))), scaled
+    scaled[0, 1:] = scaled[1:, 0] = np.linalg.solve(root, prior.covariance[1:, 0])
+    mean = np.append(prior.mean[0], np.zeros(len(root)))
+    return bias, factors @ root, prior._replace(mean=mean, covariance=scaled)
 
 
 def _check(

@@ -1,91 +1,95 @@
-"""Empirical-Bayes fold-in: a new user's posterior under a Gaussian model of the trained ones."""
+"""Empirical-Bayes fold-in: Bayesian linear regression of a user's ratings on item factors."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from metajax.baselines.base import Baseline, observed
+from metajax.adaptation import ridge_head
+from metajax.baselines.base import Baseline
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.types import Evidence, Inputs
 
-__all__ = [
-    "Posterior",
-    "eb_fold_in",
-    "expected_rating",
-    "gaussian_posterior",
-    "rating_variance",
-    "regressors",
-]
+__all__ = ["FoldIn", "eb_fold_in", "fold_in_evidence", "fold_in_of", "standardised"]
 
 
-class _Params(NamedTuple):
-    factors: Factors
-    """The model of ratings."""
-    support_noise: jax.Array
-    """`[]` variance of a rating of the support, as the fold-in takes it to be."""
+class FoldIn(NamedTuple):
+    """A linear Gaussian model of ratings by users with standard normal latents z `[F]`.
+
+    A user with attributes a rates item i `expected[i] + design[i] . (user_map' a + z)`, plus noise.
+    """
+
+    expected: jax.Array
+    """`[I]` expected rating by a user without attributes."""
+    design: jax.Array
+    """`[I, F]` effect of a unit of each latent."""
+    noise: jax.Array
+    """`[I]` variance of a rating given the latents."""
+    user_map: jax.Array | None = None
+    """`[Du, F]` from encoded attributes of a user to prior means of the latents; None means 0."""
+    power: jax.Array | None = None
+    """`[]` weight of a rating of the support, as if it had been given so many times; None: 1."""
 
 
-class Posterior(NamedTuple):
-    """What is known of a user's bias and factors."""
+def fold_in_evidence(params: FoldIn, inputs: Inputs) -> Evidence:
+    """Returns expected ratings, regressors and noise of interactions."""
+    expected, design = params.expected[inputs.item], params.design[inputs.item]
+    if params.user_map is not None:
+        expected = expected + jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
+    power = None if params.power is None else jnp.broadcast_to(params.power, expected.shape)
+    return Evidence(expected, design, params.noise[inputs.item], power)
 
-    mean: jax.Array
-    """`[d + 1]`."""
-    covariance: jax.Array
-    """`[d + 1, d + 1]`."""
 
+def standardised(
+    expected: np.ndarray, design: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rewrites a linear model of latents with prior N(m, L L') for standard normal latents z.
 
-def gaussian_posterior(
-    prior: Posterior, x: jax.Array, residual: jax.Array, noise: jax.Array
-) -> Posterior:
-    """Learns from rows `residual = x . w + noise` under a Gaussian prior of w.
-
-    With prior N(m, S), rows x, residuals y and noise s^2 the mean is
-    m + (I + S X'X / s^2)^-1 S X'(y - X m) / s^2 and the covariance (I + S X'X / s^2)^-1 S, which
-    needs no inverse of S.
+    The rating e + x . w is (e + x . m) + (L' x) . z.
 
     Args:
-        prior: Before the rows are seen.
-        x: `[N, d + 1]` regressors; a row of zeros tells nothing.
-        residual: `[N]` what they explain.
-        noise: `[]` its variance.
+        expected: `[I]` e.
+        design: `[I, F]` x.
+        mean: `[F]` prior mean m.
+        covariance: `[F, F]` prior covariance.
 
     Returns:
-        The posterior.
+        `[I]` e + x . m, `[I, F]` L' x, and the Cholesky factor L `[F, F]`.
     """
-    gain = prior.covariance @ x.T / noise  # [d + 1, N]
-    system = jnp.eye(len(prior.mean)) + gain @ x
-    innovation = gain @ (residual - x @ prior.mean)
-    sides = jnp.concatenate([innovation[:, None], prior.covariance], axis=1)
-    solved = jnp.linalg.solve(system, sides)  # [d + 1, 1 + d + 1]
-    return Posterior(prior.mean + solved[:, 0], solved[:, 1:])
+    root = np.linalg.cholesky(covariance)
+    return expected + design @ mean, design @ root, root
 
 
-def regressors(factors: Factors, item: jax.Array) -> jax.Array:
-    """Returns `[1, item vector]` of each item, `[N, d + 1]`."""
-    return jnp.concatenate([jnp.ones((*item.shape, 1)), factors.item_factors[item]], axis=-1)
+def fold_in_of(factors: Factors, *, noise_scale: float = 1.0) -> FoldIn:
+    """Returns the fold-in on given item factors.
+
+    Args:
+        factors: The model of ratings.
+        noise_scale: Factor of the noise of the support's ratings, > 0.
+    """
+    mean, bias, vectors, prior_mean, prior, noise = (
+        np.asarray(leaf, np.float64) for leaf in factors
+    )
+    design = np.insert(vectors, 0, 1.0, axis=1)
+    expected, design, _ = standardised(mean + bias, design, prior_mean, prior)
+    return FoldIn(
+        jnp.asarray(expected, jnp.float32),
+        jnp.asarray(design, jnp.float32),
+        jnp.full(len(bias), noise, jnp.float32),
+        power=jnp.asarray(1 / noise_scale, jnp.float32),
+    )
 
 
-def expected_rating(factors: Factors, posterior: Posterior, item: jax.Array) -> jax.Array:
-    """Returns what a user of that posterior is expected to rate items `[N]`, `[N]`."""
-    expected = regressors(factors, item) @ posterior.mean
-    return factors.mean + factors.item_bias[item] + expected
-
-
-def rating_variance(factors: Factors, posterior: Posterior, item: jax.Array) -> jax.Array:
-    """Returns the variance of such a rating, its noise included, `[N]`."""
-    x = regressors(factors, item)
-    return jnp.sum(x @ posterior.covariance * x, axis=-1) + factors.noise
-
-
-def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> _Params:
-    """Fits factors, and tempers the noise a new user's support is judged by.
+def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) -> FoldIn:
+    """Fits factors, and tempers the likelihood of a new user's support.
 
     Args:
         training: The training users' log.
-        noise_scale: What the noise is multiplied by, > 0. Above 1 the support counts for less:
-            first ratings come in sessions of similar items and tell less than independent ones.
+        noise_scale: Factor of the noise of the support's ratings, > 0. Above 1 the support counts
+            for less: first ratings come in sessions of similar items and tell less than
+            independent ones.
         **settings: As in `fit_factors`.
 
     Returns:
@@ -96,37 +100,21 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
     """
     if not noise_scale > 0:
         raise ValueError(f"noise_scale must be > 0, got {noise_scale}.")
-    factors = fit_factors(training.interactions, **settings)
-    return _Params(factors, noise_scale * factors.noise)
+    return fold_in_of(fit_factors(training.interactions, **settings), noise_scale=noise_scale)
 
 
-def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
-    factors = params.factors
-    item, rating, present = observed(support)
-    x = present[:, None] * regressors(factors, item)
-    residual = present * (rating - factors.mean - factors.item_bias[item])
-    prior = Posterior(factors.prior_mean, factors.prior_covariance)
-    return gaussian_posterior(prior, x, residual, params.support_noise)
-
-
-def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return expected_rating(params.factors, posterior, inputs.item)
-
-
-def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return rating_variance(params.factors, posterior, inputs.item)
-
+_rule = ridge_head(fold_in_evidence)
 
 eb_fold_in = Baseline(
     "eb_fold_in",
     "rating",
     _fit,
-    _adapt,
-    _predict,
+    _rule.adapt,
+    _rule.predict,
     grid=tuple(
         {"rank": rank, "item_ridge": ridge, "noise_scale": scale}
         for rank, ridge in ((8, 120.0), (4, 60.0))
         for scale in (1.0, 1.5)
     ),
-    predict_variance=_predict_variance,
+    predict_variance=_rule.predict_variance,
 )

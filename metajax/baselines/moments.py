@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.data.interactions import Interactions, user_of_row
+from metajax.gaussian import Statistics, second_moments
+from metajax.types import Posterior
 
-__all__ = ["Layout", "item_regressions", "layouts", "segment_moments", "user_sums"]
+__all__ = ["Layout", "item_regressions", "layouts", "segment_moments", "user_statistics"]
 
 # Rows of the log expanded at a time, so that memory does not grow with the log.
 _CHUNK = 1 << 16
@@ -39,12 +41,11 @@ def layouts(interactions: Interactions) -> tuple[Layout, Layout]:
     )
 
 
-def user_sums(
-    by_user: Layout, factors: np.ndarray, residual: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `sum x x'` `[S, d + 1, d + 1]` and `sum x residual` `[S, d + 1]`, x = [1, vector]."""
+def user_statistics(by_user: Layout, factors: np.ndarray, residual: np.ndarray) -> Statistics:
+    """Returns the statistics of S users' rows (x, residual), x = [1, item vector] `[d + 1]`."""
     x = np.insert(factors, 0, 1.0, axis=1)
-    return segment_moments(by_user, x[:, :, None] * x[:, None, :], x, residual)
+    gram, cross = segment_moments(by_user, x[:, :, None] * x[:, None, :], x, residual)
+    return Statistics(gram, cross, float(np.sum(residual**2)), len(residual))
 
 
 def segment_moments(
@@ -67,8 +68,7 @@ def segment_moments(
 
 def item_regressions(
     by_item: Layout,
-    latent: np.ndarray,
-    second: np.ndarray,
+    latents: Posterior,
     target: np.ndarray,
     ridge: np.ndarray,
     items: int,
@@ -77,8 +77,7 @@ def item_regressions(
 
     Args:
         by_item: The log, of S users and R rows.
-        latent: `[S, d + 1]` expected bias and factors of the users.
-        second: `[S, d + 1, d + 1]` expected products of the same.
+        latents: Posteriors of the users' biases and factors, mean `[S, d + 1]`.
         target: `[R]` what is explained, in the order of the log.
         ridge: `[d + 1, d + 1]` penalty of an item's bias and vector.
         items: I.
@@ -86,12 +85,12 @@ def item_regressions(
     Returns:
         `[I]` biases and `[I, d]` vectors, 0 for an item without rows.
     """
+    latent, second = latents.mean, second_moments(latents)
     width = latent.shape[1]
     t = np.insert(latent[:, 1:], 0, 1.0, axis=1)
-    moment = second.copy()
-    moment[:, 0, :] = moment[:, :, 0] = t
     bias_moment = np.insert(second[:, 1:, 0], 0, latent[:, 0], axis=1)
-    table = np.concatenate([_packed(moment), bias_moment], axis=1)
+    second[:, 0, :] = second[:, :, 0] = t
+    table = np.concatenate([_packed(second), bias_moment], axis=1)
     sums, response = _segment_sums(by_item, table, t, target)
     gram = _unpacked(sums[:, :-width], width) + ridge
     solution = np.linalg.solve(gram, (response - sums[:, -width:])[:, :, None])[:, :, 0]

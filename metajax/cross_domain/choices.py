@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.baselines.biases import check_positive
-from metajax.baselines.factors import Factors, posteriors, sums_of_users
+from metajax.baselines.factors import Factors, user_statistics
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, rows_of, user_of_row
+from metajax.gaussian import Population, em_step
 
 __all__ = ["Choices", "fit_choices"]
 
@@ -71,8 +72,7 @@ def fit_choices(
     for name, value in (("axes", axes), ("steps", steps)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}.")
-    users, moment, cross = sums_of_users(factors, training.interactions)
-    noise = float(factors.noise)
+    users, statistics = user_statistics(factors, training.interactions)
     log = rows_of(training.interactions, looked_at[training.interactions.item])
     main = _main_axes(log, axes)
     chosen, some = _sums(log, main, users)
@@ -85,21 +85,21 @@ def fit_choices(
     )
     penalty = np.diag([1e-6, 1e-6, *np.full(regressors.shape[1] - 2, ridge)])
 
-    expected = np.asarray(factors.prior_mean, np.float64)
-    covariance = np.asarray(factors.prior_covariance, np.float64)
-    weights = np.zeros((regressors.shape[1], cross.shape[1]))
+    regression = np.linalg.solve(regressors.T @ regressors + penalty, regressors.T)
+    mean, covariance = (
+        np.asarray(leaf, np.float64) for leaf in (factors.prior_mean, factors.prior_covariance)
+    )
+    prior, weights = Population(mean, covariance, float(factors.noise)), np.zeros(0)
     for _ in range(steps):
-        latent, own = posteriors(moment, cross, expected, covariance, noise)
-        weights = np.linalg.solve(regressors.T @ regressors + penalty, regressors.T @ latent)
-        expected = regressors @ weights
-        rest = latent - expected
-        covariance = rest.T @ rest / len(rest) + np.mean(own, axis=0)
+        latents, fitted = em_step(statistics, prior, lambda mean: regressors @ (regression @ mean))
+        prior = fitted._replace(noise=prior.noise)
+        weights = regression @ latents.mean
     of_axis, of_user = np.split(weights[2:], [main.shape[1]])
     of_axis, of_user = of_axis / spread[:, None], of_user / range_of[:, None]
     known, unknown = weights[:2] - usual @ of_user
     if some.all():
         unknown = known
-    return Choices(known - middle @ of_axis, main @ of_axis, of_user, unknown, covariance)
+    return Choices(known - middle @ of_axis, main @ of_axis, of_user, unknown, prior.covariance)
 
 
 def _main_axes(log: Interactions, axes: int) -> np.ndarray:

@@ -15,9 +15,11 @@ import numpy as np
 
 from metajax.baselines.biases import check_positive
 from metajax.baselines.factors import fit_factors
-from metajax.baselines.moments import Layout, item_regressions, layouts, user_sums
+from metajax.baselines.moments import Layout, item_regressions, layouts, user_statistics
 from metajax.cross_domain.domains import check_domains, domain_logs
 from metajax.data.dataset import TrainingSet
+from metajax.gaussian import Statistics, population_moments, posterior, residual_variance
+from metajax.types import Posterior
 
 __all__ = ["JointFactors", "fit_joint_factors"]
 
@@ -142,13 +144,12 @@ def fit_joint_factors(
     penalty[0, 0] = 0.0
     regression = np.linalg.solve(features.T @ features + penalty, features.T)  # [1 + Du, users]
     for step in range(_PRIOR_STEPS + steps):
-        latent, covariance = _posteriors(sides, prior, features)
-        weights = regression @ latent
-        rest = latent - features @ weights
-        spread = np.mean(covariance, axis=0) + rest.T @ rest / len(rest)
-        prior = _Population(weights, spread)
+        latents = _posteriors(sides, prior, features)
+        weights = regression @ latents.mean
+        _, covariance = population_moments(latents, lambda mean: features @ (regression @ mean))
+        prior = _Population(weights, covariance)
         if step >= _PRIOR_STEPS:
-            sides = [_with_items(side, latent, covariance, ridge) for side in sides]
+            sides = [_with_items(side, latents, ridge) for side in sides]
             sides, prior = _standardised(sides, prior, features)
     return _as_arrays(sides, prior, domain)
 
@@ -170,34 +171,30 @@ def _correlate(sides: list[_Side], covariance: np.ndarray, correlation: float) -
     covariance[target, source] = covariance[source, target].T
 
 
-def _posteriors(
-    sides: list[_Side], prior: _Population, features: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns posterior means `[users, L]` and covariances `[users, L, L]`."""
-    precision = np.linalg.inv(prior.covariance)
-    information = features @ prior.weights @ precision  # [users, L]
-    told = np.repeat(precision[None], len(features), axis=0)
-    for side in sides:
-        residual = side.rating - side.mean - side.bias[side.item]
-        moment, cross = user_sums(side.by_user, side.factors, residual)
-        told[side.at, side.half, side.half] += moment / side.noise
-        information[side.at, side.half] += cross / side.noise
-    covariance = np.linalg.inv(told)
-    return np.einsum("uab,ub->ua", covariance, information), covariance
-
-
-def _with_items(
-    side: _Side, latent: np.ndarray, covariance: np.ndarray, ridge: np.ndarray
-) -> _Side:
-    """Fits noise, biases and vectors of a domain's items to the users' posteriors."""
-    mine = latent[side.at, side.half]
-    second = covariance[side.at, side.half, side.half] + mine[:, :, None] * mine[:, None, :]
+def _statistics(side: _Side) -> Statistics:
     residual = side.rating - side.mean - side.bias[side.item]
-    moment, cross = user_sums(side.by_user, side.factors, residual)
-    error = np.sum(residual**2) - 2 * np.sum(mine * cross) + np.sum(second * moment)
+    return user_statistics(side.by_user, side.factors, residual)
+
+
+def _posteriors(sides: list[_Side], prior: _Population, features: np.ndarray) -> Posterior:
+    """Returns the users' posteriors, mean `[users, L]` and covariance `[users, L, L]`."""
+    width = len(prior.covariance)
+    gram, cross = np.zeros((len(features), width, width)), np.zeros((len(features), width))
+    for side in sides:
+        found = _statistics(side)
+        gram[side.at, side.half, side.half] = found.gram / side.noise
+        cross[side.at, side.half] = found.cross / side.noise
+    return posterior(gram, cross, features @ prior.weights, prior.covariance)
+
+
+def _with_items(side: _Side, latents: Posterior, ridge: np.ndarray) -> _Side:
+    """Fits noise, biases and vectors of a domain's items to the users' posteriors."""
+    mine = Posterior(
+        latents.mean[side.at, side.half], latents.covariance[side.at, side.half, side.half]
+    )
+    noise = residual_variance(_statistics(side), mine)
     target = side.rating - side.mean
-    bias, factors = item_regressions(side.by_item, mine, second, target, ridge, len(side.bias))
-    noise = max(float(error) / len(residual), 1e-6)
+    bias, factors = item_regressions(side.by_item, mine, target, ridge, len(side.bias))
     return side._replace(bias=bias, factors=factors, noise=noise)
 
 

@@ -1,50 +1,47 @@
 """Empirical-Bayes fold-in across domains: one posterior of what a user is like in both."""
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 
-from metajax.baselines.base import Baseline, observed
-from metajax.baselines.fold_in import Posterior, gaussian_posterior
+from metajax.adaptation import ridge_head
+from metajax.baselines.base import Baseline
+from metajax.baselines.fold_in import FoldIn, fold_in_evidence, standardised
 from metajax.cross_domain.joint_factors import JointFactors, fit_joint_factors
-from metajax.types import Examples, Inputs
+from metajax.data.dataset import TrainingSet
 
-__all__ = ["joint_fold_in"]
+__all__ = ["joint_fold_in", "joint_fold_in_of"]
 
 
-def _adapt(params: JointFactors, support: Examples, key: jax.Array | None = None) -> Posterior:
-    """Conditions the user's latents in both domains on ratings of either."""
-    item, rating, present = observed(support)
-    # In units of the noise, which differs between domains.
-    weight = present / jnp.sqrt(params.noise[item])
-    # The user's attributes stand in every row, padded ones too.
-    told = support.inputs.user_features[0] @ params.attribute_weights
-    prior = Posterior(params.prior_mean + told, params.prior_covariance)
-    residual = weight * (rating - params.expected[item])
-    return gaussian_posterior(
-        prior, weight[:, None] * params.design[item], residual, jnp.ones((), weight.dtype)
+def joint_fold_in_of(factors: JointFactors) -> FoldIn:
+    """Returns the fold-in on given factors of both domains."""
+    expected, design, noise, mean, weights, covariance = (
+        np.asarray(leaf, np.float64) for leaf in factors
     )
+    expected, design, root = standardised(expected, design, mean, covariance)
+    user_map = np.linalg.solve(root, weights.T).T
+    return FoldIn(*(jnp.asarray(leaf, jnp.float32) for leaf in (expected, design, noise, user_map)))
 
 
-def _predict(params: JointFactors, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return params.expected[inputs.item] + params.design[inputs.item] @ posterior.mean
+def _fit(training: TrainingSet, **settings: Any) -> FoldIn:
+    """Fits joint factors; settings as in `fit_joint_factors`."""
+    return joint_fold_in_of(fit_joint_factors(training, **settings))
 
 
-def _predict_variance(params: JointFactors, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    x = params.design[inputs.item]
-    return jnp.sum(x @ posterior.covariance * x, axis=-1) + params.noise[inputs.item]
-
+_rule = ridge_head(fold_in_evidence)
 
 joint_fold_in = Baseline(
     "joint_fold_in",
     "rating",
-    fit_joint_factors,
-    _adapt,
-    _predict,
+    _fit,
+    _rule.adapt,
+    _rule.predict,
     grid=(
         {"rank": 4, "item_ridge": 60.0, "correlation": 0.8},
         {"rank": 2, "item_ridge": 30.0, "correlation": 0.9},
         {"rank": 4, "item_ridge": 120.0, "correlation": 0.6},
         {"rank": 8, "item_ridge": 120.0, "correlation": 0.8},
     ),
-    predict_variance=_predict_variance,
+    predict_variance=_rule.predict_variance,
 )

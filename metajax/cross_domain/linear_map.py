@@ -6,19 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import Baseline, observed
+from metajax.baselines.base import Baseline
 from metajax.baselines.biases import check_positive
-from metajax.baselines.factors import Factors, fit_factors, user_posteriors
-from metajax.baselines.fold_in import (
-    Posterior,
-    expected_rating,
-    gaussian_posterior,
-    rating_variance,
-    regressors,
-)
+from metajax.baselines.factors import fit_factors, user_posteriors
+from metajax.baselines.fold_in import FoldIn, eb_fold_in, fold_in_evidence, fold_in_of
 from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.gaussian import ridge_posterior
+from metajax.losses import blanked
+from metajax.types import Examples, Inputs, Posterior
 
 __all__ = ["linear_map"]
 
@@ -26,14 +22,12 @@ __all__ = ["linear_map"]
 class _Params(NamedTuple):
     item_domain: jax.Array
     """`[I]` int32, 0 for the source and 1 for the target."""
-    source: Factors
+    source: FoldIn
     """Fitted to the source alone."""
-    target: Factors
-    """Fitted to the target alone."""
+    target: FoldIn
+    """Fitted to the target alone; its latents have unit covariance given those of the source."""
     weights: jax.Array
-    """`[d + 1, d + 1]` from the deviation of a user's source latents to that of the target's."""
-    covariance: jax.Array
-    """`[d + 1, d + 1]` of the target's latents given the source's."""
+    """`[d + 1, d + 1]` from latents in the source to their prior mean in the target."""
 
 
 def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> _Params:
@@ -61,48 +55,50 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
     check_positive(map_ridge=map_ridge)
     source_log, target_log = domain_logs(training)
     source, target = (fit_factors(part, **settings) for part in (source_log, target_log))
-    source_users, source_mean, _ = user_posteriors(source, source_log)
-    target_users, target_mean, target_covariance = user_posteriors(target, target_log)
+    source_users, in_source = user_posteriors(source, source_log)
+    target_users, in_target = user_posteriors(target, target_log)
     both, at_source, at_target = np.intersect1d(source_users, target_users, return_indices=True)
 
     width = len(source.prior_mean)
-    weights, covariance = np.zeros((width, width)), np.asarray(target.prior_covariance)
+    weights, covariance = np.zeros((width, width)), np.asarray(target.prior_covariance, np.float64)
     if len(both):
-        x = source_mean[at_source] - np.asarray(source.prior_mean, np.float64)
-        y = target_mean[at_target] - np.asarray(target.prior_mean, np.float64)
+        x = in_source.mean[at_source] - np.asarray(source.prior_mean, np.float64)
+        y = in_target.mean[at_target] - np.asarray(target.prior_mean, np.float64)
         # As if so many users more had shown that nothing carries over.
         penalty = map_ridge * np.diag(np.mean(x**2, axis=0))
         weights = np.linalg.solve(x.T @ x + penalty, x.T @ y).T
         rest = y - x @ weights.T
-        covariance = rest.T @ rest / len(both) + np.mean(target_covariance[at_target], axis=0)
-    learned = (jnp.asarray(leaf, jnp.float32) for leaf in (weights, covariance))
-    return _Params(jnp.asarray(training.item_domain, jnp.int32), source, target, *learned)
+        covariance = rest.T @ rest / len(both) + np.mean(in_target.covariance[at_target], axis=0)
+    root = np.linalg.cholesky(np.asarray(source.prior_covariance, np.float64))
+    weights = np.linalg.solve(np.linalg.cholesky(covariance), weights @ root)
+    return _Params(
+        jnp.asarray(training.item_domain, jnp.int32),
+        fold_in_of(source),
+        fold_in_of(target._replace(prior_covariance=jnp.asarray(covariance))),
+        jnp.asarray(weights, jnp.float32),
+    )
 
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
-    """Returns what is known of the user in the target."""
-    item, rating, present = observed(support)
-    in_target = params.item_domain[item]
-    source, target = params.source, params.target
+    """Returns the posterior of the user's latents in the target."""
+    seen = blanked(support)
+    in_target = params.item_domain[seen.inputs.item] == 1
 
-    def learned(factors: Factors, prior: Posterior, shown: jax.Array) -> Posterior:
-        x = shown[:, None] * regressors(factors, item)
-        residual = shown * (rating - factors.mean - factors.item_bias[item])
-        return gaussian_posterior(prior, x, residual, factors.noise)
+    def learned(model: FoldIn, mask: jax.Array, mean: jax.Array | None = None) -> Posterior:
+        evidence = fold_in_evidence(model, seen.inputs)
+        return ridge_posterior(evidence, seen._replace(mask=seen.mask & mask), mean)
 
-    known = learned(
-        source, Posterior(source.prior_mean, source.prior_covariance), present * (1 - in_target)
-    )
-    mapped = target.prior_mean + params.weights @ (known.mean - source.prior_mean)
-    return learned(target, Posterior(mapped, params.covariance), present * in_target)
+    source = learned(params.source, ~in_target)
+    return learned(params.target, in_target, params.weights @ source.mean)
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return expected_rating(params.target, posterior, inputs.item)
+    return eb_fold_in.predict(params.target, posterior, inputs)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return rating_variance(params.target, posterior, inputs.item)
+    assert eb_fold_in.predict_variance is not None
+    return eb_fold_in.predict_variance(params.target, posterior, inputs)
 
 
 linear_map = Baseline(

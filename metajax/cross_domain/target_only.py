@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from metajax.baselines.base import Baseline
-from metajax.baselines.fold_in import Posterior, eb_fold_in, expected_rating, rating_variance
+from metajax.baselines.fold_in import FoldIn, eb_fold_in
 from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.types import Examples, Inputs, Posterior
 
 __all__ = ["target_only"]
 
@@ -17,7 +17,7 @@ __all__ = ["target_only"]
 class _Params(NamedTuple):
     item_domain: jax.Array
     """`[I]` int32, 0 for the source and 1 for the target."""
-    fold_in: Any
+    fold_in: FoldIn
     """Parameters of `eb_fold_in`, fitted to the target alone."""
 
 
@@ -46,11 +46,12 @@ def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> 
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return expected_rating(params.fold_in.factors, posterior, inputs.item)
+    return eb_fold_in.predict(params.fold_in, posterior, inputs)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return rating_variance(params.fold_in.factors, posterior, inputs.item)
+    assert eb_fold_in.predict_variance is not None
+    return eb_fold_in.predict_variance(params.fold_in, posterior, inputs)
 
 
 target_only = Baseline(

@@ -14,6 +14,8 @@ from metajax.baselines.factors import Factors, fit_factors, user_posteriors
 from metajax.baselines.moments import Layout, layouts, segment_moments
 from metajax.cross_domain.domains import check_domains, domain_logs
 from metajax.data.dataset import TrainingSet
+from metajax.gaussian import Population, Statistics, em_step, posterior, second_moments
+from metajax.types import Posterior
 
 __all__ = ["TransferredFactors", "fit_transferred_factors"]
 
@@ -33,17 +35,6 @@ class TransferredFactors(NamedTuple):
     """`[I]` float32."""
     noise: np.ndarray
     """`[2]` float32 variance of a rating in the source and in the target."""
-
-
-class _Gaussians(NamedTuple):
-    """Vectors known in part, each by a mean `[n, w]` and a covariance `[n, w, w]`."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
-
-    def second(self) -> np.ndarray:
-        """Returns `[n, w, w]` expected products."""
-        return self.covariance + self.mean[:, :, None] * self.mean[:, None, :]
 
 
 def fit_transferred_factors(
@@ -89,26 +80,21 @@ def fit_transferred_factors(
     by_user, by_item = layouts(target)
     rating = target.rating.astype(np.float64)
     prior = _users_of(factors, root, user_posteriors(factors, source), by_user.present)
-    noise = float(factors.noise)
     center = np.append(np.mean(rating), known[:, 1:].mean(axis=0))
     # One item alone does not vary.
     spread = np.cov(known.T, ddof=min(1, len(known) - 1)) + 1e-3 * np.eye(len(center))
-    items = _first_items(center, spread, by_item, rating, noise)
+    items = _first_items(center, spread, by_item, rating, float(factors.noise))
+    of_items = Population(center, spread, float(factors.noise))
     for _ in range(steps):
-        users = _users_given(prior, items, by_item, by_user, rating, noise)
+        users = _users_given(prior, items, by_item, by_user, rating, of_items.noise)
         seen = _with_one(users)
-        moment, cross = segment_moments(by_item, seen.second(), seen.mean, rating)
-        items = _posterior(_Gaussians(center[None], spread[None]), moment / noise, cross / noise)
-        second = items.second()
-        # E sum (rating - w . [1, z])^2 expanded, so that the log is not gone through again.
-        error = np.sum(rating**2) - 2 * np.sum(items.mean * cross) + np.sum(second * moment)
-        noise = max(float(error) / len(rating), 1e-6)
-        center = items.mean.mean(axis=0)
-        spread = second.mean(axis=0) - np.outer(center, center)
+        moments = segment_moments(by_item, second_moments(seen), seen.mean, rating)
+        statistics = Statistics(*moments, float(np.sum(rating**2)), len(rating))
+        items, of_items = em_step(statistics, of_items)
     in_target = domain == 1
-    table[in_target] = center
+    table[in_target] = of_items.mean
     table[by_item.present] = items.mean
-    noises = np.array([float(factors.noise), noise])
+    noises = np.array([float(factors.noise), of_items.noise])
     return TransferredFactors(
         *(leaf.astype(np.float32) for leaf in (table[:, 1:], table[:, 0], noises))
     )
@@ -116,19 +102,18 @@ def fit_transferred_factors(
 
 def _first_items(
     center: np.ndarray, spread: np.ndarray, by_item: Layout, rating: np.ndarray, noise: float
-) -> _Gaussians:
+) -> Posterior:
     """Returns items whose mean rating is all that is known of them, of users who are not known.
 
     To regress items on users of whom nothing is known would shrink their embeddings to nothing.
     """
     count = np.diff(by_item.offsets)
     sums = np.add.reduceat(rating[by_item.order], by_item.offsets[:-1])
-    prior = _Gaussians(np.tile(center, (len(count), 1)), np.tile(spread, (len(count), 1, 1)))
-    precision, information = np.zeros_like(prior.covariance), np.zeros_like(prior.mean)
+    gram, cross = np.zeros((len(count), *spread.shape)), np.zeros((len(count), len(center)))
     # A user adds embedding . z, of which nothing is known, to the noise.
     around = noise + center[1:] @ center[1:] + np.trace(spread[1:, 1:])
-    precision[:, 0, 0], information[:, 0] = count / around, sums / around
-    return _posterior(prior, precision, information)
+    gram[:, 0, 0], cross[:, 0] = count / around, sums / around
+    return posterior(gram, cross, center, spread)
 
 
 def _item_table(factors: Factors, root: np.ndarray) -> np.ndarray:
@@ -142,46 +127,40 @@ def _item_table(factors: Factors, root: np.ndarray) -> np.ndarray:
 def _users_of(
     factors: Factors,
     root: np.ndarray,
-    told: tuple[np.ndarray, np.ndarray, np.ndarray],
+    told: tuple[np.ndarray, Posterior],
     users: np.ndarray,
-) -> _Gaussians:
+) -> Posterior:
     """Returns what the source tells of users of the target, as standard normal vectors."""
-    present, mean, covariance = told
+    present, found = told
     inverse = np.linalg.inv(root)
     width = len(root)
-    prior = _Gaussians(np.zeros((len(users), width)), np.tile(np.eye(width), (len(users), 1, 1)))
+    mean, covariance = np.zeros((len(users), width)), np.tile(np.eye(width), (len(users), 1, 1))
     _, there, here = np.intersect1d(present, users, return_indices=True)
-    prior.mean[here] = (mean[there] - np.asarray(factors.prior_mean, np.float64)) @ inverse.T
-    prior.covariance[here] = inverse @ covariance[there] @ inverse.T
-    return prior
+    mean[here] = (found.mean[there] - np.asarray(factors.prior_mean, np.float64)) @ inverse.T
+    covariance[here] = inverse @ found.covariance[there] @ inverse.T
+    return Posterior(mean, covariance)
 
 
 def _users_given(
-    prior: _Gaussians,
-    items: _Gaussians,
+    prior: Posterior,
+    items: Posterior,
     by_item: Layout,
     by_user: Layout,
     rating: np.ndarray,
     noise: float,
-) -> _Gaussians:
+) -> Posterior:
     """Returns what ratings say of users, of items that are known in part themselves."""
     at_item = by_user._replace(other=np.searchsorted(by_item.present, by_user.other))
-    moment, cross = segment_moments(at_item, items.second(), items.mean, rating)
+    moment, cross = segment_moments(at_item, second_moments(items), items.mean, rating)
     # The bias, w's first part, is no part of what a user changes.
     told = cross[:, 1:] - moment[:, 1:, 0]
-    return _posterior(prior, moment[:, 1:, 1:] / noise, told / noise)
+    gram = moment[:, 1:, 1:] / noise
+    return posterior(gram, told / noise, prior.mean, prior.covariance)
 
 
-def _posterior(prior: _Gaussians, precision: np.ndarray, information: np.ndarray) -> _Gaussians:
-    before = np.linalg.inv(prior.covariance)
-    covariance = np.linalg.inv(before + precision)
-    told = np.einsum("nab,nb->na", before, prior.mean) + information
-    return _Gaussians(np.einsum("nab,nb->na", covariance, told), covariance)
-
-
-def _with_one(users: _Gaussians) -> _Gaussians:
+def _with_one(users: Posterior) -> Posterior:
     """Returns [1, z] of vectors z."""
     count, width = users.mean.shape
     covariance = np.zeros((count, width + 1, width + 1))
     covariance[:, 1:, 1:] = users.covariance
-    return _Gaussians(np.insert(users.mean, 0, 1.0, axis=1), covariance)
+    return Posterior(np.insert(users.mean, 0, 1.0, axis=1), covariance)

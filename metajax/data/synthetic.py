@@ -1,16 +1,24 @@
-"""A world whose best possible predictor is known.
+"""Synthetic data sets from a linear-Gaussian model, and their Bayes-optimal predictor.
 
-On real data nobody knows how good a cold-start method could be. Here users, items and ratings
-come from a linear-Gaussian model, so the posterior mean of a user's latent vector is a closed
-form, no predictor has a smaller expected squared error, and that error can be computed.
+On real data nobody knows how good a cold-start method could be. Here a user's latent vector z,
+given the user's attributes a, and a rating of an item with regressors x are drawn from
 
-`metajax.data.bayes` has the model's two lines. A user's latent vector holds a bias and tastes: one
-block shared by all domains and, where there are several, one more for each domain. An item's
-regressors are [1, its vector], in the shared block and in its domain's.
+    z | a ~ N(W'a, S),    rating = mean + item bias + x . z + N(0, noise) ,
+
+so the posterior mean of a rating is a closed form, no predictor has a smaller expected squared
+error, and that error, the posterior variance, can be computed.
+
+A latent vector holds a bias and tastes: one block shared by all domains and, where there are
+several, one more for each domain. An item's regressors are [1, its vector], in the shared block
+and in its domain's.
 
 Ratings are continuous and not clipped: rounding or clipping would make the closed form inexact.
 Who rates what depends on activity, popularity and domain, never on z, so it tells nothing that
 the posterior would have to know.
+
+References:
+    C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 3.3. Here the
+    prior mean differs between users and is applied when attributes arrive with the items to score.
 """
 
 from typing import NamedTuple
@@ -19,13 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.bayes import BayesParams, bayes
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
 from metajax.data.schema import Field, Schema, encode
-from metajax.types import Adaptation
+from metajax.gaussian import posterior, predictive_variance, weighted_statistics
+from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["World", "world"]
+__all__ = ["BayesParams", "World", "bayes", "bayes_error", "world"]
 
 _OCCUPATIONS = ("artist", "doctor", "farmer", "student", "teacher")
 _TOPICS = ("action", "comedy", "drama", "history", "romance", "science")
@@ -46,6 +54,37 @@ _FROM_ATTRIBUTES = 0.35  # share of the shared block's variance
 _SHARED = 0.7  # share of the variance that all domains share
 _FEW = (3, 8)  # interactions of a cold user
 _YEAR = 31_536_000  # seconds
+
+
+class BayesParams(NamedTuple):
+    """Parameters of the Bayes-optimal predictor: the items and the population."""
+
+    mean: jax.Array
+    """`[]` mean rating."""
+    item_bias: jax.Array
+    """`[I]` how much better than the mean an item is rated."""
+    regressors: jax.Array
+    """`[I, L]` by which a user's latent vector enters the item's rating."""
+    attribute_weights: jax.Array
+    """`[Du, L]` from a user's encoded attributes to the prior mean of the latent vector."""
+    prior_covariance: jax.Array
+    """`[L, L]` of the latent vector given the attributes."""
+    noise: jax.Array
+    """`[]` variance of a rating given everything."""
+
+
+class BayesState(NamedTuple):
+    """A user's posterior, affine in the prior mean: `shrink @ prior_mean + shift`.
+
+    The attributes arrive with the inputs to be scored, so that a user without support has a prior.
+    """
+
+    shrink: jax.Array
+    """`[L, L]`; the identity for an empty support."""
+    shift: jax.Array
+    """`[L]`; 0 for an empty support."""
+    covariance: jax.Array
+    """`[L, L]`."""
 
 
 class World(NamedTuple):
@@ -159,6 +198,38 @@ def world(
         bayes,
         params,
     )
+
+
+def bayes_error(params: BayesParams, adapted: BayesState, inputs: Inputs) -> jax.Array:
+    """Returns the expected squared error of the Bayes-optimal predictor, `[N]`.
+
+    It is the posterior variance of the rating, and no predictor's is smaller.
+    """
+    x = params.regressors[inputs.item]
+    return predictive_variance(adapted.covariance, x, params.noise)
+
+
+def _adapt(params: BayesParams, support: Examples, key: jax.Array | None = None) -> BayesState:
+    """Conditions the latent vector on the support.
+
+    With the posterior covariance C and statistics G, h the mean is m + C (h - G m).
+    """
+    item = jnp.where(support.mask, support.inputs.item, 0)
+    rest = support.labels - params.mean - params.item_bias[item]
+    gram, cross = weighted_statistics(params.regressors[item], rest, params.noise, support.mask)
+    found = posterior(gram, cross, covariance=params.prior_covariance)
+    shrink = jnp.eye(len(cross)) - found.covariance @ gram
+    return BayesState(shrink, found.mean, found.covariance)
+
+
+def _predict(params: BayesParams, adapted: BayesState, inputs: Inputs) -> jax.Array:
+    prior_mean = inputs.user_features @ params.attribute_weights  # [N, L]
+    latent = prior_mean @ adapted.shrink.T + adapted.shift[None]
+    bias = params.mean + params.item_bias[inputs.item]
+    return bias + jnp.sum(params.regressors[inputs.item] * latent, axis=-1)
+
+
+bayes = Adaptation(_adapt, _predict)
 
 
 def _parameters(

@@ -88,12 +88,12 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
     check_rank(settings)
     log = training.interactions
     factors = fit_factors(log, rank=settings.rank, seed=settings.seed)
-    users, latent, _ = user_posteriors(factors, log)
+    users, latents = user_posteriors(factors, log)
     root = np.linalg.cholesky(np.asarray(factors.prior_covariance, np.float64))
     graph = training_graph(training)
     # In the coordinates of the identities, where the prior is standard normal.
     user = np.zeros((graph.users, settings.rank + 1))
-    user[users] = np.linalg.solve(root, (latent - np.asarray(factors.prior_mean)).T).T
+    user[users] = np.linalg.solve(root, (latents.mean - np.asarray(factors.prior_mean)).T).T
     factors, spread = with_attributes(factors, training)
     item, item_bias = identities_of(factors)
     return partial(

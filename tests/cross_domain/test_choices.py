@@ -57,7 +57,7 @@ def expected_of(choices, training):
 def test_one_step_is_the_ridge_regression_of_the_posteriors_on_all_axes(training):
     factors = fit_factors(training.interactions, rank=1, steps=3)
     choices = fit_choices(training, factors, SOURCE, axes=6, ridge=1e-9, steps=1)
-    _, latent, own = user_posteriors(factors, training.interactions)
+    _, (latent, own) = user_posteriors(factors, training.interactions)
     chosen = chosen_of(training)
     some = chosen.any(axis=1)[:, None]
     # Six axes of six items are the choices themselves: least squares has no need of axes.

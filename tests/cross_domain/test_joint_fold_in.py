@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metajax.cross_domain.joint_factors import fit_joint_factors
-from metajax.cross_domain.joint_fold_in import joint_fold_in
+from metajax.cross_domain.joint_fold_in import joint_fold_in, joint_fold_in_of
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, interactions_of, user_of_row
 
@@ -53,14 +53,16 @@ def log_likelihood(params, training):
 
 
 def test_the_fold_in_is_the_gaussian_conditional(both, make_support, candidates):
-    params = fit_joint_factors(both, rank=2)
+    factors = fit_joint_factors(both, rank=2)
+    params = joint_fold_in_of(factors)
     items, ratings, user = [4, 1, 8, 9], [5.0, 1.0, 2.5, 4.0], 7
     features = tuple(both.user_features[user].tolist())
     posterior = joint_fold_in.adapt(
         params, make_support(items, ratings, padding=2, features=features)
     )
-    mean, covariance = dense(params, both, user)
+    mean, covariance = dense(factors, both, user)
     others = candidates.item
+    candidates = candidates._replace(user_features=np.tile(both.user_features[user], (7, 1)))
     signal = covariance - np.diag(np.asarray(params.noise))
     gain = np.linalg.solve(covariance[np.ix_(items, items)], signal[items][:, others]).T
     expected = mean[others] + gain @ (np.array(ratings) - mean[items])

@@ -44,7 +44,7 @@ def test_the_first_step_is_that_of_the_textbook_user_by_user_and_item_by_item():
     noise = float(factors.noise)
     # What the source knows, turned to users with a standard normal prior.
     root = np.linalg.cholesky(np.asarray(factors.prior_covariance, float))
-    _, mean, covariance = user_posteriors(factors, source)
+    _, (mean, covariance) = user_posteriors(factors, source)
     place = np.linalg.solve(root, (mean - np.asarray(factors.prior_mean)).T).T
     known = np.linalg.inv(np.linalg.inv(root) @ covariance @ np.linalg.inv(root).T)
     design = np.insert(np.asarray(factors.item_factors, float), 0, 1.0, axis=1)

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.data.bayes import bayes, bayes_error
 from metajax.data.schema import encode
-from metajax.data.synthetic import World, world
+from metajax.data.synthetic import World, bayes, bayes_error, world
 from metajax.types import Examples, Inputs
 
 SHOTS, ASKED = 5, 4
