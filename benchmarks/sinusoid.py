@@ -36,7 +36,7 @@ from rich import progress
 from rich.console import Console
 from rich.table import Table
 
-from metajax.adaptation import gradient_steps, no_steps
+from metajax.adaptation import gradient_steps, zero_shot
 from metajax.learners import fomaml, maml
 from metajax.losses import on_examples, squared_error
 from metajax.networks import from_linen
@@ -102,7 +102,7 @@ def meta_batch(table: tuple[()], key: jax.Array) -> Task:
 @partial(jax.jit, static_argnames="steps")
 def errors(params: Params, tasks: Task, *, steps: int) -> jax.Array:
     """Measures the mean squared error of each task after some steps, `[T]`."""
-    adaptation = no_steps(MODEL.apply)
+    adaptation = zero_shot(MODEL.apply)
     if steps:
         inner_loss = on_examples(MODEL.apply, squared_error)
         sgd = optax.sgd(INNER_RATE)

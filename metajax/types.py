@@ -197,7 +197,7 @@ class Posterior(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Queries and keys of N interactions for an `attended_labels` adaptation, with H heads."""
+    """Queries and keys of N interactions for an `residual_attention` adaptation, with H heads."""
 
     query: jax.Array
     """`[N, H, D]` query of the interaction as a candidate."""
@@ -267,7 +267,7 @@ class NodeVectors(NamedTuple):
     """`[I, D]` items."""
     item_bias: jax.Array
     """`[I]` score of an item for everyone."""
-    stranger: jax.Array
+    new_user: jax.Array
     """`[D]` a user without interactions."""
     neighbour: jax.Array
     """`[I, D]` message of an item to a user who is not in the graph."""

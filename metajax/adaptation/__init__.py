@@ -10,7 +10,7 @@ from metajax.adaptation.adjoints import (
     Reverse,
 )
 from metajax.adaptation.amortised import amortised
-from metajax.adaptation.context_steps import beside_features, context_steps
+from metajax.adaptation.context_steps import append_context, context_steps
 from metajax.adaptation.cosine_prototypes import cosine_prototypes
 from metajax.adaptation.factored.inner_state import InnerState
 from metajax.adaptation.factored.low_rank import LowRank, inner_product, is_low_rank
@@ -18,20 +18,20 @@ from metajax.adaptation.factored.plan import Form
 from metajax.adaptation.gradient_steps import (
     InnerLoop,
     Optimizer,
+    as_adaptation,
     gradient_steps,
     inner_loop,
-    served_by,
 )
 from metajax.adaptation.gru import gru_embeddings, gru_gradients
-from metajax.adaptation.learned_rates import learned_rates, start_rates
+from metajax.adaptation.learned_rates import initial_rates, learned_rates
 from metajax.adaptation.neighbourhood import neighbourhood
 from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
-from metajax.adaptation.residual_attention import attended_labels
+from metajax.adaptation.residual_attention import residual_attention
 from metajax.adaptation.ridge_head import ridge_head
 from metajax.adaptation.sequence_steps import sequence_steps
-from metajax.adaptation.zero_shot import no_steps
+from metajax.adaptation.zero_shot import zero_shot
 
 __all__ = [
     "Adjoint",
@@ -47,8 +47,8 @@ __all__ = [
     "Optimizer",
     "Reverse",
     "amortised",
-    "attended_labels",
-    "beside_features",
+    "append_context",
+    "as_adaptation",
     "combine",
     "context_steps",
     "cosine_prototypes",
@@ -56,20 +56,20 @@ __all__ = [
     "gradient_steps",
     "gru_embeddings",
     "gru_gradients",
+    "initial_rates",
     "inner_loop",
     "inner_product",
     "is_low_rank",
     "learned_rates",
     "matching",
     "neighbourhood",
-    "no_steps",
     "partition",
     "paths",
     "prototype_steps",
     "prototypes",
+    "residual_attention",
     "ridge_head",
     "sequence_steps",
-    "served_by",
-    "start_rates",
     "within",
+    "zero_shot",
 ]

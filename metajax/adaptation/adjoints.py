@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.adaptation.gradient_call import Derivative, gradient_call, held_apart, real_leaves
+from metajax.adaptation.gradient_call import Derivative, gradient_call, hoisted, real_leaves
 
 __all__ = [
     "Adjoint",
@@ -136,7 +136,7 @@ class Implicit:
     def _attached(self, loss: Loss, end: Any, start: Any, given: Any) -> Any:
         """Returns `end`, with the derivative that the implicit equation gives it."""
         # What the loss closes over may be traced, and a `custom_vjp` takes arguments alone.
-        loss, held = held_apart(loss, end, *given)
+        loss, held = hoisted(loss, end, *given)
         given = (*given, held)
         real, others, join = real_leaves(given)
         # What else the loss depends on has its derivative through this, as usual: from the

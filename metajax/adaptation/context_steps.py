@@ -12,10 +12,10 @@ from metajax.adaptation.partition import matching
 from metajax.losses import on_examples
 from metajax.types import Adaptation, Examples, Inputs, Params
 
-__all__ = ["beside_features", "context_steps"]
+__all__ = ["append_context", "context_steps"]
 
 
-def beside_features(inputs: Any, context: jax.Array) -> Any:
+def append_context(inputs: Any, context: jax.Array) -> Any:
     """Appends a context to what is known of the user, or to an array of features.
 
     Args:
@@ -46,7 +46,7 @@ def context_steps(
     steps: int,
     *,
     size: int,
-    join: Callable[[Any, jax.Array], Any] = beside_features,
+    join: Callable[[Any, jax.Array], Any] = append_context,
     adjoint: Adjoint | None = None,
 ) -> Adaptation:
     """Adapts a context by gradient steps from zero; the weights are every user's.

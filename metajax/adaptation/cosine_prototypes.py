@@ -19,7 +19,7 @@ class Remembered(NamedTuple):
 
     place: jax.Array
     """`[S, D]` of length 1; 0 in padding."""
-    surprise: jax.Array
+    residual: jax.Array
     """`[S]` rating above what is expected at the user's level; 0 in padding."""
     mask: jax.Array
     """`[S]` bool, False in padding."""
@@ -71,7 +71,7 @@ def cosine_prototypes(compare: Callable[[Params, Any], AmongPrototypes]) -> Adap
         learned = found.sharpness * place @ _unit(found.prototype).T + found.log_weight[None]
         shares = jax.nn.softmax(jnp.concatenate([learned, own], axis=1), axis=1)
         split = found.log_weight.shape[0]
-        rated = shares[:, split:] @ adapted.surprise
+        rated = shares[:, split:] @ adapted.residual
         return (
             found.expected
             + adapted.level

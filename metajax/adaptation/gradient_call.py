@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-__all__ = ["Derivative", "gradient_call", "held_apart", "real_leaves"]
+__all__ = ["Derivative", "gradient_call", "hoisted", "real_leaves"]
 
 
 Arrays = list[jax.Array]
@@ -51,7 +51,7 @@ def gradient_call(loss: Callable[..., jax.Array], derivative: Derivative) -> Cal
 
     def gradient(fast: Any, *given: Any) -> Any:
         leaves, structure = jax.tree.flatten(fast)
-        apart, held = held_apart(loss, fast, *given)
+        apart, held = hoisted(loss, fast, *given)
         real, others, joined = real_leaves((*given, held))
 
         def losses(fast: Arrays, real: Arrays, others: Arrays) -> jax.Array:
@@ -167,7 +167,7 @@ ad.primitive_jvps[_gradient_p] = _jvp
 batching.primitive_batchers[_gradient_p] = _batched
 
 
-def held_apart(
+def hoisted(
     loss: Callable[..., jax.Array], *args: Any
 ) -> tuple[Callable[..., jax.Array], list[Any]]:
     """Makes what a loss closes over an argument of it, traced or not.

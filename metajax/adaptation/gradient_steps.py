@@ -34,10 +34,10 @@ from metajax.types import Adaptation, Examples, Params
 __all__ = [
     "InnerLoop",
     "Optimizer",
+    "as_adaptation",
     "check_differentiable_at_zero",
     "gradient_steps",
     "inner_loop",
-    "served_by",
 ]
 
 
@@ -243,10 +243,10 @@ def gradient_steps(
     loop = inner_loop(
         loss_fn, optimizer, steps, predict=predict, adapts=adapts, adjoint=adjoint, form=form
     )
-    return served_by(loop)
+    return as_adaptation(loop)
 
 
-def served_by(loop: InnerLoop) -> Adaptation:
+def as_adaptation(loop: InnerLoop) -> Adaptation:
     """Returns an inner loop as an adaptation, without its extras."""
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:

@@ -13,14 +13,14 @@ import optax
 
 from metajax.types import Params
 
-__all__ = ["learned_rates", "start_rates"]
+__all__ = ["initial_rates", "learned_rates"]
 
 
 class _Count(NamedTuple):
     step: jax.Array
 
 
-def start_rates(
+def initial_rates(
     params: Params,
     rate: float,
     *,
@@ -44,7 +44,7 @@ def start_rates(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> start_rates({"kernel": jnp.zeros((2, 3))}, 0.1, steps=4)["kernel"].shape
+        >>> initial_rates({"kernel": jnp.zeros((2, 3))}, 0.1, steps=4)["kernel"].shape
         (4,)
 
     References:
@@ -73,7 +73,7 @@ def learned_rates(rates: Params, *, per_step: bool = False) -> optax.GradientTra
     `optimizer=lambda params: learned_rates(params["rates"])`.
 
     Args:
-        rates: From `start_rates`; its leaves are those of the adapted parameters, in order.
+        rates: From `initial_rates`; its leaves are those of the adapted parameters, in order.
         per_step: The rates lead with an axis of steps; after the last one they stay.
 
     Returns:

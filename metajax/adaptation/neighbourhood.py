@@ -44,7 +44,7 @@ def neighbourhood(*, relevant: float = -math.inf) -> Adaptation:
         seen = blanked(support)
         chosen = (seen.mask & (seen.labels >= relevant)).astype(nodes.neighbour.dtype)
         count = jnp.maximum(jnp.sum(chosen), 1)
-        return nodes.stranger + chosen @ nodes.neighbour[seen.inputs.item] / count**nodes.power
+        return nodes.new_user + chosen @ nodes.neighbour[seen.inputs.item] / count**nodes.power
 
     def predict(nodes: NodeVectors, adapted: jax.Array, inputs: Any) -> jax.Array:
         item = (inputs.inputs if isinstance(inputs, MemberInputs) else inputs).item

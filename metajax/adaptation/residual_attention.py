@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metajax.losses import blanked
 from metajax.types import Adaptation, Examples, Matched, Params
 
-__all__ = ["Memory", "attended_labels"]
+__all__ = ["Memory", "residual_attention"]
 
 
 class Memory(NamedTuple):
@@ -17,13 +17,13 @@ class Memory(NamedTuple):
 
     key: jax.Array
     """`[S, H, D]` what each example is found by; 0 in padding."""
-    surprise: jax.Array
+    residual: jax.Array
     """`[S]` by how much its label moves a score that attends to it alone; 0 in padding."""
     mask: jax.Array
     """`[S]` bool, False in padding."""
 
 
-def attended_labels(match: Callable[[Params, Any], Matched]) -> Adaptation:
+def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
     """Adapts by remembering the support and predicts by attention to it.
 
     A head h gives candidate i the weights a_h = softmax(prior_hi, q_hi . k_h1 / sqrt(D), ..) over
@@ -53,8 +53,8 @@ def attended_labels(match: Callable[[Params, Any], Matched]) -> Adaptation:
         del key
         inputs, labels, mask = blanked(support)
         seen = match(params, inputs)
-        surprise = jnp.where(mask, seen.worth * (labels - seen.expected), 0)
-        return Memory(jnp.where(mask[:, None, None], seen.key, 0), surprise, mask)
+        residual = jnp.where(mask, seen.worth * (labels - seen.expected), 0)
+        return Memory(jnp.where(mask[:, None, None], seen.key, 0), residual, mask)
 
     def predict(params: Params, adapted: Memory, inputs: Any) -> jax.Array:
         asked = match(params, inputs)
@@ -63,6 +63,6 @@ def attended_labels(match: Callable[[Params, Any], Matched]) -> Adaptation:
         logits = jnp.where(adapted.mask[None, None], logits, -jnp.inf)
         logits = jnp.concatenate([asked.prior[..., None], logits], axis=-1)  # [N, H, 1 + S]
         weights = jnp.mean(jax.nn.softmax(logits, axis=-1), axis=1)[:, 1:]  # [N, S]
-        return asked.score + weights @ adapted.surprise
+        return asked.score + weights @ adapted.residual
 
     return Adaptation(adapt, predict)

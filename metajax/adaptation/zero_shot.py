@@ -7,10 +7,10 @@ import jax
 
 from metajax.types import Adaptation, Examples, Params
 
-__all__ = ["no_steps"]
+__all__ = ["zero_shot"]
 
 
-def no_steps(predict: Callable[[Params, Any], jax.Array]) -> Adaptation:
+def zero_shot(predict: Callable[[Params, Any], jax.Array]) -> Adaptation:
     """Predicts from the parameters and the inputs alone.
 
     Args:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.networks.meta_params import with_given
+from metajax.networks.meta_params import with_initial_values
 from metajax.types import Examples, Inputs, Params
 
 __all__ = ["StudentNetwork", "start_student"]
@@ -101,4 +101,4 @@ def start_student(
     }
     if "user_map" not in params:
         del given["user_map"]
-    return with_given(params, given)
+    return with_initial_values(params, given)

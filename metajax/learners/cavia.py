@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.adaptation import Adjoint, Optimizer, beside_features, context_steps
+from metajax.adaptation import Adjoint, Optimizer, append_context, context_steps
 from metajax.learners.outer import meta_learner
 from metajax.types import MetaLearner, Model
 
@@ -22,7 +22,7 @@ def cavia(
     outer: optax.GradientTransformation,
     size: int = 8,
     steps: int = 1,
-    join: Callable[[Any, jax.Array], Any] = beside_features,
+    join: Callable[[Any, jax.Array], Any] = append_context,
     inner_loss: Callable[..., jax.Array] | None = None,
     adjoint: Adjoint | None = None,
     microbatch: int | None = None,

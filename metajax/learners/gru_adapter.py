@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from metajax.adaptation import everything, gru_embeddings, gru_gradients, partition, within
 from metajax.learners.maml import maml
 from metajax.learners.outer import meta_learner
-from metajax.networks import beside, update_gru
+from metajax.networks import update_gru, with_meta_params
 from metajax.types import MetaLearner, Model, Params
 
 __all__ = ["all_features", "gru_adapter"]
@@ -78,7 +78,7 @@ def gru_adapter(
     gru = update_gru(width)
     if sees == "gradients":
         return maml(
-            beside(model, gru=lambda key, network, inputs: gru.init(key, 1, 1)),
+            with_meta_params(model, gru=lambda key, network, inputs: gru.init(key, 1, 1)),
             loss,
             inner=lambda params: gru_gradients(gru, params["gru"], rate),
             outer=outer,
@@ -93,4 +93,6 @@ def gru_adapter(
         return gru.init(key, features, ravel_pytree(partition(network, adapts)[0])[0].size)
 
     adaptation = gru_embeddings(gru, embed, model.apply, adapts=adapts)
-    return meta_learner(beside(model, gru=start), adaptation, loss, outer, microbatch=microbatch)
+    return meta_learner(
+        with_meta_params(model, gru=start), adaptation, loss, outer, microbatch=microbatch
+    )

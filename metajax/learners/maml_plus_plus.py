@@ -12,17 +12,17 @@ from metajax.adaptation import (
     Adjoint,
     FirstOrder,
     Form,
+    as_adaptation,
     everything,
+    initial_rates,
     inner_loop,
     learned_rates,
     partition,
-    served_by,
-    start_rates,
     within,
 )
 from metajax.learners.outer import TaskLoss, learner_with
 from metajax.losses import on_examples
-from metajax.networks import beside
+from metajax.networks import with_meta_params
 from metajax.types import MetaLearner, Model, Params, Task
 
 __all__ = ["maml_plus_plus"]
@@ -82,9 +82,9 @@ def maml_plus_plus(
     for name, count in (("first_order", first_order), ("multi_step", multi_step)):
         if count < 0:
             raise ValueError(f"{name} must be >= 0, got {count}.")
-    extended = beside(
+    extended = with_meta_params(
         model,
-        rates=lambda key, network, inputs: start_rates(
+        rates=lambda key, network, inputs: initial_rates(
             partition(network, adapts)[0], rate, steps=steps
         ),
     )
@@ -120,7 +120,7 @@ def maml_plus_plus(
         start: task_loss_by(FirstOrder() if start < first_order else adjoint, start < multi_step)
         for start in (0, first_order, multi_step)
     }
-    served = served_by(loop_by(adjoint=adjoint))
+    served = as_adaptation(loop_by(adjoint=adjoint))
     return learner_with(task_losses, extended, served, outer, microbatch=microbatch)
 
 

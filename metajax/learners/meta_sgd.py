@@ -5,9 +5,9 @@ from typing import Unpack
 
 import jax
 
-from metajax.adaptation import everything, learned_rates, partition, start_rates, within
+from metajax.adaptation import everything, initial_rates, learned_rates, partition, within
 from metajax.learners.maml import Options, maml
-from metajax.networks import beside
+from metajax.networks import with_meta_params
 from metajax.types import MetaLearner, Model
 
 __all__ = ["meta_sgd"]
@@ -44,9 +44,9 @@ def meta_sgd(
         1707.09835, algorithm 1. Differs: all rates start alike, not at random; several steps
         share them.
     """
-    extended = beside(
+    extended = with_meta_params(
         model,
-        rates=lambda key, network, inputs: start_rates(
+        rates=lambda key, network, inputs: initial_rates(
             partition(network, adapts)[0], rate, per="element"
         ),
     )

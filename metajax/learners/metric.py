@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from metajax.adaptation import attended_labels, cosine_prototypes, prototypes
+from metajax.adaptation import cosine_prototypes, prototypes, residual_attention
 from metajax.adaptation.prototypes import Distance
 from metajax.learners.outer import meta_learner
 from metajax.types import Adaptation, Examples, MetaLearner, Model, Params, SupportModel
@@ -60,7 +60,7 @@ def matching_network(
     Returns:
         A meta-learner.
     """
-    adaptation = attended_labels(model.apply)
+    adaptation = residual_attention(model.apply)
     return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
 
 

@@ -9,7 +9,7 @@ import optax
 
 from metajax.adaptation import Adjoint, Form, Optimizer, everything, prototype_steps
 from metajax.learners.outer import meta_learner
-from metajax.networks import beside
+from metajax.networks import with_meta_params
 from metajax.types import MetaLearner, Model, Params
 
 __all__ = ["proto_maml"]
@@ -76,5 +76,7 @@ def proto_maml(
         adjoint=adjoint,
         form=form,
     )
-    extended = beside(model, prototypes=blank, strength=lambda key, network, inputs: jnp.zeros(()))
+    extended = with_meta_params(
+        model, prototypes=blank, strength=lambda key, network, inputs: jnp.zeros(())
+    )
     return meta_learner(extended, adaptation, loss, outer, microbatch=microbatch)

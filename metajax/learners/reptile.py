@@ -12,11 +12,11 @@ from metajax.adaptation import (
     FirstOrder,
     Form,
     Optimizer,
+    as_adaptation,
     everything,
     inner_loop,
     inner_product,
     is_low_rank,
-    served_by,
 )
 from metajax.learners.outer import learner_with
 from metajax.losses import on_examples
@@ -100,7 +100,7 @@ def reptile(
         surrogate = -_along(params, jax.lax.stop_gradient(adapted))
         return value + surrogate - jax.lax.stop_gradient(surrogate)
 
-    return learner_with({0: task_loss}, model, served_by(loop), outer, microbatch=microbatch)
+    return learner_with({0: task_loss}, model, as_adaptation(loop), outer, microbatch=microbatch)
 
 
 def _along(params: Params, adapted: Any) -> jax.Array:

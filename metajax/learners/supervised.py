@@ -6,7 +6,7 @@ from typing import Unpack
 import jax
 import optax
 
-from metajax.adaptation import Optimizer, everything, no_steps
+from metajax.adaptation import Optimizer, everything, zero_shot
 from metajax.learners.maml import Options, fomaml
 from metajax.learners.outer import meta_learner
 from metajax.types import MetaLearner, Model
@@ -32,7 +32,7 @@ def supervised(
     Returns:
         A learner that does not look at the support.
     """
-    return meta_learner(model, no_steps(model.apply), loss, outer, microbatch=microbatch)
+    return meta_learner(model, zero_shot(model.apply), loss, outer, microbatch=microbatch)
 
 
 def fine_tuned(

@@ -25,8 +25,8 @@ from metajax.networks import (
     ContentNetwork,
     RatingNetwork,
     from_linen,
+    initial_identity,
     start_content,
-    start_identity,
 )
 from metajax.types import MetaLearner, Model, Params
 
@@ -107,7 +107,7 @@ def start_on_content(settings: Settings, training: TrainingSet) -> Callable[[Par
     fitted = fit_content(training)
     said = np.concatenate([fitted.traits, training.item_features], axis=1)
     embedding = jnp.asarray(said @ np.asarray(fitted.encoder))
-    return partial(start_identity, embedding=embedding, bias=fitted.expected)
+    return partial(initial_identity, embedding=embedding, bias=fitted.expected)
 
 
 def source_tasks(settings: Settings, shapes: Shapes) -> Sampler:

@@ -30,7 +30,7 @@ from metajax.networks import (
     from_history_module,
     from_linen,
     from_support_module,
-    start_encoder,
+    initial_encoder,
 )
 from metajax.types import MetaLearner, Params
 
@@ -50,10 +50,10 @@ __all__ = [
 def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the encoder from factors in closed form; without them from the mean rating."""
     if not (settings.rank and settings.pretrained):
-        return partial(start_encoder, bias=np.mean(training.interactions.rating))
+        return partial(initial_encoder, bias=np.mean(training.interactions.rating))
     factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
-    return partial(start_encoder, bias=bias, embedding=embedding)
+    return partial(initial_encoder, bias=bias, embedding=embedding)
 
 
 def start_popular(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -66,7 +66,7 @@ def start_popular(settings: Settings, training: TrainingSet) -> Callable[[Params
     if objectives[settings.objective].rating or not settings.rank:
         return begun
     popularity = np.log1p(liked_counts(training))
-    return lambda params: start_encoder(begun(params), bias=popularity)
+    return lambda params: initial_encoder(begun(params), bias=popularity)
 
 
 def prototype_network(settings: Settings, shapes: Shapes) -> Any:

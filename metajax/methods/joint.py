@@ -16,7 +16,7 @@ from metajax.methods.base import Recipe
 from metajax.methods.parts import by_one_pass
 from metajax.methods.ridge import TABLES, check_rank
 from metajax.methods.settings import Settings
-from metajax.networks import RidgeNetwork, from_linen, start_evidence
+from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
 __all__ = ["recipes"]
@@ -55,7 +55,7 @@ def _start(settings: Settings, training: TrainingSet) -> Callable[[Params], Para
 
 
 def _started(params: Params, *, user_map: jnp.ndarray, **evidence: jnp.ndarray) -> Params:
-    params = start_evidence(params, **evidence)
+    params = initial_evidence(params, **evidence)
     return {**params, "user_map": {"kernel": user_map}} if user_map.size else params
 
 

@@ -15,7 +15,7 @@ from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.sampling import Sampler, ranking_tasks, rating_tasks
 from metajax.methods.settings import Settings
-from metajax.networks import RatingNetwork, from_linen, start_bias, start_identity
+from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
 from metajax.types import MetaLearner, Model, Params
 
 __all__ = [
@@ -76,10 +76,10 @@ def rating_network(settings: Settings, shapes: Shapes) -> Model:
 def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the two towers from factors in closed form; without them from the mean rating."""
     if not (settings.rank and settings.pretrained):
-        return partial(start_bias, bias=float(np.mean(training.interactions.rating)))
+        return partial(initial_bias, bias=float(np.mean(training.interactions.rating)))
     factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
     embedding, bias = map(jnp.asarray, identities_of(factors))
-    return partial(start_identity, embedding=embedding, bias=bias)
+    return partial(initial_identity, embedding=embedding, bias=bias)
 
 
 def outer_optimizer(settings: Settings) -> optax.GradientTransformation:

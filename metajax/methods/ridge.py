@@ -13,7 +13,7 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.parts import by_one_pass, identities_of
 from metajax.methods.settings import Settings
-from metajax.networks import RidgeNetwork, from_linen, start_evidence
+from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
 __all__ = [
@@ -67,7 +67,7 @@ def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Param
     factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
     return partial(
-        start_evidence,
+        initial_evidence,
         embedding=embedding,
         bias=bias,
         noise=factors.noise,

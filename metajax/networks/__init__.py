@@ -2,7 +2,7 @@
 
 from metajax.networks.attribute_prototypes import AttributePrototypes
 from metajax.networks.content_network import Adapter, ContentNetwork, start_content
-from metajax.networks.encoder import Encoded, Encoder, start_encoder
+from metajax.networks.encoder import Encoded, Encoder, initial_encoder
 from metajax.networks.graph_layers import (
     GraphAttention,
     GraphConvolution,
@@ -14,13 +14,13 @@ from metajax.networks.graph_layers import (
 from metajax.networks.graph_model import GraphModel, graph_model, start_graph
 from metajax.networks.linen import from_linen, from_support_module
 from metajax.networks.matching_network import MatchingNetwork
-from metajax.networks.meta_params import beside
+from metajax.networks.meta_params import with_meta_params
 from metajax.networks.neural_process import Attended, AttentiveProcess, ConditionalProcess
 from metajax.networks.pair_network import PairNetwork
 from metajax.networks.prototype_network import PrototypeNetwork
 from metajax.networks.rating_graph import at_items, rating_graph, start_rating_graph
-from metajax.networks.rating_network import RatingNetwork, start_bias, start_identity
-from metajax.networks.ridge_network import RidgeNetwork, start_evidence
+from metajax.networks.rating_network import RatingNetwork, initial_bias, initial_identity
+from metajax.networks.ridge_network import RidgeNetwork, initial_evidence
 from metajax.networks.semantic_map import Mapped, SemanticMap, start_semantic_map
 from metajax.networks.sequence_network import SequenceNetwork, from_history_module
 from metajax.networks.spectral_nodes import spectral_nodes
@@ -53,22 +53,22 @@ __all__ = [
     "SemanticMap",
     "SequenceNetwork",
     "at_items",
-    "beside",
     "from_history_module",
     "from_linen",
     "from_support_module",
     "graph_model",
+    "initial_bias",
+    "initial_encoder",
+    "initial_evidence",
+    "initial_identity",
     "rating_graph",
     "spectral_nodes",
-    "start_bias",
     "start_content",
-    "start_encoder",
-    "start_evidence",
     "start_graph",
-    "start_identity",
     "start_memory",
     "start_rating_graph",
     "start_semantic_map",
     "update_gru",
     "user_memory",
+    "with_meta_params",
 ]

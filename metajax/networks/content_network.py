@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.networks.meta_params import with_given
+from metajax.networks.meta_params import with_initial_values
 from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["Adapter", "ContentNetwork", "start_content"]
@@ -114,4 +114,4 @@ def start_content(
     }
     if "user_map" not in params:
         del given["user_map"]
-    return with_given(params, given)
+    return with_initial_values(params, given)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from metajax.types import Inputs, Params
 
-__all__ = ["Encoded", "Encoder", "Tower", "start_encoder"]
+__all__ = ["Encoded", "Encoder", "Tower", "initial_encoder"]
 
 
 class Encoded(NamedTuple):
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         return Encoded(user, jnp.concatenate(item, axis=-1), bias)
 
 
-def start_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None = None) -> Params:
+def initial_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None = None) -> Params:
     """Starts the `encoder` of a network from closed forms.
 
     Args:

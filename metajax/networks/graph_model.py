@@ -132,7 +132,7 @@ def graph_model(
         if isinstance(inputs, MemberInputs):
             vector, inputs = nodes.user[inputs.user], inputs.inputs
         else:
-            vector = nodes.stranger[None]
+            vector = nodes.new_user[None]
         return nodes.item_bias[inputs.item] + jnp.sum(nodes.item[inputs.item] * vector, axis=1)
 
     def apply(params: Params, inputs: Inputs | MemberInputs) -> jax.Array:

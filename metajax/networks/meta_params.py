@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from metajax.types import Model, Params
 
-__all__ = ["beside", "with_given"]
+__all__ = ["with_initial_values", "with_meta_params"]
 
 
-def beside(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -> Model:
+def with_meta_params(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -> Model:
     """Makes a network's parameters one of several parts, so that all are trained and kept alike.
 
     Args:
@@ -24,7 +24,7 @@ def beside(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -
     Example:
         >>> import jax, jax.numpy as jnp
         >>> line = Model(init=lambda key, x: jnp.ones(()), apply=lambda w, x: w * x)
-        >>> model = beside(line, rate=lambda key, network, inputs: 0.1 * network)
+        >>> model = with_meta_params(line, rate=lambda key, network, inputs: 0.1 * network)
         >>> params = model.init(jax.random.key(0), jnp.zeros(3))
         >>> sorted(params), float(model.apply(params, 2.0))
         (['network', 'rate'], 2.0)
@@ -44,7 +44,7 @@ def beside(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -
     return Model(init, apply)
 
 
-def with_given(params: Params, given: Mapping[str, Params]) -> Params:
+def with_initial_values(params: Params, given: Mapping[str, Params]) -> Params:
     """Puts values in the place of parameters.
 
     Args:
@@ -58,7 +58,7 @@ def with_given(params: Params, given: Mapping[str, Params]) -> Params:
         ValueError: If a shape does not fit, or there is no such parameter.
 
     Example:
-        >>> with_given({"scale": jnp.ones(()), "shift": jnp.ones(())}, {"scale": 3})["scale"].item()
+        >>> with_initial_values({"scale": jnp.ones(()), "shift": jnp.ones(())}, {"scale": 3})["scale"].item()
         3.0
     """
     changed = {**params}

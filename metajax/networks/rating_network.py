@@ -10,7 +10,7 @@ from flax.typing import Dtype
 from metajax.networks.encoder import Tower
 from metajax.types import Inputs, Params
 
-__all__ = ["RatingNetwork", "start_bias", "start_identity"]
+__all__ = ["RatingNetwork", "initial_bias", "initial_identity"]
 
 
 class RatingNetwork(nn.Module):
@@ -87,7 +87,7 @@ class RatingNetwork(nn.Module):
         return score + predictor(joined)[:, 0]
 
 
-def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:
+def initial_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:
     """Starts the items' identities from pretrained factors, the predictor from zero.
 
     The first scores are then the pretrained item biases, and what the rest of the network
@@ -104,7 +104,7 @@ def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Par
     Raises:
         ValueError: If the shapes do not fit, or there are no identities.
     """
-    params = start_bias(params, 0.0)
+    params = initial_bias(params, 0.0)
     for name, value in (("item_embedding", embedding), ("item_bias", bias[:, None])):
         if name not in params:
             raise ValueError(f"params must have {name} (a network with items), got none.")
@@ -115,7 +115,7 @@ def start_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Par
     return params
 
 
-def start_bias(params: Params, bias: float) -> Params:
+def initial_bias(params: Params, bias: float) -> Params:
     """Makes the predictor answer `bias`, say the mean rating, before it has learned anything."""
     predictor = dict(params["predictor"])
     last = max(predictor, key=lambda name: int(name.removeprefix("layer_")))

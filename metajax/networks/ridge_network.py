@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from metajax.types import Evidence, Inputs, Params
 
-__all__ = ["RidgeNetwork", "start_evidence"]
+__all__ = ["RidgeNetwork", "initial_evidence"]
 
 
 class RidgeNetwork(nn.Module):
@@ -67,7 +67,7 @@ class RidgeNetwork(nn.Module):
         return Evidence(expected, jnp.concatenate([design, taste], axis=1), noise)
 
 
-def start_evidence(
+def initial_evidence(
     params: Params,
     embedding: jax.Array,
     bias: jax.Array,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.networks.encoder import Tower
-from metajax.networks.meta_params import with_given
+from metajax.networks.meta_params import with_initial_values
 from metajax.types import Evidence, Inputs, Params
 
 __all__ = ["Mapped", "SemanticMap", "start_semantic_map"]
@@ -121,4 +121,4 @@ def start_semantic_map(
         "log_noise": jnp.log(noise),
         "log_error": jnp.log(error),
     }
-    return with_given(params, given)
+    return with_initial_values(params, given)

@@ -9,7 +9,7 @@ import optax
 from conformance import PARAMS, TASK, Row, apply, drawn, embed
 
 from metajax import learners, losses
-from metajax.adaptation import FirstOrder, gradient_steps, matching, no_steps
+from metajax.adaptation import FirstOrder, gradient_steps, matching, zero_shot
 from metajax.types import Adaptation, Model
 
 MEAN = losses.on_examples(apply, losses.squared_error)
@@ -53,7 +53,7 @@ BY_RULE = {
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
 }
 BY_STEPS: dict[str, Callable[[], Row]] = {
-    "no steps": partial(Row, no_steps(apply), PARAMS, apply, adapts=False),
+    "no steps": partial(Row, zero_shot(apply), PARAMS, apply, adapts=False),
     **{name: partial(Row, rule, PARAMS, apply) for name, rule in BY_RULE.items()},
     "anil": partial(
         of_learner, learners.anil, apply, inner=optax.sgd(0.1), steps=2, head=matching("predictor")

@@ -12,10 +12,10 @@ from conformance import ITEMS, QUERY, SUPPORT, Row, drawn, nothing, task_of
 from metajax import cross_domain, learners, losses, networks
 from metajax.adaptation import (
     amortised,
-    attended_labels,
     cosine_prototypes,
     matching,
     prototypes,
+    residual_attention,
     ridge_head,
     sequence_steps,
 )
@@ -241,7 +241,7 @@ OF_NETWORKS: dict[str, Callable[[], Row]] = {
     ),
     "attended labels": partial(
         compared,
-        attended_labels,
+        residual_attention,
         networks.MatchingNetwork(encoder(), 2, 3, (3,)),
         lambda match, params, inputs: match(params, inputs).score,
     ),

@@ -20,10 +20,10 @@ from metajax.adaptation import (
     Mixed,
     Reverse,
     gradient_steps,
+    initial_rates,
     inner_loop,
     learned_rates,
     matching,
-    start_rates,
 )
 from metajax.adaptation.partition import paths
 from metajax.networks import RatingNetwork, from_linen
@@ -334,7 +334,7 @@ def test_a_probe_sees_every_step(form):
 @pytest.mark.parametrize("steps", [None, 2])
 def test_learned_rates_are_learned_in_either_form(per, steps):
     model, network, tasks = started(MODELS["perceptron"])
-    rates = start_rates(network, 0.1, per=per, steps=steps)
+    rates = initial_rates(network, 0.1, per=per, steps=steps)
     params = {"network": network, "rates": rates}
 
     def apply(params, inputs):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from metajax.adaptation import learned_rates, start_rates
+from metajax.adaptation import initial_rates, learned_rates
 from metajax.adaptation.factored.plan import linear_leaves
 
 PARAMS = {"bias": np.ones(3, np.float32), "kernel": np.ones((4, 3), np.float32), "none": None}
@@ -36,9 +36,9 @@ def two(first, second):
         (optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1)), NEITHER),
         (two(optax.adam(0.1), optax.sgd(0.1)), [False, True]),
         (two(optax.set_to_zero(), optax.sgd(0.1)), [False, True]),
-        (learned_rates(start_rates(PARAMS, 0.1)), BOTH),
-        (learned_rates(start_rates(PARAMS, 0.1, steps=2), per_step=True), BOTH),
-        (learned_rates(start_rates(PARAMS, 0.1, per="element")), NEITHER),
+        (learned_rates(initial_rates(PARAMS, 0.1)), BOTH),
+        (learned_rates(initial_rates(PARAMS, 0.1, steps=2), per_step=True), BOTH),
+        (learned_rates(initial_rates(PARAMS, 0.1, per="element")), NEITHER),
     ],
 )
 def test_an_optimizer_is_linear_or_not(optimizer, expected):
@@ -90,11 +90,11 @@ def test_gradients_that_meet_are_not_linear():
 def test_rates_that_cannot_work_are_refused(options, message):
     arguments: dict[str, Any] = {"rate": 0.1, **options}
     with pytest.raises(ValueError, match=message):
-        start_rates(PARAMS, **arguments)
+        initial_rates(PARAMS, **arguments)
 
 
 def test_rates_for_other_leaves_are_refused():
-    rates = learned_rates(start_rates({"bias": PARAMS["bias"]}, 0.1))
+    rates = learned_rates(initial_rates({"bias": PARAMS["bias"]}, 0.1))
     with pytest.raises(ValueError, match="a leaf for each adapted parameter, 2, got 1"):
         rates.update(PARAMS, rates.init(PARAMS))
 

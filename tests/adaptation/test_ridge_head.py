@@ -70,7 +70,7 @@ def test_before_training_it_is_the_empirical_bayes_fold_in(training):
     inputs = Inputs(user, jnp.asarray(training.item_features), items)
     network = networks.from_linen(networks.RidgeNetwork(items=8, width=3))
     embedding, bias = identities_of(factors)
-    params = networks.start_evidence(
+    params = networks.initial_evidence(
         network.init(jax.random.key(0), inputs),
         jnp.asarray(embedding),
         jnp.asarray(bias),
@@ -132,7 +132,7 @@ def test_identities_of_another_shape_are_refused():
     params = networks.from_linen(networks.RidgeNetwork(items=2, width=2)).init(
         jax.random.key(0), inputs
     )
-    start = partial(networks.start_evidence, params, bias=jnp.zeros(2), noise=jnp.ones(()))
+    start = partial(networks.initial_evidence, params, bias=jnp.zeros(2), noise=jnp.ones(()))
     with pytest.raises(ValueError, match=r"item_embedding must have the shape \(2, 2\), got"):
         start(jnp.zeros((2, 3)))
 

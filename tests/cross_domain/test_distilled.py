@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from metajax import cross_domain, losses, networks
-from metajax.adaptation import no_steps
+from metajax.adaptation import zero_shot
 from metajax.data import MemberInputs
 from metajax.types import Examples, Inputs, Task
 
@@ -58,7 +58,7 @@ def learner_of(trust):
         decode=lambda params, state, inputs: STUDENT.decode(params["student"], state, inputs),
     )
     return cross_domain.distilled(
-        taught, no_steps(says), losses.squared_error, outer=optax.sgd(0.1), trust=trust
+        taught, zero_shot(says), losses.squared_error, outer=optax.sgd(0.1), trust=trust
     )
 
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from metajax import losses
-from metajax.adaptation import beside_features
+from metajax.adaptation import append_context
 from metajax.learners import cavia
 from metajax.types import Inputs, Model
 
@@ -62,11 +62,11 @@ def test_a_user_s_state_is_the_context_alone(regressions):
 
 def test_the_context_follows_what_is_known_of_the_user():
     inputs = Inputs(jnp.ones((2, 1)), jnp.zeros((2, 4)), jnp.arange(2))
-    joined = beside_features(inputs, jnp.array([5.0, 6.0]))
+    joined = append_context(inputs, jnp.array([5.0, 6.0]))
     np.testing.assert_array_equal(joined.user_features, [[1, 5, 6], [1, 5, 6]])
     np.testing.assert_array_equal(joined.item_features, inputs.item_features)
     with pytest.raises(TypeError, match=r"^inputs must be Inputs or an array \[N, D\], got dict"):
-        beside_features({"x": jnp.ones((2, 1))}, jnp.zeros(1))
+        append_context({"x": jnp.ones((2, 1))}, jnp.zeros(1))
 
 
 def test_a_context_of_nothing_is_refused():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.networks import Encoder, RatingNetwork, from_linen, start_encoder
+from metajax.networks import Encoder, RatingNetwork, from_linen, initial_encoder
 from metajax.types import Inputs
 
 ITEMS = 6
@@ -49,14 +49,14 @@ def test_what_is_not_known_is_left_out():
 def test_it_starts_from_closed_forms():
     _, params = built(inputs_of(), items=ITEMS, identity_width=8)
     factors, bias = np.ones((ITEMS, 8)), np.arange(ITEMS)
-    started = start_encoder({"encoder": params, "score": 1}, bias, factors)
+    started = initial_encoder({"encoder": params, "score": 1}, bias, factors)
     assert started["score"] == 1
     assert started["encoder"]["bias"] == 2.5
     np.testing.assert_array_equal(started["encoder"]["item_bias"]["embedding"][:, 0], bias - 2.5)
     np.testing.assert_array_equal(started["encoder"]["item_embedding"]["embedding"], factors)
     _, plain = built(inputs_of())
-    assert start_encoder({"encoder": plain}, 3.5)["encoder"]["bias"] == 3.5
+    assert initial_encoder({"encoder": plain}, 3.5)["encoder"]["bias"] == 3.5
     with pytest.raises(ValueError, match=r"item_bias must have the shape \(6, 1\), got \(5, 1\)"):
-        start_encoder({"encoder": params}, bias[:5], factors)
+        initial_encoder({"encoder": params}, bias[:5], factors)
     with pytest.raises(ValueError, match="encoder must have item_bias, got user_tower"):
-        start_encoder({"encoder": plain}, bias, factors)
+        initial_encoder({"encoder": plain}, bias, factors)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.adaptation import paths
-from metajax.networks import RatingNetwork, from_linen, start_bias, start_identity
+from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
 from metajax.types import Inputs
 
 ITEMS = 6
@@ -84,7 +84,7 @@ def test_started_identities_score_the_given_biases(direct):
     inputs = inputs_of()
     model, params = built(inputs, items=ITEMS, identity_width=8, direct=direct)
     factors, bias = jax.random.normal(jax.random.key(1), (ITEMS, 8)), jnp.arange(ITEMS) / 2
-    started = start_identity(params, factors, bias)
+    started = initial_identity(params, factors, bias)
     np.testing.assert_array_equal(model.apply(started, inputs), bias[inputs.item])
     np.testing.assert_array_equal(started["item_embedding"]["embedding"], factors)
     # All else is as it was, and what was given stays as it is.
@@ -103,7 +103,7 @@ def test_started_identities_score_the_given_biases(direct):
 def test_a_started_bias_is_the_first_answer():
     inputs = inputs_of()
     model, params = built(inputs)
-    np.testing.assert_array_equal(model.apply(start_bias(params, 3.5), inputs), [3.5] * 4)
+    np.testing.assert_array_equal(model.apply(initial_bias(params, 3.5), inputs), [3.5] * 4)
     assert jnp.any(params["predictor"]["layer_1"]["kernel"])
 
 
@@ -117,10 +117,10 @@ def test_a_started_bias_is_the_first_answer():
 def test_identities_of_another_shape_are_refused(factors, bias, message):
     _, params = built(inputs_of(), items=ITEMS, identity_width=8)
     with pytest.raises(ValueError, match=message):
-        start_identity(params, jnp.zeros(factors), jnp.zeros(bias))
+        initial_identity(params, jnp.zeros(factors), jnp.zeros(bias))
 
 
 def test_a_network_without_identities_cannot_start_them():
     _, params = built(inputs_of())
     with pytest.raises(ValueError, match="params must have item_embedding"):
-        start_identity(params, jnp.zeros((ITEMS, 8)), jnp.zeros(ITEMS))
+        initial_identity(params, jnp.zeros((ITEMS, 8)), jnp.zeros(ITEMS))

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.adaptation import attended_labels
+from metajax.adaptation import residual_attention
 from metajax.types import Examples, Matched
 
 HEADS, WIDTH = 2, 3
@@ -26,7 +26,7 @@ def rows(n, **fixed):
 
 
 def scores_of(seen, asked):
-    rule = attended_labels(match)
+    rule = residual_attention(match)
     adapted = rule.adapt(None, Examples(seen, jnp.asarray(LABELS), jnp.ones(len(LABELS), bool)))
     return rule.predict(None, adapted, asked)
 
