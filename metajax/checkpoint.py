@@ -200,12 +200,12 @@ def _host(path: str, leaf: Any) -> np.ndarray:
     raise TypeError(f"state must hold arrays and numbers, got {type(leaf).__name__} at {path}.")
 
 
-def _pieces(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _pieces(arrays: list[np.ndarray]) -> Iterator[memoryview]:
     """Yields the bytes of a file of arrays, with the zeros that align them."""
     end = 0
     for array in arrays:
-        yield np.zeros(-end % _ALIGNMENT, np.uint8)
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        yield memoryview(bytes(-end % _ALIGNMENT))
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         end += -end % _ALIGNMENT + array.nbytes
 
 
@@ -251,7 +251,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     content = np.fromfile(folder / _ARRAYS, np.uint8)
     if content.size != manifest["size"]:
         raise OSError(f"{_ARRAYS} has {content.size} bytes, {manifest['size']} were written")
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+    if hashlib.sha256(content.data).hexdigest() != manifest["sha256"]:
         raise OSError(f"{_ARRAYS} is not what was written (sha256 differs)")
     return manifest, content
 
