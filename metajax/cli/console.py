@@ -69,18 +69,30 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
     Yields:
         `progress(done, total)`.
     """
-    from metajax.data.fetch import progress_bar
+    from rich import progress
 
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    console = _console()
+    bar = progress.Progress(*columns, console=console, transient=True)
+    task: progress.TaskID | None = None
     with contextlib.ExitStack() as stack:
-        update: Callable[[int, int | None], None] | None = None
 
-        def progress(done: int, total: int | None) -> None:
-            nonlocal update
-            if update is None:
-                update = stack.enter_context(progress_bar(f"Fetching {what}"))
-            update(done, total)
+        def update(done: int, total: int | None) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task(f"Fetching {what}", total=None)
+                if console.is_terminal:
+                    stack.enter_context(bar)
+                else:
+                    console.print(f"Fetching {what} ...", soft_wrap=True)
+            bar.update(task, completed=done, total=total)
 
-        yield progress
+        yield update
 
 
 @contextlib.contextmanager

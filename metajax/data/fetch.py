@@ -25,7 +25,6 @@ __all__ = [
     "download",
     "files_from_wheel",
     "is_verified",
-    "progress_bar",
 ]
 
 # `progress(done, total)` in bytes; the total is None where it is not known.
@@ -135,34 +134,6 @@ def files_from_wheel(
             os.replace(unpacked / member, folder / Path(member).name)
         if progress is not None:
             progress(size, size)
-
-
-@contextlib.contextmanager
-def progress_bar(description: str) -> Iterator[Progress]:
-    """Draws a bar on standard error while something is fetched.
-
-    Args:
-        description: What is fetched.
-
-    Yields:
-        The callback for the `progress` argument of a fetch.
-    """
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-
-        def update(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield update
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from metajax.data import datasets, fetch
 from metajax.data.datasets import load, names
-from metajax.data.fetch import DataUnavailable, cache_folder, download, progress_bar
+from metajax.data.fetch import DataUnavailable, cache_folder, download
 from metajax.data.readers import DataError, problems, read
 
 # The same two ratings as GroupLens and as RecBole lay them out, with the two films on which
@@ -218,13 +218,6 @@ def test_progress_counts_to_the_size_of_the_file(tmp_path):
     )
     assert calls == [(65_536, 100_000), (100_000, 100_000)]
     assert (tmp_path / "target").read_bytes() == data
-
-
-def test_the_bar_can_be_drawn(capsys):
-    with progress_bar("ml-100k") as progress:
-        progress(0, None)
-        progress(10, 10)
-    assert capsys.readouterr().out == ""
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch):
