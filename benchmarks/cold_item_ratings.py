@@ -12,7 +12,7 @@ from cold_item_data import Described
 
 from metajax.baselines import eb_fold_in, fit_factors
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.baselines.fold_in import fold_in_of
+from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.evaluation import prepare
 from metajax.evaluation.intervals import resampled_sums
 from metajax.evaluation.tuning import Method, judge

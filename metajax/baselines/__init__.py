@@ -1,16 +1,15 @@
 """The simple methods every learner has to beat, behind the same contract."""
 
 from metajax.baselines.attributes import attribute_ridge, demographics
-from metajax.baselines.autoencoder import ease
-from metajax.baselines.base import Baseline
+from metajax.baselines.baseline import Baseline, tune
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
-from metajax.baselines.blend import ease_blend, item_knn_blend, popularity_blend
+from metajax.baselines.blends import ease_blend, item_knn_blend, popularity_blend
 from metajax.baselines.content_ridge import content_ridge, fit_content_ridge
+from metajax.baselines.ease import ease
+from metajax.baselines.eb_fold_in import eb_fold_in
 from metajax.baselines.factors import Factors, fit_factors
-from metajax.baselines.fold_in import eb_fold_in
-from metajax.baselines.neighbours import item_knn
-from metajax.baselines.tuning import tune
-from metajax.baselines.unpersonalised import popularity, random_order
+from metajax.baselines.item_knn import item_knn
+from metajax.baselines.popularity import popularity, random_order
 
 __all__ = [
     "Baseline",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.biases import check_positive
+from metajax.baselines.baseline import check_positive
 from metajax.baselines.factors import Factors
 from metajax.data.dataset import TrainingSet
 

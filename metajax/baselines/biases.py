@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import Baseline, adapt_to_nothing, observed
+from metajax.baselines.baseline import Baseline, adapt_to_nothing, check_positive, observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
 from metajax.types import Examples, Inputs
 
 __all__ = [
     "Biases",
-    "check_positive",
     "fit_biases",
     "global_mean",
     "item_mean",
@@ -121,13 +120,6 @@ def _mean_rating(interactions: Interactions) -> float:
     if not len(interactions.rating):
         raise ValueError("training must hold at least one interaction, got none.")
     return float(np.mean(interactions.rating, dtype=np.float64))
-
-
-def check_positive(**settings: float) -> None:
-    """Refuses settings that are not above 0, by their names."""
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be > 0, got {value}.")
 
 
 def _fit_global_mean(training: TrainingSet) -> jax.Array:

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import Baseline
-from metajax.baselines.biases import check_positive
+from metajax.baselines.baseline import Baseline, check_positive
 from metajax.baselines.preferences import (
     PreferenceCurve,
     liked_counts,

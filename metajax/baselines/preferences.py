@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import observed
+from metajax.baselines.baseline import observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
 from metajax.types import Examples

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.baselines.biases import check_positive
+from metajax.baselines.baseline import check_positive
 from metajax.baselines.factors import Factors, user_statistics
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, rows_of, user_of_row

@@ -3,7 +3,7 @@
 from typing import Any
 
 from metajax.adaptation import ridge_head
-from metajax.baselines.base import Baseline
+from metajax.baselines.baseline import Baseline
 from metajax.baselines.content import Content, content_evidence, fit_content
 from metajax.cross_domain.domains import check_domains
 from metajax.data.dataset import TrainingSet

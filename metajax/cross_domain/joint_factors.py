@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.biases import check_positive
-from metajax.baselines.factors import fit_factors
-from metajax.baselines.moments import Layout, item_regressions, layouts, user_statistics
+from metajax.baselines.baseline import check_positive
+from metajax.baselines.factors import Layout, fit_factors, item_regressions, layouts, row_statistics
 from metajax.cross_domain.domains import check_domains, domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import Statistics, population_moments, posterior, residual_variance
@@ -173,7 +172,7 @@ def _correlate(sides: list[_Side], covariance: np.ndarray, correlation: float) -
 
 def _statistics(side: _Side) -> Statistics:
     residual = side.rating - side.mean - side.bias[side.item]
-    return user_statistics(side.by_user, side.factors, residual)
+    return row_statistics(side.by_user, side.factors, residual)
 
 
 def _posteriors(sides: list[_Side], prior: _Population, features: np.ndarray) -> Posterior:

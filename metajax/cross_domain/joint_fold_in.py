@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import ridge_head
-from metajax.baselines.base import Baseline
-from metajax.baselines.fold_in import FoldIn, fold_in_evidence, standardised
+from metajax.baselines.baseline import Baseline
+from metajax.baselines.eb_fold_in import FoldIn, fold_in_evidence, standardised
 from metajax.cross_domain.joint_factors import JointFactors, fit_joint_factors
 from metajax.data.dataset import TrainingSet
 

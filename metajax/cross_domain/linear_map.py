@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import Baseline
-from metajax.baselines.biases import check_positive
+from metajax.baselines.baseline import Baseline, check_positive
+from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in, fold_in_evidence, fold_in_of
 from metajax.baselines.factors import fit_factors, user_posteriors
-from metajax.baselines.fold_in import FoldIn, eb_fold_in, fold_in_evidence, fold_in_of
 from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import ridge_posterior

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.baselines.base import Baseline
-from metajax.baselines.fold_in import FoldIn, eb_fold_in
+from metajax.baselines.baseline import Baseline
+from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in
 from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Posterior

@@ -10,8 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.baselines.factors import Factors, fit_factors, user_posteriors
-from metajax.baselines.moments import Layout, layouts, segment_moments
+from metajax.baselines.factors import (
+    Factors,
+    Layout,
+    fit_factors,
+    layouts,
+    segment_moments,
+    user_posteriors,
+)
 from metajax.cross_domain.domains import check_domains, domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import Population, Statistics, em_step, posterior, second_moments

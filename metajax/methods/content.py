@@ -9,8 +9,7 @@ import optax
 
 from metajax import learners
 from metajax.adaptation import matching
-from metajax.baselines.content import fit_content, widths_of_content
-from metajax.baselines.content_traits import content_groups, item_domains
+from metajax.baselines.content import content_groups, fit_content, item_domains, widths_of_content
 from metajax.cross_domain.tasks import cross_table
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of

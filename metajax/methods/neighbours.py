@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax import learners
-from metajax.baselines.autoencoder import inverse_gram
+from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import user_of_row

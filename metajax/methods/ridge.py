@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax import learners
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.baselines.content_traits import taste_map
+from metajax.baselines.content import taste_map
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe

@@ -8,8 +8,7 @@ import numpy as np
 
 from metajax import learners
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.baselines.content import fit_content
-from metajax.baselines.content_traits import content_traits, item_domains
+from metajax.baselines.content import content_features, fit_content, item_domains
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import rows_of
@@ -42,7 +41,7 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
     """
     if not settings.rank:
         raise ValueError("rank must be >= 1 for a map into a space of factors, got 0.")
-    traits, domain = content_traits(training), item_domains(training)
+    traits, domain = content_features(training), item_domains(training)
     log = rows_of(training.interactions, domain[training.interactions.item] == 0)
     source = training._replace(interactions=log)
     factors = fit_factors(log, rank=settings.rank, seed=settings.seed)

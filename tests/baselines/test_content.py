@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.baselines.content import fit_content
-from metajax.baselines.content_traits import content_groups, content_traits
+from metajax.baselines.content import content_features, content_groups, fit_content
 from metajax.cross_domain.content_fold_in import content_fold_in
 from metajax.data import TrainingSet, from_columns
 from metajax.types import Examples, Inputs
@@ -50,15 +49,15 @@ def test_traits_are_those_of_the_domain():
     # Means of 3.5 and 2; three of four ratings are of the first item: z-scores 1/sqrt(3), -sqrt(3).
     first, other = 1 / np.sqrt(3), -np.sqrt(3)
     expected = [[1, first, first], [1, other, other], [1, -first, first], [1, -other, other]]
-    np.testing.assert_allclose(content_traits(training), expected, atol=1e-9)
+    np.testing.assert_allclose(content_features(training), expected, atol=1e-9)
     unrated = training.interactions._replace(
         offsets=np.zeros(6, np.int64), item=np.zeros(0, np.int32), rating=np.zeros(0, np.float32)
     )
-    nothing = content_traits(training._replace(interactions=unrated))
+    nothing = content_features(training._replace(interactions=unrated))
     np.testing.assert_array_equal(nothing, np.eye(3)[[0, 0, 0, 0]])
     alone = training._replace(item_domain=None)
     count = np.array([3, 1, 3, 1])
-    np.testing.assert_allclose(count @ content_traits(alone), [8, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(count @ content_features(alone), [8, 0, 0], atol=1e-9)
 
 
 def test_the_source_falls_in_two_by_its_main_attribute(world):

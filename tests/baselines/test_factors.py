@@ -3,7 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metajax.baselines import fit_factors, moments
+from metajax.baselines import factors as factors_module
+from metajax.baselines import fit_factors
 from metajax.data.interactions import from_columns, interactions_of
 
 
@@ -77,7 +78,7 @@ def test_a_step_equals_em_written_out_user_by_user(training):
 
 def test_chunks_add_up_to_the_whole(training, monkeypatch):
     whole = fit_factors(training.interactions, rank=2, steps=2)
-    monkeypatch.setattr(moments, "_CHUNK", 12)
+    monkeypatch.setattr(factors_module, "_CHUNK", 12)
     for one, other in zip(fit_factors(training.interactions, rank=2, steps=2), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from metajax import methods
-from metajax.baselines.content import fit_content
-from metajax.baselines.content_traits import content_groups
+from metajax.baselines.content import content_groups, fit_content
 from metajax.cross_domain.content_fold_in import content_fold_in
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users

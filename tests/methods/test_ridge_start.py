@@ -7,7 +7,7 @@ import pytest
 
 from metajax import methods
 from metajax.adaptation import ridge_head
-from metajax.baselines.content_traits import taste_map
+from metajax.baselines.content import taste_map
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import shapes_of
 from metajax.methods.ridge import evidence_of_factors, ridge_network

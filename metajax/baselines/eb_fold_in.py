@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.adaptation import ridge_head
-from metajax.baselines.base import Baseline
+from metajax.baselines.baseline import Baseline
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
 from metajax.types import Evidence, Inputs

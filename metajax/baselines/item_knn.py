@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.base import Baseline
+from metajax.baselines.baseline import Baseline
 from metajax.baselines.preferences import (
     PreferenceCurve,
     cooccurrence,

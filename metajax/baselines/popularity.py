@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.baselines.base import Baseline, adapt_to_nothing
+from metajax.baselines.baseline import Baseline, adapt_to_nothing
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs

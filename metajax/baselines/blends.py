@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.autoencoder import ease
-from metajax.baselines.base import Baseline
-from metajax.baselines.neighbours import item_knn
+from metajax.baselines.baseline import Baseline
+from metajax.baselines.ease import ease
+from metajax.baselines.item_knn import item_knn
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Params

@@ -1,14 +1,16 @@
-"""What a simple baseline is: a closed-form fit, and the contract every method adapts by."""
+"""The contract of a closed-form baseline, and grid search of its settings."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Params
 
-__all__ = ["Baseline", "adapt_to_nothing", "observed"]
+__all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed", "tune"]
 
 
 class Baseline(NamedTuple):
@@ -49,3 +51,45 @@ def observed(support: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:
     item = jnp.where(support.mask, support.inputs.item, 0)
     label = jnp.where(support.mask, support.labels, 0)
     return item, label, support.mask.astype(jnp.float32)
+
+
+def check_positive(**settings: float) -> None:
+    """Refuses settings that are not above 0, by their names."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be > 0, got {value}.")
+
+
+def tune(
+    baseline: Baseline,
+    training: TrainingSet,
+    score: Callable[[Baseline, Params], float],
+) -> tuple[Mapping[str, Any], Params]:
+    """Fits every setting of the baseline's grid and keeps the best.
+
+    Fit again with the returned settings on training and validation users before the test.
+
+    Args:
+        baseline: What to tune.
+        training: The training users, without those that `score` judges by.
+        score: `score(baseline, params)`, lower is better, for instance the RMSE of the
+            validation users.
+
+    Returns:
+        The settings with the lowest score, the earliest of the grid where it ties, and the
+        parameters fitted with them.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    best: tuple[float, Mapping[str, Any], Params] | None = None
+    for settings in baseline.grid:
+        params = baseline.fit(training, **settings)
+        value = float(score(baseline, params))
+        if np.isnan(value):
+            raise ValueError(f"score must be a number, got nan for {baseline.name} {settings}.")
+        if best is None or value < best[0]:
+            best = value, settings, params
+    if best is None:
+        raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
+    return best[1:]
