@@ -1,10 +1,10 @@
-"""Serving one user: a few ratings and attributes in, a ranked list of titles out."""
+"""Recommendation to new users: a few ratings and attributes in, a ranked list of titles out."""
 
 import difflib
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ __all__ = [
     "parse_numbers",
     "parse_pairs",
     "recommend",
+    "recommend_batch",
     "titles_of",
 ]
 
@@ -93,41 +94,136 @@ def recommend(
         ValueError: If a title means several items, an item is rated twice, a rating is off the
             scale, or `top` < 1.
     """
-    if top < 1:
-        raise ValueError(f"top must be >= 1, got {top}.")
+    found = _best(recommender, [_seen(recommender, ratings, user)], top, source)[0]
+    if found is None:
+        raise ValueError(f"{_NAN}.")
+    return found
+
+
+def recommend_batch(
+    recommender: Recommender,
+    ratings: Sequence[Mapping[str, float]],
+    users: Sequence[Mapping[str, Any] | None] | None = None,
+    *,
+    top: int = 10,
+    source: bool = False,
+) -> list[list[Recommendation]]:
+    """Adapts to many users in one compiled call, and ranks the items each of them has not rated.
+
+    Numbers of users and of ratings are padded to powers of two, so that batches of similar sizes
+    share one compiled program.
+
+    Args:
+        recommender: A trained method.
+        ratings: For each user the ratings, as in `recommend`.
+        users: For each user the attributes by name, or None for none; None: for no user any.
+        top: How many items, at least 1; no more than there are.
+        source: Whether items of the source domain are recommended too, where there is one.
+
+    Returns:
+        For each user the list that `recommend` returns.
+
+    Raises:
+        KeyError: As `recommend`; names the user by position.
+        ValueError: As `recommend`, or if `users` is not as long as `ratings`.
+    """
+    users = [None] * len(ratings) if users is None else users
+    if len(users) != len(ratings):
+        raise ValueError(f"users must be as many as ratings, {len(ratings)}, got {len(users)}.")
+    seen = []
+    find = _finder(recommender.catalogue)
+    for n, (rated, user) in enumerate(zip(ratings, users, strict=True)):
+        try:
+            seen.append(_seen(recommender, rated, user, find))
+        except (KeyError, ValueError) as error:
+            raise type(error)(f"user {n}: {error.args[0]}") from None
+    found = []
+    for n, best in enumerate(_best(recommender, seen, top, source)):
+        if best is None:
+            raise ValueError(f"user {n}: {_NAN}.")
+        found.append(best)
+    return found
+
+
+_NAN = "the adapted model predicts NaN: these ratings drove it out of range"
+
+
+class _Seen(NamedTuple):
+    """One user's ratings and attributes, checked and encoded."""
+
+    items: np.ndarray
+    """`[n]` int32 places in the catalogue."""
+    labels: np.ndarray
+    """`[n]` float32 ratings."""
+    features: np.ndarray
+    """`[Du]` float32 encoded attributes."""
+
+
+def _seen(
+    recommender: Recommender,
+    ratings: Mapping[str, float],
+    user: Mapping[str, Any] | None,
+    find: Callable[[str], int] | None = None,
+) -> _Seen:
     catalogue = recommender.catalogue
+    find = find or _finder(catalogue)
     rated: dict[int, float] = {}
     for title, rating in ratings.items():
-        item = find_item(catalogue, title)
+        item = find(title)
         if item in rated:
             raise ValueError(f"ratings must name an item once, got {title!r} twice.")
         rated[item] = _checked(title, float(rating), recommender.scale)
-    features = encode_rows(recommender.user_schema, [user or {}])[0]  # [Du]
-
     if catalogue.item_domain is not None:
-        # As in every task across domains: what is known of the source first.
+        # As in every task across domains: the ratings of the source first.
         domain = catalogue.item_domain
         rated = dict(sorted(rated.items(), key=lambda pair: domain[pair[0]]))
-    items = np.array(list(rated), np.int32)
-    size = _padded(len(items))
-    support = Examples(
-        _inputs(catalogue, features, np.pad(items, (0, size - len(items)))),
-        jnp.pad(jnp.array(list(rated.values()), jnp.float32), (0, size - len(items))),
-        jnp.arange(size) < len(items),
+    return _Seen(
+        np.array(list(rated), np.int32),
+        np.array(list(rated.values()), np.float32),
+        encode_rows(recommender.user_schema, [user or {}])[0],
     )
-    everything = _inputs(catalogue, features, np.arange(len(catalogue.ids), dtype=np.int32))
-    scores = np.asarray(_scores(recommender.adaptation, recommender.params, support, everything))
-    if not np.isfinite(scores).all():
-        raise ValueError("the adapted model predicts NaN: these ratings drove it out of range.")
-    left = ~np.isin(np.arange(len(scores)), items)
-    if catalogue.item_domain is not None and not source:
-        left &= catalogue.item_domain == 1
-    scores = np.where(left, scores, -np.inf)
-    best = np.argsort(-scores, kind="stable")[: min(top, int(left.sum()))]
-    return [
-        Recommendation(str(catalogue.titles[i]), float(scores[i]), str(catalogue.ids[i]))
-        for i in best
-    ]
+
+
+def _best(
+    recommender: Recommender, seen: Sequence[_Seen], top: int, source: bool
+) -> list[list[Recommendation] | None]:
+    """Returns the best items of each user, None for one whose scores are not finite."""
+    if top < 1:
+        raise ValueError(f"top must be >= 1, got {top}.")
+    if not seen:
+        return []
+    catalogue = recommender.catalogue
+    size = _padded(max(len(one.items) for one in seen), 4)
+    batch = _padded(len(seen), 1)
+    items, labels = np.zeros((batch, size), np.int32), np.zeros((batch, size), np.float32)
+    mask = np.zeros((batch, size), bool)
+    features = np.zeros((batch, len(seen[0].features)), np.float32)
+    for n, one in enumerate(seen):
+        known = slice(0, len(one.items))
+        items[n, known], labels[n, known], mask[n, known] = one.items, one.labels, True
+        features[n] = one.features
+    scores = _scores(
+        recommender.adaptation,
+        recommender.params,
+        jnp.asarray(catalogue.item_features),
+        (features, items, labels, mask),
+    )
+    lists: list[list[Recommendation] | None] = []
+    for one, scored in zip(seen, np.asarray(scores), strict=False):
+        if not np.isfinite(scored).all():
+            lists.append(None)
+            continue
+        left = ~np.isin(np.arange(len(scored)), one.items)
+        if catalogue.item_domain is not None and not source:
+            left &= catalogue.item_domain == 1
+        order = np.argsort(-np.where(left, scored, -np.inf), kind="stable")
+        lists.append(
+            [
+                Recommendation(str(catalogue.titles[i]), float(scored[i]), str(catalogue.ids[i]))
+                for i in order[: min(top, int(left.sum()))]
+            ]
+        )
+    return lists
 
 
 def catalogue_of(
@@ -170,7 +266,16 @@ def find_item(catalogue: Catalogue, title: str) -> int:
         KeyError: If no item has it; names the nearest.
         ValueError: If several items have it.
     """
+    return _finder(catalogue)(title)
+
+
+def _finder(catalogue: Catalogue) -> Callable[[str], int]:
+    # Titles are folded once, however many are looked up.
     names = np.array([_folded(str(name)) for name in catalogue.titles])
+    return functools.partial(_found, catalogue, names)
+
+
+def _found(catalogue: Catalogue, names: np.ndarray, title: str) -> int:
     meant, bare = np.ones(len(names), bool), title
     side, _, rest = title.strip().partition(":")
     if catalogue.item_domain is not None and side in ("source", "target"):
@@ -247,18 +352,30 @@ def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> fl
     return rating
 
 
-def _padded(size: int) -> int:
-    """Rounds a support up, so that few sizes are ever compiled."""
-    return max(4, 1 << (size - 1).bit_length()) if size else 4
+def _padded(size: int, least: int) -> int:
+    """Rounds a size up, so that few sizes are ever compiled."""
+    return max(least, 1 << max(size - 1, 0).bit_length())
 
 
-def _inputs(catalogue: Catalogue, features: np.ndarray, items: np.ndarray) -> Inputs:
-    user = np.broadcast_to(features, (len(items), len(features)))
-    return Inputs(
-        jnp.asarray(user), jnp.asarray(catalogue.item_features[items]), jnp.asarray(items)
-    )
+# Scores of users and items in memory at once: hidden layers multiply it by their width.
+_SCORES = 2**18
 
 
 @functools.partial(jax.jit, static_argnames="adaptation")
-def _scores(adaptation: Adaptation, params: Params, support: Examples, inputs: Inputs) -> jax.Array:
-    return adaptation.predict(params, adaptation.adapt(params, support), inputs)
+def _scores(
+    adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
+) -> jax.Array:
+    """Scores of all items, `[B, I]`, for B users, a power of two."""
+
+    def one(user: tuple[jax.Array, ...]) -> jax.Array:
+        features, items, labels, mask = user
+
+        def inputs(items: jax.Array) -> Inputs:
+            repeated = jnp.broadcast_to(features, (len(items), len(features)))
+            return Inputs(repeated, item_features[items], items)
+
+        adapted = adaptation.adapt(params, Examples(inputs(items), labels, mask))
+        return adaptation.predict(params, adapted, inputs(jnp.arange(len(item_features))))
+
+    most = 1 << max(_SCORES // len(item_features), 1).bit_length() - 1
+    return jax.lax.map(one, users, batch_size=min(most, len(users[0])))

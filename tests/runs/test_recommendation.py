@@ -1,9 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metajax.data.dataset import Table
 from metajax.data.schema import fit_schema
+from metajax.runs import recommendation
 from metajax.runs.recommendation import (
     Catalogue,
     Recommender,
@@ -11,6 +13,7 @@ from metajax.runs.recommendation import (
     parse_numbers,
     parse_pairs,
     recommend,
+    recommend_batch,
 )
 from metajax.types import Adaptation
 
@@ -57,6 +60,63 @@ def test_titles_are_found_however_they_are_typed():
     abroad = recommender._replace(catalogue=recommender.catalogue._replace(titles=titles))
     for typed in ("die große strasse", "AME\u0301LIE"):
         assert len(recommend(abroad, {typed: 5})) == 3
+
+
+BATCH = [{}, {"Fargo": 5}, {"star wars": 4, "1": 2}, {"1": 3, "2": 3, "3": 3, "4": 3}, {"4": 1}]
+
+
+def test_a_batch_gives_each_user_their_own_list():
+    users = [{"age": 40}, None, {"age": 30}, {}, {"age": 20}]
+    found = recommend_batch(recommender, BATCH, users, top=2)
+    for ratings, user, lines in zip(BATCH, users, found, strict=True):
+        alone = recommend(recommender, ratings, user, top=2)
+        assert [line.item_id for line in lines] == [line.item_id for line in alone]
+        scores = [line.score for line in alone]
+        np.testing.assert_allclose([line.score for line in lines], scores, rtol=1e-6)
+    assert recommend_batch(recommender, []) == []
+    assert recommend_batch(recommender, BATCH[:1]) == [recommend(recommender, {})]
+
+
+def test_a_batch_larger_than_what_is_scored_at_once_is_scored_in_parts(monkeypatch):
+    users = [{"age": 20 + n} for n in range(7)]
+    whole = recommend_batch(recommender, [{"1": 4}] * 7, users)
+    monkeypatch.setattr(recommendation, "_SCORES", 8)  # two users by four items
+    jax.clear_caches()
+    assert recommend_batch(recommender, [{"1": 4}] * 7, users) == whole
+
+
+def test_batches_of_similar_sizes_share_one_program():
+    traced = []
+
+    def adapt(params, support, key=None):
+        traced.append(support.mask.shape)
+        return mean_plus_price.adapt(params, support)
+
+    counting = recommender._replace(adaptation=mean_plus_price._replace(adapt=adapt))
+    for size in (5, 6, 8):
+        recommend_batch(counting, [{"1": 3}] * size)
+    recommend_batch(counting, [{"1": 3, "2": 4, "3": 5}] * 7)
+    assert traced == [(4,)]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "users", "error", "words"),
+    [
+        ([{}, {"Fargoo": 5}], None, KeyError, "user 1: no item has the title or id 'Fargoo'"),
+        ([{"Fargo": 6}], None, ValueError, r"user 0: rating of 'Fargo' must be in \[1, 5\]"),
+        ([{}, {}], [{}], ValueError, "users must be as many as ratings, 2, got 1"),
+        ([{}, {}], [{}, {"agee": 3}], KeyError, "user 1: .*age"),
+    ],
+)
+def test_bad_input_of_a_batch_names_the_user(ratings, users, error, words):
+    with pytest.raises(error, match=words):
+        recommend_batch(recommender, ratings, users)
+
+
+def test_a_user_of_a_batch_whose_scores_are_not_finite_is_named():
+    broken = recommender._replace(params=jnp.array(jnp.nan))
+    with pytest.raises(ValueError, match="user 0: the adapted model predicts NaN"):
+        recommend_batch(broken, [{}])
 
 
 def test_more_ratings_than_there_are_items_left_is_fine():

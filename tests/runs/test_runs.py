@@ -14,7 +14,7 @@ from metajax import runs
 from metajax.checkpoint import CheckpointError
 from metajax.methods.settings import Settings
 from metajax.runs.folder import last_good
-from metajax.runs.recommendation import recommend
+from metajax.runs.recommendation import recommend, recommend_batch
 from metajax.training import DivergedError
 
 
@@ -192,6 +192,20 @@ def test_a_loaded_run_recommends(trained):
     best = recommend(recommender, {"Film 3": 5, "Film 4": 1}, {"age": 30}, top=3)
     assert len(best) == 3
     assert not {"Film 3", "Film 4"} & {line.title for line in best}
+
+
+def test_a_loaded_run_recommends_to_many_users_as_to_each(trained):
+    recommender = runs.load(trained[0])
+    ratings = [{f"Film {n + i}": 1 + (n + i) % 5 for i in range(n)} for n in range(7)]
+    users = [{"age": 20 + n, "gender": "FM"[n % 2]} for n in range(7)]
+    lists = recommend_batch(recommender, ratings, users, top=30)
+    for n, found in enumerate(lists):
+        # Ties and rounding may order differently, so scores are compared by item.
+        alone = recommend(recommender, ratings[n], users[n], top=30)
+        scores = {line.item_id: line.score for line in found}
+        assert scores.keys() == {line.item_id for line in alone}
+        for line in alone:
+            assert scores[line.item_id] == pytest.approx(line.score, rel=1e-6)
 
 
 @pytest.mark.slow
