@@ -16,7 +16,6 @@ from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.evaluation import prepare
 from metajax.evaluation.intervals import resampled_sums
 from metajax.evaluation.tuning import Method, judge
-from metajax.types import Adaptation
 
 __all__ = ["ratings"]
 
@@ -62,7 +61,7 @@ def _with(split: Any, vectors: np.ndarray) -> Any:
 def _squared(split: Any, panel: str) -> np.ndarray:
     """Returns `[3, T]` who the users are, their summed squared errors and how many there are."""
     factors, _ = with_attributes(fit_factors(split.final.interactions), split.final)
-    adaptation, params = Adaptation(eb_fold_in.adapt, eb_fold_in.predict), fold_in_of(factors)
+    adaptation, params = eb_fold_in.adaptation, fold_in_of(factors)
     method = Method("factors", "baseline", adaptation, params, True, False, {})
     found = judge(method, split, panel).per_user
     # The longest support.

@@ -27,7 +27,6 @@ __all__ = [
     "item_knn_blend",
     "item_mean",
     "item_user_bias",
-    "of_new_items",
     "popularity",
     "popularity_blend",
     "random_order",
@@ -50,6 +49,3 @@ registry: tuple[Baseline, ...] = (
     ease_blend,
 )
 """Every simple baseline, those of ratings first, from the simplest up."""
-
-of_new_items: tuple[Baseline, ...] = (content_ridge,)
-"""Those that order items which nobody has chosen yet, by what is said of them."""

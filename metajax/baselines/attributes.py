@@ -18,9 +18,9 @@ from metajax.baselines.biases import (
 )
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import user_of_row
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["attribute_ridge", "demographics"]
+__all__ = ["attribute_ridge", "baselines", "demographics"]
 
 
 class _Params(NamedTuple):
@@ -155,8 +155,7 @@ demographics = Baseline(
     "demographics",
     "rating",
     _fit,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict),
     grid=tuple(
         {"ridge": ridge, "user_shrinkage": shrinkage}
         for ridge in (10.0, 50.0, 200.0)
@@ -168,8 +167,7 @@ attribute_ridge = Baseline(
     "attribute_ridge",
     "rating",
     _fit_both,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict),
     grid=tuple(
         {"item_ridge": item_ridge, "ridge": ridge, "item_shrinkage": shrinkage}
         for item_ridge, ridge, shrinkage in (
@@ -179,4 +177,9 @@ attribute_ridge = Baseline(
             (10.0, 50.0, 2.0),
         )
     ),
+)
+
+baselines: tuple[Baseline, ...] = (
+    demographics,
+    attribute_ridge,
 )

@@ -8,28 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Params
+from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed", "tune"]
 
 
 class Baseline(NamedTuple):
-    """A method without meta-training, judged in the same table as those with it."""
+    """A method in closed form, without meta-training.
+
+    A module of `metajax.baselines` or `metajax.cross_domain` lists its own in a tuple `baselines`,
+    where `metajax.registry` finds them.
+    """
 
     name: str
-    """What tables and the command line call it."""
+    """Name in tables and on the command line."""
     predicts: Literal["rating", "ranking"]
-    """What its scores mean: ratings on the scale, or only an order of the items."""
+    """Meaning of the scores: ratings on the scale, or only an order of the items."""
     fit: Callable[..., Params]
     """`fit(training, **settings) -> params`, on the host; params are float32 and int32 arrays."""
-    adapt: Callable[..., Any]
-    """`adapt(params, support, key=None) -> adapted`, as in `metajax.types.Adaptation`."""
-    predict: Callable[[Params, Any, Any], jax.Array]
-    """`predict(params, adapted, inputs) -> scores [N]`, as in `metajax.types.Adaptation`."""
+    adaptation: Adaptation
+    """Adapts the parameters to a user."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
-    """The settings worth trying on validation users, the default first."""
-    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
-    """As in `metajax.types.Adaptation`."""
+    """Settings to try on validation users, the default first."""
+    two_domains: bool = False
+    """Whether it needs a source and a target domain."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:

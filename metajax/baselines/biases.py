@@ -9,10 +9,11 @@ import numpy as np
 from metajax.baselines.baseline import Baseline, adapt_to_nothing, check_positive, observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, user_of_row
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = [
     "Biases",
+    "baselines",
     "fit_biases",
     "global_mean",
     "item_mean",
@@ -161,25 +162,32 @@ def predict_with_bias(biases: Biases, user_bias: jax.Array, inputs: Inputs) -> j
 
 
 global_mean = Baseline(
-    "global_mean", "rating", _fit_global_mean, adapt_to_nothing, _predict_global_mean
+    "global_mean",
+    "rating",
+    _fit_global_mean,
+    Adaptation(adapt_to_nothing, _predict_global_mean),
 )
 item_mean = Baseline(
     "item_mean",
     "rating",
     _fit_item_mean,
-    adapt_to_nothing,
-    _predict_item_mean,
+    Adaptation(adapt_to_nothing, _predict_item_mean),
     grid=tuple({"item_shrinkage": shrinkage} for shrinkage in (5.0, 2.0, 10.0)),
 )
 item_user_bias = Baseline(
     "item_user_bias",
     "rating",
     _fit_item_user_bias,
-    _adapt_bias,
-    predict_with_bias,
+    Adaptation(_adapt_bias, predict_with_bias),
     grid=tuple(
         {"item_shrinkage": item, "user_shrinkage": user}
         for user in (5.0, 3.0, 8.0, 12.0)
         for item in (5.0, 2.0)
     ),
+)
+
+baselines: tuple[Baseline, ...] = (
+    global_mean,
+    item_mean,
+    item_user_bias,
 )

@@ -12,9 +12,9 @@ from metajax.baselines.ease import ease
 from metajax.baselines.item_knn import item_knn
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs, Params
+from metajax.types import Adaptation, Examples, Inputs, Params
 
-__all__ = ["ease_blend", "item_knn_blend", "popularity_blend"]
+__all__ = ["baselines", "ease_blend", "item_knn_blend", "popularity_blend"]
 
 
 class _Params(NamedTuple):
@@ -68,13 +68,13 @@ def popularity_blend(
     def adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> _Adapted:
         count = jnp.maximum(jnp.sum(support.mask), 1).astype(jnp.float32)
         weight = params.weight * count**params.growth
-        return _Adapted(personal.adapt(params.personal, support, key), weight)
+        return _Adapted(personal.adaptation.adapt(params.personal, support, key), weight)
 
     def predict(params: _Params, adapted: _Adapted, inputs: Inputs) -> jax.Array:
-        taste = personal.predict(params.personal, adapted.personal, inputs)
+        taste = personal.adaptation.predict(params.personal, adapted.personal, inputs)
         return params.log_popularity[inputs.item] + adapted.weight * taste
 
-    return Baseline(name, "ranking", fit, adapt, predict, grid)
+    return Baseline(name, "ranking", fit, Adaptation(adapt, predict), grid)
 
 
 # Which is better depends on whether the first interactions are a fair sample of what the user
@@ -102,4 +102,9 @@ ease_blend = popularity_blend(
         {"weight": 18.0, "growth": 1.0, "ridge": 3000.0, "sharpness": 1.0},
         {"weight": 1.8, "growth": 0.5, "ridge": 3000.0, "sharpness": 3.0},
     ),
+)
+
+baselines: tuple[Baseline, ...] = (
+    item_knn_blend,
+    ease_blend,
 )

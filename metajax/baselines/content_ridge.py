@@ -15,7 +15,7 @@ from metajax.baselines.preferences import (
 )
 from metajax.data.dataset import TrainingSet
 from metajax.networks.user_memory import LIKED
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]
 
@@ -130,8 +130,7 @@ content_ridge = Baseline(
     "content_ridge",
     "ranking",
     fit_content_ridge,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict),
     grid=tuple(
         {"ridge": ridge, "level_ridge": level_ridge}
         for ridge, level_ridge in ((7.0, 0.7), (20.0, 0.7), (7.0, 2.0), (20.0, 2.0), (60.0, 2.0))

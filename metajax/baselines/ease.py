@@ -15,9 +15,9 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["Autoencoder", "ease", "fit_autoencoder", "inverse_gram"]
+__all__ = ["Autoencoder", "baselines", "ease", "fit_autoencoder", "inverse_gram"]
 
 
 class Autoencoder(NamedTuple):
@@ -89,8 +89,7 @@ ease = Baseline(
     "ease",
     "ranking",
     fit_autoencoder,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict),
     grid=tuple(
         {"ridge": ridge, "sharpness": sharpness}
         for ridge, sharpness in (
@@ -101,3 +100,5 @@ ease = Baseline(
         )
     ),
 )
+
+baselines: tuple[Baseline, ...] = (ease,)

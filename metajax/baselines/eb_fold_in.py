@@ -12,7 +12,7 @@ from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
 from metajax.types import Evidence, Inputs
 
-__all__ = ["FoldIn", "eb_fold_in", "fold_in_evidence", "fold_in_of", "standardised"]
+__all__ = ["FoldIn", "baselines", "eb_fold_in", "fold_in_evidence", "fold_in_of", "standardised"]
 
 
 class FoldIn(NamedTuple):
@@ -103,18 +103,16 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
     return fold_in_of(fit_factors(training.interactions, **settings), noise_scale=noise_scale)
 
 
-_rule = ridge_head(fold_in_evidence)
-
 eb_fold_in = Baseline(
     "eb_fold_in",
     "rating",
     _fit,
-    _rule.adapt,
-    _rule.predict,
+    ridge_head(fold_in_evidence),
     grid=tuple(
         {"rank": rank, "item_ridge": ridge, "noise_scale": scale}
         for rank, ridge in ((8, 120.0), (4, 60.0))
         for scale in (1.0, 1.5)
     ),
-    predict_variance=_rule.predict_variance,
 )
+
+baselines: tuple[Baseline, ...] = (eb_fold_in,)

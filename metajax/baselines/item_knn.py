@@ -16,9 +16,9 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["Neighbours", "fit_neighbours", "item_knn"]
+__all__ = ["Neighbours", "baselines", "fit_neighbours", "item_knn"]
 
 # Items whose similarities to the whole catalogue are held at a time.
 _CHUNK = 2048
@@ -99,8 +99,7 @@ item_knn = Baseline(
     "item_knn",
     "ranking",
     fit_neighbours,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict),
     grid=tuple(
         {"shrinkage": shrinkage, "sharpness": sharpness}
         for shrinkage, sharpness in (
@@ -112,3 +111,5 @@ item_knn = Baseline(
         )
     ),
 )
+
+baselines: tuple[Baseline, ...] = (item_knn,)

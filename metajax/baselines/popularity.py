@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from metajax.baselines.baseline import Baseline, adapt_to_nothing
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs
+from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["popularity", "random_order"]
+__all__ = ["baselines", "popularity", "random_order"]
 
 
 def _fit_random(training: TrainingSet, *, seed: int = 0) -> jax.Array:
@@ -48,12 +48,18 @@ def _predict_popularity(params: _Popularity, adapted: tuple[()], inputs: Inputs)
     return params.liked[inputs.item]
 
 
-random_order = Baseline("random", "ranking", _fit_random, _adapt_random, _predict_random)
+random_order = Baseline(
+    "random", "ranking", _fit_random, Adaptation(_adapt_random, _predict_random)
+)
 popularity = Baseline(
     "popularity",
     "ranking",
     _fit_popularity,
-    adapt_to_nothing,
-    _predict_popularity,
+    Adaptation(adapt_to_nothing, _predict_popularity),
     grid=({"least": 0.75}, {"least": 1.0}, {"least": 0.0}),
+)
+
+baselines: tuple[Baseline, ...] = (
+    random_order,
+    popularity,
 )

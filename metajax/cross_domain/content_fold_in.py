@@ -8,7 +8,7 @@ from metajax.baselines.content import Content, content_evidence, fit_content
 from metajax.cross_domain.domains import check_domains
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["content_fold_in"]
+__all__ = ["baselines", "content_fold_in"]
 
 
 def _fit(training: TrainingSet, **settings: Any) -> Content:
@@ -16,14 +16,13 @@ def _fit(training: TrainingSet, **settings: Any) -> Content:
     return fit_content(training, **settings)
 
 
-_rule = ridge_head(content_evidence)
-
 content_fold_in = Baseline(
     "content_fold_in",
     "rating",
     _fit,
-    _rule.adapt,
-    _rule.predict,
+    ridge_head(content_evidence),
     grid=({}, {"taste": 0.1}, {"taste": 0.02}),
-    predict_variance=_rule.predict_variance,
+    two_domains=True,
 )
+
+baselines: tuple[Baseline, ...] = (content_fold_in,)

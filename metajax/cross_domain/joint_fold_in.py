@@ -11,7 +11,7 @@ from metajax.baselines.eb_fold_in import FoldIn, fold_in_evidence, standardised
 from metajax.cross_domain.joint_factors import JointFactors, fit_joint_factors
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["joint_fold_in", "joint_fold_in_of"]
+__all__ = ["baselines", "joint_fold_in", "joint_fold_in_of"]
 
 
 def joint_fold_in_of(factors: JointFactors) -> FoldIn:
@@ -29,19 +29,18 @@ def _fit(training: TrainingSet, **settings: Any) -> FoldIn:
     return joint_fold_in_of(fit_joint_factors(training, **settings))
 
 
-_rule = ridge_head(fold_in_evidence)
-
 joint_fold_in = Baseline(
     "joint_fold_in",
     "rating",
     _fit,
-    _rule.adapt,
-    _rule.predict,
+    ridge_head(fold_in_evidence),
     grid=(
         {"rank": 4, "item_ridge": 60.0, "correlation": 0.8},
         {"rank": 2, "item_ridge": 30.0, "correlation": 0.9},
         {"rank": 4, "item_ridge": 120.0, "correlation": 0.6},
         {"rank": 8, "item_ridge": 120.0, "correlation": 0.8},
     ),
-    predict_variance=_rule.predict_variance,
+    two_domains=True,
 )
+
+baselines: tuple[Baseline, ...] = (joint_fold_in,)

@@ -13,9 +13,9 @@ from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import ridge_posterior
 from metajax.losses import blanked
-from metajax.types import Examples, Inputs, Posterior
+from metajax.types import Adaptation, Examples, Inputs, Posterior
 
-__all__ = ["linear_map"]
+__all__ = ["baselines", "linear_map"]
 
 
 class _Params(NamedTuple):
@@ -92,25 +92,27 @@ def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> 
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return eb_fold_in.predict(params.target, posterior, inputs)
+    return eb_fold_in.adaptation.predict(params.target, posterior, inputs)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    assert eb_fold_in.predict_variance is not None
-    return eb_fold_in.predict_variance(params.target, posterior, inputs)
+    variance = eb_fold_in.adaptation.predict_variance
+    assert variance is not None
+    return variance(params.target, posterior, inputs)
 
 
 linear_map = Baseline(
     "linear_map",
     "rating",
     _fit,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict, _predict_variance),
     grid=(
         {"rank": 4, "item_ridge": 60.0},
         {"rank": 8, "item_ridge": 120.0},
         {"rank": 4, "item_ridge": 60.0, "map_ridge": 50.0},
         {"rank": 2, "item_ridge": 30.0},
     ),
-    predict_variance=_predict_variance,
+    two_domains=True,
 )
+
+baselines: tuple[Baseline, ...] = (linear_map,)

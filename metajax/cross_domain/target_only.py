@@ -9,9 +9,9 @@ from metajax.baselines.baseline import Baseline
 from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in
 from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import TrainingSet
-from metajax.types import Examples, Inputs, Posterior
+from metajax.types import Adaptation, Examples, Inputs, Posterior
 
-__all__ = ["target_only"]
+__all__ = ["baselines", "target_only"]
 
 
 class _Params(NamedTuple):
@@ -42,24 +42,26 @@ def _fit(training: TrainingSet, **settings: Any) -> _Params:
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
     item = jnp.where(support.mask, support.inputs.item, 0)
     seen = support._replace(mask=support.mask & (params.item_domain[item] == 1))
-    return eb_fold_in.adapt(params.fold_in, seen)
+    return eb_fold_in.adaptation.adapt(params.fold_in, seen)
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    return eb_fold_in.predict(params.fold_in, posterior, inputs)
+    return eb_fold_in.adaptation.predict(params.fold_in, posterior, inputs)
 
 
 def _predict_variance(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:
-    assert eb_fold_in.predict_variance is not None
-    return eb_fold_in.predict_variance(params.fold_in, posterior, inputs)
+    variance = eb_fold_in.adaptation.predict_variance
+    assert variance is not None
+    return variance(params.fold_in, posterior, inputs)
 
 
 target_only = Baseline(
     "target_only",
     "rating",
     _fit,
-    _adapt,
-    _predict,
+    Adaptation(_adapt, _predict, _predict_variance),
     grid=eb_fold_in.grid,
-    predict_variance=_predict_variance,
+    two_domains=True,
 )
+
+baselines: tuple[Baseline, ...] = (target_only,)

@@ -86,7 +86,7 @@ def tuned(baseline: Baseline, split: Split, *, trials: int | None = None) -> dic
         By panel, the method fitted to training and validation users: what is best at
         random is not what is best first in time.
     """
-    adaptation = Adaptation(baseline.adapt, baseline.predict, baseline.predict_variance)
+    adaptation = baseline.adaptation
     rating = baseline.predicts == "rating"
 
     def method(params: Params, settings: Mapping[str, Any]) -> Method:

@@ -79,15 +79,17 @@ def test_before_training_it_is_the_empirical_bayes_fold_in(training):
     head = ridge_head(network.apply)
     labels = jnp.array([5.0, 1, 3, 4, 2, 2, 5, 1])
     support = Examples(inputs, labels, jnp.arange(8) < 5)
-    ours, theirs = head.adapt(params, support), eb_fold_in.adapt(baseline, support)
+    ours, theirs = head.adapt(params, support), eb_fold_in.adaptation.adapt(baseline, support)
     np.testing.assert_allclose(
-        head.predict(params, ours, inputs), eb_fold_in.predict(baseline, theirs, inputs), rtol=1e-4
+        head.predict(params, ours, inputs),
+        eb_fold_in.adaptation.predict(baseline, theirs, inputs),
+        rtol=1e-4,
     )
     assert head.predict_variance is not None
-    assert eb_fold_in.predict_variance is not None
+    assert eb_fold_in.adaptation.predict_variance is not None
     np.testing.assert_allclose(
         head.predict_variance(params, ours, inputs),
-        eb_fold_in.predict_variance(baseline, theirs, inputs),
+        eb_fold_in.adaptation.predict_variance(baseline, theirs, inputs),
         rtol=1e-4,
     )
 

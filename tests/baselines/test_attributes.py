@@ -22,9 +22,9 @@ def test_weights_solve_the_weighted_ridge_regression(training, make_support):
     np.testing.assert_allclose(params.weights, expected[1:], atol=1e-5)
 
     guess = expected @ [1, 0.5, -1.0, 2.0]
-    empty = demographics.adapt(params, make_support([], [], padding=1))
+    empty = demographics.adaptation.adapt(params, make_support([], [], padding=1))
     assert empty == pytest.approx(guess, abs=1e-5)
-    one = demographics.adapt(params, make_support([1], [5.0]))
+    one = demographics.adaptation.adapt(params, make_support([1], [5.0]))
     left = 5.0 - params.biases.mean - params.biases.item_bias[1]
     assert one == pytest.approx(float((left + 3 * guess) / (1 + 3)), abs=1e-5)
 
@@ -32,8 +32,8 @@ def test_weights_solve_the_weighted_ridge_regression(training, make_support):
 def test_an_infinite_ridge_leaves_the_biases_alone(training, make_support):
     support = make_support([1], [5.0])
     params = demographics.fit(training, ridge=1e9)
-    expected = item_user_bias.adapt(item_user_bias.fit(training), support)
-    np.testing.assert_allclose(demographics.adapt(params, support), expected, atol=1e-5)
+    expected = item_user_bias.adaptation.adapt(item_user_bias.fit(training), support)
+    np.testing.assert_allclose(demographics.adaptation.adapt(params, support), expected, atol=1e-5)
 
 
 def test_a_ridge_of_zero_is_refused(training):

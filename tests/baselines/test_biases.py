@@ -43,11 +43,11 @@ def test_biases_solve_the_joint_least_squares_problem(training):
 
 def test_a_users_bias_is_the_shrunk_mean_residual(training, make_support, candidates):
     params = item_user_bias.fit(training, user_shrinkage=4.0)
-    bias = item_user_bias.adapt(params, make_support([1, 2], [5.0, 4.0], padding=1))
+    bias = item_user_bias.adaptation.adapt(params, make_support([1, 2], [5.0, 4.0], padding=1))
     left = 9.0 - 2 * params.mean - params.item_bias[1] - params.item_bias[2]
     expected = (left + 4 * params.prior_bias) / (2 + 4)
     assert bias == pytest.approx(float(expected), rel=1e-5)
-    scores = item_user_bias.predict(params, bias, candidates)
+    scores = item_user_bias.adaptation.predict(params, bias, candidates)
     np.testing.assert_allclose(scores, params.mean + params.item_bias + bias, rtol=1e-6)
 
 

@@ -103,8 +103,8 @@ def test_a_user_of_the_source_alone_is_known_in_the_target(world):
 
         support = Examples(inputs(items), labels, jnp.ones(len(items), bool))
         target = inputs(np.flatnonzero(DOMAIN == 1))
-        adapted = content_fold_in.adapt(params, support)
-        return content_fold_in.predict(params, adapted, target)
+        adapted = content_fold_in.adaptation.adapt(params, support)
+        return content_fold_in.adaptation.predict(params, adapted, target)
 
     known = np.flatnonzero(np.arange(USERS) % 4 < 2)[:40]
     found = np.array([np.mean(scores(training.user_features[u], rating[u, items])) for u in known])

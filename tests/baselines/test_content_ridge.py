@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import baselines
 from metajax.baselines import content_ridge, fit_content_ridge
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
@@ -38,7 +37,9 @@ def scores(params, items, ratings, padding=0):
         jnp.arange(len(items) + padding) < len(items),
     )
     everything = Inputs(jnp.zeros((ITEMS, 0)), jnp.zeros((ITEMS, 0)), jnp.arange(ITEMS))
-    return content_ridge.predict(params, content_ridge.adapt(params, support), everything)
+    return content_ridge.adaptation.predict(
+        params, content_ridge.adaptation.adapt(params, support), everything
+    )
 
 
 def by_hand(liked):
@@ -99,8 +100,7 @@ def test_what_cannot_be_fitted_is_refused(settings, changed, message):
         fit_content_ridge(training(**changed), **settings)
 
 
-def test_it_is_one_of_the_baselines_of_new_items():
-    assert content_ridge in baselines.of_new_items
+def test_parameters_are_float32():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(fit_content_ridge(training()))} == {
         "float32"
     }

@@ -18,25 +18,25 @@ def test_the_adapted_state_is_the_posterior(training, make_support, candidates):
     information += x.T @ (rating - mean - bias[item]) / (1.5 * noise)
     expected, covariance = np.linalg.solve(precision, information), np.linalg.inv(precision)
 
-    posterior = eb_fold_in.adapt(params, make_support(item, rating, padding=2))
+    posterior = eb_fold_in.adaptation.adapt(params, make_support(item, rating, padding=2))
     # The state is in coordinates in which the prior is standard normal.
     root = np.linalg.cholesky(prior)
     latents, spread = prior_mean + root @ posterior.mean, root @ posterior.covariance @ root.T
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(spread, covariance, rtol=1e-4, atol=1e-5)
     every = np.insert(vectors, 0, 1, axis=1)
-    scores = eb_fold_in.predict(params, posterior, candidates)
+    scores = eb_fold_in.adaptation.predict(params, posterior, candidates)
     np.testing.assert_allclose(scores, mean + bias + every @ expected, rtol=1e-5)
     # What a rating is off by: the user's uncertainty seen through the item, and the noise.
-    assert eb_fold_in.predict_variance is not None
-    variance = eb_fold_in.predict_variance(params, posterior, candidates)
+    assert eb_fold_in.adaptation.predict_variance is not None
+    variance = eb_fold_in.adaptation.predict_variance(params, posterior, candidates)
     by_hand = np.array([row @ covariance @ row + noise for row in every])
     np.testing.assert_allclose(variance, by_hand, rtol=1e-4)
 
 
 def test_without_support_the_prior_speaks(training, make_support):
     params = eb_fold_in.fit(training, rank=2)
-    posterior = eb_fold_in.adapt(params, make_support([], [], padding=1))
+    posterior = eb_fold_in.adaptation.adapt(params, make_support([], [], padding=1))
     np.testing.assert_array_equal(posterior.mean, 0)
     np.testing.assert_array_equal(posterior.covariance, np.eye(3))
 

@@ -59,8 +59,8 @@ def test_cooccurrence_is_the_gram_matrix_whatever_the_chunk(training, dense, mon
 
 def test_popularity_ranks_by_the_count(training, make_support, candidates):
     params = popularity.fit(training)
-    scores = popularity.predict(
-        params, popularity.adapt(params, make_support([0], [5.0])), candidates
+    scores = popularity.adaptation.predict(
+        params, popularity.adaptation.adapt(params, make_support([0], [5.0])), candidates
     )
     np.testing.assert_array_equal(scores, liked_counts(training))
 
@@ -69,8 +69,10 @@ def test_random_order_is_fair_and_each_users_own(training, make_support, candida
     params = random_order.fit(training)
 
     def order(features, key=None):
-        adapted = random_order.adapt(params, make_support([0], [5.0], features=features), key)
-        return random_order.predict(params, adapted, candidates)
+        adapted = random_order.adaptation.adapt(
+            params, make_support([0], [5.0], features=features), key
+        )
+        return random_order.adaptation.predict(params, adapted, candidates)
 
     one, same, other = order((1.0, 2.0)), order((1.0, 2.0)), order((1.0, 3.0))
     np.testing.assert_array_equal(one, same)
@@ -96,8 +98,10 @@ def test_item_knn_sums_the_shrunk_cosines_of_the_nearest(training, dense, make_s
 
     params = item_knn.fit(training, neighbours=3, shrinkage=2.0)
     assert params.item.shape == (7, 3)
-    adapted = item_knn.adapt(params, make_support([1, 4], [5.0, 2.0]))
-    np.testing.assert_allclose(item_knn.predict(params, adapted, candidates), expected, rtol=1e-5)
+    adapted = item_knn.adaptation.adapt(params, make_support([1, 4], [5.0, 2.0]))
+    np.testing.assert_allclose(
+        item_knn.adaptation.predict(params, adapted, candidates), expected, rtol=1e-5
+    )
 
 
 def test_ease_regresses_each_item_on_all_others(training, dense, make_support, candidates):
@@ -111,8 +115,8 @@ def test_ease_regresses_each_item_on_all_others(training, dense, make_support, c
     # A user of the training set, folded in, gets the row of X B.
     log = training.interactions
     rows = slice(log.offsets[2], log.offsets[3])
-    adapted = ease.adapt(params, make_support(log.item[rows], log.rating[rows]))
-    scores = ease.predict(params, adapted, candidates) - params.prior
+    adapted = ease.adaptation.adapt(params, make_support(log.item[rows], log.rating[rows]))
+    scores = ease.adaptation.predict(params, adapted, candidates) - params.prior
     np.testing.assert_allclose(scores, dense[2] @ expected, atol=1e-5)
 
 
@@ -122,7 +126,9 @@ def test_a_blend_adds_log_popularity_and_grows_with_the_support(training, make_s
     log_liked = np.log1p(liked_counts(training))
 
     def scores(baseline, params, support):
-        return baseline.predict(params, baseline.adapt(params, support), candidates)
+        return baseline.adaptation.predict(
+            params, baseline.adaptation.adapt(params, support), candidates
+        )
 
     for items, factor in (([1], 2.0), ([1, 2, 4, 5], 4.0)):
         support = make_support(items, [5.0] * len(items), padding=1)

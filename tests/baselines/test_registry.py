@@ -14,7 +14,9 @@ def fitted(request, training):
     params = baseline.fit(training, **SETTINGS.get(baseline.name, {}))
 
     def scores(params, support, inputs):
-        return baseline.predict(params, baseline.adapt(params, support), inputs)
+        return baseline.adaptation.predict(
+            params, baseline.adaptation.adapt(params, support), inputs
+        )
 
     return baseline, params, scores
 

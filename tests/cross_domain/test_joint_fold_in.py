@@ -57,7 +57,7 @@ def test_the_fold_in_is_the_gaussian_conditional(both, make_support, candidates)
     params = joint_fold_in_of(factors)
     items, ratings, user = [4, 1, 8, 9], [5.0, 1.0, 2.5, 4.0], 7
     features = tuple(both.user_features[user].tolist())
-    posterior = joint_fold_in.adapt(
+    posterior = joint_fold_in.adaptation.adapt(
         params, make_support(items, ratings, padding=2, features=features)
     )
     mean, covariance = dense(factors, both, user)
@@ -67,10 +67,10 @@ def test_the_fold_in_is_the_gaussian_conditional(both, make_support, candidates)
     gain = np.linalg.solve(covariance[np.ix_(items, items)], signal[items][:, others]).T
     expected = mean[others] + gain @ (np.array(ratings) - mean[items])
     spread = np.diag(signal[np.ix_(others, others)] - gain @ signal[items][:, others])
-    got = joint_fold_in.predict(params, posterior, candidates)
+    got = joint_fold_in.adaptation.predict(params, posterior, candidates)
     np.testing.assert_allclose(got, expected, rtol=1e-4)
-    assert joint_fold_in.predict_variance is not None
-    got = joint_fold_in.predict_variance(params, posterior, candidates)
+    assert joint_fold_in.adaptation.predict_variance is not None
+    got = joint_fold_in.adaptation.predict_variance(params, posterior, candidates)
     np.testing.assert_allclose(got, spread + np.asarray(params.noise)[others], rtol=1e-4)
 
 

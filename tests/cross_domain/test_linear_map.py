@@ -13,7 +13,7 @@ from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import rows_of
 from metajax.evaluation.evaluate import evaluate
 from metajax.evaluation.intervals import summarise
-from metajax.types import Adaptation, Examples, Inputs
+from metajax.types import Examples, Inputs
 
 USERS, ITEMS = 40, 12
 
@@ -38,7 +38,7 @@ def rmse(domains: Domains) -> np.ndarray:
     split = cross_users(domains)
     params = linear_map.fit(split.final, rank=1, steps=5, item_ridge=10.0)
     judged = evaluate(
-        Adaptation(linear_map.adapt, linear_map.predict),
+        linear_map.adaptation,
         params,
         split.test[PANEL],
         split.final.user_features,
@@ -93,7 +93,7 @@ def test_without_common_users_the_source_says_nothing():
             jnp.array([rating]),
             jnp.array([True]),
         )
-        adapted = jax.jit(linear_map.adapt)(params, support)
+        adapted = jax.jit(linear_map.adaptation.adapt)(params, support)
         np.testing.assert_array_equal(adapted.mean, 0)
 
 

@@ -22,8 +22,8 @@ def fitted(training):
 def test_it_is_the_fold_in_of_who_sees_the_target_alone(fitted, make_support, candidates):
     params, plain = fitted
     shown = make_support([0, 2, 1, 5, 4], [5.0, 1.0, 4.0, 5.0, 2.0], padding=1)
-    posterior = target_only.adapt(params, shown)
-    expected = eb_fold_in.adapt(plain, make_support([1, 4], [4.0, 2.0]))
+    posterior = target_only.adaptation.adapt(params, shown)
+    expected = eb_fold_in.adaptation.adapt(plain, make_support([1, 4], [4.0, 2.0]))
     for name in ("predict", "predict_variance"):
         ours = getattr(target_only, name)(params, posterior, candidates)
         theirs = getattr(eb_fold_in, name)(plain, expected, candidates)
@@ -32,8 +32,8 @@ def test_it_is_the_fold_in_of_who_sees_the_target_alone(fitted, make_support, ca
 
 def test_the_source_alone_is_nothing(fitted, make_support):
     params, _ = fitted
-    told = target_only.adapt(params, make_support([0, 2], [5.0, 1.0]))
-    silent = target_only.adapt(params, make_support([], [], padding=2))
+    told = target_only.adaptation.adapt(params, make_support([0, 2], [5.0, 1.0]))
+    silent = target_only.adaptation.adapt(params, make_support([], [], padding=2))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), told, silent)
 
 

@@ -11,6 +11,7 @@ from metajax.data.datasets import load
 from metajax.evaluation import cells as cell_files
 from metajax.evaluation import experiment, workers
 from metajax.evaluation.records import select, validate
+from metajax.types import Adaptation
 
 METHODS = ["item_user_bias", "eb_fold_in", "popularity", "two_tower", "maml"]
 TINY = {
@@ -238,8 +239,10 @@ def scripted(name, rating):
         name,
         "rating",
         lambda training, **settings: np.float32(rating),
-        lambda params, support, key=None: (),
-        lambda params, adapted, inputs: params + 0.0 * inputs.item,
+        Adaptation(
+            lambda params, support, key=None: (),
+            lambda params, adapted, inputs: params + 0.0 * inputs.item,
+        ),
     )
 
 
@@ -266,8 +269,10 @@ def test_every_method_has_the_same_number_of_trials(dataset, monkeypatch):
         "counting",
         "rating",
         fit,
-        lambda params, support, key=None: (),
-        lambda params, adapted, inputs: params + 0.01 * inputs.item,
+        Adaptation(
+            lambda params, support, key=None: (),
+            lambda params, adapted, inputs: params + 0.01 * inputs.item,
+        ),
         grid=tuple({"shift": shift} for shift in (0.0, 3.5, 3.0, 9.0)),
     )
     monkeypatch.setattr(baselines, "registry", (*baselines.registry, counting))

@@ -30,7 +30,7 @@ def test_the_first_predictions_are_those_of_the_fold_in_of_both_domains(name, tr
     support = Examples(inputs, jnp.asarray(rng.integers(1, 6, 8), jnp.float32), item % 3 > 0)
     fold_in = next(b for b in baselines.registry if b.name == "eb_fold_in")
     closed = fold_in.fit(training, rank=2)
-    expected = fold_in.predict(closed, fold_in.adapt(closed, support), inputs)
+    expected = fold_in.adaptation.predict(closed, fold_in.adaptation.adapt(closed, support), inputs)
 
     @jax.jit
     def predicted(params):

@@ -27,12 +27,12 @@ def test_the_first_predictions_are_those_of_the_joint_fold_in():
     ratings = jnp.array([1.0, 5.0, 4.0, 2.0, jnp.nan])
     support = Examples(inputs(shown), ratings, jnp.arange(5) < 4)
     fitted = joint_fold_in.fit(training, rank=2, item_ridge=30.0)
-    posterior = joint_fold_in.adapt(fitted, support)
-    expected = joint_fold_in.predict(fitted, posterior, inputs(asked))
+    posterior = joint_fold_in.adaptation.adapt(fitted, support)
+    expected = joint_fold_in.adaptation.predict(fitted, posterior, inputs(asked))
     adapted = rule.adapt(params, support)
     np.testing.assert_allclose(rule.predict(params, adapted, inputs(asked)), expected, rtol=2e-4)
     assert rule.predict_variance is not None
-    assert joint_fold_in.predict_variance is not None
-    spread = joint_fold_in.predict_variance(fitted, posterior, inputs(asked))
+    assert joint_fold_in.adaptation.predict_variance is not None
+    spread = joint_fold_in.adaptation.predict_variance(fitted, posterior, inputs(asked))
     got = rule.predict_variance(params, adapted, inputs(asked))
     np.testing.assert_allclose(got, spread, rtol=2e-4)
