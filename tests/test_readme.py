@@ -57,7 +57,7 @@ def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     assert len(names["entity"]) == 1682
     assert names["training"].count + names["test"].count == names["films"].count
     assert not names["knowledge"].leaked_triples(names["training"], names["test"]).any()
-    quick = links.replace("width=32", "width=2").replace("batch=1024", "batch=8192")
+    quick = links.replace("width=32", "width=2, batch=8192")
     exec(compile(quick, "README.md", "exec"), names)
     assert names["row"].epoch == 2
     assert 0 < names["row"].validation < 1

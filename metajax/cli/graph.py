@@ -1,4 +1,4 @@
-"""Knowledge graphs: what is in one, what may be wrong with it, and what is missing in it."""
+"""Knowledge graphs: inspection, training of embeddings, and completion."""
 
 import functools
 import shlex
@@ -17,19 +17,20 @@ from metajax.cli.train import free_folder
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
+    GraphSettings,
     KnowledgeGraph,
     graph_names,
     inspection,
     item_entities,
     link_by_prefix,
     load_graph,
+    predictor_of,
     readers,
 )
 from metajax.knowledge.readers import Statements
 from metajax.runs import folder as run_folder
 from metajax.runs import graph_runs
 from metajax.runs.graph_runs import GraphRun
-from metajax.runs.graph_settings import GraphSettings
 from metajax.runs.recommendation import Catalogue, find_item, titles_of
 from metajax.training import DivergedError
 
@@ -50,14 +51,14 @@ def inspect(
     data: str | None = None,
     literals: Literal["error", "attributes"] = "error",
 ) -> None:
-    """Tells what is in a knowledge graph: counts, its relations, problems.
+    """Prints counts, relations and problems of a knowledge graph.
 
     Args:
         source: A name (ml-100k) or a file: .ttl, .nt, .kg, or .tsv of head, relation, tail.
-        link: A .link file of RecBole: which entity each item is.
-        item_prefix: What stands before an item's id in the name of its entity.
-        data: A name or path of the log whose items the links are of.
-        literals: What texts and numbers are where an entity could stand: an error, or attributes.
+        link: A RecBole .link file: the entity of each item.
+        item_prefix: Prefix of an item's id in the name of its entity.
+        data: A name or path of the log whose items are linked.
+        literals: Literals in the place of a tail: an error, or attributes.
     """
     found, statements = _loaded(source, link, item_prefix, literals)
     item_ids = None
@@ -90,12 +91,12 @@ def train(
     run: Path | None = None,
     resume: Path | None = None,
 ) -> int:
-    """Learns embeddings of a graph, then ranks triples that training has not seen.
+    """Trains embeddings of a knowledge graph, then ranks held-out test triples.
 
     Args:
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/SOURCE-SCORE, numbered if taken.
-        resume: Folder of a run to go on with, with the settings it was begun with.
+        resume: Folder of a run to resume, with its own settings.
     """
     if resume is not None:
         if run is not None:
@@ -108,14 +109,14 @@ def train(
     elif not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
     else:
-        graph_runs.predictor_of(settings)  # Refuses before anything is read.
+        predictor_of(settings)  # Refuses before anything is read.
         chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
         found, _ = _loaded(*chosen)
         with console.busy("Splitting the triples"):
             folder = run or free_folder(f"{Path(settings.source).stem}-{settings.score.lower()}")
             opened, progress = graph_runs.create(folder, settings, found)
     folder, settings = opened.folder, opened.settings
-    _tell(opened)
+    _print_split(opened)
     updates = -(-opened.split.training.count // settings.batch)
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
     with (
@@ -142,7 +143,7 @@ def train(
     except KeyboardInterrupt as stopped:
         console.error(f"stopped; the run is saved. Rank: metajax graph train --resume {folder}")
         return 0 if isinstance(stopped, console.Terminated) else 130
-    _show(opened, metrics)
+    _print_ranks(opened, metrics)
     return 0
 
 
@@ -158,29 +159,28 @@ def complete(
     known: bool = False,
     data: str | None = None,
 ) -> None:
-    """Prints what a graph most likely lacks: the best tails, or heads, of an entity and a relation.
+    """Prints the most plausible missing tails, or heads, of an entity and a relation.
 
     Args:
         run: Folder of a run of `metajax graph train`.
-        entity: Name of the entity that is given, or title of the item that it is: the head, or
-            with --side head the tail.
+        entity: Name of the known entity, or title of its item: the head, or with --side head the
+            tail.
         relation: Name of the relation.
-        side: What is asked for.
-        top: How many candidates.
+        side: The missing element.
+        top: Number of candidates.
         known: Show known triples too, marked.
-        data: A name or path of the log whose items the links are of, for their titles; by default
-            that of the graph's name.
+        data: A name or path of the log whose items are linked, for their titles; by default that
+            of the graph's name.
     """
     with console.busy(f"Loading {run}"):
         opened = graph_runs.open_run(run)
         progress = graph_runs.resumed(opened, on_skip=console.skipped)
     if not int(progress.best_step):
         raise ValueError(
-            f"{run}: no epoch has been validated yet, so that nothing is known to be learned. "
-            f"Go on: metajax graph train --resume {run}"
+            f"{run}: no epoch has been validated yet. Go on: metajax graph train --resume {run}"
         )
     titles = _titles(opened, data)
-    entity = _meant(opened, titles, entity)
+    entity = _entity_of(opened, titles, entity)
     found = graph_runs.answers(
         opened,
         progress.best,
@@ -205,7 +205,7 @@ def complete(
 def _loaded(
     source: str, link: str | Path | None, item_prefix: str | None, literals: Any
 ) -> tuple[KnowledgeGraph, Statements | None]:
-    """Loads a graph; beside it what its file says, for the lines."""
+    """Loads a graph; with the statements of its file, for line numbers."""
     statements = None
     if source in graph_names():
         if link is not None:
@@ -216,28 +216,28 @@ def _loaded(
         statements = readers.read_statements(source)
         found = readers.with_links(readers.graph_of(statements, literals=literals), link)
     else:
-        found = load_graph(source)  # Tells what else it could be.
+        found = load_graph(source)  # Raises, with a suggestion.
     if item_prefix is not None:
         found = link_by_prefix(found, item_prefix)
     return found, statements
 
 
-def _tell(run: GraphRun) -> None:
-    """Says what is trained on, and what is not."""
+def _print_split(run: GraphRun) -> None:
+    """Prints the sizes of the split."""
     training, settings = run.split.training, run.settings
     print(
-        f"{settings.score} on {settings.source}: {training.count:,} triples train, "
-        f"{run.split.validation.count:,} validate, {run.split.test.count:,} are asked for in the "
-        f"end; {len(training.entities.names):,} entities, "
+        f"{settings.score} on {settings.source}: {training.count:,} training triples, "
+        f"{run.split.validation.count:,} validation, {run.split.test.count:,} test; "
+        f"{len(training.entities.names):,} entities, "
         f"{len(training.relations.names):,} relations. Run folder: {run.folder}"
     )
-    told = [f"{count:,} that {why}" for why, count in run.split.left_out.items() if count]
-    if told:
-        print(f"Triples left out: {', '.join(told)}.")
+    reasons = [f"{count:,} that {why}" for why, count in run.split.left_out.items() if count]
+    if reasons:
+        print(f"Triples left out: {', '.join(reasons)}.")
 
 
-def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
-    """Prints how test triples rank, and what to do next."""
+def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
+    """Prints the ranks of test triples, and the next command."""
     entities = len(run.split.training.entities.names)
     print(
         f"{2 * run.split.test.count:,} queries, the head and the tail of each test triple, ranked "
@@ -251,9 +251,9 @@ def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         table.add_row(shown, *(f"{found[name]:.3f}" for found in metrics.values()))
     Console().print(table, highlight=False)
     print(
-        "Ties count as in the middle, optimistic: first, pessimistic: last. Heads, tails: half of "
-        "the queries.\nFrequency: what is often there is right. AMRI: 0 is a random order, 1 is "
-        "perfect."
+        "Ties: realistic ranks them in the middle, optimistic first, pessimistic last. Heads, "
+        "tails: half of the queries.\nFrequency: candidates by their frequency in training. AMRI: "
+        "0 is a random order, 1 is perfect."
     )
     head, relation, _ = run.split.test.triples[0]
     given = {
@@ -265,7 +265,7 @@ def _show(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
 
 
 def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
-    """Finds what people call the items that entities are."""
+    """Titles of the items that are entities, by entity name."""
     source, links = run.settings.source, run.split.training.links
     if data is not None and not links:
         raise ValueError(f"--data names items, and no entity of {run.folder} is one; got {data}.")
@@ -284,8 +284,8 @@ def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
 
 
-def _meant(run: GraphRun, titles: dict[str, str], entity: str) -> str:
-    """Finds an entity by its name, or by the title of its item."""
+def _entity_of(run: GraphRun, titles: dict[str, str], entity: str) -> str:
+    """Name of an entity, from its name or the title of its item."""
     names = run.split.training.entities
     if not titles or entity in names.index or entity in run.split.unseen["entity"]:
         return entity

@@ -76,7 +76,13 @@ from metajax.knowledge.splits import (
     split_to_json,
     split_triples,
 )
-from metajax.knowledge.training import Epoch, begin_links, train_links
+from metajax.knowledge.training import (
+    Epoch,
+    GraphSettings,
+    begin_links,
+    predictor_of,
+    train_links,
+)
 
 __all__ = [
     "Answer",
@@ -85,6 +91,7 @@ __all__ = [
     "Completion",
     "Epoch",
     "EwcAnchor",
+    "GraphSettings",
     "GraphSplit",
     "InversePair",
     "ItemFeatures",
@@ -135,6 +142,7 @@ __all__ = [
     "node_vectors",
     "normalised_fisher",
     "place_entities",
+    "predictor_of",
     "prune_tails",
     "ranking_metrics",
     "read_graph",

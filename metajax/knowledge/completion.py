@@ -1,4 +1,4 @@
-"""What is missing in a graph: the most plausible answers to a question about an entity."""
+"""Knowledge graph completion: the most plausible missing tails, or heads, of a query."""
 
 from typing import Any, NamedTuple
 
@@ -19,23 +19,23 @@ __all__ = [
 
 
 class Answer(NamedTuple):
-    """One entity that may be in the place asked for."""
+    """One candidate for the missing element."""
 
     entity: str
     """Its name."""
     score: float
-    """As the score has it, without a margin."""
+    """Its score, without a margin."""
     known: bool
-    """Whether this is a known fact."""
+    """Whether the triple is known."""
 
 
 class Completion(NamedTuple):
-    """The most plausible answers to a question."""
+    """The most plausible answers to a query."""
 
     answers: tuple[Answer, ...]
     """The best first."""
     known: int
-    """How many known facts answer it, left out or not."""
+    """Number of known answers, whether shown or not."""
 
 
 def complete(
@@ -50,26 +50,26 @@ def complete(
     known: Any = None,
     keep_known: bool = False,
 ) -> Completion:
-    """Ranks what could be the tail, or the head, of a fact with an entity and a relation.
+    """Ranks the tails, or heads, of a query of an entity and a relation.
 
     Args:
-        score: As the parameters were trained with.
-        params: `entity` and `relation`, as from a `link_predictor`.
-        training: The facts they were trained on. Entities it has a name for and the table no row
-            are no answers.
-        entity: Name of the head, or where the head is asked for of the tail.
+        score: The score that the parameters were trained with.
+        params: `entity` and `relation`, as of a `link_predictor`.
+        training: Their training graph. Entities with a name but without a row of the table are no
+            candidates.
+        entity: Name of the head, or of the tail where the head is missing.
         relation: Name of the relation.
-        side: What is asked for, tail or head.
-        top: At most so many answers.
-        known: `[m, 3]` all known facts; None: those of training.
-        keep_known: Keep answers that are known facts, marked, and not leave them out.
+        side: The missing element, tail or head.
+        top: Most answers.
+        known: `[m, 3]` all known triples; None: those of training.
+        keep_known: Keep and mark known answers, instead of dropping them.
 
     Returns:
-        The answers.
+        The answers, best first.
 
     Raises:
-        KeyError: If the entity or the relation is unknown; the nearest is named.
-        ValueError: If one of them has no fact in training or no row of a table, a score is not
+        KeyError: If the entity or the relation is unknown; the nearest is suggested.
+        ValueError: If one of them has no training triple or no row of a table, a score is not
             finite, `top` < 1, or `side` is another.
 
     Example:
@@ -88,7 +88,7 @@ def complete(
     of = index_of(training.relations, relation, "relation")
     triples_of(training, entity)
     if not (training.triples[:, 1] == of).any():
-        raise ValueError(f"relation {relation!r} has no triple: nothing is known about it.")
+        raise ValueError(f"relation {relation!r} has no triple.")
     for what, name, row in (("entity", entity, at), ("relation", relation, of)):
         # Out of range would fill in NaN, not raise.
         if row >= (rows := len(jax.tree.leaves(params[what])[0])):

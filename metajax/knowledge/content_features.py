@@ -1,4 +1,7 @@
-"""What a graph says of the items of a log, as numbers that any learner can read."""
+"""Content features of items from a knowledge graph: TF-IDF, dense vectors, pseudo-users.
+
+A feature is a relation, its direction and the entity at the other end: "director is Scott".
+"""
 
 from typing import NamedTuple
 
@@ -18,32 +21,32 @@ __all__ = [
 
 
 class ItemFeatures(NamedTuple):
-    """N facts about I items, sorted by item.
+    """N nonzero binary features of I items, sorted by item.
 
-    A fact is a relation, which end of it the item is, and the entity at the other end.
+    A feature is a relation, which end of it the item is, and the entity at the other end.
     """
 
     item: np.ndarray
     """`[N]` int64 the item."""
     feature: np.ndarray
-    """`[N]` int64 which of the F distinct facts is true of it."""
+    """`[N]` int64 the feature, of F."""
     relation: np.ndarray
-    """`[F]` int64 the relation, of R, that a fact is of."""
+    """`[F]` int64 the relation of each feature, of R."""
     entity: np.ndarray
     """`[F]` int64 the entity at the other end."""
     items: int
-    """I, those that nothing is said of included."""
+    """I, items without features included."""
 
 
 def item_features(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFeatures:
-    """Collects what is said of items.
+    """Sparse features of items: their triples.
 
     Args:
-        graph: Fold inverses before, or everything is said twice.
+        graph: Fold inverses first, or every feature is doubled.
         entity: `[I]` the entity of each item, -1 for none; from `item_entities`.
 
     Returns:
-        The facts; none of an item that is linked to nothing.
+        The features; unlinked items have none.
 
     Raises:
         ValueError: If an entity is out of range.
@@ -81,46 +84,45 @@ def item_features(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFeatures:
     )
 
 
-def tfidf(facts: ItemFeatures) -> np.ndarray:
-    """Weighs facts by how few items share them.
+def tfidf(features: ItemFeatures) -> np.ndarray:
+    """TF-IDF weights of binary features, normalised by item.
 
     Args:
-        facts: Of items.
+        features: Of items.
 
     Returns:
-        `[N]` the logarithm of how many times as many items are described as share the fact, over
-        the length of all of the item's weights; 0 where every item shares all of its facts. The
-        sum of products over common facts is the cosine of two items.
+        `[N]` log of the number of described items over that of the items with the feature, divided
+        by the norm of the item's weights; 0 where every item shares all of its features. The sum of
+        products over common features is the cosine of two items.
 
     References:
         Sparck Jones, A Statistical Interpretation of Term Specificity and Its Application in
         Retrieval, Journal of Documentation 28, 1972.
     """
-    described = len(np.unique(facts.item))
-    weight = np.log(described / np.bincount(facts.feature))[facts.feature]
-    length = np.sqrt(np.bincount(facts.item, weight**2, minlength=facts.items))
-    return weight / np.where(length > 0, length, 1)[facts.item]
+    described = len(np.unique(features.item))
+    weight = np.log(described / np.bincount(features.feature))[features.feature]
+    length = np.sqrt(np.bincount(features.item, weight**2, minlength=features.items))
+    return weight / np.where(length > 0, length, 1)[features.item]
 
 
 def content_vectors(
     graph: KnowledgeGraph, entity: np.ndarray, *, width: int = 64, sweeps: int = 8, seed: int = 0
 ) -> np.ndarray:
-    """Describes items by vectors whose products say in how much they are alike.
+    """Dense content vectors, whose products are sums of cosine similarities by relation.
 
-    Relation by relation, the cosine of what is said of two items, TF-IDF weighted, is written as
-    the product of short vectors: the directions along which items differ most, by orthogonal
-    iteration. Relations are side by side, so that products of whole rows are the sum of cosines.
+    Relation by relation, the TF-IDF matrix of items by features is projected on its leading right
+    singular vectors, by orthogonal iteration. The projections of all relations are concatenated.
 
     Args:
-        graph: Fold inverses before.
+        graph: Fold inverses first.
         entity: `[I]` the entity of each item, -1 for none.
-        width: Most numbers for a relation, >= 1.
+        width: Most dimensions for a relation, >= 1.
         sweeps: Iterations, >= 1.
-        seed: Of the first directions.
+        seed: Seed of the initial directions.
 
     Returns:
-        `[I, D]` float32; D is the sum over relations of `width`, or of the number of its facts
-        where that is less. Rows of items that nothing is said of are 0.
+        `[I, D]` float32; D is the sum over relations of `width`, or of the number of features where
+        that is less. Items without features have rows of 0.
 
     Raises:
         ValueError: As `item_features`, or if a number is below 1.
@@ -132,52 +134,54 @@ def content_vectors(
     for name, value in (("width", width), ("sweeps", sweeps)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}.")
-    facts = item_features(graph, entity)
+    features = item_features(graph, entity)
     rng = np.random.default_rng(seed)
     blocks = [
-        _reduced(_of_relation(facts, relation), width, sweeps, rng)
-        for relation in np.unique(facts.relation)
+        _reduced(_of_relation(features, relation), width, sweeps, rng)
+        for relation in np.unique(features.relation)
     ]
-    return np.concatenate([np.zeros((facts.items, 0), np.float32), *blocks], axis=1)
+    return np.concatenate([np.zeros((features.items, 0), np.float32), *blocks], axis=1)
 
 
 def entities_as_users(
     training: TrainingSet, graph: KnowledgeGraph, entity: np.ndarray
 ) -> TrainingSet:
-    """Adds to a log what a graph says: each entity is a user, who likes the items it belongs to.
+    """Adds the features of items to a log as pseudo-users, who like the items that have them.
 
-    So everything that is learned from who chose what, item-to-item weights and graph networks
-    included, knows of items that nobody chose.
+    Every collaborative method, item-to-item weights and graph networks included, so extends to
+    items without interactions.
 
     Args:
         training: A log; its users stay the first.
-        graph: Fold inverses before, and leave out entities that tell nothing apart (`prune_tails`).
+        graph: Fold inverses first, and drop entities that cannot relate items (`prune_tails`).
         entity: `[I]` the entity of each item, -1 for none.
 
     Returns:
-        The larger log. The users that are entities have the highest rating for their items, in
-        each of their roles as one user, at time 0, and attributes that are all 0.
+        The larger log. Pseudo-users give their items the highest rating, at time 0, and have
+        attributes that are all 0; an entity is one user for each relation and direction.
 
     Raises:
-        ValueError: As `item_features`, or if `entity` does not tell of every item.
+        ValueError: As `item_features`, or if `entity` has not one entry for each item.
 
     References:
         Jeunen, Van Balen and Goethals, Closed-Form Models for Collaborative Filtering with
         Side-Information, RecSys 2020, section 3: attributes as further rows of the matrix.
     """
     log = training.interactions
-    facts = item_features(graph, entity)
-    if facts.items != len(log.item_ids):
-        raise ValueError(f"entity must tell of {len(log.item_ids)} items, got {facts.items}.")
-    added, users = len(facts.relation), len(log.user_ids)
-    # Ids are sorted, and come after those of people whatever these are.
+    features = item_features(graph, entity)
+    if features.items != len(log.item_ids):
+        raise ValueError(
+            f"entity must have {len(log.item_ids)} entries, an item each, got {features.items}."
+        )
+    added, users = len(features.relation), len(log.user_ids)
+    # Ids are sorted; these come after those of the users.
     last = max(log.user_ids, default="")
     names = [f"{last} entity {n:0{len(str(added))}d}" for n in range(added)]
     extended = from_columns(
-        np.concatenate([user_of_row(log), users + facts.feature]),
-        np.concatenate([log.item, facts.item]),
-        np.concatenate([log.rating, np.full(len(facts.item), (training.scale or (1, 1))[1])]),
-        np.concatenate([log.time, np.zeros(len(facts.item), np.int64)]),
+        np.concatenate([user_of_row(log), users + features.feature]),
+        np.concatenate([log.item, features.item]),
+        np.concatenate([log.rating, np.full(len(features.item), (training.scale or (1, 1))[1])]),
+        np.concatenate([log.time, np.zeros(len(features.item), np.int64)]),
         user_ids=np.concatenate([log.user_ids, names]) if added else log.user_ids,
         item_ids=log.item_ids,
     )
@@ -185,38 +189,42 @@ def entities_as_users(
     return training._replace(interactions=extended, user_features=features)
 
 
-def _of_relation(facts: ItemFeatures, relation: int) -> ItemFeatures:
-    kept = facts.relation == relation
-    rows = kept[facts.feature]
+def _of_relation(features: ItemFeatures, relation: int) -> ItemFeatures:
+    kept = features.relation == relation
+    rows = kept[features.feature]
     number = np.cumsum(kept) - 1
     return ItemFeatures(
-        facts.item[rows],
-        number[facts.feature[rows]],
-        facts.relation[kept],
-        facts.entity[kept],
-        facts.items,
+        features.item[rows],
+        number[features.feature[rows]],
+        features.relation[kept],
+        features.entity[kept],
+        features.items,
     )
 
 
-def _reduced(facts: ItemFeatures, width: int, sweeps: int, rng: np.random.Generator) -> np.ndarray:
-    """Turns the sparse rows of items to the directions along which they are longest."""
-    weight = tfidf(facts)
-    count = len(facts.relation)
-    by_fact = np.argsort(facts.feature, kind="stable")
+def _reduced(
+    features: ItemFeatures, width: int, sweeps: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Projects the sparse rows of items on the leading right singular vectors."""
+    weight = tfidf(features)
+    count = len(features.relation)
+    by_feature = np.argsort(features.feature, kind="stable")
 
     def of_items(vectors: np.ndarray) -> np.ndarray:
-        found = np.zeros((facts.items, vectors.shape[1]))
-        item, start = np.unique(facts.item, return_index=True)
-        found[item] = np.add.reduceat(weight[:, None] * vectors[facts.feature], start)
+        found = np.zeros((features.items, vectors.shape[1]))
+        item, start = np.unique(features.item, return_index=True)
+        found[item] = np.add.reduceat(weight[:, None] * vectors[features.feature], start)
         return found
 
-    def of_facts(vectors: np.ndarray) -> np.ndarray:
-        rows = (weight[:, None] * vectors[facts.item])[by_fact]
-        return np.add.reduceat(rows, np.searchsorted(facts.feature[by_fact], np.arange(count)))
+    def of_features(vectors: np.ndarray) -> np.ndarray:
+        rows = (weight[:, None] * vectors[features.item])[by_feature]
+        return np.add.reduceat(
+            rows, np.searchsorted(features.feature[by_feature], np.arange(count))
+        )
 
     if count <= width:
         return of_items(np.eye(count)).astype(np.float32)
     directions = rng.normal(size=(count, width))
     for _ in range(sweeps):
-        directions = np.linalg.qr(of_facts(of_items(directions)))[0]
+        directions = np.linalg.qr(of_features(of_items(directions)))[0]
     return of_items(directions).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Knowledge graphs by name, fetched and cached where need be, and which items they describe."""
+"""Knowledge graphs by name, downloaded and cached on first use, and links to the items of a log.
+
+A new graph is one entry of `_GRAPHS`.
+"""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -36,7 +39,7 @@ _FILES = {
 
 
 def graph_names() -> tuple[str, ...]:
-    """Returns the names that `load_graph` knows."""
+    """Names that `load_graph` accepts."""
     return tuple(_GRAPHS)
 
 
@@ -45,32 +48,32 @@ def load_graph(
 ) -> KnowledgeGraph:
     """Loads a knowledge graph by name, or reads one from a path.
 
-    `ml-100k` is the part of Freebase about the films of MovieLens-100K: 91,631 facts, in 24
-    relations 10 of which are inverses of others. Fold them (`fold_inverses`) before anything else;
-    awards tell how well films were received, and so belong to the future of a film that nobody has
-    seen (`without_relations(graph, "*award*")`).
+    `ml-100k` is the part of Freebase about the films of MovieLens-100K: 91,631 triples of 24
+    relations, 10 of which are inverses of others. Fold them (`fold_inverses`) before anything else.
+    Awards leak how well films were received, which is unknown for a new film
+    (`without_relations(graph, "*award*")`).
 
     Args:
         name_or_path: One of `graph_names()`, or a path for `read_graph`.
-        progress: Called as bytes arrive, if any have to be fetched.
+        progress: Called as bytes are downloaded.
         **reading: Options of `read_graph`, for a path.
 
     Returns:
-        The graph, with links to the items of the data set of that name.
+        The graph; one loaded by name has links to the items of the data set of that name.
 
     Raises:
-        DataError: If it is neither a known name nor a path, or the file is not as it should be.
+        DataError: If it is neither a known name nor a path, or the file is malformed.
         ValueError: If there are options for a name.
-        DataUnavailable: If it must be fetched and cannot be.
+        DataUnavailable: If it must be downloaded and cannot be.
 
     References:
         Zhao et al., KB4Rec: A Data Set for Linking Knowledge Bases with Recommender Systems, Data
-        Intelligence 1(2), 2019, arXiv:1807.11141: where facts and links of `ml-100k` are from.
+        Intelligence 1(2), 2019, arXiv:1807.11141: source of the triples and links of `ml-100k`.
     """
     if isinstance(name_or_path, str) and name_or_path in _GRAPHS:
         if reading:
             raise ValueError(
-                f"{name_or_path} is read one way; options are for paths, got {', '.join(reading)}."
+                f"{name_or_path} takes no options, which are for paths; got {', '.join(reading)}."
             )
         return _GRAPHS[name_or_path](progress)
     if Path(name_or_path).exists():
@@ -83,17 +86,17 @@ def load_graph(
 
 
 def item_entities(graph: KnowledgeGraph, item_ids: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Finds the entity of each item of a log.
+    """Entity of each item of a log.
 
     Args:
         graph: With links.
-        item_ids: `[I]` the items' names in the log.
+        item_ids: `[I]` the items' ids in the log.
 
     Returns:
-        `[I]` int32 indices of entities, -1 where an item is linked to none.
+        `[I]` int32 entity indices, -1 for unlinked items.
 
     Raises:
-        ValueError: If there are links of items that the log does not know.
+        ValueError: If there are links of items that are not in the log.
     """
     place = {str(name): n for n, name in enumerate(item_ids)}
     unknown = [item for item, _ in graph.links if item not in place]
@@ -108,17 +111,17 @@ def item_entities(graph: KnowledgeGraph, item_ids: Sequence[str] | np.ndarray) -
 
 
 def link_by_prefix(graph: KnowledgeGraph, prefix: str) -> KnowledgeGraph:
-    """Links items to the entities that are named by a prefix and the item's id.
+    """Links each item to the entity whose name is a prefix followed by the item's id.
 
     Args:
-        graph: Any.
-        prefix: What stands before the id, `http://shop.example/item/` say.
+        graph: The graph.
+        prefix: For instance `http://shop.example/item/`.
 
     Returns:
-        The graph with these links besides those it has.
+        The graph with these links added.
 
     Raises:
-        ValueError: If no entity is named so.
+        ValueError: If no entity has the prefix.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
@@ -129,22 +132,22 @@ def link_by_prefix(graph: KnowledgeGraph, prefix: str) -> KnowledgeGraph:
     names = graph.entities.names
     links = [(name[len(prefix) :], name) for name in names if name.startswith(prefix)]
     if not links:
-        raise ValueError(f"no entity is named {prefix!r} and an id; there are {first_five(names)}.")
+        raise ValueError(f"no entity name starts with {prefix!r}; there are {first_five(names)}.")
     return add_triples(graph, [], links=links)
 
 
 def repaired_links(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Turns RecBole's links of MovieLens-100K into right ones.
+    """Corrects RecBole's links of MovieLens-100K.
 
-    The ids in its file are those of MovieLens-20M, so that most films are linked to another one:
-    item 56, Pulp Fiction, to what is 56 there. Right is the entity of the same film in
-    MovieLens-20M, `entity[i] = pairs[id in 20M of i]`.
+    The item ids of its file are those of MovieLens-20M, so that most films are linked to another
+    one: item 56, Pulp Fiction, to film 56 of MovieLens-20M. The right entity is that of the same
+    film in MovieLens-20M, `entity[i] = pairs[id in 20M of i]`.
 
     Args:
-        pairs: Item ids and entities as the file has them.
+        pairs: Item ids and entities as in the file.
 
     Returns:
-        Item ids of MovieLens-100K, and entities; films that 20M numbers too high have none.
+        Item ids of MovieLens-100K, and entities; films whose 20M id is beyond the file have none.
     """
     entity = dict(pairs)
     lines = Path(__file__).with_name("ml100k_to_ml20m_ids.tsv").read_text().splitlines()

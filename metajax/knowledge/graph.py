@@ -1,8 +1,8 @@
-"""A knowledge graph as columns of whole numbers: facts about entities, each a triple.
+"""Knowledge graphs: triples of head, relation and tail as columns of integers.
 
-The columns are padded to powers of two, and so are the numbers of rows that tables of entities and
-relations need: a graph may grow within its room without a program being compiled anew. What is
-known keeps its index for good, so that tables learned on the graph before still fit.
+Columns are padded to powers of two, and so are the row counts of entity and relation tables, so
+that a graph grows within its capacity without recompilation. Vocabularies are append-only: an
+entity keeps its index for good, and tables learned on an earlier graph still fit.
 """
 
 import difflib
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Vocabulary(NamedTuple):
-    """Names in the order in which they were first met; none ever changes its index."""
+    """Names in the order in which they were added; none ever changes its index."""
 
     names: tuple[str, ...]
     """Index to name."""
@@ -46,41 +46,40 @@ class Vocabulary(NamedTuple):
 
 
 class Attribute(NamedTuple):
-    """What a literal says about an entity: a year, a title."""
+    """A literal of an entity: a year, a title."""
 
     entity: int
-    """Whom it is about."""
+    """Index of the entity."""
     name: str
-    """What is said, as a relation is named."""
+    """Name of the attribute, as of a relation."""
     value: str
     """The literal's text."""
     kind: str = ""
-    """IRI of its datatype, "@en" and the like for text in a language, "" for plain text."""
+    """IRI of its datatype, "@en" and the like for a language, "" for plain text."""
 
 
 class KnowledgeGraph(NamedTuple):
-    """A set of facts (head, relation, tail), each said once.
+    """A set of distinct triples (head, relation, tail).
 
-    Padding lies behind them, from the last row of a table of entities to itself, a row that no
-    entity has.
+    Padding follows them: self-loops of the last row of an entity table, which no entity has.
     """
 
     head: np.ndarray
-    """`[C]` int32 index of the entity that a fact is about."""
+    """`[C]` int32 index of the head entity."""
     relation: np.ndarray
-    """`[C]` int32 what is said of it."""
+    """`[C]` int32 index of the relation."""
     tail: np.ndarray
-    """`[C]` int32 index of the other entity."""
+    """`[C]` int32 index of the tail entity."""
     count: int
-    """Number of facts; C is the next power of two."""
+    """Number of triples; C is the next power of two."""
     entities: Vocabulary
-    """Names of the entities; some may have no fact."""
+    """Names of the entities; some may have no triple."""
     relations: Vocabulary
     """Names of the relations."""
     attributes: tuple[Attribute, ...] = ()
-    """What literals say."""
+    """Literals of entities."""
     links: tuple[tuple[str, int], ...] = ()
-    """Which entity an item of a log is: its id there, and the entity's index."""
+    """Items of a log that are entities: pairs of item id and entity index."""
 
     @property
     def triples(self) -> np.ndarray:
@@ -95,12 +94,12 @@ class KnowledgeGraph(NamedTuple):
 
     @property
     def entity_rows(self) -> int:
-        """Rows of a table of entities: a power of two, the last of them for padding."""
+        """Rows of an entity table: a power of two, the last of them for padding."""
         return room(len(self.entities.names) + 1)
 
     @property
     def relation_rows(self) -> int:
-        """Rows of a table of relations: a power of two, the last of them for padding."""
+        """Rows of a relation table: a power of two, the last of them for padding."""
         return room(len(self.relations.names) + 1)
 
 
@@ -110,13 +109,13 @@ def graph_from_names(
     attributes: Iterable[tuple[str, str, str, str]] = (),
     links: Iterable[tuple[str, str]] = (),
 ) -> KnowledgeGraph:
-    """Builds a graph of facts given by names.
+    """Builds a graph from triples of names.
 
-    Names are counted in alphabetical order, and the facts sorted: the order of a file makes no
+    Names are indexed in alphabetical order and triples sorted, so that the order of a file makes no
     difference.
 
     Args:
-        triples: Head, relation and tail of each fact; one that is repeated counts once.
+        triples: Head, relation and tail; duplicates count once.
         attributes: Entity, name, value and kind of each attribute.
         links: Item id and entity.
 
@@ -124,7 +123,7 @@ def graph_from_names(
         The graph.
 
     Raises:
-        ValueError: If there is no triple, or a link leads to an entity that is in none.
+        ValueError: If there is no triple, or a link points to an entity that is in none.
 
     Example:
         >>> graph = graph_from_names([("Alien", "director", "Scott"), ("Alien", "genre", "Horror")])
@@ -145,19 +144,19 @@ def add_triples(
     attributes: Iterable[tuple[str, str, str, str]] = (),
     links: Iterable[tuple[str, str]] = (),
 ) -> KnowledgeGraph:
-    """Adds facts behind those of a graph; new names go behind the known ones.
+    """Appends triples to a graph; new names are indexed after the known ones.
 
     Args:
-        graph: What is known; it is not changed.
-        triples: Head, relation and tail of each fact; one that is known counts once.
+        graph: Is not changed.
+        triples: Head, relation and tail; known ones count once.
         attributes: Entity, name, value and kind of each attribute.
         links: Item id and entity.
 
     Returns:
-        The larger graph. Its arrays have the same shapes as long as there is room.
+        The larger graph. Its arrays keep their shapes while there is room.
 
     Raises:
-        ValueError: If there is no triple at all, or a link leads to an unknown entity.
+        ValueError: If there is no triple at all, or a link points to an unknown entity.
 
     Example:
         >>> graph = graph_from_names([("Alien", "director", "Scott")])
@@ -178,7 +177,7 @@ def add_triples(
     unknown = {entity: None for _, entity in links if entity not in entities.index}
     if unknown:
         raise ValueError(
-            f"links must lead to entities of the graph, got {len(unknown)} unknown: "
+            f"links must point to entities of the graph, got {len(unknown)} unknown: "
             f"{first_five(unknown)}."
         )
     linked = dict(graph.links) | {item: entities.index[entity] for item, entity in links}
@@ -193,11 +192,10 @@ def graph_from_triples(
     attributes: Iterable[Attribute] = (),
     links: Iterable[tuple[str, int]] = (),
 ) -> KnowledgeGraph:
-    """Builds a graph of facts given by indices.
+    """Builds a graph from triples of indices.
 
     Args:
-        triples: `[n, 3]` whole numbers: heads, relations and tails; one that is repeated counts
-            once, where it stands first.
+        triples: `[n, 3]` integers: heads, relations and tails; of duplicates the first is kept.
         entities: Their names.
         relations: Their names.
         attributes: As in `KnowledgeGraph`.
@@ -207,7 +205,7 @@ def graph_from_triples(
         The graph.
 
     Raises:
-        ValueError: If there is no triple, or one has an index out of range.
+        ValueError: If there is no triple, or an index is out of range.
     """
     triples = np.asarray(triples)
     if not triples.size:
@@ -232,7 +230,7 @@ def graph_from_triples(
 
 
 def vocabulary_of(names: Iterable[str]) -> Vocabulary:
-    """Counts distinct names in their order."""
+    """Indexes distinct names in their order."""
     names = tuple(names)
     return Vocabulary(names, {name: n for n, name in enumerate(names)})
 
@@ -241,7 +239,7 @@ def index_of(vocabulary: Vocabulary, name: str, what: str = "entity") -> int:
     """Looks a name up.
 
     Raises:
-        KeyError: If it is unknown; the nearest one is named.
+        KeyError: If it is unknown; the nearest name is suggested.
 
     Example:
         >>> graph = graph_from_names([("Alien", "director", "Scott")])
@@ -258,14 +256,7 @@ def index_of(vocabulary: Vocabulary, name: str, what: str = "entity") -> int:
 
 
 def triples_of(graph: KnowledgeGraph, entity: str) -> np.ndarray:
-    """Finds what is said of an entity, or of others with it.
-
-    Args:
-        graph: Any.
-        entity: Its name.
-
-    Returns:
-        `[n, 3]` int32, n >= 1.
+    """Triples with an entity as head or tail, `[n, 3]` int32, n >= 1.
 
     Raises:
         KeyError: If the entity is unknown.
@@ -274,12 +265,12 @@ def triples_of(graph: KnowledgeGraph, entity: str) -> np.ndarray:
     at = index_of(graph.entities, entity)
     found = graph.triples[(graph.triples[:, [0, 2]] == at).any(axis=1)]
     if not len(found):
-        raise ValueError(f"entity {entity!r} has no triple: nothing is known about it.")
+        raise ValueError(f"entity {entity!r} has no triple.")
     return found
 
 
 def degrees(graph: KnowledgeGraph) -> np.ndarray:
-    """Counts the facts of each entity, `[entities]` int64; one about itself counts twice."""
+    """Degree of each entity, `[entities]` int64; a self-loop counts twice."""
     ends = graph.triples[:, [0, 2]].ravel()
     return np.bincount(ends, minlength=len(graph.entities.names))
 
@@ -303,10 +294,10 @@ def _extended(known: Vocabulary, names: Iterable[str]) -> Vocabulary:
 
 
 def keep_triples(graph: KnowledgeGraph, kept: np.ndarray) -> KnowledgeGraph:
-    """Keeps some of the facts.
+    """Selects triples; entities and relations keep their indices.
 
     Args:
-        graph: Any.
+        graph: The graph.
         kept: `[count]` bool.
 
     Returns:
@@ -322,14 +313,14 @@ def keep_triples(graph: KnowledgeGraph, kept: np.ndarray) -> KnowledgeGraph:
 
 
 def with_triples(graph: KnowledgeGraph, triples: np.ndarray) -> KnowledgeGraph:
-    """Puts other facts in the place of a graph's.
+    """Replaces the triples of a graph.
 
     Args:
-        graph: Whose entities and relations they are about.
-        triples: `[n, 3]` whole numbers, n >= 1.
+        graph: Gives entities, relations, attributes and links.
+        triples: `[n, 3]` integers, n >= 1.
 
     Returns:
-        The graph of these facts.
+        The graph of these triples.
 
     Raises:
         ValueError: As `graph_from_triples`.
@@ -340,63 +331,63 @@ def with_triples(graph: KnowledgeGraph, triples: np.ndarray) -> KnowledgeGraph:
 
 
 def neighbourhood(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> KnowledgeGraph:
-    """Keeps the facts in which one of some entities is the head or the tail.
+    """Keeps the triples incident to some entities.
 
     Args:
-        graph: Any.
+        graph: The graph.
         entities: Their indices.
 
     Returns:
         The smaller graph.
 
     Raises:
-        ValueError: If there is no such fact.
+        ValueError: If there is no such triple.
     """
     return keep_triples(graph, incident(graph, entities))
 
 
 def incident(graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Finds the facts with one of some entities as head or tail, `[count]` bool."""
+    """Mask of the triples with one of some entities as head or tail, `[count]` bool."""
     head, _, tail = graph.triples.T
     return np.isin(head, entities) | np.isin(tail, entities)
 
 
 def without_relations(graph: KnowledgeGraph, *patterns: str) -> KnowledgeGraph:
-    """Leaves out all facts of some relations: awards, which tell how well a film was received.
+    """Drops all triples of some relations, for instance awards, which leak how a film was received.
 
     Args:
-        graph: Any.
+        graph: The graph.
         *patterns: Shell-style patterns of names, for instance `"*award*"`.
 
     Returns:
         The smaller graph.
 
     Raises:
-        KeyError: If a pattern fits no relation.
+        KeyError: If a pattern matches no relation.
         ValueError: If nothing is left.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
-        >>> facts = [("Alien", "genre", "Horror"), ("Alien", "award_won", "Oscar")]
-        >>> without_relations(graph_from_names(facts), "award_*").triples.tolist()
+        >>> triples = [("Alien", "genre", "Horror"), ("Alien", "award_won", "Oscar")]
+        >>> without_relations(graph_from_names(triples), "award_*").triples.tolist()
         [[0, 1, 1]]
     """
     names = graph.relations.names
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise KeyError(f"no relation fits {pattern!r}; there are {first_five(names)}.")
+            raise KeyError(f"no relation matches {pattern!r}; there are {first_five(names)}.")
     left_out = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
     return keep_triples(graph, ~np.array(left_out)[graph.triples[:, 1]])
 
 
 def prune_tails(graph: KnowledgeGraph, degree: int = 2) -> KnowledgeGraph:
-    """Leaves out the facts whose tail is in fewer facts than `degree`, as head or tail.
+    """Drops the triples whose tail has a degree below a threshold.
 
-    An entity with one fact tells nothing apart: an actor of one film is a name for that film.
+    An entity of degree 1 cannot relate items: an actor of one film is an alias of that film.
 
     Args:
-        graph: Any; fold inverses before, for they count twice.
-        degree: >= 1.
+        graph: Fold inverses first, because they count twice.
+        degree: Least degree, as head or tail, >= 1.
 
     Returns:
         The smaller graph; pruned once, not until nothing changes.
@@ -406,22 +397,19 @@ def prune_tails(graph: KnowledgeGraph, degree: int = 2) -> KnowledgeGraph:
     """
     if degree < 1:
         raise ValueError(f"degree must be >= 1, got {degree}.")
-    triples = graph.triples
-    count = np.bincount(triples[:, [0, 2]].ravel(), minlength=len(graph.entities.names))
-    return keep_triples(graph, count[triples[:, 2]] >= degree)
+    return keep_triples(graph, degrees(graph)[graph.triples[:, 2]] >= degree)
 
 
 def drop_unused(graph: KnowledgeGraph) -> KnowledgeGraph:
-    """Leaves out the names that no fact has, and counts the others anew.
+    """Drops names without a triple, and renumbers the others.
 
-    What was an attribute or a link of theirs goes with them. Tables learned before do not fit any
-    more.
+    Their attributes and links go with them. Tables learned before do not fit any more.
 
     Args:
-        graph: Any.
+        graph: The graph.
 
     Returns:
-        The same facts, of fewer names.
+        The same triples with smaller vocabularies.
     """
     triples = graph.triples
     entities, ends = np.unique(triples[:, [0, 2]], return_inverse=True)

@@ -1,11 +1,11 @@
-"""New entities without training anew: where they lie, and how they learn without others forgetting.
+"""New entities without retraining: closed-form placement and elastic weight consolidation.
 
-Three steps, each better and dearer than the one before: a new entity is put where its facts say,
-in closed form; its row alone is trained, which can make no old fact worse but by competition; and
-then old rows too, held back the more, the more the old facts depend on them.
+Three steps of rising cost: a new entity is placed by its triples in closed form; its row alone is
+trained, which changes no old score; then old rows are trained too, under elastic weight
+consolidation.
 
-A table has rows for entities to come. What changes from one arrival to the next is a value and not
-a shape, so that nothing is compiled anew until the table is full.
+Tables have spare rows. What changes with each arrival is a value and not a shape, so that nothing
+is recompiled until a table is full.
 """
 
 from typing import Any, NamedTuple
@@ -31,31 +31,32 @@ __all__ = [
 
 
 class EwcAnchor(NamedTuple):
-    """What the old facts want kept."""
+    """Elastic weight consolidation: the old parameters and their importance."""
 
     params: Params
-    """The parameters that served them."""
+    """The old parameters."""
     fisher: Params
-    """How much they depend on each number, from a link predictor's `fisher`; 0 of new rows."""
+    """Their Fisher information, from a link predictor's `fisher`; 0 for new rows."""
     weight: jax.Array | float
-    """What that counts, >= 0."""
+    """Weight of the penalty, >= 0."""
 
 
 def place_entities(
-    score: Score, params: Params, facts: TrainingTriples, new: jax.Array, *, rounds: int = 2
+    score: Score, params: Params, data: TrainingTriples, new: jax.Array, *, rounds: int = 2
 ) -> Params:
-    """Puts new entities where their facts say, in closed form.
+    """Places new entities in closed form.
 
-    A fact looks for its entity at a point, the neighbour turned by the relation; the mean of these
-    points is nearest to all of them in the sum of squared distances. A new entity whose neighbours
-    are all new has to wait for one of them to be placed, a round; who is not reached stays.
+    Each triple gives a point for its new entity, the neighbour transformed by the relation; the
+    entity becomes the mean of these points, the least-squares solution. A new entity whose
+    neighbours are all new is placed one round after one of them; an unreached one keeps its initial
+    embedding.
 
     Args:
-        score: Whose match is a distance: RotatE or TransE.
-        params: `entity` and `relation`, with first values in the rows of new entities.
-        facts: Those of the new entities; others make no difference.
-        new: `[N]` bool, who is new.
-        rounds: How many neighbours away an old entity may be, >= 1.
+        score: A distance: RotatE or TransE.
+        params: `entity` and `relation`, with initial rows for new entities.
+        data: Triples of the new entities; others make no difference.
+        new: `[N]` bool, True for new entities.
+        rounds: Greatest number of hops from an old entity, >= 1.
 
     Returns:
         The parameters with new rows.
@@ -64,16 +65,16 @@ def place_entities(
         ValueError: If the score is no distance, or `rounds` < 1.
 
     References:
-        Dai et al., Inductively Representing Out-of-Knowledge-Graph Entities by Optimal
-        Estimation Under Translational Assumptions, arXiv 2009.12765, section 3.
+        Dai et al., Inductively Representing Out-of-Knowledge-Graph Entities by Optimal Estimation
+        Under Translational Assumptions, arXiv:2009.12765, section 3.
     """
     if not score.is_distance:
         raise ValueError("score must be a distance, as RotatE and TransE are, got another.")
     if rounds < 1:
         raise ValueError(f"rounds must be >= 1, got {rounds}.")
-    head, relation, tail = facts.triples.T
+    head, relation, tail = data.triples.T
     ids = jnp.concatenate([tail, head])
-    shown = jnp.arange(len(facts.triples)) < facts.count
+    shown = jnp.arange(len(data.triples)) < data.count
     operator = _rows(score.operator(params["relation"]), relation)
 
     def one_round(entity: Any, rest: jax.Array) -> tuple[Any, jax.Array]:
@@ -83,12 +84,12 @@ def place_entities(
             score.tail_query(_rows(entity, head), operator),
             score.head_query(operator, _rows(entity, tail)),
         )
-        told = jnp.concatenate([shown & ~rest[head], shown & ~rest[tail]])
-        count = jax.ops.segment_sum(told.astype(jnp.float32), ids, len(new))
+        known = jnp.concatenate([shown & ~rest[head], shown & ~rest[tail]])
+        count = jax.ops.segment_sum(known.astype(jnp.float32), ids, len(new))
         reached = rest & (count > 0)
 
         def mean(old: jax.Array, points: jax.Array) -> jax.Array:
-            total = jax.ops.segment_sum(jnp.where(told[:, None], points, 0), ids, len(new))
+            total = jax.ops.segment_sum(jnp.where(known[:, None], points, 0), ids, len(new))
             return jnp.where(reached[:, None], total / jnp.maximum(count, 1)[:, None], old)
 
         return jax.tree.map(mean, entity, points), rest & ~reached
@@ -102,14 +103,14 @@ def place_entities(
 def grow_tables(
     predictor: LinkPredictor, state: MetaState, key: jax.Array, *, entities: int, relations: int
 ) -> MetaState:
-    """Makes room for more entities or relations; ask for twice as many when a table is full.
+    """Enlarges the tables; double them when they are full, so that growth seldom recompiles.
 
     Args:
-        predictor: Whose state it is.
-        state: What was learned; old rows and the optimizer's memory of them stay as they are.
-        key: Of the first values of new rows.
-        entities: Rows of the larger table, no fewer than before.
-        relations: As well.
+        predictor: The link predictor.
+        state: Its state; old rows and their optimizer state are kept.
+        key: Random key of the new rows.
+        entities: Rows of the larger entity table.
+        relations: Rows of the larger relation table.
 
     Returns:
         The larger state.
@@ -131,12 +132,12 @@ def grow_tables(
 
 
 def new_rows(params: Params, *, entities: Any, relations: Any) -> dict[str, jax.Array]:
-    """Says which rows are new: what `trainable` of an `ewc_optimizer` optimizer takes.
+    """Masks of the new rows, for the argument `trainable` of an `ewc_optimizer`.
 
     Args:
         params: `entity` and `relation`.
-        entities: So many entities, the first, are old.
-        relations: So many relations, the first, are old.
+        entities: Number of old entities, which come first.
+        relations: Number of old relations, which come first.
 
     Returns:
         `entity [N]` and `relation [M]` bool, True from there on.
@@ -149,18 +150,18 @@ def new_rows(params: Params, *, entities: Any, relations: Any) -> dict[str, jax.
 
 
 def ewc_optimizer(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Lets each call of a link predictor's `update` or `epoch` say what may move, and how far.
+    """Adds frozen rows and elastic weight consolidation to an optimizer.
 
-    They take two more arguments: `trainable`, which rows of `entity` and `relation` are trained, as
-    from `new_rows`; and `anchor`, what the others are held back by: the loss then has
-    `ewc_penalty` added. Without them all rows are free.
+    `update` and `epoch` of a link predictor then take two more arguments: `trainable`, masks of the
+    rows of `entity` and `relation` that are trained, as from `new_rows`; and `anchor`, whose
+    `ewc_penalty` is added to the loss. Without them all rows are trained freely.
 
     Args:
-        optimizer: What moves the embeddings. Adam's steps do not get smaller with the gradient: a
-            row that is held back still trembles by its learning rate.
+        optimizer: The inner optimizer. Steps of Adam do not shrink with the gradient: an anchored
+            row still moves by about its learning rate.
 
     Returns:
-        The optimizer to give to `link_predictor`.
+        The optimizer for `link_predictor`.
     """
     inner = optax.with_extra_args_support(optimizer)
 
@@ -184,10 +185,10 @@ def ewc_optimizer(optimizer: optax.GradientTransformation) -> optax.GradientTran
 
 
 def normalised_fisher(fisher: Params, *, entities: int, relations: int) -> Params:
-    """Divides by the mean over all numbers of known rows: weights of 1 to 10 then make sense.
+    """Divides Fisher information by its mean over known rows; weights of 1 to 10 then make sense.
 
-    Without it a number's information is about the share of facts that its entity is in, times how
-    unsure they are, from 1e-6 to 1e-3 in graphs of 1e5 facts, and larger in smaller graphs.
+    Unnormalised values are about the share of triples that an entity is in, times their
+    uncertainty: 1e-6 to 1e-3 in graphs of 1e5 triples, and larger in smaller graphs.
 
     Args:
         fisher: From a link predictor's `fisher`.
@@ -195,7 +196,7 @@ def normalised_fisher(fisher: Params, *, entities: int, relations: int) -> Param
         relations: Number of relations.
 
     Returns:
-        The same, with mean 1; all 0 if it was.
+        The same with mean 1; 0 if all are 0.
     """
     leaves = [leaf[:entities] for leaf in jax.tree.leaves(fisher["entity"])]
     leaves += [leaf[:relations] for leaf in jax.tree.leaves(fisher["relation"])]

@@ -1,4 +1,4 @@
-"""What is in a graph, told to a person, and what may be wrong with it."""
+"""Summary of a knowledge graph, and problems to know of before learning from it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,13 +17,10 @@ __all__ = [
 
 
 def summary(graph: KnowledgeGraph) -> dict[str, str]:
-    """Describes a graph.
-
-    Args:
-        graph: Any.
+    """Counts of triples, entities, relations, attributes and links.
 
     Returns:
-        Lines of a name and what there is.
+        Values by name, formatted.
     """
     degree = degrees(graph)
     items = len({item for item, _ in graph.links})
@@ -39,13 +36,10 @@ def summary(graph: KnowledgeGraph) -> dict[str, str]:
 
 
 def relation_table(graph: KnowledgeGraph) -> list[tuple[str, int, int, int, int]]:
-    """Describes each relation: name, triples, heads, tails, and tails that have one triple in all.
-
-    Args:
-        graph: Any.
+    """Statistics of each relation.
 
     Returns:
-        One row a relation, those with most triples first.
+        Name, triples, heads, tails, and tails of degree 1, by falling number of triples.
     """
     triples, degree = graph.triples, degrees(graph)
     rows = []
@@ -63,11 +57,11 @@ def problems(
     statements: Statements | None = None,
     item_ids: Sequence[str] | np.ndarray | None = None,
 ) -> list[str]:
-    """Lists what a person should know before learning from a graph.
+    """Problems of a graph: duplicates, loops, unfolded inverses, unused names, missing links.
 
     Args:
-        graph: What a reader returned.
-        statements: What it was made of; with them, lines are named.
+        graph: From a reader.
+        statements: The statements it was built from; adds line numbers.
         item_ids: The items that it should describe.
 
     Returns:
@@ -79,7 +73,7 @@ def problems(
         one, other = names[pair.kept], names[pair.folded]
         what = f"{one!r} is symmetric"
         if pair.kept != pair.folded:
-            what = f"{other!r} says what {one!r} says, the other way round"
+            what = f"{other!r} is the inverse of {one!r}"
         found.append(f"{what} ({pair.shared} triples): fold inverses before splitting")
     count = np.bincount(graph.triples[:, 1], minlength=len(names))
     found += _some("relations have one triple", names, count == 1)

@@ -1,8 +1,8 @@
-"""Relations that say the same twice, once from each end.
+"""Inverse and symmetric relations: detection and folding.
 
-A graph that holds "directed by" and "director of" leaks: a fact that is asked for in a test stands
-in the training half the other way round, and a method that has learned no more than that looks
-good. So inverses are found, folded into one relation, and never split apart.
+A graph with both "directed by" and "director of" leaks: a test triple is in training the other
+way round, and a model that has learned only that relation pair looks good. So inverse relations
+are detected and folded into one before a split.
 
 References:
     Toutanova and Chen, Observed versus latent features for knowledge base and text inference,
@@ -23,39 +23,40 @@ __all__ = [
 
 
 class InversePair(NamedTuple):
-    """Two relations, the facts of one of which are mostly those of the other turned round."""
+    """Two relations, most triples of one of which are triples of the other reversed."""
 
     kept: int
     """Index of the relation that folding keeps."""
     folded: int
-    """Index of the other one; the same in a symmetric relation."""
+    """Index of the other one; the same for a symmetric relation."""
     shared: int
-    """How many facts are said both ways."""
+    """Number of triples that are present in both directions."""
     share: float
-    """That over the number of facts of the relation with fewer of them."""
+    """That over the number of triples of the rarer relation."""
 
 
 def inverse_pairs(graph: KnowledgeGraph, *, share: float = 0.8) -> list[InversePair]:
-    """Finds relations that are inverses of each other, or symmetric.
+    """Detects relations that are inverses of each other, or symmetric.
 
-    Kept is the relation whose heads are heads of more relations, the mean over its facts: a film
-    has a director, a genre and a country, a director has films. In a tie it is the first.
+    Of a pair that relation is kept whose heads are heads of more relations, on average over its
+    triples: a film has a director, a genre and a country, a director has films. In a tie it is the
+    first.
 
     Args:
-        graph: Any.
-        share: At least this share of the rarer one's facts must be said by the other one too, in
-            (0, 1]; 1 asks for all. Below 1 a few facts that one of the two lacks are forgiven.
+        graph: The graph.
+        share: Least share of the rarer relation's triples that the other one must contain reversed,
+            in (0, 1]. Below 1 a few missing triples are tolerated.
 
     Returns:
-        The pairs, those with most facts first.
+        The pairs, by falling number of shared triples.
 
     Raises:
         ValueError: If `share` is out of range.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
-        >>> facts = [("Alien", "director", "Scott"), ("Scott", "directed", "Alien")]
-        >>> graph = graph_from_names([*facts, ("Alien", "genre", "Horror")])
+        >>> triples = [("Alien", "director", "Scott"), ("Scott", "directed", "Alien")]
+        >>> graph = graph_from_names([*triples, ("Alien", "genre", "Horror")])
         >>> inverse_pairs(graph)
         [InversePair(kept=1, folded=0, shared=1, share=1.0)]
     """
@@ -68,7 +69,7 @@ def inverse_pairs(graph: KnowledgeGraph, *, share: float = 0.8) -> list[InverseP
     order = np.argsort(forward, kind="stable")
     begin = np.searchsorted(forward[order], backward, "left")
     matches = np.searchsorted(forward[order], backward, "right") - begin
-    # Every fact meets all that are said of its two entities the other way round.
+    # Pairs of a triple and each triple of the same two entities in the opposite direction.
     one = np.repeat(np.arange(len(triples)), matches)
     nth = np.arange(len(one)) - np.repeat(np.cumsum(matches) - matches, matches)
     other = order[begin[one] + nth]
@@ -89,16 +90,16 @@ def inverse_pairs(graph: KnowledgeGraph, *, share: float = 0.8) -> list[InverseP
 
 
 def fold_inverses(graph: KnowledgeGraph, *, share: float = 0.8) -> KnowledgeGraph:
-    """Says everything once: turns the facts of folded relations round.
+    """Replaces the triples of inverse relations by their reverses in the kept relation.
 
-    Of a symmetric relation the direction with the lower head stays.
+    Of a symmetric relation the direction with the lower head index stays.
 
     Args:
-        graph: Any.
+        graph: The graph.
         share: As in `inverse_pairs`.
 
     Returns:
-        The smaller graph; the folded relations keep their names and have no fact.
+        The smaller graph; folded relations keep their names and have no triple.
 
     Raises:
         ValueError: If `share` is out of range.

@@ -1,4 +1,8 @@
-"""Embeddings of entities and relations that score facts above false triples."""
+"""Link prediction: embeddings of entities and relations that score triples above negatives.
+
+The loss is self-adversarial negative sampling over heads, relations and tails. The diagonal of
+the empirical Fisher information, for elastic weight consolidation, is of the same loss.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,16 +33,15 @@ _FEW = 64
 
 
 def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float = 1.0) -> jax.Array:
-    """Averages `-log sigmoid(-score)` of false triples, the hardest of them most.
+    """Mean of `-log sigmoid(-score)` over negatives, weighted towards the hardest.
 
     Args:
         scores: `[.., K]` scores, margin included.
-        where: `[.., K]` bool, False where the triple is not false.
-        temperature: Weights are the softmax of `temperature * score`; no gradient goes through
-            them.
+        where: `[.., K]` bool, False for replacements that are no negatives.
+        temperature: Weights are the softmax of `temperature * score`, without gradient.
 
     Returns:
-        `[..]` the average; 0 where nothing is kept.
+        `[..]` the weighted mean; 0 where nothing is kept.
 
     Example:
         >>> import math
@@ -53,16 +56,16 @@ def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float 
 
 
 def gathered_ids(given: Negatives) -> dict[str, jax.Array]:
-    """Lists which embeddings are read, so that each table is read once.
+    """Ids of the embeddings that a loss reads, so that each table is gathered once.
 
     Args:
-        given: C chunks of B facts, with K replacements for each slot.
+        given: C chunks of B triples, with K replacements for each slot.
 
     Returns:
-        Ids of entities `[C, 2 B + ..]`, of heads and tails and what replaces them, and of
-        relations `[C, B + ..]`.
+        Ids of entities `[C, 2 B + ..]`, heads, tails and their replacements, and of relations
+        `[C, B + ..]`.
     """
-    head, relation, tail = (given.facts[:, :, place] for place in range(3))
+    head, relation, tail = (given.triples[:, :, place] for place in range(3))
     entity = [head, tail]
     entity += [given.replacement[slot] for slot in ("head", "tail") if slot in given.replacement]
     relations = [relation]
@@ -72,7 +75,7 @@ def gathered_ids(given: Negatives) -> dict[str, jax.Array]:
 
 
 def gather_embeddings(tables: dict[str, Any], given: Negatives) -> dict[str, Any]:
-    """Reads rows of the tables `entity` and `relation`, as `gathered_ids` lists them."""
+    """Gathers rows of the tables `entity` and `relation` by `gathered_ids`."""
     return {
         name: jax.tree.map(partial(_rows, ids=ids), tables[name])
         for name, ids in gathered_ids(given).items()
@@ -88,23 +91,23 @@ def triple_losses(
     temperature: float = 1.0,
     joint: bool = False,
 ) -> jax.Array:
-    """Computes half the loss of each fact and half that of the false triples made of it.
+    """Half the loss of each triple plus half that of its negatives.
 
     Args:
-        score: What is trained.
+        score: The score.
         read: From `gather_embeddings`; of relations, their operators.
-        given: Facts and what is false.
+        given: Triples and negatives.
         margin: Added to each score.
         temperature: As in `self_adversarial`.
-        joint: Weigh the false triples of all slots together, else slot by slot.
+        joint: Weight the negatives of all slots together, else slot by slot.
 
     Returns:
         `[C, B]` losses.
 
     References:
-        Sun et al., ICLR 2019, arXiv 1902.10197, equation 6, halved as their program does.
+        Sun et al., ICLR 2019, arXiv:1902.10197, equation 6, halved as in their program.
     """
-    size = given.facts.shape[1]
+    size = given.triples.shape[1]
     at = {"head": 2 * size, "relation": size, "tail": 2 * size}
     if "head" in given.replacement:
         at["tail"] += given.replacement["head"].shape[1]
@@ -134,7 +137,7 @@ def triple_losses(
         "tail": lambda: score.match(apart(tail_query), replaced("tail")),
     }
     scores = [margin + scored[slot]() for slot in given.replacement]
-    false = list(given.false.values())
+    false = list(given.is_negative.values())
     if joint:
         scores, false = [jnp.concatenate(scores, -1)], [jnp.concatenate(false, -1)]
     against = sum(
@@ -155,27 +158,27 @@ def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
 
 
 class LinkPredictor(NamedTuple):
-    """How embeddings are made and trained: pure functions; the caller jits.
+    """Pure functions that initialise and train embeddings; the caller jits.
 
-    Parameters are `{"entity": e, "relation": r}`, as the score has them, a row each.
+    Parameters are `{"entity": e, "relation": r}`, tables with a row for each.
     """
 
     init: Callable[..., MetaState]
     """`init(key, *, entities, relations) -> state`, with tables of so many rows."""
     update: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
-    """`update(state, facts, rows [B], key, **extra) -> (state, metrics)`: a step on those facts;
-    `extra` goes to the optimizer, as `ewc_optimizer` takes it."""
+    """`update(state, data, rows [B], key, **extra) -> (state, metrics)`: an optimizer step on these
+    triples; `extra` goes to the optimizer, see `ewc_optimizer`."""
     epoch: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
-    """`epoch(state, facts, key, **extra) -> (state, metrics)`: updates that see every fact once."""
+    """`epoch(state, data, key, **extra) -> (state, metrics)`: updates over all triples once."""
     fisher: Callable[..., Params]
-    """`fisher(params, facts, key) -> tables`: the mean over facts of the square of each fact's
-    own gradient, its false triples included; the diagonal of the empirical Fisher information."""
+    """`fisher(params, data, key) -> tables`: the diagonal of the empirical Fisher information, the
+    mean over triples of the squared gradient of each triple and its negatives."""
     score: Score
-    """What is trained."""
+    """The score."""
     batch: int
-    """Facts of an update."""
+    """Triples of an update."""
     bound: float
-    """First values of entities are in [-bound, bound]."""
+    """Initial entity embeddings are in [-bound, bound]."""
 
 
 def link_predictor(
@@ -193,40 +196,40 @@ def link_predictor(
     clusters: int = 0,
     cluster_weight: float = 0.3,
 ) -> LinkPredictor:
-    """Trains one of the scores by self-adversarial negative sampling.
+    """Embeddings trained by self-adversarial negative sampling.
 
-    Of each fact heads, relations and tails are replaced, as many of each. The harder a false
-    triple is at present, the more it weighs; that is judged slot by slot, because false relations
-    share both entities with the fact, are hardest, and would leave nothing for the others.
+    Heads, relations and tails of each triple are replaced, equally many of each. Negatives are
+    weighted by their present scores, slot by slot, because relation negatives share both entities
+    with the triple, are hardest, and would take all the weight.
 
     Args:
         score: RotatE, TransE, DistMult or ComplEx.
-        optimizer: Moves embeddings, say `optax.adam(0.01)`.
-        width: Dimensions of an embedding, complex ones where the score is in complex numbers.
-        margin: Score of which a fact is as likely as not, with the sign turned. Entities are
-            drawn from [-(margin + 2) / width, (margin + 2) / width].
-        temperature: By how much scores differ before weights do; 0 weighs all alike.
+        optimizer: Optimizer of the embeddings, for instance `optax.adam(0.01)`.
+        width: Embedding dimension, complex where the score is.
+        margin: The score is `margin + match`. Entities are initialised in
+            [-(margin + 2) / width, (margin + 2) / width].
+        temperature: Inverse temperature of the self-adversarial weights; 0 weights all alike.
         negatives: Replacements for each slot.
-        slots: Which are replaced.
-        joint: Weigh all slots together.
-        batch: Facts of an update.
-        chunk: Facts that share replacements; a divisor of `batch`.
-        clusters: Groups of relations that a linear head should tell apart; the facts then say
-            which relation is of which group. 0: no such term.
-        cluster_weight: What the term counts.
+        slots: The slots that are replaced.
+        joint: Weight the negatives of all slots together.
+        batch: Triples of an update.
+        chunk: Triples that share replacements; a divisor of `batch`.
+        clusters: Number of relation clusters that a linear head classifies, from labels in the
+            training triples. 0: no such term.
+        cluster_weight: Weight of that term.
 
     Returns:
-        The functions. `update` and `epoch` report `loss`, without the term of clusters; `epoch`
-        its mean.
+        The functions. `update` and `epoch` report `loss`, without the cluster term; `epoch` its
+        mean.
 
     Raises:
         ValueError: If a number is out of its range or a name unknown.
 
     References:
         Sun et al., RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space,
-        ICLR 2019, arXiv 1902.10197, section 3.2 and equation 6, without weights by frequency.
-        Relations as negatives: Chen et al., Relation Prediction as an Auxiliary Training
-        Objective, AKBC 2021, arXiv 2110.02834, there by a softmax over all.
+        ICLR 2019, arXiv:1902.10197, section 3.2 and equation 6, without weights by frequency.
+        Relation negatives: Chen et al., Relation Prediction as an Auxiliary Training Objective,
+        AKBC 2021, arXiv:2110.02834, there by a softmax over all.
     """
     kind = score_of(score)
     _check(width=width, negatives=negatives, batch=batch, chunk=chunk)
@@ -259,59 +262,59 @@ def link_predictor(
             }
         return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
-    of_facts = partial(triple_losses, kind, margin=margin, temperature=temperature, joint=joint)
+    losses_of = partial(triple_losses, kind, margin=margin, temperature=temperature, joint=joint)
     draw = partial(sample_negatives, negatives=negatives, slots=slots)
 
     def loss(
-        params: Params, facts: TrainingTriples, given: Negatives
+        params: Params, data: TrainingTriples, given: Negatives
     ) -> tuple[jax.Array, jax.Array]:
         tables = {**params, "relation": kind.operator(params["relation"])}
-        value = masked_mean(of_facts(gather_embeddings(tables, given), given), given.mask)
+        value = masked_mean(losses_of(gather_embeddings(tables, given), given), given.mask)
         if not clusters:
             return value, value
-        if facts.cluster is None:
-            raise ValueError("facts must say which relation is of which cluster, got none.")
-        term = cluster_loss(params["cluster"], kind.features(tables["relation"]), facts.cluster)
+        if data.cluster is None:
+            raise ValueError("data must have a cluster of each relation, got none.")
+        term = cluster_loss(params["cluster"], kind.features(tables["relation"]), data.cluster)
         return value + cluster_weight * term, value
 
     def update(
-        state: MetaState, facts: TrainingTriples, rows: jax.Array, key: jax.Array, **extra: Any
+        state: MetaState, data: TrainingTriples, rows: jax.Array, key: jax.Array, **extra: Any
     ) -> tuple[MetaState, dict[str, jax.Array]]:
-        given = draw(facts, rows, key, chunk=chunk)
-        gradient, value = jax.grad(loss, has_aux=True)(state.params, facts, given)
+        given = draw(data, rows, key, chunk=chunk)
+        gradient, value = jax.grad(loss, has_aux=True)(state.params, data, given)
         updates, opt_state = moves.update(gradient, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
         return MetaState(params, opt_state, state.step + 1), {"loss": value}
 
     def epoch(
-        state: MetaState, facts: TrainingTriples, key: jax.Array, **extra: Any
+        state: MetaState, data: TrainingTriples, key: jax.Array, **extra: Any
     ) -> tuple[MetaState, dict[str, jax.Array]]:
         shuffling, drawing = jax.random.split(key)
-        rows = _shuffled(facts, batch, shuffling)
+        rows = _shuffled(data, batch, shuffling)
 
         def step(at: jax.Array, carry: tuple[MetaState, jax.Array]) -> tuple[MetaState, jax.Array]:
             state, total = carry
             some = jax.lax.dynamic_slice(rows, (at * batch,), (batch,))
-            state, metrics = update(state, facts, some, jax.random.fold_in(drawing, at), **extra)
-            return state, total + metrics["loss"] * jnp.sum(some < facts.count)
+            state, metrics = update(state, data, some, jax.random.fold_in(drawing, at), **extra)
+            return state, total + metrics["loss"] * jnp.sum(some < data.count)
 
         # As many updates as there are facts for: padding costs none.
-        updates = (facts.count + batch - 1) // batch
+        updates = (data.count + batch - 1) // batch
         state, total = jax.lax.fori_loop(0, updates, step, (state, jnp.zeros(())))
-        return state, {"loss": total / facts.count}
+        return state, {"loss": total / data.count}
 
-    def fisher(params: Params, facts: TrainingTriples, key: jax.Array) -> Params:
+    def fisher(params: Params, data: TrainingTriples, key: jax.Array) -> Params:
         def of_read(read: Params, given: Negatives) -> jax.Array:
-            return of_facts({**read, "relation": kind.operator(read["relation"])}, given)
+            return losses_of({**read, "relation": kind.operator(read["relation"])}, given)
 
         def step(at: jax.Array, total: Params) -> Params:
             rows = at * batch + jnp.arange(batch)
-            given = draw(facts, rows, jax.random.fold_in(key, at), chunk=1)
+            given = draw(data, rows, jax.random.fold_in(key, at), chunk=1)
             return add_squared_gradients(total, params, given, of_read)
 
-        blocks = (facts.count + batch - 1) // batch
+        blocks = (data.count + batch - 1) // batch
         total = jax.lax.fori_loop(0, blocks, step, jax.tree.map(jnp.zeros_like, params))
-        return jax.tree.map(lambda leaf: leaf / facts.count, total)
+        return jax.tree.map(lambda leaf: leaf / data.count, total)
 
     return LinkPredictor(init, update, epoch, fisher, kind, batch, bound)
 
@@ -322,19 +325,19 @@ def add_squared_gradients(
     given: Negatives,
     loss: Callable[[Params, Negatives], jax.Array],
 ) -> Params:
-    """Adds the squared gradient of each fact, with its own false triples, to a total.
+    """Adds the squared gradient of each triple, with its own negatives, to a total.
 
-    A gradient is of the few rows that a fact reads, so the cost does not depend on the size of
+    A gradient has only the few rows that a triple reads, so the cost does not depend on the size of
     the tables. A row that is read twice has the sum of both gradients, squared once.
 
     Args:
         total: Tables, as of the parameters.
         params: `entity` and `relation`.
-        given: Chunks of one fact each.
+        given: Chunks of one triple each.
         loss: `loss(read, given) -> [C, 1]` of rows that `gather_embeddings` reads.
 
     Returns:
-        The tables, larger.
+        The new total.
     """
 
     def of_one(read: Any, one: Negatives) -> jax.Array:
@@ -357,10 +360,10 @@ def add_squared_gradients(
     return added
 
 
-def _shuffled(facts: TrainingTriples, batch: int, key: jax.Array) -> jax.Array:
-    """Returns the rows of facts in random order, then those of padding, in whole batches."""
-    rows = len(facts.triples)
-    where = jnp.arange(rows) < facts.count
+def _shuffled(data: TrainingTriples, batch: int, key: jax.Array) -> jax.Array:
+    """Rows of triples in random order, then those of padding, in whole batches."""
+    rows = len(data.triples)
+    where = jnp.arange(rows) < data.count
     order = jnp.argsort(jnp.where(where, jax.random.uniform(key, (rows,)), jnp.inf))
     return jnp.pad(order, (0, -rows % batch), constant_values=rows)
 

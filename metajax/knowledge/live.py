@@ -1,17 +1,16 @@
-"""What people do right now, as a hypergraph that forgets.
+"""A live hypergraph of recent interactions, with exponential decay.
 
-An arrival says that a node was met in a hyperedge: an item in a session, in a basket, or by a user,
-who is a hyperedge too (then this is the bipartite graph of users and items). The latest are kept in
-a ring of fixed size, and count the less the older they are. All shapes are static: nothing is
-compiled anew while the stream goes on.
+An arrival says that a node is in a hyperedge: an item in a session or a basket, or of a user, who
+is a hyperedge too (this is the bipartite graph of users and items). The latest arrivals are in a
+ring buffer of fixed size, with incidence weights that decay with age. All shapes are static:
+nothing is recompiled while the stream goes on.
 
-What happens to the stream's irregularities:
+Irregularities of a stream:
 
-- An arrival that comes late weighs what its own time says. As long as it is in the ring, the
-  order of arrival makes no difference.
-- An arrival that comes twice, or a node that is met in a hyperedge again, counts once, at its
-  latest time: what matters is that it is in it.
-- Full, the ring gives up what arrived first, whatever its time.
+- A late arrival has the weight of its own time. As long as it is in the buffer, the order of
+  arrival makes no difference.
+- A repeated arrival, or a node that is in a hyperedge again, counts once, at its latest time.
+- A full buffer drops what arrived first, whatever its time.
 - A time after now, of a clock that is ahead, counts as now.
 """
 
@@ -41,25 +40,25 @@ __all__ = [
     "node_vectors",
 ]
 
-# Where a hyperedge's name would be if there were one.
+# Name of no hyperedge.
 _NONE = np.int32(2**31 - 1)
 
 
 class Arrivals(NamedTuple):
-    """B nodes that were met in hyperedges."""
+    """B incidences of nodes and hyperedges."""
 
     node: jax.Array
-    """`[B]` int32 which node, say an item."""
+    """`[B]` int32 the node, for instance an item."""
     edge: jax.Array
     """`[B]` int32 name of the hyperedge: any number in [0, 2^31 - 1), of a session or a user."""
     time: jax.Array
-    """`[B]` int32 when, >= 0, in any unit and from any origin: seconds, say."""
+    """`[B]` int32 time >= 0, in any unit and from any origin, for instance seconds."""
     mask: jax.Array
     """`[B]` bool, False in padding."""
 
 
 class LiveBuffer(NamedTuple):
-    """The last C arrivals, in a ring."""
+    """The last C arrivals, in a ring buffer."""
 
     node: jax.Array
     """`[C]` int32."""
@@ -68,35 +67,32 @@ class LiveBuffer(NamedTuple):
     time: jax.Array
     """`[C]` int32."""
     filled: jax.Array
-    """`[]` int32, how many places are taken."""
+    """`[]` int32 number of occupied slots."""
     next: jax.Array
-    """`[]` int32, the place of the next arrival."""
+    """`[]` int32 slot of the next arrival."""
 
 
 class LiveGraph(NamedTuple):
-    """What the ring holds at one time: C incidences, each of a node and a hyperedge once."""
+    """The incidences of the buffer at one time, C at most, each of a node and a hyperedge once."""
 
     edges: Edges
-    """From nodes to the rows of hyperedges; what counts no more has weight 0."""
+    """From nodes to rows of hyperedges; duplicates and empty slots have weight 0."""
     names: jax.Array
-    """`[C]` int32 names of the hyperedges by row, rising; 2^31 - 1 behind the last."""
+    """`[C]` int32 name of the hyperedge in each row, ascending; 2^31 - 1 after the last."""
 
 
 def live_buffer(capacity: int) -> LiveBuffer:
-    """Makes an empty ring.
+    """An empty ring buffer.
 
     Args:
-        capacity: Arrivals that it has to hold, >= 1; C is the next power of two.
-
-    Returns:
-        The ring.
+        capacity: Number of arrivals to hold, >= 1; C is the next power of two.
 
     Raises:
         ValueError: If `capacity` < 1.
     """
     if capacity < 1:
         raise ValueError(f"capacity must be >= 1, got {capacity}.")
-    # Not one array thrice: what is donated must not be shared.
+    # Three arrays: donated buffers must not be shared.
     node, edge, time = (jnp.zeros(room(capacity), jnp.int32) for _ in range(3))
     return LiveBuffer(node, edge, time, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -104,21 +100,21 @@ def live_buffer(capacity: int) -> LiveBuffer:
 def arrivals_of(
     node: Any, edge: Any, time: Any, *, nodes: int, edges: int = int(_NONE)
 ) -> Arrivals:
-    """Checks and pads arrivals, as many as came since the last time.
+    """Checks and pads a batch of arrivals.
 
     Args:
-        node: `[b]` whole numbers in [0, nodes).
-        edge: `[b]` whole numbers in [0, edges).
-        time: `[b]` whole numbers in [0, 2^31).
+        node: `[b]` integers in [0, nodes).
+        edge: `[b]` integers in [0, edges).
+        time: `[b]` integers in [0, 2^31).
         nodes: Number of nodes.
-        edges: Number of hyperedges, where it is known: of users, say. At most 2^31 - 1.
+        edges: Number of hyperedges, where it is known, for instance of users. At most 2^31 - 1.
 
     Returns:
         The arrivals; B is the next power of two.
 
     Raises:
         ValueError: If a number is out of range or the columns differ in length.
-        TypeError: If one holds anything but whole numbers.
+        TypeError: If a column is not of integers.
 
     Example:
         >>> arrivals_of([2, 9], [0, 0], [60, 61], nodes=5)
@@ -145,30 +141,30 @@ def arrivals_of(
 
 
 def add_arrivals(buffer: LiveBuffer, arrivals: Arrivals) -> LiveBuffer:
-    """Puts arrivals into the ring.
+    """Writes arrivals into the ring buffer.
 
-    To be compiled so that the ring is changed in place: `jax.jit(add_arrivals, donate_argnums=0)`;
-    else each call copies it.
+    Compile it with `jax.jit(add_arrivals, donate_argnums=0)`, so that the buffer is updated in
+    place; else each call copies it.
 
     Args:
-        buffer: A ring of C places.
+        buffer: A buffer of C slots.
         arrivals: At most C.
 
     Returns:
-        The ring with them in it, and without as many of the first if it was full.
+        The buffer with them; a full one has lost as many of its first.
 
     Raises:
-        ValueError: If there are more arrivals than places.
+        ValueError: If there are more arrivals than slots.
     """
     capacity, most = len(buffer.node), len(arrivals.node)
     if most > capacity:
         raise ValueError(f"arrivals must be at most {capacity}, with padding, got {most}.")
     before = jnp.cumsum(arrivals.mask) - arrivals.mask
-    # Padding goes to no place.
-    place = jnp.where(arrivals.mask, (buffer.next + before) % capacity, capacity)
+    # Padding is dropped.
+    slot = jnp.where(arrivals.mask, (buffer.next + before) % capacity, capacity)
     count = jnp.sum(arrivals.mask, dtype=jnp.int32)
     node, edge, time = (
-        column.at[place].set(new, mode="drop", unique_indices=True)
+        column.at[slot].set(new, mode="drop", unique_indices=True)
         for column, new in zip(buffer[:3], arrivals[:3], strict=True)
     )
     return LiveBuffer(
@@ -181,14 +177,14 @@ def add_arrivals(buffer: LiveBuffer, arrivals: Arrivals) -> LiveBuffer:
 
 
 def live_graph(buffer: LiveBuffer, now: Any, tau: float) -> LiveGraph:
-    """Tells who is in which hyperedge, by weights `exp(-(now - time) / tau)`.
+    """The hypergraph of a buffer, with incidence weights `exp(-(now - time) / tau)`.
 
-    It sorts the ring, which costs more than the sums over its edges: make it once for many.
+    It sorts the buffer, which costs more than the sums over its edges: build it once for many uses.
 
     Args:
-        buffer: The ring.
-        now: `[]` whole number, in the unit of the times.
-        tau: After so long an arrival counts 1/e, > 0, in that unit.
+        buffer: The buffer.
+        now: `[]` integer, in the unit of the times.
+        tau: Time constant of the decay, > 0, in that unit.
 
     Returns:
         The graph.
@@ -199,10 +195,10 @@ def live_graph(buffer: LiveBuffer, now: Any, tau: float) -> LiveGraph:
     if not (math.isfinite(tau) and tau > 0):
         raise ValueError(f"tau must be finite and > 0, got {tau}.")
     capacity = len(buffer.node)
-    taken = jnp.arange(capacity) < buffer.filled
-    # The latest of each node and hyperedge comes first; places not taken come last.
+    occupied = jnp.arange(capacity) < buffer.filled
+    # The latest of each node and hyperedge comes first; empty slots come last.
     edge, node, later = jax.lax.sort(
-        (jnp.where(taken, buffer.edge, _NONE), buffer.node, -buffer.time), num_keys=3
+        (jnp.where(occupied, buffer.edge, _NONE), buffer.node, -buffer.time), num_keys=3
     )
     is_new = _changes(edge)
     row = jnp.cumsum(is_new, dtype=jnp.int32) - 1
@@ -214,7 +210,7 @@ def live_graph(buffer: LiveBuffer, now: Any, tau: float) -> LiveGraph:
 
 
 def bipartite_edges(graph: LiveGraph, *, users: int, items: int) -> Edges:
-    """Joins users, where they are the hyperedges, to their items: what graph networks take.
+    """Edges between users and items for graph networks, where hyperedges are users.
 
     Args:
         graph: The live graph; its nodes are items, and hyperedges are named by users' indices.
@@ -222,8 +218,8 @@ def bipartite_edges(graph: LiveGraph, *, users: int, items: int) -> Edges:
         items: I.
 
     Returns:
-        2 C edges between U + I nodes, as in `data.BipartiteGraph`: both ways, in order of their
-        targets. Those that count no more have weight 0.
+        2 C edges between U + I nodes, as in `data.BipartiteGraph`: both directions, sorted by
+        target. Edges of padding have weight 0.
     """
     item, row, weight = graph.edges
     last = users + items - 1
@@ -242,23 +238,23 @@ def bipartite_edges(graph: LiveGraph, *, users: int, items: int) -> Edges:
 
 
 def _changes(column: jax.Array) -> jax.Array:
-    """Where a column differs from what is above, `[C]` bool; at the top it does."""
+    """Mask of entries that differ from the previous one, `[C]` bool; True for the first."""
     return jnp.concatenate([jnp.ones(1, bool), column[1:] != column[:-1]])
 
 
 class LiveVectors(NamedTuple):
-    """What the last minutes say, and how much they say."""
+    """Vectors from the live hypergraph, and their weights."""
 
     vector: jax.Array
-    """`[n, D]`, 0 where nothing is said."""
+    """`[n, D]`, 0 where there is no arrival."""
     weight: jax.Array
-    """`[n]` sum of the weights of its arrivals: about how many there are of late."""
+    """`[n]` sum of incidence weights: the effective number of recent arrivals."""
 
 
 def node_vectors(x: jax.Array, graph: LiveGraph) -> LiveVectors:
-    """Gives each node what those send that are in a hyperedge with it, of late.
+    """Hypergraph convolution: vectors of nodes from those that share a hyperedge with them.
 
-    With incidences H (nodes by hyperedges, weighted), degrees `Dv = H 1` and `De = 1 H`:
+    With weighted incidences H (nodes by hyperedges), degrees `Dv = H 1` and `De = 1 H`:
     `Dv^-1/2 H De^-1 H' Dv^-1/2 x`.
 
     Args:
@@ -269,9 +265,8 @@ def node_vectors(x: jax.Array, graph: LiveGraph) -> LiveVectors:
         Of the N nodes.
 
     References:
-        Feng et al., Hypergraph Neural Networks, AAAI 2019, equation 11, without the map and the
-        nonlinearity behind, and with all hyperedges of weight 1. Differs: incidences have
-        weights, which fall with age.
+        Feng et al., Hypergraph Neural Networks, AAAI 2019, equation 11, without the linear map and
+        the nonlinearity, and with unit hyperedge weights. Differs: incidences have weights.
     """
     rows, nodes = len(graph.names), len(x)
     degree = jax.ops.segment_sum(graph.edges.weight, graph.edges.source, nodes)
@@ -281,7 +276,7 @@ def node_vectors(x: jax.Array, graph: LiveGraph) -> LiveVectors:
 
 
 def hyperedge_vectors(x: jax.Array, graph: LiveGraph, names: jax.Array) -> LiveVectors:
-    """Averages the nodes of some hyperedges by their weights: what a user is after right now.
+    """Weighted means of the nodes of some hyperedges: the present interest of users or sessions.
 
     Args:
         x: `[N, D]` the nodes' vectors.
@@ -300,15 +295,15 @@ def hyperedge_vectors(x: jax.Array, graph: LiveGraph, names: jax.Array) -> LiveV
 
 
 def fold_in(base: jax.Array, live: LiveVectors, strength: float) -> jax.Array:
-    """Moves vectors towards what is going on, by how much of it there is.
+    """Shrinks live vectors towards learned ones, by the number of recent arrivals.
 
     `base + share (live - base)` with `share = weight / (weight + strength)`. As arrivals age the
-    vector goes back to where it was; with none it never moves.
+    result decays to `base`; without any it equals it.
 
     Args:
-        base: `[n, D]` vectors learned before.
+        base: `[n, D]` learned vectors.
         live: Of the same n, on the same scale.
-        strength: So many arrivals of right now count as much as the base, > 0.
+        strength: Prior strength in arrivals, > 0.
 
     Returns:
         `[n, D]`.

@@ -1,4 +1,8 @@
-"""False triples: one place of a fact is filled with something else, drawn at random."""
+"""Negative sampling: training triples on the device, and corruptions of them.
+
+A negative replaces the head, the relation or the tail of a triple by a random one. Filtered slots
+exclude all known triples from the negatives.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,21 +29,24 @@ _WORD = 32
 
 
 class TrainingTriples(NamedTuple):
-    """What is trained on. Counts are values and not shapes: more triples need no new program."""
+    """Triples on the device, with filters for negative sampling.
+
+    Counts are values and not shapes: more triples need no recompilation.
+    """
 
     triples: jax.Array
     """`[N, 3]` int32 head, relation, tail; rows from `count` on are padding."""
     count: jax.Array
     """`[]` int32, the number of triples."""
     entities: jax.Array
-    """`[]` int32, so many entities are known; false triples are drawn among them."""
+    """`[]` int32 number of known entities; negatives are drawn among them."""
     relations: jax.Array
-    """`[]` int32, so many relations are known."""
+    """`[]` int32 number of known relations."""
     known: dict[str, jax.Array]
-    """By slot `[N, W]` uint32: bit j is set where putting j into the slot of that triple gives a
-    fact. Of slots that are not filtered there is nothing."""
+    """By filtered slot `[N, W]` uint32: bit j is set where putting j into the slot of that triple
+    gives a known triple."""
     cluster: jax.Array | None = None
-    """`[R]` int32 which relations are alike, -1 where that is not known; R is a power of two."""
+    """`[R]` int32 cluster of each relation, -1 for none; R is a power of two."""
 
 
 def training_triples(
@@ -53,29 +60,29 @@ def training_triples(
 ) -> TrainingTriples:
     """Puts triples on the device, padded to a power of two.
 
-    Filtering relations costs one bit for each triple and relation. Without it many a relation
-    that is drawn is a fact: in a graph of films, 8 of 10 awards won are nominations too.
-    Filtering entities costs one bit for each triple and entity, and only pays in graphs as dense
-    as small ones are.
+    Filtering relations costs one bit for each triple and relation. It matters: in a graph of films
+    8 of 10 awards won are nominations too, so that unfiltered relation negatives are often true.
+    Filtering entities costs one bit for each triple and entity, and only pays in small dense
+    graphs.
 
     Args:
-        triples: `[n, 3]` whole numbers: head, relation, tail.
+        triples: `[n, 3]` integers: head, relation, tail.
         entities: Number of entities, >= 2.
         relations: Number of relations, >= 1.
-        filtered: Slots in which no fact is drawn as false.
-        known: `[m, 3]` further facts to filter by, of earlier snapshots say.
+        filtered: Slots in which known triples are excluded from the negatives.
+        known: `[m, 3]` further known triples, for instance of earlier snapshots.
         cluster: `[relations]` labels for the relation-cluster term, from `cluster_relations`.
 
     Returns:
-        The facts.
+        The triples.
 
     Raises:
         ValueError: If there is no triple, an id is out of range or a slot unknown.
-        TypeError: If ids are not whole numbers.
+        TypeError: If ids are not integers.
 
     Example:
-        >>> given = training_triples([[0, 0, 1], [1, 1, 0]], entities=2, relations=2)
-        >>> given.triples.tolist(), given.known["relation"].tolist()  # bits 0 and 1
+        >>> data = training_triples([[0, 0, 1], [1, 1, 0]], entities=2, relations=2)
+        >>> data.triples.tolist(), data.known["relation"].tolist()  # bits 0 and 1
         ([[0, 0, 1], [1, 1, 0]], [[1], [2]])
     """
     if set(filtered) - set(SLOTS):
@@ -109,7 +116,7 @@ def is_known(bits: jax.Array, index: jax.Array) -> jax.Array:
 
     Args:
         bits: `[.., W]` uint32 words.
-        index: `[.., K]` which bits, in [0, 32 W).
+        index: `[.., K]` positions, in [0, 32 W).
 
     Returns:
         `[.., K]` bool.
@@ -121,20 +128,17 @@ def is_known(bits: jax.Array, index: jax.Array) -> jax.Array:
 def checked_triples(
     triples: Any, *, entities: int, relations: int, name: str = "triples"
 ) -> np.ndarray:
-    """Returns triples as `[n, 3]` int32.
+    """Checks triples and returns them as `[n, 3]` int32.
 
     Args:
-        triples: `[n, 3]` whole numbers.
+        triples: `[n, 3]` integers.
         entities: Number of entities.
         relations: Number of relations.
-        name: What to call them in an error.
-
-    Returns:
-        The same triples.
+        name: Name of the argument, for errors.
 
     Raises:
         ValueError: If the shape is another, a count too low, or an id out of range.
-        TypeError: If ids are not whole numbers.
+        TypeError: If ids are not integers.
     """
     for what, least, size in (("entities", 2, entities), ("relations", 1, relations)):
         if size < least:
@@ -155,7 +159,7 @@ def checked_triples(
 
 
 def _bits(every: np.ndarray, slot: str, size: int) -> np.ndarray:
-    """Marks what is known in a slot, by the two other places of a triple."""
+    """Bitsets of the known values of a slot, by the two other elements of a triple."""
     place = SLOTS.index(slot)
     first, second = np.delete(every, place, axis=1).astype(np.int64).T
     _, pair = np.unique(first * (second.max() + 1) + second, return_inverse=True)
@@ -176,25 +180,25 @@ def _labels(cluster: Any, relations: int) -> jax.Array:
 
 
 class Negatives(NamedTuple):
-    """C chunks of B facts; the facts of a chunk share what is put into their places.
+    """C chunks of B triples; the triples of a chunk share their replacements.
 
-    So C K embeddings are read for each slot, and C K rows of their gradient written, and not
+    So C K embeddings are gathered for each slot, and C K rows of their gradient scattered, and not
     C B K.
     """
 
-    facts: jax.Array
+    triples: jax.Array
     """`[C, B, 3]` int32 head, relation, tail."""
     mask: jax.Array
-    """`[C, B]` bool, False where there is no fact."""
+    """`[C, B]` bool, False in padding."""
     replacement: dict[str, jax.Array]
-    """By slot `[C, K]` int32 what is put there."""
-    false: dict[str, jax.Array]
-    """By slot `[C, B, K]` bool, False where that gives a fact after all: this one, or any of
-    those known, if the slot is filtered."""
+    """By slot `[C, K]` int32 the sampled ids."""
+    is_negative: dict[str, jax.Array]
+    """By slot `[C, B, K]` bool, False where the replacement gives the triple itself, or, in a
+    filtered slot, any known one."""
 
 
 def sample_negatives(
-    facts: TrainingTriples,
+    data: TrainingTriples,
     rows: jax.Array,
     key: jax.Array,
     *,
@@ -202,33 +206,32 @@ def sample_negatives(
     negatives: int,
     slots: Sequence[str] = SLOTS,
 ) -> Negatives:
-    """Draws false triples, as many for each slot.
+    """Samples negatives, equally many for each slot.
 
     Args:
-        facts: What is known.
-        rows: `[C B]` int32 rows of facts, the size of a chunk a divisor of their number; a row
-            that is padding is masked.
+        data: The training triples.
+        rows: `[C B]` int32 rows of them; rows of padding are masked.
         key: Random key.
-        chunk: B, facts that share false ones.
+        chunk: B, triples that share replacements; divides the number of rows.
         negatives: K, replacements for each slot.
         slots: Of head, relation, tail.
 
     Returns:
-        The facts and what is false.
+        The triples with their negatives.
     """
-    mask = rows < facts.count
+    mask = rows < data.count
     # Out of range would fill in NaN, not raise.
     rows = jnp.where(mask, rows, 0).reshape(-1, chunk)
-    triples = facts.triples[rows]
-    counts = {"head": facts.entities, "relation": facts.relations, "tail": facts.entities}
-    replacement, false = {}, {}
+    triples = data.triples[rows]
+    counts = {"head": data.entities, "relation": data.relations, "tail": data.entities}
+    replacement, is_negative = {}, {}
     for slot, own_key in zip(slots, jax.random.split(key, len(slots)), strict=True):
         drawn = jax.random.randint(own_key, (len(rows), negatives), 0, counts[slot])
         shape = *rows.shape, negatives
-        if slot in facts.known:
+        if slot in data.known:
             asked = jnp.broadcast_to(drawn[:, None], shape)
-            hit = is_known(facts.known[slot][rows], asked)
+            hit = is_known(data.known[slot][rows], asked)
         else:
             hit = triples[:, :, SLOTS.index(slot), None] == drawn[:, None]
-        replacement[slot], false[slot] = drawn, ~hit
-    return Negatives(triples, mask.reshape(rows.shape), replacement, false)
+        replacement[slot], is_negative[slot] = drawn, ~hit
+    return Negatives(triples, mask.reshape(rows.shape), replacement, is_negative)

@@ -1,8 +1,7 @@
-"""Where the right entity ranks among all others: filtered, both sides, in bounded memory.
+"""Filtered ranks of heads and tails among all entities, in bounded memory.
 
-A query is ranked against every entity that does not answer it as well; none is sampled. Scores
-that are equal have a realistic rank, the middle of the best and the worst they could have: by the
-best alone, a model that scores everything alike would be perfect.
+No candidates are sampled. Ties count by the realistic rank, the mean of the optimistic and the
+pessimistic one: by the optimistic rank, a model that scores everything alike would be perfect.
 """
 
 from typing import Any, NamedTuple
@@ -31,11 +30,11 @@ class Ranks(NamedTuple):
     """Ranks of heads and tails of n triples, from 1."""
 
     optimistic: np.ndarray
-    """`[2, n]` if all others of the same score came after; heads first, then tails."""
+    """`[2, n]` ranks with ties resolved for the target; heads first, then tails."""
     pessimistic: np.ndarray
-    """`[2, n]` if they came before."""
+    """`[2, n]` ranks with ties resolved against the target."""
     candidates: np.ndarray
-    """`[2, n]` how many were ranked, the right one among them."""
+    """`[2, n]` number of candidates, the target among them."""
 
     @property
     def realistic(self) -> np.ndarray:
@@ -56,30 +55,30 @@ def filtered_ranks(
 ) -> Ranks:
     """Ranks the head and the tail of each triple among all entities.
 
-    Other entities that give a known fact are left out, not the right one. Entities that no fact
-    of training had are ranked like all others: leave their triples out if that is not meant.
+    Other entities that give a known triple are not candidates. Entities without a training triple
+    are ranked like all others: leave their triples out if that is not intended.
 
     Args:
-        score: As the parameters were trained with.
-        params: `entity` and `relation`, as from a `link_predictor`.
-        triples: `[n, 3]` what is asked.
-        entities: Number of entities, further rows of the table are none.
+        score: The score that the parameters were trained with.
+        params: `entity` and `relation`, as of a `link_predictor`.
+        triples: `[n, 3]` the triples to rank.
+        entities: Number of entities; further rows of the table are no candidates.
         relations: Number of relations.
-        known: `[m, 3]` all facts: those of training, validation and test.
-        candidates: `[entities]` bool, who may be ranked besides the right one; None: all.
-        batch: Queries at once; memory is about 6 bytes for each pair of them and an entity.
+        known: `[m, 3]` all known triples: of training, validation and test.
+        candidates: `[entities]` bool, candidates besides the target; None: all.
+        batch: Queries at once; memory is about 6 bytes for each query and entity.
 
     Returns:
         The ranks.
 
     Raises:
-        ValueError: If a score is not finite, an id is out of range, or `candidates` or the table
-            of entities has another length.
-        TypeError: If ids are not whole numbers.
+        ValueError: If a score is not finite, an id is out of range, or `candidates` or the entity
+            table has another length.
+        TypeError: If ids are not integers.
 
     References:
         Bordes et al., NeurIPS 2013 (filtered). Berrendorf et al., On the Ambiguity of Rank-Based
-        Evaluation of Entity Alignment or Link Prediction Methods, arXiv 2002.06914 (realistic).
+        Evaluation of Entity Alignment or Link Prediction Methods, arXiv:2002.06914 (realistic).
     """
     triples = checked_triples(triples, entities=entities, relations=relations)
     known = checked_triples(known, entities=entities, relations=relations, name="known")
@@ -97,7 +96,7 @@ def filtered_ranks(
     for side, name in enumerate(_SIDES):
         answers = _listed(_by_query(known, name), triples, name, rows)
         for at in range(0, len(triples), size):
-            # The last batch is filled up with the first triples.
+            # The last batch is filled up cyclically.
             some = np.resize(np.arange(at, min(at + size, len(triples))), size)
             *ranks, finite = _rank(score, params, triples[some], answers[some], shown, side=name)
             if not finite:
@@ -120,13 +119,13 @@ def rank_batch(
     """Ranks one side of a batch of triples.
 
     Args:
-        score: As the parameters were trained with.
+        score: The score that the parameters were trained with.
         params: `entity [N]` and `relation`.
         triples: `[B, 3]` int32.
-        answers: `[B, L]` int32 what is known to answer each query; N where there is nothing.
+        answers: `[B, L]` int32 known answers to each query; N in padding.
         candidates: `[N]` bool.
         side: head or tail.
-        chunk: Entities that are scored at once, so that they stay in a processor's caches.
+        chunk: Entities scored at once, so that they fit into a processor's caches.
 
     Returns:
         Optimistic and pessimistic ranks and numbers of candidates, `[B]` int32 each, and whether
@@ -134,7 +133,7 @@ def rank_batch(
     """
     scores = candidate_scores(score, params, triples, side=side, chunk=chunk)
     own = triples[:, 2 if side == "tail" else 0]
-    # Read from the same array: computed anew, the last bit may differ, and ties would be none.
+    # Read from the same array: recomputed, it may differ in the last bit and break ties.
     right = jnp.take_along_axis(scores, own[:, None], axis=1)
     row = jnp.arange(len(triples))
     against = jnp.broadcast_to(candidates[None], scores.shape)
@@ -154,12 +153,12 @@ _rank = jax.jit(rank_batch, static_argnames=("score", "side"))
 def candidate_scores(
     score: Score, params: Params, triples: jax.Array, *, side: str, chunk: int = 512
 ) -> jax.Array:
-    """Scores every entity in the place of the head or tail of each triple.
+    """Scores every entity as the head or tail of each triple.
 
     Args:
-        score: As the parameters were trained with.
+        score: The score that the parameters were trained with.
         params: `entity [N]` and `relation`.
-        triples: `[B, 3]` int32; what is in the place asked for makes no difference.
+        triples: `[B, 3]` int32; the element on the side to be scored is ignored.
         side: head or tail.
         chunk: Entities at once.
 
@@ -197,15 +196,15 @@ def candidate_scores(
 
 
 def ranking_metrics(ranks: Ranks) -> dict[str, float]:
-    """Sums realistic ranks up, over both sides.
+    """Metrics of realistic ranks, over both sides.
 
     Args:
         ranks: Of at least one triple.
 
     Returns:
-        `mrr`, and beside it `mrr_optimistic` and `mrr_pessimistic`; `hits@1`, `hits@3`,
-        `hits@10`; `mean_rank`; and `amri`, the mean rank in units of chance: 1 is perfect, 0 is
-        what a random order reaches whatever the number of candidates.
+        `mrr`, `mrr_optimistic` and `mrr_pessimistic`; `hits@1`, `hits@3`, `hits@10`; `mean_rank`;
+        and `amri`, the adjusted mean rank index: 1 is perfect, 0 the expectation of a random order,
+        whatever the number of candidates.
 
     Raises:
         ValueError: If there is no rank.
@@ -217,7 +216,7 @@ def ranking_metrics(ranks: Ranks) -> dict[str, float]:
         (0.667, 0.5, 2.0, 0.5)
 
     References:
-        Berrendorf et al., arXiv 2002.06914, section 4 (AMRI).
+        Berrendorf et al., arXiv:2002.06914, section 4 (AMRI).
     """
     realistic = ranks.realistic
     if not realistic.size:
@@ -236,7 +235,7 @@ def ranking_metrics(ranks: Ranks) -> dict[str, float]:
 
 
 def _by_query(known: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts facts by the query that they answer: keys `[m]` and answers `[m]`."""
+    """Sorts triples by the query that they answer: keys `[m]` and answers `[m]`."""
     key = _key(known, side)
     order = np.argsort(key, kind="stable")
     return key[order], known[order, 2 if side == "tail" else 0]
@@ -248,10 +247,10 @@ def _key(triples: np.ndarray, side: str) -> np.ndarray:
 
 
 def _listed(
-    sorted_facts: tuple[np.ndarray, np.ndarray], triples: np.ndarray, side: str, fill: int
+    sorted_triples: tuple[np.ndarray, np.ndarray], triples: np.ndarray, side: str, fill: int
 ) -> np.ndarray:
-    """Lists the answers to each query, `[n, L]`; L is a power of two, that of the longest."""
-    keys, answers = sorted_facts
+    """Known answers to each query, `[n, L]`; L is a power of two, at least the longest list."""
+    keys, answers = sorted_triples
     asked = _key(triples, side)
     start, stop = (np.searchsorted(keys, asked, side=end) for end in ("left", "right"))
     longest = room(int((stop - start).max(initial=1)))

@@ -1,4 +1,13 @@
-"""Knowledge graphs from files: one module a format, each of which returns `Statements`."""
+"""Readers of knowledge graphs: Turtle, N-Triples, RecBole `.kg` and `.link`, and TSV.
+
+A new format is a function that returns `Statements`, and its suffix in `_READERS`.
+
+References:
+    Beckett et al., RDF 1.1 Turtle, W3C Recommendation 2014; Beckett, RDF 1.1 N-Triples, likewise;
+    parsed by pyoxigraph, which streams. RecBole: Zhao et al., RecBole: Towards a unified,
+    comprehensive and efficient framework for recommendation algorithms, CIKM 2021,
+    arXiv:2011.01731, section 3.2.
+"""
 
 import re
 from collections import Counter
@@ -33,11 +42,12 @@ __all__ = [
 
 Literals = Literal["error", "attributes"]
 
-# RecBole's link file of MovieLens-100K, the item ids in which are MovieLens-20M's.
+# RecBole's link file of MovieLens-100K, whose item ids are those of MovieLens-20M.
 ML_100K_LINK_SHA256 = "524dca2c3d62619688ab99b3ec53ea2acb9b64d38eafec3e02bdd0dc6bb7d948"
 
-# What stands before names that are no IRIs where they have to be.
+# IRI prefix of names that are no IRIs.
 BASE = "urn:metajax:"
+
 _KG = ("head_id", "relation_id", "tail_id")
 _LINK = ("item_id", "entity_id")
 _TSV = ("head", "relation", "tail")
@@ -48,11 +58,11 @@ class Statements(NamedTuple):
     """The statements of a file, in its order."""
 
     file: str
-    """Where they came from, for errors."""
+    """Path, for error messages."""
     triples: Sequence[tuple[str, str, str]]
     """Names of head, relation and tail."""
     lines: Sequence[int] | None
-    """The line of each triple, from 1; None where the format does not tell."""
+    """Line of each triple, from 1; None where the parser does not report it."""
     attributes: Sequence[tuple[str, str, str, str]] = ()
     """Entity, name, value and kind of each literal."""
 
@@ -60,11 +70,11 @@ class Statements(NamedTuple):
 def read_graph(
     path: str | Path, *, link: str | Path | None = None, literals: Literals = "error"
 ) -> KnowledgeGraph:
-    """Reads a graph in the format that the file's name ends in.
+    """Reads a graph in the format of the file's suffix.
 
     Args:
         path: As in `read_statements`.
-        link: A RecBole `.link` file: which entity each item of a log is.
+        link: A RecBole `.link` file: the entity of each item of a log.
         literals: As in `graph_of`.
 
     Returns:
@@ -72,14 +82,14 @@ def read_graph(
 
     Raises:
         ImportError: If the format needs a package that is not installed.
-        DataError: If a file is missing or not as described, or a link leads to an entity that is
-            not in the graph.
+        DataError: If a file is missing or malformed, or a link points to an entity that is not in
+            the graph.
     """
     return with_links(graph_of(read_statements(path), literals=literals), link)
 
 
 def read_statements(path: str | Path) -> Statements:
-    """Reads a file of triples in the format that its name ends in.
+    """Reads a file of triples in the format of its suffix.
 
     Args:
         path: `.kg` (RecBole), `.tsv` or `.txt` (head, relation, tail), `.ttl` or `.nt` (RDF).
@@ -89,7 +99,7 @@ def read_statements(path: str | Path) -> Statements:
 
     Raises:
         ImportError: If the format needs a package that is not installed.
-        DataError: If no format fits, or the file is missing or not as described.
+        DataError: If the suffix is unknown, or the file is missing or malformed.
     """
     reader = _READERS.get(Path(path).suffix.lower())
     if reader is None:
@@ -98,19 +108,18 @@ def read_statements(path: str | Path) -> Statements:
 
 
 def graph_of(statements: Statements, *, literals: Literals = "error") -> KnowledgeGraph:
-    """Makes a graph of what a file says.
+    """Builds the graph of a file's statements.
 
     Args:
         statements: From `read_statements`.
-        literals: What a literal is where an entity could stand: an error, or one of the
-            `attributes` of the graph.
+        literals: Literals in the place of a tail are an "error", or become "attributes".
 
     Returns:
         The graph.
 
     Raises:
-        ValueError: If `literals` is not legal.
-        DataError: If there is a literal and must not be, or no triple.
+        ValueError: If `literals` is neither.
+        DataError: If there is a literal where it is an error, or no triple.
     """
     if literals not in ("error", "attributes"):
         raise ValueError(f"literals must be 'error' or 'attributes', got {literals!r}.")
@@ -128,7 +137,7 @@ def graph_of(statements: Statements, *, literals: Literals = "error") -> Knowled
 
 
 def with_links(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph:
-    """Adds the links of a `.link` file, if any, to a graph.
+    """Adds the links of a RecBole `.link` file, if given.
 
     Raises:
         DataError: As `read_graph`.
@@ -151,13 +160,10 @@ def read_kg(path: str | Path) -> Statements:
     """Reads the triples of a RecBole `.kg` file.
 
     Args:
-        path: Tab separated, quoting off, with columns head_id, relation_id and tail_id.
-
-    Returns:
-        Its statements.
+        path: Tab-separated, without quoting, with columns head_id, relation_id and tail_id.
 
     Raises:
-        DataError: If the file is missing or not as described; it names file, line and column.
+        DataError: If the file is missing or malformed; names file, line and column.
     """
     return _statements(_atomic(path, _KG), _KG)
 
@@ -166,14 +172,10 @@ def read_tsv(path: str | Path) -> Statements:
     """Reads triples from a file of three columns: head, relation, tail.
 
     Args:
-        path: Tab separated, quoting off, UTF-8; a first line of just these three names is a
-            header.
-
-    Returns:
-        Its statements.
+        path: Tab-separated, without quoting, UTF-8; a first line of these three names is a header.
 
     Raises:
-        DataError: If the file is missing or not as described; it names file, line and column.
+        DataError: If the file is missing or malformed; names file, line and column.
     """
     table = delimited(file_bytes(path), str(path), "\t", header=_TSV)
     statements = _statements(table, _TSV)
@@ -183,16 +185,16 @@ def read_tsv(path: str | Path) -> Statements:
 
 
 def read_link(path: str | Path) -> list[tuple[str, str]]:
-    """Reads which entity each item is from a RecBole `.link` file.
+    """Reads the entity of each item from a RecBole `.link` file.
 
     Args:
-        path: Tab separated, quoting off, with columns item_id and entity_id.
+        path: Tab-separated, without quoting, with columns item_id and entity_id.
 
     Returns:
-        Item ids and names of entities.
+        Item ids and entity names.
 
     Raises:
-        DataError: If the file is missing or not as described, or an item is linked twice.
+        DataError: If the file is missing or malformed, or an item is linked twice.
     """
     table = _atomic(path, _LINK)
     _no_empty(table, _LINK)
@@ -213,19 +215,19 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
 def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
     """Reads Turtle or N-Triples.
 
-    An entity or relation is named by its IRI; below `base` by what follows. A blank node is named
-    `_:b` and a number, by where in the file it comes first. What a literal says is an attribute.
+    Entities and relations are named by their IRIs, without `base`; a blank node is named `_:b` and
+    a number, in order of appearance. Literals become attributes.
 
     Args:
-        path: A file whose name ends in .ttl or .nt.
-        base: IRI that is left out of names.
+        path: A file with suffix .ttl or .nt.
+        base: IRI prefix to strip from names.
 
     Returns:
-        The statements; only N-Triples tell their lines.
+        The statements; with lines from N-Triples only.
 
     Raises:
         ImportError: If pyoxigraph is not installed.
-        DataError: If the file is missing, or breaks the grammar; it names line and column.
+        DataError: If the file is missing, or has a syntax error; names line and column.
     """
     ox = _oxigraph()
     data, turtle = file_bytes(path), Path(path).suffix.lower() == ".ttl"
@@ -237,7 +239,7 @@ def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
         if isinstance(term, ox.BlankNode):
             return blanks.setdefault(term.value, f"_:b{len(blanks)}")
         if not isinstance(term, ox.NamedNode):
-            raise DataError(f"a statement about a statement is not read: {term}.", file=path)
+            raise DataError(f"statements about statements are not supported: {term}.", file=path)
         iri = term.value
         if iri not in names:
             names[iri] = unquote(iri[len(base) :]) if iri.startswith(base) else iri
@@ -263,15 +265,15 @@ def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
 
 
 def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -> None:
-    """Writes a graph's facts and attributes as Turtle, which `read_rdf` reads back.
+    """Writes triples and attributes as Turtle.
 
-    Read back, facts and names are the same; blank nodes may have other numbers. Links are not
-    written, nor names that no fact and no attribute has.
+    `read_rdf` returns the same triples and names; blank nodes may be renumbered. Links, and names
+    without a triple or an attribute, are not written.
 
     Args:
-        graph: Any.
+        graph: The graph.
         path: The file to write.
-        base: Put before names that are no IRIs.
+        base: IRI prefix of names that are no IRIs.
 
     Raises:
         ImportError: If pyoxigraph is not installed.
@@ -299,15 +301,17 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -
 
     entities = [node(name) for name in graph.entities.names]
     relations = [iri(name) for name in graph.relations.names]
-    told = [ox.Triple(entities[h], relations[r], entities[t]) for h, r, t in graph.triples.tolist()]
-    told += [
+    written = [
+        ox.Triple(entities[h], relations[r], entities[t]) for h, r, t in graph.triples.tolist()
+    ]
+    written += [
         ox.Triple(entities[entity], iri(name), literal(value, kind))
         for entity, name, value, kind in graph.attributes
     ]
-    # Statements about one subject next to one another share its name in Turtle.
-    told.sort(key=lambda triple: str(triple.subject))
-    written = ox.serialize(told, format=ox.RdfFormat.TURTLE, prefixes={"": base})
-    checkpoint.write_file(Path(path), written)
+    # Turtle writes the subject of adjacent statements once.
+    written.sort(key=lambda triple: str(triple.subject))
+    turtle = ox.serialize(written, format=ox.RdfFormat.TURTLE, prefixes={"": base})
+    checkpoint.write_file(Path(path), turtle)
 
 
 def file_bytes(path: str | Path) -> bytes:
@@ -322,7 +326,7 @@ def file_bytes(path: str | Path) -> bytes:
 
 
 def repeated_triples(statements: Sequence[tuple[str, str, str]]) -> list[int]:
-    """Finds what is said again: places of all triples that stand further up as well.
+    """Positions of duplicates, the first occurrences excluded.
 
     Example:
         >>> repeated_triples([("a", "r", "b"), ("b", "r", "a"), ("a", "r", "b")])

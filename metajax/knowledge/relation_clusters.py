@@ -1,8 +1,8 @@
-"""Which relations are alike, told to their embeddings: for graphs with too many relations.
+"""Relation clusters: signatures, k-means and an auxiliary loss, for graphs with too many relations.
 
-Where one relation goes by twenty names, each of them has a twentieth of the facts. Labels from
-outside of the embeddings, what is known of the entities that a relation joins, let names of one
-kind learn from each other. Labels made from the embeddings themselves would only confirm them.
+Where one relation has twenty aliases, each has a twentieth of its triples. Cluster labels let
+aliases learn from each other. They must come from outside the embeddings, here from relation
+co-occurrence; labels made from the embeddings themselves would only confirm them.
 """
 
 import jax
@@ -18,25 +18,23 @@ __all__ = [
     "relation_signatures",
 ]
 
-# Entities at a time; their roles are as many columns as there are relations, twice.
+# Entities at a time; there are 2 R role columns.
 _BLOCK = 1 << 14
 
 
 def relation_signatures(graph: KnowledgeGraph) -> np.ndarray:
-    """Describes each relation by what else is said of the entities that it joins.
+    """Describes each relation by the other relations of its heads and tails.
 
-    A role of an entity is to be the head of a relation, or the tail of one. The signature of a
-    relation says how often, over its facts, the head has each role in other facts, and the tail:
-    what the types of its domain and range would tell, without types. Relations of one kind have
-    signatures that are close, and clusters of them are labels that come from outside of any
-    embedding.
+    A role of an entity is to be the head, or the tail, of a relation. The signature of a relation
+    is, over its triples, how often the head has each role in other triples, and the tail: the
+    domain and range types, without types.
 
     Args:
-        graph: Any, of R relations.
+        graph: A graph of R relations.
 
     Returns:
-        `[R, 4 R]` float32 from 0 to 1: of the head, its R roles as head and R as tail, then of the
-        tail; all 0 for a relation without facts.
+        `[R, 4 R]` float32 in [0, 1]: of the head, its R roles as head and R as tail, then of the
+        tail; all 0 for a relation without triples.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
@@ -57,32 +55,31 @@ def relation_signatures(graph: KnowledgeGraph) -> np.ndarray:
         counts = np.zeros((_BLOCK, 2 * relations), np.float32)
         np.add.at(counts, (entity[rows] - start, role[rows]), 1)
         seen_with += counts.T @ (counts > 0)
-        # What a fact says itself is not said besides.
+        # A triple is no other triple of its own entities.
         seen_with[own, own] -= np.sum(counts == 1, axis=0)
-    facts = np.bincount(relation, minlength=relations)
-    seen_with /= np.maximum(np.concatenate([facts, facts]), 1)[:, None]
+    triples_of = np.bincount(relation, minlength=relations)
+    seen_with /= np.maximum(np.concatenate([triples_of, triples_of]), 1)[:, None]
     return np.concatenate([seen_with[:relations], seen_with[relations:]], axis=1, dtype=np.float32)
 
 
 def cluster_relations(
     signatures: np.ndarray, clusters: int, *, seed: int = 0, rounds: int = 50
 ) -> np.ndarray:
-    """Groups relations by k-means.
+    """Clusters relations by k-means.
 
-    Signatures are brought to length 1, so that relations are compared by what they look like and
-    not by how much is said.
+    Signatures are normalised to length 1, so that the size of a relation makes no difference.
 
     Args:
         signatures: `[R, S]` from `relation_signatures`.
-        clusters: How many groups, from 1 to R.
-        seed: Of the first centres, drawn far from each other.
-        rounds: At most so many.
+        clusters: Number of clusters, from 1 to R.
+        seed: Seed of the initial centres, by k-means++.
+        rounds: Most iterations.
 
     Returns:
-        `[R]` int32 labels in [0, clusters); a relation of which nothing is known has -1.
+        `[R]` int32 labels in [0, clusters); -1 for a relation without a signature.
 
     Raises:
-        ValueError: If there are fewer relations than groups, or fewer than one group.
+        ValueError: If there are fewer relations than clusters, or `clusters` < 1.
 
     Example:
         >>> cluster_relations(np.array([[1., 0], [2, 0], [0, 3], [0, 0]]), 2).tolist() in (
@@ -104,7 +101,7 @@ def cluster_relations(
     centres = points[rng.integers(len(points))][None]
     while len(centres) < clusters:
         away = np.maximum(_squares(points, centres).min(axis=1), 0)
-        # Where all points are centres already, any will do.
+        # If all points are centres already, any will do.
         total = away.sum()
         chance = away / total if total > 1e-9 else None
         centres = np.concatenate([centres, points[rng.choice(len(points), 1, p=chance)]])
@@ -122,25 +119,25 @@ def cluster_relations(
 
 
 def cluster_loss(head: dict[str, jax.Array], features: jax.Array, cluster: jax.Array) -> jax.Array:
-    """Computes the cross-entropy of a linear head that tells groups of relations apart.
+    """Cross-entropy of a linear classifier of relation clusters.
 
     Args:
         head: `kernel [F, G]` and `bias [G]`.
-        features: `[M, F]` of relations; of phases cosine and sine, which do not jump at pi.
+        features: `[M, F]` of relations; of phases cosine and sine, which are continuous at pi.
         cluster: `[R]` labels, below 0 where there is none.
 
     Returns:
-        `[]` the mean over the relations with a label.
+        `[]` the mean over the labelled relations.
     """
     # Either may have more rows than there are relations.
     rows = min(len(features), len(cluster))
     cluster = cluster[:rows]
     logits = features[:rows] @ head["kernel"] + head["bias"][None]
-    surprise = jax.nn.logsumexp(logits, axis=-1)
-    surprise -= jnp.take_along_axis(logits, jnp.maximum(cluster, 0)[:, None], axis=-1)[:, 0]
-    return losses.masked_mean(surprise, cluster >= 0)
+    loss = jax.nn.logsumexp(logits, axis=-1)
+    loss -= jnp.take_along_axis(logits, jnp.maximum(cluster, 0)[:, None], axis=-1)[:, 0]
+    return losses.masked_mean(loss, cluster >= 0)
 
 
 def _squares(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Squared distances of points of length 1 to centres, up to rounding."""
+    """Squared distances of unit vectors to centres, up to rounding."""
     return 1 + np.sum(centres**2, axis=1) - 2 * points @ centres.T

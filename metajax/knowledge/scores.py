@@ -1,8 +1,8 @@
-"""How plausible a triple of head, relation and tail is: what tells one embedding from another.
+"""Scores of triples: RotatE, TransE, DistMult, ComplEx, and the frequency baseline.
 
-Every score here is of one form, `match(tail_query(h, r), t) = match(head_query(r, t), h)`: the
-entity that is asked for is compared with a point that the other two give. So a query is made
-once, whatever the number of candidates, and training, ranking and growth are the same for all.
+Every score is of one form, `match(tail_query(h, r), t) = match(head_query(r, t), h)`: candidates
+are compared with a query made of the two known elements. A query is computed once, whatever the
+number of candidates, and training, ranking and growth are the same for all scores.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ __all__ = [
 class ComplexParts(NamedTuple):
     """Complex numbers as two arrays.
 
-    As one complex array, ranking at 40,943 entities and 500 dimensions takes 100 times the
-    memory: XLA then keeps all differences, instead of adding up their moduli as they are made.
+    As one complex array, ranking at 40,943 entities and 500 dimensions takes 100 times the memory:
+    XLA then materialises all differences, instead of fusing them into the sum of moduli.
     """
 
     real: jax.Array
@@ -38,47 +38,43 @@ class ComplexParts(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A score of triples, of embedded entities `e` and relations `r` with leading axes.
+    """A score of triples, of entity embeddings `e` and relation embeddings `r`.
 
     Leading axes broadcast, so that one query meets many candidates.
     """
 
     entities: Callable[[jax.Array, int, int, float], Any]
-    """`entities(key, count, width, bound) -> e [count, D]`: their first values."""
+    """`entities(key, count, width, bound) -> e [count, D]`: initial embeddings."""
     relations: Callable[[jax.Array, int, int, float], Any]
-    """`relations(key, count, width, bound) -> r [count, D]`."""
+    """`relations(key, count, width, bound) -> r [count, D]`: initial embeddings."""
     operator: Callable[[Any], Any]
-    """`operator(r) -> o`: what queries apply. Made once for a table: read by many queries, and in
-    their gradient, a cosine would be computed anew for each."""
+    """`operator(r) -> o`: what queries apply. Computed once for a table: many queries read it, and
+    their gradients would compute a cosine anew for each."""
     tail_query: Callable[[Any, Any], Any]
-    """`tail_query(head, o) -> e`: where the tail is looked for."""
+    """`tail_query(head, o) -> e`: the point that tails are compared with."""
     head_query: Callable[[Any, Any], Any]
-    """`head_query(o, tail) -> e`: where the head is."""
+    """`head_query(o, tail) -> e`: the point that heads are compared with."""
     match: Callable[[Any, Any], jax.Array]
-    """`match(query, entity) -> [..]`: the higher, the more plausible."""
+    """`match(query, entity) -> [..]`: higher is more plausible."""
     features: Callable[[Any], jax.Array]
-    """`features(o) -> [.., F]`: what tells relations apart."""
+    """`features(o) -> [.., F]`: features of relations, for the relation-cluster term."""
     is_distance: bool
-    """Whether `match` is minus a distance, and queries keep distances."""
+    """Whether `match` is a negative distance, and queries are isometries."""
 
 
 def score_of(name: str) -> Score:
-    """Looks a score up by the name it is known by.
+    """Looks a score up by name.
 
     Args:
-        name: RotatE, TransE (with L1), DistMult or ComplEx.
-
-    Returns:
-        The score.
+        name: RotatE, TransE (L1), DistMult or ComplEx.
 
     Raises:
         ValueError: If the name is another.
 
     References:
-        RotatE: Sun et al., ICLR 2019, arXiv 1902.10197, equation 4; phases are stored as they
-        are. TransE: Bordes et al., NeurIPS 2013; entities are not kept on a sphere. DistMult:
-        Yang et al., ICLR 2015, arXiv 1412.6575. ComplEx: Trouillon et al., ICML 2016, arXiv
-        1606.06357, equation 9.
+        RotatE: Sun et al., ICLR 2019, arXiv:1902.10197, equation 4; phases are not wrapped. TransE:
+        Bordes et al., NeurIPS 2013; entities are not normalised. DistMult: Yang et al., ICLR 2015,
+        arXiv:1412.6575. ComplEx: Trouillon et al., ICML 2016, arXiv:1606.06357, equation 9.
     """
     if name not in _SCORES:
         raise ValueError(f"score must be one of {', '.join(_SCORES)}, got {name}.")
@@ -86,23 +82,23 @@ def score_of(name: str) -> Score:
 
 
 def score_names() -> tuple[str, ...]:
-    """Lists the names of scores."""
+    """Names of the scores."""
     return tuple(_SCORES)
 
 
-def _spread(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
+def _uniform(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
     """Draws `[count, width]` numbers uniformly from [-bound, bound]."""
     return jax.random.uniform(key, (count, width), minval=-bound, maxval=bound)
 
 
-def _halves(key: jax.Array, count: int, width: int, bound: float) -> ComplexParts:
+def _complex_uniform(key: jax.Array, count: int, width: int, bound: float) -> ComplexParts:
     first, second = jax.random.split(key)
-    return ComplexParts(_spread(first, count, width, bound), _spread(second, count, width, bound))
+    return ComplexParts(_uniform(first, count, width, bound), _uniform(second, count, width, bound))
 
 
 def _phases(key: jax.Array, count: int, width: int, bound: float) -> jax.Array:
     del bound
-    return _spread(key, count, width, jnp.pi)
+    return _uniform(key, count, width, jnp.pi)
 
 
 def _times(a: ComplexParts, b: ComplexParts) -> ComplexParts:
@@ -115,23 +111,23 @@ def _conjugate(a: ComplexParts) -> ComplexParts:
 
 
 def _moduli(query: ComplexParts, entity: ComplexParts) -> jax.Array:
-    # The addend makes the gradient 0 where the two are equal; a coordinate is 1e-6 long at least.
+    # The addend makes the gradient 0 where both are equal; a modulus is at least 1e-6.
     difference = query.real - entity.real, query.imaginary - entity.imaginary
     squares = jnp.square(difference[0]) + jnp.square(difference[1])
     return -jnp.sum(jnp.sqrt(squares + 1e-12), axis=-1)
 
 
-def _joined(halves: ComplexParts) -> jax.Array:
-    return jnp.concatenate(halves, axis=-1)
+def _joined(parts: ComplexParts) -> jax.Array:
+    return jnp.concatenate(parts, axis=-1)
 
 
-def _itself(relation: Any) -> Any:
+def _identity(relation: Any) -> Any:
     return relation
 
 
-# Relations turn each coordinate of the complex plane by a phase: `-sum |h e^(i r) - t|`.
+# Relations rotate each complex coordinate by a phase: `-sum |h e^(i r) - t|`.
 _ROTATE = Score(
-    entities=_halves,
+    entities=_complex_uniform,
     relations=_phases,
     operator=lambda phase: ComplexParts(jnp.cos(phase), jnp.sin(phase)),
     tail_query=_times,
@@ -143,33 +139,33 @@ _ROTATE = Score(
 
 # Relations are translations: `-sum |h + r - t|`.
 _TRANSE = Score(
-    entities=_spread,
-    relations=_spread,
-    operator=_itself,
+    entities=_uniform,
+    relations=_uniform,
+    operator=_identity,
     tail_query=jnp.add,
     head_query=lambda shift, tail: tail - shift,
     match=lambda query, entity: -jnp.sum(jnp.abs(query - entity), axis=-1),
-    features=_itself,
+    features=_identity,
     is_distance=True,
 )
 
-# Relations weigh coordinates: `sum h r t`.
+# Relations weight coordinates: `sum h r t`.
 _DISTMULT = Score(
-    entities=_spread,
-    relations=_spread,
-    operator=_itself,
+    entities=_uniform,
+    relations=_uniform,
+    operator=_identity,
     tail_query=jnp.multiply,
     head_query=jnp.multiply,
     match=lambda query, entity: jnp.sum(query * entity, axis=-1),
-    features=_itself,
+    features=_identity,
     is_distance=False,
 )
 
 # DistMult in complex numbers: `Re(sum h r conj(t))`.
 _COMPLEX = Score(
-    entities=_halves,
-    relations=_halves,
-    operator=_itself,
+    entities=_complex_uniform,
+    relations=_complex_uniform,
+    operator=_identity,
     tail_query=_times,
     head_query=lambda relation, tail: _times(tail, _conjugate(relation)),
     match=lambda query, entity: jnp.sum(
@@ -183,16 +179,15 @@ _SCORES = {"RotatE": _ROTATE, "TransE": _TRANSE, "DistMult": _DISTMULT, "ComplEx
 
 
 def frequency_baseline(training: KnowledgeGraph) -> tuple[Score, Params]:
-    """Scores an entity by how often training has it as the head, or the tail, of the relation.
+    """Scores an entity by how often it is the head, or the tail, of the relation in training.
 
-    The entity that is given makes no difference. Nothing is learned, so that both go to
-    `filtered_ranks` or `complete` as they are.
+    The other entity of the query is ignored. The result is for `filtered_ranks` and `complete`.
 
     Args:
-        training: What is counted.
+        training: The graph whose triples are counted.
 
     Returns:
-        The score and its parameters, of every name of the graph.
+        The score and its parameters, for all names of the graph.
 
     Example:
         >>> from metajax.knowledge import complete, graph_from_names
@@ -211,22 +206,22 @@ def frequency_baseline(training: KnowledgeGraph) -> tuple[Score, Params]:
     return _FREQUENCY, {"entity": jnp.asarray(counts), "relation": jnp.eye(relations)}
 
 
-def _nothing_to_learn(*arguments: Any) -> Any:
-    raise ValueError("frequencies are counted, not trained.")
+def _untrained(*arguments: Any) -> Any:
+    raise ValueError("frequency_baseline has no initial embeddings: it is counted, not trained.")
 
 
-def _asking(relation: jax.Array, place: int) -> jax.Array:
-    """Picks the counts of a relation's heads (0) or tails (1) out of an entity's."""
+def _counts_of(relation: jax.Array, place: int) -> jax.Array:
+    """Selects the counts of heads (0) or tails (1) of a relation from those of an entity."""
     other = jnp.zeros_like(relation)
     return jnp.concatenate([other, relation] if place else [relation, other], axis=-1)
 
 
 _FREQUENCY = Score(
-    entities=_nothing_to_learn,
-    relations=_nothing_to_learn,
+    entities=_untrained,
+    relations=_untrained,
     operator=lambda relation: relation,
-    tail_query=lambda head, relation: _asking(relation, 1),
-    head_query=lambda relation, tail: _asking(relation, 0),
+    tail_query=lambda head, relation: _counts_of(relation, 1),
+    head_query=lambda relation, tail: _counts_of(relation, 0),
     match=lambda query, entity: jnp.sum(query * entity, axis=-1),
     features=lambda relation: relation,
     is_distance=False,

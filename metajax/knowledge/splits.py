@@ -1,6 +1,6 @@
-"""Splits of a graph into facts to learn from and facts to be asked for.
+"""Splits of a graph into training, validation and test triples without leakage.
 
-Entities and relations keep their indices in both parts.
+Entities and relations keep their indices in all parts.
 """
 
 import glob
@@ -37,21 +37,22 @@ __all__ = [
 def split_triples(
     graph: KnowledgeGraph, *, share: float = 0.1, seed: int = 0
 ) -> tuple[KnowledgeGraph, KnowledgeGraph]:
-    """Draws facts for a test that training neither knows from the other end nor is blind to.
+    """Holds out random triples without leakage and with full coverage.
 
-    All facts that join the same two entities, either way and by any relation, go to the same part:
-    no inverse leaks, folded or not. And of every entity and every relation training has a fact.
+    All triples that join the same two entities, in either direction and by any relation, are in the
+    same part, so that no inverse leaks, folded or not. Every entity and every relation has a triple
+    in training.
 
     Args:
-        graph: Any.
-        share: Share of the facts that are asked for, in (0, 1).
-        seed: Another seed is another draw.
+        graph: The graph.
+        share: Share of the triples to hold out, in (0, 1).
+        seed: Seed of the draw.
 
     Returns:
         Training and test. Split training once more for validation.
 
     Raises:
-        ValueError: If `share` is out of range, or that much cannot be left out.
+        ValueError: If `share` is out of range, or that much cannot be held out.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
@@ -80,9 +81,9 @@ def split_triples(
     total = np.cumsum(size[movable])
     if not len(total) or total[-1] < wanted or not wanted:
         raise ValueError(
-            f"share must leave a fact of every entity and relation in training, and at least one "
+            f"share must leave a triple of every entity and relation in training, and at least one "
             f"for the test: got {share}, with {total[-1] if len(total) else 0} of {graph.count} "
-            "facts free to go."
+            "triples that can be held out."
         )
     asked = np.zeros(groups, bool)
     asked[movable[: np.searchsorted(total, wanted) + 1]] = True
@@ -92,14 +93,14 @@ def split_triples(
 def split_entities(
     graph: KnowledgeGraph, entities: Sequence[int] | np.ndarray
 ) -> tuple[KnowledgeGraph, KnowledgeGraph]:
-    """Takes all that is said of some entities out of a graph, as if they were not known yet.
+    """Holds out all triples of some entities, as if these were new.
 
     Args:
-        graph: Any.
+        graph: The graph.
         entities: Their indices.
 
     Returns:
-        The facts without them, and those with them.
+        The triples without them, and those with them.
 
     Raises:
         ValueError: If one of the two parts is empty.
@@ -109,14 +110,14 @@ def split_entities(
 
 
 def leaked_triples(training: KnowledgeGraph, test: KnowledgeGraph) -> np.ndarray:
-    """Finds the facts of a test whose entities training joins the other way round.
+    """Mask of the test triples whose entities are joined in training in the opposite direction.
 
     Args:
-        training: What may be learned from.
-        test: Facts of the same entities.
+        training: Training triples.
+        test: Triples of the same entities.
 
     Returns:
-        `[count]` bool: training says something of the tail with the head.
+        `[count]` bool, True if training has a triple from the tail to the head.
     """
     size = len(training.entities.names)
     head, _, tail = training.triples.T.astype(np.int64)
@@ -125,14 +126,10 @@ def leaked_triples(training: KnowledgeGraph, test: KnowledgeGraph) -> np.ndarray
 
 
 def check_seen(training: KnowledgeGraph, test: KnowledgeGraph) -> None:
-    """Refuses a test about what training cannot know.
-
-    Args:
-        training: What may be learned from.
-        test: What is asked for.
+    """Refuses a test with entities or relations that are unseen in training.
 
     Raises:
-        ValueError: If a relation or an entity of the test is in no fact of training.
+        ValueError: If a relation or an entity of the test has no training triple.
     """
     for what, columns, names in (
         ("relation", [1], training.relations.names),
@@ -141,13 +138,13 @@ def check_seen(training: KnowledgeGraph, test: KnowledgeGraph) -> None:
         unseen = np.setdiff1d(test.triples[:, columns], training.triples[:, columns])
         if len(unseen):
             raise ValueError(
-                f"every {what} of the test must be in a fact of training, got {len(unseen)} "
+                f"every {what} of the test must have a training triple, got {len(unseen)} "
                 f"unseen: {first_five(names[n] for n in unseen)}."
             )
 
 
 def _pair(graph: KnowledgeGraph, triples: np.ndarray) -> np.ndarray:
-    """One number for each two entities, whichever comes first."""
+    """Key of an unordered pair of entities, `[n]`."""
     ends = np.sort(triples[:, [0, 2]].astype(np.int64), axis=1)
     return ends[:, 0] * len(graph.entities.names) + ends[:, 1]
 
@@ -156,26 +153,26 @@ _SPLIT = ("training", "validation", "test")
 
 
 class GraphSplit(NamedTuple):
-    """The parts of a graph. All have the same names, in the same order."""
+    """Training, validation and test triples of a graph, with the same vocabularies."""
 
     training: KnowledgeGraph
-    """What is learned from; every name is in a fact."""
+    """Training triples; every name has one."""
     validation: KnowledgeGraph
-    """Facts that say when to stop."""
+    """Triples for early stopping."""
     test: KnowledgeGraph
-    """Facts that are asked for in the end."""
+    """Triples for the final evaluation."""
     folded: dict[str, str]
-    """Relations that say what another one says the other way round, and that one."""
+    """Folded inverse relations, and the relation that each is folded into."""
     symmetric: list[str]
-    """Relations that hold both ways round; of each fact one is kept."""
+    """Symmetric relations; one direction of each triple is kept."""
     unseen: dict[str, list[str]]
-    """Names of `entity` and `relation` that no fact was left of."""
+    """Names of `entity` and `relation` that no triple is left of."""
     left_out: dict[str, int]
-    """How many triples were left out, by why."""
+    """Number of triples left out, by reason."""
 
     @property
     def known(self) -> np.ndarray:
-        """`[n, 3]` all facts, those of symmetric relations both ways round."""
+        """`[n, 3]` all triples, those of symmetric relations in both directions."""
         facts = np.concatenate([getattr(self, part).triples for part in _SPLIT])
         index = self.training.relations.index
         both = np.isin(facts[:, 1], [index[name] for name in self.symmetric])
@@ -184,39 +181,44 @@ class GraphSplit(NamedTuple):
 
 
 def split_graph(
-    graph: KnowledgeGraph, *, without: Sequence[str] = (), share: float = 0.05, seed: int = 0
+    graph: KnowledgeGraph,
+    *,
+    without: Sequence[str] = (),
+    share: float = 0.05,
+    inverse_share: float = 0.8,
+    seed: int = 0,
 ) -> GraphSplit:
-    """Folds inverses, leaves relations out, and splits without leaks.
+    """Folds inverses, drops relations, and splits without leakage.
 
     Args:
-        graph: As it was read.
-        without: Patterns of relations to leave out; one that fits either of two inverses means
-            both.
-        share: Share of the facts of the test, in (0, 0.5), and as many of validation.
-        seed: Of the split.
+        graph: As read from a file.
+        without: Patterns of relations to drop; a match of either of two inverses drops both.
+        share: Share of test triples, in (0, 0.5); as many are for validation.
+        inverse_share: As `share` in `inverse_pairs`.
+        seed: Seed of the split.
 
     Returns:
-        The parts.
+        The split.
 
     Raises:
-        KeyError: If a pattern fits no relation.
-        TypeError: If `without` is a text, each letter of which would be a pattern.
-        ValueError: If nothing is left, `share` is out of range, or that much cannot be left out.
+        KeyError: If a pattern matches no relation.
+        TypeError: If `without` is one string, each letter of which would be a pattern.
+        ValueError: If nothing is left, `share` is out of range, or that much cannot be held out.
 
     Example:
         >>> from metajax.knowledge import graph_from_names
         >>> likes = [(a, "like", b) for a, b in ("ab", "bc", "ca", "cd", "db")]
         >>> liked = [(b, "liked by", a) for a, _, b in likes]
-        >>> parts = split_graph(graph_from_names([*likes, *liked]), share=0.2)
-        >>> parts.training.count, parts.validation.count, parts.test.count, parts.folded
+        >>> split = split_graph(graph_from_names([*likes, *liked]), share=0.2)
+        >>> split.training.count, split.validation.count, split.test.count, split.folded
         (3, 1, 1, {'liked by': 'like'})
     """
     if isinstance(without, str):
-        raise TypeError(f"without must be a sequence of patterns, got the text {without!r}.")
+        raise TypeError(f"without must be a sequence of patterns, got the string {without!r}.")
     if not 0 < share < 0.5:
         raise ValueError(f"share must be in (0, 0.5), got {share}.")
-    names, pairs = graph.relations.names, inverse_pairs(graph)
-    whole = fold_inverses(graph)
+    names, pairs = graph.relations.names, inverse_pairs(graph, share=inverse_share)
+    whole = fold_inverses(graph, share=inverse_share)
     has_facts = np.isin(np.arange(len(names)), whole.triples[:, 1])
     folded = {
         names[pair.folded]: names[pair.kept]
@@ -247,14 +249,14 @@ def split_graph(
             "relation": [n for n in names if n not in relations and n not in folded],
         },
         {
-            "say the same the other way round": graph.count - whole.count,
-            "are of relations left out": whole.count - kept.count,
+            "repeat another in reverse": graph.count - whole.count,
+            "are of dropped relations": whole.count - kept.count,
         },
     )
 
 
 def split_to_json(parts: GraphSplit) -> dict[str, Any]:
-    """Turns parts into what JSON can hold: names, and facts by their places; no attributes."""
+    """Converts a split to values that JSON can hold, without attributes."""
     return {
         "entities": parts.training.entities.names,
         "relations": parts.training.relations.names,
@@ -268,10 +270,10 @@ def split_to_json(parts: GraphSplit) -> dict[str, Any]:
 
 
 def split_from_json(values: Any) -> GraphSplit:
-    """Turns what `split_to_json` gave back into parts.
+    """Converts the values of `split_to_json` back.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If they are something else.
     """
     try:
         names = vocabulary_of(values["entities"]), vocabulary_of(values["relations"])
@@ -279,9 +281,7 @@ def split_from_json(values: Any) -> GraphSplit:
         training, validation, test = (
             graph_from_triples(np.array(values[part]), *names, links=links) for part in _SPLIT
         )
-        told = {name: values[name] for name in ("folded", "symmetric", "unseen", "left_out")}
+        rest = {name: values[name] for name in ("folded", "symmetric", "unseen", "left_out")}
     except (IndexError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"parts of a graph must be complete, got an error about {error}."
-        ) from None
-    return GraphSplit(training, validation, test, **told)
+        raise ValueError(f"a split must be complete, got an error about {error}.") from None
+    return GraphSplit(training, validation, test, **rest)

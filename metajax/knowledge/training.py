@@ -1,15 +1,19 @@
-"""Training on the facts of a graph: epochs, validation by rank, a stop where it goes wrong."""
+"""Training of link predictors: settings, epochs, validation by rank and early stopping."""
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from metajax.knowledge.graph import KnowledgeGraph
-from metajax.knowledge.link_prediction import LinkPredictor
+from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
 from metajax.knowledge.negative_sampling import TrainingTriples, training_triples
 from metajax.knowledge.ranking import filtered_ranks, ranking_metrics
 from metajax.knowledge.splits import check_seen
@@ -18,127 +22,228 @@ from metajax.types import MetaState, Params
 
 __all__ = [
     "Epoch",
+    "GraphSettings",
     "begin_links",
+    "predictor_of",
     "train_links",
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class GraphSettings:
+    """Settings of training on a knowledge graph, of the library and of `metajax graph train`.
+
+    Raises:
+        ValueError: If a number is out of its range; those of the link predictor are checked by
+            `predictor_of`, those of the split by `split_graph`.
+    """
+
+    source: str = ""
+    """A name (ml-100k) or a file: .ttl, .nt, .kg, or .tsv of head, relation, tail."""
+    _: dataclasses.KW_ONLY
+    link: str | None = None
+    """A RecBole .link file: the entity of each item."""
+    item_prefix: str | None = None
+    """Prefix of an item's id in the name of its entity."""
+    literals: Literal["error", "attributes"] = "error"
+    """Literals in the place of a tail: an error, or attributes."""
+    without: tuple[str, ...] = ()
+    """Patterns of relations to drop, such as *award*; may be repeated."""
+    share: float = 0.05
+    """Share of test triples; as many are for validation."""
+    inverse_share: float = 0.8
+    """Least share of reversed triples for a relation to count as the inverse of another."""
+
+    score: str = "RotatE"
+    """Score of a triple: RotatE, TransE, DistMult or ComplEx."""
+    width: int = 32
+    """Embedding dimension, complex where the score is."""
+    margin: float = 6.0
+    """Added to the score: the distance at which a triple is as likely true as not."""
+    temperature: float = 1.0
+    """Inverse temperature of the weights of negatives; 0 weights all alike."""
+    negatives: int = 16
+    """Negatives of each triple, for each of head, relation and tail."""
+    rate: float = 0.01
+    """Learning rate of Adam."""
+    batch: int = 1024
+    """Triples of an update."""
+    chunk: int = 32
+    """Triples that share negatives; the greatest common divisor with the batch is used."""
+    epochs: int = 60
+    """Most epochs."""
+    seed: int = 0
+    """Seed of the split, the initial embeddings, the order of triples, and the negatives."""
+
+    validate_every: int = 10
+    """Epochs between validations."""
+    patience: int = 3
+    """Validations without improvement before training stops."""
+    queries: int = 500
+    """Most validation triples that are ranked, drawn once."""
+    divergence_factor: float = 1e3
+    """Training has diverged if an embedding exceeds the initial bound by this factor."""
+
+    def __post_init__(self):
+        """Checks what nothing else would check in time."""
+        for name, rule, holds in (
+            ("rate", "> 0", self.rate > 0),
+            ("seed", ">= 0", self.seed >= 0),
+            ("chunk", ">= 1", self.chunk >= 1),
+            ("epochs", ">= 1", self.epochs >= 1),
+            ("validate_every", ">= 1", self.validate_every >= 1),
+            ("patience", ">= 1", self.patience >= 1),
+            ("queries", ">= 1", self.queries >= 1),
+            ("divergence_factor", ">= 1", self.divergence_factor >= 1),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}.")
+
+
 class Epoch(NamedTuple):
-    """What happened in one epoch."""
+    """Record of one epoch."""
 
     step: int
-    """Updates made so far."""
+    """Updates so far."""
     epoch: int
-    """Epochs made so far."""
+    """Epochs so far."""
     loss: float
-    """Mean loss of its facts."""
+    """Mean training loss."""
     largest: float
-    """The largest number, by its size, of an entity's embedding."""
+    """Largest absolute number of an entity embedding."""
     validation: float | None
-    """MRR of validation facts after it, where it was time to look."""
+    """MRR of validation triples; None between validations."""
 
 
-def begin_links(predictor: LinkPredictor, training: KnowledgeGraph, *, seed: int = 0) -> Progress:
-    """Starts training on a graph from random embeddings, one for each entity and relation.
+def predictor_of(settings: GraphSettings) -> LinkPredictor:
+    """Builds a link predictor; settings that differ in other fields share one, and its programs.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+    return _predictor(
+        settings.score,
+        settings.rate,
+        settings.width,
+        settings.margin,
+        settings.temperature,
+        settings.negatives,
+        settings.batch,
+        math.gcd(settings.batch, settings.chunk),
+    )
+
+
+# Programs compiled for one training serve the next.
+@functools.lru_cache(maxsize=8)
+def _predictor(
+    score: str,
+    rate: float,
+    width: int,
+    margin: float,
+    temperature: float,
+    negatives: int,
+    batch: int,
+    chunk: int,
+) -> LinkPredictor:
+    return link_predictor(
+        score,
+        optax.adam(rate),
+        width=width,
+        margin=margin,
+        temperature=temperature,
+        negatives=negatives,
+        batch=batch,
+        chunk=chunk,
+    )
+
+
+def begin_links(
+    training: KnowledgeGraph,
+    settings: GraphSettings = GraphSettings(),
+    *,
+    predictor: LinkPredictor | None = None,
+) -> Progress:
+    """Initialises training with random embeddings for all names of a graph.
 
     Args:
-        predictor: What to train.
-        training: The graph; whatever it has names for gets an embedding.
-        seed: Of the embeddings.
+        training: The graph.
+        settings: Give the seed.
+        predictor: The link predictor; None: `predictor_of(settings)`.
 
     Returns:
         The progress before the first epoch.
     """
-    first, _ = jax.random.split(jax.random.key(seed))
+    predictor = predictor_of(settings) if predictor is None else predictor
+    first, _ = jax.random.split(jax.random.key(settings.seed))
     entities, relations = len(training.entities.names), len(training.relations.names)
     return begin(predictor.init(first, entities=entities, relations=relations))
 
 
 def train_links(
-    predictor: LinkPredictor,
     training: KnowledgeGraph,
     validation: KnowledgeGraph | None,
+    settings: GraphSettings = GraphSettings(),
     progress: Progress | None = None,
     *,
-    epochs: int,
-    seed: int = 0,
-    validate_every: int = 10,
-    patience: int = 3,
-    queries: int = 500,
-    growth: float = 1e3,
+    predictor: LinkPredictor | None = None,
 ) -> Iterator[tuple[Progress, Epoch]]:
-    """Trains until `epochs` are made or validation facts have not ranked better for a while.
+    """Trains for `settings.epochs`, or until validation ranks stop improving.
 
-    What an epoch does depends on the seed and its number alone, so a run resumed from any yielded
-    progress continues to the same bits. Stop iterating to stop training.
+    An epoch depends on the seed and its number alone, so a run resumed from any yielded progress
+    continues to the same bits. Stop iterating to stop training.
 
     Args:
-        predictor: What to train.
-        training: The facts to learn from. Names without a fact are drawn and ranked like all
-            others; `drop_unused` leaves them out.
-        validation: Facts of the same names, from `split_triples`; None: never look, make all
+        training: Training triples. Names without a triple are drawn as negatives and ranked like
+            all others; `drop_unused` removes them.
+        validation: Triples of the same names, from `split_triples`; None: no validation, all
             epochs.
-        progress: Where to go on; None: `begin_links`.
-        epochs: Epochs in all.
-        seed: Of first embeddings, the order of facts, what is false, and validation.
-        validate_every: Epochs between validations.
-        patience: Validations without improvement before training stops.
-        queries: At most so many validation facts, drawn once, are ranked; among all entities.
-        growth: An embedding is lost if one of its numbers is larger, by so many times, than the
-            first ones could be.
+        settings: Of the model and its training; those of the source and the split are not used.
+        progress: Where to resume; None: `begin_links`.
+        predictor: A link predictor with another optimizer, say; None: `predictor_of(settings)`.
 
     Yields:
-        After each epoch the progress, whose `best` ranked validation facts best and whose
-        `best_loss` is 1 - MRR, and what happened.
+        After each epoch the progress, whose `best` parameters have the best validation ranks and
+        whose `best_loss` is 1 - MRR, and its record.
 
     Raises:
-        ValueError: If a number is out of its range, or validation has other names or asks for what
-            training lacks.
+        ValueError: If validation has other names, or entities or relations that training lacks.
         DivergedError: If the loss or an embedding is not finite, or an embedding is too large;
             the last progress that was yielded is still good.
 
     Example:
-        >>> import optax
-        >>> from metajax.knowledge import graph_from_names, link_predictor
+        >>> from metajax.knowledge import graph_from_names
         >>> ring = graph_from_names([(str(n), "next", str((n + 1) % 5)) for n in range(5)])
-        >>> predictor = link_predictor("RotatE", optax.adam(0.05), width=4, batch=4, chunk=4)
-        >>> rows = [row for _, row in train_links(predictor, ring, None, epochs=3)]
+        >>> settings = GraphSettings(width=4, batch=4, rate=0.05, epochs=3)
+        >>> rows = [row for _, row in train_links(ring, None, settings)]
         >>> [(row.epoch, row.step) for row in rows], rows[2].loss < rows[0].loss
         ([(1, 2), (2, 4), (3, 6)], True)
     """
-    for name, value in {
-        "epochs": epochs,
-        "validate_every": validate_every,
-        "patience": patience,
-        "queries": queries,
-    }.items():
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}.")
-    if not growth >= 1:
-        raise ValueError(f"growth must be >= 1, got {growth:g}.")
+    predictor = predictor_of(settings) if predictor is None else predictor
     if validation is not None:
-        # Indices mean the same only then.
+        # Indices have the same meaning only then.
         for what in ("entities", "relations"):
             if getattr(validation, what).names != getattr(training, what).names:
                 raise ValueError(
                     f"validation must have the {what} of training in the same order, got others."
                 )
         check_seen(training, validation)
-    progress = begin_links(predictor, training, seed=seed) if progress is None else progress
+    if progress is None:
+        progress = begin_links(training, settings, predictor=predictor)
     entities, relations = len(training.entities.names), len(training.relations.names)
-    given = training_triples(training.triples, entities=entities, relations=relations)
-    mrr_of = None if validation is None else _judge(predictor, training, validation, seed, queries)
-    _, key = jax.random.split(jax.random.key(seed))
-    limit = growth * predictor.bound
+    data = training_triples(training.triples, entities=entities, relations=relations)
+    mrr_of = None if validation is None else _judge(predictor, training, validation, settings)
+    _, key = jax.random.split(jax.random.key(settings.seed))
+    limit = settings.divergence_factor * predictor.bound
     updates = -(-training.count // predictor.batch)
     epoch = int(progress.state.step) // updates
 
     def is_patient() -> bool:
-        return epoch - int(progress.best_step) // updates < patience * validate_every
+        waited = epoch - int(progress.best_step) // updates
+        return waited < settings.patience * settings.validate_every
 
-    while epoch < epochs and is_patient():
+    while epoch < settings.epochs and is_patient():
         state, loss, largest = _epoch(
-            progress.state, given, jax.random.fold_in(key, epoch), predictor=predictor
+            progress.state, data, jax.random.fold_in(key, epoch), predictor=predictor
         )
         epoch += 1
         step = epoch * updates
@@ -150,7 +255,7 @@ def train_links(
         progress, mrr = progress._replace(state=state), None
         if mrr_of is None:
             progress = progress._replace(best=state.params, best_step=state.step)
-        elif epoch % validate_every == 0 or epoch == epochs:
+        elif epoch % settings.validate_every == 0 or epoch == settings.epochs:
             mrr = mrr_of(state.params)
             if 1 - mrr < progress.best_loss:
                 progress = progress._replace(
@@ -161,14 +266,14 @@ def train_links(
 
 @partial(jax.jit, static_argnames=("predictor",))
 def _epoch(
-    state: MetaState, given: TrainingTriples, key: jax.Array, *, predictor: LinkPredictor
+    state: MetaState, data: TrainingTriples, key: jax.Array, *, predictor: LinkPredictor
 ) -> tuple[MetaState, jax.Array, jax.Array]:
-    state, metrics = predictor.epoch(state, given, key)
+    state, metrics = predictor.epoch(state, data, key)
     return state, metrics["loss"], _largest(state.params)
 
 
 def _largest(params: Params) -> jax.Array:
-    """Finds the largest number of an entity; NaN where any parameter is not finite."""
+    """Largest absolute number of an entity embedding; NaN if any parameter is not finite."""
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
     sizes = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(params["entity"])]
     return jnp.where(finite, jnp.max(jnp.stack(sizes)), jnp.nan)
@@ -178,12 +283,11 @@ def _judge(
     predictor: LinkPredictor,
     training: KnowledgeGraph,
     validation: KnowledgeGraph,
-    seed: int,
-    queries: int,
+    settings: GraphSettings,
 ) -> Callable[[Params], float]:
-    """Returns what ranks a sample of the validation facts, always the same."""
-    order = np.random.default_rng(seed).permutation(validation.count)
-    asked = validation.triples[np.sort(order[:queries])]
+    """Returns the MRR of a fixed sample of the validation triples as a function."""
+    order = np.random.default_rng(settings.seed).permutation(validation.count)
+    asked = validation.triples[np.sort(order[: settings.queries])]
     known = np.concatenate([training.triples, validation.triples])
 
     def mrr_of(params: Params) -> float:

@@ -161,7 +161,5 @@ def test_a_name_that_nobody_knows_is_refused(tmp_path):
     assert graph_names() == ("ml-100k",)
     with pytest.raises(DataError, match="nor one of the names ml-100k; did you mean 'ml-100k'"):
         load_graph("ml-10k")
-    with pytest.raises(
-        ValueError, match="ml-100k is read one way; options are for paths, got link"
-    ):
+    with pytest.raises(ValueError, match="ml-100k takes no options, which are for paths; got link"):
         load_graph("ml-100k", link="x")

@@ -38,8 +38,7 @@ def test_problems_are_told_with_their_lines():
     assert problems(GRAPH, lines, ["1", "2", "3", "4"]) == [
         "1 of 6 triples are repeated: line 5",
         "1 of 6 triples are of an entity with itself: line 6",
-        "'directed' says what 'director' says, the other way round (1 triples): "
-        "fold inverses before splitting",
+        "'directed' is the inverse of 'director' (1 triples): fold inverses before splitting",
         "'like' is symmetric (1 triples): fold inverses before splitting",
         "3 of 4 relations have one triple: 'directed', 'director', 'like'",
         "1 of 6 entities have no triple: 'Solaris'",

@@ -25,8 +25,8 @@ def test_a_replacement_counts_as_false_exactly_where_no_fact_is_known(filtered):
         assert set(np.unique(drawn.replacement[slot])) == set(range(4 if place == 1 else 5))
         for chunk in range(2):
             for row in range(4):
-                own = np.asarray(drawn.facts[chunk, row]).tolist()
+                own = np.asarray(drawn.triples[chunk, row]).tolist()
                 for k, value in enumerate(drawn.replacement[slot][chunk].tolist()):
                     changed = (*own[:place], value, *own[place + 1 :])
                     hit = changed in every if slot in filtered else changed == tuple(own)
-                    assert drawn.false[slot][chunk, row, k] == (not hit)
+                    assert drawn.is_negative[slot][chunk, row, k] == (not hit)

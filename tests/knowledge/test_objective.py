@@ -21,13 +21,13 @@ def by_hand(entity, relation, given, joint):
         return np.log1p(np.exp(scores))
 
     losses = []
-    for chunk, triples in enumerate(np.asarray(given.facts)):
+    for chunk, triples in enumerate(np.asarray(given.triples)):
         for row, fact in enumerate(triples):
             against = []
             for place, slot in enumerate(("head", "relation", "tail")):
                 if slot in given.replacement:
                     values = np.asarray(given.replacement[slot][chunk])
-                    values = values[np.asarray(given.false[slot][chunk, row])]
+                    values = values[np.asarray(given.is_negative[slot][chunk, row])]
                     scores = [plausible(*np.where(np.arange(3) == place, v, fact)) for v in values]
                     against.append(np.array(scores))
             if joint:
@@ -83,7 +83,7 @@ def test_rows_are_read_the_same_from_small_tables_and_large(rows):
     given = training_triples(TRIPLES, entities=4, relations=2)
     drawn = sample_negatives(given, jnp.arange(4), jax.random.key(0), chunk=2, negatives=3)
     table = jax.random.normal(jax.random.key(1), (rows, 2))
-    ids = np.asarray(drawn.facts[..., 1])
+    ids = np.asarray(drawn.triples[..., 1])
     weight = jax.random.normal(jax.random.key(2), (*ids.shape, 2))
 
     @jax.jit

@@ -105,5 +105,5 @@ def test_clusters_without_labels_are_refused():
     learner = link_predictor("RotatE", optax.sgd(0.1), width=2, batch=2, chunk=2, clusters=2)
     state = learner.init(jax.random.key(0), entities=3, relations=2)
     given = training_triples([[0, 0, 1], [1, 1, 2]], entities=3, relations=2)
-    with pytest.raises(ValueError, match=r"^facts must say which relation is of which cluster"):
+    with pytest.raises(ValueError, match=r"^data must have a cluster of each relation"):
         learner.epoch(state, given, jax.random.key(1))

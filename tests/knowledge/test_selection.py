@@ -34,7 +34,7 @@ def test_relations_are_left_out_by_pattern():
     assert {relation for _, relation, _ in named(kept)} == {"genre"}
     assert kept[4:] == GRAPH[4:]
     with pytest.raises(
-        KeyError, match=r"no relation fits 'awards'; there are 'award_won', 'genre'"
+        KeyError, match=r"no relation matches 'awards'; there are 'award_won', 'genre'"
     ):
         without_relations(GRAPH, "awards")
     with pytest.raises(ValueError, match="at least one triple, got none"):

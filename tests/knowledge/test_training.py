@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from metajax.knowledge import (
+    GraphSettings,
     begin_links,
     drop_unused,
     filtered_ranks,
@@ -44,8 +45,9 @@ def at_rate(rate, progress):
 
 
 def trained(progress=None, **options):
-    given: dict[str, Any] = {"epochs": 6, "seed": 3, "validate_every": 2, **options}
-    return list(train_links(PREDICTOR, TRAINING, VALIDATION, progress, **given))
+    given: dict[str, Any] = {"epochs": 6, "seed": 3, "validate_every": 2, "batch": 8, **options}
+    settings = GraphSettings(**given)
+    return list(train_links(TRAINING, VALIDATION, settings, progress, predictor=PREDICTOR))
 
 
 def test_a_resumed_run_goes_on_to_the_same_bits():
@@ -80,14 +82,16 @@ def test_the_best_parameters_are_those_that_rank_validation_facts_best():
 
 
 def test_training_stops_when_validation_gets_no_better():
-    lazy = at_rate(0, begin_links(PREDICTOR, TRAINING))
+    lazy = at_rate(0, begin_links(TRAINING, predictor=PREDICTOR))
     rows = [row for _, row in trained(lazy, epochs=50, patience=2)]
     # Best at the first look, after two epochs; four more without a better one.
     assert len(rows) == 2 + 2 * 2
 
 
 def test_without_validation_all_epochs_are_made_and_the_last_is_the_best():
-    (*_, (progress, row)) = train_links(PREDICTOR, TRAINING, None, epochs=3)
+    (*_, (progress, row)) = train_links(
+        TRAINING, None, GraphSettings(epochs=3), predictor=PREDICTOR
+    )
     assert (row.epoch, row.validation) == (3, None)
     chex.assert_trees_all_equal(progress.best, progress.state.params)
 
@@ -118,7 +122,7 @@ def test_an_embedding_that_explodes_stops_training_and_leaves_the_last_progress_
         ({"validate_every": 0}, r"^validate_every must be >= 1, got 0\.$"),
         ({"patience": 0}, r"^patience must be >= 1, got 0\.$"),
         ({"queries": 0}, r"^queries must be >= 1, got 0\.$"),
-        ({"growth": float("nan")}, r"^growth must be >= 1, got nan\.$"),
+        ({"divergence_factor": float("nan")}, r"^divergence_factor must be >= 1, got nan\.$"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, message):
@@ -130,8 +134,8 @@ def test_facts_that_training_cannot_know_are_no_validation():
     names = RING.relations.names
     fewer = RING.triples[RING.triples[:, 1] != names.index("+3")]
     blind = RING._replace(**dict(zip(("head", "relation", "tail"), fewer.T, strict=True)), count=24)
-    with pytest.raises(ValueError, match=r"relation of the test must be in a fact .* '\+3'\.$"):
-        next(train_links(PREDICTOR, blind, VALIDATION, epochs=1))
+    with pytest.raises(ValueError, match=r"relation of the test must have a training .* '\+3'\.$"):
+        next(train_links(blind, VALIDATION, predictor=PREDICTOR))
     assert drop_unused(RING).count == RING.count
 
 
@@ -144,4 +148,4 @@ def test_facts_of_other_names_are_no_validation():
         ("relations", VALIDATION._replace(relations=relations)),
     ):
         with pytest.raises(ValueError, match=f"^validation must have the {what} of training in "):
-            next(train_links(PREDICTOR, TRAINING, other, epochs=1))
+            next(train_links(TRAINING, other, predictor=PREDICTOR))

@@ -14,7 +14,7 @@ from metajax.knowledge import (
 
 @pytest.fixture(scope="module")
 def graph():
-    """300 facts between 40 entities; each is also said the other way round."""
+    """300 facts between 40 entities; each is also present in reverse."""
     rng = np.random.default_rng(0)
     facts = [(f"e{h}", f"r{r}", f"e{t}") for h, r, t in rng.integers(0, (40, 3, 40), (300, 3))]
     return graph_from_names(facts + [(t, f"inverse {r}", h) for h, r, t in facts])
@@ -54,7 +54,9 @@ def test_a_split_loses_nothing_and_leaves_training_a_fact_of_everything(graph):
     assert not np.array_equal(test.triples, other.triples)
 
 
-@pytest.mark.parametrize(("share", "rule"), [(0.999, "of 2 facts free to go"), (1, r"in \(0, 1\)")])
+@pytest.mark.parametrize(
+    ("share", "rule"), [(0.999, "of 2 triples that can be held out"), (1, r"in \(0, 1\)")]
+)
 def test_a_split_that_cannot_be_is_refused(share, rule):
     graph = graph_from_names([("a", "r", "b"), ("b", "r", "c")])
     with pytest.raises(ValueError, match=rule):

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from metajax.checkpoint import CheckpointError
-from metajax.knowledge import filtered_ranks, ranking_metrics, read_graph
+from metajax.knowledge import (
+    GraphSettings,
+    filtered_ranks,
+    predictor_of,
+    ranking_metrics,
+    read_graph,
+)
 from metajax.runs import graph_runs
 from metajax.runs.folder import last_good
-from metajax.runs.graph_settings import GraphSettings
 from metajax.training import DivergedError
 
 
@@ -75,7 +80,7 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     folder, progress, found = trained
     run = graph_runs.open_run(folder)
     ranks = filtered_ranks(
-        graph_runs.predictor_of(run.settings).score,
+        predictor_of(run.settings).score,
         graph_runs.resumed(run).best,
         run.split.test.triples,
         entities=len(run.split.training.entities.names),
@@ -159,7 +164,7 @@ def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained)
 def test_what_is_refused_leaves_no_folder(tmp_path, settings):
     for changes, error, words in (
         ({"without": ("*",)}, ValueError, "at least one triple"),
-        ({"without": ("actor",)}, KeyError, "no relation fits 'actor'"),
+        ({"without": ("actor",)}, KeyError, "no relation matches 'actor'"),
         ({"share": 0.9}, ValueError, r"share must be in \(0, 0.5\), got 0.9"),
         ({"share": 0.49}, ValueError, "share must leave"),
         ({"width": 0}, ValueError, "width must be >= 1"),
