@@ -25,8 +25,8 @@ def test_it_is_the_fold_in_of_who_sees_the_target_alone(fitted, make_support, ca
     posterior = target_only.adaptation.adapt(params, shown)
     expected = eb_fold_in.adaptation.adapt(plain, make_support([1, 4], [4.0, 2.0]))
     for name in ("predict", "predict_variance"):
-        ours = getattr(target_only, name)(params, posterior, candidates)
-        theirs = getattr(eb_fold_in, name)(plain, expected, candidates)
+        ours = getattr(target_only.adaptation, name)(params, posterior, candidates)
+        theirs = getattr(eb_fold_in.adaptation, name)(plain, expected, candidates)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
