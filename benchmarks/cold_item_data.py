@@ -11,7 +11,7 @@ import numpy as np
 from metajax import metrics
 from metajax.data import split_items
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 from metajax.knowledge import (
     KnowledgeGraph,
     content_vectors,
@@ -61,7 +61,7 @@ class Described:
         self.genres = _attributes(dataset, ("genre",))
         self.attributes = _attributes(dataset, ("genre", "year"))
         rating = np.zeros((self.users, self.items), np.float32)
-        rating[user_of_row(self.log), self.log.item] = self.log.rating
+        rating[self.log.user, self.log.item] = self.log.rating
         self.rating = rating
         # An order that tells nothing, for equal scores.
         self.order = np.random.default_rng(0).permutation(self.items)
@@ -96,7 +96,7 @@ class Described:
     def liked(self, log: Interactions) -> np.ndarray:
         """Returns `[U, I]` 1 where a user likes a film."""
         liked = np.zeros((self.users, self.items), np.float32)
-        liked[user_of_row(log), log.item] = log.rating >= RELEVANT
+        liked[log.user, log.item] = log.rating >= RELEVANT
         return liked
 
     def judged(self, scores: np.ndarray, cold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from cold_item_data import Described, evened
 from metajax import baselines
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet, shapes_of
-from metajax.data.interactions import Interactions, rows_of, user_of_row
+from metajax.data.interactions import Interactions, select_rows
 from metajax.knowledge import (
     entities_as_users,
     item_features,
@@ -79,7 +79,7 @@ def _network(
 ) -> np.ndarray:
     """Trains vectors of entities, so that those of films, made of them, order what users like."""
     people = about.training(log, np.zeros((about.items, 0)))
-    nobody = people._replace(interactions=rows_of(log, np.zeros(len(log.item), bool)))
+    nobody = people._replace(interactions=select_rows(log, np.zeros(len(log.item), bool)))
     graph = _with_entities(about, nobody)
     recipe = recipe_of(name)
     changes: dict[str, Any] = {**recipe.settings, "learner": name, "seed": seed}
@@ -129,9 +129,9 @@ def _scores(
 def _predicted(method: Any, params: Any, people: TrainingSet) -> np.ndarray:
     """Scores every film for every user, adapted to all that is known of them."""
     log = people.interactions
-    length = np.diff(log.offsets)
+    length = log.user_counts
     users, most = len(length), length.max()
-    user = user_of_row(log)
+    user = log.user
     at = user, np.arange(len(user)) - log.offsets[user]
     item, rating = np.zeros((users, most), np.int32), np.zeros((users, most), np.float32)
     mask = np.zeros((users, most), bool)

@@ -14,7 +14,6 @@ import numpy as np
 from metajax import cross_domain, data, evaluation
 from metajax.cross_domain.domains import Domains
 from metajax.data import Dataset, Table
-from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import World
 from metajax.evaluation.evaluate import Evaluation, concatenate, evaluate
 from metajax.evaluation.intervals import summarise
@@ -37,7 +36,7 @@ def write_domains(folder: Path, dataset: Dataset, item_domain: np.ndarray) -> li
         The two folders.
     """
     log = dataset.interactions
-    user, folders = log.user_ids[user_of_row(log)], []
+    user, folders = log.user_ids[log.user], []
     for n, side in enumerate(SIDES):
         rows, items = item_domain[log.item] == n, item_domain == n
         path = folder / side

@@ -44,7 +44,7 @@ def with_attributes(
         ValueError: If `vector_ridge` is not positive.
     """
     check_positive(vector_ridge=vector_ridge)
-    count = np.bincount(training.interactions.item, minlength=len(factors.item_bias))
+    count = training.interactions.item_counts
     bias = np.asarray(factors.item_bias, np.float64)
     vectors = np.asarray(factors.item_factors, np.float64)
     both = np.concatenate([bias[:, None], vectors], axis=1)

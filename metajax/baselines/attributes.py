@@ -17,7 +17,6 @@ from metajax.baselines.biases import (
     user_residuals,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import user_of_row
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["attribute_ridge", "baselines", "demographics"]
@@ -92,12 +91,12 @@ def _fit_both(
     biases = fit_biases(log, item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
     mean, prior = float(biases.mean), float(biases.prior_bias)
     residual = user_residuals(log, mean, np.asarray(biases.item_bias))
-    weight = prior_weights(np.diff(log.offsets), user_shrinkage)
+    weight = prior_weights(log.user_counts, user_shrinkage)
     user_bias = prior + weight * (residual - prior)
 
     items = len(log.item_ids)
-    count = np.bincount(log.item, minlength=items)
-    rest = log.rating - mean - user_bias[user_of_row(log)]
+    count = log.item_counts
+    rest = log.rating - mean - user_bias[log.user]
     residual = np.bincount(log.item, rest, items) / np.maximum(count, 1)
     weight = prior_weights(count, item_shrinkage)
     intercept, weights = _regression(training.item_features, residual, weight, item_ridge)
@@ -111,7 +110,7 @@ def _with_user_attributes(training: TrainingSet, biases: Biases, ridge: float) -
     """Regresses what item biases leave of each user's ratings on the user's features."""
     log = training.interactions
     residual = user_residuals(log, float(biases.mean), np.asarray(biases.item_bias))
-    weight = prior_weights(np.diff(log.offsets), float(biases.user_shrinkage))
+    weight = prior_weights(log.user_counts, float(biases.user_shrinkage))
     intercept, weights = _regression(training.user_features, residual, weight, ridge)
     return _Params(biases, jnp.asarray(intercept, jnp.float32), jnp.asarray(weights, jnp.float32))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from metajax.baselines.baseline import Baseline, adapt_to_nothing, check_positive, observed
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = [
@@ -66,11 +66,11 @@ def fit_biases(
     """
     check_positive(item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
     mean = _mean_rating(interactions)
-    user = user_of_row(interactions)
-    count = np.diff(interactions.offsets)
+    user = interactions.user
+    count = interactions.user_counts
     weight = prior_weights(count, user_shrinkage)
     user_bias, prior_bias = np.zeros(len(count)), 0.0
-    rated = np.bincount(interactions.item, minlength=len(interactions.item_ids)) > 0
+    rated = interactions.item_counts > 0
     for _ in range(_SWEEPS):
         item_bias = _item_bias(interactions, mean + user_bias[user], item_shrinkage)
         # A constant moved from items to users costs the fit nothing and the items' penalty is
@@ -96,7 +96,7 @@ def prior_weights(count: np.ndarray, shrinkage: float) -> np.ndarray:
 
 def user_residuals(interactions: Interactions, mean: float, item_bias: np.ndarray) -> np.ndarray:
     """Averages each user's ratings after mean and item bias, `[U]`; 0 for a user without any."""
-    user, count = user_of_row(interactions), np.diff(interactions.offsets)
+    user, count = interactions.user, interactions.user_counts
     residual = interactions.rating - mean - item_bias[interactions.item]
     return np.bincount(user, residual, len(count)) / np.maximum(count, 1)
 
@@ -113,7 +113,7 @@ def _item_bias(
     interactions: Interactions, expected: float | np.ndarray, shrinkage: float
 ) -> np.ndarray:
     items, rest = len(interactions.item_ids), interactions.rating - expected
-    count = np.bincount(interactions.item, minlength=items)
+    count = interactions.item_counts
     return np.bincount(interactions.item, rest, items) / (count + shrinkage)
 
 

@@ -95,7 +95,7 @@ def fit_content(
     users = _users_of(training, design)
     visited = [users.moment[:, place.start, place.start] > 0 for place in places]
     target = log.rating - domain_levels(training)[domain[log.item]]
-    count = np.bincount(log.item, minlength=items)
+    count = log.item_counts
     bias = np.bincount(log.item, target, items) / (count + item_ridge)
     means, noise = np.zeros((2, width)), float(np.var(target))
     zero, prior = np.zeros(design.shape[1]), np.eye(design.shape[1])
@@ -152,7 +152,7 @@ class _Users(NamedTuple):
 
 def _users_of(training: TrainingSet, design: np.ndarray) -> _Users:
     log = training.interactions
-    user = np.flatnonzero(np.diff(log.offsets))
+    user = log.users
     ends = log.offsets[user + 1]
     start = log.offsets[user]
     rows = [design[log.item[a:b]] for a, b in zip(start, ends, strict=True)]
@@ -225,7 +225,7 @@ def content_features(training: TrainingSet, *, item_ridge: float = 5.0) -> np.nd
     check_positive(item_ridge=item_ridge)
     log, domain = training.interactions, item_domains(training)
     items = len(domain)
-    count = np.bincount(log.item, minlength=items)
+    count = log.item_counts
     rest = log.rating - domain_levels(training)[domain[log.item]]
     liked = np.bincount(log.item, rest, items) / (count + item_ridge)
     traits = np.stack([np.ones(items), liked, np.log1p(count)], axis=1)
@@ -255,7 +255,7 @@ def content_groups(training: TrainingSet) -> np.ndarray:
         alike, 0 and 2.
     """
     domain = item_domains(training)
-    count = np.bincount(training.interactions.item, minlength=len(domain)) * (domain == 0)
+    count = training.interactions.item_counts * (domain == 0)
     if not np.sum(count):
         return 2 * domain
     share = count / np.sum(count)

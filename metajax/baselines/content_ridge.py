@@ -91,8 +91,8 @@ def fit_content_ridge(
     if not x.any():
         raise ValueError("item_features must say something of items, got nothing but 0.")
     x = x / np.sqrt(np.mean(np.sum(x**2, axis=1)))
-    users = np.sum(np.diff(log.offsets) > 0)
-    known = np.bincount(log.item, minlength=len(x)) > 0
+    users = np.sum(log.user_counts > 0)
+    known = log.item_counts > 0
     share = liked / users
     mean = np.mean(share[known])
     surprise = np.where(known, share - mean, 0)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 from metajax.gaussian import Population, Statistics, em_step, posterior, second_moments
 from metajax.types import Posterior
 
@@ -103,7 +103,7 @@ def fit_factors(
 
     generator = np.random.default_rng(seed)
     factors = 0.1 * generator.standard_normal((items, rank))
-    count = np.bincount(interactions.item, minlength=items)
+    count = interactions.item_counts
     bias = np.bincount(interactions.item, target, items) / (count + bias_ridge + 1)
     residual = target - bias[interactions.item]
     noise = float(np.mean(residual**2))
@@ -201,11 +201,11 @@ class Layout(NamedTuple):
 
 def layouts(interactions: Interactions) -> tuple[Layout, Layout]:
     """Lays a log out by user and by item; who has no row has no segment."""
-    counts = np.diff(interactions.offsets)
+    counts = interactions.user_counts
     users = np.flatnonzero(counts)
-    user = np.searchsorted(users, user_of_row(interactions))
+    user = np.searchsorted(users, interactions.user)
     order = np.argsort(interactions.item, kind="stable")
-    item_counts = np.bincount(interactions.item, minlength=len(interactions.item_ids))
+    item_counts = interactions.item_counts
     items = np.flatnonzero(item_counts)
     return (
         Layout(slice(None), interactions.item, _ends(counts[users]), users),

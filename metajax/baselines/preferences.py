@@ -12,7 +12,6 @@ import numpy as np
 
 from metajax.baselines.baseline import observed
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import user_of_row
 from metajax.types import Examples
 
 __all__ = [
@@ -126,8 +125,8 @@ def cooccurrence(
         float32 products, summed over users.
     """
     log, weight = training.interactions, preferences(training, curve)
-    users = np.flatnonzero(np.diff(log.offsets))
-    user = np.searchsorted(users, user_of_row(log))
+    users = log.users
+    user = np.searchsorted(users, log.user)
     catalogue = len(log.item_ids)
     product = np.zeros((len(range(*items.indices(catalogue))), catalogue), np.float32)
     for first in range(0, len(users), _CHUNK):

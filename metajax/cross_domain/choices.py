@@ -7,7 +7,7 @@ import numpy as np
 from metajax.baselines.baseline import check_positive
 from metajax.baselines.factors import Factors, user_statistics
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import Interactions, rows_of, user_of_row
+from metajax.data.interactions import Interactions, select_rows
 from metajax.gaussian import Population, em_step
 
 __all__ = ["Choices", "fit_choices"]
@@ -73,7 +73,7 @@ def fit_choices(
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}.")
     users, statistics = user_statistics(factors, training.interactions)
-    log = rows_of(training.interactions, looked_at[training.interactions.item])
+    log = select_rows(training.interactions, looked_at[training.interactions.item])
     main = _main_axes(log, axes)
     chosen, some = _sums(log, main, users)
     middle, spread = _standard(chosen[some])
@@ -104,16 +104,16 @@ def fit_choices(
 
 def _main_axes(log: Interactions, axes: int) -> np.ndarray:
     """Returns the main axes `[I, A]` of users' choices, each user's of length 1."""
-    counts = np.diff(log.offsets)
+    counts = log.user_counts
     users = np.flatnonzero(counts)
     users = users[np.linspace(0, len(users) - 1, min(len(users), _MOST)).astype(int)]
-    popular = np.argsort(-np.bincount(log.item, minlength=len(log.item_ids)), kind="stable")
+    popular = np.argsort(-log.item_counts, kind="stable")
     popular = popular[:_MOST]
     place = np.full(len(log.item_ids), -1)
     place[popular] = np.arange(len(popular))
     row = np.full(len(counts), -1)
     row[users] = np.arange(len(users))
-    user = user_of_row(log)
+    user = log.user
     kept = (row[user] >= 0) & (place[log.item] >= 0)
     chosen = np.zeros((len(users), len(popular)))
     chosen[row[user[kept]], place[log.item[kept]]] = 1 / np.sqrt(counts[user[kept]])
@@ -126,8 +126,8 @@ def _main_axes(log: Interactions, axes: int) -> np.ndarray:
 
 def _sums(log: Interactions, main: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[S, A]` where users lie along the axes, and `[S]` whether they chose anything."""
-    counts = np.diff(log.offsets)
-    user = user_of_row(log)
+    counts = log.user_counts
+    user = log.user
     sums = [np.bincount(user, axis[log.item], len(counts)) for axis in main.T]
     root = np.sqrt(np.maximum(counts[users], 1))
     return np.stack(sums, axis=1)[users] / root[:, None], counts[users] > 0

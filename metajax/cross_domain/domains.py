@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax.cross_domain.overlap import joint_names
 from metajax.data.dataset import Dataset, Table, TrainingSet
-from metajax.data.interactions import Interactions, from_columns, rows_of, user_of_row
+from metajax.data.interactions import Interactions, from_columns, select_rows
 
 __all__ = [
     "Domains",
@@ -151,7 +151,7 @@ def join_domains(
     domain[places[1]] = 1
 
     logs = [p.interactions for p in parts]
-    user = np.concatenate([a[user_of_row(log)] for a, log in zip(at, logs, strict=True)])
+    user = np.concatenate([a[log.user] for a, log in zip(at, logs, strict=True)])
     item = np.concatenate([b[log.item] for b, log in zip(places, logs, strict=True)])
     rating = np.concatenate([factor * logs[0].rating + shift, logs[1].rating])
     time = np.concatenate([log.time for log in logs])
@@ -188,7 +188,7 @@ def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
     """
     log = training.interactions
     in_target = check_domains(training)[log.item] == 1
-    return rows_of(log, ~in_target), rows_of(log, in_target)
+    return select_rows(log, ~in_target), select_rows(log, in_target)
 
 
 def _check_columns(parts: tuple[Dataset, Dataset]) -> None:
@@ -236,7 +236,7 @@ def _kept(dataset: Dataset, keep: np.ndarray, domain: np.ndarray) -> Domains:
     place = np.cumsum(keep) - 1
     ids = log.item_ids[keep]
     kept = from_columns(
-        user_of_row(log)[rows],
+        log.user[rows],
         place[log.item[rows]],
         log.rating[rows],
         log.time[rows],

@@ -120,7 +120,7 @@ def fit_joint_factors(
         raise ValueError(f"correlation must be in [0, 1), got {correlation}.")
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}.")
-    users, width = np.flatnonzero(np.diff(training.interactions.offsets)), rank + 1
+    users, width = training.interactions.users, rank + 1
     features = np.insert(np.asarray(training.user_features, np.float64)[users], 0, 1.0, axis=1)
     sides: list[_Side] = []
     prior = _Population(np.zeros((features.shape[1], 2 * width)), np.zeros((2 * width, 2 * width)))

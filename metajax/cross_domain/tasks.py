@@ -27,7 +27,7 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
     """
     sides = domain_logs(training)
     other, table = (task_table(training._replace(interactions=s), seed=seed) for s in sides)
-    known, users = (np.flatnonzero(np.diff(side.offsets)) for side in sides)
+    known, users = (side.users for side in sides)
     at = np.minimum(np.searchsorted(known, users), len(known) - 1)
     found = np.zeros(len(table.user), np.int32)
     found[: len(users)] = known[at] == users

@@ -80,7 +80,7 @@ def fit_transferred_factors(
     factors = fit_factors(source, rank=rank, seed=seed)
     root = np.linalg.cholesky(np.asarray(factors.prior_covariance, np.float64))
     table = _item_table(factors, root)  # [I, 1 + F]
-    count = np.bincount(source.item, minlength=len(domain))
+    count = source.item_counts
     known = table[count >= min(_KNOWN, count.max())]
 
     by_user, by_item = layouts(target)

@@ -7,13 +7,7 @@ import numpy as np
 from metajax.cross_domain.domains import Domains
 from metajax.data.cold_tasks import ColdTasks, collected, ranked
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import (
-    Interactions,
-    from_columns,
-    interactions_of,
-    rows_of,
-    user_of_row,
-)
+from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
 from metajax.data.splits import Fold, cold_user_folds
@@ -115,17 +109,17 @@ def cross_users(
             f"data must have {2 * folds} users with {least} interactions in {where}, got "
             f"{len(both)}."
         )
-    chosen = cold_user_folds(interactions_of(log, both), folds=folds, seed=seed)[fold]
+    chosen = cold_user_folds(select_users(log, both), folds=folds, seed=seed)[fold]
     if shuffled:
         log = _shuffled(log, in_target, chosen, seed)
-    others = np.setdiff1d(np.flatnonzero(np.diff(log.offsets)), both)
+    others = np.setdiff1d(log.users, both)
     trained = np.concatenate([chosen.train, others])
     final = np.concatenate([trained, chosen.validation])
     users, names = len(log.user_ids), log.user_ids
     # Who is not known to be one person is another user, with the same attributes.
     names = np.concatenate([names, np.char.add(names.astype(str), "@target")])
     logs = [
-        _unlinked(interactions_of(log, part), in_target, overlap, names, seed)
+        _unlinked(select_users(log, part), in_target, overlap, names, seed)
         for part in (trained, final)
     ]
     user_schema = fit_schema(dataset.users, trained)
@@ -157,7 +151,7 @@ def cross_users(
 
 
 def _counts(log: Interactions, of_items: np.ndarray) -> np.ndarray:
-    return np.bincount(user_of_row(log)[of_items[log.item]], minlength=len(log.user_ids))
+    return np.bincount(log.user[of_items[log.item]], minlength=len(log.user_ids))
 
 
 def _shuffled(log: Interactions, in_target: np.ndarray, fold: Fold, seed: int) -> Interactions:
@@ -168,7 +162,7 @@ def _shuffled(log: Interactions, in_target: np.ndarray, fold: Fold, seed: int) -
         # A cyclic shift in random order: nobody keeps their own.
         order = rng.permutation(part)
         other[order] = np.roll(order, 1)
-    user = user_of_row(log)
+    user = log.user
     user = np.where(in_target[log.item], user, other[user])
     return _with_users(log, user, log.user_ids)
 
@@ -178,7 +172,7 @@ def _unlinked(
 ) -> Interactions:
     """Makes two users of each who is in both domains and not known to be one person."""
     users = len(log.user_ids)
-    user, target = user_of_row(log), in_target[log.item]
+    user, target = log.user, in_target[log.item]
     # The same coin falls the same way whoever else trains.
     coin = np.random.default_rng(seed).random(users)
     return _with_users(log, user + users * (target & (coin >= overlap)[user]), names)
@@ -193,7 +187,7 @@ def _tasks(log: Interactions, in_target: np.ndarray, users: np.ndarray, seed: in
     target = in_target[log.item]
     place = np.empty(len(log.item), np.int64)
     for side in (target, ~target):
-        place[side] = ranked(rows_of(log, side), "random", seed)
+        place[side] = ranked(select_rows(log, side), "random", seed)
     rank = np.where(target, SOURCE + place, place)
     shown = place < np.where(target, _POOL, SOURCE)
     tasks = collected(log, users, rank, shown, target & ~shown, SOURCE + _POOL)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 
 __all__ = ["ColdTasks", "Order", "collected", "ranked"]
 
@@ -65,7 +65,7 @@ def collected(
         raise ValueError("users must be distinct.")
     if len(users) and not 0 <= users.min() <= users.max() < total:
         raise ValueError(f"users must hold indices in [0, {total}).")
-    user = user_of_row(interactions)
+    user = interactions.user
     users = users[np.bincount(user[query], minlength=total)[users] > 0]
     slot = np.full(total, -1)
     slot[users] = np.arange(len(users))
@@ -101,7 +101,7 @@ def ranked(
     """
     if order not in ("random", "time"):
         raise ValueError(f'order must be "random" or "time", got {order!r}.')
-    user = user_of_row(interactions)
+    user = interactions.user
     keys = [_hash(seed, user, interactions.item)]
     if order == "time":
         keys.append(interactions.time)

@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax.data.cold_tasks import ColdTasks, Order
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.interactions import interactions_of
+from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
 from metajax.data.splits import Fold, cold_user_folds, cold_user_tasks
@@ -75,7 +75,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
             f"data must leave validation users in every fold, got {len(chosen.train)} training "
             "users in all."
         )
-    train_log = interactions_of(dataset.interactions, chosen.train)
+    train_log = select_users(dataset.interactions, chosen.train)
     user_schema = fit_schema(dataset.users, chosen.train)
     item_schema = fit_schema(dataset.items, np.unique(train_log.item))
     training = TrainingSet(
@@ -85,7 +85,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         dataset.scale,
     )
     everyone = np.concatenate([chosen.train, chosen.validation])
-    final = training._replace(interactions=interactions_of(dataset.interactions, everyone))
+    final = training._replace(interactions=select_users(dataset.interactions, everyone))
     prepared = ColdUsers(
         chosen,
         user_schema,

@@ -89,8 +89,8 @@ def facts(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
     """
     log = dataset.interactions
     users, items = len(log.user_ids), len(log.item_ids)
-    per_user = np.diff(log.offsets)
-    per_item = np.bincount(log.item, minlength=items)
+    per_user = log.user_counts
+    per_item = log.item_counts
     times = "none"
     if len(log.time) and np.ptp(log.time):
         times = f"{log.time.min()} to {log.time.max()}"

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet, room
-from metajax.data.interactions import user_of_row
 
 __all__ = [
     "BipartiteGraph",
@@ -165,7 +164,7 @@ def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> Bipar
         raise ValueError("training must have at least one interaction, got none.")
     kept = log.rating >= relevant
     return bipartite_graph(
-        user_of_row(log)[kept],
+        log.user[kept],
         log.item[kept],
         users=room(len(log.user_ids)),
         items=len(log.item_ids),

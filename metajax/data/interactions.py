@@ -1,4 +1,4 @@
-"""Who interacted with what: the log of a recommender as compressed sparse rows (CSR).
+"""Interaction log of a recommender in compressed sparse rows (CSR), sorted by user, then item.
 
 One user's interactions lie side by side, so a task is a slice and a batch of tasks is drawn on
 the device without touching Python.
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Interactions", "from_columns", "interactions_of", "rows_of", "user_of_row"]
+__all__ = ["Interactions", "from_columns", "select_rows", "select_users"]
 
 
 class Interactions(NamedTuple):
@@ -30,6 +30,26 @@ class Interactions(NamedTuple):
     """`[U]` the users' names in the source, strings, sorted."""
     item_ids: np.ndarray
     """`[I]` the items' names in the source, strings, sorted."""
+
+    @property
+    def user(self) -> np.ndarray:
+        """`[R]` int64 index of the user."""
+        return np.repeat(np.arange(len(self.user_ids)), self.user_counts)
+
+    @property
+    def users(self) -> np.ndarray:
+        """`[n]` int64 users with an interaction or more, ascending."""
+        return np.flatnonzero(self.user_counts)
+
+    @property
+    def user_counts(self) -> np.ndarray:
+        """`[U]` int64 number of interactions of each user."""
+        return np.diff(self.offsets)
+
+    @property
+    def item_counts(self) -> np.ndarray:
+        """`[I]` int64 number of interactions of each item."""
+        return np.bincount(self.item, minlength=len(self.item_ids))
 
 
 def from_columns(
@@ -99,13 +119,7 @@ def from_columns(
     )
 
 
-def user_of_row(interactions: Interactions) -> np.ndarray:
-    """Returns the user index of each interaction, `[R]` int64."""
-    counts = np.diff(interactions.offsets)
-    return np.repeat(np.arange(len(counts)), counts)
-
-
-def interactions_of(interactions: Interactions, users: np.ndarray) -> Interactions:
+def select_users(interactions: Interactions, users: np.ndarray) -> Interactions:
     """Keeps the interactions of some users; every other user is left with none.
 
     Indices keep their meaning, so feature tables and vocabularies still fit.
@@ -119,12 +133,12 @@ def interactions_of(interactions: Interactions, users: np.ndarray) -> Interactio
     """
     keep = np.zeros(len(interactions.user_ids), bool)
     keep[users] = True
-    return rows_of(interactions, keep[user_of_row(interactions)])
+    return select_rows(interactions, keep[interactions.user])
 
 
-def rows_of(interactions: Interactions, rows: np.ndarray) -> Interactions:
-    """Keeps the chosen rows, given as a `[R]` bool mask."""
-    counts = np.bincount(user_of_row(interactions)[rows], minlength=len(interactions.user_ids))
+def select_rows(interactions: Interactions, rows: np.ndarray) -> Interactions:
+    """Keeps the chosen rows, given as a `[R]` bool mask; indices keep their meaning."""
+    counts = np.bincount(interactions.user[rows], minlength=len(interactions.user_ids))
     return interactions._replace(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item=interactions.item[rows],

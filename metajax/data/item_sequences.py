@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 from metajax.data.sampler import distinct
 from metajax.types import Examples, Task
 
@@ -164,6 +164,6 @@ def in_time(log: Interactions, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         `[R]` the order, and `[R]` at which place the user of each place begins.
     """
-    user = user_of_row(log)
+    user = log.user
     ties = np.random.default_rng(seed).random(len(log.item))
     return np.lexsort((ties, log.time, user)), log.offsets[user]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.data.interactions import Interactions, rows_of
+from metajax.data.interactions import Interactions, select_rows
 from metajax.data.item_sequences import in_time
 from metajax.data.leakage import LeakageError
 
@@ -57,7 +57,7 @@ def split_items(
         known = np.intersect1d(known, among)
     drawn = np.random.default_rng(seed).permutation(known)[: round(share * len(known))]
     cold = np.sort(drawn).astype(np.int64)
-    return rows_of(interactions, ~np.isin(interactions.item, cold)), cold
+    return select_rows(interactions, ~np.isin(interactions.item, cold)), cold
 
 
 def item_tasks(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from metajax.data.cold_tasks import ColdTasks
-from metajax.data.interactions import Interactions, user_of_row
+from metajax.data.interactions import Interactions
 from metajax.data.splits import Fold
 
 __all__ = ["LeakageError", "check_cold_items", "check_fold", "check_tasks", "check_training"]
@@ -48,7 +48,7 @@ def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool
             their query items, as in `Quadrants`.
     """
     if not warm_users:
-        seen = np.diff(training.offsets)[tasks.user] > 0
+        seen = training.user_counts[tasks.user] > 0
         if seen.any():
             raise LeakageError(
                 f"a cold user must not be in the training log, got user index "
@@ -57,7 +57,7 @@ def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool
         return
     items = len(training.item_ids)
     user = np.repeat(tasks.user, np.diff(tasks.query_offsets))
-    seen = np.isin(user * items + tasks.query_item, user_of_row(training) * items + training.item)
+    seen = np.isin(user * items + tasks.query_item, training.user * items + training.item)
     if seen.any():
         raise LeakageError(
             f"a query must not be in the training log, got user index {user[seen][0]} with item "

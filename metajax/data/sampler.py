@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet, room
-from metajax.data.interactions import user_of_row
 from metajax.types import Examples, Inputs, Task
 
 __all__ = [
@@ -75,8 +74,8 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     if not 0 < len(log.item) < 2**31:
         raise ValueError(f"training must have 1 to 2^31 - 1 interactions, got {len(log.item)}.")
     ties = np.random.default_rng(seed).random(len(log.item))
-    order = np.lexsort((ties, log.time, user_of_row(log)))
-    counts = np.diff(log.offsets)
+    order = np.lexsort((ties, log.time, log.user))
+    counts = log.user_counts
     users = np.flatnonzero(counts)
     return TaskTable(
         users=jnp.asarray(len(users), jnp.int32),

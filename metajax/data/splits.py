@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.data.cold_tasks import ColdTasks, Order, collected, ranked
-from metajax.data.interactions import Interactions, rows_of, user_of_row
+from metajax.data.interactions import Interactions, select_rows
 
 __all__ = [
     "Fold",
@@ -72,7 +72,7 @@ def cold_user_folds(
     Raises:
         ValueError: If an argument is out of range.
     """
-    users = np.flatnonzero(np.diff(interactions.offsets))
+    users = interactions.users
     if not 2 <= folds <= len(users):
         raise ValueError(f"folds must be in [2, {len(users)}] (the users), got {folds}.")
     if not 0 <= validation_share < 1:
@@ -115,8 +115,8 @@ def cold_user_tasks(
     if pool < 0:
         raise ValueError(f"pool must be >= 0, got {pool}.")
     rank = ranked(interactions, order, seed)
-    size = np.clip(np.diff(interactions.offsets) - 1, 0, pool)
-    support = rank < size[user_of_row(interactions)]
+    size = np.clip(interactions.user_counts - 1, 0, pool)
+    support = rank < size[interactions.user]
     return collected(interactions, users, rank, support, ~support, pool)
 
 
@@ -162,7 +162,7 @@ def warm_cold_quadrants(
     elif len(cold_items) and not 0 <= np.min(cold_items) <= np.max(cold_items) < items:
         raise ValueError(f"cold_items must hold indices in [0, {items}).")
 
-    user = user_of_row(interactions)
+    user = interactions.user
     warm = ~np.isin(interactions.item, cold_items)
     rank = ranked(interactions, "random", seed, first=warm)
     n = np.bincount(user[warm], minlength=users)
@@ -174,7 +174,7 @@ def warm_cold_quadrants(
         return collected(interactions, np.flatnonzero(chosen), rank, seen, query, width)
 
     return Quadrants(
-        training=rows_of(interactions, seen & ~is_cold[user]),
+        training=select_rows(interactions, seen & ~is_cold[user]),
         warm_user_warm_item=quadrant(~is_cold, warm & ~seen),
         cold_user_warm_item=quadrant(is_cold, warm & ~seen),
         warm_user_cold_item=quadrant(~is_cold, ~warm),
@@ -201,7 +201,7 @@ def leave_k_out(
     """
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}.")
-    n = np.diff(interactions.offsets)
+    n = interactions.user_counts
     short = np.flatnonzero((n > 0) & (n <= k))
     if len(short):
         name = str(interactions.user_ids[short[0]])
@@ -209,7 +209,7 @@ def leave_k_out(
             f"k must be less than each user's interactions, got k={k} for user {name!r} with "
             f"{n[short[0]]} ({len(short)} such users)."
         )
-    test = ranked(interactions, order, seed) >= (n - k)[user_of_row(interactions)]
+    test = ranked(interactions, order, seed) >= (n - k)[interactions.user]
     return ~test, test
 
 

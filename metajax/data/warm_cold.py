@@ -101,7 +101,7 @@ def warm_cold(
         outer.training, share=_SHARE, cold_items=held_back, seed=2 * draw + 1
     )
     seen = inner.training
-    user_schema = fit_schema(dataset.users, np.flatnonzero(np.diff(seen.offsets)))
+    user_schema = fit_schema(dataset.users, seen.users)
     item_schema = fit_schema(dataset.items, np.unique(seen.item))
     training = TrainingSet(
         seen,

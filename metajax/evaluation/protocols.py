@@ -102,7 +102,7 @@ def check_ratings(dataset: Dataset) -> None:
             f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
         )
     low, high = dataset.scale
-    users = int(np.sum(np.diff(dataset.interactions.offsets) > 0))
+    users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
         ("a scale with two ends", low < high, f"{low:g} to {high:g}"),
         ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.interactions import from_columns
 from metajax.knowledge.graph import KnowledgeGraph
 
 __all__ = [
@@ -178,7 +178,7 @@ def entities_as_users(
     last = max(log.user_ids, default="")
     names = [f"{last} entity {n:0{len(str(added))}d}" for n in range(added)]
     extended = from_columns(
-        np.concatenate([user_of_row(log), users + features.feature]),
+        np.concatenate([log.user, users + features.feature]),
         np.concatenate([log.item, features.item]),
         np.concatenate([log.rating, np.full(len(features.item), (training.scale or (1, 1))[1])]),
         np.concatenate([log.time, np.zeros(len(features.item), np.int64)]),

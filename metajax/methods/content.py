@@ -12,7 +12,7 @@ from metajax.adaptation import matching
 from metajax.baselines.content import content_groups, fit_content, item_domains, widths_of_content
 from metajax.cross_domain.tasks import cross_table
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.interactions import select_rows
 from metajax.data.sampler import TaskTable
 from metajax.losses import shrunk_squared_error
 from metajax.methods.base import Recipe
@@ -121,7 +121,7 @@ def source_tasks(settings: Settings, shapes: Shapes) -> Sampler:
 def _halves_of_source(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, TaskTable]:
     source = item_domains(training) == 0
     half = np.where(source, content_groups(training), 0)
-    log = rows_of(training.interactions, source[training.interactions.item])
+    log = select_rows(training.interactions, source[training.interactions.item])
     if not half[log.item].any():
         half = np.random.default_rng(seed).permutation(np.arange(len(half)) % 2)
     halves = training._replace(interactions=log, item_domain=half.astype(np.int32))

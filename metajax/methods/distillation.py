@@ -57,7 +57,7 @@ def start_taught(settings: Settings, training: TrainingSet) -> Callable[[Params]
     del settings
     teacher = fit_content(training)
     said = np.concatenate([teacher.traits, training.item_features], axis=1)
-    count = np.bincount(training.interactions.item, minlength=len(said))
+    count = training.interactions.item_counts
     begin = partial(
         start_student,
         design=jnp.asarray(said @ np.asarray(teacher.encoder)),

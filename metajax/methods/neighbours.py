@@ -12,7 +12,6 @@ from metajax import learners
 from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.interactions import user_of_row
 from metajax.methods.base import Recipe
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import Sampler, ranking_tasks
@@ -48,13 +47,13 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
 def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Remembers training users and fits the linear autoencoders."""
     log, curve = training.interactions, preference_curve(training.scale)
-    users = np.flatnonzero(np.diff(log.offsets))
+    users = log.users
     if len(users) > _MEMBERS:
         rng = np.random.default_rng(settings.seed)
         users = np.sort(rng.choice(users, _MEMBERS, replace=False))
     row = np.full(len(log.offsets) - 1, -1)
     row[users] = np.arange(len(users))
-    at = row[user_of_row(log)]
+    at = row[log.user]
     dense = np.zeros((len(users), len(log.item_ids)), np.float32)
     dense[at[at >= 0], log.item[at >= 0]] = preferences(training, curve)[at >= 0]
     memory = MemorisedUsers(

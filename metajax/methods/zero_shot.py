@@ -11,7 +11,7 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import content_features, fit_content, item_domains
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.interactions import rows_of
+from metajax.data.interactions import select_rows
 from metajax.methods.base import Recipe
 from metajax.methods.parts import by_one_pass, identities_of
 from metajax.methods.settings import Settings
@@ -42,11 +42,11 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
     if not settings.rank:
         raise ValueError("rank must be >= 1 for a map into a space of factors, got 0.")
     traits, domain = content_features(training), item_domains(training)
-    log = rows_of(training.interactions, domain[training.interactions.item] == 0)
+    log = select_rows(training.interactions, domain[training.interactions.item] == 0)
     source = training._replace(interactions=log)
     factors = fit_factors(log, rank=settings.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
-    count = np.bincount(log.item, minlength=len(domain))
+    count = log.item_counts
     said = np.concatenate([traits, training.item_features], axis=1)
     weights, error = linear_map_to(embedding, said, count)
     if training.item_domain is None:

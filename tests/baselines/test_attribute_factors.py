@@ -70,7 +70,7 @@ def test_vectors_move_from_what_is_expected_to_their_own_and_biases_of_unrated_i
     features = RNG.normal(size=(7, 2)).astype(np.float32)
     training = training._replace(item_features=features)
     factors = fit_factors(training.interactions, rank=2, steps=3)
-    count = np.bincount(training.interactions.item, minlength=7)
+    count = training.interactions.item_counts
     assert count[6] == 0 < count[:6].min()
     changed, spread = with_attributes(factors, training, vector_ridge=4.0)
     both = np.column_stack([factors.item_bias, factors.item_factors]).astype(np.float64)

@@ -3,13 +3,12 @@ import pytest
 
 from metajax.baselines import attribute_ridge, demographics, item_user_bias
 from metajax.baselines.biases import fit_biases
-from metajax.data.interactions import user_of_row
 
 
 def test_weights_solve_the_weighted_ridge_regression(training, make_support):
     log = training.interactions
     params = demographics.fit(training, ridge=2.0, user_shrinkage=3.0)
-    count = np.diff(log.offsets)[:13]
+    count = log.user_counts[:13]
     rest = log.rating - params.biases.mean - np.asarray(params.biases.item_bias)[log.item]
     residual = np.add.reduceat(rest, log.offsets[:13]) / count
     weight = count / (count + 3.0)
@@ -48,9 +47,9 @@ def test_an_items_bias_is_shrunk_to_what_its_features_say(training):
         training, item_ridge=2.0, ridge=1e9, item_shrinkage=4.0, user_shrinkage=3.0
     )
     start = fit_biases(log, item_shrinkage=4.0, user_shrinkage=3.0)
-    user, count = user_of_row(log), np.bincount(log.item, minlength=7)
+    user, count = log.user, log.item_counts
     rest = log.rating - start.mean - np.asarray(start.item_bias)[log.item]
-    rated = np.diff(log.offsets)
+    rated = log.user_counts
     total, prior = np.bincount(user, rest, 14), float(start.prior_bias)
     user_bias = (total + 3.0 * prior) / (rated + 3.0)
     rest = log.rating - start.mean - user_bias[user]

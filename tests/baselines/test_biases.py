@@ -4,7 +4,7 @@ import pytest
 from metajax.baselines import global_mean, item_mean, item_user_bias
 from metajax.baselines.biases import fit_biases
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import interactions_of, user_of_row
+from metajax.data.interactions import select_users
 
 
 def test_global_mean_is_the_mean_rating(training):
@@ -24,7 +24,7 @@ def test_item_mean_is_the_shrunk_mean_of_each_item(training):
 def test_biases_solve_the_joint_least_squares_problem(training):
     log = training.interactions
     users, items, k_item, k_user = 13, 6, 2.0, 3.0
-    user, rows = user_of_row(log), len(log.item)
+    user, rows = log.user, len(log.item)
     # Unknowns: item biases, user biases, and the mean that user biases shrink to.
     design = np.zeros((rows + items + users, items + users + 1))
     design[np.arange(rows), log.item] = 1
@@ -54,7 +54,7 @@ def test_a_users_bias_is_the_shrunk_mean_residual(training, make_support, candid
 def test_bad_settings_and_empty_logs_are_named(training):
     with pytest.raises(ValueError, match=r"user_shrinkage must be > 0, got 0"):
         fit_biases(training.interactions, user_shrinkage=0.0)
-    empty = training._replace(interactions=interactions_of(training.interactions, np.array([13])))
+    empty = training._replace(interactions=select_users(training.interactions, np.array([13])))
     assert isinstance(empty, TrainingSet)
     for baseline in (global_mean, item_mean, item_user_bias):
         with pytest.raises(ValueError, match="at least one interaction"):

@@ -5,7 +5,7 @@ import pytest
 
 from metajax.baselines import factors as factors_module
 from metajax.baselines import fit_factors
-from metajax.data.interactions import from_columns, interactions_of
+from metajax.data.interactions import from_columns, select_users
 
 
 def _float64(factors):
@@ -54,7 +54,7 @@ def _em_step(log, factors, item_ridge, bias_ridge):
     prior_mean = latents.mean(0)
     spread = latents - prior_mean
     prior = np.mean([c for _, c in posteriors], axis=0) + spread.T @ spread / len(latents)
-    rated = np.bincount(log.item, minlength=len(bias)) > 0
+    rated = log.item_counts > 0
     solution = np.zeros((len(bias), width))
     solution[rated] = np.linalg.solve(gram[rated], response[rated][:, :, None])[:, :, 0]
     return mean, solution[:, 0], solution[:, 1:], prior_mean, prior, error / len(log.item)
@@ -150,4 +150,4 @@ def test_bad_settings_and_empty_logs_are_named(training):
         with pytest.raises(ValueError, match=message):
             fit_factors(log, **settings)
     with pytest.raises(ValueError, match="at least one rating"):
-        fit_factors(interactions_of(log, np.array([13])))
+        fit_factors(select_users(log, np.array([13])))

@@ -11,7 +11,6 @@ from metajax.baselines.preferences import (
     preferences,
     support_preferences,
 )
-from metajax.data.interactions import user_of_row
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def dense(training):
     """Returns the users' preferences as a matrix, one star 0, five stars 1."""
     log = training.interactions
     matrix = np.zeros((14, 7))
-    matrix[user_of_row(log), log.item] = (log.rating - 1) / 4
+    matrix[log.user, log.item] = (log.rating - 1) / 4
     return matrix
 
 

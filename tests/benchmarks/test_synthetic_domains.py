@@ -8,7 +8,6 @@ from metajax import evaluation
 from metajax.cross_domain.joint_fold_in import joint_fold_in
 from metajax.cross_domain.target_only import target_only
 from metajax.cross_domain.users import PANEL
-from metajax.data.interactions import user_of_row
 from metajax.data.synthetic import world
 from metajax.evaluation.intervals import summarise
 
@@ -36,7 +35,7 @@ def test_two_domains_come_back_from_files_as_they_were(small, domains):
     def rows(log, name):
         return sorted(
             zip(
-                log.user_ids[user_of_row(log)].tolist(),
+                log.user_ids[log.user].tolist(),
                 name[log.item].tolist(),
                 log.rating.tolist(),
                 log.time.tolist(),

@@ -41,7 +41,7 @@ def training():
 def chosen_of(training):
     log = training.interactions
     chosen = np.zeros((USERS, ITEMS))
-    chosen[np.repeat(np.arange(USERS), np.diff(log.offsets)), log.item] = 1
+    chosen[log.user, log.item] = 1
     chosen[:, ~SOURCE] = 0
     return chosen / np.sqrt(np.maximum(chosen.sum(axis=1, keepdims=True), 1))
 

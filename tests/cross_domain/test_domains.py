@@ -13,7 +13,7 @@ from metajax.cross_domain.overlap import read_overlap_list
 from metajax.cross_domain.users import PANEL, cross_users
 from metajax.data import DataError, TrainingSet, load
 from metajax.data.dataset import Dataset, Table
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.interactions import from_columns
 
 
 def dataset(users, items, rows, *, name="a", scale=(1.0, 5.0), item_columns=None) -> Dataset:
@@ -40,7 +40,7 @@ def dataset(users, items, rows, *, name="a", scale=(1.0, 5.0), item_columns=None
 def triples(log):
     return {
         (str(log.user_ids[u]), str(log.item_ids[i]), float(r))
-        for u, i, r in zip(user_of_row(log), log.item, log.rating, strict=True)
+        for u, i, r in zip(log.user, log.item, log.rating, strict=True)
     }
 
 
@@ -198,8 +198,8 @@ def pair() -> Domains:
 
 
 def of_users(log, users):
-    kept = np.isin(user_of_row(log), users)
-    return {(u, i) for u, i in zip(user_of_row(log)[kept], log.item[kept], strict=True)}
+    kept = np.isin(log.user, users)
+    return {(u, i) for u, i in zip(log.user[kept], log.item[kept], strict=True)}
 
 
 def test_all_of_the_source_and_some_of_the_target_are_shown(pair):
@@ -207,7 +207,7 @@ def test_all_of_the_source_and_some_of_the_target_are_shown(pair):
     for tasks in (split.validation[PANEL], split.test[PANEL]):
         for t, user in enumerate(tasks.user):
             own = {i: r for (u, i), r in zip(
-                zip(user_of_row(log), log.item, strict=True), log.rating, strict=True
+                zip(log.user, log.item, strict=True), log.rating, strict=True
             ) if u == user}  # fmt: skip
             shown = tasks.support_item[t][tasks.support_mask[t]]
             source, target = (
@@ -229,7 +229,7 @@ def test_without_overlap_nobody_trains_in_both(pair):
     users = len(pair.dataset.interactions.user_ids)
     for overlap, least, most in ((1.0, 1.0, 1.0), (0.5, 0.3, 0.7), (0.0, 0.0, 0.0)):
         log = cross_users(pair, overlap=overlap).training.interactions
-        user, target = user_of_row(log), pair.item_domain[log.item] == 1
+        user, target = log.user, pair.item_domain[log.item] == 1
         sides = [set(user[target == side].tolist()) for side in (False, True)]
         people = {u % users for u in sides[0]} & {u % users for u in sides[1]}
         assert least <= len(sides[0] & sides[1]) / len(people) <= most
@@ -245,7 +245,7 @@ def test_where_nobody_is_in_both_users_of_the_target_are_asked(pair):
     users = len(log.user_ids)
     # Every user is two, without being told so.
     apart = from_columns(
-        user_of_row(log) + users * target,
+        log.user + users * target,
         log.item,
         log.rating,
         user_ids=np.array([f"{n:05d}" for n in range(2 * users)]),
@@ -276,7 +276,7 @@ def test_the_negative_control_gives_everyone_the_source_of_another(pair):
     # Nor does anyone train with their own, be it somebody with too few rows to be asked.
     mixed = cross_users(pair, shuffled=True, least=12)
     log = pair.dataset.interactions
-    others = np.setdiff1d(user_of_row(log), np.concatenate(mixed.fold))
+    others = np.setdiff1d(log.user, np.concatenate(mixed.fold))
     assert len(others) > 10
     for user in others:
         before, after = (

@@ -7,7 +7,7 @@ import pytest
 from metajax.cross_domain.joint_factors import fit_joint_factors
 from metajax.cross_domain.joint_fold_in import joint_fold_in, joint_fold_in_of
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import from_columns, interactions_of, user_of_row
+from metajax.data.interactions import from_columns, select_users
 
 USERS, ITEMS = 60, 14
 DOMAIN = np.arange(ITEMS) % 2
@@ -98,7 +98,7 @@ def test_what_users_in_both_show_counts_and_without_any_the_belief(both):
         assert generosity(fit_joint_factors(both, rank=1, correlation=belief)) > 0.8
     log = both.interactions
     apart = from_columns(
-        user_of_row(log) + USERS * DOMAIN[log.item], log.item, log.rating,
+        log.user + USERS * DOMAIN[log.item], log.item, log.rating,
         user_ids=np.array([f"u{u:03}" for u in range(2 * USERS)]), item_ids=log.item_ids,
     )  # fmt: skip
     features = np.tile(both.user_features, (2, 1))
@@ -127,6 +127,6 @@ def test_what_cannot_be_meant_is_refused(both):
             fit_joint_factors(both, **options)
     with pytest.raises(ValueError, match="must tell two domains apart"):
         fit_joint_factors(both._replace(item_domain=None))
-    nobody = both._replace(interactions=interactions_of(both.interactions, np.array([0])))
+    nobody = both._replace(interactions=select_users(both.interactions, np.array([0])))
     with pytest.raises(ValueError, match="must hold at least one rating"):
         fit_joint_factors(nobody)

@@ -10,7 +10,7 @@ from metajax.cross_domain.linear_map import linear_map
 from metajax.cross_domain.users import PANEL, cross_users
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import Dataset, Table
-from metajax.data.interactions import rows_of
+from metajax.data.interactions import select_rows
 from metajax.evaluation.evaluate import evaluate
 from metajax.evaluation.intervals import summarise
 from metajax.types import Examples, Inputs
@@ -63,7 +63,7 @@ def test_what_carries_over_is_known_before_the_target_is_seen():
 
 def test_the_posterior_of_a_training_user_is_that_of_a_new_one():
     domains = two_domains(True)
-    log = rows_of(
+    log = select_rows(
         domains.dataset.interactions, domains.item_domain[domains.dataset.interactions.item] == 0
     )
     factors = fit_factors(log, rank=2, steps=3)

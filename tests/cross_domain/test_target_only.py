@@ -4,7 +4,7 @@ import pytest
 
 from metajax.baselines import eb_fold_in
 from metajax.cross_domain.target_only import target_only
-from metajax.data.interactions import rows_of
+from metajax.data.interactions import select_rows
 
 DOMAIN = np.array([0, 1, 0, 1, 1, 0, 1])
 SETTINGS = {"rank": 2, "item_ridge": 5.0}
@@ -14,7 +14,7 @@ SETTINGS = {"rank": 2, "item_ridge": 5.0}
 def fitted(training):
     """The method on both domains, and the plain fold-in on what is left without the source."""
     log = training.interactions
-    alone = training._replace(interactions=rows_of(log, DOMAIN[log.item] == 1))
+    alone = training._replace(interactions=select_rows(log, DOMAIN[log.item] == 1))
     both = training._replace(item_domain=DOMAIN)
     return target_only.fit(both, **SETTINGS), eb_fold_in.fit(alone, **SETTINGS)
 

@@ -5,7 +5,7 @@ from metajax.baselines import fit_factors
 from metajax.baselines.factors import user_posteriors
 from metajax.cross_domain.transferred_factors import fit_transferred_factors
 from metajax.data import TrainingSet, from_columns
-from metajax.data.interactions import rows_of, user_of_row
+from metajax.data.interactions import select_rows
 
 USERS, NEW, ITEMS, NOISE = 150, 30, 30, 0.4
 
@@ -38,8 +38,8 @@ def normal(precision, information):
 def test_the_first_step_is_that_of_the_textbook_user_by_user_and_item_by_item():
     both = training(matched=True)
     log = both.interactions
-    source, target = (rows_of(log, (log.item >= ITEMS) == side) for side in (False, True))
-    user, item, rating = user_of_row(target), target.item, target.rating.astype(float)
+    source, target = (select_rows(log, (log.item >= ITEMS) == side) for side in (False, True))
+    user, item, rating = target.user, target.item, target.rating.astype(float)
     factors = fit_factors(source, rank=1)
     noise = float(factors.noise)
     # What the source knows, turned to users with a standard normal prior.
@@ -110,7 +110,7 @@ def test_a_user_of_the_source_is_known_in_the_target(matched):
 def test_an_item_that_nobody_rated_is_as_others_are():
     both = training(matched=True)
     log = both.interactions
-    few = both._replace(interactions=rows_of(log, log.item != 2 * ITEMS - 1))
+    few = both._replace(interactions=select_rows(log, log.item != 2 * ITEMS - 1))
     found = fit_transferred_factors(few, rank=1, steps=2)
     rated = found.bias[ITEMS:-1].mean(), found.embedding[ITEMS:-1].mean(axis=0)
     np.testing.assert_allclose(found.bias[-1], rated[0], rtol=1e-4)
@@ -120,7 +120,7 @@ def test_an_item_that_nobody_rated_is_as_others_are():
 def test_items_of_the_target_begin_as_the_one_item_of_a_source():
     both = training(matched=True)
     log = both.interactions
-    few = both._replace(interactions=rows_of(log, (log.item == 0) | (log.item >= ITEMS)))
+    few = both._replace(interactions=select_rows(log, (log.item == 0) | (log.item >= ITEMS)))
     found = fit_transferred_factors(few, rank=1, steps=1)
     # An embedding is believed to be off by a standard deviation of 1e-3 ** 0.5.
     np.testing.assert_allclose(

@@ -4,7 +4,7 @@ import pytest
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users, cold_users_of, padded
 from metajax.data.dataset import Dataset, Table
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.interactions import from_columns
 from metajax.data.schema import encode
 
 USERS, ITEMS, FOLDS = 60, 36, 3
@@ -48,7 +48,7 @@ def with_strange(dataset: Dataset, strange: np.ndarray) -> Dataset:
     columns = {name: column.astype("<U9") for name, column in dataset.users.columns.items()}
     columns["age"][strange], columns["job"][strange] = "1000", "astronaut"
     log = dataset.interactions
-    rows = np.isin(user_of_row(log), strange)
+    rows = np.isin(log.user, strange)
     log = log._replace(
         rating=np.where(rows, 6 - log.rating, log.rating).astype(np.float32),
         time=np.where(rows, 10**6 - log.time, log.time),
@@ -109,8 +109,8 @@ def test_the_vocabulary_of_items_comes_from_items_that_training_users_rated():
 def test_each_part_has_its_own_users():
     fold, log = READY.fold, DATASET.interactions
     owners = {
-        "training": np.unique(user_of_row(READY.training.interactions)),
-        "final": np.unique(user_of_row(READY.final.interactions)),
+        "training": np.unique(READY.training.interactions.user),
+        "final": np.unique(READY.final.interactions.user),
     }
     np.testing.assert_array_equal(owners["training"], fold.train)
     np.testing.assert_array_equal(owners["final"], np.union1d(fold.train, fold.validation))
@@ -119,7 +119,7 @@ def test_each_part_has_its_own_users():
         for part in tasks.values():
             np.testing.assert_array_equal(part.user, users)
             # A pool of up to ten, and all the rest is asked.
-            rows = np.diff(log.offsets)[users]
+            rows = log.user_counts[users]
             np.testing.assert_array_equal(part.support_mask.sum(1), np.minimum(10, rows - 1))
             np.testing.assert_array_equal(
                 part.support_mask.sum(1) + np.diff(part.query_offsets), rows

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metajax.data.interactions import from_columns, interactions_of, rows_of, user_of_row
+from metajax.data.interactions import from_columns, select_rows, select_users
 
 USERS, ITEMS = np.array(["u", "v", "w"]), np.array(["a", "b"])
 
@@ -21,7 +21,15 @@ def test_rows_are_sorted_by_user_then_item():
     np.testing.assert_array_equal(LOG.item, [1, 0, 1])
     np.testing.assert_array_equal(LOG.rating, [4, 3, 5])
     np.testing.assert_array_equal(LOG.time, [8, 9, 7])
-    np.testing.assert_array_equal(user_of_row(LOG), [0, 1, 1])
+
+
+def test_users_and_counts_are_derived_from_offsets_and_items():
+    np.testing.assert_array_equal(LOG.user, [0, 1, 1])
+    np.testing.assert_array_equal(LOG.users, [0, 1])
+    np.testing.assert_array_equal(LOG.user_counts, [1, 2, 0])
+    np.testing.assert_array_equal(LOG.item_counts, [1, 2])
+    # The catalogue and not the rows decides how many items are counted.
+    np.testing.assert_array_equal(select_users(LOG, np.array([2])).item_counts, [0, 0])
 
 
 def test_types_are_fixed():
@@ -56,14 +64,14 @@ def test_an_empty_log_is_legal():
 
 
 def test_only_the_chosen_users_keep_their_interactions():
-    kept = interactions_of(LOG, np.array([0, 2]))
+    kept = select_users(LOG, np.array([0, 2]))
     np.testing.assert_array_equal(kept.offsets, [0, 1, 1, 1])
     np.testing.assert_array_equal(kept.item, [1])
     np.testing.assert_array_equal(kept.user_ids, USERS)
 
 
 def test_only_the_chosen_rows_are_kept():
-    kept = rows_of(LOG, np.array([False, True, False]))
+    kept = select_rows(LOG, np.array([False, True, False]))
     np.testing.assert_array_equal(kept.offsets, [0, 0, 1, 1])
     np.testing.assert_array_equal([kept.item[0], kept.rating[0], kept.time[0]], [0, 3, 9])
 

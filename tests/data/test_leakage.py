@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.data import splits
-from metajax.data.interactions import from_columns, interactions_of
+from metajax.data.interactions import from_columns, select_users
 from metajax.data.leakage import (
     LeakageError,
     check_cold_items,
@@ -24,7 +24,7 @@ def test_what_splits_returns_does_not_leak(log):
         check_fold(fold)
         tasks = splits.cold_user_tasks(log, fold.test, pool=3)
         check_tasks(tasks)
-        check_training(interactions_of(log, fold.train), tasks)
+        check_training(select_users(log, fold.train), tasks)
     training, *quadrants = splits.warm_cold_quadrants(log, support=2, held_out=0.3)
     for tasks in quadrants:
         check_tasks(tasks)
@@ -55,7 +55,7 @@ def test_padding_is_no_leakage(log):
 def test_a_test_user_in_the_training_log_is_leakage(log):
     tasks = splits.cold_user_tasks(log, np.array([4, 7]))
     with pytest.raises(LeakageError, match="got user index 7 there"):
-        check_training(interactions_of(log, np.array([1, 7])), tasks)
+        check_training(select_users(log, np.array([1, 7])), tasks)
 
 
 def test_a_query_in_the_training_log_is_leakage(log):

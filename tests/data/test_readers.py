@@ -20,7 +20,7 @@ def _write(folder: Path, **files: str | bytes) -> Path:
 
 def _rows(dataset: Dataset) -> list[tuple[str, str, float, int]]:
     log = dataset.interactions
-    users = np.repeat(log.user_ids, np.diff(log.offsets)).tolist()
+    users = np.repeat(log.user_ids, log.user_counts).tolist()
     items = log.item_ids[log.item].tolist()
     return list(zip(users, items, log.rating.tolist(), log.time.tolist(), strict=True))
 

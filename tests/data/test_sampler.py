@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.interactions import from_columns
 from metajax.data.sampler import sample_tasks, task_table
 
 COUNTS, ITEMS = [6, 0, 1, 2, 12], 12
@@ -62,7 +62,7 @@ def drawn(request):
 
 def test_a_task_holds_its_own_users_interactions_once(drawn):
     _, tasks = drawn
-    log, owner = TRAINING.interactions, user_of_row(TRAINING.interactions)
+    log, owner = TRAINING.interactions, TRAINING.interactions.user
     owned = [set(log.item[owner == user]) for user in range(len(COUNTS))]
     for t, user in enumerate(of_user(tasks)):
         seen, asked = (part.inputs.item[t][part.mask[t]] for part in tasks)
@@ -107,7 +107,7 @@ def test_users_and_support_sizes_are_uniform(drawn):
 
 def test_in_time_the_support_is_what_came_first(drawn):
     order, tasks = drawn
-    log, owner = TRAINING.interactions, user_of_row(TRAINING.interactions)
+    log, owner = TRAINING.interactions, TRAINING.interactions.user
     in_time = 0
     many = np.flatnonzero((of_user(tasks) == 4) & (tasks.support.mask.sum(axis=1) == 4))
     first = log.item[owner == 4][np.argsort(log.time[owner == 4])][:4]

@@ -26,7 +26,7 @@ def small() -> World:
 def tasks(small: World) -> tuple[Examples, Examples, np.ndarray]:
     """Every user with enough interactions: five to look at, four to be judged by."""
     log = small.dataset.interactions
-    users = np.flatnonzero(np.diff(log.offsets) >= SHOTS + ASKED)
+    users = np.flatnonzero(log.user_counts >= SHOTS + ASKED)
     rng = np.random.default_rng(0)
     rows = np.stack(
         [rng.permutation(np.arange(*log.offsets[u : u + 2]))[: SHOTS + ASKED] for u in users]
@@ -97,7 +97,7 @@ def test_the_error_is_what_theory_says_and_every_perturbation_is_worse():
     # a standard deviation of about v * sqrt(2 / 12,000), somewhat more as a user's errors agree.
     big = world(users=3000, items=40, rank=2, interactions=12, cold=0, seed=7)
     log, params = big.dataset.interactions, big.bayes_params
-    users = np.flatnonzero(np.diff(log.offsets) >= SHOTS + ASKED)
+    users = np.flatnonzero(log.user_counts >= SHOTS + ASKED)
     start = log.offsets[users, None]
     # Rows lie by item, which is independent of the ratings' errors.
     rows = start + np.arange(SHOTS + ASKED)
@@ -201,14 +201,14 @@ def test_domains_overlap_and_nobody_rates_outside_theirs(small):
     assert set(both.tolist()) == {1, 2}
     assert abs(np.mean(both == 2) - 0.6) < 0.1
     log = small.dataset.interactions
-    user = np.repeat(np.arange(400), np.diff(log.offsets))
+    user = log.user
     assert small.user_domains[user, small.item_domain[log.item]].all()
 
 
 def test_some_users_and_items_are_cold_and_most_are_not():
     data = world().dataset
-    per_user = np.diff(data.interactions.offsets)
-    per_item = np.bincount(data.interactions.item, minlength=300)
+    per_user = data.interactions.user_counts
+    per_item = data.interactions.item_counts
     assert abs(np.mean(per_user <= 8) - 0.1) < 0.03
     assert per_user.min() >= 3
     assert 0.05 < np.mean(per_item <= 10) < 0.15

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import Dataset, Kind, Table
-from metajax.data.interactions import from_columns, rows_of, user_of_row
+from metajax.data.interactions import from_columns, select_rows
 from metajax.data.schema import encode
 from metajax.data.warm_cold import QUADRANTS, warm_cold
 
@@ -47,13 +47,13 @@ def rows_asked(parts):
 
 def rows_seen(training):
     log = training.interactions
-    return set(zip(user_of_row(log), log.item, strict=True))
+    return set(zip(log.user, log.item, strict=True))
 
 
 def test_each_quadrant_has_its_users_and_items():
     for parts, training in ((READY.test, READY.final), (READY.validation, READY.training)):
         assert tuple(parts) == QUADRANTS
-        known_users = np.unique(user_of_row(training.interactions))
+        known_users = np.unique(training.interactions.user)
         known_items = np.unique(training.interactions.item)
         for name, tasks in parts.items():
             warm_user, warm_item = name.startswith("warm_user"), name.endswith("warm_item")
@@ -143,7 +143,7 @@ def test_what_is_judged_at_depends_on_who_is_cold():
     # Few, and all there can be.
     assert READY.ks("warm_user_cold_item") == (10, ITEMS)
     seen = READY.test["warm_user_cold_item"].support_mask.sum(1)
-    rows = np.diff(READY.final.interactions.offsets)[READY.test["warm_user_cold_item"].user]
+    rows = READY.final.interactions.user_counts[READY.test["warm_user_cold_item"].user]
     np.testing.assert_array_equal(seen, rows)
 
 
@@ -152,6 +152,6 @@ def test_what_cannot_be_drawn_is_refused():
         warm_cold(DATASET, cold_items="oldest")  # type: ignore
     with pytest.raises(ValueError, match="made: newest items need a numeric column year, got none"):
         warm_cold(made(years=False), cold_items="newest")
-    few = rows_of(DATASET.interactions, user_of_row(DATASET.interactions) < 3)
+    few = select_rows(DATASET.interactions, DATASET.interactions.user < 3)
     with pytest.raises(ValueError, match="data must leave tasks in every quadrant, got none in"):
         warm_cold(DATASET._replace(interactions=few))

@@ -9,7 +9,6 @@ import pytest
 
 from metajax import baselines
 from metajax.data.datasets import load
-from metajax.data.interactions import user_of_row
 from metajax.data.leakage import LeakageError
 from metajax.evaluation import prepare, tuning
 from metajax.evaluation.intervals import summarise
@@ -56,7 +55,7 @@ def scoring(scores, name="fixed") -> Method:
 def test_nothing_is_learned_from_test_users(baseline, dataset, split):
     """Ratings, times and attributes of the test users are changed; what was tuned is not."""
     log = dataset.interactions
-    theirs = np.isin(user_of_row(log), split.fold.test)
+    theirs = np.isin(log.user, split.fold.test)
     changed = dataset._replace(
         interactions=log._replace(rating=np.where(theirs, 6 - log.rating, log.rating))
     )

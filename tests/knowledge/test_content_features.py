@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import from_columns, user_of_row
+from metajax.data.interactions import from_columns
 from metajax.knowledge import (
     content_vectors,
     entities_as_users,
@@ -111,7 +111,7 @@ def test_entities_are_users_who_like_their_films():
     assert sorted(told.interactions.user_ids) == told.interactions.user_ids.tolist()
     assert told.user_features.shape == (7, 4)
     assert not told.user_features[2:].any()
-    entity = user_of_row(told.interactions) >= 2
+    entity = told.interactions.user >= 2
     assert set(told.interactions.rating[entity]) == {5.0}
     pairs = np.bincount(told.interactions.item[entity], minlength=5)
     assert pairs.tolist() == [2, 3, 1, 1, 0]

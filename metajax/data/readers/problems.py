@@ -26,8 +26,8 @@ def problems(dataset: Dataset, support: int = 10) -> list[str]:
     if support < 0:
         raise ValueError(f"support must be >= 0, got {support}.")
     log = dataset.interactions
-    counts = np.diff(log.offsets)
-    rated = np.bincount(log.item, minlength=len(log.item_ids))
+    counts = log.user_counts
+    rated = log.item_counts
     found = _some("users have no interactions", log.user_ids, counts == 0)
     found += _some(
         f"users have fewer than {support + 1} interactions (a support of {support} and one to "
