@@ -7,12 +7,12 @@ keeps all. Scores, labels and mask have one shape; others raise a ValueError, as
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Examples, Loss, Params
+from metajax.types import Apply, ElementwiseLoss, Examples, Loss, MaskedLoss, Params
 
 __all__ = [
     "absolute_error",
@@ -120,7 +120,7 @@ def blanked(examples: Examples) -> Examples:
     return Examples(jax.tree.map(kept, examples.inputs), kept(labels), mask)
 
 
-def with_mask(loss: Callable[..., jax.Array]) -> Loss:
+def with_mask(loss: Loss) -> MaskedLoss:
     """Gives a loss without a mask one: elementwise losses, such as Optax's, are averaged by it.
 
     Args:
@@ -142,9 +142,10 @@ def with_mask(loss: Callable[..., jax.Array]) -> Loss:
     try:
         parameters = inspect.signature(loss).parameters
     except (TypeError, ValueError):
-        return loss
+        return cast(MaskedLoss, loss)
     if "where" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return loss
+        return cast(MaskedLoss, loss)
+    each = cast(ElementwiseLoss, loss)
 
     def averaged(
         scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
@@ -152,7 +153,7 @@ def with_mask(loss: Callable[..., jax.Array]) -> Loss:
         check_shapes(scores=scores, labels=labels, where=where)
         if where is not None:
             scores, labels = jnp.where(where, scores, 0), jnp.where(where, labels, 0)
-        values = loss(scores, labels)
+        values = each(scores, labels)
         if jnp.shape(values) != jnp.shape(scores):
             raise ValueError(
                 "loss must take a mask, `where`, or return a value for each score, "
@@ -163,9 +164,7 @@ def with_mask(loss: Callable[..., jax.Array]) -> Loss:
     return averaged
 
 
-def on_examples(
-    apply: Callable[[Params, Any], Any], loss: Callable[..., jax.Array]
-) -> Callable[[Params, Examples], jax.Array]:
+def on_examples(apply: Apply, loss: Loss) -> Callable[[Params, Examples], jax.Array]:
     """Turns a loss of scores into a loss of parameters.
 
     Padding is shown as zeros.

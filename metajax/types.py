@@ -7,52 +7,48 @@ package builds such pairs, trains them, judges them or serves them.
 Axes in the docstrings: T tasks, N examples, I items, D features, K list length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import optax
 
 __all__ = [
+    "Adapt",
     "Adaptation",
     "AmongPrototypes",
+    "Apply",
+    "Choice",
+    "ElementwiseLoss",
     "Evidence",
     "Examples",
     "Gaussian",
     "InHistory",
+    "Init",
     "Inputs",
     "Loss",
+    "MaskedLoss",
     "Matched",
     "MetaLearner",
     "MetaState",
     "Model",
     "NodeVectors",
+    "Optimizer",
     "Params",
     "Placed",
     "Posterior",
+    "Predict",
+    "Sampler",
     "SupportModel",
     "Task",
+    "Update",
     "UpdateGRU",
+    "check_model",
+    "returning",
 ]
 
 # Any pytree of arrays.
 Params = Any
-
-
-class Loss(Protocol):
-    """A loss of scores against labels: `loss(scores, labels, *, where) -> []`."""
-
-    def __call__(
-        self, scores: Any, labels: jax.Array, *, where: jax.Array | None = None
-    ) -> jax.Array:
-        """Returns the loss `[]`.
-
-        Args:
-            scores: `[N]` predictions.
-            labels: `[N]` observations.
-            where: `[N]` bool, False where an example does not count; None counts all.
-        """
-        ...
 
 
 class Inputs(NamedTuple):
@@ -90,29 +86,114 @@ class Task(NamedTuple):
     """The interactions it is judged by."""
 
 
+class MaskedLoss(Protocol):
+    """A loss of scores against labels, over what a mask keeps."""
+
+    def __call__(
+        self, scores: Any, labels: jax.Array, *, where: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the loss `[]`.
+
+        Args:
+            scores: `[N]` predictions.
+            labels: `[N]` observations.
+            where: `[N]` bool, False where an example does not count; None counts all.
+        """
+        ...
+
+
+class ElementwiseLoss(Protocol):
+    """A loss of each score against its label, such as Optax's; it is averaged by the mask."""
+
+    def __call__(self, scores: Any, labels: jax.Array, /) -> jax.Array:
+        """Returns a value for each score, `[N]`."""
+        ...
+
+
+Loss = MaskedLoss | ElementwiseLoss
+"""The losses that learners take."""
+
+
+class Init(Protocol):
+    """The first values of parameters."""
+
+    def __call__(self, key: jax.Array, inputs: Any, /) -> Params:
+        """Returns parameters; of the inputs of one task only shapes and types matter."""
+        ...
+
+
+class Apply(Protocol):
+    """The scores of a network."""
+
+    def __call__(self, params: Params, inputs: Any, /) -> Any:
+        """Returns scores `[N]`, or the tree of arrays that an adaptation takes."""
+        ...
+
+
+class Adapt(Protocol):
+    """The adaptation to one task."""
+
+    def __call__(self, params: Params, support: Examples, key: jax.Array | None = None, /) -> Any:
+        """Returns the adapted state of the task."""
+        ...
+
+
+class Predict(Protocol):
+    """The scores of candidates for an adapted task."""
+
+    def __call__(self, params: Params, adapted: Any, inputs: Any, /) -> Any:
+        """Returns scores `[N]`, or the tree of arrays that a loss takes."""
+        ...
+
+
+class Update(Protocol):
+    """One step of meta-training."""
+
+    def __call__(
+        self, state: "MetaState", tasks: Task, key: jax.Array | None = None, /
+    ) -> "tuple[MetaState, dict[str, jax.Array]]":
+        """Returns the next state, and scalar metrics `loss` and `gradient_norm`."""
+        ...
+
+
+class Sampler(Protocol):
+    """A batch of training tasks, drawn on the device."""
+
+    def __call__(self, table: Any, key: jax.Array, /) -> Task:
+        """Returns tasks that lead with T, of the same shapes for every key."""
+        ...
+
+
+Optimizer = optax.GradientTransformation | Callable[[Params], optax.GradientTransformation]
+"""An inner optimizer, or a function of the parameters that returns one, for learned rates."""
+
+Choice = str | Sequence[str] | Callable[[str], bool]
+"""A choice of parameters by path: shell-style patterns, one or more, or a predicate."""
+
+
 class Model(NamedTuple):
     """A network as a pair of pure functions."""
 
-    init: Callable[..., Params]
+    init: Init
     """`init(key, inputs) -> params`."""
-    apply: Callable[[Params, Any], Any]
-    """`apply(params, inputs) -> scores [N]`, or what an adaptation makes scores of."""
+    apply: Apply
+    """`apply(params, inputs) -> scores [N]`, or the arrays from which an adaptation predicts."""
 
 
 class Adaptation(NamedTuple):
     """A cold-start method, written for one task; `jax.vmap` makes the batch.
 
-    What `adapt` returns holds this user's state and nothing that all users share: under `vmap`
+    The adapted state holds what is the user's own and nothing that all users share: under `vmap`
     shared parameters never get a task axis, and a service stores as little as possible.
     """
 
-    adapt: Callable[..., Any]
+    adapt: Adapt
     """`adapt(params, support, key=None) -> adapted`. An empty support is legal."""
-    predict: Callable[[Params, Any, Any], jax.Array]
+    predict: Predict
     """`predict(params, adapted, inputs) -> scores [N]`."""
-    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
-    """`predict_variance(params, adapted, inputs) -> [N]`: how far labels are from the scores, as
-    the variance of a Gaussian, their noise included. None: the method does not say."""
+    predict_variance: Predict | None = None
+    """`predict_variance(params, adapted, inputs) -> [N]`: the variance of a Gaussian label around
+    its score, observation noise included. None: the method has no variance."""
 
 
 class MetaState(NamedTuple):
@@ -131,24 +212,81 @@ class MetaLearner(NamedTuple):
 
     init: Callable[..., MetaState]
     """`init(key, tasks) -> state`; of the tasks only shapes and types matter."""
-    update: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
+    update: Update
     """`update(state, tasks, key=None) -> (state, metrics)`; the caller jits."""
-    adapt: Callable[..., Any]
-    """As in `Adaptation`."""
-    predict: Callable[[Params, Any, Any], jax.Array]
-    """As in `Adaptation`."""
-    predict_variance: Callable[[Params, Any, Any], jax.Array] | None = None
-    """As in `Adaptation`."""
+    adaptation: Adaptation
+    """How a user is served."""
+
+    @property
+    def adapt(self) -> Adapt:
+        """`adaptation.adapt`."""
+        return self.adaptation.adapt
+
+    @property
+    def predict(self) -> Predict:
+        """`adaptation.predict`."""
+        return self.adaptation.predict
+
+    @property
+    def predict_variance(self) -> Predict | None:
+        """`adaptation.predict_variance`."""
+        return self.adaptation.predict_variance
+
+
+def check_model(model: Any, contract: type = Model) -> None:
+    """Checks that a model has the pure functions that a learner calls.
+
+    Args:
+        model: A NamedTuple of functions.
+        contract: `Model` or `SupportModel`, whose fields it must have.
+
+    Raises:
+        TypeError: If it is none, such as a Linen module that was not wrapped.
+    """
+    needed: tuple[str, ...] = contract._fields  # type: ignore[attr-defined]
+    if any(name not in getattr(model, "_fields", ()) for name in needed):
+        wrap = "from_linen" if contract is Model else "from_support_module"
+        raise TypeError(
+            f"model must be a {contract.__name__} of {', '.join(needed)}, got "
+            f"{type(model).__name__}; {wrap}(module) makes one of a Linen module."
+        )
+
+
+def returning(network: Callable[..., Any], contract: type) -> Callable[..., Any]:
+    """Checks what a network returns whenever it is called, that is once a trace.
+
+    Args:
+        network: A function that returns arrays.
+        contract: The NamedTuple, for instance `Placed`, whose fields they must have.
+
+    Returns:
+        The same function; it raises a TypeError if fields are missing.
+    """
+    needed: tuple[str, ...] = contract._fields  # type: ignore[attr-defined]
+
+    def checked(*args: Any) -> Any:
+        outputs = network(*args)
+        missing = [name for name in needed if name not in getattr(outputs, "_fields", ())]
+        if missing:
+            shape = getattr(outputs, "shape", None)
+            found = type(outputs).__name__ if shape is None else f"an array of shape {shape}"
+            raise TypeError(
+                f"the network must return {contract.__name__}, got {found}, "
+                f"without {', '.join(missing)}."
+            )
+        return outputs
+
+    return checked
 
 
 class SupportModel(NamedTuple):
     """A network that reads the support itself, as three pure functions of one task."""
 
-    init: Callable[..., Params]
+    init: Init
     """`init(key, inputs) -> params`."""
     encode: Callable[[Params, Examples], Any]
     """`encode(params, support) -> state`."""
-    decode: Callable[[Params, Any, Any], Any]
+    decode: Predict
     """`decode(params, state, inputs) -> predictions`."""
 
 

@@ -218,7 +218,7 @@ def test_examples_of_shapes_that_differ_are_refused(examples, message):
 
 
 def test_scores_that_are_no_list_are_refused():
-    loss_fn = losses.on_examples(lambda w, x: x * w, lambda s, y, *, where: jnp.sum(s - y))
+    loss_fn = losses.on_examples(lambda w, x: x * w, lambda s, y, *, where=None: jnp.sum(s - y))
     with pytest.raises(ValueError, match=r"scores must have the shape of labels, \(3,\), got \(3,"):
         loss_fn(jnp.ones(()), Examples(jnp.ones((3, 1)), jnp.ones(3), jnp.ones(3, bool)))
 

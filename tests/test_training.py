@@ -10,7 +10,7 @@ import pytest
 from metajax.learners import supervised
 from metajax.losses import squared_error
 from metajax.training import DivergedError, begin, train
-from metajax.types import Examples, MetaLearner, MetaState, Model, Task
+from metajax.types import Adaptation, Examples, MetaLearner, MetaState, Model, Task
 
 LINE = Model(init=lambda key, x: jax.random.normal(key, (2,)), apply=lambda params, x: x @ params)
 LEARNER = supervised(LINE, squared_error, outer=optax.adam(1e-2))
@@ -36,7 +36,7 @@ def scripted() -> MetaLearner:
         del key, tasks
         return MetaState(jnp.zeros(()), (), jnp.zeros((), jnp.int32))
 
-    return MetaLearner(init, update, lambda *_: (), lambda *_: jnp.zeros(0))
+    return MetaLearner(init, update, Adaptation(lambda *_: (), lambda *_: jnp.zeros(0)))
 
 
 def started():

@@ -17,7 +17,6 @@ from metajax.adaptation.factored.low_rank import LowRank, inner_product, is_low_
 from metajax.adaptation.factored.plan import Form
 from metajax.adaptation.gradient_steps import (
     InnerLoop,
-    Optimizer,
     as_adaptation,
     gradient_steps,
     inner_loop,
@@ -25,7 +24,14 @@ from metajax.adaptation.gradient_steps import (
 from metajax.adaptation.gru import gru_embeddings, gru_gradients
 from metajax.adaptation.learned_rates import initial_rates, learned_rates
 from metajax.adaptation.neighbourhood import neighbourhood
-from metajax.adaptation.partition import combine, everything, matching, partition, paths, within
+from metajax.adaptation.partition import (
+    choosing,
+    combine,
+    matching,
+    partition,
+    paths,
+    within,
+)
 from metajax.adaptation.prototype_steps import prototype_steps
 from metajax.adaptation.prototypes import prototypes
 from metajax.adaptation.residual_attention import residual_attention
@@ -44,15 +50,14 @@ __all__ = [
     "Linearized",
     "LowRank",
     "Mixed",
-    "Optimizer",
     "Reverse",
     "amortised",
     "append_context",
     "as_adaptation",
+    "choosing",
     "combine",
     "context_steps",
     "cosine_prototypes",
-    "everything",
     "gradient_steps",
     "gru_embeddings",
     "gru_gradients",

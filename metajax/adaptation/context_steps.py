@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from metajax.adaptation.adjoints import Adjoint
-from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
+from metajax.adaptation.gradient_steps import gradient_steps
 from metajax.adaptation.partition import matching
 from metajax.losses import on_examples
-from metajax.types import Adaptation, Examples, Inputs, Params
+from metajax.types import Adaptation, Apply, Examples, Inputs, Loss, Optimizer, Params
 
 __all__ = ["append_context", "context_steps"]
 
@@ -40,8 +40,8 @@ def append_context(inputs: Any, context: jax.Array) -> Any:
 
 
 def context_steps(
-    apply: Callable[[Params, Any], jax.Array],
-    loss: Callable[..., jax.Array],
+    apply: Apply,
+    loss: Loss,
     optimizer: Optimizer,
     steps: int,
     *,

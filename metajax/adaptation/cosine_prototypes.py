@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.types import Adaptation, AmongPrototypes, Examples, Params
+from metajax.types import Adaptation, AmongPrototypes, Examples, Params, returning
 
 __all__ = ["Remembered", "cosine_prototypes"]
 
@@ -53,6 +53,7 @@ def cosine_prototypes(compare: Callable[[Params, Any], AmongPrototypes]) -> Adap
         squared distances from means of classes. Differs: labels are ratings above what is
         expected; the sharpness g is learned; learned prototypes are among the examples.
     """
+    compare = returning(compare, AmongPrototypes)
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Remembered:
         del key

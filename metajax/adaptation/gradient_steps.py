@@ -28,20 +28,17 @@ from metajax.adaptation.factored.inner_state import InnerState
 from metajax.adaptation.factored.linear_calls import changed, linear_calls
 from metajax.adaptation.factored.low_rank import LowRank, is_low_rank, materialised
 from metajax.adaptation.factored.plan import Form, Plan, plan_again, plan_anew
-from metajax.adaptation.partition import everything
-from metajax.types import Adaptation, Examples, Params
+from metajax.adaptation.partition import choosing
+from metajax.types import Adaptation, Apply, Choice, Examples, Optimizer, Params
 
 __all__ = [
     "InnerLoop",
-    "Optimizer",
     "as_adaptation",
     "check_differentiable_at_zero",
     "gradient_steps",
     "inner_loop",
 ]
 
-
-Optimizer = optax.GradientTransformation | Callable[[Params], optax.GradientTransformation]
 
 # A scan of tiny steps costs more in control flow than its unrolled form in compile time.
 _MOST_UNROLLED = 10
@@ -66,8 +63,8 @@ def inner_loop(
     optimizer: Optimizer,
     steps: int,
     *,
-    predict: Callable[[Params, Any], jax.Array],
-    adapts: Callable[[str], bool] = everything,
+    predict: Apply,
+    adapts: Choice = "*",
     adjoint: Adjoint | None = None,
     form: Form = "auto",
 ) -> InnerLoop:
@@ -82,6 +79,7 @@ def inner_loop(
         raise ValueError(f"steps must be >= 1, got {steps}.")
     if form not in get_args(Form):
         raise ValueError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}.")
+    chosen = choosing(adapts)
     adjoint = Reverse() if adjoint is None else adjoint
     kept_as = "plain" if steps > _MOST_UNROLLED or isinstance(adjoint, Implicit) else form
     passes_optimizer = not isinstance(adjoint, FirstOrder | Implicit)
@@ -155,8 +153,8 @@ def inner_loop(
 
     def planned(params: Params, support: Examples, rule: Any, state: InnerState | None) -> Plan:
         if state is not None:
-            return plan_again(loss_fn, params, support, state.weights, adapts=adapts)
-        return plan_anew(loss_fn, params, support, rule, adapts=adapts, form=kept_as, steps=steps)
+            return plan_again(loss_fn, params, support, state.weights, adapts=chosen)
+        return plan_anew(loss_fn, params, support, rule, adapts=chosen, form=kept_as, steps=steps)
 
     def constant_inputs(plan: Plan, params: Params, support: Examples) -> list[Any]:
         if not any(call.constant for call in plan.calls):
@@ -204,8 +202,8 @@ def gradient_steps(
     optimizer: Optimizer,
     steps: int,
     *,
-    predict: Callable[[Params, Any], jax.Array],
-    adapts: Callable[[str], bool] = everything,
+    predict: Apply,
+    adapts: Choice = "*",
     adjoint: Adjoint | None = None,
     form: Form = "auto",
 ) -> Adaptation:

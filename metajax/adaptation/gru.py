@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from metajax.adaptation.partition import combine, everything, partition
-from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, Params, UpdateGRU
+from metajax.adaptation.partition import combine, partition
+from metajax.losses import blanked, check_shapes
+from metajax.types import Adaptation, Apply, Choice, Examples, Params, UpdateGRU
 
 __all__ = ["gru_embeddings", "gru_gradients"]
 
@@ -18,9 +18,9 @@ __all__ = ["gru_embeddings", "gru_gradients"]
 def gru_embeddings(
     gru: UpdateGRU,
     embed: Callable[[Params, Any], jax.Array],
-    predict: Callable[[Params, Any], jax.Array],
+    predict: Apply,
     *,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
 ) -> Adaptation:
     """Adapts by `params + readout(last hidden state)`.
 
@@ -33,7 +33,7 @@ def gru_embeddings(
             small part of the network.
         embed: `embed(network, inputs) -> [N, E]`.
         predict: `predict(network, inputs) -> scores [N]`.
-        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        adapts: The parameters of the network that adapt: patterns of paths or a predicate.
 
     Returns:
         An adaptation of the parameters `{"network": ..., "gru": ...}`, whose adapted state is the
@@ -54,8 +54,9 @@ def gru_embeddings(
         network = params["network"]
         inputs, labels, mask = blanked(support)
         embedded = embed(network, inputs)  # [N, E]
-        error = labels - predict(network, inputs)
-        seen = jnp.concatenate([embedded, labels[:, None], error[:, None]], axis=1)
+        scores = predict(network, inputs)
+        check_shapes(labels=labels, scores=scores)
+        seen = jnp.concatenate([embedded, labels[:, None], (labels - scores)[:, None]], axis=1)
 
         def read(hidden: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             features, is_seen = row

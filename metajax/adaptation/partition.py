@@ -9,15 +9,9 @@ from fnmatch import fnmatchcase
 
 import jax
 
-from metajax.types import Params
+from metajax.types import Choice, Params
 
-__all__ = ["combine", "everything", "matching", "partition", "paths", "within"]
-
-
-def everything(path: str) -> bool:
-    """Chooses every parameter."""
-    del path
-    return True
+__all__ = ["choosing", "combine", "matching", "partition", "paths", "within"]
 
 
 def matching(*patterns: str) -> Callable[[str], bool]:
@@ -37,12 +31,33 @@ def matching(*patterns: str) -> Callable[[str], bool]:
     return lambda path: any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def within(name: str, chosen: Callable[[str], bool]) -> Callable[[str], bool]:
+def choosing(choice: Choice) -> Callable[[str], bool]:
+    """Returns a choice of parameters as a predicate on their paths.
+
+    Args:
+        choice: A pattern or several, as in `matching`, or a predicate.
+
+    Raises:
+        TypeError: If it is none of these.
+
+    Example:
+        >>> [choosing(c)("head/bias") for c in ("head/*", ("body/*", "head/*"))]
+        [True, True]
+    """
+    if callable(choice):
+        return choice
+    patterns = (choice,) if isinstance(choice, str) else tuple(choice)
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"a choice of parameters must be of patterns, got {choice!r}.")
+    return matching(*patterns)
+
+
+def within(name: str, choice: Choice) -> Callable[[str], bool]:
     """Chooses parameters of one part by their path inside of it.
 
     Args:
         name: Of the part.
-        chosen: Predicate on paths in the part.
+        choice: Of paths in the part, as in `choosing`.
 
     Returns:
         A predicate on paths in the whole.
@@ -52,6 +67,7 @@ def within(name: str, chosen: Callable[[str], bool]) -> Callable[[str], bool]:
         >>> of_bias("network/bias"), of_bias("rates/bias"), of_bias("network/kernel")
         (True, False, False)
     """
+    chosen = choosing(choice)
 
     def choose(path: str) -> bool:
         part, _, rest = path.partition("/")
@@ -66,12 +82,12 @@ def paths(params: Params) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
 
 
-def partition(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Params]:
+def partition(params: Params, choice: Choice) -> tuple[Params, Params]:
     """Splits parameters in two trees of the same shape, each with None for the other's leaves.
 
     Args:
         params: A pytree of arrays.
-        chosen: Predicate on the path of a leaf.
+        choice: Of paths of leaves, as in `choosing`.
 
     Returns:
         The chosen parameters, and the rest.
@@ -84,7 +100,7 @@ def partition(params: Params, chosen: Callable[[str], bool]) -> tuple[Params, Pa
         ({'a': None, 'b': {'c': 2.0}}, {'a': 1.0, 'b': {'c': None}})
     """
     leaves, structure = jax.tree.flatten(params)
-    keep = [chosen(path) for path in paths(params)]
+    keep = list(map(choosing(choice), paths(params)))
     if not any(keep):
         raise ValueError(f"adapts must choose a parameter, got none of {', '.join(paths(params))}.")
     first = [leaf if k else None for leaf, k in zip(leaves, keep, strict=True)]

@@ -9,10 +9,10 @@ import numpy as np
 
 from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.factored.plan import Form
-from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
-from metajax.adaptation.partition import everything, within
-from metajax.losses import blanked, on_examples
-from metajax.types import Adaptation, Examples, Params
+from metajax.adaptation.gradient_steps import gradient_steps
+from metajax.adaptation.partition import within
+from metajax.losses import blanked, check_shapes, on_examples
+from metajax.types import Adaptation, Apply, Choice, Examples, Loss, Optimizer, Params
 
 __all__ = ["membership", "prototype_steps"]
 
@@ -37,13 +37,13 @@ def membership(values: jax.Array, levels: jax.Array) -> jax.Array:
 
 def prototype_steps(
     embed: Callable[[Params, Any], jax.Array],
-    apply: Callable[[Params, Any], jax.Array],
-    loss: Callable[..., jax.Array],
+    apply: Apply,
+    loss: Loss,
     optimizer: Optimizer,
     steps: int,
     *,
     levels: Sequence[float],
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     adjoint: Adjoint | None = None,
     form: Form = "auto",
 ) -> Adaptation:
@@ -98,12 +98,13 @@ def prototype_steps(
         logits = embed(network, inputs) @ head["kernel"] + head["bias"][None]  # [N, C]
         return apply(network, inputs) + jax.nn.softmax(logits) @ jnp.asarray(values, logits.dtype)
 
+    of_network = within("network", adapts)
     descent = gradient_steps(
         on_examples(score, loss),
         optimizer,
         steps,
         predict=score,
-        adapts=lambda path: within("head", everything)(path) or within("network", adapts)(path),
+        adapts=lambda path: path.startswith("head/") or of_network(path),
         adjoint=adjoint,
         form=form,
     )
@@ -111,8 +112,9 @@ def prototype_steps(
     def start(params: Params, support: Examples) -> Params:
         inputs, labels, mask = blanked(support)
         h = embed(params["network"], inputs)  # [N, D]
-        unexplained = labels - apply(params["network"], inputs)
-        share = membership(unexplained, jnp.asarray(values, h.dtype)) * mask[:, None]  # [N, C]
+        scores = apply(params["network"], inputs)
+        check_shapes(labels=labels, scores=scores)
+        share = membership(labels - scores, jnp.asarray(values, h.dtype)) * mask[:, None]  # [N, C]
         prior = jnp.exp(params["strength"])
         seen = jnp.sum(share, axis=0)[:, None]
         prototypes = (prior * params["prototypes"] + share.T @ h) / (prior + seen)  # [C, D]

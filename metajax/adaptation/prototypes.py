@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, Params, Placed
+from metajax.types import Adaptation, Examples, Params, Placed, returning
 
 __all__ = ["Distance", "Prototype", "prototypes"]
 
@@ -66,6 +66,8 @@ def prototypes(
     if scale is not None and not scale[0] < scale[1]:
         raise ValueError(f"scale must be (lowest, highest), got {scale}.")
     far = _half_squared if distance == "euclidean" else _minus_cosine
+
+    place = returning(place, Placed)
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Prototype:
         del key

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, Matched, Params
+from metajax.types import Adaptation, Examples, Matched, Params, returning
 
 __all__ = ["Memory", "residual_attention"]
 
@@ -48,6 +48,7 @@ def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
         zero-shot score; an empty slot; examples are embedded each by itself and not in the
         context of the others.
     """
+    match = returning(match, Matched)
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Memory:
         del key

@@ -13,7 +13,7 @@ import jax
 
 from metajax.gaussian import predictive_variance, ridge_posterior
 from metajax.losses import blanked
-from metajax.types import Adaptation, Evidence, Examples, Params, Posterior
+from metajax.types import Adaptation, Evidence, Examples, Params, Posterior, returning
 
 __all__ = ["ridge_head"]
 
@@ -45,6 +45,7 @@ def ridge_head(
         Bayesian Regression, WAFR 2018. Differs: noise by example; what is known of the user
         beforehand enters through `expected`, so that the prior is standard normal.
     """
+    evidence = returning(evidence, Evidence)
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Posterior:
         del key

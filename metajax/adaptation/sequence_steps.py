@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 from metajax.adaptation.adjoints import Adjoint
 from metajax.adaptation.factored.plan import Form
-from metajax.adaptation.gradient_steps import Optimizer, gradient_steps
-from metajax.adaptation.partition import everything
-from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, InHistory, Params
+from metajax.adaptation.gradient_steps import gradient_steps
+from metajax.losses import blanked, with_mask
+from metajax.types import Adaptation, Choice, Examples, InHistory, Loss, Optimizer, Params
 
 __all__ = ["Read", "sequence_steps"]
 
@@ -27,11 +26,11 @@ class Read(NamedTuple):
 
 def sequence_steps(
     apply: Callable[[Params, InHistory], jax.Array],
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     optimizer: Optimizer,
     steps: int,
     *,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     adjoint: Adjoint | None = None,
     form: Form = "auto",
 ) -> Adaptation:
@@ -46,7 +45,7 @@ def sequence_steps(
         loss: `loss(scores, labels, *, where) -> []`, of the support.
         optimizer: As in `gradient_steps`.
         steps: Number of inner steps, at least 1.
-        adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
+        adapts: The parameters that adapt: patterns of paths or a predicate. The others are shared.
         adjoint: How the meta-gradient passes through the steps.
         form: How a user's weights are kept.
 
@@ -57,11 +56,12 @@ def sequence_steps(
     Raises:
         ValueError: As `gradient_steps`.
     """
+    masked_loss = with_mask(loss)
 
     def inner_loss(params: Params, history: Examples) -> jax.Array:
         before = jnp.arange(history.mask.shape[0])
         scores = apply(params, InHistory(history, before, history.inputs))
-        return loss(scores, history.labels, where=history.mask)
+        return masked_loss(scores, history.labels, where=history.mask)
 
     by_steps = gradient_steps(
         inner_loss, optimizer, steps, predict=apply, adapts=adapts, adjoint=adjoint, form=form

@@ -1,16 +1,15 @@
 """The adaptation that does not adapt: zero-shot, whatever the support."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Apply, Examples, Params
 
 __all__ = ["zero_shot"]
 
 
-def zero_shot(predict: Callable[[Params, Any], jax.Array]) -> Adaptation:
+def zero_shot(predict: Apply) -> Adaptation:
     """Predicts from the parameters and the inputs alone.
 
     Args:

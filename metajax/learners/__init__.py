@@ -1,4 +1,4 @@
-"""The outer update, and the recipes."""
+"""Meta-learners: an outer update around an adaptation."""
 
 from metajax.learners.amortised import mecos, neural_process
 from metajax.learners.anil import anil, boil

@@ -1,22 +1,21 @@
-"""Recipes whose networks read the support: adaptation is a forward pass."""
+"""Amortised learners: a network reads the support, and adaptation is one forward pass."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
-from metajax import losses
 from metajax.adaptation import amortised
 from metajax.learners.outer import meta_learner
-from metajax.types import Gaussian, MetaLearner, Params, SupportModel
+from metajax.losses import gaussian_nll, with_mask
+from metajax.types import Adaptation, Gaussian, Loss, MetaLearner, Params, SupportModel, check_model
 
 __all__ = ["mecos", "neural_process"]
 
 
 def mecos(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
@@ -42,18 +41,19 @@ def mecos(
         Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
         What differs is said where it lies: `models.PairNetwork`, `data.sample_item_tasks`.
     """
+    check_model(model, SupportModel)
     adaptation = amortised(model.encode, model.decode)
     return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
 
 
 def neural_process(
     model: SupportModel,
-    loss: Callable[..., jax.Array] | None = None,
+    loss: Loss | None = None,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns a distribution of labels given a support, and says how sure it is.
+    """Neural process: a predictive distribution of labels given the support.
 
     Args:
         model: The network; it decodes to a `Gaussian`, for instance a
@@ -64,9 +64,10 @@ def neural_process(
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
-        A meta-learner whose scores are the means; with `predict_variance`, unless a loss of the
-        means was given, which teaches nothing of variances.
+        A meta-learner whose scores are the means; with `predict_variance` unless a loss of the
+        means was given, which does not train variances.
     """
+    check_model(model, SupportModel)
     adaptation = amortised(model.encode, model.decode)
 
     def mean(params: Params, adapted: Any, inputs: Any) -> jax.Array:
@@ -79,11 +80,10 @@ def neural_process(
         prediction: Gaussian, labels: jax.Array, *, where: jax.Array | None = None
     ) -> jax.Array:
         if loss is not None:
-            return loss(prediction.mean, labels, where=where)
-        return losses.gaussian_nll(
-            prediction.mean, labels, variance=prediction.variance, where=where
-        )
+            return with_mask(loss)(prediction.mean, labels, where=where)
+        return gaussian_nll(prediction.mean, labels, variance=prediction.variance, where=where)
 
     learner = meta_learner(model, adaptation, query_loss, outer, microbatch=microbatch)
-    # A variance that nothing was learned about says nothing.
-    return learner._replace(predict=mean, predict_variance=variance if loss is None else None)
+    # A loss of the means alone does not train the variances.
+    predict_variance = variance if loss is None else None
+    return learner._replace(adaptation=Adaptation(adaptation.adapt, mean, predict_variance))

@@ -1,26 +1,23 @@
-"""Adapt the last layer alone, or all but the last layer: ANIL and BOIL."""
+"""ANIL and BOIL: MAML whose inner loop adapts the last layer alone, or all others."""
 
-from collections.abc import Callable
 from typing import Unpack
 
-import jax
-
-from metajax.adaptation import Optimizer
+from metajax.adaptation import choosing
 from metajax.learners.maml import Options, maml
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
 __all__ = ["anil", "boil"]
 
 
 def anil(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
-    head: Callable[[str], bool],
+    head: Choice,
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Is `maml` whose head alone adapts: almost no inner loop.
+    """ANIL: MAML in which the head alone adapts.
 
     The body learns features that serve every user; a user's own weights are those of the head,
     which has few rows and columns: in the factored form it is mostly kept in full.
@@ -29,7 +26,7 @@ def anil(
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         inner: Optimizer of the inner steps.
-        head: Predicate on the path of a parameter: does it belong to the last layer?
+        head: The parameters of the last layer: patterns of paths or a predicate.
         **options: As in `maml`.
 
     Returns:
@@ -60,16 +57,16 @@ def anil(
 
 def boil(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
-    head: Callable[[str], bool],
+    head: Choice,
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Is `maml` whose head stays as it is: what adapts are the features.
+    """BOIL: MAML in which all parameters but the head adapt.
 
     The head is still learned by the outer update. While it is zero the body has no gradient and
-    nobody is adapted to: let it start otherwise, or give it time.
+    there is no adaptation: initialise it otherwise, or train longer.
 
     Args and Returns: as in `anil`.
 
@@ -77,4 +74,5 @@ def boil(
         Oh, Yoo, Kim and Yun, BOIL: Towards Representation Change for Few-shot Learning, ICLR
         2021, section 3.
     """
-    return maml(model, loss, inner=inner, adapts=lambda path: not head(path), **options)
+    of_head = choosing(head)
+    return maml(model, loss, inner=inner, adapts=lambda path: not of_head(path), **options)

@@ -1,4 +1,4 @@
-"""The recipe whose adaptation is a Bayesian linear regression."""
+"""Bayesian ridge regression on learned features."""
 
 from collections.abc import Callable
 
@@ -7,20 +7,20 @@ import optax
 
 from metajax.adaptation import ridge_head
 from metajax.learners.outer import meta_learner
-from metajax.types import Examples, MetaLearner, Model, Params
+from metajax.types import Examples, Loss, MetaLearner, Model, Params, check_model
 
 __all__ = ["bayesian_ridge"]
 
 
 def bayesian_ridge(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     prior: Callable[[Params, Examples], jax.Array] | None = None,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns features and a prior in which the closed form serves a user of few interactions well.
+    """Bayesian ridge head: learned features, on which a user is a closed-form posterior.
 
     Args:
         model: The network; its `apply` returns `Evidence`, for instance a
@@ -33,6 +33,7 @@ def bayesian_ridge(
     Returns:
         A meta-learner with `predict_variance`.
     """
+    check_model(model)
     adaptation = ridge_head(model.apply, prior)
     return meta_learner(
         Model(model.init, model.apply), adaptation, loss, outer, microbatch=microbatch

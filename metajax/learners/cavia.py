@@ -1,4 +1,4 @@
-"""CAVIA: meta-learned weights, and a context for each user."""
+"""CAVIA: shared weights and an adapted context vector for each user."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,27 +7,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.adaptation import Adjoint, Optimizer, append_context, context_steps
+from metajax.adaptation import Adjoint, append_context, context_steps
 from metajax.learners.outer import meta_learner
-from metajax.types import MetaLearner, Model
+from metajax.types import Loss, MetaLearner, Model, Optimizer, check_model
 
 __all__ = ["cavia"]
 
 
 def cavia(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
     outer: optax.GradientTransformation,
     size: int = 8,
     steps: int = 1,
     join: Callable[[Any, jax.Array], Any] = append_context,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    inner_loss: Loss | None = None,
     adjoint: Adjoint | None = None,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns weights that read a user off a context, of which a few steps find the value.
+    """Fast context adaptation: inner steps adapt a context vector, an input of the network.
 
     Args:
         model: The network; it sees inputs that have a context.
@@ -65,6 +65,7 @@ def cavia(
         context is an input like the others, of any network; the paper adds it to the first
         layer of a perceptron, which is the same, or modulates the filters of a convolution.
     """
+    check_model(model)
     adaptation = context_steps(
         model.apply, inner_loss or loss, inner, steps, size=size, join=join, adjoint=adjoint
     )

@@ -1,26 +1,25 @@
-"""Elastic weight consolidation: learn a second kind of task without forgetting the first."""
+"""Elastic weight consolidation against forgetting of a first kind of task."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.learners.outer import query_loss
-from metajax.types import Adaptation, MetaLearner, Params, Task
+from metajax.learners.outer import checked_tasks, query_loss
+from metajax.types import Adaptation, Loss, MetaLearner, Params, Task
 
 __all__ = ["consolidated", "ewc_penalty", "fisher_information"]
 
 
 def fisher_information(
     adaptation: Adaptation | MetaLearner,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     params: Params,
     tasks: Task,
 ) -> Params:
-    """Tells for each parameter how much the meta-loss of the tasks depends on it.
+    """Diagonal of the empirical Fisher information of the meta-loss.
 
     The convention: one task is one observation. Of each task the gradient of its query loss is
     taken, through adaptation, and squared; the squares are averaged over the tasks that have a
@@ -31,12 +30,13 @@ def fisher_information(
     Args:
         adaptation: How to adapt and to predict: any adaptation or meta-learner.
         loss: `loss(scores, labels, *, where) -> []`, of one task's query.
-        params: Where the gradients are taken, what the first kind of task has led to.
-        tasks: A batch of the first kind, as large as one likes: one is in memory at a time.
+        params: The parameters at which gradients are taken, trained on the first kind of task.
+        tasks: A batch of the first kind of any size: one task is in memory at a time.
 
     Returns:
         The mean squares, in the shape of the parameters.
     """
+    tasks = checked_tasks(tasks)
     task_loss = query_loss(adaptation, loss)
 
     def add(total: Any, task: Task) -> tuple[Any, None]:
@@ -76,7 +76,7 @@ def ewc_penalty(params: Params, anchor: Params, fisher: Params, weight: float) -
 def consolidated(
     outer: optax.GradientTransformation, anchor: Params, fisher: Params, weight: float
 ) -> optax.GradientTransformation:
-    """Adds the penalty to the outer loss of any learner: give it as the learner's `outer`.
+    """Outer optimizer of a loss with the penalty added, the `outer` of any learner.
 
     A gradient of a sum is the sum of the gradients, so what the outer optimizer sees is exactly
     that of `loss + ewc_penalty(...)`. The loss that `update` reports is still the loss alone.

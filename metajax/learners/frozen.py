@@ -1,4 +1,4 @@
-"""Parameters that stop learning: layers that are transferred and stay as they are."""
+"""Outer optimizers that leave some parameters unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +14,15 @@ __all__ = ["fixed", "frozen"]
 def frozen(
     outer: optax.GradientTransformation, *patterns: str, after: int = 0
 ) -> optax.GradientTransformation:
-    """Lets an optimizer move some parameters only for a while, and all others on and on.
+    """Freezes some parameters after a number of updates.
 
-    The optimizer treats the two groups apart, so that what a clipping or an adaptive rate knows
-    of the frozen ones says nothing to the others.
+    The optimizer runs on the two groups separately, so that clipping and adaptive rates of one
+    group do not depend on the gradients of the other.
 
     Args:
-        outer: The optimizer; its weight decay does not reach what is frozen either.
+        outer: The optimizer; its weight decay excludes frozen parameters.
         *patterns: Shell-style patterns of paths, at least one, for instance `predictor/layer_0/*`.
-        after: From how many updates on they are frozen, >= 0; 0 means always.
+        after: Number of updates before they are frozen, >= 0.
 
     Returns:
         The optimizer. Its `init` raises a ValueError where a pattern fits no parameter.
@@ -72,10 +72,10 @@ def _labels(params: Any, chosen: Callable[[str], bool]) -> Any:
 
 
 def fixed(outer: optax.GradientTransformation, *names: str) -> optax.GradientTransformation:
-    """Lets an optimizer move all parameters but those of these names.
+    """Excludes parameters of closed forms from an optimizer.
 
     Args:
-        outer: The optimizer; its weight decay does not reach them either.
+        outer: The optimizer; its weight decay excludes them too.
         *names: Their paths, or those of groups: `graph`, `network/item_embedding`. Parameters may
             lack some of them.
 
@@ -95,5 +95,5 @@ def fixed(outer: optax.GradientTransformation, *names: str) -> optax.GradientTra
         named = [any(f"{path}/".startswith(f"{name}/") for name in names) for path in paths(params)]
         return jax.tree.unflatten(jax.tree.structure(params), named)
 
-    # Last, so that no decay moves them.
+    # Last in the chain, after any weight decay.
     return optax.chain(outer, optax.masked(optax.set_to_zero(), stays))

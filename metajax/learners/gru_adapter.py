@@ -1,4 +1,4 @@
-"""The GRU adapter: a cell learns how a support turns into an update."""
+"""GRU adapter: a learned optimizer, or a learned encoder of the support."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from metajax.adaptation import everything, gru_embeddings, gru_gradients, partition, within
+from metajax.adaptation import gru_embeddings, gru_gradients, partition, within
 from metajax.learners.maml import maml
 from metajax.learners.outer import meta_learner
 from metajax.networks import update_gru, with_meta_params
-from metajax.types import MetaLearner, Model, Params
+from metajax.types import Choice, Loss, MetaLearner, Model, Params
 
 __all__ = ["all_features", "gru_adapter"]
 
@@ -20,7 +20,7 @@ Sees = Literal["gradients", "embeddings"]
 
 
 def all_features(network: Params, inputs: Any) -> jax.Array:
-    """Embeds inputs as what they are: their real leaves beside each other, `[N, E]`."""
+    """Concatenates the real leaves of inputs, `[N, E]`."""
     del network
     leaves = [
         leaf.reshape(leaf.shape[0], -1)
@@ -32,7 +32,7 @@ def all_features(network: Params, inputs: Any) -> jax.Array:
 
 def gru_adapter(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     sees: Sees = "gradients",
@@ -40,27 +40,27 @@ def gru_adapter(
     rate: float = 0.1,
     steps: int = 1,
     embed: Callable[[Params, Any], jax.Array] = all_features,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns a GRU cell that makes a user's update out of their support.
+    """Adaptation by a meta-learned GRU cell.
 
-    Seeing gradients it is an optimizer: each step of `maml` goes at rates that the cell sets from
-    the gradients so far. Seeing embeddings it reads the support once, in its order, and writes
-    the change of the weights: no gradient is taken to serve a user. Either way the first learner
-    adapts as if there were no cell, and a user's weights are kept in full.
+    From gradients it is an optimizer: it sets the rates of each inner step of MAML from the
+    gradients so far. From embeddings it reads the support once, in order, and returns the change
+    of the weights without any gradient. Before training either adapts as without the cell, and a
+    user's weights are kept in full.
 
     Args:
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the meta-parameters.
-        sees: What the cell sees: "gradients" or "embeddings".
+        sees: The inputs of the cell: "gradients" or "embeddings".
         width: Size of its hidden state, at least 1.
         rate: Of gradients: the rate that the cell scales.
         steps: Of gradients: number of inner steps, at least 1.
         embed: Of embeddings: `embed(network, inputs) -> [N, E]`; by default the features.
-        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        adapts: The parameters of the network that adapt: patterns of paths or a predicate.
         inner_loss: Of gradients: the loss of the support; None means `loss`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 

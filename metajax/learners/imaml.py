@@ -1,33 +1,30 @@
-"""Meta-learning by the derivative of a solution, not of the way to it."""
+"""iMAML: meta-gradients by implicit differentiation of the inner problem."""
 
-from collections.abc import Callable
 from typing import Unpack
 
-import jax
-
-from metajax.adaptation import Implicit, Optimizer, everything
+from metajax.adaptation import Implicit
 from metajax.learners.maml import Options, maml
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
 __all__ = ["imaml"]
 
 
 def imaml(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
     proximal: float = 1.0,
     iterations: int = 5,
     damping: float = 0.0,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Is `maml` towards `argmin_w L(w) + (proximal / 2) |w - params|^2`.
+    """Implicit MAML, whose inner problem is `argmin_w L(w) + (proximal / 2) |w - params|^2`.
 
-    However many steps lead there, the meta-gradient costs a few products with the Hessian and no
-    memory. Exact so far as steps and iterations have converged. The weights of a user are always
-    kept in full: an implicit equation has no factors.
+    The meta-gradient costs a few products with the Hessian, and its memory does not grow with the
+    number of steps. It is exact once steps and iterations have converged. The weights of a user
+    are always kept in full.
 
     Args:
         model: The network.
@@ -36,7 +33,7 @@ def imaml(
         proximal: Weight of the pull to the meta-parameters, > 0.
         iterations: Of conjugate gradients, at least 1.
         damping: Added to `proximal` in the linear system, where the loss is not convex.
-        adapts: Predicate on the path of a parameter: does it adapt?
+        adapts: The parameters that adapt: patterns of paths or a predicate.
         **options: As in `maml`.
 
     Returns:

@@ -1,27 +1,29 @@
 """Model-agnostic meta-learning and its first-order form."""
 
-from collections.abc import Callable
 from typing import Required, TypedDict, Unpack
 
-import jax
 import optax
 
-from metajax.adaptation import Adjoint, FirstOrder, Form, Optimizer, everything, gradient_steps
+from metajax.adaptation import Adjoint, FirstOrder, Form, gradient_steps
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
 __all__ = ["Options", "fomaml", "maml"]
 
 
 class Options(TypedDict, total=False):
-    """What a recipe hands on to `maml`, whose documentation and defaults hold."""
+    """Options that variants of MAML hand on to `maml`, with its documentation and defaults.
+
+    A variant replaces one part of `maml`: the parameters that adapt, the inner optimizer, the
+    adjoint or the inner loss. Its signature names that part.
+    """
 
     outer: Required[optax.GradientTransformation]
     """Optax optimizer of the meta-parameters."""
     steps: int
     """Number of inner steps, at least 1."""
-    inner_loss: Callable[..., jax.Array] | None
+    inner_loss: Loss | None
     """The loss of the support; None means that of the query."""
     adjoint: Adjoint | None
     """How the meta-gradient passes through the steps."""
@@ -33,18 +35,18 @@ class Options(TypedDict, total=False):
 
 def maml(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     adjoint: Adjoint | None = None,
     form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns parameters from which a few optimizer steps on a support serve its user well.
+    """Model-agnostic meta-learning: parameters from which a few optimizer steps fit a new user.
 
     Args:
         model: The network.
@@ -53,7 +55,7 @@ def maml(
             one.
         outer: Optax optimizer of the meta-parameters.
         steps: Number of inner steps, at least 1.
-        adapts: Predicate on the path of a parameter: does it adapt? The others are shared.
+        adapts: The parameters that adapt: patterns of paths or a predicate. The others are shared.
         inner_loss: The loss of the support; None means `loss`.
         adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
         form: How a user's weights are kept, see `gradient_steps`.
@@ -90,13 +92,13 @@ def maml(
 
 def fomaml(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Is `maml` without second derivatives: cheaper, with a biased meta-gradient.
+    """First-order MAML: without second derivatives, cheaper, with a biased meta-gradient.
 
     Args and Returns: as in `maml`.
 

@@ -1,6 +1,5 @@
 """MAML++: learned rates, a loss of every step, first order before second."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,6 @@ from metajax.adaptation import (
     FirstOrder,
     Form,
     as_adaptation,
-    everything,
     initial_rates,
     inner_loop,
     learned_rates,
@@ -23,27 +21,27 @@ from metajax.adaptation import (
 from metajax.learners.outer import TaskLoss, learner_with
 from metajax.losses import on_examples
 from metajax.networks import with_meta_params
-from metajax.types import MetaLearner, Model, Params, Task
+from metajax.types import Choice, Loss, MetaLearner, Model, Params, Task
 
 __all__ = ["maml_plus_plus"]
 
 
 def maml_plus_plus(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     rate: float,
     outer: optax.GradientTransformation,
     steps: int = 5,
     first_order: int = 0,
     multi_step: int = 0,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     adjoint: Adjoint | None = None,
     form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Is `maml` made stable: three changes, each with its own switch.
+    """MAML++: MAML with three stabilising changes, each of which can be switched off.
 
     Rates, one for each adapting leaf and step, are learned. In the first `multi_step` updates the
     query is asked after every inner step; the weights of the answers pass from all alike to the
@@ -60,7 +58,7 @@ def maml_plus_plus(
         steps: Number of inner steps, at least 1.
         first_order: Number of updates by first order, >= 0.
         multi_step: Number of updates with a loss of every step, >= 0.
-        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        adapts: The parameters of the network that adapt: patterns of paths or a predicate.
         inner_loss: The loss of the support; None means `loss`.
         adjoint: How the meta-gradient passes through the steps after the first-order updates.
         form: How a user's weights are kept; rates of leaves leave the factors exact.

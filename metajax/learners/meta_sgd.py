@@ -1,27 +1,24 @@
 """Meta-SGD: a learned rate for every weight."""
 
-from collections.abc import Callable
 from typing import Unpack
 
-import jax
-
-from metajax.adaptation import everything, initial_rates, learned_rates, partition, within
+from metajax.adaptation import initial_rates, learned_rates, partition, within
 from metajax.learners.maml import Options, maml
 from metajax.networks import with_meta_params
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model
 
 __all__ = ["meta_sgd"]
 
 
 def meta_sgd(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     rate: float,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Is `maml` whose inner rates, one an element, are learned: direction and speed at once.
+    """Meta-SGD: MAML with one learned inner rate for each weight.
 
     A rate may become negative. A user's weights are kept in full: a step whose rates differ
     within a weight is no low-rank change.
@@ -30,7 +27,7 @@ def meta_sgd(
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         rate: First value of every rate.
-        adapts: Predicate on the path of a parameter of the network: does it adapt?
+        adapts: The parameters of the network that adapt: patterns of paths or a predicate.
         **options: As in `maml`.
 
     Returns:

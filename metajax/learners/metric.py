@@ -1,6 +1,5 @@
-"""Recipes that compare: with the items, with the examples, with other users."""
+"""Metric-based learners: prototypes, attention to the support, attention to other users."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,14 +8,23 @@ import optax
 from metajax.adaptation import cosine_prototypes, prototypes, residual_attention
 from metajax.adaptation.prototypes import Distance
 from metajax.learners.outer import meta_learner
-from metajax.types import Adaptation, Examples, MetaLearner, Model, Params, SupportModel
+from metajax.types import (
+    Adaptation,
+    Examples,
+    Loss,
+    MetaLearner,
+    Model,
+    Params,
+    SupportModel,
+    check_model,
+)
 
 __all__ = ["attentive_neighbours", "attribute_prototypes", "matching_network", "prototypical"]
 
 
 def prototypical(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     distance: Distance = "euclidean",
@@ -24,7 +32,7 @@ def prototypical(
     sharpness: float = 1.0,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns a space in which what a user will like is near the mean of what they liked.
+    """Prototypical network: a user is the weighted mean of the embeddings of rated items.
 
     Args:
         model: The network; its `apply` places inputs, for instance a `models.PrototypeNetwork`.
@@ -44,12 +52,12 @@ def prototypical(
 
 def matching_network(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns what to look at: a candidate is scored by the user's labels of items like it.
+    """Matching network: candidates are scored by attention to the labels of the support.
 
     Args:
         model: The network; its `apply` prepares inputs, for instance a `models.MatchingNetwork`.
@@ -66,12 +74,12 @@ def matching_network(
 
 def attribute_prototypes(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns prototypes whose ratings, and the user's own, tell what attributes let expect.
+    """Attribute prototypes: a candidate is scored by cosine attention to ratings and prototypes.
 
     Args:
         model: The network; its `apply` compares inputs with prototypes, for instance a
@@ -88,12 +96,12 @@ def attribute_prototypes(
 
 def attentive_neighbours(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns which training users a new one is like, and how far to trust what those like.
+    """Attentive neighbours: scores by attention to similar training users and item-to-item weights.
 
     Train it on `data.sample_catalogue_tasks(members=True)`: the model remembers the training
     users, and has to be asked about each of them as if it did not.
@@ -109,6 +117,7 @@ def attentive_neighbours(
     Returns:
         A meta-learner.
     """
+    check_model(model, SupportModel)
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
         del key

@@ -1,4 +1,4 @@
-"""The outer update: differentiate a loss of each task, step with Optax."""
+"""Outer update: the gradient of the mean task loss, and a step of an Optax optimizer."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,8 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.losses import on_examples
-from metajax.types import Adaptation, MetaLearner, MetaState, Model, Params, SupportModel, Task
+from metajax.losses import check_shapes, on_examples
+from metajax.types import (
+    Adaptation,
+    Examples,
+    Loss,
+    MetaLearner,
+    MetaState,
+    Model,
+    Params,
+    SupportModel,
+    Task,
+    check_model,
+)
 
 __all__ = ["TaskLoss", "accumulated", "learner_with", "meta_learner", "query_loss"]
 
@@ -22,12 +33,12 @@ the task's own or None, `step` the number of updates made."""
 def meta_learner(
     model: Model | SupportModel,
     adaptation: Adaptation,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     *,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Trains any adaptation end to end.
+    """Meta-learner of any adaptation, trained end to end.
 
     The meta-loss is the mean, over the tasks that have a query, of each task's query loss.
 
@@ -50,8 +61,45 @@ def meta_learner(
     )
 
 
-def query_loss(adaptation: Adaptation | MetaLearner, loss: Callable[..., jax.Array]) -> TaskLoss:
-    """Is the task loss of most learners: adapt to the support, be judged by the query.
+def checked_tasks(tasks: Task) -> Task:
+    """Checks the shapes of a batch of tasks, and replaces a mask of None by one that keeps all.
+
+    Args:
+        tasks: T tasks.
+
+    Returns:
+        The same tasks.
+
+    Raises:
+        ValueError: If labels and mask are not `[T, N]`, a leaf of the inputs does not lead with
+            `[T, N]`, or support and query differ in T. N may differ.
+    """
+
+    def checked(name: str, part: Examples) -> Examples:
+        shape = jnp.shape(part.labels)
+        if len(shape) != 2:
+            raise ValueError(f"labels of the {name} must have the shape [T, N], got {shape}.")
+        mask = jnp.ones(shape, bool) if part.mask is None else part.mask
+        check_shapes(**{f"labels of the {name}": part.labels, f"mask of the {name}": mask})
+        for leaf in jax.tree.leaves(part.inputs):
+            if jnp.shape(leaf)[:2] != shape:
+                raise ValueError(
+                    f"inputs of the {name} must lead with the shape of its labels, {shape}, "
+                    f"got {jnp.shape(leaf)}."
+                )
+        return part._replace(mask=mask)
+
+    support, query = checked("support", tasks.support), checked("query", tasks.query)
+    if len(support.mask) != len(query.mask):
+        raise ValueError(
+            "support and query must be of as many tasks, got "
+            f"{len(support.mask)} and {len(query.mask)}."
+        )
+    return Task(support, query)
+
+
+def query_loss(adaptation: Adaptation | MetaLearner, loss: Loss) -> TaskLoss:
+    """Task loss of most learners: the loss of the query after adaptation to the support.
 
     Args:
         adaptation: How to adapt and to predict.
@@ -79,17 +127,17 @@ def learner_with(
     microbatch: int | None = None,
     shared: Callable[[Params, Task], Any] | None = None,
 ) -> MetaLearner:
-    """Trains by a loss of one's own, which may change on the way.
+    """Meta-learner with its own task losses, which may change during training.
 
     Args:
-        task_losses: By the number of updates from which it holds, 0 the first, what is
-            differentiated. The update is one program of which one loss runs at a time.
+        task_losses: Task losses by the number of updates from which each holds, the first from 0.
+            The update is one program of which one loss runs at a time.
         model: As in `meta_learner`.
         adaptation: How the learner serves a user.
         optimizer: As in `meta_learner`.
         microbatch: As in `meta_learner`.
-        shared: `shared(params, tasks)` is what task losses get in the place of the parameters, as
-            arrays of floats: computed and differentiated once an update, whatever the number of
+        shared: `shared(params, tasks)` returns arrays of floats that task losses take in the place
+            of the parameters: computed and differentiated once an update, whatever the number of
             tasks and microbatches. None means the parameters themselves.
 
     Returns:
@@ -110,23 +158,25 @@ def learner_with(
             gradient_of = accumulated(gradient_of, microbatch)
         return gradient_of if shared is None else _through(shared, gradient_of)
 
+    check_model(model, SupportModel if hasattr(model, "decode") else Model)
     starts = sorted(task_losses)
     gradients = [gradient_by(task_losses[start]) for start in starts]
 
     def init(key: jax.Array, tasks: Task) -> MetaState:
-        one = jax.tree.map(lambda leaf: leaf[0], tasks.support.inputs)
+        one = jax.tree.map(lambda leaf: leaf[0], checked_tasks(tasks).support.inputs)
         params = model.init(key, one)
         return MetaState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def update(
         state: MetaState, tasks: Task, key: jax.Array | None = None
     ) -> tuple[MetaState, dict[str, jax.Array]]:
+        tasks = checked_tasks(tasks)
         judged = tasks.query.mask.any(axis=1)
         keys = None if key is None else jax.random.split(key, len(judged))
         weights = judged / jnp.maximum(jnp.sum(judged), 1)
         phase = sum(state.step >= start for start in starts[1:])
-        # The switch is outside of the differentiation: what one loss would save for its way
-        # back costs another nothing.
+        # The switch is outside of the differentiation: the residuals that one loss saves for
+        # its backward pass cost another nothing.
         given = state.params, (tasks, keys), weights, state.step
         value, gradient = jax.lax.switch(phase, gradients, *given)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -134,13 +184,13 @@ def learner_with(
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
         return MetaState(params, opt_state, state.step + 1), metrics
 
-    return MetaLearner(init, update, *adaptation)
+    return MetaLearner(init, update, adaptation)
 
 
 def _through(
     shared: Callable[[Params, Task], Any], gradient_of: Callable[..., tuple[jax.Array, Any]]
 ) -> Callable[..., tuple[jax.Array, Params]]:
-    """Takes a gradient in what is shared back to the parameters."""
+    """Pulls a gradient of shared arrays back to the parameters."""
 
     def gradient(params: Params, rows: Any, *given: Any) -> tuple[jax.Array, Params]:
         seen, back = jax.vjp(lambda params: shared(params, rows[0]), params)

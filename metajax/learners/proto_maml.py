@@ -1,4 +1,4 @@
-"""ProtoMAML: gradient steps from a head made of prototypes."""
+"""Proto-MAML: gradient steps from a head initialised by prototypes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,38 +7,38 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.adaptation import Adjoint, Form, Optimizer, everything, prototype_steps
+from metajax.adaptation import Adjoint, Form, prototype_steps
 from metajax.learners.outer import meta_learner
 from metajax.networks import with_meta_params
-from metajax.types import MetaLearner, Model, Params
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer, Params
 
 __all__ = ["proto_maml"]
 
 
 def proto_maml(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     embed: Callable[[Params, Any], jax.Array],
     levels: Sequence[float],
     inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     adjoint: Adjoint | None = None,
     form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Is `maml` with a head of each user's own, which starts from the prototypes of levels.
+    """Proto-MAML: MAML with a head for each user that is initialised by prototypes of levels.
 
-    At first all learned prototypes are 0: the head then adds the mean of the levels to the
-    network's scores, until a user is seen.
+    All learned prototypes are initialised to 0: of an empty support the head then adds the mean of
+    the levels to the network's scores.
 
     Args:
         model: The network, with its own scores.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        embed: `embed(network, inputs) -> [N, D]`, what prototypes are means of.
+        embed: `embed(network, inputs) -> [N, D]`; prototypes are means of these.
         levels: C changes of the network's score, ascending: for ratings 1 to 5 beside a network
             that predicts them, for instance -2, -1, 0, 1, 2.
         inner: Optimizer of the inner steps.

@@ -1,6 +1,5 @@
-"""Reptile: move to where the tasks lead."""
+"""Reptile: meta-gradients without differentiation through the inner loop."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,38 +10,36 @@ import optax
 from metajax.adaptation import (
     FirstOrder,
     Form,
-    Optimizer,
     as_adaptation,
-    everything,
     inner_loop,
     inner_product,
     is_low_rank,
 )
 from metajax.learners.outer import learner_with
 from metajax.losses import on_examples
-from metajax.types import MetaLearner, Model, Params, Task
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer, Params, Task
 
 __all__ = ["reptile"]
 
 
 def reptile(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 5,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns by the meta-gradient `params - adapted`, averaged over tasks: nothing is unrolled.
+    """Reptile, whose meta-gradient is the mean of `params - adapted` over tasks.
 
-    A training task is descended on as a whole, support and query together. With `steps=1` that
-    is joint training; it takes several to learn a start. Parameters that do not adapt have no
-    meta-gradient: they stay as they are. The factored form needs no user's weights here either,
-    as the sum of all users' changes is one product.
+    The inner loop runs on support and query of a training task together. With `steps=1` that is
+    joint training; an initialisation is learned with several. Parameters that do not adapt have no
+    meta-gradient and keep their values. In the factored form no weights of a user are formed here
+    either, as the sum of all users' changes is one product.
 
     Args:
         model: The network.

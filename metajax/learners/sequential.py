@@ -1,34 +1,30 @@
-"""Recipes that take the order of a user's interactions into account."""
+"""Sequential MAML: inner steps on a network that reads the history in order."""
 
-from collections.abc import Callable
-
-import jax
 import optax
 
-from metajax.adaptation import Adjoint, Form, Optimizer, everything, sequence_steps
+from metajax.adaptation import Adjoint, Form, sequence_steps
 from metajax.learners.outer import meta_learner
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
 __all__ = ["sequential"]
 
 
 def sequential(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
     outer: optax.GradientTransformation,
     steps: int = 1,
-    adapts: Callable[[str], bool] = everything,
-    inner_loss: Callable[..., jax.Array] | None = None,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
     adjoint: Adjoint | None = None,
     form: Form = "auto",
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns to read a user's history, and parameters from which a few steps fit it.
+    """MAML of a network that reads a user's history in order.
 
-    The order of a support's rows is taken for that of time: `sample_tasks(order="time")` draws
-    such supports, and "random" ones teach it to make do without.
+    The rows of a support are in order of time: `sample_tasks(order="time")` draws such supports.
 
     Args and Returns: as in `maml`, except that `model.apply` scores `InHistory`, for instance
     `models.from_history_module(models.SequenceNetwork(...))`, and that the inner loss is of each

@@ -1,27 +1,25 @@
-"""Ordinary training, without meta-learning: what MAML has to beat on the same network."""
+"""Ordinary training without meta-learning, the baseline of MAML on the same network."""
 
-from collections.abc import Callable
 from typing import Unpack
 
-import jax
 import optax
 
-from metajax.adaptation import Optimizer, everything, zero_shot
+from metajax.adaptation import zero_shot
 from metajax.learners.maml import Options, fomaml
 from metajax.learners.outer import meta_learner
-from metajax.types import MetaLearner, Model
+from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
 __all__ = ["fine_tuned", "supervised"]
 
 
 def supervised(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Fits the network to the query examples and serves a user zero-shot.
+    """Supervised training on the query examples; users are served zero-shot.
 
     Args:
         model: The network.
@@ -37,19 +35,19 @@ def supervised(
 
 def fine_tuned(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     inner: Optimizer,
-    adapts: Callable[[str], bool] = everything,
+    adapts: Choice = "*",
     **options: Unpack[Options],
 ) -> MetaLearner:
-    """Trains as `supervised` does, then adapts to a user as `maml` does.
+    """Supervised training, then adaptation by gradient steps as in `maml`.
 
-    The difference between this learner and `maml` is what meta-learning itself brings.
+    Compared with `maml` it shows the effect of meta-learning alone.
 
     Args and Returns: as in `maml`; training does not pass through the steps, so any optimizer of
     the inner steps will do.
     """
     adapting = fomaml(model, loss, inner=inner, adapts=adapts, **options)
     trained = supervised(model, loss, outer=options["outer"], microbatch=options.get("microbatch"))
-    return trained._replace(adapt=adapting.adapt, predict=adapting.predict)
+    return trained._replace(adaptation=adapting.adaptation)

@@ -46,7 +46,7 @@ def learner_of(settings: Settings, shapes: Shapes) -> MetaLearner:
 def adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:
     """Returns how the learner of the settings adapts and predicts."""
     learner = learner_of(settings, shapes)
-    return Adaptation(learner.adapt, learner.predict, learner.predict_variance)
+    return learner.adaptation
 
 
 def judged_adaptation_of(settings: Settings, shapes: Shapes) -> Adaptation:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Model, Params
+from metajax.types import Model, Params, check_model
 
 __all__ = ["with_initial_values", "with_meta_params"]
 
@@ -29,6 +29,7 @@ def with_meta_params(model: Model, **others: Callable[[jax.Array, Params, Any], 
         >>> sorted(params), float(model.apply(params, 2.0))
         (['network', 'rate'], 2.0)
     """
+    check_model(model)
 
     def init(key: jax.Array, inputs: Any) -> Params:
         network = model.init(key, inputs)
@@ -58,7 +59,8 @@ def with_initial_values(params: Params, given: Mapping[str, Params]) -> Params:
         ValueError: If a shape does not fit, or there is no such parameter.
 
     Example:
-        >>> with_initial_values({"scale": jnp.ones(()), "shift": jnp.ones(())}, {"scale": 3})["scale"].item()
+        >>> params = {"scale": jnp.ones(()), "shift": jnp.ones(())}
+        >>> with_initial_values(params, {"scale": 3})["scale"].item()
         3.0
     """
     changed = {**params}

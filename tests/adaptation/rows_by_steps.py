@@ -53,7 +53,7 @@ BY_RULE = {
     "adam": steps(optax.adam(0.05, eps_root=1e-6), 2),
 }
 BY_STEPS: dict[str, Callable[[], Row]] = {
-    "no steps": partial(Row, zero_shot(apply), PARAMS, apply, adapts=False),
+    "zero shot": partial(Row, zero_shot(apply), PARAMS, apply, adapts=False),
     **{name: partial(Row, rule, PARAMS, apply) for name, rule in BY_RULE.items()},
     "anil": partial(
         of_learner, learners.anil, apply, inner=optax.sgd(0.1), steps=2, head=matching("predictor")

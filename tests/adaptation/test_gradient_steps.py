@@ -213,7 +213,8 @@ def test_an_optimizer_that_knows_the_parameters_by_name_is_accepted():
     adaptation = gradient_steps(
         lambda params, _: params["a"] + params["b"], optimizer, 2, predict=lambda params, x: x
     )
-    adapted = adaptation.adapt({"a": jnp.zeros(()), "b": jnp.zeros(())}, None)
+    _, task = regression(0)
+    adapted = adaptation.adapt({"a": jnp.zeros(()), "b": jnp.zeros(())}, task.support)
     chex.assert_trees_all_close(adapted, {"a": -0.2, "b": -0.4}, rtol=1e-6)
 
 

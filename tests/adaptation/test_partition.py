@@ -2,7 +2,7 @@ import chex
 import jax.numpy as jnp
 import pytest
 
-from metajax.adaptation import combine, everything, matching, partition, paths
+from metajax.adaptation import combine, matching, partition, paths
 
 PARAMS = {"tower": {"layer_0": {"bias": 1.0, "kernel": 2.0}}, "bias": 3.0}
 
@@ -28,7 +28,7 @@ def test_patterns_choose_whole_paths(patterns, chosen):
 
 
 def test_everything_chooses_everything():
-    assert partition(PARAMS, everything) == (
+    assert partition(PARAMS, "*") == (
         PARAMS,
         {"tower": {"layer_0": {"bias": None, "kernel": None}}, "bias": None},
     )

@@ -12,7 +12,7 @@ from metajax.evaluation.tuning import judge, trained, tuned
 from metajax.methods import Recipe
 from metajax.methods.settings import Settings
 from metajax.training import DivergedError
-from metajax.types import MetaLearner, MetaState, Model
+from metajax.types import Adaptation, MetaLearner, MetaState, Model
 
 TRAININGS = []
 
@@ -35,7 +35,9 @@ def climbing(settings: Settings, network: Model) -> MetaLearner:
         return ()
 
     # A hair apart, for the harness refuses to judge constants.
-    return MetaLearner(init, update, adapt, lambda p, a, x: p + settings.steps + 1e-3 * x.item)
+    return MetaLearner(
+        init, update, Adaptation(adapt, lambda p, a, x: p + settings.steps + 1e-3 * x.item)
+    )
 
 
 def nothing(settings, shapes):

@@ -58,8 +58,12 @@ def test_keys_follow_their_tasks():
     """An adaptation that only draws a number shows which key each task got."""
 
     def drawing(microbatch):
+        def adapt(params, support, key=None):
+            assert key is not None
+            return jax.random.normal(key)
+
         adaptation = Adaptation(
-            adapt=lambda params, support, key: jax.random.normal(key),
+            adapt,
             predict=lambda params, adapted, x: params * adapted * x[:, 0],
         )
         model = Model(lambda key, x: jnp.ones(()), lambda params, x: params * x[:, 0])
