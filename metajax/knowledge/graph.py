@@ -405,9 +405,6 @@ def drop_unused(graph: KnowledgeGraph) -> KnowledgeGraph:
 
     Their attributes and links go with them. Tables learned before do not fit any more.
 
-    Args:
-        graph: The graph.
-
     Returns:
         The same triples with smaller vocabularies.
     """

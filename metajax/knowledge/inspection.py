@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax.knowledge.graph import KnowledgeGraph, degrees, first_five
 from metajax.knowledge.inverses import inverse_pairs
-from metajax.knowledge.readers import Statements, repeated_triples
+from metajax.knowledge.readers import Statements
 
 __all__ = [
     "problems",
@@ -90,19 +90,21 @@ def problems(
 
 def _of_lines(statements: Statements) -> list[str]:
     triples, lines = statements.triples, statements.lines
-    loops = [n for n, (head, _, tail) in enumerate(triples) if head == tail]
+    first = {triple: n for n, triple in reversed([*enumerate(triples)])}
+    kinds = {
+        "repeated": [n for n, triple in enumerate(triples) if first[triple] < n],
+        "of an entity with itself": [
+            n for n, (head, _, tail) in enumerate(triples) if head == tail
+        ],
+    }
     found = []
-    for what, places in (
-        ("repeated", repeated_triples(triples)),
-        ("of an entity with itself", loops),
-    ):
-        if not places:
-            continue
+    for what, places in kinds.items():
         named = [" ".join(triples[n]) if lines is None else f"line {lines[n]}" for n in places[:5]]
         more = ", ..." if len(places) > 5 else ""
-        found.append(
-            f"{len(places)} of {len(triples)} triples are {what}: {', '.join(named)}{more}"
-        )
+        if places:
+            found.append(
+                f"{len(places)} of {len(triples)} triples are {what}: {', '.join(named)}{more}"
+            )
     return found
 
 

@@ -10,7 +10,6 @@ References:
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -24,18 +23,12 @@ from metajax.data.readers.text import TextTable, delimited
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, graph_from_names
 
 __all__ = [
-    "BASE",
     "ML_100K_LINK_SHA256",
     "Statements",
-    "file_bytes",
     "graph_of",
     "read_graph",
-    "read_kg",
     "read_link",
-    "read_rdf",
     "read_statements",
-    "read_tsv",
-    "repeated_triples",
     "with_links",
     "write_turtle",
 ]
@@ -46,7 +39,7 @@ Literals = Literal["error", "attributes"]
 ML_100K_LINK_SHA256 = "524dca2c3d62619688ab99b3ec53ea2acb9b64d38eafec3e02bdd0dc6bb7d948"
 
 # IRI prefix of names that are no IRIs.
-BASE = "urn:metajax:"
+_BASE = "urn:metajax:"
 
 _KG = ("head_id", "relation_id", "tail_id")
 _LINK = ("item_id", "entity_id")
@@ -92,14 +85,18 @@ def read_statements(path: str | Path) -> Statements:
     """Reads a file of triples in the format of its suffix.
 
     Args:
-        path: `.kg` (RecBole), `.tsv` or `.txt` (head, relation, tail), `.ttl` or `.nt` (RDF).
+        path: `.kg` (RecBole: tab-separated columns head_id, relation_id and tail_id), `.tsv` or
+            `.txt` (tab-separated head, relation and tail; a first line of these names is a header),
+            `.ttl` or `.nt` (RDF: names are IRIs without `urn:metajax:`, blank nodes are numbered in
+            order of appearance, literals become attributes). All UTF-8, without quoting.
 
     Returns:
-        Its statements.
+        Its statements; without lines from Turtle.
 
     Raises:
-        ImportError: If the format needs a package that is not installed.
-        DataError: If the suffix is unknown, or the file is missing or malformed.
+        ImportError: If the format needs pyoxigraph, and it is not installed.
+        DataError: If the suffix is unknown, or the file is missing or malformed; names file, line
+            and column.
     """
     reader = _READERS.get(Path(path).suffix.lower())
     if reader is None:
@@ -156,28 +153,14 @@ def with_links(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph
         raise DataError(str(error), file=link) from None
 
 
-def read_kg(path: str | Path) -> Statements:
-    """Reads the triples of a RecBole `.kg` file.
-
-    Args:
-        path: Tab-separated, without quoting, with columns head_id, relation_id and tail_id.
-
-    Raises:
-        DataError: If the file is missing or malformed; names file, line and column.
-    """
+def _read_kg(path: str | Path) -> Statements:
+    """Reads a RecBole `.kg` file."""
     return _statements(_atomic(path, _KG), _KG)
 
 
-def read_tsv(path: str | Path) -> Statements:
-    """Reads triples from a file of three columns: head, relation, tail.
-
-    Args:
-        path: Tab-separated, without quoting, UTF-8; a first line of these three names is a header.
-
-    Raises:
-        DataError: If the file is missing or malformed; names file, line and column.
-    """
-    table = delimited(file_bytes(path), str(path), "\t", header=_TSV)
+def _read_tsv(path: str | Path) -> Statements:
+    """Reads three columns, with or without a header."""
+    table = delimited(_file_bytes(path), str(path), "\t", header=_TSV)
     statements = _statements(table, _TSV)
     if tuple(name.lower() for name in statements.triples[0]) != _TSV:
         return statements
@@ -185,13 +168,10 @@ def read_tsv(path: str | Path) -> Statements:
 
 
 def read_link(path: str | Path) -> list[tuple[str, str]]:
-    """Reads the entity of each item from a RecBole `.link` file.
+    """Reads item ids and their entities from a RecBole `.link` file.
 
     Args:
         path: Tab-separated, without quoting, with columns item_id and entity_id.
-
-    Returns:
-        Item ids and entity names.
 
     Raises:
         DataError: If the file is missing or malformed, or an item is linked twice.
@@ -212,25 +192,10 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
-    """Reads Turtle or N-Triples.
-
-    Entities and relations are named by their IRIs, without `base`; a blank node is named `_:b` and
-    a number, in order of appearance. Literals become attributes.
-
-    Args:
-        path: A file with suffix .ttl or .nt.
-        base: IRI prefix to strip from names.
-
-    Returns:
-        The statements; with lines from N-Triples only.
-
-    Raises:
-        ImportError: If pyoxigraph is not installed.
-        DataError: If the file is missing, or has a syntax error; names line and column.
-    """
+def _read_rdf(path: str | Path) -> Statements:
+    """Reads Turtle or N-Triples."""
     ox = _oxigraph()
-    data, turtle = file_bytes(path), Path(path).suffix.lower() == ".ttl"
+    data, turtle = _file_bytes(path), Path(path).suffix.lower() == ".ttl"
     known = ox.RdfFormat.TURTLE if turtle else ox.RdfFormat.N_TRIPLES
     blanks: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -242,7 +207,7 @@ def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
             raise DataError(f"statements about statements are not supported: {term}.", file=path)
         iri = term.value
         if iri not in names:
-            names[iri] = unquote(iri[len(base) :]) if iri.startswith(base) else iri
+            names[iri] = unquote(iri[len(_BASE) :]) if iri.startswith(_BASE) else iri
         return names[iri]
 
     triples, attributes, lines = [], [], []
@@ -264,16 +229,15 @@ def read_rdf(path: str | Path, *, base: str = BASE) -> Statements:
     return Statements(str(path), triples, None if turtle else lines, attributes)
 
 
-def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -> None:
+def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
     """Writes triples and attributes as Turtle.
 
-    `read_rdf` returns the same triples and names; blank nodes may be renumbered. Links, and names
+    `read_graph` returns the same triples and names; blank nodes may be renumbered. Links, and names
     without a triple or an attribute, are not written.
 
     Args:
         graph: The graph.
         path: The file to write.
-        base: IRI prefix of names that are no IRIs.
 
     Raises:
         ImportError: If pyoxigraph is not installed.
@@ -282,12 +246,12 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -
     ox = _oxigraph()
 
     def iri(name: str) -> Any:
-        if not name.startswith((base, "_:")):
+        if not name.startswith((_BASE, "_:")):
             try:
                 return ox.NamedNode(name)
             except ValueError:
                 pass
-        return ox.NamedNode(base + quote(name, safe=""))
+        return ox.NamedNode(_BASE + quote(name, safe=""))
 
     def node(name: str) -> Any:
         if re.fullmatch(r"_:b\d+", name):
@@ -310,39 +274,19 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path, *, base: str = BASE) -
     ]
     # Turtle writes the subject of adjacent statements once.
     written.sort(key=lambda triple: str(triple.subject))
-    turtle = ox.serialize(written, format=ox.RdfFormat.TURTLE, prefixes={"": base})
+    turtle = ox.serialize(written, format=ox.RdfFormat.TURTLE, prefixes={"": _BASE})
     checkpoint.write_file(Path(path), turtle)
 
 
-def file_bytes(path: str | Path) -> bytes:
-    """Reads a file.
-
-    Raises:
-        DataError: If there is none.
-    """
+def _file_bytes(path: str | Path) -> bytes:
+    """Reads a file; a missing one is a `DataError`."""
     if not Path(path).is_file():
         raise DataError("no such file.", file=path)
     return Path(path).read_bytes()
 
 
-def repeated_triples(statements: Sequence[tuple[str, str, str]]) -> list[int]:
-    """Positions of duplicates, the first occurrences excluded.
-
-    Example:
-        >>> repeated_triples([("a", "r", "b"), ("b", "r", "a"), ("a", "r", "b")])
-        [2]
-    """
-    seen: Counter[tuple[str, str, str]] = Counter()
-    found = []
-    for n, triple in enumerate(statements):
-        if seen[triple]:
-            found.append(n)
-        seen[triple] += 1
-    return found
-
-
 def _atomic(path: str | Path, names: Sequence[str]) -> TextTable:
-    table = delimited(file_bytes(path), str(path), "\t")
+    table = delimited(_file_bytes(path), str(path), "\t")
     columns = {header.partition(":")[0]: fields for header, fields in table.columns.items()}
     missing = [name for name in names if name not in columns]
     if missing:
@@ -387,4 +331,10 @@ def _lines_of_statements(data: bytes) -> Iterator[int]:
             yield number
 
 
-_READERS = {".kg": read_kg, ".tsv": read_tsv, ".txt": read_tsv, ".ttl": read_rdf, ".nt": read_rdf}
+_READERS = {
+    ".kg": _read_kg,
+    ".tsv": _read_tsv,
+    ".txt": _read_tsv,
+    ".ttl": _read_rdf,
+    ".nt": _read_rdf,
+}

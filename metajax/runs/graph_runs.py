@@ -101,7 +101,9 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
     run = GraphRun(folder, chosen, split)
     progress = begin_links(run.split.training, chosen)
     folder.mkdir(parents=True)
-    checkpoint.write_file(folder / SETTINGS, json.dumps(dataclasses.asdict(chosen), indent=1) + "\n")
+    checkpoint.write_file(
+        folder / SETTINGS, json.dumps(dataclasses.asdict(chosen), indent=1) + "\n"
+    )
     checkpoint.write_file(folder / GRAPH, json.dumps(split_to_json(run.split)) + "\n")
     # So that a run that is killed before its first validation can be resumed.
     checkpoint.save(folder / CHECKPOINTS, 0, progress)
@@ -219,11 +221,11 @@ def answers(
     Args:
         run: An open run.
         params: Of its training.
-        entity: As in `complete`.
-        relation: As in `complete`.
-        side: As in `complete`.
-        top: As in `complete`.
-        keep_known: As in `complete`.
+        entity: Name of the known entity.
+        relation: Name of the relation.
+        side: The missing element.
+        top: Most answers.
+        keep_known: Keep known answers.
 
     Returns:
         The answers; the triples of all parts of the split are known.

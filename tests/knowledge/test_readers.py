@@ -160,7 +160,7 @@ def test_a_link_is_of_an_item_once_and_to_a_known_entity(write):
     with pytest.raises(DataError) as caught:
         read_graph(graph, link=unknown)
     assert str(caught.value) == (
-        f"{unknown}: links must lead to entities of the graph, got 6 unknown: "
+        f"{unknown}: links must point to entities of the graph, got 6 unknown: "
         "'m.0', 'm.1', 'm.2', 'm.3', 'm.4', ...."
     )
 
