@@ -358,7 +358,7 @@ def _padded(size: int, least: int) -> int:
 
 
 # Scores of users and items in memory at once: hidden layers multiply it by their width.
-_SCORES = 2**18
+_SCORES = 2**14
 
 
 @functools.partial(jax.jit, static_argnames="adaptation")
