@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from metajax import runs
 from metajax.cli import console, sources
-from metajax.cli.train import free_folder
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
@@ -28,9 +28,8 @@ from metajax.knowledge import (
     readers,
 )
 from metajax.knowledge.readers import Statements
-from metajax.runs import folder as run_folder
-from metajax.runs import graph_runs
-from metajax.runs.graph_runs import GraphRun
+from metajax.runs import graph as graph_runs
+from metajax.runs.graph import GraphRun
 from metajax.runs.recommendation import Catalogue, find_item, titles_of
 from metajax.training import DivergedError
 
@@ -104,7 +103,7 @@ def train(
         if settings not in (GraphSettings(), graph_runs.settings_of(resume)):
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened = graph_runs.open_run(resume)
-        progress = graph_runs.resumed(opened, on_skip=console.skipped)
+        progress = runs.resumed(opened, on_skip=console.skipped)
         print(f"Going on with {resume} at update {int(progress.state.step)}.")
     elif not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
@@ -113,7 +112,9 @@ def train(
         chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
         found, _ = _loaded(*chosen)
         with console.busy("Splitting the triples"):
-            folder = run or free_folder(f"{Path(settings.source).stem}-{settings.score.lower()}")
+            folder = run or runs.free_folder(
+                f"{Path(settings.source).stem}-{settings.score.lower()}"
+            )
             opened, progress = graph_runs.create(folder, settings, found)
     folder, settings = opened.folder, opened.settings
     _print_split(opened)
@@ -126,11 +127,11 @@ def train(
         ) as on_epoch,
     ):
         try:
-            progress, finished = graph_runs.train_run(
-                opened, progress, on_epoch=on_epoch, stop=lambda: bool(caught)
+            progress, finished = runs.train_run(
+                opened, progress, on_row=on_epoch, stop=lambda: bool(caught)
             )
         except DivergedError as problem:
-            raise ValueError(f"{problem} {run_folder.last_good(folder)}") from None
+            raise ValueError(f"{problem} {runs.last_good(folder)}") from None
     if not finished:
         step = int(progress.state.step)
         print(f"Saved at update {step}. Go on: metajax graph train --resume {folder}")
@@ -174,7 +175,7 @@ def complete(
     """
     with console.busy(f"Loading {run}"):
         opened = graph_runs.open_run(run)
-        progress = graph_runs.resumed(opened, on_skip=console.skipped)
+        progress = runs.resumed(opened, on_skip=console.skipped)
     if not int(progress.best_step):
         raise ValueError(
             f"{run}: no epoch has been validated yet. Go on: metajax graph train --resume {run}"

@@ -13,10 +13,9 @@ from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
 from metajax.methods import assembly
 from metajax.methods.settings import Settings
-from metajax.runs import folder as run_folder
 from metajax.training import DivergedError, Progress
 
-__all__ = ["check_report", "free_folder", "prepare", "resumed", "train", "train_and_judge"]
+__all__ = ["check_report", "prepare", "resumed", "train", "train_and_judge"]
 
 prepare = sources.of_training
 
@@ -48,7 +47,7 @@ def train(
         with console.fetching(settings.data) as fetched:
             dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
         with console.busy("Pretraining item factors"):
-            folder = run or free_folder(f"{Path(settings.data).stem}-{settings.learner}")
+            folder = run or runs.free_folder(f"{Path(settings.data).stem}-{settings.learner}")
             opened, progress = runs.create(folder, settings, dataset)
     return train_and_judge(opened, progress, report=report)
 
@@ -64,15 +63,6 @@ def check_report() -> None:
             raise ValueError(
                 f"the report needs {package}: pip install 'metajax[cli]', or --no-report."
             )
-
-
-def free_folder(name: str) -> Path:
-    """Returns a folder for a run that does not exist yet."""
-    folder, n = Path("runs") / name, 1
-    while folder.exists():
-        n += 1
-        folder = Path("runs") / f"{name}-{n}"
-    return folder
 
 
 def resumed(folder: Path) -> tuple[runs.Run, Progress]:
@@ -116,7 +106,7 @@ def train_and_judge(
                     opened, progress, on_row=on_row, stop=lambda: bool(caught)
                 )
             except DivergedError as problem:
-                raise ValueError(f"{problem} {run_folder.last_good(folder)}") from None
+                raise ValueError(f"{problem} {runs.last_good(folder)}") from None
     if not finished:
         command = "train" if opened.crossing is None else "transfer"
         step = int(progress.state.step)

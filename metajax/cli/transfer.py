@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from metajax import methods, runs
 from metajax.cli import console, sources
-from metajax.cli.train import check_report, free_folder, resumed, train_and_judge
+from metajax.cli.train import check_report, resumed, train_and_judge
 from metajax.cross_domain import domain_pair as crossing
 from metajax.methods.settings import Settings
 
@@ -73,6 +73,6 @@ def transfer(
         with console.fetching(chosen.main) as fetched:
             domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
         with console.busy("Pretraining item factors"):
-            folder = run or free_folder(f"{Path(chosen.main).stem}-transfer")
+            folder = run or runs.free_folder(f"{Path(chosen.main).stem}-transfer")
             opened, progress = runs.create(folder, settings, domains, chosen)
     return train_and_judge(opened, progress, report=report, trials=trials)

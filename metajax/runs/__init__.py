@@ -1,5 +1,35 @@
-"""Training runs: create, train, resume, load, and recommend from them."""
+"""Training runs: create, train, resume, judge, load, and recommend from them."""
 
-from metajax.runs.run import Run, create, load, open_run, resumed, settings_of, train_run
+from metajax.runs.recommendation import (
+    Recommendation,
+    Recommender,
+    recommend,
+    recommend_batch,
+)
+from metajax.runs.run import (
+    Run,
+    create,
+    free_folder,
+    last_good,
+    load,
+    open_run,
+    resumed,
+    settings_of,
+    train_run,
+)
 
-__all__ = ["Run", "create", "load", "open_run", "resumed", "settings_of", "train_run"]
+__all__ = [
+    "Recommendation",
+    "Recommender",
+    "Run",
+    "create",
+    "free_folder",
+    "last_good",
+    "load",
+    "open_run",
+    "recommend",
+    "recommend_batch",
+    "resumed",
+    "settings_of",
+    "train_run",
+]

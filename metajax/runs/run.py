@@ -1,20 +1,25 @@
-"""A training run and its folder: everything to go on with it, judge it or serve from it.
+"""Training runs: a folder each, from which training resumes to the same bits, or is served.
 
-RUN/settings.json     the settings
-RUN/data.json         which data: counts, digest
-RUN/domains.json      of a transfer, which two domains
-RUN/schema.json       how users and items are encoded
-RUN/metrics.jsonl     a line a dispatch
-RUN/checkpoints/      the training progress, verified when read
-RUN/report.json, report.html
+    RUN/settings.json     the settings
+    RUN/data.json         counts and digest of the data
+    RUN/domains.json      of a transfer, the two domains
+    RUN/schema.json       how users and items are encoded
+    RUN/graph.json        of a run on a knowledge graph, in place of the three above: names, triples
+                          of each part, links, what was left out
+    RUN/metrics.jsonl     a line a dispatch, or an epoch of a graph
+    RUN/checkpoints/      the training progress, verified when read
+    RUN/report.json       figures; report.html shows them
+
+`create_folder`, `resumed` and `train_run` serve every kind of run: see `Trainable`.
 """
 
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from metajax import checkpoint
 from metajax.cross_domain import domain_pair as crossing
@@ -28,29 +33,57 @@ from metajax.evaluation import check_ratings, train_on
 from metajax.methods import settings
 from metajax.methods.assembly import adaptation_of, first_progress, progress_like
 from metajax.methods.settings import Settings
-from metajax.runs.folder import (
-    CHECKPOINTS,
-    GRAPH,
-    SETTINGS,
-    read_json,
-    recorded,
-    restored,
-    warn_of_damage,
-)
 from metajax.runs.recommendation import Recommender, catalogue_of
-from metajax.training import Progress, Row
+from metajax.training import Progress
 
 __all__ = [
+    "CHECKPOINTS",
+    "GRAPH",
     "Run",
+    "SETTINGS",
+    "Trainable",
     "create",
+    "create_folder",
+    "free_folder",
+    "last_good",
     "load",
     "open_run",
+    "read_json",
     "resumed",
     "settings_of",
     "train_run",
+    "warn_of_damage",
 ]
 
+CHECKPOINTS = "checkpoints"
+GRAPH = "graph.json"
+SETTINGS = "settings.json"
 _DOMAINS = "domains.json"
+
+
+class Trainable(Protocol):
+    """An open run of any kind."""
+
+    @property
+    def folder(self) -> Path:
+        """Its folder."""
+        ...
+
+    def progress_like(self) -> Progress:
+        """Returns a progress of the shapes and dtypes of this run's, cheaply."""
+        ...
+
+    def steps(self, progress: Progress) -> Iterable[tuple[Progress, Any]]:
+        """Trains.
+
+        Args:
+            progress: Where training begins.
+
+        Returns:
+            Each next progress, with a NamedTuple of figures that has `step` and `validation`; the
+            latter is None where the run was not validated.
+        """
+        ...
 
 
 class Run(NamedTuple):
@@ -66,6 +99,14 @@ class Run(NamedTuple):
     """The fold: who trains, who validates, who is cold."""
     crossing: Crossing | None = None
     """Of a transfer, which two domains."""
+
+    def progress_like(self) -> Progress:
+        """Returns a progress of the shapes and dtypes of this run's."""
+        return progress_like(self.settings, self.users.training)
+
+    def steps(self, progress: Progress) -> Iterable[tuple[Progress, Any]]:
+        """Trains with the run's settings on its fold, as `Trainable.steps`."""
+        return train_on(self.users, self.settings, progress)
 
 
 def create(
@@ -99,16 +140,12 @@ def create(
         chosen = replace(chosen, data=str(Path(chosen.data).resolve()))
     run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
-    folder.mkdir(parents=True)
-    checkpoint.write_file(folder / SETTINGS, settings.to_json(chosen))
+    contents = {SETTINGS: settings.to_json(chosen)}
     if crossed is not None:
-        checkpoint.write_file(folder / _DOMAINS, crossing.to_json(crossed))
-    checkpoint.write_file(
-        folder / "data.json", json.dumps(fingerprint(run.dataset), indent=1) + "\n"
-    )
-    checkpoint.write_file(folder / "schema.json", json.dumps(_schemas(run.users), indent=1) + "\n")
-    # So that a run that is killed before its first validation can be resumed.
-    checkpoint.save(folder / CHECKPOINTS, 0, progress)
+        contents[_DOMAINS] = crossing.to_json(crossed)
+    for name, facts in (("data", fingerprint(run.dataset)), ("schema", _schemas(run.users))):
+        contents[f"{name}.json"] = json.dumps(facts, indent=1) + "\n"
+    create_folder(folder, contents, progress)
     return run, progress
 
 
@@ -156,8 +193,41 @@ def settings_of(folder: Path) -> Settings:
     return settings.from_json(folder / SETTINGS)
 
 
-def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
-    """Reads the last good checkpoint.
+def create_folder(folder: Path, contents: Mapping[str, str], progress: Progress) -> None:
+    """Makes the folder of a run.
+
+    Args:
+        folder: A folder that does not exist yet.
+        contents: Text of each file by name.
+        progress: The progress before the first update, saved so that a run that is killed before
+            its first validation can be resumed.
+
+    Raises:
+        OSError: If the folder exists or cannot be written.
+        CheckpointError: If the progress cannot be saved.
+    """
+    folder.mkdir(parents=True)
+    for name, text in contents.items():
+        checkpoint.write_file(folder / name, text)
+    checkpoint.save(folder / CHECKPOINTS, 0, progress)
+
+
+def free_folder(name: str) -> Path:
+    """Returns a folder in `runs` that does not exist yet: the name, numbered if it is taken."""
+    folder, n = Path("runs") / name, 1
+    while folder.exists():
+        n += 1
+        folder = Path("runs") / f"{name}-{n}"
+    return folder
+
+
+def warn_of_damage(step: int, reason: str) -> None:
+    """Warns of a damaged checkpoint that was passed over."""
+    warnings.warn(f"checkpoint of update {step} is damaged and left out: {reason}", stacklevel=2)
+
+
+def resumed(run: Trainable, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
+    """Reads the last good checkpoint of a run.
 
     Args:
         run: An open run.
@@ -170,24 +240,26 @@ def resumed(run: Run, *, on_skip: Callable[[int, str], None] = warn_of_damage) -
         CheckpointError: If there is none.
         ValueError: If the settings have been changed since.
     """
-    like = progress_like(run.settings, run.users.training)
-    return restored(run.folder, like, on_skip=on_skip)
+    try:
+        return checkpoint.restore(run.folder / CHECKPOINTS, run.progress_like(), on_skip=on_skip)[1]
+    except ValueError as error:
+        raise ValueError(f"{run.folder / SETTINGS}: do not fit the checkpoint: {error}") from None
 
 
 def train_run(
-    run: Run,
+    run: Trainable,
     progress: Progress,
     *,
-    on_row: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[Any], None] = lambda row: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Progress, bool]:
     """Trains, and writes metrics and checkpoints as it goes.
 
     Args:
         run: An open run.
-        progress: From `create` or `resumed`.
-        on_row: Called after each dispatch.
-        stop: Asked after each dispatch; if it says so the run is saved and left.
+        progress: From its creation, or from `resumed`.
+        on_row: Called with each row of figures, after a dispatch or an epoch.
+        stop: Called after each row; once it returns True the run is saved and left.
 
     Returns:
         The last progress, and whether training has come to its end.
@@ -196,9 +268,41 @@ def train_run(
         DivergedError: As `training.train`; what was saved before stays.
         CheckpointError: If a checkpoint cannot be written; older ones stay.
         OSError: If the metrics cannot be written.
+        ValueError: If there are metrics already, which are of no run.
     """
-    steps = train_on(run.users, run.settings, progress)
-    return recorded(run.folder, progress, steps, on_row=on_row, stop=stop)
+    metrics = run.folder / "metrics.jsonl"
+    _cut(metrics, int(progress.state.step))
+    latest = progress
+    for latest, row in run.steps(progress):
+        with metrics.open("a") as file:
+            file.write(json.dumps(row._asdict()) + "\n")
+        stopped = stop()
+        if row.validation is not None or stopped:
+            checkpoint.save(run.folder / CHECKPOINTS, row.step, latest)
+        on_row(row)
+        if stopped:
+            return latest, False
+    return latest, True
+
+
+def last_good(folder: Path) -> str:
+    """Says which checkpoint a run can be resumed from."""
+    found = checkpoint.steps(folder / CHECKPOINTS)
+    if not found:
+        return "There is no checkpoint yet."
+    return f"The last good checkpoint is of update {found[-1]}, in {folder / CHECKPOINTS}."
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file of a run.
+
+    Raises:
+        ValueError: If it cannot be read; names it.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
 
 
 def load(
@@ -243,3 +347,15 @@ def _prepared(
 def _schemas(users: ColdUsers | CrossUsers) -> dict[str, Any]:
     schemas = {"user": users.user_schema, "item": users.item_schema}
     return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
+
+
+def _cut(metrics: Path, step: int) -> None:
+    """Drops the rows after a step: a run that was killed has written past its checkpoint."""
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    # A killed run may also have left half a line.
+    whole = [line for line in lines if line.endswith("\n")]
+    try:
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
+    checkpoint.write_file(metrics, "".join(kept))

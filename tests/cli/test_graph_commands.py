@@ -13,7 +13,7 @@ import pytest
 from metajax import cli
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
-from metajax.runs import graph_runs
+from metajax.runs import graph as graph_runs
 
 KG = "head_id:token\trelation_id:token\ttail_id:token\n"
 LINK = "item_id:token\tentity_id:token\n"

@@ -1,15 +1,11 @@
 """Runs of training on a knowledge graph, each a folder that can be resumed and queried.
 
-RUN/settings.json     the settings
-RUN/graph.json        names, training, validation and test triples, links, names left out
-RUN/metrics.jsonl     a line an epoch
-RUN/checkpoints/      the training progress, verified when read
-RUN/report.json       ranks of test triples
+A run needs its source no more once it is created; its files are listed in `metajax.runs.run`.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,15 +33,7 @@ from metajax.knowledge import (
     train_links,
     vocabulary_of,
 )
-from metajax.runs.folder import (
-    CHECKPOINTS,
-    GRAPH,
-    SETTINGS,
-    read_json,
-    recorded,
-    restored,
-    warn_of_damage,
-)
+from metajax.runs.run import GRAPH, SETTINGS, create_folder, read_json
 from metajax.training import Progress
 from metajax.types import Params
 
@@ -55,14 +43,12 @@ __all__ = [
     "create",
     "judge",
     "open_run",
-    "resumed",
     "settings_of",
-    "train_run",
 ]
 
 
 class GraphRun(NamedTuple):
-    """An open run on a graph."""
+    """An open run on a graph, trained by `metajax.runs.train_run`."""
 
     folder: Path
     """Folder of the run."""
@@ -70,6 +56,14 @@ class GraphRun(NamedTuple):
     """Its settings."""
     split: GraphSplit
     """Training, validation and test triples."""
+
+    def progress_like(self) -> Progress:
+        """Returns a progress of the shapes and dtypes of this run's."""
+        return jax.eval_shape(lambda: begin_links(self.split.training, self.settings))
+
+    def steps(self, progress: Progress) -> Iterable[tuple[Progress, Epoch]]:
+        """Trains with the run's settings, as `Trainable.steps`: a row an epoch."""
+        return train_links(self.split.training, self.split.validation, self.settings, progress)
 
 
 def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[GraphRun, Progress]:
@@ -100,13 +94,11 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
     )
     run = GraphRun(folder, chosen, split)
     progress = begin_links(run.split.training, chosen)
-    folder.mkdir(parents=True)
-    checkpoint.write_file(
-        folder / SETTINGS, json.dumps(dataclasses.asdict(chosen), indent=1) + "\n"
-    )
-    checkpoint.write_file(folder / GRAPH, json.dumps(split_to_json(run.split)) + "\n")
-    # So that a run that is killed before its first validation can be resumed.
-    checkpoint.save(folder / CHECKPOINTS, 0, progress)
+    contents = {
+        SETTINGS: json.dumps(dataclasses.asdict(chosen), indent=1) + "\n",
+        GRAPH: json.dumps(split_to_json(run.split)) + "\n",
+    }
+    create_folder(folder, contents, progress)
     return run, progress
 
 
@@ -138,39 +130,6 @@ def settings_of(folder: Path) -> GraphSettings:
     except (KeyError, TypeError, ValueError) as error:
         path = folder / SETTINGS
         raise ValueError(f"{path}: not the settings of a run on a graph: {error}") from None
-
-
-def resumed(run: GraphRun, *, on_skip: Callable[[int, str], None] = warn_of_damage) -> Progress:
-    """Restores the last good checkpoint; arguments and errors as `folder.restored`."""
-    like = jax.eval_shape(lambda: begin_links(run.split.training, run.settings))
-    return restored(run.folder, like, on_skip=on_skip)
-
-
-def train_run(
-    run: GraphRun,
-    progress: Progress,
-    *,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[Progress, bool]:
-    """Trains with `train_links`, and records metrics and checkpoints with `folder.recorded`.
-
-    Args:
-        run: An open run.
-        progress: From `create` or `resumed`.
-        on_epoch: Called after each epoch.
-        stop: Called after each epoch; True saves the run and stops.
-
-    Returns:
-        The last progress, and whether training is complete.
-
-    Raises:
-        DivergedError: Earlier checkpoints stay.
-        CheckpointError: As in `recorded`.
-        OSError: As in `recorded`.
-    """
-    steps = train_links(run.split.training, run.split.validation, run.settings, progress)
-    return recorded(run.folder, progress, steps, on_row=on_epoch, stop=stop)
 
 
 def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from metajax import runs
 from metajax.checkpoint import CheckpointError
 from metajax.knowledge import (
     GraphSettings,
@@ -18,8 +19,8 @@ from metajax.knowledge import (
     ranking_metrics,
     read_graph,
 )
-from metajax.runs import graph_runs
-from metajax.runs.folder import last_good
+from metajax.runs import graph as graph_runs
+from metajax.runs import last_good
 from metajax.training import DivergedError
 
 
@@ -40,7 +41,7 @@ def trained(tmp_path_factory, settings):
     """A finished run, its last progress and its ranks, not to be written to."""
     folder = tmp_path_factory.mktemp("graphs") / "trained"
     run, progress = begun(folder, settings)
-    progress, finished = graph_runs.train_run(run, progress)
+    progress, finished = runs.train_run(run, progress)
     assert finished
     return folder, progress, graph_runs.judge(run, progress.best)
 
@@ -54,13 +55,11 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, settings, t
     run, progress = begun(tmp_path / "stopped", settings)
     rows = []
     # After three epochs: between two validations.
-    _, finished = graph_runs.train_run(
-        run, progress, on_epoch=rows.append, stop=lambda: len(rows) >= 2
-    )
+    _, finished = runs.train_run(run, progress, on_row=rows.append, stop=lambda: len(rows) >= 2)
     assert not finished
     assert rows[-1].epoch == 3
     again = graph_runs.open_run(tmp_path / "stopped")
-    resumed, finished = graph_runs.train_run(again, graph_runs.resumed(again))
+    resumed, finished = runs.train_run(again, runs.resumed(again))
     assert finished
     assert_same_bits(resumed, undisturbed)
     for name in ("metrics.jsonl", "settings.json", "graph.json"):
@@ -72,7 +71,7 @@ def test_a_run_needs_its_source_no_more(tmp_path, settings, trained):
     run, progress = begun(tmp_path / "run", dataclasses.replace(settings, source=str(source)))
     source.unlink()
     run = graph_runs.open_run(tmp_path / "run")
-    progress, _ = graph_runs.train_run(run, graph_runs.resumed(run))
+    progress, _ = runs.train_run(run, runs.resumed(run))
     assert_same_bits(progress, trained[1])
 
 
@@ -81,7 +80,7 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     run = graph_runs.open_run(folder)
     ranks = filtered_ranks(
         predictor_of(run.settings).score,
-        graph_runs.resumed(run).best,
+        runs.resumed(run).best,
         run.split.test.triples,
         entities=len(run.split.training.entities.names),
         relations=2,
@@ -94,7 +93,7 @@ def test_what_is_reported_is_how_the_test_ranks(trained):
     assert both == pytest.approx(found["realistic"]["mrr"], rel=1e-9)
     told = json.loads((folder / "report.json").read_text())
     assert (told["queries"], told["realistic"]) == (16, found["realistic"])
-    assert_same_bits(graph_runs.resumed(run), progress)
+    assert_same_bits(runs.resumed(run), progress)
 
 
 def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
@@ -112,17 +111,17 @@ def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
 
 def test_embeddings_that_explode_leave_a_checkpoint_that_answers(tmp_path, settings):
     run, progress = begun(tmp_path / "run", settings)
-    good, _ = graph_runs.train_run(run, progress)
+    good, _ = runs.train_run(run, progress)
     wild = dataclasses.replace(settings, rate=1e6, epochs=9)
     (tmp_path / "run" / "settings.json").write_text(
         json.dumps({**dataclasses.asdict(wild), "without": []})
     )
     run = graph_runs.open_run(tmp_path / "run")
     with pytest.raises(DivergedError, match="largest number of an embedding"):
-        graph_runs.train_run(run, graph_runs.resumed(run))
+        runs.train_run(run, runs.resumed(run))
     told = last_good(tmp_path / "run")
     assert told.startswith(f"The last good checkpoint is of update {int(good.state.step)}, in ")
-    reached = graph_runs.resumed(graph_runs.open_run(tmp_path / "run"))
+    reached = runs.resumed(graph_runs.open_run(tmp_path / "run"))
     assert_same_bits(reached, good)
     found = graph_runs.answers(run, reached.best, entity="film3", relation="genre", top=1)
     assert np.isfinite(found.answers[0].score)
@@ -143,7 +142,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):
 
     def resume():
         run = graph_runs.open_run(folder)
-        graph_runs.train_run(run, graph_runs.resumed(run))
+        runs.train_run(run, runs.resumed(run))
 
     with pytest.raises(ValueError, match=words):
         resume()
@@ -155,10 +154,10 @@ def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained)
     path.write_text(path.read_text().replace('"width": 4', '"width": 5'))
     run = graph_runs.open_run(folder)
     with pytest.raises(ValueError, match=r"settings\.json: do not fit the checkpoint"):
-        graph_runs.resumed(run)
+        runs.resumed(run)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(CheckpointError, match="no good checkpoint"):
-        graph_runs.resumed(run)
+        runs.resumed(run)
 
 
 def test_what_is_refused_leaves_no_folder(tmp_path, settings):
@@ -195,5 +194,5 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, settings, trained):
     process.kill()
     process.wait()
     run = graph_runs.open_run(folder)
-    progress, _ = graph_runs.train_run(run, graph_runs.resumed(run))
+    progress, _ = runs.train_run(run, runs.resumed(run))
     assert_same_bits(progress, trained[1])
