@@ -1,10 +1,12 @@
 """Tables of how well cold users are served: in one domain, and in one that they are new to."""
 
+from functools import partial
 from typing import Any
 
 from records import markdown, read
 
-from metajax.evaluation.records import lower_is_better
+from metajax.evaluation.metrics import badness, named, title_of
+from metajax.evaluation.records import Record, from_json, select
 
 __all__ = [
     "by_support",
@@ -22,14 +24,14 @@ PAIRS = ("A", "B", "C")
 
 def by_support(metric: str) -> str:
     """Methods by support size, both orders side by side; the best of a column is bold."""
-    p1 = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
-    records = [r for r in p1 if r["metric"] == metric]
-    ks = sorted({r["k"] for r in records})
+    records = select(from_json(read("cold_start_accuracy")), protocol="P1", metric=metric)
+    ks = sorted({r.k for r in records})
     columns = [(order, k) for order in ("random", "time") for k in ks]
-    at = {(r["method"], r["order"], r["k"]): r["mean"] for r in records}
-    methods = list(dict.fromkeys(r["method"] for r in records))
-    pick = min if lower_is_better(metric) else max
-    best = {c: pick(at[m, *c] for m in methods) for c in columns}
+    at = {(r.method, r.order, r.k): r.mean for r in records}
+    methods = list(dict.fromkeys(r.method for r in records))
+    best = {
+        c: min((at[m, *c] for m in methods), key=partial(badness, named(metric))) for c in columns
+    }
 
     def cell(method: str, column: tuple[str, int]) -> str:
         value = at[method, *column]
@@ -42,34 +44,37 @@ def by_support(metric: str) -> str:
 
 def differences() -> str:
     """Of the learned method that is best in the mean: all of each metric, both orders."""
-    records = [r for r in read("cold_start_accuracy") if r["protocol"] == "P1"]
+    records = select(from_json(read("cold_start_accuracy")), protocol="P1")
     rows = []
     for metric in ("rmse", "ndcg@10", "hr@1"):
-        found = [r for r in records if r["metric"] == metric]
-        learned = list(dict.fromkeys(r["method"] for r in found if r["kind"] == "learned"))
-        pick = min if lower_is_better(metric) else max
-        best = pick(learned, key=lambda m: sum(r["mean"] for r in found if r["method"] == m))
+        found = [r for r in records if r.metric == metric]
+        learned = list(dict.fromkeys(r.method for r in found if r.kind == "learned"))
+        best = min(
+            learned,
+            key=lambda m: badness(named(metric), sum(r.mean for r in found if r.method == m)),
+        )
         for order in ("random", "time"):
-            chosen = [r for r in found if (r["method"], r["order"]) == (best, order)]
-            cells = [_difference(r) for r in sorted(chosen, key=lambda r: r["k"])]
-            rows.append([metric.upper(), f"`{best}`", order, *cells])
+            chosen = [r for r in found if (r.method, r.order) == (best, order)]
+            cells = [_difference(r) for r in sorted(chosen, key=lambda r: r.k)]
+            rows.append([title_of(named(metric)), f"`{best}`", order, *cells])
     return markdown(["", "method", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
 
 
-def _difference(r: dict[str, Any], name: str = "difference") -> str:
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(r[name + end] for end in ("", "_low", "_high")))
+def _difference(r: Record, name: str = "difference") -> str:
+    ends = (getattr(r, name + end) for end in ("", "_low", "_high"))
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*ends)
 
 
 def warm_cold() -> str:
     """RMSE by who and what is cold, at the most that is seen; the best of a column is bold."""
     records = [
         r
-        for r in read("cold_start_accuracy")
-        if r["metric"] == "rmse" and r["protocol"] in ("P2", "P2-newest") and r["k"] in (5, 1000)
+        for r in from_json(read("cold_start_accuracy"))
+        if r.metric == "rmse" and r.protocol in ("P2", "P2-newest") and r.k in (5, 1000)
     ]
-    columns = list(dict.fromkeys((r["protocol"], r["order"]) for r in records))
-    at = {(r["method"], r["protocol"], r["order"]): r["mean"] for r in records}
-    methods = list(dict.fromkeys(r["method"] for r in records))
+    columns = list(dict.fromkeys((r.protocol, r.order) for r in records))
+    at = {(r.method, r.protocol, r.order): r.mean for r in records}
+    methods = list(dict.fromkeys(r.method for r in records))
     best = {c: min(at[m, *c] for m in methods) for c in columns}
 
     def cell(method: str, column: tuple[str, str]) -> str:
@@ -82,30 +87,30 @@ def warm_cold() -> str:
     return markdown(header, rows)
 
 
-def _across(**wanted: Any) -> list[dict[str, Any]]:
+def _across(k: int | None = None, **facts: Any) -> list[Record]:
     """RMSE across domains."""
     return [
         r
-        for r in read("cross_domain_accuracy")
-        if r["metric"] == "rmse" and all(r[key] == value for key, value in wanted.items())
+        for r in select(from_json(read("cross_domain_accuracy")), metric="rmse")
+        if k in (None, r.k) and all(r.facts[key] == value for key, value in facts.items())
     ]
 
 
-def _of_pairs(records: list[dict[str, Any]], method: str, lowest: dict[str, float]) -> str:
+def _of_pairs(records: list[Record], method: str, lowest: dict[str, float]) -> str:
     """One figure a pair of domains, the lowest of all methods bold."""
-    at = {r["pair"]: r["mean"] for r in records if r["method"] == method}
+    at = {r.facts["pair"]: r.mean for r in records if r.method == method}
     shown = [
         f"**{at[p]:.3f}**" if at[p] == lowest[p] else f"{at[p]:.3f}" for p in lowest if p in at
     ]
     return " / ".join(shown)
 
 
-def _columns(columns: dict[str, list[dict[str, Any]]]) -> str:
-    methods = list(dict.fromkeys(r["method"] for found in columns.values() for r in found))
+def _columns(columns: dict[str, list[Record]]) -> str:
+    methods = list(dict.fromkeys(r.method for found in columns.values() for r in found))
     lowest = {
         name: {
-            pair: min(r["mean"] for r in found if r["pair"] == pair)
-            for pair in dict.fromkeys(r["pair"] for r in found)
+            pair: min(r.mean for r in found if r.facts["pair"] == pair)
+            for pair in dict.fromkeys(r.facts["pair"] for r in found)
         }
         for name, found in columns.items()
     }
@@ -118,15 +123,17 @@ def _columns(columns: dict[str, list[dict[str, Any]]]) -> str:
 
 def cross_domain_by_support() -> str:
     """Methods by how much of the target is seen, at full overlap."""
-    full = [r for r in _across(overlap=1.0, shuffled_source=False) if r["pair"] in PAIRS]
-    return _columns({f"K={k}": [r for r in full if r["k"] == k] for k in (0, 1, 3, 5)})
+    full = [r for r in _across(overlap=1.0, shuffled_source=False) if r.facts["pair"] in PAIRS]
+    return _columns({f"K={k}": [r for r in full if r.k == k] for k in (0, 1, 3, 5)})
 
 
 def cross_domain_by_overlap() -> str:
     """Methods by overlap and in the controls, nothing of the target seen."""
     columns = {
         f"{overlap:.0%}": [
-            r for r in _across(overlap=overlap, shuffled_source=False, k=0) if r["pair"] in PAIRS
+            r
+            for r in _across(overlap=overlap, shuffled_source=False, k=0)
+            if r.facts["pair"] in PAIRS
         ]
         for overlap in (1.0, 0.5, 0.2, 0.05, 0.0)
     }
@@ -142,12 +149,10 @@ def cross_domain_best() -> str:
         for pair in PAIRS:
             for k in (0, 5):
                 found = _across(overlap=overlap, shuffled_source=False, pair=pair, k=k)
-                r = min(
-                    (r for r in found if r["kind"] == "learned"), key=lambda record: record["mean"]
-                )
-                against = f"{_difference(r)} (`{r['best_baseline']}`)"
-                without = f"{_difference(r, 'no_transfer_difference')} (`{r['no_transfer']}`)"
-                cells = [pair, f"{overlap:.0%}", str(k), f"`{r['method']}`", f"{r['mean']:.3f}"]
+                r = min((r for r in found if r.kind == "learned"), key=lambda record: record.mean)
+                against = f"{_difference(r)} (`{r.best_baseline}`)"
+                without = f"{_difference(r, 'no_transfer_difference')} (`{r.no_transfer}`)"
+                cells = [pair, f"{overlap:.0%}", str(k), f"`{r.method}`", f"{r.mean:.3f}"]
                 rows.append([*cells, against, without])
     header = ["", "overlap", "K", "method", "RMSE", "to the best simple baseline"]
     return markdown([*header, "to no transfer"], rows)
@@ -157,9 +162,9 @@ def cross_domain_warnings() -> str:
     """Where a method is worse than no transfer by more than its interval."""
     rows: dict[tuple[str, str], list[str]] = {}
     for r in _across(shuffled_source=False):
-        if r["pair"] in PAIRS and r.get("no_transfer_difference_low", 0) > 0:
-            where = f"{r['pair']}, K={r['k']} ({r['no_transfer_difference']:+.3f})"
-            rows.setdefault((r["method"], f"{r['overlap']:.0%}"), []).append(where)
+        if r.facts["pair"] in PAIRS and (r.no_transfer_difference_low or 0) > 0:
+            where = f"{r.facts['pair']}, K={r.k} ({r.no_transfer_difference:+.3f})"
+            rows.setdefault((r.method, f"{r.facts['overlap']:.0%}"), []).append(where)
     return markdown(
         ["method", "overlap", "worse than no transfer"],
         [[f"`{m}`", overlap, "; ".join(where)] for (m, overlap), where in rows.items()],
@@ -168,12 +173,12 @@ def cross_domain_warnings() -> str:
 
 def recovered() -> str:
     """RMSE and the share of the possible gain, by method and support size."""
-    records = [r for r in read("cross_domain_synthetic") if r["metric"] == "rmse"]
-    ks = sorted({r["k"] for r in records})
-    of_method: dict[str, dict[int, str]] = {r["method"]: {} for r in records}
+    records = select(from_json(read("cross_domain_synthetic")), metric="rmse")
+    ks = sorted({r.k for r in records})
+    of_method: dict[str, dict[int, str]] = {r.method: {} for r in records}
     for r in records:
-        of_method[r["method"]][r["k"]] = f"{r['mean']:.3f} ({round(100 * r['recovered'])} %)"
-    best = {r["k"]: f"{r['best_possible']:.3f}" for r in records}
+        of_method[r.method][r.k] = f"{r.mean:.3f} ({round(100 * r.facts['recovered'])} %)"
+    best = {r.k: f"{r.facts['best_possible']:.3f}" for r in records}
     rows = [[f"`{name}`", *(cells[k] for k in ks)] for name, cells in of_method.items()]
     rows.append(["best possible", *(best[k] for k in ks)])
     return markdown(["RMSE (share)", *(f"K = {k}" for k in ks)], rows)

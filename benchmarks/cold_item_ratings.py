@@ -15,7 +15,7 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.evaluation import prepare
 from metajax.evaluation.intervals import resampled_sums
-from metajax.evaluation.tuning import Method, judge
+from metajax.evaluation.tuning import FittedMethod, judge
 
 __all__ = ["ratings"]
 
@@ -62,10 +62,10 @@ def _squared(split: Any, panel: str) -> np.ndarray:
     """Returns `[3, T]` who the users are, their summed squared errors and how many there are."""
     factors, _ = with_attributes(fit_factors(split.final.interactions), split.final)
     adaptation, params = eb_fold_in.adaptation, fold_in_of(factors)
-    method = Method("factors", "baseline", adaptation, params, True, False, {})
+    method = FittedMethod("factors", "baseline", adaptation, params, True, False, {})
     found = judge(method, split, panel).per_user
     # The longest support.
-    return np.stack([found.user, found.squared_error[-1], found.count[-1]])
+    return np.stack([found.user, found.values["mse"][-1], found.count[-1]])
 
 
 def _records(

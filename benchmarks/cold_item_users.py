@@ -42,8 +42,8 @@ def new_users(
                 users.append(judged.per_user.user)
             for k in (1, 5):
                 at = judged.ks.index(k)
-                rows = judged.per_user
-                ndcg = np.where(rows.has_relevant[at], rows.ndcg[at], np.nan)
+                rows, values = judged.per_user, judged.per_user.values["ndcg@10"]
+                ndcg = np.where(rows.has_relevant[at], values[at], np.nan)
                 found.setdefault((name, k), []).append(ndcg)
     user, records = np.concatenate(users), []
     for (name, k), values in found.items():

@@ -86,7 +86,7 @@ def main() -> None:
     page = judging.write_comparison(folder, dataset, found, seeds=len(seeds))
     print(f"{minutes:.1f} minutes, {date.today()}, {machine}. Report: {page}")
     if given.json:
-        given.json.write_text(json.dumps(found.records, indent=1) + "\n")
+        given.json.write_text(json.dumps(found.to_json(), indent=1) + "\n")
     if given.curve:
         report.support_size_curve(found.records, given.curve)
 

@@ -148,6 +148,7 @@ def _compared(
         folder=given.folder / ("quick" if given.quick else "whole") / pair,
         jobs=given.jobs,
     )
+    rows = found.to_json()
     if pair == "synthetic":
         splits = [
             evaluation.prepare(preparation, domains.dataset, fold=fold, seed=0)
@@ -155,13 +156,13 @@ def _compared(
             for fold in folds
         ]
         best = synthetic_domains.best_possible(_world(), domains, splits, PANEL)
-        synthetic_domains.add_recovered(found.records, best, print)
+        synthetic_domains.add_recovered(rows, best, print)
     for note in found.notes:
         print(f"{pair}: {note}")
     Console(width=120).print(report.terminal_table(found.records, ("rmse",), brief=True))
     return [
         {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
-        for record in found.records
+        for record in rows
         for overlap, shuffled in [protocols[record["protocol"]]]
         if record["metric"] in METRICS
     ]

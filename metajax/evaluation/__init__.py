@@ -1,7 +1,9 @@
-"""Every method on the same cold users: tuned on validation users, judged once on test users."""
+"""Methods on the same cold users: tuned on validation users, evaluated once on test users."""
 
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate, evaluate
 from metajax.evaluation.experiment import cells_of, compare, method_names
+from metajax.evaluation.intervals import interval, paired_difference, summarise
+from metajax.evaluation.metrics import Metric
 from metajax.evaluation.protocols import (
     Preparation,
     Split,
@@ -10,9 +12,10 @@ from metajax.evaluation.protocols import (
     prepare,
     protocols,
 )
-from metajax.evaluation.tables import Compared, Judged, judge_all, stages, table
+from metajax.evaluation.records import Record, from_json, to_csv, to_json, to_polars
+from metajax.evaluation.tables import Compared, judge_all, stages, table
 from metajax.evaluation.tuning import (
-    Method,
+    FittedMethod,
     judge,
     learned,
     refit_on,
@@ -25,10 +28,11 @@ from metajax.evaluation.tuning import (
 __all__ = [
     "Compared",
     "Evaluation",
-    "Judged",
-    "Method",
+    "FittedMethod",
+    "Metric",
     "PerUser",
     "Preparation",
+    "Record",
     "Split",
     "cells_of",
     "check_ratings",
@@ -36,15 +40,22 @@ __all__ = [
     "concatenate",
     "cross_domain",
     "evaluate",
+    "from_json",
+    "interval",
     "judge",
     "judge_all",
     "learned",
     "method_names",
+    "paired_difference",
     "prepare",
     "protocols",
     "refit_on",
     "stages",
+    "summarise",
     "table",
+    "to_csv",
+    "to_json",
+    "to_polars",
     "train_on",
     "trained",
     "tuned",

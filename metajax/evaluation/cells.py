@@ -1,8 +1,10 @@
-"""One method on one fold: what was measured, in a file that is whole or not there.
+"""A cell of a comparison, one method on one fold, and the folder that keeps what is finished.
 
-A file is NumPy's `.npz` and its sha256.
+FOLDER/experiment.json   which data
+FOLDER/cells/            a file for each finished cell: NumPy's `.npz` and its sha256
+FOLDER/report.json, report.html
 
-A long comparison that is killed goes on where it stopped: a cell whose file is there is finished.
+A long comparison that is killed resumes where it stopped: a cell whose file is there is finished.
 The name of the file holds a digest of all that the figures depend on, so that a cell of other
 settings is another cell.
 """
@@ -10,15 +12,17 @@ settings is another cell.
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metajax import checkpoint
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
+from metajax.evaluation.metrics import Metric, table_with
+from metajax.evaluation.records import Kind
 
 __all__ = [
     "Cell",
@@ -47,9 +51,9 @@ class Cell(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a cell."""
+    """Measurements of a cell."""
 
-    kind: Literal["baseline", "learned"]
+    kind: Kind
     """Whether the method is one of those to beat."""
     by_order: Mapping[str, Evaluation]
     """By panel, the measurements; none where the method was left out."""
@@ -85,24 +89,34 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     """
     facts = outcome._asdict()
     facts["by_order"] = {
-        panel: evaluation._asdict() | {"per_user": None}
+        panel: evaluation._asdict()
+        | {"metrics": [metric.name for metric in evaluation.metrics], "per_user": None}
         for panel, evaluation in outcome.by_order.items()
     }
     facts["settings"] = {panel: dict(chosen) for panel, chosen in outcome.settings.items()}
     facts["cost"] = outcome.cost and outcome.cost._asdict()
-    arrays = {
-        f"{panel}/{name}": array
-        for panel, evaluation in outcome.by_order.items()
-        for name, array in evaluation.per_user._asdict().items()
-    }
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
+    for panel, evaluation in outcome.by_order.items():
+        *fields, values = evaluation.per_user
+        names = PerUser._fields[:-1]
+        arrays |= {f"{panel}/{n}": field for n, field in zip(names, fields, strict=True)}
+        arrays |= {f"{panel}/values/{n}": array for n, array in values.items()}
     content = io.BytesIO()
-    np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
+    np.savez_compressed(content, **arrays)
     # NumPy's own sums do not cover every byte.
     checkpoint.write_file(path, content.getvalue() + _digest(content.getvalue()))
 
 
-def read_cell(path: Path) -> Outcome | None:
-    """Reads a cell; None where it is not finished, or its file is damaged."""
+def read_cell(path: Path, metrics: Sequence[Metric] = ()) -> Outcome | None:
+    """Reads a cell.
+
+    Args:
+        path: Its file.
+        metrics: Metrics of one's own that it was measured by.
+
+    Returns:
+        The measurements; None where the cell is not finished, or its file is damaged.
+    """
     try:
         written = path.read_bytes()
         held, digest = written[:-_SIZE], written[-_SIZE:]
@@ -111,7 +125,7 @@ def read_cell(path: Path) -> Outcome | None:
         with np.load(io.BytesIO(held), allow_pickle=False) as content:
             facts = json.loads(str(content["facts"]))
             by_order = {
-                panel: _evaluation(found, panel, content)
+                panel: _evaluation(found, panel, content, metrics)
                 for panel, found in facts.pop("by_order").items()
             }
         cost = facts.pop("cost")
@@ -124,10 +138,16 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _evaluation(found: dict[str, Any], panel: str, content: Mapping[str, Any]) -> Evaluation:
-    found["per_user"] = PerUser(**{name: content[f"{panel}/{name}"] for name in PerUser._fields})
-    found["ks"] = tuple(found["ks"])
-    return Evaluation(**found)
+def _evaluation(
+    found: dict[str, Any], panel: str, content: Mapping[str, Any], own: Sequence[Metric]
+) -> Evaluation:
+    fields = {name: content[f"{panel}/{name}"] for name in PerUser._fields[:-1]}
+    length = fields["top_items"].shape[-1]
+    table = {metric.name: metric for metric in table_with(own, length=length)}
+    metrics = tuple(table[name] for name in found["metrics"])
+    values = {m.name: content[f"{panel}/values/{m.name}"] for m in metrics if m.function}
+    found |= {"ks": tuple(found["ks"]), "metrics": metrics}
+    return Evaluation(**found | {"per_user": PerUser(**fields, values=values)})
 
 
 _NAME = "experiment.json"

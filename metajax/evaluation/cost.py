@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax.data.cold_users import padded
 from metajax.evaluation.protocols import Split
-from metajax.evaluation.tuning import Method
+from metajax.evaluation.tuning import FittedMethod
 from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Cost", "cost_of"]
@@ -26,7 +26,7 @@ class Cost(NamedTuple):
     """Bytes of what has to be kept of a user."""
 
 
-def cost_of(method: Method, split: Split, panel: str) -> Cost:
+def cost_of(method: FittedMethod, split: Split, panel: str) -> Cost:
     """Measures what a method costs on the test users of a panel.
 
     Args:

@@ -1,12 +1,13 @@
-"""The one harness that judges every cold-start method, learned or not.
+"""Evaluation of a cold-start method, learned or not, on users of whom K interactions are seen.
 
-For each cold user the method adapts to the first K supports and scores the whole catalogue; errors
-and ranking metrics reduce on the device to a few numbers per user, from which
-`evaluation.statistics` makes figures with intervals. What would flatter a method is an error here:
-leaks, constant predictions, NaN, an order of items that tells which are popular.
+For each cold user the method adapts to the first K supports and scores the whole catalogue; the
+metrics of `evaluation.metrics` reduce the scores on the device to a few numbers per user, from
+which `evaluation.intervals` makes figures with intervals. Evaluation refuses leaks, constant
+predictions and NaN, and shuffles the catalogue, whose order may tell which items are popular:
+published results of cold-start methods have turned out to be a constant or a random order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,60 +15,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import metrics
+from metajax import metrics as list_metrics
 from metajax.data.cold_tasks import ColdTasks
 from metajax.data.leakage import check_tasks
+from metajax.evaluation.metrics import Metric, table_with
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params
 
 __all__ = [
-    "Batch",
     "ConstantPredictionsError",
     "Evaluation",
     "NonFinitePredictionsError",
     "PerUser",
-    "batches",
-    "check_constant",
-    "check_finite",
     "concatenate",
     "evaluate",
-    "measure",
 ]
 
 
 class PerUser(NamedTuple):
-    """What the harness measured of T users at each of `len(ks)` support sizes, on the host."""
+    """Measurements of T users at each of `len(ks)` support sizes, on the host."""
 
     user: np.ndarray
     """`[T]` int64 user indices."""
     run: np.ndarray
     """`[T]` int32 which of the concatenated evaluations the row comes from."""
-    squared_error: np.ndarray
-    """`[K, T]` sum over the query, predictions clipped to the scale."""
-    absolute_error: np.ndarray
-    """`[K, T]` sum over the query, predictions clipped to the scale."""
     count: np.ndarray
     """`[K, T]` length of the query."""
-    within_50: np.ndarray
-    """`[K, T]` ratings of the query inside the central 50 % of what was predicted; 0 where the
-    method predicts no variance."""
-    within_90: np.ndarray
-    """`[K, T]` the same of the central 90 %."""
-    ndcg: np.ndarray
-    """`[K, T]` binary NDCG of the list; 0 where the query has nothing relevant."""
-    precision: np.ndarray
-    """`[K, T]` precision of the list."""
-    recall: np.ndarray
-    """`[K, T]` recall of the list."""
-    hit: np.ndarray
-    """`[K, T]` 1 if the first recommendation is relevant."""
     has_relevant: np.ndarray
-    """`[K, T]` bool, False where ranking metrics are undefined and must be left out."""
+    """`[K, T]` bool, False where metrics of an order are undefined and must be left out."""
     top_items: np.ndarray
     """`[K, T, length]` int32 recommended items, best first; -1 where none is left."""
+    values: dict[str, np.ndarray]
+    """By the name of each metric that has a function, `[K, T]` what it returned."""
 
 
 class Evaluation(NamedTuple):
-    """How one method did; `metajax.evaluation.intervals` makes figures of it."""
+    """The measurements of one method; `evaluation.intervals` makes figures of them."""
 
     method: str
     """Its name in tables."""
@@ -75,12 +57,8 @@ class Evaluation(NamedTuple):
     """The support sizes."""
     items: int
     """Size of the catalogue."""
-    rating: bool
-    """Whether its scores were judged as ratings."""
-    ranking: bool
-    """Whether its scores were judged as a ranking."""
-    variance: bool
-    """Whether it predicts variances, and they were judged."""
+    metrics: tuple[Metric, ...]
+    """What was measured, with the length of the list in the names."""
     per_user: PerUser
     """The measurements."""
 
@@ -99,6 +77,7 @@ def evaluate(
     ranking: bool = True,
     relevant: float | None = None,
     length: int = 10,
+    metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
     allow_constant: bool = False,
     key: jax.Array | None = None,
     chunk: int = 64,
@@ -126,6 +105,8 @@ def evaluate(
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
             is 4 of 1 to 5.
         length: Length of the recommended list.
+        metrics: Metrics of one's own beside those of `evaluation.metrics.TABLE`: a function like
+            those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
         allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
         key: For methods that draw; each user gets a key of their own, the same at every K.
         chunk: Users a step; what they need on the device is about `chunk * I * (Du + Di)` floats.
@@ -133,6 +114,20 @@ def evaluate(
 
     Returns:
         The measurements per user, on the host.
+
+    Example:
+        >>> from metajax import baselines, metrics
+        >>> from metajax.data import load
+        >>> from metajax.evaluation import prepare, summarise
+        >>> split = prepare("P1", load("synthetic"), fold=0, seed=0)
+        >>> seen, rule = split.training, baselines.popularity
+        >>> measured = evaluate(
+        ...     rule.adaptation, rule.fit(seen), split.test["random"],
+        ...     seen.user_features, seen.item_features,
+        ...     scale=seen.scale, rating=False, metrics=[metrics.auc],
+        ... )
+        >>> {"ndcg@10", "hr@1", "auc"} <= set(summarise(measured))
+        True
 
     Raises:
         ValueError: If an argument is out of range or does not fit the others.
@@ -155,8 +150,16 @@ def evaluate(
         relevant = -np.inf
     elif relevant is None:
         relevant = low + 0.75 * (high - low)
+    measured = {
+        "ratings": rating,
+        "variance": rating and adaptation.predict_variance is not None,
+        "order": ranking,
+        "lists": ranking,
+        "clock": False,
+    }
+    asked = tuple(metric for metric in table_with(metrics, length=length) if measured[metric.needs])
     judge = partial(
-        measure,
+        _measure,
         Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
         params,
         jnp.asarray(item_features),
@@ -166,10 +169,11 @@ def evaluate(
         relevant=relevant,
         key=key,
         length=length,
+        metrics=asked,
     )
     judged = [
         judge(batch, np.int32(tasks.given + k))
-        for batch in batches(tasks, user_features, order, chunk, ranking=ranking)
+        for batch in _batches(tasks, user_features, order, chunk, ranking=ranking)
         for k in ks
     ]
     # Dicts of [C, ...], K by K within a chunk, to one of [K, T, ...]; the padded tail goes.
@@ -180,15 +184,14 @@ def evaluate(
         *jax.device_get(judged),
     )
     lowest, highest = merged.pop("lowest"), merged.pop("highest")
-    check_finite(method, ks, tasks.user, merged.pop("finite"))
-    check_constant(
+    _check_finite(method, ks, tasks.user, merged.pop("finite"))
+    _check_constant(
         method, ks, lowest, highest, ranking=ranking, rating=rating and not allow_constant
     )
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
     run = np.zeros(users, np.int32)
     per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
-    variance = rating and adaptation.predict_variance is not None
-    return Evaluation(method, ks, items, rating, ranking, variance, per_user)
+    return Evaluation(method, ks, items, asked, per_user)
 
 
 def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -210,16 +213,31 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     for evaluation in evaluations:
         if evaluation[:-1] != first[:-1]:
             raise ValueError(
-                f"evaluations must be alike, got {first[:-1]} and {evaluation[:-1]} (method, ks, "
-                "items, rating, ranking, variance)."
+                "evaluations must be alike in method, ks, items and metrics, got "
+                f"{_described(first)} and {_described(evaluation)}."
             )
         runs.append(evaluation.per_user._replace(run=evaluation.per_user.run + start))
         start = runs[-1].run.max() + 1
-    fields = {
-        name: np.concatenate([getattr(run, name) for run in runs], int(name not in ("user", "run")))
-        for name in PerUser._fields
-    }
-    return first._replace(per_user=PerUser(**fields))
+
+    def joined(name: str, axis: int) -> np.ndarray:
+        return np.concatenate([getattr(run, name) for run in runs], axis)
+
+    per_user = PerUser(
+        user=joined("user", 0),
+        run=joined("run", 0),
+        count=joined("count", 1),
+        has_relevant=joined("has_relevant", 1),
+        top_items=joined("top_items", 1),
+        values={
+            name: np.concatenate([run.values[name] for run in runs], 1) for name in runs[0].values
+        },
+    )
+    return first._replace(per_user=per_user)
+
+
+def _described(evaluation: Evaluation) -> str:
+    names = ", ".join(metric.name for metric in evaluation.metrics)
+    return f"{evaluation.method} at {evaluation.ks} of {evaluation.items} items ({names})"
 
 
 def _check_arguments(
@@ -248,11 +266,7 @@ def _check_arguments(
             )
 
 
-# The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
-_CENTRAL = {50: 0.6744898, 90: 1.6448536}
-
-
-class Batch(NamedTuple):
+class _Batch(NamedTuple):
     """C users; N columns: the catalogue in shuffled order, or the queries if nothing is ranked."""
 
     user: jax.Array
@@ -275,13 +289,13 @@ class Batch(NamedTuple):
     """`[C, N]` bool."""
 
 
-@partial(jax.jit, static_argnames=("adaptation", "length"))
-def measure(
+@partial(jax.jit, static_argnames=("adaptation", "length", "metrics"))
+def _measure(
     adaptation: Adaptation,
     params: Params,
     item_features: jax.Array,
     order: jax.Array,
-    batch: Batch,
+    batch: _Batch,
     k: jax.Array,
     *,
     low: float,
@@ -289,7 +303,8 @@ def measure(
     relevant: float,
     key: jax.Array | None,
     length: int,
-) -> dict[str, jax.Array]:
+    metrics: tuple[Metric, ...],
+) -> dict[str, Any]:
     """Adapts to each user's first k supports, scores, and reduces the scores to figures.
 
     Args:
@@ -304,9 +319,10 @@ def measure(
         relevant: Lowest rating of a relevant item.
         key: For methods that draw, or None.
         length: Of the recommended list.
+        metrics: Those to measure.
 
     Returns:
-        `[C, ...]` figures by the names of `evaluation.PerUser`, and what guards ask: the lowest and
+        `[C, ...]` figures by the names of `evaluation.PerUser`, and for the checks the lowest and
         highest score, and whether all are finite.
 
     Raises:
@@ -315,7 +331,7 @@ def measure(
     items, pool = len(order), batch.support_item.shape[1]
     shuffled = item_features[order]
 
-    def judge_one(user: Batch) -> dict[str, jax.Array]:
+    def judge_one(user: _Batch) -> dict[str, Any]:
         def repeat(rows: int) -> jax.Array:
             return jnp.broadcast_to(user.features, (rows, *user.features.shape))
 
@@ -335,25 +351,39 @@ def measure(
             )
 
         finite = jnp.all(jnp.isfinite(scores))
-        deviation = jnp.full(len(scores), -1.0)
+        deviation = None
         if adaptation.predict_variance is not None:
             deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, asked))
             finite &= jnp.all(jnp.isfinite(deviation))
-        off = jnp.where(user.in_query, jnp.abs(scores - user.rating), jnp.inf)
-        error = jnp.where(user.in_query, jnp.clip(scores, low, high) - user.rating, 0)
         gains = user.in_query & (user.rating >= relevant)
-        ranked = _unranked(length)
+        left, top = user.in_query, jnp.full(length, -1)
         seen = user.in_query
         if user.candidate is None:
             # One past the end is dropped: what is masked out excludes nothing.
             column = jnp.where(mask, user.support_column, items)
             left = jnp.ones(items, bool).at[column].set(False, mode="drop")
-            ranked, seen = _ranked(scores, gains, left, order, length), jnp.ones(items, bool)
+            top = list_metrics.top_items(scores, k=length, where=left)
+            top, seen = jnp.where(top < 0, -1, order[top]), jnp.ones(items, bool)
+
+        def value(metric: Metric, function: Callable[..., jax.Array]) -> jax.Array:
+            options: dict[str, Any] = {} if metric.k is None else {"k": metric.k}
+            predicted, labels, kept = scores, user.rating, user.in_query
+            if metric.needs == "ratings":
+                predicted = jnp.clip(scores, low, high)
+            elif metric.needs == "variance":
+                options["deviation"] = deviation
+            else:
+                labels, kept = jnp.where(gains, 1.0, 0.0), left
+            found = function(predicted, labels, where=kept, **options)
+            if jnp.shape(found) != ():
+                raise ValueError(
+                    f"metric {metric.name} must return a number, got shape {jnp.shape(found)}."
+                )
+            return found
+
         return {
-            "squared_error": jnp.sum(jnp.square(error)),
-            "absolute_error": jnp.sum(jnp.abs(error)),
-            **{f"within_{q}": jnp.sum(off <= z * deviation) for q, z in _CENTRAL.items()},
-            **ranked,
+            "values": {m.name: value(m, m.function) for m in metrics if m.function is not None},
+            "top_items": top,
             "has_relevant": jnp.any(gains),
             "lowest": jnp.min(scores, where=seen, initial=jnp.inf),
             "highest": jnp.max(scores, where=seen, initial=-jnp.inf),
@@ -363,27 +393,9 @@ def measure(
     return jax.vmap(judge_one)(batch)
 
 
-def _ranked(
-    scores: jax.Array, gains: jax.Array, left: jax.Array, order: jax.Array, length: int
-) -> dict[str, jax.Array]:
-    top = metrics.top_items(scores, k=length, where=left)
-    return {
-        "ndcg": metrics.ndcg(scores, gains, k=length, where=left),
-        "precision": metrics.precision(scores, gains, k=length, where=left),
-        "recall": metrics.recall(scores, gains, k=length, where=left),
-        "hit": metrics.hit_rate(scores, gains, k=1, where=left),
-        "top_items": jnp.where(top < 0, -1, order[top]),
-    }
-
-
-def _unranked(length: int) -> dict[str, jax.Array]:
-    nothing = dict.fromkeys(("ndcg", "precision", "recall", "hit"), jnp.zeros(()))
-    return {**nothing, "top_items": jnp.full(length, -1)}
-
-
-def batches(
+def _batches(
     tasks: ColdTasks, user_features: np.ndarray, order: np.ndarray, chunk: int, *, ranking: bool
-) -> Iterator[Batch]:
+) -> Iterator[_Batch]:
     """Lays cold users out in batches of one shape.
 
     Args:
@@ -422,7 +434,7 @@ def batches(
             rating,
             in_query,
         )
-        yield Batch(*jax.tree.map(jnp.asarray, columns))
+        yield _Batch(*jax.tree.map(jnp.asarray, columns))
 
 
 # A list counts as constant if its scores differ by less than this share of their size; ranking
@@ -438,7 +450,7 @@ class NonFinitePredictionsError(ValueError):
     """The scores hold NaN or infinity."""
 
 
-def check_finite(method: str, ks: tuple[int, ...], users: np.ndarray, finite: np.ndarray) -> None:
+def _check_finite(method: str, ks: tuple[int, ...], users: np.ndarray, finite: np.ndarray) -> None:
     """Raises if a score was NaN or infinite.
 
     Args:
@@ -458,7 +470,7 @@ def check_finite(method: str, ks: tuple[int, ...], users: np.ndarray, finite: np
         )
 
 
-def check_constant(
+def _check_constant(
     method: str,
     ks: tuple[int, ...],
     lowest: np.ndarray,

@@ -1,11 +1,11 @@
-"""All methods under all protocols, tuned alike and judged alike, cell by cell."""
+"""Comparison of methods under the same protocols, tuned and judged alike, cell by cell."""
 
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,10 +17,12 @@ from metajax.data.datasets import load
 from metajax.evaluation.cells import Cell, Outcome, cell_file, open_folder, read_cell, write_cell
 from metajax.evaluation.cost import cost_of
 from metajax.evaluation.evaluate import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.evaluation.metrics import Metric, metric_of, table_with
 from metajax.evaluation.protocols import FOLDS, Preparation, Split, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
+from metajax.evaluation.records import Kind
 from metajax.evaluation.tables import Compared, compared
-from metajax.evaluation.tuning import Method, Trained, judge, trained, tuned
+from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
 from metajax.methods import Recipe
 from metajax.methods.assembly import predicts_ratings
@@ -28,12 +30,10 @@ from metajax.methods.settings import check_name
 from metajax.training import DivergedError
 
 __all__ = [
-    "Plan",
     "cells_of",
     "compare",
     "method_names",
     "method_of",
-    "plan_of",
     "protocols_of",
 ]
 
@@ -44,7 +44,7 @@ def method_names() -> list[str]:
 
 
 def cells_of(
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str | Baseline | Recipe] | None = None,
     protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
@@ -52,7 +52,7 @@ def cells_of(
     """Lists the cells of a comparison, those of one method side by side.
 
     Args:
-        methods: Names, of `method_names`; None means all.
+        methods: Names, of `method_names`, or methods of one's own; None means all names.
         protocols: `P1`, `P2` or `P2-newest`; or one's own by name.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
@@ -64,22 +64,26 @@ def cells_of(
         ValueError: If a list is empty, repeats itself, or holds something unknown.
     """
     methods = method_names() if methods is None else methods
-    lists = {"methods": methods, "protocols": protocols, "folds": folds, "seeds": seeds}
+    names = [method if isinstance(method, str) else method.name for method in methods]
+    lists = {"methods": names, "protocols": protocols, "folds": folds, "seeds": seeds}
     for what, values in lists.items():
         if not len(values) or len(set(values)) < len(values):
             raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
     of_two = [baseline.name for baseline in cross_domain.of_two_domains]
     known = list(dict.fromkeys([*method_names(), *of_two, *registry.names()]))
-    for name in methods:
-        check_name(name, known, "method")
+    for name, method in zip(names, methods, strict=True):
+        if isinstance(method, str):
+            check_name(name, known, "method")
+        elif name in known and method is not method_of(name):
+            raise ValueError(f"methods must have names of their own, got {name!r}, a known one.")
     preparations = protocols_of(protocols)
     if not all(0 <= fold < FOLDS for fold in folds):
         raise ValueError(f"folds must be in [0, {FOLDS}), got {list(folds)}.")
     if min(seeds) < 0:
         raise ValueError(f"seeds must be >= 0, got {list(seeds)}.")
     return [
-        Cell(method, protocol, fold, seed)
-        for method in methods
+        Cell(name, protocol, fold, seed)
+        for name, method in zip(names, methods, strict=True)
         for seed in seeds
         for fold in folds
         for protocol, preparation in preparations.items()
@@ -102,48 +106,53 @@ def protocols_of(
     return {name: known_protocols[name] for name in protocols}
 
 
-class Plan(NamedTuple):
+class _Shared(NamedTuple):
+    """What all cells of a comparison share."""
+
+    trials: int | None
+    """How many settings of its grid each method tries; None means all."""
+    changes: Mapping[str, Any]
+    """Settings of learned methods that are not their defaults."""
+    metrics: tuple[Metric, ...]
+    """Metrics that the table does not have."""
+    own: Mapping[str, Baseline | Recipe]
+    """Methods that the registry does not have, by name."""
+
+
+class _Plan(NamedTuple):
     """A method before it has seen data."""
 
-    kind: Literal["baseline", "learned"]
+    kind: Kind
     """Whether the method is one of those to beat."""
-    tune: Callable[[Split, dict[Any, Trained]], dict[str, Method]]
-    """`tune(split, shared)` makes it ready to be judged, panel by panel."""
+    tune: Callable[[Split, dict[Any, Trained]], dict[str, FittedMethod]]
+    """`tune(split, fits)` makes it ready to be judged, panel by panel."""
     conditions: dict[str, Any]
     """What its figures depend on."""
     group: str
     """The method whose training it shares, or its own name."""
 
 
-def plan_of(cell: Cell, trials: int | None, changes: Mapping[str, Any]) -> Plan:
-    """Plans a cell.
-
-    Args:
-        cell: Which.
-        trials: How many settings of its grid the method tries; None means all.
-        changes: Settings of learned methods that are not their defaults.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ValueError: If there is no such method, or a setting means nothing.
-    """
-    method = method_of(cell.method)
+def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
+    """Plans a cell; raises ValueError where a setting means nothing."""
+    method, trials = shared.own.get(cell.method) or method_of(cell.method), shared.trials
     conditions: dict[str, Any] = {"cell": cell, "grid": [dict(c) for c in method.grid[:trials]]}
+    if shared.metrics:
+        conditions["metrics"] = [metric.name for metric in shared.metrics]
+    if cell.method in shared.own:
+        conditions["own"] = True
     if isinstance(method, Baseline):
         simple = method
-        return Plan(
+        return _Plan(
             "baseline", lambda s, _: tuned(simple, s, trials=trials), conditions, cell.method
         )
-    settings = registry.settings_for(cell.method, **changes)
+    settings = registry.settings_for(cell.method, **shared.changes)
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
     conditions |= {"settings": asdict(settings), "trained_as": method.trained_as}
 
-    def tune(split: Split, shared: dict[Any, Trained]) -> dict[str, Method]:
-        return trained(method, split, settings, trials=trials, shared=shared)
+    def tune(split: Split, fits: dict[Any, Trained]) -> dict[str, FittedMethod]:
+        return trained(method, split, settings, trials=trials, shared=fits)
 
-    return Plan(method.kind, tune, conditions, method.trained_as or cell.method)
+    return _Plan(method.kind, tune, conditions, method.trained_as or cell.method)
 
 
 def method_of(name: str) -> Baseline | Recipe:
@@ -157,15 +166,15 @@ def method_of(name: str) -> Baseline | Recipe:
     return simple.get(name) or registry.recipe_of(name)
 
 
-def _predicts_ratings(name: str) -> bool:
-    method = method_of(name)
+def _predicts_ratings(method: str | Baseline | Recipe) -> bool:
+    method = method_of(method) if isinstance(method, str) else method
     if isinstance(method, Baseline):
         return method.predicts == "rating"
-    return predicts_ratings(registry.settings_for(name))
+    return predicts_ratings(registry.settings_for(method.name))
 
 
 # What the figures of a cell mean; another number makes all cells unfinished.
-_VERSION = 1
+_VERSION = 2
 
 # Folds and draws in memory at once.
 _SPLITS = 64
@@ -177,11 +186,12 @@ _METHODS = 3
 
 def compare(
     data: Dataset | str = "ml-100k",
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str | Baseline | Recipe] | None = None,
     *,
     protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
+    metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
     trials: int | None = None,
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -191,16 +201,19 @@ def compare(
     """Tunes and judges methods under the same protocols, and compares them user by user.
 
     Each method is tuned on validation users and refitted with them. Cells (a method on a fold) that
-    the folder holds finished are not judged again, so what was stopped goes on where it was, and
+    the folder holds finished are not judged again, so what was stopped resumes where it was, and
     another method or repetition adds to what is there. Code is not part of what a cell is known
     by: after changing a method, take another folder.
 
     Args:
         data: The data, or the name or path that `data.load` takes.
-        methods: Names, of `method_names`; None means every simple baseline and every recipe.
-        protocols: As in `cells_of`. A finished cell knows a protocol of one's own by its name.
-        folds: As in `cells_of`.
-        seeds: As in `cells_of`.
+        methods: Names, of `method_names`, or methods of one's own; None means every simple
+            baseline and every trained method of one domain.
+        protocols: `P1`, `P2` or `P2-newest`; or one's own by name, by which finished cells know
+            it.
+        folds: In [0, 5); under P2 which draws.
+        seeds: Repetitions, >= 0.
+        metrics: Metrics of one's own, as in `evaluate`; finished cells know them by name.
         trials: How many settings of its grid each method tries on the validation users, baselines
             included; None means all.
         changes: Settings of all learned methods that are not their defaults.
@@ -220,8 +233,8 @@ def compare(
 
     Example:
         >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
-        >>> at_five = [r for r in found.records if (r["metric"], r["k"]) == ("rmse", 5)]
-        >>> {r["method"]: r["mean"] < 1.05 for r in at_five}
+        >>> at_five = [r for r in found.records if (r.metric, r.k) == ("rmse", 5)]
+        >>> {r.method: r.mean < 1.05 for r in at_five}
         {'item_mean': False, 'eb_fold_in': True}
     """
     for name, value in (("trials", trials), ("jobs", jobs)):
@@ -230,7 +243,11 @@ def compare(
     if jobs > 1 and folder is None:
         raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
     cells = cells_of(methods, protocols, folds, seeds)
-    plans = {cell: plan_of(cell, trials, changes or {}) for cell in cells}
+    own = {m.name: m for m in methods or () if not isinstance(m, str)}
+    own_metrics = tuple(map(metric_of, metrics))
+    table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
+    shared = _Shared(trials, changes or {}, own_metrics, own)
+    plans = {cell: _plan_of(cell, shared) for cell in cells}
     dataset = load(data) if isinstance(data, str) else data
     split = functools.partial(_split, dataset, dict(protocols_of(protocols)))
     facts = fingerprint(dataset)
@@ -238,13 +255,13 @@ def compare(
     todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
     told: set[Cell] = set()
     if jobs > 1:
-        told = _in_processes(split, todo, trials, changes or {}, jobs, on_stage)
+        told = _in_processes(split, todo, shared, jobs, on_stage)
 
     def tell(cell: Cell) -> None:
         if cell not in told:
             on_stage(_text(cell))
 
-    outcomes = _outcomes(split, todo, tell)
+    outcomes = _outcomes(split, todo, shared.metrics, tell)
     on_stage("intervals")
     return compared(outcomes)
 
@@ -253,12 +270,12 @@ class _Todo(NamedTuple):
     """A cell that is asked for."""
 
     cell: Cell
-    plan: Plan
+    plan: _Plan
     file: Path | None
     """Where it is kept once it is finished."""
 
 
-def _file(kept: Path | None, cell: Cell, plan: Plan, facts: Mapping[str, Any]) -> Path | None:
+def _file(kept: Path | None, cell: Cell, plan: _Plan, facts: Mapping[str, Any]) -> Path | None:
     conditions = {"version": _VERSION, "data": facts, **plan.conditions}
     return None if kept is None else cell_file(kept, cell, conditions)
 
@@ -272,23 +289,24 @@ def _split(
 def _outcomes(
     split: Callable[[str, int, int], Split],
     todo: Sequence[_Todo],
+    metrics: Sequence[Metric],
     on_cell: Callable[[Cell], None],
 ) -> dict[Cell, Outcome]:
     """Reads the cells that are finished and judges the others, one by one."""
     split_of = functools.lru_cache(maxsize=_SPLITS)(split)
     outcomes: dict[Cell, Outcome] = {}
     groups: list[str] = []  # of which something was judged
-    shared: dict[tuple[Any, ...], dict[Any, Trained]] = {}
+    fits: dict[tuple[Any, ...], dict[Any, Trained]] = {}
     for cell, plan, file in todo:
         on_cell(cell)
-        outcome = None if file is None else read_cell(file)
+        outcome = None if file is None else read_cell(file, metrics)
         if outcome is None:
             if plan.group not in groups[-1:]:
                 groups.append(plan.group)
-                shared = {}
+                fits = {}
                 if len(groups) % _METHODS == 0:
                     jax.clear_caches()
-            outcome = _judged(plan, split_of(*cell[1:]), shared.setdefault(cell[1:], {}))
+            outcome = _judged(plan, split_of(*cell[1:]), metrics, fits.setdefault(cell[1:], {}))
             if file is not None:
                 write_cell(file, outcome)
         outcomes[cell] = outcome
@@ -302,17 +320,18 @@ def _text(cell: Cell) -> str:
 def _in_processes(
     split: Callable[[str, int, int], Split],
     todo: Sequence[_Todo],
-    trials: int | None,
-    changes: Mapping[str, Any],
+    shared: _Shared,
     jobs: int,
     on_stage: Callable[[str], None],
 ) -> set[Cell]:
     """Deals out the methods that are not finished to processes, and waits for their cells."""
-    unfinished = [t for t in todo if t.file is not None and read_cell(t.file) is None]
+    unfinished = [
+        t for t in todo if t.file is not None and read_cell(t.file, shared.metrics) is None
+    ]
     groups = list(dict.fromkeys(t.plan.group for t in unfinished))
     shares = [groups[j::jobs] for j in range(jobs)]
     work = [
-        (split, [(t.cell, t.file) for t in unfinished if t.plan.group in share], trials, changes)
+        (split, [(t.cell, t.file) for t in unfinished if t.plan.group in share], shared)
         for share in shares
         if share
     ]
@@ -334,20 +353,23 @@ def _work(
     share: tuple[
         Callable[[str, int, int], Split],
         list[tuple[Cell, Path]],
-        int | None,
-        Mapping[str, Any],
+        _Shared,
     ],
 ) -> None:
-    split, cells, trials, changes = share
-    todo = [_Todo(cell, plan_of(cell, trials, changes), file) for cell, file in cells]
-    _outcomes(split, todo, lambda cell: None)
+    split, cells, shared = share
+    todo = [_Todo(cell, _plan_of(cell, shared), file) for cell, file in cells]
+    _outcomes(split, todo, shared.metrics, lambda cell: None)
 
 
-def _judged(plan: Plan, split: Split, shared: dict[Any, Trained]) -> Outcome:
+def _judged(
+    plan: _Plan, split: Split, metrics: Sequence[Metric], fits: dict[Any, Trained]
+) -> Outcome:
     """Tunes, refits and judges one method on one split."""
     try:
-        methods = plan.tune(split, shared)
-        by_order = {panel: judge(method, split, panel) for panel, method in methods.items()}
+        methods = plan.tune(split, fits)
+        by_order = {
+            panel: judge(method, split, panel, metrics=metrics) for panel, method in methods.items()
+        }
     except (ConstantPredictionsError, DivergedError, NonFinitePredictionsError) as error:
         return Outcome(plan.kind, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))

@@ -7,19 +7,21 @@ once. Users are resampled, not ratings, and a user in several runs is drawn as a
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from metajax.evaluation.evaluate import Evaluation
+from metajax.evaluation.metrics import Metric, is_known
+from metajax.evaluation.records import Kind, Record
 
 __all__ = [
     "Interval",
     "interval",
-    "metric_names",
+    "metrics_of",
     "paired_difference",
     "paired_differences",
-    "records",
+    "records_of",
     "resampled_sums",
     "summarise",
 ]
@@ -36,25 +38,14 @@ class Interval(NamedTuple):
     """`[K]` 97.5th percentile over resamples."""
 
 
-def metric_names(evaluation: Evaluation) -> tuple[str, ...]:
-    """Returns the names of the metrics that the evaluation has, in the order of tables.
+def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """Returns the metrics that the evaluation has, in the order of tables.
 
-    `rmse`, `mae` and `mse` are pooled over all ratings, `rmse_user` and `mae_user` averaged over
-    users. `within@50` is the share of ratings inside the central 50 % that was predicted for them.
-    NDCG, precision, recall and hit rate average the users who have something relevant in their
-    query; where no user has, they say nothing and the evaluation does not have them.
+    Metrics of an order average the users who have something relevant in their query; where no user
+    has, they are undefined and the evaluation does not have them.
     """
-    user, names = evaluation.per_user, []
-    length = user.top_items.shape[-1]
-    if evaluation.rating:
-        names += ["rmse", "mae", "mse", "rmse_user", "mae_user"]
-    if evaluation.variance:
-        names += ["within@50", "within@90"]
-    if evaluation.ranking and user.has_relevant.any():
-        names += [*(f"{name}@{length}" for name in ("ndcg", "precision", "recall")), "hr@1"]
-    if evaluation.ranking:
-        names.append(f"coverage@{length}")
-    return tuple(names)
+    ranked = evaluation.per_user.has_relevant.any()
+    return tuple(m for m in evaluation.metrics if m.needs != "order" or ranked)
 
 
 def summarise(evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -64,16 +55,16 @@ def summarise(evaluation: Evaluation) -> dict[str, np.ndarray]:
         evaluation: Of one run, or of several concatenated.
 
     Returns:
-        Metric name, of `metric_names`, to `[K]` values; 0 at a support size at which no user
+        By the name of each of `metrics_of`, `[K]` values; 0 at a support size at which no user
         counts. Coverage is the share of the catalogue in the lists of a run, averaged over runs.
     """
     figures = {}
-    for metric in metric_names(evaluation):
-        if metric.startswith("coverage"):
-            figures[metric] = _coverage(evaluation)
+    for metric in metrics_of(evaluation):
+        if metric.function is None:
+            figures[metric.name] = _coverage(evaluation)
         else:
-            numerator, denominator = _terms(evaluation, metric)
-            figures[metric] = _value(metric, numerator.sum(1), denominator.sum(1))
+            sums = (term.sum(1) for term in _terms(evaluation, metric))
+            figures[metric.name] = _value(metric, *sums)
     return figures
 
 
@@ -89,7 +80,7 @@ def interval(
 
     Args:
         evaluation: Of one run, or of several concatenated.
-        metric: One of `metric_names`, except coverage, which resampling would bias downwards.
+        metric: Name of one of `metrics_of`, except coverage, which resampling would bias downwards.
         resamples: Number of bootstrap samples, at least 1.
         seed: Seed of the resampling.
         cluster: `[T]` what is drawn as a whole; None means the user.
@@ -103,9 +94,10 @@ def interval(
     References:
         Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, section 13.3.
     """
-    terms = _terms(evaluation, metric)
+    entry = _entry(evaluation, metric)
+    terms = _terms(evaluation, entry)
     sums = resampled_sums(terms, _cluster(evaluation, cluster), resamples, seed)
-    return _interval(_value(metric, *(t.sum(1) for t in terms)), _value(metric, *sums))
+    return _interval(_value(entry, *(t.sum(1) for t in terms)), _value(entry, *sums))
 
 
 def paired_difference(
@@ -160,13 +152,13 @@ def paired_differences(
     Raises:
         ValueError: As in `paired_difference`.
     """
-    terms = []
-    for b, metric in pairs:
+    terms, entries = [], [_entry(a, metric) for _, metric in pairs]
+    for (b, metric), entry in zip(pairs, entries, strict=True):
         _check_paired(a, b)
-        terms += [*_terms(a, metric), *_terms(b, metric)]
+        terms += [*_terms(a, entry), *_terms(b, _entry(b, metric))]
     sums = resampled_sums(terms, _cluster(a, cluster), resamples, seed)
     found = []
-    for n, (_, metric) in enumerate(pairs):
+    for n, metric in enumerate(entries):
         point, drawn = ([t.sum(1) for t in terms[4 * n : 4 * n + 4]], sums[4 * n : 4 * n + 4])
         found.append(
             _interval(
@@ -177,89 +169,83 @@ def paired_differences(
     return found
 
 
-def records(
+def records_of(
     evaluation: Evaluation,
     *,
+    kind: Kind,
     protocol: str,
     order: str,
     seeds: Sequence[int],
     resamples: int = 10_000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Lists every figure of an evaluation as a row that JSON can hold.
+) -> list[Record]:
+    """Lists every figure of an evaluation.
 
     Args:
         evaluation: Of one run, or of several concatenated.
+        kind: Whether the method is one of those to beat.
         protocol: How the tasks were made, for instance "P1".
         order: Order of the supports, for instance "random".
         seeds: The seeds of the runs.
-        resamples: As in `interval`.
-        seed: As in `interval`.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the resampling.
 
     Returns:
-        A row for each metric and K: method, protocol, order, k, metric, mean, low, high, seeds and
-        users, the number of users that the figure is about. Coverage has no interval: None. A
-        figure about no user has no row.
+        A record for each metric and K; coverage has no interval. A figure about no user has no
+        record.
 
     Raises:
         ValueError: If `resamples` is below 1.
     """
-    rows = []
-    ratios = [name for name in metric_names(evaluation) if not name.startswith("coverage")]
-    terms = [term for name in ratios for term in _terms(evaluation, name)]
-    sums = iter(resampled_sums(terms, _cluster(evaluation, None), resamples, seed))
-    users = evaluation.per_user.user
-    for metric, mean in summarise(evaluation).items():
+    records = []
+    terms = {m.name: _terms(evaluation, m) for m in metrics_of(evaluation) if m.function}
+    flat = [term for pair in terms.values() for term in pair]
+    sums = iter(resampled_sums(flat, _cluster(evaluation, None), resamples, seed))
+    users, means = evaluation.per_user.user, summarise(evaluation)
+    for metric in metrics_of(evaluation):
+        mean = means[metric.name]
         # Coverage: every user counts, and no interval.
         bounds = [(None, None)] * len(mean)
         counts = [len(np.unique(users))] * len(mean)
-        if metric in ratios:
+        if metric.name in terms:
             _, low, high = _interval(mean, _value(metric, next(sums), next(sums)))
             bounds = zip(low.tolist(), high.tolist(), strict=True)
-            counts = [len(np.unique(users[row > 0])) for row in _terms(evaluation, metric)[1]]
+            counts = [len(np.unique(users[row > 0])) for row in terms[metric.name][1]]
         columns = zip(evaluation.ks, mean.tolist(), bounds, counts, strict=True)
-        rows += [
-            {
-                "method": evaluation.method,
-                "protocol": protocol,
-                "order": order,
-                "k": k,
-                "metric": metric,
-                "mean": value,
-                "low": low,
-                "high": high,
-                "seeds": [int(s) for s in seeds],
-                "users": count,
-            }
+        records += [
+            Record(
+                method=evaluation.method,
+                kind=kind,
+                protocol=protocol,
+                order=order,
+                k=k,
+                metric=metric.name,
+                mean=value,
+                low=low,
+                high=high,
+                seeds=tuple(map(int, seeds)),
+                users=count,
+                better=None if is_known(metric.name) else metric.better,
+            )
             for k, value, (low, high), count in columns
             if count
         ]
-    return rows
+    return records
 
 
-def _terms(evaluation: Evaluation, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _entry(evaluation: Evaluation, name: str) -> Metric:
+    known = {m.name: m for m in metrics_of(evaluation) if m.function is not None}
+    if name not in known:
+        raise ValueError(f"metric must be one of {', '.join(known)}, got {name!r}.")
+    return known[name]
+
+
+def _terms(evaluation: Evaluation, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
     # [K, T] numerators and denominators, whose sums over users the metric divides.
-    known = [name for name in metric_names(evaluation) if not name.startswith("coverage")]
-    if metric not in known:
-        raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}.")
     user = evaluation.per_user
-    count = user.count.astype(np.float64)
-    squared, absolute = user.squared_error.astype(np.float64), user.absolute_error.astype(float)
-    asked, ranked = (count > 0).astype(np.float64), user.has_relevant.astype(np.float64)
-    metric = metric.replace("within@", "within_")
-    return {
-        "within_50": (user.within_50.astype(np.float64), count),
-        "within_90": (user.within_90.astype(np.float64), count),
-        "rmse": (squared, count),
-        "mae": (absolute, count),
-        "mse": (squared, count),
-        "rmse_user": (np.sqrt(squared / np.maximum(count, 1)), asked),
-        "mae_user": (absolute / np.maximum(count, 1), asked),
-        "ndcg": (user.ndcg * ranked, ranked),
-        "precision": (user.precision * ranked, ranked),
-        "recall": (user.recall * ranked, ranked),
-        "hr": (user.hit * ranked, ranked),
-    }[metric.partition("@")[0]]
+    weights = user.has_relevant if metric.needs == "order" else user.count
+    values = user.values[metric.name].astype(np.float64)
+    return metric.pooling.terms(values, weights.astype(np.float64))
 
 
 def _check_paired(a: Evaluation, b: Evaluation) -> None:
@@ -273,9 +259,9 @@ def _check_paired(a: Evaluation, b: Evaluation) -> None:
             )
 
 
-def _value(metric: str, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def _value(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     ratio = numerator / np.where(denominator > 0, denominator, 1)
-    return np.sqrt(ratio) if metric == "rmse" else ratio
+    return metric.pooling.finish(ratio)
 
 
 def _interval(mean: np.ndarray, replicates: np.ndarray) -> Interval:

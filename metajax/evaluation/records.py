@@ -1,49 +1,43 @@
-"""What the figures of a run say: who is best, and whether learning beat the simple baselines.
+"""Figures as typed records: JSON, tables, and the best learned method against the best baseline."""
 
-A record is one figure: a mapping with the keys `method`, `kind` ("baseline" or "learned"),
-`protocol`, `order`, `k` (interactions seen), `metric`, `mean`, `low`, `high` (95 % interval; both
-None where there is none, as for coverage) and `seeds`. Where the method was compared user by user
-it also has `difference` (method minus baseline), `difference_low`, `difference_high` and
-`best_baseline`, the baseline's name. Of users who are known in another domain it has the same to a
-method that does not look there, under `no_transfer_difference` and `no_transfer`. A metric may have
-records of learned methods only, or of baselines only: it is shown, and nothing is compared.
-"""
-
+import csv
+import dataclasses
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from metajax.evaluation.metrics import Better, Metric, badness, named, title_of
+
+if TYPE_CHECKING:
+    import polars
 
 __all__ = [
     "Comparison",
+    "Kind",
     "Record",
     "Verdict",
-    "badness",
     "best",
-    "better_way",
     "by_quadrant",
     "compare",
     "compare_all",
     "distinct",
+    "from_json",
     "headline",
-    "is_cost",
-    "lower_is_better",
-    "metric_name",
+    "interval_of",
     "negative_transfer",
     "order_name",
     "select",
-    "target",
+    "to_csv",
+    "to_json",
+    "to_polars",
     "validate",
     "verdict_of",
 ]
 
-
-Record = Mapping[str, Any]
+Kind = Literal["baseline", "learned"]
 Verdict = Literal["better", "worse", "tie", "untested"]
 
-_REQUIRED = ("method", "kind", "protocol", "order", "k", "metric", "mean", "low", "high", "seeds")
-_KINDS = ("baseline", "learned")
-_ERRORS = ("rmse", "mae", "mse")
-_COSTS = {"adapt_us": "adaptation, µs a user", "state_bytes": "state, bytes a user"}
 _ORDERS = {
     "random": "random order",
     "time": "first in time",
@@ -53,6 +47,147 @@ _ORDERS = {
     "warm_user_cold_item": "warm users, cold items",
     "cold_user_cold_item": "cold users, cold items",
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One figure of one method.
+
+    A metric may have records of learned methods only, or of baselines only: it is shown, and
+    nothing is compared.
+
+    Raises:
+        ValueError: If the kind is unknown, or a number is not finite.
+    """
+
+    method: str
+    """Its name."""
+    protocol: str
+    """How the tasks were made, for instance "P1"."""
+    order: str
+    """Order of the supports, or which users and items are cold."""
+    k: int
+    """Interactions seen."""
+    metric: str
+    """Its name, as in `evaluation.metrics.TABLE`."""
+    mean: float
+    """The figure."""
+    low: float | None
+    """Lower end of its 95 % interval; None where it has none, as coverage."""
+    high: float | None
+    """Upper end."""
+    seeds: tuple[int, ...]
+    """The repetitions behind it."""
+    users: int | None = None
+    """The number of users that it is about."""
+    best_baseline: str | None = None
+    """The baseline that the method was compared with user by user."""
+    difference: float | None = None
+    """Method minus baseline, in the metric's unit; None where nothing was paired."""
+    difference_low: float | None = None
+    """Lower end of its 95 % interval."""
+    difference_high: float | None = None
+    """Upper end."""
+    no_transfer: str | None = None
+    """Of users known in another domain: the best method that sees the target domain alone."""
+    no_transfer_difference: float | None = None
+    """Method minus that one."""
+    no_transfer_difference_low: float | None = None
+    """Lower end of its 95 % interval."""
+    no_transfer_difference_high: float | None = None
+    """Upper end."""
+    kind: Kind
+    """Whether the method is one of those to beat."""
+    better: Better | None = None
+    """Of a metric that is not in the table: which way is better, or the value that is right."""
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What a study notes of a figure besides, such as the pair of domains; keys of their own in
+    JSON and in tables."""
+
+    def __post_init__(self):
+        """Refuses what is no figure."""
+        if self.kind not in ("baseline", "learned"):
+            raise ValueError(f"kind must be baseline or learned, got {self.kind!r}.")
+        numbers = ["mean"]
+        if self.low is not None or self.high is not None:
+            numbers += ["low", "high"]
+        for name in ("difference", "no_transfer_difference"):
+            if getattr(self, name) is not None:
+                numbers += [name, f"{name}_low", f"{name}_high"]
+        for name in numbers:
+            value = getattr(self, name)
+            if value is None or not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value}.")
+
+    @property
+    def entry(self) -> Metric:
+        """The metric's entry in the table."""
+        return named(self.metric, self.better)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the method is not one of those to beat."""
+        return self.kind == "learned"
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Record) if field.name != "facts"}
+_ALWAYS = ("low", "high")
+
+
+def to_json(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Returns records as `json.dump` takes them; what does not apply to a figure has no key."""
+    rows = []
+    for record in records:
+        row = {name: getattr(record, name) for name in _FIELDS}
+        row = {key: value for key, value in row.items() if value is not None or key in _ALWAYS}
+        rows.append({**row, "seeds": list(record.seeds), **record.facts})
+    return rows
+
+
+def from_json(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """Reads what `to_json` returned; keys that no field has are `facts`.
+
+    Raises:
+        ValueError: If there is none, a key is missing, a value is no figure's, or two describe the
+            same figure.
+    """
+    needed = [n for n, field in _FIELDS.items() if field.default is dataclasses.MISSING]
+    records = []
+    for n, row in enumerate(rows):
+        for key in needed:
+            if key not in row:
+                raise ValueError(f"records[{n}] must have the key {key!r}, got {sorted(row)}.")
+        values = {key: value for key, value in row.items() if key in _FIELDS}
+        values["seeds"] = tuple(row["seeds"])
+        facts = {key: value for key, value in row.items() if key not in _FIELDS}
+        try:
+            records.append(Record(**values, facts=facts))
+        except ValueError as error:
+            raise ValueError(f"records[{n}] {error}") from None
+    return validate(records)
+
+
+def to_csv(records: Iterable[Record]) -> str:
+    """Returns records as a table in CSV: a column a field, empty where it does not apply."""
+    rows = to_json(records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows({**row, "seeds": " ".join(map(str, row["seeds"]))} for row in rows)
+    return text.getvalue()
+
+
+def to_polars(records: Iterable[Record]) -> "polars.DataFrame":
+    """Returns records as a Polars frame: a column a field, null where it does not apply.
+
+    Raises:
+        ImportError: If the extra `cli` is not installed.
+    """
+    try:
+        import polars
+    except ImportError as error:
+        raise ImportError("frames need polars: pip install 'metajax[cli]'.") from error
+    return polars.DataFrame(to_json(records), infer_schema_length=None)
 
 
 class Comparison(NamedTuple):
@@ -71,32 +206,18 @@ class Comparison(NamedTuple):
 
 
 def validate(records: Iterable[Record]) -> list[Record]:
-    """Returns the records as a list, or says what is wrong with them.
+    """Returns the records as a list.
 
     Raises:
-        ValueError: If there are none, a key is missing, a kind unknown, a number not finite, or
-            two records describe the same figure.
+        ValueError: If there are none, or two describe the same figure.
     """
-    records = list(records)
+    records, seen = list(records), set()
     if not records:
         raise ValueError("records must hold at least one figure, got none.")
-    seen = set()
-    for n, record in enumerate(records):
-        for key in _REQUIRED:
-            if key not in record:
-                raise ValueError(f"records[{n}] must have the key {key!r}, got {sorted(record)}.")
-        if record["kind"] not in _KINDS:
-            raise ValueError(f"records[{n}] kind must be one of {_KINDS}, got {record['kind']!r}.")
-        numbers = ["mean"]
-        if record["low"] is not None or record["high"] is not None:
-            numbers += ["low", "high"]
-        for name in ("difference", "no_transfer_difference"):
-            if record.get(name) is not None:
-                numbers += [name, f"{name}_low", f"{name}_high"]
-        for key in numbers:
-            if record.get(key) is None or not math.isfinite(record[key]):
-                raise ValueError(f"records[{n}] {key} must be finite, got {record.get(key)}.")
-        figure = tuple(record[key] for key in ("protocol", "order", "metric", "k", "method"))
+    for record in records:
+        figure = (record.protocol, record.order, record.metric, record.k, record.method)
+        # A study of several pairs of domains has as many figures of one method.
+        figure += tuple(map(str, record.facts.values()))
         if figure in seen:
             raise ValueError(f"records must be unique, got {figure} twice.")
         seen.add(figure)
@@ -105,61 +226,18 @@ def validate(records: Iterable[Record]) -> list[Record]:
 
 def select(records: Iterable[Record], **wanted: Any) -> list[Record]:
     """Keeps the records with these values: `select(records, metric="rmse", k=5)`."""
-    return [r for r in records if all(r[key] == value for key, value in wanted.items())]
+    return [r for r in records if all(getattr(r, key) == value for key, value in wanted.items())]
 
 
 def distinct(records: Iterable[Record], key: str) -> list[Any]:
-    """Lists the values of a key, in the order of their first occurrence; `k` is sorted."""
-    values = list(dict.fromkeys(record[key] for record in records))
+    """Lists the values of a field, in the order of their first occurrence; `k` is sorted."""
+    values = list(dict.fromkeys(getattr(record, key) for record in records))
     return sorted(values) if key == "k" else values
-
-
-def lower_is_better(metric: str) -> bool:
-    """Tells errors (`rmse`, `mae_user`, ...) and costs from measures of a ranking."""
-    return metric.lower().startswith(_ERRORS) or metric in _COSTS
-
-
-def target(metric: str) -> float | None:
-    """Returns the value that is right, of a metric of calibration: of `within@50`, .5."""
-    stem, _, percent = metric.partition("@")
-    return float(percent) / 100 if stem == "within" else None
-
-
-def badness(metric: str, value: Any) -> Any:
-    """Returns how bad a figure, or an array of figures, is: the better method's is lower."""
-    right = target(metric)
-    if right is not None:
-        return abs(value - right)
-    return value if lower_is_better(metric) else -value
-
-
-def better_way(metric: str) -> str:
-    """Says which way is better."""
-    right = target(metric)
-    if right is not None:
-        return f"{right:g} is right"
-    return "lower is better" if lower_is_better(metric) else "higher is better"
-
-
-def is_cost(metric: str) -> bool:
-    """Tells what serving a user costs (`adapt_us`, `state_bytes`) from how well it serves."""
-    return metric in _COSTS
 
 
 def by_quadrant(order: str) -> bool:
     """Tells panels of who and what is cold from panels of an order of the support."""
     return order.startswith(("warm_user", "cold_user"))
-
-
-def metric_name(metric: str) -> str:
-    """Writes a metric as people do: `ndcg@10` is NDCG@10, `hr@1` HR@1, `precision@10` as it is."""
-    if metric in _COSTS:
-        return _COSTS[metric]
-    stem, *rest = metric.replace("_", " per ", 1).split("@")
-    short = stem.split(" ")[0]
-    if short in (*_ERRORS, "ndcg", "hr", "map", "mrr"):
-        stem = stem.replace(short, short.upper(), 1)
-    return "@".join([stem, *rest])
 
 
 def order_name(order: str) -> str:
@@ -169,7 +247,7 @@ def order_name(order: str) -> str:
 
 def best(records: Sequence[Record]) -> Record:
     """Returns the record with the best mean of records of one metric; the first one in a tie."""
-    return min(records, key=lambda record: badness(record["metric"], record["mean"]))
+    return min(records, key=lambda record: badness(record.entry, record.mean))
 
 
 def compare(records: Sequence[Record]) -> Comparison | None:
@@ -186,20 +264,26 @@ def compare(records: Sequence[Record]) -> Comparison | None:
     if not learned or not baselines:
         return None
     method, baseline = best(learned), best(baselines)
-    paired = select(baselines, method=method.get("best_baseline", baseline["method"]))
-    if method.get("difference") is None or not paired:
-        return Comparison(method, baseline, method["mean"] - baseline["mean"], None, "untested")
-    interval = method["difference_low"], method["difference_high"]
-    return Comparison(method, paired[0], method["difference"], interval, verdict_of(method))
+    paired = select(baselines, method=method.best_baseline or baseline.method)
+    if method.difference is None or not paired:
+        return Comparison(method, baseline, method.mean - baseline.mean, None, "untested")
+    return Comparison(method, paired[0], method.difference, interval_of(method), verdict_of(method))
+
+
+def interval_of(record: Record) -> tuple[float, float] | None:
+    """Returns the 95 % interval of the difference to the best baseline, where it was paired."""
+    low, high = record.difference_low, record.difference_high
+    return None if low is None or high is None else (low, high)
 
 
 def verdict_of(record: Record) -> Verdict:
     """Says what the paired difference of a record shows: untested where there is none."""
-    if record.get("difference") is None:
+    interval = interval_of(record)
+    if interval is None:
         return "untested"
-    low, high = record["difference_low"], record["difference_high"]
+    low, high = interval
     if low > 0 or high < 0:
-        return "better" if (high < 0) == lower_is_better(record["metric"]) else "worse"
+        return "better" if (high < 0) == (record.entry.better == "lower") else "worse"
     return "tie"
 
 
@@ -222,7 +306,7 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
                 at_sizes = [compare(select(panel, k=n)) for n in distinct(panel, "k")]
                 found = [comparison for comparison in at_sizes if comparison is not None]
                 if found:
-                    comparisons.append(min(found, key=lambda c: abs(c.learned["k"] - k)))
+                    comparisons.append(min(found, key=lambda c: abs(c.learned.k - k)))
     return comparisons
 
 
@@ -230,9 +314,9 @@ def headline(comparisons: Sequence[Comparison]) -> str:
     """Says in one sentence where learning won, tied and lost, under the first protocol there is."""
     if not comparisons:
         return "No learned method was compared with a simple baseline."
-    protocol = comparisons[0].learned["protocol"]
-    comparisons = [c for c in comparisons if c.learned["protocol"] == protocol]
-    methods = {c.learned["method"] for c in comparisons}
+    protocol = comparisons[0].learned.protocol
+    comparisons = [c for c in comparisons if c.learned.protocol == protocol]
+    methods = {c.learned.method for c in comparisons}
     name = methods.pop() if len(methods) == 1 else "the best learned method"
     phrases = {
         "better": "beats the best simple baseline on",
@@ -245,7 +329,7 @@ def headline(comparisons: Sequence[Comparison]) -> str:
         settings = [c.learned for c in comparisons if c.verdict == verdict]
         if settings:
             clauses.append(f"{phrase} {_listed(_settings(settings))}")
-    seen = sorted({c.learned["k"] for c in comparisons})
+    seen = sorted({c.learned.k for c in comparisons})
     interactions = _listed([str(k) for k in seen], "or")
     noun = "interaction" if seen == [1] else "interactions"
     return f"With {interactions} {noun} seen, {name} {_listed(clauses)}."
@@ -256,7 +340,7 @@ def _settings(records: Sequence[Record]) -> list[str]:
     for metric in distinct(records, "metric"):
         orders = distinct(select(records, metric=metric), "order")
         phrase = " and ".join(order_name(order) for order in orders)
-        by_orders.setdefault(phrase, []).append(metric_name(metric))
+        by_orders.setdefault(phrase, []).append(title_of(named(metric)))
     return [f"{_listed(metrics)} ({orders})" for orders, metrics in by_orders.items()]
 
 
@@ -267,10 +351,10 @@ def _listed(items: Sequence[str], word: str = "and") -> str:
 
 
 def negative_transfer(records: Iterable[Record], *, metric: str = "rmse") -> list[str]:
-    """Warns of methods that are worse than those that do not look at the other domain.
+    """Warns of methods that are worse than the best method of the target domain alone.
 
     Args:
-        records: As in `evaluation.records`; what counts is their `no_transfer_difference`.
+        records: Any; what counts is their `no_transfer_difference`.
         metric: Which figures to look at.
 
     Returns:
@@ -278,39 +362,30 @@ def negative_transfer(records: Iterable[Record], *, metric: str = "rmse") -> lis
         interval of the paired difference is on the wrong side of 0.
 
     Example:
-        >>> record = {
-        ...     "method": "pooled", "protocol": "shuffled", "metric": "rmse", "k": 0,
-        ...     "no_transfer": "item_mean", "no_transfer_difference": 0.02,
-        ...     "no_transfer_difference_low": 0.01, "no_transfer_difference_high": 0.03,
-        ... }
+        >>> record = Record(
+        ...     method="pooled", kind="baseline", protocol="shuffled", order="target", k=0,
+        ...     metric="rmse", mean=1.02, low=1.0, high=1.04, seeds=(0,), no_transfer="item_mean",
+        ...     no_transfer_difference=0.02, no_transfer_difference_low=0.01,
+        ...     no_transfer_difference_high=0.03,
+        ... )
         >>> negative_transfer([record])  # doctest: +NORMALIZE_WHITESPACE
         ['Negative transfer: pooled is worse than no transfer under shuffled, in RMSE by 0.0200
           [0.0100, 0.0300] at K = 0 (item_mean).']
     """
-    bad = "low" if lower_is_better(metric) else "high"
-    sign = 1 if lower_is_better(metric) else -1
-    found = [
-        record
-        for record in select(records, metric=metric)
-        if sign * record.get(f"no_transfer_difference_{bad}", 0.0) > 0
-    ]
-    sentences = []
-    for protocol in distinct(found, "protocol"):
-        under = select(found, protocol=protocol)
-        for method in distinct(under, "method"):
-            at = ", ".join(_said(record, sign) for record in select(under, method=method))
-            sentences.append(
-                f"Negative transfer: {method} is worse than no transfer under {protocol}, in "
-                f"{metric_name(metric)} by {at}."
+    sign = 1 if named(metric).better == "lower" else -1
+    worse: dict[tuple[str, str], list[str]] = {}
+    for r in select(records, metric=metric):
+        ends = (r.no_transfer_difference_low, r.no_transfer_difference_high)
+        if r.no_transfer_difference is None or None in ends:
+            continue
+        low, high = sorted(sign * end for end in ends if end is not None)
+        if low > 0:
+            worse.setdefault((r.protocol, r.method), []).append(
+                f"{sign * r.no_transfer_difference:.4f} [{low:.4f}, {high:.4f}] at K = {r.k} "
+                f"({r.no_transfer})"
             )
-    return sentences
-
-
-def _said(record: Record, sign: int) -> str:
-    """Writes by how much a method is worse, at one support size."""
-    difference = "no_transfer_difference"
-    low, high = sorted(sign * record[f"{difference}_{end}"] for end in ("low", "high"))
-    return (
-        f"{sign * record[difference]:.4f} [{low:.4f}, {high:.4f}] at K = {record['k']} "
-        f"({record['no_transfer']})"
-    )
+    return [
+        f"Negative transfer: {method} is worse than no transfer under {protocol}, in "
+        f"{title_of(named(metric))} by {', '.join(at)}."
+        for (protocol, method), at in worse.items()
+    ]

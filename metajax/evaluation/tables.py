@@ -1,8 +1,8 @@
-"""Learners beside every simple baseline on one fold, and the table that follows."""
+"""Learned methods and baselines on the same folds, and the records that follow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,13 +11,25 @@ from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias, r
 from metajax.cross_domain import of_two_domains, without_transfer
 from metajax.cross_domain.users import PANEL
 from metajax.evaluation.cells import Cell, Outcome
+from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, concatenate
-from metajax.evaluation.intervals import metric_names, paired_differences, records, summarise
+from metajax.evaluation.intervals import metrics_of, paired_differences, records_of, summarise
+from metajax.evaluation.metrics import badness
 from metajax.evaluation.protocols import Split
-from metajax.evaluation.records import badness, negative_transfer
-from metajax.evaluation.tuning import Method, Trained, judge, trained, tuned
+from metajax.evaluation.records import (
+    Kind,
+    Record,
+    negative_transfer,
+    to_csv,
+    to_json,
+    to_polars,
+)
+from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.methods import Recipe
 from metajax.methods.settings import Settings
+
+if TYPE_CHECKING:
+    import polars
 
 __all__ = [
     "Compared",
@@ -32,7 +44,7 @@ __all__ = [
 class Judged(NamedTuple):
     """What the harness measured of one method."""
 
-    kind: Literal["baseline", "learned"]
+    kind: Kind
     """Whether it is one of those to beat."""
     by_order: Mapping[str, Evaluation]
     """By order of the supports, or whatever else a protocol's panels are, the measurements."""
@@ -40,7 +52,7 @@ class Judged(NamedTuple):
 
 def judge_all(
     split: Split,
-    learners: Sequence[Method],
+    learners: Sequence[FittedMethod],
     settings: Settings,
     *,
     trials: int | None = None,
@@ -99,7 +111,7 @@ def _rivals(split: Split, learners: Sequence[str]) -> tuple[Sequence[Baseline], 
     return registry, plain
 
 
-def _judged(methods: Mapping[str, Method], split: Split) -> Judged:
+def _judged(methods: Mapping[str, FittedMethod], split: Split) -> Judged:
     by_order = {panel: judge(method, split, panel) for panel, method in methods.items()}
     return Judged(next(iter(methods.values())).kind, by_order)
 
@@ -109,74 +121,95 @@ def table(
     *,
     protocol: str,
     seeds: Sequence[int],
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Lists all figures, with paired differences of the learned methods to the best baseline.
 
     The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
     Of users who are known in another domain, each method is also compared with the best of those
-    that do not look there, `cross_domain.without_transfer`.
+    of the target domain alone, `cross_domain.without_transfer`.
 
     Args:
-        judged: What was measured of each method; of several folds, concatenated.
+        judged: Measurements of each method; of several folds, concatenated.
         protocol: How the tasks were made, for instance "P1".
         seeds: The seeds behind them.
 
     Returns:
-        Records as in `evaluation.records`.
+        A record for each method, panel, metric and K.
     """
-    rows = []
-    deaf = [baseline.name for baseline in without_transfer]
+    found: list[Record] = []
+    target_only = [baseline.name for baseline in without_transfer]
     for order in judged[0].by_order:
-        rivals = [method.by_order[order] for method in judged if method.kind == "baseline"]
-        local = [rival for rival in rivals if order == PANEL and rival.method in deaf]
+        baselines = [method.by_order[order] for method in judged if method.kind == "baseline"]
+        local = [b for b in baselines if order == PANEL and b.method in target_only]
         for kind, by_order in judged:
             evaluation = by_order[order]
-            figures = records(evaluation, protocol=protocol, order=order, seeds=seeds)
-            if kind == "learned" and rivals:
-                _add_differences(figures, evaluation, rivals, "best_baseline", "difference")
-            if local and evaluation.method not in deaf:
-                names = ("no_transfer", "no_transfer_difference")
-                _add_differences(figures, evaluation, local, *names)
-            rows += [{**figure, "kind": kind} for figure in figures]
-    return rows
+            records = records_of(evaluation, kind=kind, protocol=protocol, order=order, seeds=seeds)
+            if kind == "learned" and baselines:
+                to = ("best_baseline", "difference")
+                records = _with_differences(records, evaluation, baselines, *to)
+            if local and evaluation.method not in target_only:
+                to = ("no_transfer", "no_transfer_difference")
+                records = _with_differences(records, evaluation, local, *to)
+            found += records
+    return found
 
 
-def _add_differences(
-    figures: list[dict[str, Any]],
+def _with_differences(
+    records: Sequence[Record],
     evaluation: Evaluation,
-    rivals: Sequence[Evaluation],
+    others: Sequence[Evaluation],
     name: str,
     difference: str,
-) -> None:
-    """Adds to a method's figures the best rival, as `name`, and how they differ from its."""
-    bests: dict[str, np.ndarray] = {}  # [K] of the rivals, by metric
-    for metric in metric_names(evaluation):
-        able = [n for n, rival in enumerate(rivals) if metric in metric_names(rival)]
-        if able and not metric.startswith(("coverage", "within")):
-            values = [badness(metric, summarise(rivals[n])[metric]) for n in able]
-            bests[metric] = np.array(able)[np.argmin(values, axis=0)]
+) -> list[Record]:
+    """Adds to a method's records the best other one, as `name`, and the paired difference."""
+    bests: dict[str, np.ndarray] = {}  # [K] of the others, by metric
+    figures = [summarise(other) for other in others]
+    for metric in metrics_of(evaluation):
+        able = [n for n, found in enumerate(figures) if metric.name in found]
+        # A distance from the value that is right is no difference of two figures.
+        if able and metric.function is not None and isinstance(metric.better, str):
+            values = [badness(metric, figures[n][metric.name]) for n in able]
+            bests[metric.name] = np.array(able)[np.argmin(values, axis=0)]
     pairs = [(int(n), metric) for metric, best in bests.items() for n in np.unique(best)]
-    found = paired_differences(evaluation, [(rivals[n], metric) for n, metric in pairs])
+    found = paired_differences(evaluation, [(others[n], metric) for n, metric in pairs])
     differences = dict(zip(pairs, found, strict=True))
-    for figure in figures:
-        if figure["metric"] in bests:
-            at = evaluation.ks.index(figure["k"])
-            best = int(bests[figure["metric"]][at])
-            paired = differences[best, figure["metric"]]
-            figure[name] = rivals[best].method
-            figure[difference] = float(paired.mean[at])
-            figure[f"{difference}_low"] = float(paired.low[at])
-            figure[f"{difference}_high"] = float(paired.high[at])
+    extended = []
+    for record in records:
+        if record.metric in bests:
+            at = evaluation.ks.index(record.k)
+            best = int(bests[record.metric][at])
+            paired = differences[best, record.metric]
+            changes: dict[str, Any] = {
+                name: others[best].method,
+                difference: float(paired.mean[at]),
+                f"{difference}_low": float(paired.low[at]),
+                f"{difference}_high": float(paired.high[at]),
+            }
+            record = replace(record, **changes)
+        extended.append(record)
+    return extended
 
 
 class Compared(NamedTuple):
-    """What a comparison found."""
+    """Figures of a comparison."""
 
-    records: list[dict[str, Any]]
-    """Every figure, as in `metajax.evaluation.records`."""
+    records: list[Record]
+    """Every figure."""
     notes: list[str]
-    """A sentence for each cell in which a method could not be judged, and for each method that
-    another domain has misled."""
+    """A sentence for each cell in which a method could not be judged, and for each negative
+    transfer."""
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns the records as `json.dump` takes them."""
+        return to_json(self.records)
+
+    def to_csv(self) -> str:
+        """Returns the records as a table in CSV."""
+        return to_csv(self.records)
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Returns the records as a Polars frame; needs the extra `cli`."""
+        return to_polars(self.records)
 
 
 def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
@@ -194,7 +227,7 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
         for cell, outcome in outcomes.items()
         if outcome.left_out
     ]
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     for protocol in dict.fromkeys(cell.protocol for cell in outcomes):
         of_protocol = {c: o for c, o in outcomes.items() if c.protocol == protocol}
         seeds = sorted({cell.seed for cell in of_protocol})
@@ -223,28 +256,23 @@ def _joined(found: Sequence[Outcome]) -> Judged:
 
 def _costs(
     name: str, found: Sequence[Outcome], protocol: str, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Lists what serving a user costs, the median over cells."""
     order, evaluation = next(iter(found[0].by_order.items()))
     costs = [outcome.cost for outcome in found if outcome.cost is not None]
-    if not costs:
-        return []
-    figures = {
-        "adapt_us": float(np.median([cost.adapt_us for cost in costs])),
-        "state_bytes": float(np.median([cost.state_bytes for cost in costs])),
-    }
     return [
-        {
-            "method": name,
-            "kind": found[0].kind,
-            "protocol": protocol,
-            "order": order,
-            "k": evaluation.ks[-1],
-            "metric": metric,
-            "mean": value,
-            "low": None,
-            "high": None,
-            "seeds": list(seeds),
-        }
-        for metric, value in figures.items()
+        Record(
+            method=name,
+            kind=found[0].kind,
+            protocol=protocol,
+            order=order,
+            k=evaluation.ks[-1],
+            metric=metric,
+            mean=float(np.median([getattr(cost, metric) for cost in costs])),
+            low=None,
+            high=None,
+            seeds=tuple(seeds),
+        )
+        for metric in Cost._fields
+        if costs
     ]

@@ -1,15 +1,16 @@
 """What can be judged: simple baselines and learners, tuned on validation users and refitted."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline, tune
+from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.evaluation.evaluate import (
@@ -19,7 +20,9 @@ from metajax.evaluation.evaluate import (
     evaluate,
 )
 from metajax.evaluation.intervals import summarise
+from metajax.evaluation.metrics import Metric
 from metajax.evaluation.protocols import Split
+from metajax.evaluation.records import Kind
 from metajax.methods import Recipe, recipe_of
 from metajax.methods.assembly import (
     first_progress,
@@ -33,7 +36,7 @@ from metajax.training import DivergedError, Progress, Row, train
 from metajax.types import Adaptation, Params, Task
 
 __all__ = [
-    "Method",
+    "FittedMethod",
     "Trained",
     "judge",
     "learned",
@@ -46,12 +49,12 @@ __all__ = [
 ]
 
 
-class Method(NamedTuple):
+class FittedMethod(NamedTuple):
     """A method that is ready to be judged."""
 
     name: str
     """What tables call it."""
-    kind: Literal["baseline", "learned"]
+    kind: Kind
     """Whether it is one of those to beat."""
     adaptation: Adaptation
     """How it adapts and predicts."""
@@ -74,7 +77,9 @@ class Trained(NamedTuple):
     """How many updates that took."""
 
 
-def tuned(baseline: Baseline, split: Split, *, trials: int | None = None) -> dict[str, Method]:
+def tuned(
+    baseline: Baseline, split: Split, *, trials: int | None = None
+) -> dict[str, FittedMethod]:
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
     Args:
@@ -89,8 +94,10 @@ def tuned(baseline: Baseline, split: Split, *, trials: int | None = None) -> dic
     adaptation = baseline.adaptation
     rating = baseline.predicts == "rating"
 
-    def method(params: Params, settings: Mapping[str, Any]) -> Method:
-        return Method(baseline.name, "baseline", adaptation, params, rating, not rating, settings)
+    def method(params: Params, settings: Mapping[str, Any]) -> FittedMethod:
+        return FittedMethod(
+            baseline.name, "baseline", adaptation, params, rating, not rating, settings
+        )
 
     def score(panel: str, baseline: Baseline, params: Params) -> float:
         del baseline
@@ -100,7 +107,7 @@ def tuned(baseline: Baseline, split: Split, *, trials: int | None = None) -> dic
     grid = baseline.grid[:trials]
     once = baseline._replace(fit=_remembered(baseline.fit, split.training), grid=grid)
     refit = _remembered(baseline.fit, split.final)
-    methods: dict[str, Method] = {}
+    methods: dict[str, FittedMethod] = {}
     for panel in split.test:
         settings = grid[0]
         if len(grid) > 1:
@@ -117,7 +124,7 @@ def trained(
     trials: int | None = None,
     refit: bool = True,
     shared: dict[Any, Trained] | None = None,
-) -> dict[str, Method]:
+) -> dict[str, FittedMethod]:
     """Trains a learner with each of its settings and chooses among them on the validation users.
 
     Args:
@@ -153,7 +160,7 @@ def trained(
     losses = [dict.fromkeys(split.test, 0.0)]
     if len(found) > 1:
         losses = [losses_of(split, m.adaptation, rating=m.rating)(m.params) for m in found]
-    methods: dict[str, Method] = {}
+    methods: dict[str, FittedMethod] = {}
     for panel in split.test:
         best = int(np.argmin(np.nan_to_num([loss[panel] for loss in losses], nan=np.inf)))
         params = found[best].params
@@ -170,7 +177,7 @@ def trained(
     return methods
 
 
-def learned(settings: Settings, split: Split, params: Params) -> Method:
+def learned(settings: Settings, split: Split, params: Params) -> FittedMethod:
     """Makes a trained learner ready to be judged.
 
     Args:
@@ -183,16 +190,19 @@ def learned(settings: Settings, split: Split, params: Params) -> Method:
     """
     adaptation = judged_adaptation_of(settings, shapes_of(split.training))
     recipe, rating = recipe_of(settings.learner), predicts_ratings(settings)
-    return Method(recipe.name, "learned", adaptation, params, rating, True, {})
+    return FittedMethod(recipe.name, "learned", adaptation, params, rating, True, {})
 
 
-def judge(method: Method, split: Split, panel: str) -> Evaluation:
+def judge(
+    method: FittedMethod, split: Split, panel: str, *, metrics: Sequence[Metric] = ()
+) -> Evaluation:
     """Judges a method on the test users.
 
     Args:
         method: Tuned and fitted.
         split: The fold.
         panel: Which of the test tasks.
+        metrics: Metrics of one's own, as in `evaluate`.
 
     Returns:
         The measurements.
@@ -200,7 +210,7 @@ def judge(method: Method, split: Split, panel: str) -> Evaluation:
     Raises:
         ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
     """
-    return _evaluate(method, split, panel, test=True)
+    return _evaluate(method, split, split.test[panel], panel, metrics)
 
 
 def _training_settings(recipe: Recipe, candidate: Settings, settings: Settings) -> Settings:
@@ -222,17 +232,17 @@ def _train(
     return shared[base]
 
 
-def _validated(method: Method, split: Split, panel: str) -> float:
+def _validated(method: FittedMethod, split: Split, panel: str) -> float:
     """How well a baseline serves the validation users, lower is better."""
     try:
-        figures = summarise(_evaluate(method, split, panel, test=False))
+        figures = summarise(_evaluate(method, split, split.validation[panel], panel))
     except (ConstantPredictionsError, NonFinitePredictionsError):
         return np.inf
     metric, sign = ("rmse", 1) if method.rating else ("ndcg@10", -1)
     return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
 
 
-def _may_be_constant(method: Method, panel: str) -> bool:
+def _may_be_constant(method: FittedMethod, panel: str) -> bool:
     """Tells who may say the same of everything: who means to, and who knows nothing of cold items.
 
     Of a learner it is a defect all the same: it sees attributes.
@@ -255,12 +265,14 @@ def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., 
     return fitted
 
 
-def _evaluate(method: Method, split: Split, panel: str, *, test: bool) -> Evaluation:
+def _evaluate(
+    method: FittedMethod, split: Split, tasks: ColdTasks, panel: str, metrics: Sequence[Metric] = ()
+) -> Evaluation:
     training = split.training
     return evaluate(
         method.adaptation,
         method.params,
-        (split.test if test else split.validation)[panel],
+        tasks,
         training.user_features,
         training.item_features,
         scale=training.scale,
@@ -268,6 +280,7 @@ def _evaluate(method: Method, split: Split, panel: str, *, test: bool) -> Evalua
         ks=split.ks(panel),
         rating=method.rating,
         ranking=method.ranking and split.ranked,
+        metrics=metrics,
         allow_constant=_may_be_constant(method, panel),
     )
 

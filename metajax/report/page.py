@@ -1,14 +1,16 @@
 """A run's figures for people: one page to look at, one curve for a README, one table to print.
 
-The input is always the same list of records, described in `metajax.evaluation.records`.
+The input is always the same list of records, as of `evaluation.compare`.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from metajax.evaluation.metrics import is_cost
 from metajax.evaluation.records import (
     Comparison,
     Record,
@@ -16,7 +18,6 @@ from metajax.evaluation.records import (
     compare_all,
     distinct,
     headline,
-    is_cost,
     select,
     validate,
 )
@@ -24,6 +25,7 @@ from metajax.report import plots
 from metajax.report.tables import (
     caption_of,
     panels_of,
+    printed,
     service_of,
     signed,
     table_of,
@@ -55,7 +57,7 @@ def html(
     Of more than four learned methods the curves show the four that rank best.
 
     Args:
-        records: The figures, as described in `metajax.evaluation.records`.
+        records: The figures, as as of `evaluation.compare`.
         title: Heading of the page.
         run_facts: What the run was: data, date, machine, settings.
         notes: Sentences to print below, one a paragraph.
@@ -81,9 +83,9 @@ def html(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = resources.files("metajax.report").joinpath("page.html.j2").read_text("utf-8")
-    tabled = [record for record in records if not is_cost(record["metric"])]
+    tabled = [record for record in records if not is_cost(record.entry)]
     if tables is not None:
-        tabled = [record for record in tabled if record["metric"] in tables]
+        tabled = [record for record in tabled if record.metric in tables]
     colours = plots.method_colours(records)
     return environment.from_string(template).render(
         title=title,
@@ -96,7 +98,7 @@ def html(
         service=service_of(records),
         facts={str(key): str(value) for key, value in (run_facts or {}).items()},
         notes=[notes] if isinstance(notes, str) else list(notes),
-        seeds=sorted({seed for record in records for seed in record["seeds"]}),
+        seeds=sorted({seed for record in records for seed in record.seeds}),
         colours=plots.COLOURS,
         hues=colours,
     )
@@ -121,7 +123,7 @@ def support_size_curve(
         ImportError: If the extra `cli` is not installed.
     """
     records = validate(records)
-    records = select(records, protocol=records[0]["protocol"])
+    records = select(records, protocol=records[0].protocol)
     for metric in metrics:
         if not select(records, metric=metric):
             known = distinct(records, "metric")
@@ -136,13 +138,13 @@ def _panels(
     panels = []
     for metric in metrics:
         for n, panel in enumerate(panels_of(select(records, metric=metric))):
-            name = f"{metric.replace('@', '-')}-{n}"
-            paired = [r for r in panel if r.get("difference") is not None]
+            name = re.sub(r"\W", "-", metric) + f"-{n}"
+            paired = [r for r in panel if r.difference is not None]
             paired = select(paired, kind="learned") or paired
             if len(distinct(paired, "method")) > len(colours):
-                paired = [r for r in paired if r["method"] in colours]
+                paired = [r for r in paired if r.method in colours]
             curve, off_scale = "", ""
-            if not by_quadrant(panel[0]["order"]):
+            if not by_quadrant(panel[0].order):
                 curve, off_scale = plots.curve_panel(panel, f"curve-{name}", colours)
             panels.append(
                 {
@@ -168,7 +170,7 @@ def _sides(
         panel
         for metric in metrics
         for panel in panels_of(select(records, metric=metric))
-        if by_quadrant(panel[0]["order"])
+        if by_quadrant(panel[0].order)
     ]
     first = panels_of(select(records, metric="hr@1"))
     chosen = {"Warm and cold users, warm and cold items": (quadrants, -1)}
@@ -179,11 +181,11 @@ def _sides(
     for s, (heading, (panels, at)) in enumerate(chosen.items()):
         for n, panel in enumerate(panels):
             shown = select(panel, k=distinct(panel, "k")[at])
-            shown = [record for record in shown if record["low"] is not None]
+            shown = [record for record in shown if record.low is not None]
             if shown:
                 name = f"side-{s}-{n}"
                 drawn, left = plots.interval_panel(shown, name, colours)
-                about = {**caption_of(shown[0]), "k": shown[0]["k"], "drawn": drawn, "left": left}
+                about = {**caption_of(shown[0]), "k": shown[0].k, "drawn": drawn, "left": left}
                 sides.setdefault(heading, []).append(about)
     return sides
 
@@ -195,11 +197,11 @@ def _card(comparison: Comparison) -> dict[str, str]:
         **caption_of(learned),
         "verdict": comparison.verdict,
         "badge": _BADGES[comparison.verdict],
-        "method": learned["method"],
-        "mean": f"{learned['mean']:.3f}",
-        "baseline": baseline["method"],
-        "baseline_mean": f"{baseline['mean']:.3f}",
+        "method": learned.method,
+        "mean": printed(learned),
+        "baseline": baseline.method,
+        "baseline_mean": printed(baseline),
         "difference": signed(comparison.difference),
         "interval": f"{signed(interval[0])} to {signed(interval[1])}" if interval else "",
-        "k": str(learned["k"]),
+        "k": str(learned.k),
     }

@@ -8,17 +8,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from metajax.evaluation.records import (
-    Record,
-    badness,
-    best,
-    better_way,
-    distinct,
-    lower_is_better,
-    metric_name,
-    order_name,
-    select,
-)
+import numpy as np
+
+from metajax.evaluation.metrics import badness, better_way, named, title_of
+from metajax.evaluation.records import Record, best, distinct, order_name, select
 
 __all__ = [
     "COLOURS",
@@ -29,7 +22,6 @@ __all__ = [
     "difference_panel",
     "document",
     "inline",
-    "inset",
     "interval_panel",
     "method_colours",
     "panel_title",
@@ -38,12 +30,14 @@ __all__ = [
 
 
 _WIDTH, _HEIGHT = 440, 330  # pixels of a panel; narrow, so that its text is legible on a phone
-_LETTER = 7.4  # pixels, a generous mean
-_LONGEST = 22  # letters of a label
+_LONGEST = 22  # letters of a method in a legend
 _FAVOURED = 4  # baselines that the vertical scale makes room for
 _FEATURED = 4  # learned methods that are drawn: as many as there are colours
 _RANKED_BY = ("rmse", "ndcg@10")
-_DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)), (0, (3, 1.5))]
+_DASHES = [
+    "-", (0, (5, 2)), (0, (1.5, 1.8)), (0, (7, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2)),
+    (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 4)),
+]  # fmt: skip
 
 
 class _Curve(NamedTuple):
@@ -73,13 +67,13 @@ def _featured(learned: Sequence[Record]) -> list[Record]:
     ranks: dict[str, dict[str, list[int]]] = {}  # by metric, then by method
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in learned:
-        if record["metric"] in _RANKED_BY:
-            key = tuple(record[name] for name in ("metric", "protocol", "order", "k"))
+        if record.metric in _RANKED_BY:
+            key = tuple(getattr(record, name) for name in ("metric", "protocol", "order", "k"))
             groups.setdefault(key, []).append(record)
     for (metric, *_), group in groups.items():
-        group.sort(key=lambda record: badness(metric, record["mean"]))
+        group.sort(key=lambda record: badness(record.entry, record.mean))
         for place, record in enumerate(group):
-            ranks.setdefault(metric, {}).setdefault(record["method"], []).append(place)
+            ranks.setdefault(metric, {}).setdefault(record.method, []).append(place)
     orders = [
         sorted(found, key=lambda method: sum(found[method]) / len(found[method]))
         for found in ranks.values()
@@ -87,7 +81,7 @@ def _featured(learned: Sequence[Record]) -> list[Record]:
     # The best of each metric in turn.
     turns = [m for turn in itertools.zip_longest(*orders) for m in turn if m is not None]
     best_of = list(dict.fromkeys(turns))[:_FEATURED]
-    return [record for record in learned if record["method"] in best_of]
+    return [record for record in learned if record.method in best_of]
 
 
 def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> tuple[str, str]:
@@ -102,7 +96,7 @@ def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -
         The `<svg>` element, and a sentence on methods that lie off the scale, or "".
     """
     title = f"{panel_title(records[0])} against interactions seen"
-    with canvas(_WIDTH, _HEIGHT) as figure:
+    with canvas(_WIDTH, _HEIGHT, constrained=True) as figure:
         off_scale = _draw_curves(figure.subplots(), _curves(records, colours))
         return inline(figure, name, title, _words(records)), off_scale
 
@@ -121,19 +115,14 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
     panels = [
         [select(records, metric=metric, order=order) for order in orders] for metric in metrics
     ]
-    names = ", ".join(metric_name(metric) for metric in metrics)
+    names = ", ".join(title_of(named(metric)) for metric in metrics)
     words = " ".join(_words(panel) for row in panels for panel in row if panel)
-    with canvas(_WIDTH * len(orders), _HEIGHT * len(metrics)) as figure:
+    with canvas(_WIDTH * len(orders), _HEIGHT * len(metrics), constrained=True) as figure:
         grid = figure.subplots(len(metrics), len(orders), squeeze=False)
         for axes, panel in zip(grid.flat, itertools.chain(*panels), strict=True):
             if panel:
                 axes.set_title(
-                    panel_title(panel[0]),
-                    loc="left",
-                    x=-0.12,
-                    y=1.05,
-                    color=LIGHT["ink"],
-                    weight="bold",
+                    panel_title(panel[0]), loc="left", pad=12, color=LIGHT["ink"], weight="bold"
                 )
                 _draw_curves(axes, _curves(panel, colours))
             else:
@@ -143,16 +132,16 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
 
 def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
     """Lists the methods of a panel from the back to the front, each group by its last figure."""
-    metric = records[0]["metric"]
+    metric = records[0].entry
     curves = []
     for kind in ("learned", "baseline"):
         methods = [
-            sorted(select(records, kind=kind, method=method), key=lambda record: record["k"])
+            sorted(select(records, kind=kind, method=method), key=lambda record: record.k)
             for method in distinct(select(records, kind=kind), "method")
         ]
-        methods.sort(key=lambda found: badness(metric, found[-1]["mean"]))
+        methods.sort(key=lambda found: badness(metric, found[-1].mean))
         for place, found in enumerate(methods):
-            method, learned = found[0]["method"], kind == "learned"
+            method, learned = found[0].method, kind == "learned"
             if learned and method not in colours:
                 continue
             role = colours.get(method, "plain" if place else "rival")
@@ -165,20 +154,21 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     low, high = _scale(curves)
     shown, off_scale = [], []
     for curve in curves:
-        x, last = [record["k"] for record in curve.records], curve.records[-1]
-        means = [record["mean"] for record in curve.records]
+        x, last = [record.k for record in curve.records], curve.records[-1]
+        means = [record.mean for record in curve.records]
         if not any(low <= mean <= high for mean in means):
-            off_scale.append(f"{curve.method} ({last['mean']:.3f} at K = {last['k']})")
+            off_scale.append(f"{curve.method} ({last.mean:.3f} at K = {last.k})")
             continue
         shown.append(curve)
         wide, size, front = (2.8, 5.5, 4) if curve.learned else (1.2, 2.6, 3)
         axes.plot(
-            x, means, color=curve.colour, ls=curve.dash, lw=wide, marker="o", ms=size, zorder=front
-        )
-        if curve.shaded and all(record["low"] is not None for record in curve.records):
-            bounds = [[record[end] for record in curve.records] for end in ("low", "high")]
+            x, means, color=curve.colour, ls=curve.dash, lw=wide, marker="o", ms=size, zorder=front,
+            label=_shortened(curve.method),
+        )  # fmt: skip
+        if curve.shaded and all(record.low is not None for record in curve.records):
+            bounds = [[getattr(record, end) for record in curve.records] for end in ("low", "high")]
             axes.fill_between(x, *bounds, color=curve.colour, alpha=0.13, lw=0)
-    ks = sorted({record["k"] for curve in curves for record in curve.records})
+    ks = sorted({record.k for curve in curves for record in curve.records})
     axes.set_ylim(low, high)
     axes.set_xlim(ks[0] - 0.02 * ks[-1], ks[-1] * 1.02 or 1)
     axes.set_xticks(_apart(ks))
@@ -189,9 +179,7 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
     axes.set_xlabel("interactions seen, K", labelpad=7)
     style(axes, "y")
-    letters = min(max((len(curve.method) for curve in shown), default=0), _LONGEST)
-    inset(axes, left=48, right=letters * _LETTER + 24, top=12, bottom=46)
-    _label_ends(axes, shown, low, high)
+    _legend(axes, shown)
     return f"Off the scale: {', '.join(off_scale)}." if off_scale else ""
 
 
@@ -203,51 +191,29 @@ def _scale(curves: list[_Curve]) -> tuple[float, float]:
     """Fits the learned methods and the best baselines; a far one must not flatten the rest."""
     baselines = [curve for curve in curves if not curve.learned]
     fitted = [curve for curve in curves if curve.learned] + baselines[-_FAVOURED:]
-    values = [record["mean"] for curve in fitted for record in curve.records]
+    values = [record.mean for curve in fitted for record in curve.records]
     for curve in curves:
         if curve.shaded:
-            ends = [record[end] for record in curve.records for end in ("low", "high")]
+            ends = [getattr(record, end) for record in curve.records for end in ("low", "high")]
             values += [end for end in ends if end is not None]
     room = 0.05 * (max(values) - min(values)) or 0.01
     return min(values) - room, max(values) + room
 
 
-def _label_ends(axes: Any, curves: list[_Curve], low: float, high: float) -> None:
-    """Writes each method's name at the end of its curve, far enough apart to be read."""
-    pixels = axes.get_position().height * axes.figure.get_figheight() * 72
-    curves = sorted(curves, key=lambda curve: curve.records[-1]["mean"])
-    ends = [min(max(curve.records[-1]["mean"], low), high) for curve in curves]
-    heights = _spread(ends, 15 / pixels * (high - low), low, high)
-    left, right = axes.get_xlim()
-    start = right + 0.05 * (right - left)
-    for curve, end, y in zip(curves, ends, heights, strict=True):
-        text = curve.method
-        if len(text) > _LONGEST:
-            text = text[: _LONGEST - 1] + "…"
-        weight = "bold" if curve.learned else "normal"
-        axes.text(start, y, text, va="center_baseline", color=curve.colour, weight=weight)
-        lead = ([curve.records[-1]["k"], start - 0.01 * (right - left)], [end, y])
-        axes.plot(*lead, color=curve.colour, lw=0.6, alpha=0.55, clip_on=False)
+def _legend(axes: Any, curves: list[_Curve]) -> None:
+    """Lists the methods right of the curves, from top to bottom as the curves end."""
+    order = np.argsort([-curve.records[-1].mean for curve in curves], kind="stable")
+    lines = axes.get_lines()
+    legend = axes.legend(
+        handles=[lines[n] for n in order], loc="center left", bbox_to_anchor=(1.0, 0.5),
+        frameon=False, labelcolor="linecolor", fontsize=11, labelspacing=0.25, handlelength=2.4,
+    )  # fmt: skip
+    for text, n in zip(legend.get_texts(), order, strict=True):
+        text.set_weight("bold" if curves[n].learned else "normal")
 
 
-def _spread(values: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves sorted values as little as needed until each is a gap above the one before.
-
-    Less a gap for each value before it, the problem is isotonic regression: neighbours out of
-    order are pooled at their mean.
-    """
-    pools: list[list[float]] = []
-    for n, value in enumerate(values):
-        pools.append([value - n * gap])
-        while len(pools) > 1 and _mean(pools[-2]) >= _mean(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    ceiling = high - (len(values) - 1) * gap
-    flat = [max(min(_mean(pool), ceiling), low) for pool in pools for _ in pool]
-    return [value + n * gap for n, value in enumerate(flat)]
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _apart(ks: list[int]) -> list[int]:
@@ -261,16 +227,16 @@ def _apart(ks: list[int]) -> list[int]:
 
 def panel_title(record: Record) -> str:
     """Names a panel by its metric and order."""
-    setting = f"{metric_name(record['metric'])}, {order_name(record['order'])}"
-    return f"{setting} ({better_way(record['metric'])})"
+    setting = f"{title_of(record.entry)}, {order_name(record.order)}"
+    return f"{setting} ({better_way(record.entry)})"
 
 
 def _words(records: Sequence[Record]) -> str:
     last = select(records, k=distinct(records, "k")[-1])
     top = best(last)
     return (
-        f"{metric_name(top['metric'])}, {order_name(top['order'])}: at K = {top['k']} "
-        f"the best of {len(last)} methods is {top['method']} with {top['mean']:.3f}."
+        f"{title_of(top.entry)}, {order_name(top.order)}: at K = {top.k} "
+        f"the best of {len(last)} methods is {top.method} with {top.mean:.3f}."
     )
 
 
@@ -291,13 +257,13 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
         The `<svg>` element.
     """
     words = " ".join(
-        f"{r['method']} at K = {r['k']}: {r['difference']:+.4f}, "
-        f"{r['difference_low']:+.4f} to {r['difference_high']:+.4f}."
+        f"{r.method} at K = {r.k}: {r.difference:+.4f}, "
+        f"{r.difference_low:+.4f} to {r.difference_high:+.4f}."
         for r in records
     )
     title = f"{panel_title(records[0])}: paired differences to the best simple baseline"
     height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
-    with canvas(_WIDTH, height) as figure:
+    with canvas(_WIDTH, height, constrained=True) as figure:
         _draw_differences(figure.subplots(), records, colours)
         return inline(figure, name, title, words)
 
@@ -315,51 +281,47 @@ def interval_panel(
     Returns:
         The `<svg>` element, and a sentence on baselines that are left out, or "".
     """
-    metric = records[0]["metric"]
-    ordered = sorted(records, key=lambda record: badness(metric, record["mean"]))
+    ordered = sorted(records, key=lambda record: badness(record.entry, record.mean))
     left = select(ordered, kind="baseline")[_KEPT:]
     shown = [record for record in ordered if record not in left]
-    title = f"{panel_title(records[0])} at K = {records[0]['k']}, method by method"
-    words = " ".join(
-        f"{r['method']}: {r['mean']:.3f}, {r['low']:.3f} to {r['high']:.3f}." for r in shown
-    )
-    with canvas(_WIDTH, 56 + _ROW * len(shown)) as figure:
+    title = f"{panel_title(records[0])} at K = {records[0].k}, method by method"
+    words = " ".join(f"{r.method}: {r.mean:.3f}, {r.low:.3f} to {r.high:.3f}." for r in shown)
+    with canvas(_WIDTH, 56 + _ROW * len(shown), constrained=True) as figure:
         _draw_intervals(figure.subplots(), shown, colours)
         drawn = inline(figure, name, title, words)
-    names = ", ".join(f"{r['method']} ({r['mean']:.3f})" for r in left)
+    names = ", ".join(f"{r.method} ({r.mean:.3f})" for r in left)
     return drawn, f"Not drawn: {names}." if left else ""
 
 
 def _draw_intervals(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:
     for y, record in enumerate(records):
-        learned = record["kind"] == "learned"
-        role = colours.get(record["method"], "ink" if learned else "plain")
+        learned = record.kind == "learned"
+        role = colours.get(record.method, "ink" if learned else "plain")
         colour, width = LIGHT[role], 2.4 if learned else 1.4
-        interval = [record["low"], record["high"]]
+        interval = [record.low, record.high]
         axes.plot(interval, [y, y], color=colour, lw=width, solid_capstyle="round")
-        axes.plot([record["mean"]], [y], "o", color=colour, ms=6 if learned else 4)
+        axes.plot([record.mean], [y], "o", color=colour, ms=6 if learned else 4)
     axes.set_ylim(len(records) - 0.4, -0.6)
-    axes.set_yticks(range(len(records)), [record["method"] for record in records])
+    axes.set_yticks(range(len(records)), [record.method for record in records])
     for label, record in zip(axes.get_yticklabels(), records, strict=True):
-        learned = record["kind"] == "learned"
-        role = colours.get(record["method"], "ink" if learned else "muted")
+        learned = record.kind == "learned"
+        role = colours.get(record.method, "ink" if learned else "muted")
         label.set(color=LIGHT[role], weight="bold" if learned else "normal", size=11)
     axes.locator_params(axis="x", nbins=5)
-    metric = records[0]["metric"]
-    axes.set_xlabel(f"{metric_name(metric)}, 95 % interval over users", labelpad=6)
+    metric = records[0].entry
+    axes.set_xlabel(f"{title_of(metric)}, 95 % interval over users", labelpad=6)
     style(axes, "x")
-    inset(axes, left=165, right=18, top=8, bottom=42)
 
 
 def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:
     ks, methods = distinct(records, "k"), distinct(records, "method")
     for record in records:
-        shift = (methods.index(record["method"]) - (len(methods) - 1) / 2) * 0.7 / len(methods)
-        colour = LIGHT[colours.get(record["method"], "plain")]
-        y = ks.index(record["k"]) + shift
-        interval = [record["difference_low"], record["difference_high"]]
+        shift = (methods.index(record.method) - (len(methods) - 1) / 2) * 0.7 / len(methods)
+        colour = LIGHT[colours.get(record.method, "plain")]
+        y = ks.index(record.k) + shift
+        interval = [record.difference_low, record.difference_high]
         axes.plot(interval, [y, y], color=colour, lw=2.2, solid_capstyle="round")
-        axes.plot([record["difference"]], [y], "o", color=colour, ms=6)
+        axes.plot([record.difference], [y], "o", color=colour, ms=6)
     for n in range(1, len(ks)):
         axes.axhline(n - 0.5, color=LIGHT["grid"], lw=1)
     axes.axvline(0, color=LIGHT["ink"], lw=1.2, zorder=1)
@@ -371,13 +333,12 @@ def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, s
     axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.3f}".replace("-", "\u2212") if x else "0")
     style(axes, "x")
-    words = ["better", "worse"] if lower_is_better(records[0]["metric"]) else ["worse", "better"]
+    words = ["better", "worse"] if records[0].entry.better == "lower" else ["worse", "better"]
     for x, side, text in ((0, "left", f"← {words[0]}"), (1, "right", f"{words[1]} →")):
         axes.annotate(
             text, (x, 0), (0, -24), xycoords="axes fraction", textcoords="offset points",
             ha=side, va="top", color=LIGHT["muted"],
         )  # fmt: skip
-    inset(axes, left=58, right=20, top=10, bottom=48)
 
 
 # Name of the CSS variable: (light, dark). Learned methods have Okabe and Ito's hues, which stay
@@ -402,13 +363,20 @@ _SETTINGS = {
     "text.parse_math": False,
     "font.size": 12,
 }
-_TITLE = 34  # pixels above the axes for a panel's title
 _NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
 @contextlib.contextmanager
-def canvas(width: int, height: int) -> Iterator[Any]:
+def canvas(width: int, height: int, *, constrained: bool = False) -> Iterator[Any]:
     """Gives a Matplotlib figure of so many pixels, free of the machine's own settings.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        constrained: Whether Matplotlib lays it out, by its constrained layout.
+
+    Yields:
+        The figure.
 
     Raises:
         ImportError: If Matplotlib is not installed.
@@ -416,13 +384,15 @@ def canvas(width: int, height: int) -> Iterator[Any]:
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError("figures need matplotlib: pip install 'metajax[cli]'.") from error
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
+        layout = ConstrainedLayoutEngine(w_pad=10 / 72, h_pad=10 / 72) if constrained else None
         # SVG counts 72 pixels to the inch.
-        yield Figure(figsize=(width / 72, height / 72), frameon=False)
+        yield Figure(figsize=(width / 72, height / 72), frameon=False, layout=layout)
 
 
 def style(axes: Any, direction: str) -> None:
@@ -434,19 +404,6 @@ def style(axes: Any, direction: str) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=LIGHT["muted"], pad=6)
     axes.xaxis.label.set_color(LIGHT["muted"])
-
-
-def inset(axes: Any, *, left: float, right: float, top: float, bottom: float) -> None:
-    """Insets the axes by so many pixels in their cell of the figure."""
-    cell = axes.get_subplotspec()
-    rows, columns = cell.get_gridspec().nrows, cell.get_gridspec().ncols
-    width, height = axes.figure.get_size_inches() * 72
-    if axes.get_title(loc="left"):
-        top += _TITLE
-    x = cell.colspan.start * width / columns + left
-    y = (rows - 1 - cell.rowspan.start) * height / rows + bottom
-    extent = (width / columns - left - right, height / rows - top - bottom)
-    axes.set_position((x / width, y / height, extent[0] / width, extent[1] / height))
 
 
 def inline(drawn: Any, name: str, title: str, words: str) -> str:

@@ -3,17 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from metajax.evaluation.metrics import badness, better_way, is_cost, named, target, title_of
 from metajax.evaluation.records import (
     Record,
-    badness,
     best,
-    better_way,
     distinct,
-    is_cost,
-    metric_name,
+    interval_of,
     order_name,
     select,
-    target,
     validate,
     verdict_of,
 )
@@ -21,6 +18,7 @@ from metajax.evaluation.records import (
 __all__ = [
     "caption_of",
     "panels_of",
+    "printed",
     "service_of",
     "signed",
     "table_of",
@@ -32,20 +30,20 @@ def panels_of(records: Sequence[Record]) -> list[list[Record]]:
     """Groups by protocol, metric and order."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        setting = (record["protocol"], record["metric"], record["order"])
+        setting = (record.protocol, record.metric, record.order)
         groups.setdefault(setting, []).append(record)
     return list(groups.values())
 
 
 def caption_of(record: Record) -> dict[str, str]:
     """Names the panel that a record belongs to, in whole and in parts."""
-    metric = metric_name(record["metric"])
-    setting = f"{order_name(record['order'])}, protocol {record['protocol']}"
+    metric = title_of(record.entry)
+    setting = f"{order_name(record.order)}, protocol {record.protocol}"
     return {
         "caption": f"{metric}, {setting}",
         "metric": metric,
         "setting": setting,
-        "better": better_way(record["metric"]),
+        "better": better_way(record.entry),
     }
 
 
@@ -60,24 +58,22 @@ def table_of(records: Sequence[Record]) -> dict[str, Any]:
         a cell for each size; None where it was not measured.
     """
     ks = distinct(records, "k")
-    tops = {k: best(select(records, k=k))["mean"] for k in ks}
-    metric = records[0]["metric"]
+    tops = {k: best(select(records, k=k)).mean for k in ks}
+    metric = records[0].entry
     by_method = {
-        method: sorted(select(records, method=method), key=lambda record: record["k"])
+        method: sorted(select(records, method=method), key=lambda record: record.k)
         for method in distinct(records, "method")
     }
     # From worst to best at the last K.
     ordered = sorted(
         by_method.items(),
-        key=lambda item: (item[1][0]["kind"] == "learned", -badness(metric, item[1][-1]["mean"])),
+        key=lambda item: (item[1][0].kind == "learned", -badness(metric, item[1][-1].mean)),
     )
     rows = []
     for method, of_method in ordered:
-        at = {record["k"]: record for record in of_method}
+        at = {record.k: record for record in of_method}
         cells = [_cell(at[k], tops[k]) if k in at else None for k in ks]
-        rows.append(
-            {"method": method, "learned": of_method[0]["kind"] == "learned", "cells": cells}
-        )
+        rows.append({"method": method, "learned": of_method[0].kind == "learned", "cells": cells})
     return {**caption_of(records[0]), "ks": ks, "rows": rows}
 
 
@@ -91,56 +87,57 @@ def service_of(records: Sequence[Record]) -> dict[str, Any]:
         `setting`, `columns` (names and which way is better) and `rows` of a method, whether it is
         learned, and texts. No rows where no cost was measured.
     """
-    costs = [record for record in records if is_cost(record["metric"])]
+    costs = [record for record in records if is_cost(record.entry)]
     if not costs:
         return {"setting": "", "columns": [], "rows": []}
-    about = {name: costs[0][name] for name in ("protocol", "order", "k")}
+    about = {name: getattr(costs[0], name) for name in ("protocol", "order", "k")}
     here = select(records, **about)
-    shown = [m for m in distinct(here, "metric") if is_cost(m) or target(m) is not None]
+    entries = [named(metric) for metric in distinct(here, "metric")]
+    shown = [entry for entry in entries if is_cost(entry) or target(entry) is not None]
     by_method = {
-        method: {record["metric"]: record["mean"] for record in select(here, method=method)}
+        method: {record.metric: record.mean for record in select(here, method=method)}
         for method in distinct(select(costs, **about), "method")
     }
-    kinds = {record["method"]: record["kind"] for record in here}
+    kinds = {record.method: record.kind for record in here}
     cheapest = sorted(by_method.items(), key=lambda item: item[1].get("adapt_us", 0.0))
     return {
         "setting": f"{caption_of(costs[0])['setting']}, K = {about['k']}",
-        "columns": [(metric_name(metric), better_way(metric)) for metric in shown],
+        "columns": [(title_of(metric), better_way(metric)) for metric in shown],
         "rows": [
             {
                 "method": method,
                 "learned": kinds[method] == "learned",
-                "cells": [_number(metric, found.get(metric)) for metric in shown],
+                "cells": [
+                    format(found[metric.name], metric.form) if metric.name in found else "–"
+                    for metric in shown
+                ],
             }
             for method, found in cheapest
         ],
     }
 
 
-def _number(metric: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if metric == "state_bytes" else f"{value:.3g}"
+def printed(record: Record) -> str:
+    """Writes a figure as its metric's entry says."""
+    return format(record.mean, record.entry.form)
 
 
 def _cell(record: Record, top: float) -> dict[str, Any]:
-    itself = record.get("best_baseline") == record["method"]
-    paired = record.get("difference") is not None and not itself
-    low, high = (signed(record[f"difference_{end}"]) if paired else "" for end in ("low", "high"))
+    itself = record.best_baseline == record.method
+    interval = None if itself else interval_of(record)
+    low, high = map(signed, interval) if interval else ("", "")
+    difference = record.difference if interval else None
+    form, ends = record.entry.form, (record.low, record.high)
     return {
-        "mean": f"{record['mean']:.3f}",
-        "interval": _interval(record["low"], record["high"]),
-        "difference": signed(record["difference"]) if paired else "",
+        "mean": printed(record),
+        "interval": "" if None in ends else f"[{ends[0]:{form}}, {ends[1]:{form}}]",
+        "difference": "" if difference is None else signed(difference),
         "difference_low": low,
         "difference_high": high,
-        "difference_interval": f"[{low}, {high}]" if paired else "",
-        "best": record["mean"] == top,
+        "difference_interval": f"[{low}, {high}]" if interval else "",
+        "best": record.mean == top,
         "verdict": verdict_of(record),
     }
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def signed(value: float) -> str:
@@ -164,7 +161,7 @@ def terminal_table(
     """Lays out the figures for a terminal, or for a log where there is none.
 
     Args:
-        records: The figures, as described in `metajax.evaluation.records`.
+        records: The figures.
         metrics: Which metrics to show; those without records are left out. None means RMSE and
             NDCG@10, or the first metric that there is.
         brief: One line a method: instead of the differences a mark behind the mean of a learned

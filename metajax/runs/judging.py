@@ -13,7 +13,7 @@ import numpy as np
 from metajax import checkpoint, evaluation, report
 from metajax.data.dataset import Dataset
 from metajax.evaluation import Compared
-from metajax.evaluation.records import compare_all, negative_transfer
+from metajax.evaluation.records import Record, compare_all, negative_transfer, to_json
 from metajax.evaluation.records import headline as sentence
 from metajax.runs.run import Run
 from metajax.types import Params
@@ -44,7 +44,7 @@ def judge_run(
     *,
     trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Record], list[str]]:
     """Judges a run and every simple baseline on the fold's cold users.
 
     Args:
@@ -68,14 +68,12 @@ def judge_run(
     return records, left_out + negative_transfer(records)
 
 
-def headline(records: Sequence[Mapping[str, Any]]) -> str:
+def headline(records: Sequence[Record]) -> str:
     """Says in one sentence where the run won, tied and lost."""
     return sentence(compare_all(records, ("rmse", "ndcg@10")))
 
 
-def write_report(
-    run: Run, records: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()
-) -> Path:
+def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = ()) -> Path:
     """Writes `report.json` and `report.html` into the run's folder.
 
     Args:
@@ -150,7 +148,8 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,
     ]
-    tables = ("rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90")
+    tables = ["rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90"]
+    tables += [record.metric for record in found.records if record.better is not None]
     title = f"Cold start on {dataset.name}"
     return _write(folder, found.records, title, facts, notes, tables=tables)
 
@@ -174,13 +173,13 @@ def _machine() -> dict[str, str]:
 
 def _write(
     folder: Path,
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     title: str,
     facts: Mapping[str, Any],
     notes: Sequence[str],
     tables: Sequence[str] | None = None,
 ) -> Path:
-    checkpoint.write_file(folder / "report.json", json.dumps(list(records), indent=1) + "\n")
+    checkpoint.write_file(folder / "report.json", json.dumps(to_json(records), indent=1) + "\n")
     page = folder / "report.html"
     checkpoint.write_file(
         page, report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)

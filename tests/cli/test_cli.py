@@ -126,7 +126,7 @@ def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monk
     records = json.loads((folder / "report.json").read_text())
     assert {r["method"] for r in records} == {"item_mean", "eb_fold_in"}
 
-    def interrupted(plan, split, shared):
+    def interrupted(plan, *rest):
         assert plan.conditions["cell"].method == "popularity"
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)

@@ -62,6 +62,11 @@ def judged(
     return evaluate(adaptation, params, tasks, USER_FEATURES, ITEM_FEATURES, **options)
 
 
+def measured(per_user):
+    """Every field but the users and the run, and every metric by its name."""
+    return {**dict(zip(per_user._fields[2:-1], per_user[2:-1], strict=True)), **per_user.values}
+
+
 def in_plain_numpy(tasks, k, t):
     user, query = tasks.user[t], slice(*tasks.query_offsets[t : t + 2])
     support = tasks.support_item[t][tasks.support_mask[t]][:k]
@@ -74,13 +79,13 @@ def in_plain_numpy(tasks, k, t):
     hits = np.array([i in liked for i in top])
     discount = 1 / np.log2(np.arange(LENGTH) + 2)
     return {
-        "squared_error": (error**2).sum(),
-        "absolute_error": np.abs(error).sum(),
+        "rmse": (error**2).sum(),
+        "mae": np.abs(error).sum(),
         "count": len(item),
-        "ndcg": hits @ discount[: len(top)] / (discount[: len(liked)].sum() or 1),
-        "precision": hits.sum() / LENGTH,
-        "recall": hits.sum() / max(len(liked), 1),
-        "hit": hits[0],
+        "ndcg@4": hits @ discount[: len(top)] / (discount[: len(liked)].sum() or 1),
+        "precision@4": hits.sum() / LENGTH,
+        "recall@4": hits.sum() / max(len(liked), 1),
+        "hr@1": hits[0],
         "has_relevant": bool(liked),
         "top_items": top,
     }
@@ -91,7 +96,7 @@ def test_the_harness_equals_plain_numpy():
     for at, k in enumerate(KS):
         for t in range(USERS):
             for name, expected in in_plain_numpy(TASKS, k, t).items():
-                value = getattr(per_user, name)[at, t]
+                value = measured(per_user)[name][at, t]
                 np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     assert 0 < per_user.has_relevant[0].sum() < USERS
 
@@ -104,7 +109,6 @@ def test_calibration_equals_plain_numpy():
 
     told = BIASES._replace(predict_variance=variance)
     evaluation = judged(told, jnp.array(BIAS))
-    assert evaluation.variance
     for at, k in enumerate(KS):
         for t in range(USERS):
             user, query = TASKS.user[t], slice(*TASKS.query_offsets[t : t + 2])
@@ -114,10 +118,10 @@ def test_calibration_equals_plain_numpy():
             item = TASKS.query_item[query]
             off = np.abs(scores[item] - TASKS.query_rating[query])
             deviation = np.abs(1 + ITEM_FEATURES[item, 0])
-            for field, z in (("within_50", 0.67449), ("within_90", 1.64485)):
+            for name, z in (("within@50", 0.67449), ("within@90", 1.64485)):
                 expected = (off <= z * deviation).sum()
-                assert getattr(evaluation.per_user, field)[at, t] == expected
-    assert not judged(BIASES, jnp.array(BIAS)).variance
+                assert evaluation.per_user.values[name][at, t] == expected
+    assert "within@50" not in judged(BIASES, jnp.array(BIAS)).per_user.values
     unsure = BIASES._replace(predict_variance=lambda params, adapted, x: jnp.full(ITEMS, jnp.nan))
     with pytest.raises(NonFinitePredictionsError):
         judged(unsure, jnp.array(BIAS))
@@ -138,11 +142,11 @@ def test_where_nothing_is_ranked_the_queries_alone_are_scored():
     rated = judged(told, jnp.array(BIAS), ranking=False)
     # The longest query is of nine items, padded to a power of two.
     assert shapes == [(16,)]
-    for name in ("squared_error", "absolute_error", "within_50", "within_90", "has_relevant"):
-        ours, theirs = (getattr(found.per_user, name) for found in (rated, whole))
+    for name in ("rmse", "mae", "within@50", "within@90", "has_relevant"):
+        ours, theirs = (measured(found.per_user)[name] for found in (rated, whole))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
     assert (rated.per_user.top_items == -1).all()
-    assert not rated.per_user.ndcg.any()
+    assert not {"ndcg@4", "hr@1"} & rated.per_user.values.keys()
 
 
 def test_who_knows_the_ratings_makes_no_error():
@@ -152,8 +156,8 @@ def test_who_knows_the_ratings_makes_no_error():
         return ratings[who, inputs.item]
 
     per_user = judged(zero_shot(known), jnp.array(RATING), ks=(0,)).per_user
-    np.testing.assert_array_equal(per_user.squared_error, 0)
-    np.testing.assert_array_equal(per_user.absolute_error, 0)
+    np.testing.assert_array_equal(per_user.values["rmse"], 0)
+    np.testing.assert_array_equal(per_user.values["mae"], 0)
 
 
 def test_all_support_sizes_and_chunks_share_one_program():
@@ -175,16 +179,16 @@ def test_the_order_of_users_and_their_company_change_nothing():
     order = np.random.default_rng(5).permutation(USERS)
     shuffled = judged(BIASES, jnp.array(BIAS), cold_user_tasks(LOG, order, pool=3)).per_user
     alone = judged(BIASES, jnp.array(BIAS), cold_user_tasks(LOG, np.array([6]), pool=3)).per_user
-    for name in together._fields[2:]:
-        value = getattr(together, name)
-        np.testing.assert_allclose(getattr(shuffled, name), value[:, order], rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(getattr(alone, name), value[:, 6:7], rtol=1e-6, atol=1e-6)
+    for name, value in measured(together).items():
+        for other, rows in ((shuffled, order), (alone, [6])):
+            found = measured(other)[name]
+            np.testing.assert_allclose(found, value[:, rows], rtol=1e-6, atol=1e-6)
 
 
 def test_the_chunk_size_changes_nothing():
     one, many = (judged(BIASES, jnp.array(BIAS), chunk=chunk).per_user for chunk in (2, 100))
-    for name in one._fields:
-        np.testing.assert_allclose(getattr(one, name), getattr(many, name), rtol=1e-6, atol=1e-6)
+    for name, value in measured(one).items():
+        np.testing.assert_allclose(value, measured(many)[name], rtol=1e-6, atol=1e-6)
 
 
 def test_a_method_sees_the_first_k_supports_and_no_more():
@@ -200,7 +204,7 @@ def test_a_method_sees_the_first_k_supports_and_no_more():
             support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
             scores = (2.0**support).sum() + TASKS.query_item[query] * 1e-2
             expected = np.abs(scores - TASKS.query_rating[query]).sum()
-            np.testing.assert_allclose(per_user.absolute_error[at, t], expected, rtol=1e-5)
+            np.testing.assert_allclose(per_user.values["mae"][at, t], expected, rtol=1e-5)
 
 
 def test_recommendations_are_never_in_the_support():
@@ -329,7 +333,8 @@ def test_concatenated_runs_keep_their_users_and_numbers():
     both = concatenate([one, concatenate([one, one])])
     np.testing.assert_array_equal(both.per_user.user, np.tile(one.per_user.user, 3))
     np.testing.assert_array_equal(both.per_user.run, np.repeat([0, 1, 2], USERS))
-    np.testing.assert_array_equal(both.per_user.ndcg, np.tile(one.per_user.ndcg, 3))
+    found, expected = (e.per_user.values["ndcg@4"] for e in (both, one))
+    np.testing.assert_array_equal(found, np.tile(expected, 3))
     assert both.per_user.top_items.shape == (len(KS), 3 * USERS, LENGTH)
 
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,29 +7,37 @@ import pytest
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate
 from metajax.evaluation.intervals import (
     interval,
-    metric_names,
+    metrics_of,
     paired_difference,
-    records,
+    records_of,
     summarise,
 )
+from metajax.evaluation.metrics import table_with
+from metajax.evaluation.records import Record, distinct, from_json, select, to_json
+
+SETTING: Any = {"kind": "learned", "protocol": "P1", "order": "random", "seeds": [0]}
 
 
-def evaluation(method="method", users=3, seed=None, **fields):
-    # At two support sizes; the second is like the first unless drawn.
+def evaluation(method="method", users=3, seed=None, needs=("ratings", "order", "lists"), **fields):
+    """Measurements at two support sizes, drawn at random unless given by field or by metric."""
     rng = np.random.default_rng(seed)
     shape = (2, users)
-    values = {
-        "user": np.arange(users),
-        "run": np.zeros(users, np.int32),
-        "squared_error": rng.gamma(2, 2, shape),
-        "absolute_error": rng.gamma(2, 1, shape),
-        "count": np.tile(np.arange(1, users + 1), (2, 1)),
-        "within_50": np.zeros(shape),
-        "within_90": np.tile(np.arange(1, users + 1), (2, 1)),
-        "has_relevant": np.tile(np.arange(users) % 4 > 0, (2, 1)),
-        "top_items": rng.integers(0, 20, (*shape, 2)),
-    } | {name: rng.random(shape) for name in ("ndcg", "precision", "recall", "hit")}
-    return Evaluation(method, (0, 1), 20, True, True, False, PerUser(**(values | fields)))
+    squared, absolute = rng.gamma(2, 2, shape), rng.gamma(2, 1, shape)
+    squared, absolute = fields.pop("squared", squared), fields.pop("absolute", absolute)
+    values = {name: rng.random(shape) for name in ("ndcg@2", "precision@2", "recall@2", "hr@1")}
+    values |= {"rmse": squared, "mse": squared, "rmse_user": squared}
+    values |= {"mae": absolute, "mae_user": absolute}
+    values |= fields.pop("values", {})
+    per_user = PerUser(
+        user=np.arange(users),
+        run=np.zeros(users, np.int32),
+        count=np.tile(np.arange(1, users + 1), (2, 1)),
+        has_relevant=np.tile(np.arange(users) % 4 > 0, (2, 1)),
+        top_items=rng.integers(0, 20, (*shape, 2)),
+        values=values,
+    )._replace(**fields)
+    metrics = tuple(m for m in table_with([], length=2) if m.needs in needs)
+    return Evaluation(method, (0, 1), 20, metrics, per_user)
 
 
 def twice(*row):
@@ -38,13 +47,15 @@ def twice(*row):
 def test_figures_equal_the_arithmetic():
     figures = summarise(
         evaluation(
-            squared_error=twice(4, 2, 9),
-            absolute_error=twice(2, 2, 3),
+            squared=twice(4, 2, 9),
+            absolute=twice(2, 2, 3),
             count=twice(1, 2, 1),
-            ndcg=twice(0.5, 0.25, 0),
-            precision=twice(1, 0.5, 0),
-            recall=twice(0.2, 0.4, 0),
-            hit=twice(1, 0, 0),
+            values={
+                "ndcg@2": twice(0.5, 0.25, 0),
+                "precision@2": twice(1, 0.5, 0),
+                "recall@2": twice(0.2, 0.4, 0),
+                "hr@1": twice(1, 0, 0),
+            },
             has_relevant=twice(1, 1, 0).astype(bool),
             top_items=np.array([[[0, 1], [1, -1], [1, 0]], [[0, 1], [2, 3], [4, 5]]]),
         )
@@ -68,47 +79,42 @@ def test_figures_equal_the_arithmetic():
 
 
 def test_calibration_is_the_share_of_ratings_inside_the_interval():
-    seen = evaluation(within_50=twice(0, 2, 1), within_90=twice(1, 2, 2), count=twice(1, 3, 2))
-    assert "within@50" not in metric_names(seen)
-    figures = summarise(seen._replace(variance=True))
+    values = {"within@50": twice(0, 2, 1), "within@90": twice(1, 2, 2)}
+    figures = summarise(
+        evaluation(needs=("ratings", "variance"), values=values, count=twice(1, 3, 2))
+    )
     np.testing.assert_allclose(figures["within@50"], [(0 + 2 + 1) / 6] * 2)
     np.testing.assert_allclose(figures["within@90"], [(1 + 2 + 2) / 6] * 2)
 
 
-def test_ranking_and_rating_have_their_own_names():
-    both = evaluation()
-    rating = ("rmse", "mae", "mse", "rmse_user", "mae_user")
-    assert metric_names(both._replace(ranking=False)) == rating
-    assert metric_names(both._replace(rating=False))[0] == "ndcg@2"
-
-
 def test_where_nobody_has_anything_relevant_a_ranking_has_coverage_alone():
-    nothing = evaluation(has_relevant=np.zeros((2, 3), bool))._replace(rating=False)
-    assert metric_names(nothing) == ("coverage@2",)
+    nothing = evaluation(needs=("order", "lists"), has_relevant=np.zeros((2, 3), bool))
+    assert [metric.name for metric in metrics_of(nothing)] == ["coverage@2"]
     assert list(summarise(nothing)) == ["coverage@2"]
-    rows = records(nothing, protocol="P1", order="random", seeds=[0], resamples=5)
-    assert [(row["metric"], row["k"]) for row in rows] == [("coverage@2", 0), ("coverage@2", 1)]
+    rows = records_of(
+        nothing, kind="learned", protocol="P1", order="random", seeds=[0], resamples=5
+    )
+    assert [(row.metric, row.k) for row in rows] == [("coverage@2", 0), ("coverage@2", 1)]
     with pytest.raises(ValueError, match="got 'ndcg@2'"):
         interval(nothing, "ndcg@2")
 
 
 def test_a_figure_about_nobody_has_no_row():
     first = np.array([[True] * 3, [False] * 3])
-    rows = records(
-        evaluation(has_relevant=first, count=first * 2, squared_error=first * 8.0),
+    rows = records_of(
+        evaluation(has_relevant=first, count=first * 2, squared=first * 8.0),
+        kind="learned",
         protocol="P1",
         order="random",
         seeds=[0],
         resamples=5,
     )
-    assert {row["metric"] for row in rows if row["k"] == 1} == {"coverage@2"}
-    assert {row["mean"] for row in rows if row["metric"].startswith("rmse")} == {2}
+    assert {row.metric for row in rows if row.k == 1} == {"coverage@2"}
+    assert {row.mean for row in rows if row.metric.startswith("rmse")} == {2}
 
 
 def test_a_user_without_ratings_has_no_error_to_average():
-    alone = evaluation(
-        squared_error=twice(4, 0, 0), absolute_error=twice(2, 0, 0), count=twice(1, 0, 0)
-    )
+    alone = evaluation(squared=twice(4, 0, 0), absolute=twice(2, 0, 0), count=twice(1, 0, 0))
     np.testing.assert_array_equal(summarise(alone)["rmse_user"], 2)
     np.testing.assert_array_equal(summarise(alone)["mae_user"], 2)
 
@@ -136,17 +142,14 @@ def test_the_bootstrap_equals_a_loop_over_resamples(metric):
 
 def difference_of(a, b, metric, users):
     def value(e):
-        drawn = PerUser(*(f[..., users] for f in e.per_user[:-1]), top_items=e.per_user.top_items)
-        ranked = drawn.has_relevant
+        values, count = e.per_user.values[metric][:, users], e.per_user.count[:, users]
         if metric == "rmse":
-            return np.sqrt(drawn.squared_error.sum(1) / drawn.count.sum(1))
-        if metric == "mse":
-            return drawn.squared_error.sum(1) / drawn.count.sum(1)
-        if metric == "mae":
-            return drawn.absolute_error.sum(1) / drawn.count.sum(1)
+            return np.sqrt(values.sum(1) / count.sum(1))
+        if metric in ("mse", "mae"):
+            return values.sum(1) / count.sum(1)
         if metric == "rmse_user":
-            return np.sqrt(drawn.squared_error / drawn.count).mean(1)
-        values = drawn.hit if metric == "hr@1" else drawn.ndcg
+            return np.sqrt(values / count).mean(1)
+        ranked = e.per_user.has_relevant[:, users]
         return np.array([row[kept].mean() for row, kept in zip(values, ranked, strict=True)])
 
     return value(a) - value(b)
@@ -155,7 +158,7 @@ def difference_of(a, b, metric, users):
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
     # 400 values of deviation s: their mean has s / 20, and 95 % of a normal law lie in +- 1.96 s.
     hit = np.tile(np.random.default_rng(0).normal(1, 2, 400), (2, 1))
-    found = interval(evaluation(users=400, hit=hit, has_relevant=hit < 99), "hr@1")
+    found = interval(evaluation(users=400, values={"hr@1": hit}, has_relevant=hit < 99), "hr@1")
     half = 1.96 * hit[0].std() / 20
     np.testing.assert_allclose(found.high - found.mean, half, rtol=0.05)
     np.testing.assert_allclose(found.mean - found.low, half, rtol=0.05)
@@ -202,37 +205,38 @@ def test_intervals_out_of_range_are_refused(metric, options, message):
         interval(evaluation(), metric, **options)
 
 
-def test_records_are_rows_for_json():
-    a = evaluation(seed=1, users=8)
-    rows = records(a, protocol="P1", order="time", seeds=list(np.arange(2)), resamples=100, seed=3)
-    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert len(rows) == 2 * 10
-    row = next(row for row in rows if (row["metric"], row["k"]) == ("recall@2", 1))
-    expected = interval(a, "recall@2", resamples=100, seed=3)
-    assert row == {
-        "method": "method",
-        "protocol": "P1",
-        "order": "time",
-        "k": 1,
-        "metric": "recall@2",
-        "mean": expected.mean[1],
-        "low": expected.low[1],
-        "high": expected.high[1],
-        "seeds": [0, 1],
-        "users": 6,
-    }
-    assert rows[-1]["metric"] == "coverage@2"
-    assert rows[-1]["low"] is None
-
-
-@pytest.mark.parametrize("rating", [True, False])
-def test_records_leave_out_what_was_not_judged(rating):
-    rows = records(
-        evaluation()._replace(rating=rating, ranking=not rating),
-        protocol="P1",
-        order="random",
-        seeds=[0],
-        resamples=10,
+def test_records_hold_the_figures_and_their_intervals():
+    a, seeds = evaluation(seed=1, users=8), list(range(2))
+    found = records_of(
+        a, kind="baseline", protocol="P1", order="time", seeds=seeds, resamples=100, seed=3
     )
-    assert ("rmse" in {row["metric"] for row in rows}) == rating
-    assert ("hr@1" in {row["metric"] for row in rows}) != rating
+    assert len(found) == 2 * 10
+    (record,) = select(found, metric="recall@2", k=1)
+    expected = interval(a, "recall@2", resamples=100, seed=3)
+    assert record == Record(
+        method="method",
+        kind="baseline",
+        protocol="P1",
+        order="time",
+        k=1,
+        metric="recall@2",
+        mean=expected.mean[1],
+        low=expected.low[1],
+        high=expected.high[1],
+        seeds=(0, 1),
+        users=6,
+    )
+    assert (found[-1].metric, found[-1].low) == ("coverage@2", None)
+    assert from_json(json.loads(json.dumps(to_json(found), allow_nan=False))) == found
+
+
+@pytest.mark.parametrize(
+    ("needs", "metrics"),
+    [
+        (("ratings",), ["rmse", "mae", "mse", "rmse_user", "mae_user"]),
+        (("order", "lists"), ["ndcg@2", "precision@2", "recall@2", "hr@1", "coverage@2"]),
+    ],
+)
+def test_records_leave_out_what_was_not_measured(needs, metrics):
+    found = records_of(evaluation(needs=needs), **SETTING, resamples=10)
+    assert distinct(found, "metric") == metrics

@@ -12,7 +12,7 @@ from metajax.data.datasets import load
 from metajax.data.leakage import LeakageError
 from metajax.evaluation import prepare, tuning
 from metajax.evaluation.intervals import summarise
-from metajax.evaluation.tuning import Method, judge, tuned
+from metajax.evaluation.tuning import FittedMethod, judge, tuned
 from metajax.types import Adaptation
 
 # Means, a posterior, neighbours: what the others do is one of these.
@@ -44,11 +44,11 @@ def only(tasks, chosen):
     )
 
 
-def scoring(scores, name="fixed") -> Method:
+def scoring(scores, name="fixed") -> FittedMethod:
     """A method that ranks the items by given scores, whoever asks."""
     adaptation = Adaptation(lambda params, support, key=None: (), lambda p, a, x: p[x.item])
     params = jnp.asarray(scores, jnp.float32)
-    return Method(name, "baseline", adaptation, params, False, True, {})
+    return FittedMethod(name, "baseline", adaptation, params, False, True, {})
 
 
 @pytest.mark.parametrize("baseline", SIMPLE, ids=lambda baseline: baseline.name)
@@ -82,10 +82,11 @@ def test_who_else_is_judged_and_in_which_order_changes_nothing(baseline, split):
         (ruined, others, others),
     ):
         judged = judge(method, split._replace(test={"random": changed}), "random").per_user
-        for name in ("squared_error", "ndcg", "hit", "top_items"):
-            expected = getattr(together, name)[:, ours]
-            found = getattr(judged, name)[:, theirs]
+        assert judged.values.keys() == together.values.keys()
+        for name in judged.values:
+            found, expected = judged.values[name][:, theirs], together.values[name][:, ours]
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(judged.top_items[:, theirs], together.top_items[:, ours])
 
 
 def test_tuning_never_looks_at_test_users(split, monkeypatch):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from metajax.cross_domain.users import PANEL
 from metajax.data.datasets import load
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.intervals import paired_difference
+from metajax.evaluation.metrics import named
 from metajax.evaluation.records import negative_transfer, select, validate
 from metajax.evaluation.tables import Judged, table
 
@@ -19,14 +21,15 @@ def evaluation_of(method: str, errors: Any) -> Evaluation:
     """Squared errors by support size and user, of one rating each."""
     errors = np.asarray(errors, np.float64)
     users = errors.shape[1]
-    blank = np.zeros((len(KS), users))
-    fields = dict.fromkeys(PerUser._fields, blank)
-    fields |= {
-        "user": np.arange(users), "run": np.zeros(users, int), "squared_error": errors,
-        "absolute_error": np.sqrt(errors), "count": np.ones_like(errors),
-        "has_relevant": blank > 0, "top_items": np.full((len(KS), users, 1), -1),
-    }  # fmt: skip
-    return Evaluation(method, KS, 9, True, False, False, PerUser(**fields))
+    per_user = PerUser(
+        user=np.arange(users),
+        run=np.zeros(users, int),
+        count=np.ones_like(errors),
+        has_relevant=np.zeros_like(errors, bool),
+        top_items=np.full((len(KS), users, 1), -1),
+        values={"rmse": errors, "mae": np.sqrt(errors)},
+    )
+    return Evaluation(method, KS, 9, (named("rmse"), named("mae")), per_user)
 
 
 def found(panel=PANEL):
@@ -53,13 +56,13 @@ def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source(
     at_zero, at_one = select(records, method="misled", metric="rmse")
     for record, rival, at in ((at_zero, mean, 0), (at_one, local, 1)):
         expected = paired_difference(misled, rival, "rmse")
-        assert record["no_transfer"] == rival.method
+        assert record.no_transfer == rival.method
         for end, name in (("mean", ""), ("low", "_low"), ("high", "_high")):
-            ours = record[f"no_transfer_difference{name}"]
+            ours = getattr(record, f"no_transfer_difference{name}")
             assert ours == pytest.approx(getattr(expected, end)[at])
     # sqrt(.49) - sqrt(.25), both times the same root mean square of about 1.
-    assert at_one["no_transfer_difference"] == pytest.approx(0.2, rel=1e-2)
-    assert not any("no_transfer" in r for r in records if r["method"] == "item_mean")
+    assert at_one.no_transfer_difference == pytest.approx(0.2, rel=1e-2)
+    assert not any(r.no_transfer is not None for r in records if r.method == "item_mean")
     validate(records)
 
 
@@ -67,24 +70,23 @@ def test_only_what_lies_beyond_its_interval_is_warned_of():
     _, records = found()
     (sentence,) = negative_transfer(records)
     (at_one,) = select(records, method="misled", metric="rmse", k=1)
-    low, high = (at_one[f"no_transfer_difference_{end}"] for end in ("low", "high"))
+    low, high = (getattr(at_one, f"no_transfer_difference_{end}") for end in ("low", "high"))
     assert sentence == (
         "Negative transfer: misled is worse than no transfer under overlap 1, in RMSE by "
-        f"{at_one['no_transfer_difference']:.4f} [{low:.4f}, {high:.4f}] at K = 1 (target_only)."
+        f"{at_one.no_transfer_difference:.4f} [{low:.4f}, {high:.4f}] at K = 1 (target_only)."
     )
 
 
 def test_where_there_is_one_domain_nothing_is_compared_with_no_transfer():
     _, records = found("random")
-    assert not any("no_transfer" in record for record in records)
+    assert not any(record.no_transfer is not None for record in records)
     assert negative_transfer(records) == []
 
 
 def test_a_difference_that_is_no_number_is_refused():
     _, records = found()
-    records[-1]["no_transfer_difference"] = float("nan")
     with pytest.raises(ValueError, match="no_transfer_difference must be finite"):
-        validate(records)
+        replace(records[-1], no_transfer_difference=float("nan"))
 
 
 def test_a_comparison_across_domains_warns_of_the_source_of_another():
@@ -97,7 +99,7 @@ def test_a_comparison_across_domains_warns_of_the_source_of_another():
         folds=[0],
         trials=1,
     )
-    paired = {r["method"] for r in compared.records if "no_transfer" in r}
+    paired = {r.method for r in compared.records if r.no_transfer is not None}
     assert paired == {"item_user_bias"}
     (note,) = compared.notes
     assert note.startswith("Negative transfer: item_user_bias is worse than no transfer")

@@ -144,6 +144,6 @@ def test_a_simple_baseline_may_know_nothing_of_cold_items(small):
     split = prepare("P2", load(str(small)), fold=0, seed=0)
     method = tuned(baselines.item_mean, split, trials=1)["cold_user_cold_item"]
     judged = judge(method, split, "cold_user_cold_item")
-    assert (judged.per_user.squared_error >= 0).all()
+    assert (judged.per_user.values["mse"] >= 0).all()
     with pytest.raises(ConstantPredictionsError):
         judge(method._replace(kind="learned"), split, "cold_user_cold_item")

@@ -1,6 +1,7 @@
 import io
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from metajax import report
-from metajax.evaluation.records import compare_all, headline
+from metajax.evaluation.records import Record, compare_all, from_json, headline, to_json
 from metajax.report import plots
 
 MINUS = "\u2212"
 UNCLEAR = "shows no clear difference from the best simple baseline"
 
 
-def record(method: str, mean: float, **changes: Any) -> dict[str, Any]:
-    values = {
+def record(method: str, mean: float, **changes: Any) -> Record:
+    values: dict[str, Any] = {
         "method": method,
         "kind": "baseline",
         "protocol": "P1",
@@ -26,12 +27,12 @@ def record(method: str, mean: float, **changes: Any) -> dict[str, Any]:
         "mean": mean,
         "low": mean - 0.0111,
         "high": mean + 0.0112,
-        "seeds": [0, 1, 2],
+        "seeds": (0, 1, 2),
     }
-    return {**values, **changes}
+    return Record(**{**values, **changes})
 
 
-def learned(mean: float, low: float, high: float, **changes: Any) -> dict[str, Any]:
+def learned(mean: float, low: float, high: float, **changes: Any) -> Record:
     """A learned method whose paired difference to a bias baseline of .978 is in [low, high]."""
     paired = {
         "difference": mean - 0.978,
@@ -42,7 +43,7 @@ def learned(mean: float, low: float, high: float, **changes: Any) -> dict[str, A
     return record("ridge head", mean, kind="learned", **{**paired, **changes})
 
 
-def run() -> list[dict[str, Any]]:
+def run() -> list[Record]:
     """Two baselines and a learned method, two metrics, two orders, three sizes."""
     records = []
     for o, order in enumerate(("random", "time")):
@@ -64,7 +65,7 @@ def run() -> list[dict[str, Any]]:
     return records
 
 
-def printed(records: list[dict[str, Any]]) -> str:
+def printed(records: list[Record]) -> str:
     text = io.StringIO()
     Console(file=text, width=80).print(report.terminal_table(records))
     return text.getvalue()
@@ -111,10 +112,12 @@ def test_the_same_records_give_the_same_bytes(page, tmp_path):
 def test_every_number_of_every_record_stands_in_the_tables(page):
     tables = page[page.index("All figures") :]
     for r in run():
-        assert f">{r['mean']:.3f}" in tables
-        assert f"[{r['low']:.3f}, {r['high']:.3f}]" in tables
-        if "difference" in r:
-            d, low, high = (r[key] for key in ("difference", "difference_low", "difference_high"))
+        assert f">{r.mean:.3f}" in tables
+        assert f"[{r.low:.3f}, {r.high:.3f}]" in tables
+        if r.difference is not None:
+            d, low, high = (
+                getattr(r, key) for key in ("difference", "difference_low", "difference_high")
+            )
             for text in (f"({d:+.4f})", f"[{low:+.4f}, {high:+.4f}]"):
                 assert f">{text.replace('-', MINUS)}<" in tables
     assert "abc" in page
@@ -137,7 +140,7 @@ def test_figures_have_a_title_and_words_and_headers_a_scope(page):
 
 def test_names_are_escaped_everywhere(tmp_path):
     name = '<b>A & "B"</b> $x$'
-    records = [{**r, "method": name} if r["kind"] == "learned" else r for r in run()]
+    records = [replace(r, method=name) if r.kind == "learned" else r for r in run()]
     page = report.html(records, title="<i>", run_facts={"<u>": "<s>"}, notes=["<em>"])
     assert not {tag for tag, _ in Page(page).tags} & {"b", "u", "s", "em"}
     assert '<i style="background' in page
@@ -186,7 +189,7 @@ def test_the_best_learned_method_is_judged_and_its_choice_is_told():
     records = [
         record("bias", 0.978),
         learned(0.990, 0.01, 0.02),
-        {**learned(0.970, -0.012, -0.004), "method": "prototypes"},
+        replace(learned(0.970, -0.012, -0.004), method="prototypes"),
     ]
     page = Page(report.html(records, title="")).text
     assert "With 5 interactions seen, prototypes beats" in page
@@ -203,8 +206,8 @@ def test_the_nearest_size_stands_in_where_five_was_not_measured():
 def test_one_kind_alone_is_shown_and_makes_no_claim(alone, tmp_path):
     page = report.html([alone], title="")
     assert "No learned method was compared with a simple baseline." in page
-    assert f">{alone['mean']:.3f}" in page
-    assert f"{alone['mean']:.3f}" in printed([alone])
+    assert f">{alone.mean:.3f}" in page
+    assert f"{alone.mean:.3f}" in printed([alone])
     report.support_size_curve([alone], tmp_path / "curve.svg", metrics=["rmse"])
 
 
@@ -213,7 +216,7 @@ def test_a_metric_of_one_kind_leaves_the_others_compared(alone):
     records = [
         record("bias", 0.978),
         learned(0.970, -0.012, -0.004),
-        {**alone, "metric": "ndcg@10"},
+        replace(alone, metric="ndcg@10"),
     ]
     sentence = "ridge head beats the best simple baseline on RMSE (random order)."
     assert sentence in report.html(records, title="")
@@ -228,7 +231,7 @@ def test_a_size_that_both_kinds_have_is_compared():
         record("bias", 0.978, k=10),
     ]
     (comparison,) = compare_all(records, ["rmse"])
-    assert comparison.learned["k"] == comparison.baseline["k"] == 1
+    assert comparison.learned.k == comparison.baseline.k == 1
 
 
 def test_a_difference_from_a_baseline_without_a_record_proves_nothing():
@@ -244,13 +247,6 @@ def test_a_method_off_the_scale_is_named_below_the_curve():
     assert "Off the scale: global mean (1.125 at K = 5)." in page
 
 
-def test_labels_move_no_further_than_they_must():
-    # Three at 1 need gaps of 1: 0, 1, 2 has the least squared movement; 5 may stay.
-    assert plots._spread([1.0, 1.0, 1.0, 5.0], 1.0, -9.0, 9.0) == [0, 1, 2, 5]
-    assert plots._spread([1.0, 1.0, 1.0], 1.0, 0.5, 9.0) == [0.5, 1.5, 2.5]
-    assert plots._spread([9.0, 9.0], 1.0, 0.0, 9.0) == [8, 9]
-
-
 def test_a_figure_without_an_interval_has_none():
     rows = [record(name, 0.123, metric="coverage@10", low=None, high=None) for name in "ab"]
     page = report.html(rows, title="", metrics=["coverage@10"])
@@ -264,15 +260,19 @@ def test_a_figure_without_an_interval_has_none():
 def test_wrong_records_are_told_in_one_line():
     with pytest.raises(ValueError, match=r"^records must hold at least one figure, got none\.$"):
         report.html([], title="")
-    missing = {key: value for key, value in record("bias", 1.0).items() if key != "low"}
+    rows = to_json([record("bias", 1.0)] * 2)
+    del rows[1]["low"]
     with pytest.raises(ValueError, match=r"^records\[1\] must have the key 'low'"):
-        report.terminal_table([record("bias", 1.0), missing])
+        from_json(rows)
+    rows[1] |= {"low": 0.9, "mean": None}
+    with pytest.raises(ValueError, match=r"^records\[1\] mean must be finite, got None"):
+        from_json(rows)
     with pytest.raises(ValueError, match="mean must be finite, got nan"):
-        report.html([record("bias", float("nan"))], title="")
+        record("bias", float("nan"))
     with pytest.raises(ValueError, match="difference_low must be finite, got None"):
-        report.html([learned(0.970, 0, 0, difference_low=None)], title="")
+        learned(0.970, 0, 0, difference_low=None)
     with pytest.raises(ValueError, match="got 'simple'"):
-        report.html([record("bias", 1.0, kind="simple")], title="")
+        record("bias", 1.0, kind="simple")
     with pytest.raises(ValueError, match="must be unique"):
         report.html([record("bias", 1.0)] * 2, title="")
     with pytest.raises(ValueError, match=r"among the records' \['rmse'\], got 'mae'"):
@@ -291,7 +291,7 @@ def test_a_missing_package_names_the_extra(monkeypatch, package):
 def test_five_sizes_with_their_intervals_fit_in_a_terminal():
     name, ks = "n" * 20, (0, 1, 3, 5, 10)
     records = [record("bias", 0.978, k=k) for k in ks]
-    records += [{**learned(0.9656, -0.0204, -0.0044, k=k), "method": name} for k in ks]
+    records += [replace(learned(0.9656, -0.0204, -0.0044, k=k), method=name) for k in ks]
     lines = printed(records).splitlines()
     assert max(len(line) for line in lines) <= 80
     row = next(n for n, line in enumerate(lines) if name in line)
@@ -304,7 +304,7 @@ def test_five_sizes_with_their_intervals_fit_in_a_terminal():
 
 
 def test_the_terminal_table_fits_a_plain_log_and_marks_the_best():
-    text = printed([r for r in run() if r["metric"] == "rmse"])
+    text = printed([r for r in run() if r.metric == "rmse"])
     assert "\x1b" not in text
     assert "RMSE, random order, protocol P1 (lower is better)" in text
     lines = text.splitlines()
@@ -334,7 +334,7 @@ def test_the_curve_in_a_file_is_light_and_stands_alone(tmp_path):
     }
 
 
-def many(learners=6) -> list[dict[str, Any]]:
+def many(learners=6) -> list[Record]:
     """A baseline and learners, the later the better, at two sizes under both protocols."""
     records = []
     for protocol, orders in (("P1", ["random"]), ("P2", ["warm_user_cold_item"])):
@@ -396,7 +396,7 @@ def test_calibration_and_cost_have_a_table_of_their_own():
     assert "adaptation, \u00b5s a user lower is better state, bytes a user" in table
     assert "within@50 0.5 is right" in table
     # The cheapest first; a dash where nothing was predicted.
-    assert "bias 0.25 1,000 \u2013 learner1 2 8,000 0.47 learner0 31.4 125,600 \u2013" in table
+    assert "bias 0.25 1,000 \u2013 learner1 2 8,000 0.470 learner0 31.4 125,600 \u2013" in table
     assert "adaptation" not in text[text.index("All figures") :]
 
 
@@ -421,3 +421,11 @@ def test_the_headline_is_about_the_first_protocol():
     sentence = headline(compare_all(many(), ["rmse"]))
     expected = "learner5 beats the best simple baseline on RMSE (random order)."
     assert sentence == f"With 5 interactions seen, {expected}"
+
+
+def test_the_legend_lists_methods_from_top_to_bottom_as_the_curves_end(tmp_path):
+    ends = {"low": 0.95, "top": 0.99, "middle": 0.97}
+    records = [record(name, mean, k=k) for name, mean in ends.items() for k in (0, 5)]
+    report.support_size_curve(records, tmp_path / "curve.svg", metrics=["rmse"])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "curve.svg").read_text())
+    assert [text for text in texts if text in ends] == ["top", "middle", "low"]

@@ -1,0 +1,246 @@
+"""The table of metrics: name, function, better way, what it needs, pooling, printing.
+
+Everything that knows a metric by name reads it here, so that adding one is one entry. A metric is a
+function of one list, as in `metajax.metrics`; `jax.vmap` makes the batch. A metric of one's own is
+such a function, or a `Metric`, and is passed to `evaluate(metrics=[...])` or
+`compare(metrics=[...])`.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import metrics
+
+__all__ = [
+    "RATIO",
+    "ROOT",
+    "TABLE",
+    "USERS",
+    "Better",
+    "Metric",
+    "Pooling",
+    "badness",
+    "better_way",
+    "is_cost",
+    "is_known",
+    "metric_of",
+    "named",
+    "table_with",
+    "target",
+    "title_of",
+]
+
+Better = Literal["lower", "higher"] | float
+
+
+class Pooling(NamedTuple):
+    """How figures of users become one: the ratio of two sums over users, or its square root."""
+
+    terms: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    """`terms(values, weights) -> (numerators, denominators)`, all `[K, T]`. Weights are the users'
+    numbers of ratings; of a metric of an order 1 where something is relevant to the user, or 0."""
+    finish: Callable[[np.ndarray], np.ndarray] = np.positive
+    """Applied to the ratio."""
+
+
+def _sums(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values, weights
+
+
+def _of_each_user(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values * (weights > 0), (weights > 0) * 1.0
+
+
+def _mean_of_each_user(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values / np.maximum(weights, 1), (weights > 0) * 1.0
+
+
+def _root_of_each_user(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean, counted = _mean_of_each_user(values, weights)
+    return np.sqrt(mean), counted
+
+
+USERS = Pooling(_of_each_user)
+"""The mean over the users of whom it is defined."""
+RATIO = Pooling(_sums)
+"""Sums over a user's ratings, divided by the number of all ratings."""
+ROOT = Pooling(_sums, np.sqrt)
+"""The square root of `RATIO`."""
+_MEANS, _ROOTS = Pooling(_mean_of_each_user), Pooling(_root_of_each_user)
+
+
+class Metric(NamedTuple):
+    """An entry of the table."""
+
+    name: str
+    """What records call it; `@k` at the end stands for the length of the list, as in `ndcg@k`."""
+    function: Callable[..., jax.Array] | None
+    """Of one user, `[]`; None where the harness measures it otherwise. What it is called with
+    depends on `needs`."""
+    needs: Literal["ratings", "variance", "order", "lists", "clock"] = "order"
+    """`ratings`: `function(scores, labels, where=)`, predictions clipped to the scale and the
+    ratings of the query. `variance`: `function(scores, labels, deviation=, where=)`, predictions
+    with their standard deviation. `order`: `function(scores, labels, k=, where=)`, all candidates,
+    labels 1 where relevant, `k` unless it is None. `lists`: the recommended lists. `clock`: what
+    serving costs."""
+    better: Better = "higher"
+    """Which way is better, or the value that is right."""
+    pooling: Pooling = USERS
+    """How users' figures become one."""
+    title: str = ""
+    """What people call it, without the `@`; empty means the name."""
+    form: str = ".3f"
+    """How a figure is printed."""
+    k: int | None = None
+    """Length of the list that the function looks at; of a name in `@k` that of the evaluation."""
+
+
+def _squared_error(scores: jax.Array, labels: jax.Array, *, where: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(jnp.where(where, scores - labels, 0)))
+
+
+def _absolute_error(scores: jax.Array, labels: jax.Array, *, where: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.abs(jnp.where(where, scores - labels, 0)))
+
+
+def _within(end: float) -> Callable[..., jax.Array]:
+    def within(
+        scores: jax.Array, labels: jax.Array, *, deviation: jax.Array, where: jax.Array
+    ) -> jax.Array:
+        off = jnp.where(where, jnp.abs(scores - labels), jnp.inf)
+        return jnp.sum(off <= end * deviation)
+
+    return within
+
+
+TABLE: tuple[Metric, ...] = (
+    # Pooled over all ratings, then the mean over users.
+    Metric("rmse", _squared_error, "ratings", "lower", ROOT, "RMSE"),
+    Metric("mae", _absolute_error, "ratings", "lower", RATIO, "MAE"),
+    Metric("mse", _squared_error, "ratings", "lower", RATIO, "MSE"),
+    Metric("rmse_user", _squared_error, "ratings", "lower", _ROOTS, "RMSE per user"),
+    Metric("mae_user", _absolute_error, "ratings", "lower", _MEANS, "MAE per user"),
+    # The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
+    Metric("within@50", _within(0.6744898), "variance", 0.5, RATIO),
+    Metric("within@90", _within(1.6448536), "variance", 0.9, RATIO),
+    Metric("ndcg@k", metrics.ndcg, title="NDCG"),
+    Metric("precision@k", metrics.precision),
+    Metric("recall@k", metrics.recall),
+    Metric("hr@1", metrics.hit_rate, title="HR", k=1),
+    Metric("coverage@k", None, "lists"),
+    Metric("adapt_us", None, "clock", "lower", title="adaptation, µs a user", form=".3g"),
+    Metric("state_bytes", None, "clock", "lower", title="state, bytes a user", form=",.0f"),
+)
+"""All metrics, in the order of tables."""
+
+
+def metric_of(function: Callable[..., jax.Array] | Metric) -> Metric:
+    """Makes an entry of a metric of an order, from a function like those of `metajax.metrics`.
+
+    Args:
+        function: `function(scores, labels, *, k, where) -> []`, higher is better; without `k` it
+            is called without. A `Metric` is returned as it is.
+
+    Returns:
+        The entry, by the function's name, and `@k` where it takes `k`.
+
+    Raises:
+        TypeError: If it is no function with a name.
+
+    Example:
+        >>> metric_of(metrics.auc).name, metric_of(metrics.hit_rate).name
+        ('auc', 'hit_rate@k')
+    """
+    if isinstance(function, Metric):
+        return function
+    name = getattr(function, "__name__", None)
+    if not callable(function) or name is None:
+        raise TypeError(f"a metric must be a named function or a Metric, got {function!r}.")
+    return Metric(name + ("@k" if "k" in inspect.signature(function).parameters else ""), function)
+
+
+def table_with(
+    own: Sequence[Callable[..., jax.Array] | Metric], *, length: int
+) -> tuple[Metric, ...]:
+    """Returns the table and behind it metrics of one's own, for lists of one length.
+
+    Args:
+        own: As in `metric_of`.
+        length: Of the recommended lists; it takes the place of `@k`.
+
+    Returns:
+        The entries under the names that records have.
+
+    Raises:
+        TypeError: As `metric_of`.
+        ValueError: If two have the same name, or one of one's own has no function.
+    """
+    table: list[Metric] = []
+    for metric in (*TABLE, *map(metric_of, own)):
+        if metric.function is None and len(table) >= len(TABLE):
+            raise ValueError(f"metrics must have a function, got none for {metric.name!r}.")
+        if metric.name.endswith("@k"):
+            metric = metric._replace(name=f"{metric.name[:-1]}{length}", k=length)
+        if metric.name in [other.name for other in table]:
+            raise ValueError(f"metrics must have names of their own, got {metric.name!r} twice.")
+        table.append(metric)
+    return tuple(table)
+
+
+def is_known(name: str) -> bool:
+    """Tells the table's metrics, by the names that records have, from one's own."""
+    return _known(name) is not None
+
+
+def named(name: str, better: Better | None = None) -> Metric:
+    """Returns the entry of a metric that records name, or one that tells no more than its name.
+
+    Args:
+        name: As in records: `rmse`, `ndcg@10`.
+        better: Of a metric that is not in the table; None means higher.
+
+    Returns:
+        The entry, under the name given.
+    """
+    unknown = Metric(name, None, better="higher" if better is None else better)
+    return (_known(name) or unknown)._replace(name=name)
+
+
+def _known(name: str) -> Metric | None:
+    names = (name, f"{name.partition('@')[0]}@k")
+    return next((metric for metric in TABLE if metric.name in names), None)
+
+
+def target(metric: Metric) -> float | None:
+    """Returns the value that is right, of a metric of calibration: of `within@50`, .5."""
+    return None if isinstance(metric.better, str) else metric.better
+
+
+def badness(metric: Metric, value: Any) -> Any:
+    """Returns how bad a figure, or an array of figures, is: the better method's is lower."""
+    if not isinstance(metric.better, str):
+        return abs(value - metric.better)
+    return value if metric.better == "lower" else -value
+
+
+def better_way(metric: Metric) -> str:
+    """Says which way is better."""
+    if isinstance(metric.better, str):
+        return f"{metric.better} is better"
+    return f"{metric.better:g} is right"
+
+
+def is_cost(metric: Metric) -> bool:
+    """Tells what serving a user costs from how well it serves."""
+    return metric.needs == "clock"
+
+
+def title_of(metric: Metric) -> str:
+    """Writes a metric as people do: `ndcg@10` is NDCG@10, `precision@10` as it is."""
+    stem, at, length = metric.name.partition("@")
+    return f"{metric.title or stem}{at}{length}"
