@@ -17,13 +17,13 @@ import numpy as np
 from metajax import metrics
 
 __all__ = [
+    "Better",
+    "Metric",
+    "Pooling",
     "RATIO",
     "ROOT",
     "TABLE",
     "USERS",
-    "Better",
-    "Metric",
-    "Pooling",
     "badness",
     "better_way",
     "is_cost",
