@@ -105,7 +105,7 @@ def evaluate(
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
             is 4 of 1 to 5.
         length: Length of the recommended list.
-        metrics: Metrics of one's own beside those of `evaluation.metrics.TABLE`: a function like
+        metrics: Metrics of one's own beside those of `evaluation.metrics.table`: a function like
             those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
         allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
         key: For methods that draw; each user gets a key of their own, the same at every K.

@@ -20,19 +20,19 @@ __all__ = [
     "Better",
     "Metric",
     "Pooling",
-    "RATIO",
-    "ROOT",
-    "TABLE",
-    "USERS",
     "badness",
     "better_way",
     "is_cost",
     "is_known",
     "metric_of",
     "named",
+    "pooled",
+    "pooled_root",
+    "table",
     "table_with",
     "target",
     "title_of",
+    "user_mean",
 ]
 
 Better = Literal["lower", "higher"] | float
@@ -65,12 +65,12 @@ def _root_of_each_user(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
     return np.sqrt(mean), counted
 
 
-USERS = Pooling(_of_each_user)
+user_mean = Pooling(_of_each_user)
 """The mean over the users of whom it is defined."""
-RATIO = Pooling(_sums)
+pooled = Pooling(_sums)
 """Sums over a user's ratings, divided by the number of all ratings."""
-ROOT = Pooling(_sums, np.sqrt)
-"""The square root of `RATIO`."""
+pooled_root = Pooling(_sums, np.sqrt)
+"""The square root of `pooled`."""
 _MEANS, _ROOTS = Pooling(_mean_of_each_user), Pooling(_root_of_each_user)
 
 
@@ -90,7 +90,7 @@ class Metric(NamedTuple):
     serving costs."""
     better: Better = "higher"
     """Which way is better, or the value that is right."""
-    pooling: Pooling = USERS
+    pooling: Pooling = user_mean
     """How users' figures become one."""
     title: str = ""
     """What people call it, without the `@`; empty means the name."""
@@ -118,16 +118,16 @@ def _within(end: float) -> Callable[..., jax.Array]:
     return within
 
 
-TABLE: tuple[Metric, ...] = (
+table: tuple[Metric, ...] = (
     # Pooled over all ratings, then the mean over users.
-    Metric("rmse", _squared_error, "ratings", "lower", ROOT, "RMSE"),
-    Metric("mae", _absolute_error, "ratings", "lower", RATIO, "MAE"),
-    Metric("mse", _squared_error, "ratings", "lower", RATIO, "MSE"),
+    Metric("rmse", _squared_error, "ratings", "lower", pooled_root, "RMSE"),
+    Metric("mae", _absolute_error, "ratings", "lower", pooled, "MAE"),
+    Metric("mse", _squared_error, "ratings", "lower", pooled, "MSE"),
     Metric("rmse_user", _squared_error, "ratings", "lower", _ROOTS, "RMSE per user"),
     Metric("mae_user", _absolute_error, "ratings", "lower", _MEANS, "MAE per user"),
     # The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
-    Metric("within@50", _within(0.6744898), "variance", 0.5, RATIO),
-    Metric("within@90", _within(1.6448536), "variance", 0.9, RATIO),
+    Metric("within@50", _within(0.6744898), "variance", 0.5, pooled),
+    Metric("within@90", _within(1.6448536), "variance", 0.9, pooled),
     Metric("ndcg@k", metrics.ndcg, title="NDCG"),
     Metric("precision@k", metrics.precision),
     Metric("recall@k", metrics.recall),
@@ -180,16 +180,16 @@ def table_with(
         TypeError: As `metric_of`.
         ValueError: If two have the same name, or one of one's own has no function.
     """
-    table: list[Metric] = []
-    for metric in (*TABLE, *map(metric_of, own)):
-        if metric.function is None and len(table) >= len(TABLE):
+    found: list[Metric] = []
+    for metric in (*table, *map(metric_of, own)):
+        if metric.function is None and len(found) >= len(table):
             raise ValueError(f"metrics must have a function, got none for {metric.name!r}.")
         if metric.name.endswith("@k"):
             metric = metric._replace(name=f"{metric.name[:-1]}{length}", k=length)
-        if metric.name in [other.name for other in table]:
+        if metric.name in [other.name for other in found]:
             raise ValueError(f"metrics must have names of their own, got {metric.name!r} twice.")
-        table.append(metric)
-    return tuple(table)
+        found.append(metric)
+    return tuple(found)
 
 
 def is_known(name: str) -> bool:
@@ -213,7 +213,7 @@ def named(name: str, better: Better | None = None) -> Metric:
 
 def _known(name: str) -> Metric | None:
     names = (name, f"{name.partition('@')[0]}@k")
-    return next((metric for metric in TABLE if metric.name in names), None)
+    return next((metric for metric in table if metric.name in names), None)
 
 
 def target(metric: Metric) -> float | None:

@@ -69,7 +69,7 @@ class Record:
     k: int
     """Interactions seen."""
     metric: str
-    """Its name, as in `evaluation.metrics.TABLE`."""
+    """Its name, as in `evaluation.metrics.table`."""
     mean: float
     """The figure."""
     low: float | None
