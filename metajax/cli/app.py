@@ -40,6 +40,9 @@ def main(arguments: list[str]) -> int:
         console.error(f"out of memory: {problem}")
     except OSError as problem:
         console.error(f"{problem.filename or 'input/output'}: {problem.strerror or problem}")
+    except console.Stopped as stopped:
+        console.error(str(stopped))
+        return stopped.status
     except KeyboardInterrupt:
         console.error("stopped before there was anything to save.")
         return 130

@@ -63,20 +63,20 @@ def compare(
     with console.fetching(data) as fetched:
         dataset = datasets.load(data, progress=fetched, **reading)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
-    try:
-        with console.terminable(), console.stages("Comparing", len(cells) + 1) as begin:
-            found = evaluation.compare(
-                dataset,
-                **options,
-                trials=1 if quick and trials is None else trials,
-                changes=changes,
-                folder=target,
-                jobs=jobs,
-                on_stage=begin,
-            )
-    except KeyboardInterrupt as stopped:
-        console.error(f"stopped; finished parts are in {target}. The same command goes on.")
-        return 0 if isinstance(stopped, console.Terminated) else 130
+    saved = f"stopped; finished parts are in {target}. The same command goes on."
+    with (
+        console.terminable(saved),
+        console.stages("Comparing", len(cells) + 1) as begin,
+    ):
+        found = evaluation.compare(
+            dataset,
+            **options,
+            trials=1 if quick and trials is None else trials,
+            changes=changes,
+            folder=target,
+            jobs=jobs,
+            on_stage=begin,
+        )
     page = judging.write_comparison(target, dataset, found, seeds=seeds)
     show(found.records, found.notes, page, brief=True)
     return 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from metajax.training import Row
 
 __all__ = [
-    "Terminated",
+    "Stopped",
     "busy",
     "collected",
     "epochs",
@@ -187,21 +187,40 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
         yield begin
 
 
-class Terminated(KeyboardInterrupt):
+class Stopped(Exception):  # noqa: N818
+    """A command that a signal has stopped."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+        """The exit status: 130 after Ctrl-C, 0 after SIGTERM."""
+
+
+class _Terminated(KeyboardInterrupt):
     """SIGTERM, as an exception."""
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Lets SIGTERM interrupt as Ctrl-C does."""
+def terminable(message: str) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM stop what nothing is lost of.
+
+    Args:
+        message: Says what is saved and how to go on.
+
+    Raises:
+        Stopped: With the message, after either.
+    """
 
     def terminate(number: int, frame: Any) -> None:
         del number, frame
-        raise Terminated
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except KeyboardInterrupt as stopped:
+        status = 0 if isinstance(stopped, _Terminated) else 130
+        raise Stopped(message, status) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -40,12 +40,12 @@ def judge(run: runs.Run, *, trials: int | None = None) -> int:
         The exit status.
     """
     params = runs.resumed(run, on_skip=console.skipped).best
-    try:
-        with console.terminable(), console.stages("Judging", judging.stages(run)) as begin:
-            records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
-    except KeyboardInterrupt as stopped:
-        console.error(f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}")
-        return 0 if isinstance(stopped, console.Terminated) else 130
+    saved = f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}"
+    with (
+        console.terminable(saved),
+        console.stages("Judging", judging.stages(run)) as begin,
+    ):
+        records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
     show(records, notes, judging.write_report(run, records, notes))
     return 0
 

@@ -2,7 +2,6 @@
 
 import functools
 import shlex
-import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from metajax import runs
 from metajax.cli import console, sources
+from metajax.cli.train import train_to_end
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
@@ -31,7 +31,6 @@ from metajax.knowledge.readers import Statements
 from metajax.runs import graph as graph_runs
 from metajax.runs.graph import GraphRun
 from metajax.runs.recommendation import Catalogue, find_item, titles_of
-from metajax.training import DivergedError
 
 __all__ = ["command", "prepare"]
 
@@ -120,30 +119,16 @@ def train(
     _print_split(opened)
     updates = -(-opened.split.training.count // settings.batch)
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
-    with (
-        console.collected() as caught,
-        console.epochs(
-            settings.epochs, opened.split.training.count, start, max(best, 0.0)
-        ) as on_epoch,
-    ):
-        try:
-            progress, finished = runs.train_run(
-                opened, progress, on_row=on_epoch, stop=lambda: bool(caught)
-            )
-        except DivergedError as problem:
-            raise ValueError(f"{problem} {runs.last_good(folder)}") from None
-    if not finished:
-        step = int(progress.state.step)
-        print(f"Saved at update {step}. Go on: metajax graph train --resume {folder}")
-        return 130 if caught[0] == signal.SIGINT else 0
+    triples = opened.split.training.count
+    bar = console.epochs(settings.epochs, triples, start, max(best, 0.0))
+    progress, status = train_to_end(opened, progress, bar, "graph train")
+    if status is not None:
+        return status
     best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
     print(f"Best validation MRR {best:.4f} in epoch {epoch}.")
-    try:
-        with console.terminable(), console.busy("Ranking the test triples"):
-            metrics = graph_runs.judge(opened, progress.best)
-    except KeyboardInterrupt as stopped:
-        console.error(f"stopped; the run is saved. Rank: metajax graph train --resume {folder}")
-        return 0 if isinstance(stopped, console.Terminated) else 130
+    saved = f"stopped; the run is saved. Rank: metajax graph train --resume {folder}"
+    with console.terminable(saved), console.busy("Ranking the test triples"):
+        metrics = graph_runs.judge(opened, progress.best)
     _print_ranks(opened, metrics)
     return 0
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,7 +17,7 @@ from metajax.methods import assembly
 from metajax.methods.settings import Settings
 from metajax.training import DivergedError, Progress
 
-__all__ = ["check_report", "prepare", "resumed", "train", "train_and_judge"]
+__all__ = ["check_report", "prepare", "resumed", "train", "train_and_judge", "train_to_end"]
 
 prepare = sources.of_training
 
@@ -97,22 +99,47 @@ def train_and_judge(
         f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
-    with console.collected() as caught:
-        start = int(progress.state.step)
-        best = float(progress.best_loss)
-        with console.training(settings.updates, settings.tasks, start, best) as on_row:
-            try:
-                progress, finished = runs.train_run(
-                    opened, progress, on_row=on_row, stop=lambda: bool(caught)
-                )
-            except DivergedError as problem:
-                raise ValueError(f"{problem} {runs.last_good(folder)}") from None
-    if not finished:
-        command = "train" if opened.crossing is None else "transfer"
-        step = int(progress.state.step)
-        print(f"Saved at update {step}. Go on: metajax {command} --resume {folder}")
-        return 130 if caught[0] == signal.SIGINT else 0
+    start, best = int(progress.state.step), float(progress.best_loss)
+    bar = console.training(settings.updates, settings.tasks, start, best)
+    command = "train" if opened.crossing is None else "transfer"
+    progress, status = train_to_end(opened, progress, bar, command)
+    if status is not None:
+        return status
     measure = "RMSE" if assembly.predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
     print(f"Best validation {measure} {best:.4f} at update {step}.")
     return judge(opened, trials=trials) if report else 0
+
+
+def train_to_end(
+    run: runs.Trainable,
+    progress: Progress,
+    bar: AbstractContextManager[Callable[[Any], None]],
+    command: str,
+) -> tuple[Progress, int | None]:
+    """Trains a run; Ctrl-C or SIGTERM saves it after the dispatch under way.
+
+    Args:
+        run: An open run of any kind.
+        progress: Where it is.
+        bar: Yields the function to call with each row of figures.
+        command: The command whose `--resume` goes on with the run.
+
+    Returns:
+        The last progress, and the exit status if training was stopped, else None.
+
+    Raises:
+        ValueError: If training diverged; names the last good checkpoint.
+    """
+    with console.collected() as caught, bar as on_row:
+        try:
+            progress, finished = runs.train_run(
+                run, progress, on_row=on_row, stop=lambda: bool(caught)
+            )
+        except DivergedError as problem:
+            raise ValueError(f"{problem} {runs.last_good(run.folder)}") from None
+    if finished:
+        return progress, None
+    step = int(progress.state.step)
+    print(f"Saved at update {step}. Go on: metajax {command} --resume {run.folder}")
+    return progress, 130 if caught[0] == signal.SIGINT else 0

@@ -8,6 +8,7 @@ from metajax.runs.recommendation import (
 )
 from metajax.runs.run import (
     Run,
+    Trainable,
     create,
     free_folder,
     last_good,
@@ -22,6 +23,7 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "Run",
+    "Trainable",
     "create",
     "free_folder",
     "last_good",

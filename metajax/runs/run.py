@@ -37,10 +37,7 @@ from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress
 
 __all__ = [
-    "CHECKPOINTS",
-    "GRAPH",
     "Run",
-    "SETTINGS",
     "Trainable",
     "create",
     "create_folder",
