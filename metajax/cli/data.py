@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from metajax.cli import console
 from metajax.data import datasets
-from metajax.data.readers import problems
+from metajax.data.inspection import problems, summary
 from metajax.methods.settings import Settings
 
 __all__ = ["data"]
@@ -46,7 +46,7 @@ def data(
     ).reading()
     with console.fetching(source) as fetched:
         dataset = datasets.load(source, progress=fetched, **reading)
-    for name, value in datasets.facts(dataset, support=support).items():
+    for name, value in summary(dataset, support=support).items():
         print(f"{name:<14} {value}")
     found = problems(dataset, support)
     print(f"{'problems':<14} {len(found) or 'none'}")

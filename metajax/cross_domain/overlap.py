@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metajax.data.readers.errors import DataError
+from metajax.data.readers.text import DataError
 
 __all__ = ["check_types_of_ids", "joint_names", "read_overlap_list"]
 

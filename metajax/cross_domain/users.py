@@ -5,12 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.cross_domain.domains import Domains
-from metajax.data.cold_tasks import ColdTasks, collected, ranked
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import Fold, cold_user_folds
+from metajax.data.splits import ColdTasks, Fold, cold_user_folds, collected, ranked
 
 __all__ = ["CrossUsers", "cross_users"]
 

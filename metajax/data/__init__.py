@@ -1,7 +1,14 @@
 """Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
 
-from metajax.data.candidates import sample_candidate_tasks, sample_catalogue_tasks
-from metajax.data.cold_tasks import ColdTasks
+from metajax.data.cold_items import (
+    ItemTasks,
+    Sequences,
+    SequenceTable,
+    item_tasks,
+    sample_item_tasks,
+    sequence_table,
+    split_items,
+)
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
@@ -15,13 +22,19 @@ from metajax.data.graph import (
     training_graph,
 )
 from metajax.data.interactions import Interactions, from_columns
-from metajax.data.item_sequences import Sequences, SequenceTable, sample_item_tasks, sequence_table
-from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.data.leakage import LeakageError
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
-from metajax.data.sampler import MemberInputs, TaskTable, sample_tasks, task_table
+from metajax.data.sampler import (
+    MemberInputs,
+    TaskTable,
+    sample_candidate_tasks,
+    sample_catalogue_tasks,
+    sample_tasks,
+    task_table,
+)
 from metajax.data.schema import Schema, encode, encode_rows, fit_schema
 from metajax.data.splits import (
+    ColdTasks,
     Fold,
     cold_user_folds,
     cold_user_tasks,

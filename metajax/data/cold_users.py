@@ -5,12 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.cold_tasks import ColdTasks, Order
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import Fold, cold_user_folds, cold_user_tasks
+from metajax.data.splits import ColdTasks, Fold, Order, cold_user_folds, cold_user_tasks
 from metajax.types import Examples, Inputs, Task
 
 __all__ = ["ColdUsers", "cold_users", "cold_users_of", "padded"]

@@ -19,7 +19,7 @@ from metajax.data.fetch import (
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 
-__all__ = ["RECBOLE", "RECBOLE_SHA256", "facts", "load", "names"]
+__all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
 
 _ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _ML_100K_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
@@ -75,51 +75,6 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
     raise DataError(
         f"no such path, nor one of the names {', '.join(names())}{hint}", file=name_or_path
     )
-
-
-def facts(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
-    """Describes a data set to a person.
-
-    Args:
-        dataset: Any.
-        support: Who has no more interactions than this counts as cold.
-
-    Returns:
-        Lines of a name and what there is.
-    """
-    log = dataset.interactions
-    users, items = len(log.user_ids), len(log.item_ids)
-    per_user = log.user_counts
-    per_item = log.item_counts
-    times = "none"
-    if len(log.time) and np.ptp(log.time):
-        times = f"{log.time.min()} to {log.time.max()}"
-    scale = "implicit: who met what, no ratings"
-    if dataset.scale is not None:
-        low, high = dataset.scale
-        scale = f"{low:g} to {high:g}, mean {log.rating.mean():.3f}"
-    return {
-        "interactions": f"{len(log.item):,}",
-        "users": f"{users:,}, {_spread(per_user)}",
-        "items": f"{items:,}, {_spread(per_item)}",
-        "density": f"{100 * len(log.item) / max(users * items, 1):.2f} %",
-        "ratings": scale,
-        "times": times,
-        "cold users": f"{np.sum(per_user <= support):,} with at most {support} interactions",
-        "cold items": f"{np.sum(per_item <= support):,} with at most {support} interactions",
-        "user features": _kinds(dataset.users),
-        "item features": _kinds(dataset.items),
-    }
-
-
-def _spread(counts: np.ndarray) -> str:
-    if not len(counts):
-        return "no interactions"
-    return f"{counts.min()} to {counts.max()} interactions each (median {np.median(counts):g})"
-
-
-def _kinds(table: Table) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in table.kinds.items()) or "none"
 
 
 def _ml_100k(progress: Progress | None) -> Dataset:

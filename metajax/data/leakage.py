@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.interactions import Interactions
-from metajax.data.splits import Fold
+from metajax.data.splits import ColdTasks, Fold
 
 __all__ = ["LeakageError", "check_cold_items", "check_fold", "check_tasks", "check_training"]
 

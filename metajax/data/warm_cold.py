@@ -4,11 +4,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.leakage import check_cold_items, check_tasks, check_training
 from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import Quadrants, warm_cold_quadrants
+from metajax.data.splits import ColdTasks, Quadrants, warm_cold_quadrants
 
 __all__ = ["QUADRANTS", "WarmCold", "warm_cold"]
 

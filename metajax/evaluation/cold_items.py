@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.item_sequences import Sequences
-from metajax.data.item_splits import ItemTasks
+from metajax.data.cold_items import ItemTasks, Sequences
 from metajax.evaluation.evaluate import NonFinitePredictionsError
 from metajax.types import Adaptation, Examples, MetaLearner, Params
 

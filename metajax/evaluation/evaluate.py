@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import metrics as list_metrics
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.leakage import check_tasks
+from metajax.data.splits import ColdTasks
 from metajax.evaluation.metrics import Metric, table_with
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.splits import ColdTasks
 from metajax.data.warm_cold import warm_cold
 from metajax.methods.settings import check_name
 

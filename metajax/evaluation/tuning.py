@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline, tune
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
+from metajax.data.splits import ColdTasks
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
     Evaluation,

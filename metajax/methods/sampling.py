@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from metajax.cross_domain.tasks import cross_table, sample_cross_tasks
-from metajax.data.candidates import sample_catalogue_tasks
 from metajax.data.dataset import Shapes
-from metajax.data.sampler import sample_tasks, task_table
+from metajax.data.sampler import sample_catalogue_tasks, sample_tasks, task_table
 from metajax.methods.settings import Settings
 from metajax.types import Task
 

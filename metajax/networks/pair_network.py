@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data.item_sequences import Sequences
+from metajax.data.cold_items import Sequences
 from metajax.networks.encoder import Tower
 from metajax.types import Examples
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from metajax.data.cold_tasks import ColdTasks
 from metajax.data.cold_users import cold_users, cold_users_of, padded
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
 from metajax.data.schema import encode
+from metajax.data.splits import ColdTasks
 
 USERS, ITEMS, FOLDS = 60, 36, 3
 # The last items, which nobody rates.

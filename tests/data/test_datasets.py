@@ -11,7 +11,8 @@ import pytest
 from metajax.data import datasets, fetch
 from metajax.data.datasets import load, names
 from metajax.data.fetch import DataUnavailable, cache_folder, download
-from metajax.data.readers import DataError, problems, read
+from metajax.data.inspection import problems
+from metajax.data.readers import DataError, read
 
 # The same two ratings as GroupLens and as RecBole lay them out, with the two films on which
 # their item files disagree.

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import Dataset, Table
-from metajax.data.readers import DataError, problems, read, read_atomic, read_movielens, read_table
+from metajax.data.inspection import problems
+from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 

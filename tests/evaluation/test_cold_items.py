@@ -7,10 +7,15 @@ import optax
 import pytest
 
 from metajax import learners, losses, networks
+from metajax.data.cold_items import (
+    ItemTasks,
+    item_tasks,
+    sample_item_tasks,
+    sequence_table,
+    split_items,
+)
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
-from metajax.data.item_sequences import sample_item_tasks, sequence_table
-from metajax.data.item_splits import ItemTasks, item_tasks, split_items
 from metajax.evaluation.cold_items import rank_cold_items, score_cold_items
 from metajax.evaluation.evaluate import NonFinitePredictionsError
 from metajax.types import Adaptation

@@ -9,12 +9,11 @@ from pathlib import Path
 from metajax.data.dataset import Dataset
 from metajax.data.readers.assembly import Duplicates, Scale
 from metajax.data.readers.atomic import read_atomic
-from metajax.data.readers.errors import DataError
 from metajax.data.readers.movielens import read_movielens
-from metajax.data.readers.problems import problems
 from metajax.data.readers.table import SEPARATORS, read_table
+from metajax.data.readers.text import DataError
 
-__all__ = ["DataError", "problems", "read", "read_atomic", "read_movielens", "read_table"]
+__all__ = ["DataError", "read", "read_atomic", "read_movielens", "read_table"]
 
 _TABLES = (*SEPARATORS, ".parquet")
 

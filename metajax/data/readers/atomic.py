@@ -7,10 +7,15 @@ recommendation algorithms", CIKM 2021, arXiv:2011.01731, section 3.2.
 from pathlib import Path
 
 from metajax.data.dataset import Dataset, Kind, Table
-from metajax.data.readers.assembly import Duplicates, Scale, assemble, description, log_of
-from metajax.data.readers.columns import find_roles
-from metajax.data.readers.errors import DataError
-from metajax.data.readers.text import TextTable, delimited, shown
+from metajax.data.readers.assembly import (
+    Duplicates,
+    Scale,
+    assemble,
+    description,
+    find_roles,
+    log_of,
+)
+from metajax.data.readers.text import DataError, TextTable, delimited, shown
 
 __all__ = ["read_atomic"]
 

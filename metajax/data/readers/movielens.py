@@ -9,10 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metajax.data.dataset import Dataset, Kind, Table
-from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble, description, log_of
-from metajax.data.readers.columns import find_roles
-from metajax.data.readers.errors import DataError
-from metajax.data.readers.text import TextTable, delimited, quoted
+from metajax.data.readers.assembly import (
+    Duplicates,
+    Log,
+    Scale,
+    assemble,
+    description,
+    find_roles,
+    log_of,
+)
+from metajax.data.readers.text import DataError, TextTable, delimited, quoted
 
 __all__ = ["ITEM_KINDS", "USER_KINDS", "read_movielens", "title_and_year"]
 

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metajax.data.dataset import Dataset
-from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble
-from metajax.data.readers.columns import find_roles
-from metajax.data.readers.errors import DataError, Place
-from metajax.data.readers.text import decode_lines, shown
+from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble, find_roles
+from metajax.data.readers.text import DataError, Place, decode_lines, shown
 
 if TYPE_CHECKING:
     import polars

@@ -1,4 +1,4 @@
-"""Delimited text as columns of strings that remember their lines; the core formats' half.
+"""Delimited text as columns of strings with line numbers, and the error that names a place in it.
 
 Standard library only: reading MovieLens-100K must not need an extra.
 """
@@ -6,13 +6,14 @@ Standard library only: reading MovieLens-100K must not need an extra.
 import csv
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
-from metajax.data.readers.errors import DataError
-
 __all__ = [
+    "DataError",
+    "Place",
     "TextTable",
     "decode_lines",
     "delimited",
@@ -24,6 +25,39 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class Place(TypedDict, total=False):
+    """Where a row lies: a line of a text file, or a row of a binary one, both from 1."""
+
+    line: int
+    row: int
+
+
+class DataError(ValueError):
+    """Names the file, the place and the rule that was broken, in one line.
+
+    Lines are counted as an editor counts them: from 1, the header included.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | Path,
+        line: int | None = None,
+        column: str | int | None = None,
+        row: int | None = None,
+    ):
+        place = [str(file)]
+        if line is not None:
+            place.append(f"line {line}")
+        if row is not None:
+            place.append(f"row {row}")
+        if column is not None:
+            place.append(f"column {column!r}")
+        super().__init__(f"{', '.join(place)}: {message}")
+        self.file, self.line, self.column, self.row = str(file), line, column, row
 
 
 class TextTable(NamedTuple):

@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from metajax.data.cold_items import item_tasks, sample_item_tasks, sequence_table, split_items
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
-from metajax.data.item_sequences import sample_item_tasks, sequence_table
-from metajax.data.item_splits import item_tasks, split_items
 from metajax.data.leakage import LeakageError
 
 USERS, ITEMS, LENGTH = 30, 9, 4

@@ -1,12 +1,56 @@
-"""What may be wrong with a data set that could be read."""
+"""Summary of a data set, and its defects, in sentences."""
 
 import numpy as np
 
 from metajax.data.dataset import Dataset, Table
 
-__all__ = ["problems"]
+__all__ = ["problems", "summary"]
 
 _SHOWN = 5
+
+
+def summary(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
+    """Summarises a data set: counts, density, scale, times, cold users and items, features.
+
+    Args:
+        dataset: The data set.
+        support: A user or item of at most so many interactions counts as cold.
+
+    Returns:
+        One line a property, by its name.
+    """
+    log = dataset.interactions
+    users, items = len(log.user_ids), len(log.item_ids)
+    per_user, per_item = log.user_counts, log.item_counts
+    times = "none"
+    if len(log.time) and np.ptp(log.time):
+        times = f"{log.time.min()} to {log.time.max()}"
+    scale = "implicit: who met what, no ratings"
+    if dataset.scale is not None:
+        low, high = dataset.scale
+        scale = f"{low:g} to {high:g}, mean {log.rating.mean():.3f}"
+    return {
+        "interactions": f"{len(log.item):,}",
+        "users": f"{users:,}, {_spread(per_user)}",
+        "items": f"{items:,}, {_spread(per_item)}",
+        "density": f"{100 * len(log.item) / max(users * items, 1):.2f} %",
+        "ratings": scale,
+        "times": times,
+        "cold users": f"{np.sum(per_user <= support):,} with at most {support} interactions",
+        "cold items": f"{np.sum(per_item <= support):,} with at most {support} interactions",
+        "user features": _kinds(dataset.users),
+        "item features": _kinds(dataset.items),
+    }
+
+
+def _spread(counts: np.ndarray) -> str:
+    if not len(counts):
+        return "no interactions"
+    return f"{counts.min()} to {counts.max()} interactions each (median {np.median(counts):g})"
+
+
+def _kinds(table: Table) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in table.kinds.items()) or "none"
 
 
 def problems(dataset: Dataset, support: int = 10) -> list[str]:
