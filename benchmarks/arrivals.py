@@ -1,4 +1,4 @@
-"""Graphs whose entities arrive one after the other, and what is asked of them."""
+"""Snapshots of graphs whose entities arrive one after the other, and their test triples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

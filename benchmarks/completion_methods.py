@@ -1,7 +1,7 @@
-"""Films that have just come out, and what guesses at what is not said of them.
+"""Methods that complete the triples of new films.
 
-All methods see the facts of the old films and, of a new film, those of the other relations; each
-returns scores of candidates, all tails that old films have by the relation that is asked for.
+All methods see the triples of the old films and, of a new film, those of the other relations; each
+returns scores of candidates, all tails of the queried relation in old films.
 """
 
 from collections.abc import Sequence

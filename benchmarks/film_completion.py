@@ -1,20 +1,20 @@
-"""Who directed a film that has just come out, who plays in it, what is it about?
+"""Knowledge graph completion of new films: directors, actors, genres and other relations.
 
     python benchmarks/film_completion.py [--seeds 3] [--json FILE]
 
 The films of MovieLens-100K of 1997 and 1998 are new, earlier ones old. For each relation in turn,
-all that it says of the new films is hidden and the other relations are shown. What was hidden is
-ranked among all tails of that relation in old films, one tail at a time without the film's others
-(filtered). A tail that no two facts of old films have cannot be found, and is told apart.
+its triples of the new films are held out and those of the other relations are known. Held-out tails
+are ranked among all tails of that relation in old films, filtered. A tail with fewer than two
+triples of old films cannot be found, and is counted separately.
 
     frequency            how many old films have the tail
     TF-IDF neighbours    the sum of the cosines of those of the 50 nearest old films that have it
-    RotatE, closed form  the film is placed by what is shown of it
+    RotatE, closed form  the film is placed by its known triples
     RotatE, new rows     then its row is trained
     weighed, no RotatE   frequency and neighbours (10, 50 and 200) with weights for each relation
     weighed, all         the same with both of RotatE
 
-Weights are learned, and settings were chosen, with the films of 1996 for new and those before for
+Weights are learned, and settings were chosen, with the films of 1996 as new and those before as
 old. Intervals are of 10,000 resamples of the new films.
 """
 

@@ -1,4 +1,4 @@
-"""How a knowledge graph's embeddings may follow the arrival of entities."""
+"""Methods that update the embeddings of a knowledge graph as entities arrive."""
 
 from collections.abc import Callable
 from functools import partial

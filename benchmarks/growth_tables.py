@@ -1,4 +1,4 @@
-"""Tables about graphs that grow, made from the records."""
+"""Tables of the benchmarks of growing graphs, from their records."""
 
 from typing import Any
 

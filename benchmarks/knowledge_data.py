@@ -1,4 +1,4 @@
-"""Knowledge graphs: UMLS and Nations, which everybody has measured, and films with their years."""
+"""Knowledge graphs for benchmarks: UMLS, Nations, and films of MovieLens-100K with their years."""
 
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ class Split(NamedTuple):
 
 
 class FilmGraph(NamedTuple):
-    """What is known of films."""
+    """A knowledge graph of films and their years."""
 
     graph: KnowledgeGraph
     year: np.ndarray

@@ -2,13 +2,13 @@
 
     python benchmarks/knowledge_graph.py [--datasets umls,nations] [--seeds 5] [--json FILE]
 
-Both train RotatE with the same score (the sum of moduli), first values, margin, loss, optimizer,
+Both train RotatE with the same score (the sum of moduli), initialisation, margin, loss, optimizer,
 number of updates and of negatives, and both are ranked by the same program: filtered, both sides,
-all entities, realistic ranks, the test triples once. Two settings: false heads and tails, as
-PyKEEN does by default, and false heads, relations and tails, among which no fact is. Each runs in
-a process of its own on one thread; CPU seconds of an epoch are the median over seeds, compiling
-apart, and memory is the process's largest. Compared are what the packages do, not one program
-twice: PyKEEN draws negatives for each triple, here 32 triples share them.
+all entities, realistic ranks, the test triples once. Two settings: negative heads and tails, the
+default of PyKEEN, and negative heads, relations and tails without known triples. Each runs in its
+own process on one thread; CPU seconds of an epoch are the median over seeds, without compilation,
+and memory is the peak of the process. The programs differ: PyKEEN draws negatives for each triple,
+here 32 triples share them.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PACKAGES = ("metajax", "pykeen")
 
 
 def train_here(split: Split, slots: tuple[str, ...], epochs: int) -> Callable[[int], Any]:
-    """Returns what trains with a seed; it returns parameters and CPU seconds."""
+    """Returns a function from a seed to trained parameters and CPU seconds."""
     import jax
     import optax
 
@@ -218,10 +218,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 command += ["--package", package, "--dataset", dataset, "--setting", setting]
                 if options.epochs:
                     command += ["--epochs", str(options.epochs)]
-                told = subprocess.run(
+                done = subprocess.run(
                     command, env={**os.environ, **alone}, stdout=subprocess.PIPE, check=True
                 )
-                runs.append(json.loads(told.stdout.splitlines()[-1]))
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
     _show(runs)
     records = [record for run in runs for record in records_of(run)]
     if options.json:

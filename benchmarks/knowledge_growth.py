@@ -1,23 +1,23 @@
-"""What do new entities cost, and what do old ones forget?
+"""Continual learning of knowledge graphs: cost of new entities, forgetting of old ones.
 
     python benchmarks/knowledge_growth.py [--datasets umls,ml-100k] [--seeds 3] [--json FILE]
 
 UMLS, whose entities arrive in random order: three fifths at first, then a tenth at a time; and the
-films of MovieLens-100K as they came out: those up to 1994, then of 1995, of 1996, of 1997 and 1998,
-and with a film whoever had to do with none before. A triple is known from the snapshot on in which
-its later entity arrives. After every snapshot each method is asked for the test triples of this and
-of all earlier ones, among all entities known by then (open) and among those known when the triples
-were (closed). Methods, on the new triples alone but for retraining and replay:
+films of MovieLens-100K by year: those up to 1994, then of 1995, of 1996, of 1997 and 1998, with the
+entities that no earlier film has. A triple belongs to the snapshot in which its later entity
+arrives. After every snapshot each method ranks the test triples of this and of all earlier ones,
+among all entities known by then (open) and among those of the triples' own snapshot (closed).
+Methods, on the new triples alone but for retraining and replay:
 
-    retraining      all triples so far, from the first values
-    fine-tuning     all rows are free
+    retraining      all triples so far, from the initial embeddings
+    fine-tuning     all rows are trained
     replay          fine-tuning on a tenth of the old triples as well
     closed form     new entities are placed; nothing is trained
     new rows        then their rows are trained, all others frozen
-    elastic weights then all rows, old ones held back; with weight 1e4 on the Fisher information, or
-                    another on the information divided by its mean (normalised)
+    elastic weights then all rows, by elastic weight consolidation; with weight 1e4 on the Fisher
+                    information, or another on the information divided by its mean (normalised)
 
-Times are CPU seconds, compiling apart.
+Times are CPU seconds, without compilation.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Tables about knowledge graphs, made from the records."""
+"""Tables of the benchmarks of knowledge graphs, from their records."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = [
 
 
 def cold_items() -> str:
-    """Each method among cold films, and against what the graph alone tells."""
+    """Each method among cold films, and its difference from TF-IDF of the graph."""
     metrics, methods, found = _cold("cold films", "among all", "same size")
     rows = []
     for method in methods:

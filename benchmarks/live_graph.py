@@ -1,13 +1,12 @@
-"""What does a graph of what is going on right now cost?
+"""Cost of the live hypergraph: arrivals, graph and convolution.
 
     python benchmarks/live_graph.py [--places 1000000] [--json FILE]
 
-A full ring of arrivals, each an item in a session, popular items in most of them. Timed are: an
-arrival on its own, checked, sent to the device and put in its place; the same in batches of 256;
-the graph of the ring at one time (`live_graph`, which sorts it); the sums over its edges
-(`node_vectors`, items to sessions and back); and both together, what a server does every few
-seconds. Beside the time that passes stands that of the processor, of all threads, which other
-jobs on the machine hardly change.
+A full buffer of arrivals, each an item in a session, with skewed popularity. Timed are: a single
+arrival, checked, transferred to the device and written; the same in batches of 256; the graph of
+the buffer (`live_graph`, which sorts it); the convolution over its edges (`node_vectors`, items to
+sessions and back); and both together, what a server does every few seconds. Wall time and CPU time
+of all threads, on which other jobs on the machine have little influence.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Does it help to say which relations are alike, where each goes by many names?
+"""Does the relation-cluster term help where each relation has many aliases?
 
     python benchmarks/relation_clusters.py [--aliases 20] [--seeds 3] [--json FILE]
 
-UMLS, each fact of which goes by one of 20 names of its relation, drawn by seed: 920 relations, most
-with a handful of facts. RotatE is trained without the relation-cluster term, and with it: labels
-from the signatures of relations, which is what the library makes; the right labels, which nobody
-has; and the labels from signatures, dealt out at random. Ranked are the validation triples under
-names seen in training; the facts left out are those under any name.
+UMLS, each triple of which has one of 20 aliases of its relation, drawn by seed: 920 relations, most
+with a handful of triples. RotatE is trained without the relation-cluster term, and with labels from
+relation signatures, as the library makes them; with the true labels, an upper bound; and with the
+labels from signatures permuted at random. Ranked are the validation triples whose alias is seen in
+training; triples known by any alias are filtered.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Graphs of what is known of items beside who chose them, and of what is going on right now."""
+"""Knowledge graphs, link prediction and completion, content features, and live hypergraphs."""
 
 from metajax.knowledge.completion import Answer, Completion, complete
 from metajax.knowledge.content_features import (

@@ -99,8 +99,8 @@ def complete(
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite, got others: the embeddings have diverged.")
     every = training.triples if known is None else np.asarray(known)
-    given, asked = (0, 2) if side == "tail" else (2, 0)
-    right = every[(every[:, given] == at) & (every[:, 1] == of), asked]
+    known_end, missing_end = (0, 2) if side == "tail" else (2, 0)
+    right = every[(every[:, known_end] == at) & (every[:, 1] == of), missing_end]
     is_known = np.isin(np.arange(len(scores)), right)
     # Rows of the table beyond the names are room for entities to come.
     is_open = (np.arange(len(scores)) < len(training.entities.names)) & (keep_known | ~is_known)

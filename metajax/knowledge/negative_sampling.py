@@ -229,8 +229,8 @@ def sample_negatives(
         drawn = jax.random.randint(own_key, (len(rows), negatives), 0, counts[slot])
         shape = *rows.shape, negatives
         if slot in data.known:
-            asked = jnp.broadcast_to(drawn[:, None], shape)
-            hit = is_known(data.known[slot][rows], asked)
+            index = jnp.broadcast_to(drawn[:, None], shape)
+            hit = is_known(data.known[slot][rows], index)
         else:
             hit = triples[:, :, SLOTS.index(slot), None] == drawn[:, None]
         replacement[slot], is_negative[slot] = drawn, ~hit

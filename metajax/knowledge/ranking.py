@@ -251,8 +251,8 @@ def _listed(
 ) -> np.ndarray:
     """Known answers to each query, `[n, L]`; L is a power of two, at least the longest list."""
     keys, answers = sorted_triples
-    asked = _key(triples, side)
-    start, stop = (np.searchsorted(keys, asked, side=end) for end in ("left", "right"))
+    query = _key(triples, side)
+    start, stop = (np.searchsorted(keys, query, side=end) for end in ("left", "right"))
     longest = room(int((stop - start).max(initial=1)))
     place = start[:, None] + np.arange(longest)
     found = np.take(answers, place, mode="clip") if len(answers) else np.zeros_like(place)

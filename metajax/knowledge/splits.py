@@ -85,9 +85,9 @@ def split_triples(
             f"for the test: got {share}, with {total[-1] if len(total) else 0} of {graph.count} "
             "triples that can be held out."
         )
-    asked = np.zeros(groups, bool)
-    asked[movable[: np.searchsorted(total, wanted) + 1]] = True
-    return keep_triples(graph, ~asked[group]), keep_triples(graph, asked[group])
+    held_out = np.zeros(groups, bool)
+    held_out[movable[: np.searchsorted(total, wanted) + 1]] = True
+    return keep_triples(graph, ~held_out[group]), keep_triples(graph, held_out[group])
 
 
 def split_entities(
@@ -121,8 +121,8 @@ def leaked_triples(training: KnowledgeGraph, test: KnowledgeGraph) -> np.ndarray
     """
     size = len(training.entities.names)
     head, _, tail = training.triples.T.astype(np.int64)
-    asked, _, answer = test.triples.T.astype(np.int64)
-    return np.isin(answer * size + asked, head * size + tail)
+    test_head, _, test_tail = test.triples.T.astype(np.int64)
+    return np.isin(test_tail * size + test_head, head * size + tail)
 
 
 def check_seen(training: KnowledgeGraph, test: KnowledgeGraph) -> None:

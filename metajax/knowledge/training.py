@@ -287,14 +287,14 @@ def _judge(
 ) -> Callable[[Params], float]:
     """Returns the MRR of a fixed sample of the validation triples as a function."""
     order = np.random.default_rng(settings.seed).permutation(validation.count)
-    asked = validation.triples[np.sort(order[: settings.queries])]
+    sample = validation.triples[np.sort(order[: settings.queries])]
     known = np.concatenate([training.triples, validation.triples])
 
     def mrr_of(params: Params) -> float:
         ranks = filtered_ranks(
             predictor.score,
             params,
-            asked,
+            sample,
             entities=len(training.entities.names),
             relations=len(training.relations.names),
             known=known,

@@ -20,7 +20,7 @@ def completed(params=PARAMS, training=LINE, **options):
     return complete(TRANSE, params, training, **given)
 
 
-def test_answers_are_the_nearest_to_where_the_fact_leads():
+def test_answers_are_sorted_by_distance_to_the_query():
     place = np.array([0, 1, 2.25, 4, 1.5])
     for side, entity, target in (("tail", "c", 3.25), ("head", "a", -1.0)):
         found = completed(entity=entity, side=side)
@@ -31,7 +31,7 @@ def test_answers_are_the_nearest_to_where_the_fact_leads():
         assert found.known == 0
 
 
-def test_known_facts_are_left_out_or_marked():
+def test_known_triples_are_dropped_or_marked():
     found = completed(top=2)
     assert found.answers == (Answer("e", -0.5, False), Answer("a", -1.0, False))
     assert found.known == 1
@@ -41,14 +41,14 @@ def test_known_facts_are_left_out_or_marked():
     assert (found.answers[0].entity, found.known) == ("a", 2)
 
 
-def test_there_may_be_fewer_answers_than_asked_for():
+def test_there_may_be_fewer_answers_than_top():
     every = [[0, 0, n] for n in range(4)]
     found = completed(known=every, top=9)
     assert ([answer.entity for answer in found.answers], found.known) == (["e"], 4)
     assert completed(known=[*every, [0, 0, 4]]).answers == ()
 
 
-def test_entities_that_came_after_training_are_no_answers():
+def test_entities_added_after_training_are_no_candidates():
     later = add_triples(LINE, [("f", "+1", "a"), ("g", "+1", "a")])
     table = {**PARAMS, "entity": PARAMS["entity"][:5]}
     names = [answer.entity for answer in completed(table, later).answers]
@@ -78,12 +78,12 @@ def test_entities_that_came_after_training_are_no_answers():
         ),
     ],
 )
-def test_what_cannot_be_answered_is_refused(options, error, message):
+def test_invalid_queries_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         completed(**options)
 
 
-def test_names_that_training_has_no_fact_of_are_refused():
+def test_names_without_a_training_triple_are_refused():
     fewer = LINE._replace(count=1)
     with pytest.raises(ValueError, match=r"^entity 'd' has no triple"):
         completed(training=fewer, entity="d")

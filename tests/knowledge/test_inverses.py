@@ -13,7 +13,7 @@ def named(graph):
     return {(entity[h], relation[r], entity[t]) for h, r, t in graph.triples}
 
 
-def test_inverses_are_found_as_two_loops_find_them():
+def test_inverse_pairs_equal_those_of_two_loops():
     rng = np.random.default_rng(0)
     facts = [(str(h), f"r{r}", str(t)) for h, r, t in rng.integers(0, 4, (40, 3))]
     graph = graph_from_names(facts)
@@ -34,7 +34,7 @@ def test_inverses_are_found_as_two_loops_find_them():
     )
 
 
-def test_folding_keeps_the_relation_of_what_is_described():
+def test_folding_keeps_the_relation_whose_heads_are_described():
     graph = graph_from_names(FILMS + DIRECTED)
     assert inverse_pairs(graph) == [InversePair(kept=1, folded=0, shared=4, share=1.0)]
     folded = fold_inverses(graph)
@@ -47,7 +47,7 @@ def test_folding_keeps_the_relation_of_what_is_described():
     assert ("film0", "by", "person0") in named(fold_inverses(graph_from_names(renamed)))
 
 
-def test_a_fact_that_only_the_folded_relation_has_is_turned_round():
+def test_a_triple_of_only_the_folded_relation_is_reversed():
     graph = graph_from_names(FILMS[:-1] + DIRECTED[:3] + [("person9", "directed", "film1")])
     assert [pair.share for pair in inverse_pairs(graph, share=0.7)] == [0.75]
     assert inverse_pairs(graph) == []
@@ -55,7 +55,7 @@ def test_a_fact_that_only_the_folded_relation_has_is_turned_round():
     assert named(fold_inverses(graph, share=0.7)) == {*FILMS[:-1], ("film1", "director", "person9")}
 
 
-def test_of_a_symmetric_relation_one_direction_stays():
+def test_folding_keeps_one_direction_of_a_symmetric_relation():
     graph = graph_from_names([("a", "kin", "b"), ("b", "kin", "a"), ("c", "kin", "c")])
     (pair,) = inverse_pairs(graph)
     assert pair == InversePair(0, 0, 3, 1.0)

@@ -82,13 +82,13 @@ def stream(count, seed=0):
 NAMES = jnp.array([3, 5, 2**31 - 2, 0], jnp.int32)
 
 
-def test_vectors_are_those_of_the_matrices():
+def test_vectors_equal_those_of_dense_incidence_matrices():
     events = stream(40)
     assert len({event[:2] for event in events}) < 24  # Some nodes come again.
     same(vectors(ring(events), NAMES), by_hand(events, NAMES.tolist()))
 
 
-def test_the_order_of_arrival_and_what_comes_twice_make_no_difference():
+def test_order_of_arrival_and_duplicates_make_no_difference():
     events = stream(20)
     shuffled = [events[n] for n in np.random.default_rng(1).permutation(20)]
     expected = vectors(ring(events), NAMES)
@@ -104,7 +104,7 @@ def test_a_node_counts_once_in_a_hyperedge_at_its_latest_time(events):
     np.testing.assert_allclose(nodes.vector[0], X[0], rtol=1e-6)
 
 
-def test_a_full_ring_gives_up_what_arrived_first_whatever_its_time():
+def test_a_full_buffer_drops_what_arrived_first_whatever_its_time():
     events = stream(150, seed=2)
     buffer = ring(events, capacity=50, batch=9)
     assert (len(buffer.node), int(buffer.filled), int(buffer.next)) == (64, 64, 150 - 128)
@@ -113,12 +113,12 @@ def test_a_full_ring_gives_up_what_arrived_first_whatever_its_time():
     assert vectors(ring(newest_first), NAMES)[1].weight[0] == 0
 
 
-def test_what_comes_from_the_future_counts_as_now():
+def test_times_after_now_count_as_now():
     nodes, _ = vectors(ring([(2, 3, NOW + 50)]), NAMES)
     assert nodes.weight.tolist() == [0, 0, 1, 0, 0, 0, 0]
 
 
-def test_time_takes_weight_away_and_not_direction():
+def test_decay_changes_weight_and_not_direction():
     buffer = ring(stream(40))
     at_once, later = (vectors(buffer, NAMES, now=NOW + wait) for wait in (0, 40))
     same(later[0].weight, at_once[0].weight * np.exp(-40 / TAU))
@@ -127,7 +127,7 @@ def test_time_takes_weight_away_and_not_direction():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gone))
 
 
-def test_an_empty_ring_says_nothing_and_has_gradients():
+def test_an_empty_buffer_gives_zero_vectors_and_finite_gradients():
     @jax.jit
     @jax.value_and_grad
     def total(x):
@@ -139,7 +139,7 @@ def test_an_empty_ring_says_nothing_and_has_gradients():
     np.testing.assert_array_equal(slope, jnp.ones_like(X))
 
 
-def test_padding_takes_no_place():
+def test_padding_occupies_no_slot():
     nothing = arrivals_of([], [], [], nodes=NODES)
     three = arrivals_of([1, 2, 3], [0, 0, 0], [7, 8, 9], nodes=NODES)
     buffer = ADD(ADD(ADD(live_buffer(8), three), nothing), three)
@@ -147,7 +147,7 @@ def test_padding_takes_no_place():
     assert (int(buffer.filled), int(buffer.next)) == (6, 6)
 
 
-def test_the_ring_is_changed_in_place_and_nothing_is_compiled_anew():
+def test_the_buffer_is_updated_in_place_without_recompilation():
     buffer = ADD(live_buffer(64), arrivals_of([0], [0], [0], nodes=NODES))
     traced = len(TRACED)
     for n in range(1, 100):
@@ -158,7 +158,7 @@ def test_the_ring_is_changed_in_place_and_nothing_is_compiled_anew():
     assert sorted(buffer.edge.tolist()) == list(range(36, 100))
 
 
-def test_users_and_their_items_are_a_bipartite_graph():
+def test_users_and_items_form_a_bipartite_graph():
     events = [(int(node), n % 5, time) for n, (node, _, time) in enumerate(stream(30))]
     latest = {}
     for item, user, time in events:
@@ -181,7 +181,7 @@ def test_users_and_their_items_are_a_bipartite_graph():
     assert np.all(np.diff(target) >= 0)
 
 
-def test_folding_weighs_what_is_new_against_what_was_learned():
+def test_fold_in_shrinks_live_vectors_to_learned_ones():
     live = LiveVectors(jnp.full((2, 3), 5.0), jnp.array([6.0, 0.0]))
     expected = (2.0 * X[:2] + live.weight[:, None] * live.vector) / (2.0 + live.weight[:, None])
     np.testing.assert_allclose(fold_in(X[:2], live, 2.0), expected, rtol=1e-6)
@@ -197,12 +197,12 @@ def test_folding_weighs_what_is_new_against_what_was_learned():
         (([0], [0, 1], [0, 1]), r"columns of one length, got \[\(1,\), \(2,\), \(2,\)\]\.$"),
     ],
 )
-def test_an_arrival_that_cannot_be_is_named(columns, rule):
+def test_an_invalid_arrival_is_named(columns, rule):
     with pytest.raises(ValueError, match=rule):
         arrivals_of(*columns, nodes=NODES)
 
 
-def test_other_mistakes_are_told():
+def test_invalid_capacity_decay_and_strength_are_refused():
     with pytest.raises(TypeError, match="time must hold whole numbers, got float64"):
         arrivals_of([0], [0], [0.5], nodes=NODES)
     with pytest.raises(ValueError, match=r"edge must be in \[0, 5\), got 5 in arrival 0"):

@@ -39,7 +39,7 @@ def by_hand(params, triples, known, shown):
 
 
 @pytest.mark.parametrize("only", [None, [1, 2, 5, 6]])
-def test_ranks_are_those_of_counting_one_by_one(params, only):
+def test_filtered_ranks_equal_those_of_a_loop(params, only):
     rng = np.random.default_rng(0)
     known = np.unique(rng.integers(0, (7, 2, 7), (40, 3)), axis=0)
     triples = np.concatenate([known[::4], [[5, 0, 6], [0, 1, 6]]])
@@ -61,7 +61,7 @@ def test_scores_are_the_same_whatever_the_chunk(params, side):
     np.testing.assert_allclose(scored(chunk=3), scored(chunk=99), rtol=1e-6)
 
 
-def test_a_model_that_scores_all_alike_is_as_good_as_chance():
+def test_a_model_that_scores_all_alike_ranks_as_by_chance():
     params = {
         "entity": jax.tree.map(jnp.zeros_like, ROTATE.entities(jax.random.key(0), 9, 70, 1.0)),
         "relation": ROTATE.relations(jax.random.key(1), 1, 70, 1.0),
@@ -76,7 +76,7 @@ def test_a_model_that_scores_all_alike_is_as_good_as_chance():
     assert found["mrr_pessimistic"] == pytest.approx(1 / 9)
 
 
-def test_scores_that_are_not_finite_have_no_rank(params):
+def test_scores_that_are_not_finite_are_refused(params):
     broken = {**params, "relation": params["relation"].at[1, 0].set(jnp.nan)}
     given = {"entities": 7, "relations": 2, "known": [[0, 0, 1]]}
     filtered_ranks(ROTATE, broken, [[0, 0, 1]], **given)
@@ -84,7 +84,7 @@ def test_scores_that_are_not_finite_have_no_rank(params):
         filtered_ranks(ROTATE, broken, [[0, 1, 1]], **given)
 
 
-def test_padding_that_is_not_finite_is_no_candidate(params):
+def test_padding_rows_are_no_candidates(params):
     entity = jax.tree.map(lambda leaf: leaf.at[7].set(jnp.nan), params["entity"])
     given = {"entities": 7, "relations": 2, "known": [[0, 0, 1]]}
     ranks = [
@@ -102,7 +102,7 @@ def test_padding_that_is_not_finite_is_no_candidate(params):
         ({"known": [[0, 5, 0]]}, r"^relation must be in \[0, 2\), got 5 in row 0 of known\.$"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(params, options, message):
+def test_invalid_ranking_arguments_are_refused(params, options, message):
     given: dict[str, Any] = {"entities": 7, "relations": 2, "known": [[0, 0, 1]], **options}
     with pytest.raises(ValueError, match=message):
         filtered_ranks(ROTATE, params, [[0, 0, 1]], **given)

@@ -47,7 +47,7 @@ def same(left, right):
     np.testing.assert_array_equal(left.triples, right.triples)
 
 
-def test_all_formats_say_the_same(write):
+def test_all_formats_give_the_same_graph(write):
     lines = ["\t".join(fact) for fact in FACTS]
     expected = graph_from_names(FACTS)
     same(read_graph(write("a.kg", KG + "\n".join(lines))), expected)
@@ -85,7 +85,7 @@ def test_a_literal_is_refused_or_kept_as_an_attribute(write):
         read_graph(file, literals="drop")  # pyrefly: ignore
 
 
-def test_a_graph_is_read_back_from_turtle_as_it_was(tmp_path, write):
+def test_a_graph_survives_turtle(tmp_path, write):
     odd = [
         "m.1",
         "a b",
@@ -113,7 +113,7 @@ def test_a_graph_is_read_back_from_turtle_as_it_was(tmp_path, write):
     assert (len(named(back)), len(back.attributes)) == (3, 3)
 
 
-def test_the_film_graph_goes_through_turtle(film_graph, tmp_path):
+def test_the_film_graph_survives_turtle(film_graph, tmp_path):
     graph = fold_inverses(film_graph)
     write_turtle(graph, tmp_path / "films.ttl")
     back = read_graph(tmp_path / "films.ttl")
@@ -139,7 +139,7 @@ def test_the_film_graph_goes_through_turtle(film_graph, tmp_path):
         ("a.csv", "a,r,b", "a.csv: the name must end in one of .kg, .tsv, .txt, .ttl, .nt."),
     ],
 )
-def test_a_broken_file_is_refused_in_one_line_with_its_place(write, name, text, message):
+def test_a_malformed_file_is_refused_with_its_position(write, name, text, message):
     file = write(name, text)
     with pytest.raises(DataError) as caught:
         read_graph(file)
@@ -148,7 +148,7 @@ def test_a_broken_file_is_refused_in_one_line_with_its_place(write, name, text, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_is_of_an_item_once_and_to_a_known_entity(write):
+def test_an_item_is_linked_once_to_a_known_entity(write):
     graph = write("a.kg", KG + "a\tr\tb\n")
     link = write("a.link", "item_id:token\tentity_id:token\n7\tb\n9\ta\n")
     assert read_graph(graph, link=link).links == (("7", 1), ("9", 0))
@@ -165,7 +165,7 @@ def test_a_link_is_of_an_item_once_and_to_a_known_entity(write):
     )
 
 
-def test_lines_are_told_where_the_format_has_them(write):
+def test_statements_have_lines_where_the_format_has_them(write):
     text = '# films\n\n<a:b> <a:c> <a:d> .\n<a:b> <a:c> "e" .\n<a:b> <a:c> <a:f> . # last\n'
     assert read_statements(write("a.nt", text)).lines == [3, 5]
     assert read_statements(write("a.ttl", text)).lines is None
@@ -174,12 +174,12 @@ def test_lines_are_told_where_the_format_has_them(write):
     assert list(lines) == [2, 3]
 
 
-def test_turtle_without_its_parser_names_the_extra(write, monkeypatch):
+def test_turtle_without_pyoxigraph_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyoxigraph", None)
     with pytest.raises(ImportError, match=r"need pyoxigraph: pip install 'metajax\[kg\]'\.$"):
         read_graph(write("a.ttl", ""))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nothing\.ttl: no such file"):
         read_graph(tmp_path / "nothing.ttl")

@@ -50,7 +50,7 @@ def trained(progress=None, **options):
     return list(train_links(TRAINING, VALIDATION, settings, progress, predictor=PREDICTOR))
 
 
-def test_a_resumed_run_goes_on_to_the_same_bits():
+def test_a_resumed_training_continues_to_the_same_bits():
     whole = trained()
     half = trained()[:3]
     # What a checkpoint keeps: NumPy arrays.
@@ -67,7 +67,7 @@ def test_epochs_and_updates_are_counted():
     assert [row.epoch for row in rows if row.validation is not None] == [2, 4, 6]
 
 
-def test_the_best_parameters_are_those_that_rank_validation_facts_best():
+def test_the_best_parameters_have_the_best_validation_ranks():
     found = trained()
     by_epoch = {row.epoch: (row.validation, progress) for progress, row in found if row.validation}
     mrr, at_best = max(by_epoch.values(), key=lambda pair: pair[0])
@@ -81,14 +81,14 @@ def test_the_best_parameters_are_those_that_rank_validation_facts_best():
     assert ranking_metrics(ranks)["mrr"] == pytest.approx(mrr, abs=1e-6)
 
 
-def test_training_stops_when_validation_gets_no_better():
+def test_training_stops_when_validation_stops_improving():
     lazy = at_rate(0, begin_links(TRAINING, predictor=PREDICTOR))
     rows = [row for _, row in trained(lazy, epochs=50, patience=2)]
     # Best at the first look, after two epochs; four more without a better one.
     assert len(rows) == 2 + 2 * 2
 
 
-def test_without_validation_all_epochs_are_made_and_the_last_is_the_best():
+def test_without_validation_all_epochs_run_and_the_last_is_the_best():
     (*_, (progress, row)) = train_links(
         TRAINING, None, GraphSettings(epochs=3), predictor=PREDICTOR
     )
@@ -103,7 +103,7 @@ def test_without_validation_all_epochs_are_made_and_the_last_is_the_best():
         (np.nan, r"^the loss became nan at update 8\.$"),
     ],
 )
-def test_an_embedding_that_explodes_stops_training_and_leaves_the_last_progress_good(rate, message):
+def test_a_diverging_embedding_stops_training_and_leaves_the_last_progress_good(rate, message):
     (*_, (good, _)) = trained(epochs=1)
     with pytest.raises(DivergedError, match=message) as caught:
         trained(at_rate(rate, good), epochs=9)
@@ -130,7 +130,7 @@ def test_numbers_out_of_range_are_refused(options, message):
         trained(**options)
 
 
-def test_facts_that_training_cannot_know_are_no_validation():
+def test_validation_of_unseen_relations_is_refused():
     names = RING.relations.names
     fewer = RING.triples[RING.triples[:, 1] != names.index("+3")]
     blind = RING._replace(**dict(zip(("head", "relation", "tail"), fewer.T, strict=True)), count=24)
@@ -139,7 +139,7 @@ def test_facts_that_training_cannot_know_are_no_validation():
     assert drop_unused(RING).count == RING.count
 
 
-def test_facts_of_other_names_are_no_validation():
+def test_validation_with_other_names_is_refused():
     entities, relations = (
         vocabulary_of(known.names[::-1]) for known in (RING.entities, RING.relations)
     )
