@@ -38,7 +38,7 @@ _SIZE = 32  # bytes of a digest
 
 
 class Cell(NamedTuple):
-    """Which method, on which part of the data."""
+    """A method on a fold of a protocol."""
 
     method: str
     """Its name."""
@@ -54,15 +54,15 @@ class Outcome(NamedTuple):
     """Measurements of a cell."""
 
     kind: Kind
-    """Whether the method is one of those to beat."""
+    """A baseline is one of those to beat."""
     by_order: Mapping[str, Evaluation]
     """By panel, the measurements; none where the method was left out."""
     settings: Mapping[str, Mapping[str, Any]]
-    """By panel, what was chosen on the validation users."""
+    """By panel, the settings chosen on the validation users."""
     cost: Cost | None
-    """What serving a user costs, where it was measured."""
+    """The cost of serving a user, where it was measured."""
     left_out: str
-    """Why there is nothing to judge; empty where there is."""
+    """The error of a method that cannot be judged; else empty."""
 
 
 def cell_file(folder: Path, cell: Cell, conditions: Mapping[str, Any]) -> Path:
@@ -70,7 +70,7 @@ def cell_file(folder: Path, cell: Cell, conditions: Mapping[str, Any]) -> Path:
 
     Args:
         folder: Of the cells.
-        cell: Which.
+        cell: The cell.
         conditions: All that its figures depend on, as JSON would hold it.
 
     Returns:
@@ -158,7 +158,7 @@ def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
 
     Args:
         folder: New, empty, or that of an earlier comparison.
-        data: What `data.dataset.fingerprint` says of the data.
+        data: `data.dataset.fingerprint` of the data.
 
     Returns:
         The folder of the finished cells.

@@ -1,4 +1,4 @@
-"""Judges what tells cold items apart: of all of them, which one does a sequence end in?"""
+"""Next-item ranking of cold items: which of all cold items does a sequence end in?"""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +15,7 @@ __all__ = ["ItemRanking", "rank_cold_items", "score_cold_items"]
 
 
 class ItemRanking(NamedTuple):
-    """How Q sequences were served, with all cold items as candidates."""
+    """Ranking metrics of Q sequences, with all cold items as candidates."""
 
     hit: np.ndarray
     """`[Q]` 1 if the item is among the first k."""
@@ -37,7 +37,7 @@ def score_cold_items(
 
     Args:
         adaptation: The method.
-        params: What it learned.
+        params: Its parameters.
         tasks: The cold items and the sequences.
         item_features: `[I, Di]` encoded attributes of all items.
         shots: How many of the supports are seen; None means all.
@@ -73,7 +73,7 @@ def score_cold_items(
 
 
 def rank_cold_items(scores: np.ndarray, tasks: ItemTasks, *, k: int = 10) -> ItemRanking:
-    """Looks up where the items that sequences ended in were ranked.
+    """Ranks the items that sequences ended in.
 
     Args:
         scores: `[Q, C]`, from `score_cold_items`.

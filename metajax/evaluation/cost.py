@@ -1,4 +1,4 @@
-"""What serving a new user costs: time to adapt, and what has to be kept."""
+"""Cost of serving a new user: time to adapt, and size of the adapted state."""
 
 import time
 from functools import partial
@@ -18,19 +18,19 @@ _USERS, _REPEATS = 256, 7
 
 
 class Cost(NamedTuple):
-    """What one user costs at the largest support."""
+    """Cost of one user at the largest support."""
 
     adapt_us: float
     """Microseconds of adapting a batch of users in one compiled program, per user."""
     state_bytes: float
-    """Bytes of what has to be kept of a user."""
+    """Bytes of a user's adapted state."""
 
 
 def cost_of(method: FittedMethod, split: Split, panel: str) -> Cost:
-    """Measures what a method costs on the test users of a panel.
+    """Measures the cost of a method on the test users of a panel.
 
     Args:
-        method: Ready to be judged.
+        method: Fitted.
         split: The fold.
         panel: Whose supports; up to 256 users are adapted to at once.
 

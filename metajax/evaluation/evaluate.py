@@ -3,7 +3,7 @@
 For each cold user the method adapts to the first K supports and scores the whole catalogue; the
 metrics of `evaluation.metrics` reduce the scores on the device to a few numbers per user, from
 which `evaluation.intervals` makes figures with intervals. Evaluation refuses leaks, constant
-predictions and NaN, and shuffles the catalogue, whose order may tell which items are popular:
+predictions and NaN, and shuffles the catalogue, whose order may follow popularity:
 published results of cold-start methods have turned out to be a constant or a random order.
 """
 
@@ -58,7 +58,7 @@ class Evaluation(NamedTuple):
     items: int
     """Size of the catalogue."""
     metrics: tuple[Metric, ...]
-    """What was measured, with the length of the list in the names."""
+    """The metrics measured, with the length of the list in their names."""
     per_user: PerUser
     """The measurements."""
 
@@ -91,7 +91,7 @@ def evaluate(
 
     Args:
         adaptation: The method; of a learner, its `adapt` and `predict`.
-        params: What it learned.
+        params: Its parameters.
         tasks: The cold users, as from `splits.cold_user_tasks`.
         user_features: `[U, Du]` encoded attributes of all users.
         item_features: `[I, Di]` encoded attributes of all items.
@@ -105,7 +105,7 @@ def evaluate(
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
             is 4 of 1 to 5.
         length: Length of the recommended list.
-        metrics: Metrics of one's own beside those of `evaluation.metrics.table`: a function like
+        metrics: Metrics of one's own in addition to `evaluation.metrics.table`: a function like
             those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
         allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
         key: For methods that draw; each user gets a key of their own, the same at every K.
@@ -309,7 +309,7 @@ def _measure(
 
     Args:
         adaptation: The method.
-        params: What it learned.
+        params: Its parameters.
         item_features: `[I, Di]` encoded attributes.
         order: `[I]` int32 the shuffled catalogue.
         batch: C users.
@@ -443,7 +443,7 @@ _FLAT, _NEARLY_ALL = 1e-6, 0.95
 
 
 class ConstantPredictionsError(ValueError):
-    """The scores do not tell the items apart, so there is nothing to judge."""
+    """The scores are the same for all items."""
 
 
 class NonFinitePredictionsError(ValueError):
@@ -479,7 +479,7 @@ def _check_constant(
     ranking: bool,
     rating: bool,
 ) -> None:
-    """Raises if scores do not tell the items apart.
+    """Raises if scores are constant over the items.
 
     Args:
         method: Its name in the error.

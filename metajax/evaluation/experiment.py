@@ -107,10 +107,10 @@ def protocols_of(
 
 
 class _Shared(NamedTuple):
-    """What all cells of a comparison share."""
+    """Options of all cells of a comparison."""
 
     trials: int | None
-    """How many settings of its grid each method tries; None means all."""
+    """The number of settings of its grid that each method tries; None means all."""
     changes: Mapping[str, Any]
     """Settings of learned methods that are not their defaults."""
     metrics: tuple[Metric, ...]
@@ -123,11 +123,11 @@ class _Plan(NamedTuple):
     """A method before it has seen data."""
 
     kind: Kind
-    """Whether the method is one of those to beat."""
+    """A baseline is one of those to beat."""
     tune: Callable[[Split, dict[Any, Trained]], dict[str, FittedMethod]]
     """`tune(split, fits)` makes it ready to be judged, panel by panel."""
     conditions: dict[str, Any]
-    """What its figures depend on."""
+    """All that its figures depend on."""
     group: str
     """The method whose training it shares, or its own name."""
 
@@ -253,15 +253,15 @@ def compare(
     facts = fingerprint(dataset)
     kept = None if folder is None else open_folder(Path(folder), facts)
     todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
-    told: set[Cell] = set()
+    reported: set[Cell] = set()
     if jobs > 1:
-        told = _in_processes(split, todo, shared, jobs, on_stage)
+        reported = _in_processes(split, todo, shared, jobs, on_stage)
 
-    def tell(cell: Cell) -> None:
-        if cell not in told:
+    def report(cell: Cell) -> None:
+        if cell not in reported:
             on_stage(_text(cell))
 
-    outcomes = _outcomes(split, todo, shared.metrics, tell)
+    outcomes = _outcomes(split, todo, shared.metrics, report)
     on_stage("intervals")
     return compared(outcomes)
 
@@ -337,16 +337,16 @@ def _in_processes(
     ]
     left = {t.file: t.cell for t in unfinished}
 
-    told: set[Cell] = set()
+    reported: set[Cell] = set()
 
     def look() -> None:
         for file in [file for file in left if file is not None and file.exists()]:
             cell = left.pop(file)
-            told.add(cell)
+            reported.add(cell)
             on_stage(_text(cell))
 
     in_processes(_work, work, waiting=look)
-    return told
+    return reported
 
 
 def _work(

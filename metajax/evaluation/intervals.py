@@ -1,4 +1,4 @@
-"""Figures with intervals, from what the harness measured per user.
+"""Figures with bootstrap intervals, from the measurements of each user.
 
 Every metric but coverage is a ratio of two sums over users (its square root for RMSE), so one
 matrix product of resampled counts with per-user terms bootstraps all metrics and support sizes at
@@ -115,9 +115,9 @@ def paired_difference(
         a: A method.
         b: Another method, judged on the same tasks; usually the best simple baseline.
         metric: As in `interval`; for errors a negative difference is in favour of `a`.
-        resamples: As in `interval`.
-        seed: As in `interval`.
-        cluster: As in `interval`.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the resampling.
+        cluster: `[T]` what is drawn as a whole; None means the user.
 
     Returns:
         The difference with its interval: an interval without 0 is a difference beyond chance.
@@ -137,20 +137,20 @@ def paired_differences(
     seed: int = 0,
     cluster: np.ndarray | None = None,
 ) -> list[Interval]:
-    """Is `paired_difference` of one method to several others, in one go.
+    """Bootstraps `paired_difference` of one method to several others, with the same draws.
 
     Args:
         a: A method.
         pairs: Another method and the metric they are compared by.
-        resamples: As in `interval`.
-        seed: As in `interval`.
-        cluster: As in `interval`.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the resampling.
+        cluster: `[T]` what is drawn as a whole; None means the user.
 
     Returns:
         A difference for each pair.
 
     Raises:
-        ValueError: As in `paired_difference`.
+        ValueError: As `paired_difference`.
     """
     terms, entries = [], [_entry(a, metric) for _, metric in pairs]
     for (b, metric), entry in zip(pairs, entries, strict=True):

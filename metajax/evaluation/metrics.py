@@ -1,6 +1,6 @@
 """The table of metrics: name, function, better way, what it needs, pooling, printing.
 
-Everything that knows a metric by name reads it here, so that adding one is one entry. A metric is a
+All that depends on a metric reads its entry, so that adding one is one entry. A metric is a
 function of one list, as in `metajax.metrics`; `jax.vmap` makes the batch. A metric of one's own is
 such a function, or a `Metric`, and is passed to `evaluate(metrics=[...])` or
 `compare(metrics=[...])`.
@@ -39,7 +39,7 @@ Better = Literal["lower", "higher"] | float
 
 
 class Pooling(NamedTuple):
-    """How figures of users become one: the ratio of two sums over users, or its square root."""
+    """Pooling over users: the ratio of two sums over users, or its square root."""
 
     terms: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
     """`terms(values, weights) -> (numerators, denominators)`, all `[K, T]`. Weights are the users'
@@ -78,7 +78,7 @@ class Metric(NamedTuple):
     """An entry of the table."""
 
     name: str
-    """What records call it; `@k` at the end stands for the length of the list, as in `ndcg@k`."""
+    """Its name in records; `@k` at the end stands for the length of the list, as in `ndcg@k`."""
     function: Callable[..., jax.Array] | None
     """Of one user, `[]`; None where the harness measures it otherwise. What it is called with
     depends on `needs`."""
@@ -91,11 +91,11 @@ class Metric(NamedTuple):
     better: Better = "higher"
     """Which way is better, or the value that is right."""
     pooling: Pooling = user_mean
-    """How users' figures become one."""
+    """The pooling of users' figures."""
     title: str = ""
-    """What people call it, without the `@`; empty means the name."""
+    """Its name in print, without the `@`; empty means the name."""
     form: str = ".3f"
-    """How a figure is printed."""
+    """Format specification of a figure."""
     k: int | None = None
     """Length of the list that the function looks at; of a name in `@k` that of the evaluation."""
 
@@ -193,19 +193,20 @@ def table_with(
 
 
 def is_known(name: str) -> bool:
-    """Tells the table's metrics, by the names that records have, from one's own."""
+    """Returns True for a metric of the table, by its name in records."""
     return _known(name) is not None
 
 
 def named(name: str, better: Better | None = None) -> Metric:
-    """Returns the entry of a metric that records name, or one that tells no more than its name.
+    """Returns the entry of a metric by its name in records.
 
     Args:
         name: As in records: `rmse`, `ndcg@10`.
         better: Of a metric that is not in the table; None means higher.
 
     Returns:
-        The entry, under the name given.
+        The entry, under the name given; of a metric that is not in the table one without a
+        function.
     """
     unknown = Metric(name, None, better="higher" if better is None else better)
     return (_known(name) or unknown)._replace(name=name)
@@ -229,18 +230,18 @@ def badness(metric: Metric, value: Any) -> Any:
 
 
 def better_way(metric: Metric) -> str:
-    """Says which way is better."""
+    """Returns "lower is better" and the like."""
     if isinstance(metric.better, str):
         return f"{metric.better} is better"
     return f"{metric.better:g} is right"
 
 
 def is_cost(metric: Metric) -> bool:
-    """Tells what serving a user costs from how well it serves."""
+    """Returns True for a cost of serving."""
     return metric.needs == "clock"
 
 
 def title_of(metric: Metric) -> str:
-    """Writes a metric as people do: `ndcg@10` is NDCG@10, `precision@10` as it is."""
+    """Returns a metric's name in print: NDCG@10 for `ndcg@10`."""
     stem, at, length = metric.name.partition("@")
     return f"{metric.title or stem}{at}{length}"

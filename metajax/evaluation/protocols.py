@@ -1,4 +1,4 @@
-"""Who is cold under each protocol, in the one form in which every method is judged."""
+"""Protocols: which users and items are cold, in one form for all methods."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,12 +30,12 @@ class Split(Protocol):
 
     @property
     def training(self) -> TrainingSet:
-        """What learners train on."""
+        """The training set of trained methods."""
         ...
 
     @property
     def final(self) -> TrainingSet:
-        """What a tuned method is refitted on."""
+        """The training set of the refit: training and validation users."""
         ...
 
     @property
@@ -45,12 +45,12 @@ class Split(Protocol):
 
     @property
     def test(self) -> Mapping[str, ColdTasks]:
-        """By panel: the tasks that are looked at once."""
+        """By panel: the tasks of the test, evaluated once."""
         ...
 
     @property
     def ranked(self) -> bool:
-        """Whether orders of the whole catalogue are judged, or ratings alone."""
+        """True where orders of the whole catalogue are judged, False where ratings alone are."""
         ...
 
     def ks(self, panel: str) -> tuple[int, ...]:
@@ -59,12 +59,12 @@ class Split(Protocol):
 
 
 class Preparation(NamedTuple):
-    """How a protocol splits a data set."""
+    """A protocol: its way to split a data set."""
 
     split: Callable[[Dataset, int, int], Split]
     """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
     ranked: bool
-    """Whether orders of the whole catalogue are judged."""
+    """True where orders of the whole catalogue are judged."""
 
 
 def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
@@ -153,7 +153,7 @@ or the newest."""
 
 
 def _filled(split: Any) -> Any:
-    """Adds columns of zeros, which no method can tell anything from."""
+    """Pads the features with columns of zeros."""
 
     def fill(training: TrainingSet) -> TrainingSet:
         tables = (training.user_features, training.item_features)

@@ -63,7 +63,7 @@ class Record:
     method: str
     """Its name."""
     protocol: str
-    """How the tasks were made, for instance "P1"."""
+    """Protocol of the tasks, for instance "P1"."""
     order: str
     """Order of the supports, or which users and items are cold."""
     k: int
@@ -97,12 +97,11 @@ class Record:
     no_transfer_difference_high: float | None = None
     """Upper end."""
     kind: Kind
-    """Whether the method is one of those to beat."""
+    """A baseline is one of those to beat."""
     better: Better | None = None
     """Of a metric that is not in the table: which way is better, or the value that is right."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What a study notes of a figure besides, such as the pair of domains; keys of their own in
-    JSON and in tables."""
+    """Further columns of a study, such as its pair of domains; keys of their own in JSON."""
 
     def __post_init__(self):
         """Refuses what is no figure."""
@@ -126,7 +125,7 @@ class Record:
 
     @property
     def learned(self) -> bool:
-        """Whether the method is not one of those to beat."""
+        """True of a learned method."""
         return self.kind == "learned"
 
 
@@ -236,12 +235,12 @@ def distinct(records: Iterable[Record], key: str) -> list[Any]:
 
 
 def by_quadrant(order: str) -> bool:
-    """Tells panels of who and what is cold from panels of an order of the support."""
+    """Returns True for panels of warm and cold users and items, False for orders of supports."""
     return order.startswith(("warm_user", "cold_user"))
 
 
 def order_name(order: str) -> str:
-    """Writes the order of the support as people do."""
+    """Returns the title of an order of the supports, or of a panel."""
     return _ORDERS.get(order, order)
 
 
@@ -277,7 +276,7 @@ def interval_of(record: Record) -> tuple[float, float] | None:
 
 
 def verdict_of(record: Record) -> Verdict:
-    """Says what the paired difference of a record shows: untested where there is none."""
+    """Returns the verdict of a record's paired difference: untested where there is none."""
     interval = interval_of(record)
     if interval is None:
         return "untested"
@@ -311,7 +310,7 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """Says in one sentence where learning won, tied and lost, under the first protocol there is."""
+    """Sums comparisons up in one sentence, those of the first protocol."""
     if not comparisons:
         return "No learned method was compared with a simple baseline."
     protocol = comparisons[0].learned.protocol

@@ -42,10 +42,10 @@ __all__ = [
 
 
 class Judged(NamedTuple):
-    """What the harness measured of one method."""
+    """The measurements of one method."""
 
     kind: Kind
-    """Whether it is one of those to beat."""
+    """A baseline is one of those to beat."""
     by_order: Mapping[str, Evaluation]
     """By order of the supports, or whatever else a protocol's panels are, the measurements."""
 
@@ -58,9 +58,9 @@ def judge_all(
     trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Judged], list[str]]:
-    """Judges learners beside every simple baseline, plain training of their network included.
+    """Judges learned methods and every baseline, conventional training of the network included.
 
-    Across domains the baselines are the simplest and those that tell two domains apart.
+    Across domains the baselines are the simplest ones and those of two domains.
 
     Args:
         split: The fold.
@@ -78,7 +78,7 @@ def judge_all(
     """
     found: list[Judged] = []
     left_out: list[str] = []
-    simple, plain = _rivals(split, [method.name for method in learners])
+    simple, plain = _baselines(split, [method.name for method in learners])
     for baseline in simple:
         on_stage(baseline.name)
         try:
@@ -100,10 +100,12 @@ def judge_all(
 
 def stages(split: Split, learners: Sequence[str]) -> int:
     """Returns how often `judge_all` calls `on_stage` for learners of these names."""
-    return sum(map(len, _rivals(split, learners))) + len(learners)
+    return sum(map(len, _baselines(split, learners))) + len(learners)
 
 
-def _rivals(split: Split, learners: Sequence[str]) -> tuple[Sequence[Baseline], Sequence[Recipe]]:
+def _baselines(
+    split: Split, learners: Sequence[str]
+) -> tuple[Sequence[Baseline], Sequence[Recipe]]:
     """Returns closed forms, and ways of training without meta-learning that are not learners."""
     if split.training.item_domain is not None:
         return (item_mean, item_user_bias, eb_fold_in, *of_two_domains), ()

@@ -1,4 +1,4 @@
-"""What can be judged: simple baselines and learners, tuned on validation users and refitted."""
+"""Tuning on validation users and fitting: baselines in closed form, and trained methods."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -50,31 +50,31 @@ __all__ = [
 
 
 class FittedMethod(NamedTuple):
-    """A method that is ready to be judged."""
+    """A method, tuned and fitted."""
 
     name: str
-    """What tables call it."""
+    """Its name in tables."""
     kind: Kind
-    """Whether it is one of those to beat."""
+    """A baseline is one of those to beat."""
     adaptation: Adaptation
-    """How it adapts and predicts."""
+    """Its pair of functions."""
     params: Params
-    """What it learned."""
+    """Its fitted parameters."""
     rating: bool
-    """Whether its scores are ratings."""
+    """True where its scores are ratings."""
     ranking: bool
-    """Whether its scores order the items."""
+    """True where its scores order the items."""
     settings: Mapping[str, Any]
-    """What was chosen on the validation users."""
+    """The settings chosen on the validation users."""
 
 
 class Trained(NamedTuple):
-    """What a training came to."""
+    """The result of a training."""
 
     params: Params
     """Those that validated best."""
     updates: int
-    """How many updates that took."""
+    """The number of updates up to them."""
 
 
 def tuned(
@@ -83,13 +83,13 @@ def tuned(
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
     Args:
-        baseline: Which.
+        baseline: The method.
         split: The fold.
         trials: How many of its settings to try, in the order of the grid; None means all.
 
     Returns:
-        By panel, the method fitted to training and validation users: what is best at
-        random is not what is best first in time.
+        By panel, the method fitted to training and validation users; each panel chooses for
+        itself.
     """
     adaptation = baseline.adaptation
     rating = baseline.predicts == "rating"
@@ -128,12 +128,12 @@ def trained(
     """Trains a learner with each of its settings and chooses among them on the validation users.
 
     Args:
-        recipe: Which.
+        recipe: The method.
         split: The fold.
-        settings: Its settings before the changes of its grid; they name the recipe.
+        settings: Its settings before the changes of its grid.
         trials: How many of its settings to try, in the order of the grid; None means all.
         refit: Whether to train what was chosen again, with the validation users, for as many
-            updates as validated best: what simple baselines are granted.
+            updates as validated best, as closed forms are fitted again.
         shared: Trainings of this fold, which another method may have made; added to.
 
     Returns:
@@ -178,12 +178,12 @@ def trained(
 
 
 def learned(settings: Settings, split: Split, params: Params) -> FittedMethod:
-    """Makes a trained learner ready to be judged.
+    """Returns a trained method, fitted.
 
     Args:
-        settings: What it was trained by.
+        settings: Those of its training.
         split: The fold.
-        params: What it learned.
+        params: Its parameters.
 
     Returns:
         The method.
@@ -214,7 +214,7 @@ def judge(
 
 
 def _training_settings(recipe: Recipe, candidate: Settings, settings: Settings) -> Settings:
-    """What is tuned acts after training, where a recipe shares that of another."""
+    """Returns the settings of the training, where a method shares that of another, or its own."""
     return replace(settings, learner=recipe.trained_as) if recipe.trained_as else candidate
 
 
@@ -233,7 +233,7 @@ def _train(
 
 
 def _validated(method: FittedMethod, split: Split, panel: str) -> float:
-    """How well a baseline serves the validation users, lower is better."""
+    """Loss of a baseline on the validation users, lower is better."""
     try:
         figures = summarise(_evaluate(method, split, split.validation[panel], panel))
     except (ConstantPredictionsError, NonFinitePredictionsError):
@@ -243,16 +243,16 @@ def _validated(method: FittedMethod, split: Split, panel: str) -> float:
 
 
 def _may_be_constant(method: FittedMethod, panel: str) -> bool:
-    """Tells who may say the same of everything: who means to, and who knows nothing of cold items.
+    """Allows constant predictions to a global mean, and to baselines where all items are cold.
 
-    Of a learner it is a defect all the same: it sees attributes.
+    Of a trained method they are a defect: it sees attributes.
     """
-    knows_nothing = method.kind == "baseline" and panel.endswith("cold_item")
-    return method.name == "global_mean" or knows_nothing
+    cold = method.kind == "baseline" and panel.endswith("cold_item")
+    return method.name == "global_mean" or cold
 
 
 def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., Params]:
-    """Fits each settings once."""
+    """Caches the fits of a baseline to one training set, by their settings."""
     found: dict[tuple[tuple[str, Any], ...], Params] = {}
 
     def fitted(training: TrainingSet, **settings: Any) -> Params:
@@ -285,18 +285,18 @@ def _evaluate(
     )
 
 
-# Enough to stop a training by, and quickly answered.
+# Enough for early stopping, and quickly evaluated.
 _USERS, _QUERY = 128, 100
 
 
 def train_on(
     split: Split, settings: Settings, progress: Progress
 ) -> Iterator[tuple[Progress, Row]]:
-    """Trains the learner of the settings on a fold, validating on its validation users.
+    """Trains on a fold, with early stopping on its validation users.
 
     Args:
         split: The fold.
-        settings: What to train, and how.
+        settings: Those of the training.
         progress: Where to start: `assembly.first_progress`, or a checkpoint.
 
     Yields:
@@ -324,13 +324,13 @@ def train_on(
 
 
 def refit_on(split: Split, settings: Settings, progress: Progress, updates: int) -> Params:
-    """Trains again on all that is known, validation users included, without looking at anything.
+    """Trains again, with the validation users, for a fixed number of updates.
 
     Args:
         split: The fold.
-        settings: What to train, and how.
+        settings: Those of the training.
         progress: Where to start: `assembly.first_progress` of `split.final`.
-        updates: After how many updates the validation users were served best.
+        updates: The number of updates with the lowest validation loss.
 
     Returns:
         The parameters after as many updates.
@@ -357,12 +357,12 @@ def refit_on(split: Split, settings: Settings, progress: Progress, updates: int)
 def validation_of(
     split: Split, adaptation: Adaptation, *, rating: bool = True
 ) -> Callable[[Params], float]:
-    """Returns how well parameters serve the validation users, cheaply enough to ask often.
+    """Makes the validation loss of early stopping.
 
     Args:
         split: The fold.
-        adaptation: How a learner adapts and predicts.
-        rating: Whether its scores are ratings.
+        adaptation: The method's pair of functions.
+        rating: True where its scores are ratings.
 
     Returns:
         `validate(params)`, lower is better: the mean over panels of `losses_of`.
@@ -374,12 +374,12 @@ def validation_of(
 def losses_of(
     split: Split, adaptation: Adaptation, *, rating: bool = True
 ) -> Callable[[Params], dict[str, float]]:
-    """Returns how well parameters serve the validation users, panel by panel.
+    """Makes the validation loss of each panel.
 
     Args:
         split: The fold.
-        adaptation: How a learner adapts and predicts.
-        rating: Whether its scores are ratings.
+        adaptation: The method's pair of functions.
+        rating: True where its scores are ratings.
 
     Returns:
         `losses(params)`, by panel, lower is better, averaged over support sizes. Of ratings it is
@@ -441,13 +441,13 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
             return 1.0
         except NonFinitePredictionsError:
             return float("nan")
-        # Where nobody has anything relevant there is nothing to choose by.
+        # NDCG is undefined where no user has a relevant item; all settings are then equal.
         return 1 - float(np.mean(summarise(judged).get("ndcg@10", 0.0)))
 
     return lambda params: {panel: loss(params, panel) for panel in split.validation}
 
 
 def _limit(split: Split) -> float:
-    """A mean squared error that no usable model has: off by ten times the scale."""
+    """Training loss at which training counts as diverged: an error of ten times the scale."""
     low, high = split.training.scale or (-np.inf, np.inf)
     return 100.0 * max(high - low, 1.0) ** 2

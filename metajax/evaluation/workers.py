@@ -36,14 +36,14 @@ def in_processes(
 
     # Not forked: JAX has threads.
     context = multiprocessing.get_context("spawn")
-    said = context.SimpleQueue()
-    processes = [context.Process(target=_guarded, args=(work, share, said)) for share in shares]
+    errors = context.SimpleQueue()
+    processes = [context.Process(target=_guarded, args=(work, share, errors)) for share in shares]
     for process in processes:
         process.start()
     try:
         while any(process.is_alive() for process in processes):
             waiting()
-            if not said.empty():
+            if not errors.empty():
                 break
             time.sleep(_SECONDS)
     finally:
@@ -54,21 +54,21 @@ def in_processes(
         for process in processes:
             process.join()
     waiting()
-    if not said.empty():
-        kind, message = said.get()
+    if not errors.empty():
+        kind, message = errors.get()
         raise (ValueError if kind == "ValueError" else RuntimeError)(message)
     codes = [process.exitcode for process in processes]
     if any(codes):
         raise RuntimeError(f"a process ended with status {next(code for code in codes if code)}.")
 
 
-def _guarded(work: Callable[[Any], Any], share: Any, said: Any) -> None:
+def _guarded(work: Callable[[Any], Any], share: Any, errors: Any) -> None:
     try:
         with contextlib.suppress(KeyboardInterrupt):
             work(share)
     except ValueError as error:
-        said.put(("ValueError", str(error)))
+        errors.put(("ValueError", str(error)))
     except Exception as error:
         # A bug, so where it lies is worth more than a clean line.
         traceback.print_exc()
-        said.put((type(error).__name__, f"{type(error).__name__}: {error}"))
+        errors.put((type(error).__name__, f"{type(error).__name__}: {error}"))

@@ -1,4 +1,4 @@
-"""Figures of a run for people: HTML page, curves, terminal tables."""
+"""Reports of a run or a comparison: HTML page, curves, tables for a terminal."""
 
 from metajax.report.page import html, support_size_curve, terminal_table
 

@@ -1,4 +1,4 @@
-"""A run's figures for people: one page to look at, one curve for a README, one table to print.
+"""The report of a run: an HTML page, and the support-size curve as an SVG file.
 
 The input is always the same list of records, as of `evaluation.compare`.
 """

@@ -1,4 +1,4 @@
-"""The curves and the intervals of a run's records, as SVG text."""
+"""Curves and intervals of records as SVG: small, readable by screen readers, reproducible."""
 
 import contextlib
 import io
@@ -53,7 +53,7 @@ class _Curve(NamedTuple):
 
 
 def method_colours(records: Sequence[Record]) -> dict[str, str]:
-    """Gives the learned methods that are drawn a colour's name, the same in every figure of a page.
+    """Assigns colours to the learned methods that are drawn, the same in every figure of a page.
 
     There are four colours. Of more methods those are drawn that are best, by their mean rank in the
     panels of each metric; the others are in the tables alone.
@@ -144,7 +144,7 @@ def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
             method, learned = found[0].method, kind == "learned"
             if learned and method not in colours:
                 continue
-            role = colours.get(method, "plain" if place else "rival")
+            role = colours.get(method, "plain" if place else "best-baseline")
             dash = "-" if learned else _DASHES[place % len(_DASHES)]
             curves.append(_Curve(method, found, learned, LIGHT[role], dash, place == 0))
     return curves[::-1]
@@ -173,7 +173,7 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     axes.set_xlim(ks[0] - 0.02 * ks[-1], ks[-1] * 1.02 or 1)
     axes.set_xticks(_apart(ks))
     axes.locator_params(axis="y", nbins=6)
-    # As many digits as tell the ticks apart exactly: 1.025 is not 1.03.
+    # As many digits as the ticks need: 1.025 is not 1.03.
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
     digits = next(n for n in (2, 3, 4) if n == 4 or all(_has_digits(t, n) for t in ticks))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
@@ -342,13 +342,13 @@ def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, s
 
 
 # Name of the CSS variable: (light, dark). Learned methods have Okabe and Ito's hues, which stay
-# apart for colour-blind eyes; baselines are greys told apart by their dashes and labels.
+# apart for colour-blind eyes; baselines are greys that differ in their dashes.
 COLOURS = {
     "surface": ("#fdfdfb", "#191b1f"),
     "ink": ("#1d2126", "#eceef0"),
     "muted": ("#5d666f", "#a3acb5"),
     "grid": ("#e3e5e7", "#33383e"),
-    "rival": ("#3d454d", "#d0d6dc"),
+    "best-baseline": ("#3d454d", "#d0d6dc"),
     "plain": ("#717a83", "#8f99a3"),
     "learned-0": ("#c24e00", "#ff8a3d"),
     "learned-1": ("#0072b2", "#56b4e9"),
@@ -368,7 +368,7 @@ _NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org
 
 @contextlib.contextmanager
 def canvas(width: int, height: int, *, constrained: bool = False) -> Iterator[Any]:
-    """Gives a Matplotlib figure of so many pixels, free of the machine's own settings.
+    """Makes a Matplotlib figure of so many pixels, with default settings.
 
     Args:
         width: In pixels.

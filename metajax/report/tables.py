@@ -78,7 +78,7 @@ def table_of(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def service_of(records: Sequence[Record]) -> dict[str, Any]:
-    """Lays out what is no error: calibration and cost, a row a method, the cheapest first.
+    """Lays out calibration and cost, a row a method, the cheapest first.
 
     Args:
         records: Any; what counts is the first protocol and order that a cost was measured in.
@@ -118,7 +118,7 @@ def service_of(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def printed(record: Record) -> str:
-    """Writes a figure as its metric's entry says."""
+    """Formats a figure by its metric's entry."""
     return format(record.mean, record.entry.form)
 
 

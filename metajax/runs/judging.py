@@ -1,4 +1,4 @@
-"""Judges a trained run beside every simple baseline, and reports what was judged to a person."""
+"""Evaluation of a trained run against every baseline, and its report."""
 
 import json
 import platform
@@ -55,7 +55,7 @@ def judge_run(
 
     Returns:
         Records (`evaluation.records`), and a sentence for each baseline that was left out and for
-        each method that another domain has misled.
+        each negative transfer.
     """
     settings, users = run.settings, run.users
     method = evaluation.learned(settings, users, params)
@@ -69,7 +69,7 @@ def judge_run(
 
 
 def headline(records: Sequence[Record]) -> str:
-    """Says in one sentence where the run won, tied and lost."""
+    """Sums the records up in one sentence."""
     return sentence(compare_all(records, ("rmse", "ndcg@10")))
 
 
@@ -107,7 +107,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         *left_out,
     ]
     who = "Cold users of" if run.crossing is None else "Users new to the target,"
-    title = f"{who} {run.dataset.name}: {run.settings.learner} beside simple baselines"
+    title = f"{who} {run.dataset.name}: {run.settings.learner} and simple baselines"
     return _write(run.folder, records, title, facts, notes)
 
 
@@ -158,10 +158,10 @@ def _domains(run: Run) -> dict[str, Any]:
     domain = run.users.training.item_domain
     if run.crossing is None or domain is None:
         return {}
-    told = {name: getattr(run.crossing, name) for name in ("source", "target", "column")}
-    told["matched by"] = run.crossing.overlap_list
-    told = {name: value for name, value in told.items() if value is not None}
-    return {**told, "items of source, target": ", ".join(map(str, np.bincount(domain)))}
+    named = {name: getattr(run.crossing, name) for name in ("source", "target", "column")}
+    named["matched by"] = run.crossing.overlap_list
+    named = {name: value for name, value in named.items() if value is not None}
+    return {**named, "items of source, target": ", ".join(map(str, np.bincount(domain)))}
 
 
 def _machine() -> dict[str, str]:

@@ -1,3 +1,5 @@
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -344,3 +346,43 @@ def test_only_evaluations_of_one_method_are_concatenated():
         concatenate([one, one._replace(method="another")])
     with pytest.raises(ValueError, match="evaluations must hold at least one, got none"):
         concatenate([])
+
+
+@pytest.mark.parametrize(("varied", "refused"), [(1, True), (2, False)])
+def test_a_ranking_is_refused_where_95_percent_of_users_have_constant_lists(varied, refused):
+    users = 20
+    user, item = np.repeat(np.arange(users), 4), np.tile(np.arange(4), users)
+    ids = {"user_ids": np.arange(users).astype(str), "item_ids": np.arange(ITEMS).astype(str)}
+    log = from_columns(user, item, RATING[user % USERS, item], **ids)
+    tasks = cold_user_tasks(log, np.arange(users), pool=3)
+    features = np.arange(users, dtype=np.float32)[:, None]
+
+    def predict(params, x):
+        return jnp.where(x.user_features[:, 0] < varied, params[x.item], x.user_features[:, 0])
+
+    def judge():
+        evaluate(
+            zero_shot(predict), jnp.array(BIAS), tasks, features, ITEM_FEATURES, scale=SCALE, ks=KS
+        )
+
+    expected = pytest.raises(ConstantPredictionsError, match="at K=0 for 19 of 20 users")
+    with expected if refused else contextlib.nullcontext():
+        judge()
+
+
+def test_scores_are_constant_within_a_millionth_of_their_size():
+    def spread(width):
+        return zero_shot(lambda params, x: 3 + width * x.item / ITEMS + x.user_features[:, 0])
+
+    judged(spread(1e-3), ())
+    with pytest.raises(ConstantPredictionsError, match="the same for every item"):
+        judged(spread(1e-7), ())
+
+
+def test_given_supports_are_seen_at_every_size():
+    given = judged(BIASES, jnp.array(BIAS), TASKS._replace(given=1), ks=(0, 2))
+    plain = judged(BIASES, jnp.array(BIAS), ks=(1, 3))
+    for name, value in measured(plain.per_user).items():
+        np.testing.assert_array_equal(measured(given.per_user)[name], value)
+    with pytest.raises(ValueError, match=r"ks must be support sizes in \[0, 2\]"):
+        judged(BIASES, jnp.array(BIAS), TASKS._replace(given=1), ks=(3,))
