@@ -1,4 +1,10 @@
-"""Training runs: create, train, resume, judge, load, and recommend from them."""
+"""Training runs: create, train, resume, judge, load, and recommend from them.
+
+from metajax import runs
+recommender = runs.train("runs/maml", Settings(data="ml-100k"))   # or resumes
+recommender = runs.load("runs/maml")                              # later, elsewhere
+runs.recommend(recommender, {"Fargo (1996)": 5})
+"""
 
 from metajax.runs.recommendation import (
     Recommendation,
@@ -16,6 +22,7 @@ from metajax.runs.run import (
     open_run,
     resumed,
     settings_of,
+    train,
     train_run,
 )
 
@@ -33,5 +40,6 @@ __all__ = [
     "recommend_batch",
     "resumed",
     "settings_of",
+    "train",
     "train_run",
 ]

@@ -48,6 +48,7 @@ __all__ = [
     "read_json",
     "resumed",
     "settings_of",
+    "train",
     "train_run",
     "warn_of_damage",
 ]
@@ -129,12 +130,10 @@ def create(
         ValueError: If the data cannot be learned from, or the settings do not fit them.
         OSError: If the folder exists or cannot be written.
     """
-    # Where a relative path leads depends on where one stands.
     if crossed is not None:
         crossed = crossing.absolute(crossed)
         chosen = replace(chosen, data=crossed.main)
-    if chosen.data not in datasets.names():
-        chosen = replace(chosen, data=str(Path(chosen.data).resolve()))
+    chosen = _absolute(chosen)
     run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
     contents = {SETTINGS: settings.to_json(chosen)}
@@ -282,6 +281,45 @@ def train_run(
     return latest, True
 
 
+def train(
+    folder: str | os.PathLike[str],
+    chosen: Settings,
+    *,
+    on_row: Callable[[Any], None] = lambda row: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Recommender:
+    """Trains a method on a data set in a folder of its own, or resumes where that was stopped.
+
+    Args:
+        folder: The run's folder; one that exists must hold a run of the same settings.
+        chosen: The settings; their `data` is a name or a path.
+        on_row: As in `train_run`.
+        stop: As in `train_run`.
+
+    Returns:
+        A recommender with the parameters that validated best, as `load` returns.
+
+    Raises:
+        ValueError: If the folder holds a run of other settings or another folder's content, or as
+            `create` and `open_run`.
+        DivergedError: If training diverged; what was saved before stays.
+        CheckpointError: If a checkpoint cannot be written or no good one can be read.
+        DataUnavailable: If the data cannot be had.
+        OSError: If the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        run = open_run(folder)
+        if run.settings != _absolute(chosen):
+            raise ValueError(f"{folder}: the run was begun with other settings.")
+        progress = resumed(run)
+    else:
+        loaded = datasets.load(chosen.data, **chosen.reading())
+        run, progress = create(folder, chosen, loaded)
+    progress, _ = train_run(run, progress, on_row=on_row, stop=stop)
+    return _recommender(run, progress)
+
+
 def last_good(folder: Path) -> str:
     """Says which checkpoint a run can be resumed from."""
     found = checkpoint.steps(folder / CHECKPOINTS)
@@ -319,15 +357,25 @@ def load(
         CheckpointError: If it has no good checkpoint.
     """
     run = open_run(Path(folder))
+    return _recommender(run, resumed(run, on_skip=on_skip))
+
+
+def _recommender(run: Run, progress: Progress) -> Recommender:
+    training = run.users.training
     return Recommender(
-        adaptation_of(run.settings, shapes_of(run.users.training)),
-        resumed(run, on_skip=on_skip).best,
+        adaptation_of(run.settings, shapes_of(training)),
+        progress.best,
         run.users.user_schema,
-        catalogue_of(
-            run.dataset.items, run.users.training.item_features, run.users.training.item_domain
-        ),
+        catalogue_of(run.dataset.items, training.item_features, training.item_domain),
         run.dataset.scale,
     )
+
+
+def _absolute(chosen: Settings) -> Settings:
+    # Where a relative path leads depends on the working directory.
+    if chosen.data in datasets.names():
+        return chosen
+    return replace(chosen, data=str(Path(chosen.data).resolve()))
 
 
 def _prepared(

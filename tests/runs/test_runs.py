@@ -40,6 +40,20 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, 
         assert (tmp_path / "stopped" / name).read_text() == (folder / name).read_text()
 
 
+def test_train_creates_a_run_and_resumes_it_with_the_same_settings(tmp_path, quick, trained):
+    folder, rows = tmp_path / "run", []
+    runs.train(folder, quick, on_row=rows.append, stop=lambda: len(rows) >= 2)
+    assert [row.step for row in rows] == [5, 10, 15]
+    recommender = runs.train(folder, quick)
+    assert_same_bits(recommender.params, trained[1].best)
+    assert_same_bits(runs.load(folder).params, trained[1].best)
+    with pytest.raises(ValueError, match="the run was begun with other settings"):
+        runs.train(folder, dataclasses.replace(quick, seed=1))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="no run is here"):
+        runs.train(tmp_path / "other", quick)
+
+
 def test_metrics_written_after_the_checkpoint_are_cut(tmp_path, trained):
     folder = shutil.copytree(trained[0], tmp_path / "run")
     shutil.rmtree(folder / "checkpoints" / "00000040")
