@@ -1,4 +1,4 @@
-"""Data sets by name, fetched and cached where need be."""
+"""Data sets by name, each one entry of a table, fetched and cached on first use."""
 
 import difflib
 from collections.abc import Callable
@@ -8,36 +8,15 @@ from typing import Any
 import numpy as np
 
 from metajax.data.dataset import Dataset, Table
-from metajax.data.fetch import (
-    DataUnavailable,
-    Progress,
-    cache_folder,
-    download,
-    files_from_wheel,
-    is_verified,
-)
+from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 
 __all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
 
-_ML_100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
-_ML_100K_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
-
-# RecBole's package carries the same data. Neither source may be redistributed.
+# RecBole's package carries MovieLens-100K too. Neither source may be redistributed.
 RECBOLE = "recbole==1.2.1"
 RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-_RECBOLE_FILES = {
-    "recbole/dataset_example/ml-100k/ml-100k.inter": (
-        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
-    ),
-    "recbole/dataset_example/ml-100k/ml-100k.item": (
-        "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
-    ),
-    "recbole/dataset_example/ml-100k/ml-100k.user": (
-        "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972"
-    ),
-}
 
 
 def names() -> tuple[str, ...]:
@@ -67,7 +46,9 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
             raise ValueError(
                 f"{name_or_path} is read one way; options are for paths, got {', '.join(reading)}."
             )
-        return _DATASETS[name_or_path](progress)._replace(name=name_or_path)
+        entry = _DATASETS[name_or_path]
+        found = entry() if callable(entry) else read_cached(name_or_path, entry, progress)
+        return found._replace(name=name_or_path)
     if Path(name_or_path).exists():
         return read(name_or_path, **reading)
     near = difflib.get_close_matches(str(name_or_path), names(), n=1)
@@ -77,47 +58,13 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
     )
 
 
-def _ml_100k(progress: Progress | None) -> Dataset:
-    folder = cache_folder()
-    archive, atomic = folder / "ml-100k.zip", folder / "ml-100k"
-    if is_verified(archive, _ML_100K_SHA256):
-        return read_movielens(archive)
-    if all(is_verified(file, digest) for file, digest in _atomic_files(atomic).items()):
-        return _as_movielens(read_atomic(atomic, scale=(1, 5)))
-    expected = {archive: _ML_100K_SHA256} | _atomic_files(atomic)
-    reasons = [
-        f"{file} is not as published"
-        for file, digest in expected.items()
-        if file.exists() and not is_verified(file, digest)
-    ]
-    try:
-        download(_ML_100K_URL, archive, sha256=_ML_100K_SHA256, progress=progress)
-        return read_movielens(archive)
-    except (DataUnavailable, OSError) as error:
-        reasons.append(str(error))
-    try:
-        files_from_wheel(RECBOLE, _RECBOLE_FILES, atomic, sha256=RECBOLE_SHA256, progress=progress)
-        return _as_movielens(read_atomic(atomic, scale=(1, 5)))
-    except (DataUnavailable, OSError) as error:
-        reasons.append(str(error))
-    raise DataUnavailable(
-        f"ml-100k is not in the cache and could not be fetched: put {_ML_100K_URL} (sha256 "
-        f"{_ML_100K_SHA256[:8]}...) at {archive}, or set METAJAX_CACHE to the folder that has it. "
-        f"Why: {'; '.join(reasons)}."
-    )
-
-
-def _atomic_files(folder: Path) -> dict[Path, str]:
-    """Where the cache keeps the wheel's files, and their sha256."""
-    return {folder / Path(member).name: digest for member, digest in _RECBOLE_FILES.items()}
-
-
-def _as_movielens(dataset: Dataset) -> Dataset:
-    """Names and kinds as `read_movielens` gives them.
+def _read_recbole_movielens(folder: Path) -> Dataset:
+    """Reads the atomic files of MovieLens-100K with the names and kinds of `read_movielens`.
 
     The atomic files carry the years in a column of their own, save for one film whose title kept
     it, and spell the nameless film "unkonwn".
     """
+    dataset = read_atomic(folder, scale=(1, 5))
     columns = dataset.items.columns
     titles, years = [], []
     for title, year in zip(columns["movie_title"], columns["release_year"], strict=True):
@@ -131,13 +78,38 @@ def _as_movielens(dataset: Dataset) -> Dataset:
     )
 
 
-def _synthetic(progress: Progress | None) -> Dataset:
+def _synthetic() -> Dataset:
     from metajax.data.synthetic import world
 
     return world().dataset
 
 
-_DATASETS: dict[str, Callable[[Progress | None], Dataset]] = {
-    "ml-100k": _ml_100k,
+# A new data set is one entry: its sources in order of preference, or a function that generates it.
+_DATASETS: dict[str, tuple[Source, ...] | Callable[[], Dataset]] = {
+    "ml-100k": (
+        Source(
+            "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+            "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+            "ml-100k.zip",
+            read_movielens,
+        ),
+        Source(
+            RECBOLE,
+            RECBOLE_SHA256,
+            "ml-100k",
+            _read_recbole_movielens,
+            members={
+                "recbole/dataset_example/ml-100k/ml-100k.inter": (
+                    "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+                ),
+                "recbole/dataset_example/ml-100k/ml-100k.item": (
+                    "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+                ),
+                "recbole/dataset_example/ml-100k/ml-100k.user": (
+                    "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972"
+                ),
+            },
+        ),
+    ),
     "synthetic": _synthetic,
 }

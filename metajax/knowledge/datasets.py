@@ -4,20 +4,14 @@ A new graph is one entry of `_GRAPHS`.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metajax.data.datasets import RECBOLE, RECBOLE_SHA256
-from metajax.data.fetch import (
-    DataUnavailable,
-    Progress,
-    cache_folder,
-    files_from_wheel,
-    is_verified,
-)
+from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, first_five
 from metajax.knowledge.readers import ML_100K_LINK_SHA256, read_graph, read_link
@@ -29,13 +23,6 @@ __all__ = [
     "load_graph",
     "repaired_links",
 ]
-
-_FILES = {
-    "recbole/dataset_example/ml-100k/ml-100k.kg": (
-        "200a0636fa07c218119a42e5bac7aa3e26e3665a6f919c1b22909bd412b14779"
-    ),
-    "recbole/dataset_example/ml-100k/ml-100k.link": ML_100K_LINK_SHA256,
-}
 
 
 def graph_names() -> tuple[str, ...]:
@@ -75,7 +62,8 @@ def load_graph(
             raise ValueError(
                 f"{name_or_path} takes no options, which are for paths; got {', '.join(reading)}."
             )
-        return _GRAPHS[name_or_path](progress)
+        name = f"the graph {name_or_path}"
+        return read_cached(name, _GRAPHS[name_or_path], progress)
     if Path(name_or_path).exists():
         return read_graph(name_or_path, **reading)
     near = difflib.get_close_matches(str(name_or_path), graph_names(), n=1)
@@ -155,20 +143,24 @@ def repaired_links(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(item, entity[other]) for item, other in both if other in entity]
 
 
-def _ml_100k(progress: Progress | None) -> KnowledgeGraph:
-    folder = cache_folder() / "ml-100k"
-    paths = {folder / Path(member).name: digest for member, digest in _FILES.items()}
-    if not all(is_verified(file, digest) for file, digest in paths.items()):
-        try:
-            files_from_wheel(RECBOLE, _FILES, folder, sha256=RECBOLE_SHA256, progress=progress)
-        except (DataUnavailable, OSError) as error:
-            raise DataUnavailable(
-                f"the graph ml-100k is not in the cache and could not be fetched: put ml-100k.kg "
-                f"and ml-100k.link of the package {RECBOLE} into {folder}, or set METAJAX_CACHE to "
-                f"the folder that has them. Why: {error}."
-            ) from None
-    graph_file, link_file = paths
-    return add_triples(read_graph(graph_file), [], links=repaired_links(read_link(link_file)))
+def _read_recbole_graph(folder: Path) -> KnowledgeGraph:
+    graph = read_graph(folder / "ml-100k.kg")
+    return add_triples(graph, [], links=repaired_links(read_link(folder / "ml-100k.link")))
 
 
-_GRAPHS: dict[str, Callable[[Progress | None], KnowledgeGraph]] = {"ml-100k": _ml_100k}
+_GRAPHS: dict[str, tuple[Source, ...]] = {
+    "ml-100k": (
+        Source(
+            RECBOLE,
+            RECBOLE_SHA256,
+            "ml-100k",
+            _read_recbole_graph,
+            members={
+                "recbole/dataset_example/ml-100k/ml-100k.kg": (
+                    "200a0636fa07c218119a42e5bac7aa3e26e3665a6f919c1b22909bd412b14779"
+                ),
+                "recbole/dataset_example/ml-100k/ml-100k.link": ML_100K_LINK_SHA256,
+            },
+        ),
+    ),
+}

