@@ -62,6 +62,23 @@ def test_folding_keeps_one_direction_of_a_symmetric_relation():
     assert named(fold_inverses(graph)) == {("a", "kin", "b"), ("c", "kin", "c")}
 
 
+def test_a_share_of_one_asks_for_all_triples():
+    pair = InversePair(kept=1, folded=0, shared=4, share=1.0)
+    assert inverse_pairs(graph_from_names(FILMS + DIRECTED), share=1) == [pair]
+    assert inverse_pairs(graph_from_names(FILMS + DIRECTED[:3]), share=1) == [
+        pair._replace(shared=3)
+    ]
+    more = [*DIRECTED[:3], ("person0", "directed", "film3")]
+    assert inverse_pairs(graph_from_names(FILMS + more), share=1) == []
+
+
+def test_no_triple_is_folded_into_a_relation_that_is_folded_itself():
+    # "1" is the inverse of "0" and of "2"; "3" makes their heads and tails alike.
+    graph = graph_from_names([("a", "0", "b"), ("b", "1", "a"), ("a", "2", "b"), ("b", "3", "c")])
+    assert [pair[:2] for pair in inverse_pairs(graph)] == [(0, 1), (1, 2)]
+    assert named(fold_inverses(graph)) == {("a", "0", "b"), ("a", "2", "b"), ("b", "3", "c")}
+
+
 @pytest.mark.parametrize("share", [0, 1.1, float("nan")])
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got"):

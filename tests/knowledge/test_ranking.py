@@ -84,6 +84,19 @@ def test_scores_that_are_not_finite_are_refused(params):
         filtered_ranks(ROTATE, broken, [[0, 1, 1]], **given)
 
 
+def test_a_target_that_is_not_finite_is_noticed(params):
+    entity = jax.tree.map(lambda leaf: leaf.at[3].set(jnp.nan), params["entity"])
+    others = jnp.arange(8) != 3
+    triples, answers = jnp.array([[0, 0, 3], [0, 0, 2]]), jnp.full((2, 1), 8)
+    finite = [
+        rank_batch(
+            ROTATE, {**params, "entity": entity}, triples[n:][:1], answers[:1], others, side="tail"
+        )[3]
+        for n in range(2)
+    ]
+    assert [bool(one) for one in finite] == [False, True]
+
+
 def test_padding_rows_are_no_candidates(params):
     entity = jax.tree.map(lambda leaf: leaf.at[7].set(jnp.nan), params["entity"])
     given = {"entities": 7, "relations": 2, "known": [[0, 0, 1]]}

@@ -92,6 +92,23 @@ def test_a_relation_or_an_entity_unseen_in_training_is_refused():
         check_seen(keep_triples(graph, graph.triples[:, 2] == 1), keep_triples(graph, r))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rare_relation_stays_in_training(seed):
+    dense = [(str(a), "r", str(b)) for a in range(8) for b in range(a)]
+    graph = graph_from_names([*dense, ("7", "rare", "6"), ("5", "rare", "4")])
+    training, _ = split_triples(graph, share=0.6, seed=seed)
+    assert set(training.triples[:, 1]) == {0, 1}
+
+
+def test_inverses_are_folded_by_the_given_share():
+    likes = [(str(a), "like", str(b)) for a in range(8) for b in range(a)]
+    liked = [(b, "liked by", a) for a, _, b in likes]
+    graph = graph_from_names([*likes[7:], *liked[:-7]])
+    assert split_graph(graph, share=0.2).folded == {}
+    split = split_graph(graph, share=0.2, inverse_share=0.5)
+    assert (split.folded, len(split.known)) == ({"liked by": "like"}, len(likes))
+
+
 @pytest.fixture(scope="module")
 def graph(films):
     return read_graph(films)

@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import chex
@@ -14,9 +15,11 @@ from metajax.knowledge import (
     filtered_ranks,
     graph_from_names,
     link_predictor,
+    predictor_of,
     ranking_metrics,
     split_triples,
     train_links,
+    training_triples,
     vocabulary_of,
 )
 from metajax.training import DivergedError
@@ -81,6 +84,49 @@ def test_the_best_parameters_have_the_best_validation_ranks():
     assert ranking_metrics(ranks)["mrr"] == pytest.approx(mrr, abs=1e-6)
 
 
+def test_validation_ranks_are_filtered_by_training_triples():
+    graph = graph_from_names([(f"a{h}", "r", f"b{t}") for h in range(6) for t in range(6)])
+    training, validation = split_triples(graph, share=0.2)
+    settings = GraphSettings(epochs=1, batch=8)
+    ((progress, row),) = train_links(training, validation, settings, predictor=PREDICTOR)
+    sizes = {"entities": 12, "relations": 1}
+    ranks, unfiltered = (
+        filtered_ranks(PREDICTOR.score, progress.best, validation.triples, **sizes, known=known)
+        for known in (graph.triples, validation.triples)
+    )
+    assert row.validation == pytest.approx(ranking_metrics(ranks)["mrr"], abs=1e-6)
+    assert row.validation > ranking_metrics(unfiltered)["mrr"] + 0.01
+
+
+def test_validation_is_of_at_most_so_many_triples():
+    (*_, (progress, row)) = trained(queries=1, epochs=2)
+    ranks = filtered_ranks(
+        PREDICTOR.score, progress.best, VALIDATION.triples, **SIZES, known=RING.triples
+    )
+    alone = np.mean(1 / ranks.realistic, axis=0)
+    assert len(set(alone)) > 3
+    assert np.min(np.abs(alone - row.validation)) < 1e-6
+
+
+def test_a_predictor_has_the_numbers_of_its_settings():
+    settings = GraphSettings(
+        score="TransE", width=3, margin=2.0, temperature=0.5, negatives=5, rate=0.03, batch=12,
+        chunk=8,
+    )  # fmt: skip
+    expected = link_predictor(
+        "TransE", optax.adam(0.03), width=3, margin=2.0, temperature=0.5, negatives=5, batch=12,
+        chunk=4,
+    )  # fmt: skip
+    data, key = training_triples(TRAINING.triples, **SIZES), jax.random.key(5)
+    states = [
+        jax.jit(one.epoch)(one.init(key, **SIZES), data, key)[0]
+        for one in (predictor_of(settings), expected)
+    ]
+    chex.assert_trees_all_equal(*states)
+    # Another seed is no other program.
+    assert predictor_of(dataclasses.replace(settings, seed=1, epochs=2)) is predictor_of(settings)
+
+
 def test_training_stops_when_validation_stops_improving():
     lazy = at_rate(0, begin_links(TRAINING, predictor=PREDICTOR))
     rows = [row for _, row in trained(lazy, epochs=50, patience=2)]
@@ -113,6 +159,11 @@ def test_a_diverging_embedding_stops_training_and_leaves_the_last_progress_good(
         PREDICTOR.score, good.best, VALIDATION.triples, **SIZES, known=RING.triples
     )
     assert 0 < ranking_metrics(ranks)["mrr"] <= 1
+
+
+def test_the_bound_of_divergence_is_a_setting():
+    with pytest.raises(DivergedError, match=r"\(at most 1\.25 is sound\)"):
+        trained(divergence_factor=1.0, epochs=50, patience=50)
 
 
 @pytest.mark.parametrize(
