@@ -1,4 +1,7 @@
+import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +14,15 @@ from metajax.data.datasets import load
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.intervals import paired_difference
 from metajax.evaluation.metrics import named
-from metajax.evaluation.records import negative_transfer, select, validate
+from metajax.evaluation.records import (
+    from_json,
+    negative_transfer,
+    select,
+    to_csv,
+    to_json,
+    to_polars,
+    validate,
+)
 from metajax.evaluation.tables import Judged, table
 
 KS = (0, 1)
@@ -106,3 +117,30 @@ def test_a_comparison_across_domains_warns_of_the_source_of_another():
     assert "at K = 0 (" in note
     page = report.html(compared.records, notes=compared.notes)
     assert note in page
+
+
+@pytest.mark.parametrize(
+    "name", ["cold_start_accuracy", "cross_domain_accuracy", "cross_domain_synthetic"]
+)
+def test_the_committed_records_come_back_as_they_were(name):
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.json"
+    rows = json.loads(path.read_text())
+    assert to_json(from_json(rows)) == rows
+
+
+def test_a_record_of_another_study_keeps_its_columns():
+    _, records = found()
+    noted = [replace(record, facts={"pair": "A", "overlap": 0.5}) for record in records]
+    rows = to_json(noted)
+    assert all(row["pair"] == "A" and row["overlap"] == 0.5 for row in rows)
+    assert from_json(rows) == noted
+    header, first, *_ = to_csv(noted).splitlines()
+    assert header.split(",")[:3] == ["method", "protocol", "order"]
+    assert {"pair", "overlap", "no_transfer_difference"} <= set(header.split(","))
+    assert first.split(",")[0] == records[0].method
+
+
+def test_a_frame_without_polars_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ImportError, match=r"polars: pip install 'metajax\[cli\]'"):
+        to_polars(found()[1])

@@ -8,7 +8,7 @@ from metajax import baselines, methods
 from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
-from metajax.evaluation.tuning import judge, trained, tuned
+from metajax.evaluation.tuning import judge, losses_of, trained, tuned
 from metajax.methods import Recipe
 from metajax.methods.settings import Settings
 from metajax.training import DivergedError
@@ -147,3 +147,37 @@ def test_a_simple_baseline_may_know_nothing_of_cold_items(small):
     assert (judged.per_user.values["mse"] >= 0).all()
     with pytest.raises(ConstantPredictionsError):
         judge(method._replace(kind="learned"), split, "cold_user_cold_item")
+
+
+@pytest.mark.parametrize("rating", [True, False])
+def test_the_validation_loss_sees_no_test_user(split, rating):
+    adaptation = Adaptation(
+        lambda params, support, key=None: jnp.sum(support.labels * support.mask),
+        lambda params, adapted, x: params + 0.01 * adapted + 0.1 * x.item,
+    )
+    ruined = split._replace(
+        test={
+            panel: tasks._replace(query_rating=6 - tasks.query_rating)
+            for panel, tasks in split.test.items()
+        }
+    )
+    blind = split._replace(
+        validation={
+            panel: tasks._replace(query_rating=6 - tasks.query_rating)
+            for panel, tasks in split.validation.items()
+        }
+    )
+    losses = [losses_of(s, adaptation, rating=rating)(2.0) for s in (split, ruined, blind)]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_the_validation_loss_is_the_error_of_the_validation_users(split):
+    """Here of a constant, clipped to the scale; the mean over support sizes is the same."""
+    constant = Adaptation(
+        lambda params, support, key=None: (), lambda params, adapted, x: params + 0.0 * x.item
+    )
+    for panel, loss in losses_of(split, constant)(7.0).items():
+        tasks = split.validation[panel]
+        error = 5.0 - tasks.query_rating
+        assert loss == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
