@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from metajax.data import BipartiteGraph, MemberInputs, bipartite_graph
+from metajax.data import bipartite_graph
 from metajax.learners import light_gcn
 from metajax.losses import bpr
 from metajax.networks import (
@@ -41,7 +41,7 @@ from metajax.networks import (
     LightGCN,
     graph_model,
 )
-from metajax.types import Examples, Inputs, Task
+from metajax.types import BipartiteGraph, Examples, Inputs, MemberInputs, Task
 
 __all__ = ["largest_array", "main"]
 

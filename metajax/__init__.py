@@ -1,24 +1,32 @@
 """Meta-learning for cold-start recommendation, in functional JAX.
 
-data -> models -> adaptation -> learners -> evaluation -> recommendation: each is a module or a
-folder of that name. The words they share are in `metajax.types`.
+The vocabulary is in `metajax.types`. The library of adaptations, networks and learners is loaded
+at once; data, baselines, methods, evaluation, runs and knowledge graphs are loaded when they are
+first asked for, so that importing the package costs little more than JAX, Flax and Optax.
 """
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
 from metajax import (
     adaptation,
-    baselines,
-    data,
-    evaluation,
-    knowledge,
+    checkpoint,
+    distributed,
+    gaussian,
     learners,
     losses,
     metrics,
     networks,
+    training,
+    types,
 )
-from metajax.evaluation import compare
-from metajax.evaluation.evaluate import evaluate
+from metajax.adaptation import gradient_steps, inner_loop, matching
+from metajax.checkpoint import restore, save
 from metajax.learners import (
     anil,
+    attentive_neighbours,
+    bayesian_ridge,
     boil,
     cavia,
     consolidated,
@@ -41,9 +49,34 @@ from metajax.learners import (
     sequential,
     supervised,
 )
-from metajax.runs.recommendation import recommend
-from metajax.runs.run import load
-from metajax.types import Adaptation, Examples, Inputs, MetaLearner, MetaState, Model, Task
+from metajax.networks import from_linen
+from metajax.training import begin, train
+from metajax.types import (
+    Adaptation,
+    Examples,
+    Inputs,
+    MetaLearner,
+    MetaState,
+    Model,
+    SupportModel,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from metajax import (
+        baselines,
+        cli,
+        cross_domain,
+        data,
+        evaluation,
+        knowledge,
+        methods,
+        report,
+        runs,
+    )
+    from metajax.evaluation import compare, evaluate
+    from metajax.runs import load
+    from metajax.runs.recommendation import recommend, recommend_batch
 
 __all__ = [
     "Adaptation",
@@ -52,40 +85,98 @@ __all__ = [
     "MetaLearner",
     "MetaState",
     "Model",
+    "SupportModel",
     "Task",
+    "__version__",
     "adaptation",
     "anil",
+    "attentive_neighbours",
     "baselines",
+    "bayesian_ridge",
+    "begin",
     "boil",
     "cavia",
+    "checkpoint",
+    "cli",
     "compare",
     "consolidated",
+    "cross_domain",
     "data",
+    "distributed",
     "evaluate",
     "evaluation",
     "ewc_penalty",
     "fine_tuned",
     "fisher_information",
     "fomaml",
+    "from_linen",
+    "gaussian",
+    "gradient_steps",
     "gru_adapter",
     "imaml",
+    "inner_loop",
     "knowledge",
     "learners",
     "load",
     "losses",
     "maml",
     "maml_plus_plus",
+    "matching",
     "matching_network",
     "mecos",
     "meta_learner",
     "meta_sgd",
+    "methods",
     "metrics",
     "networks",
     "neural_process",
     "proto_maml",
     "prototypical",
     "recommend",
+    "recommend_batch",
+    "report",
     "reptile",
+    "restore",
+    "runs",
+    "save",
     "sequential",
     "supervised",
+    "train",
+    "training",
+    "types",
 ]
+
+__version__ = importlib.metadata.version("metajax")
+
+# Attribute -> module that holds it, or itself for a sub-package.
+_LAZY = {
+    "baselines": "",
+    "cli": "",
+    "compare": "evaluation",
+    "cross_domain": "",
+    "data": "",
+    "evaluate": "evaluation",
+    "evaluation": "",
+    "knowledge": "",
+    "load": "runs",
+    "methods": "",
+    "recommend": "runs.recommendation",
+    "recommend_batch": "runs.recommendation",
+    "report": "",
+    "runs": "",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name of `__all__` when it is first asked for (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")
+    found = getattr(module, name) if _LAZY[name] else module
+    # The next access finds it without this function.
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

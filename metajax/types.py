@@ -18,7 +18,9 @@ __all__ = [
     "Adaptation",
     "AmongPrototypes",
     "Apply",
+    "BipartiteGraph",
     "Choice",
+    "Edges",
     "ElementwiseLoss",
     "Evidence",
     "Examples",
@@ -29,6 +31,7 @@ __all__ = [
     "Loss",
     "MaskedLoss",
     "Matched",
+    "MemberInputs",
     "MetaLearner",
     "MetaState",
     "Model",
@@ -39,6 +42,7 @@ __all__ = [
     "Posterior",
     "Predict",
     "Sampler",
+    "Sequences",
     "SupportModel",
     "Task",
     "Update",
@@ -64,6 +68,59 @@ class Inputs(NamedTuple):
     """`[N, Di]` encoded attributes of the item of each interaction."""
     item: jax.Array
     """`[N]` int32 index of the item in the catalogue."""
+
+
+class MemberInputs(NamedTuple):
+    """Interactions of a training user, and everything that fitted parts have seen of that user.
+
+    A model that has memorised the training users leaves this one out, so that it predicts for them
+    as for a new user.
+    """
+
+    inputs: Inputs
+    """The interactions, or candidates for one."""
+    user: jax.Array
+    """`[N]` int32 index of the user in the training set."""
+    known: jax.Array
+    """`[N]` bool, True where the user has rated the item."""
+    rating: jax.Array
+    """`[N]` float32 that rating; undefined where `known` is False."""
+
+
+class Sequences(NamedTuple):
+    """N item sequences, each with a candidate for its next item."""
+
+    item: jax.Array
+    """`[N, L]` int32 items of the user, oldest first; padding comes last and is 0."""
+    length: jax.Array
+    """`[N]` int32, at most L."""
+    target_features: jax.Array
+    """`[N, Di]` encoded attributes of the candidate."""
+
+
+class Edges(NamedTuple):
+    """M directed edges between N nodes, in order of their targets.
+
+    Padding lies at the end, between the last node and itself.
+    """
+
+    source: jax.Array
+    """`[M]` int32 node that a message comes from."""
+    target: jax.Array
+    """`[M]` int32 node that it goes to, in ascending order."""
+    weight: jax.Array
+    """`[M]` float32, > 0; 0 in padding."""
+
+
+class BipartiteGraph(NamedTuple):
+    """Graph of users and items; the nodes are the users, then the items."""
+
+    edges: Edges
+    """Each of them both ways: node u is user u, node `users + i` is item i."""
+    users: int
+    """U, with padding."""
+    items: int
+    """I."""
 
 
 class Examples(NamedTuple):

@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.data import MemberInputs
 from metajax.losses import blanked
-from metajax.types import Adaptation, Examples, NodeVectors
+from metajax.types import Adaptation, Examples, MemberInputs, NodeVectors
 
 __all__ = ["neighbourhood"]
 

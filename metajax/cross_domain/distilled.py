@@ -6,11 +6,10 @@ import jax
 import optax
 
 from metajax.adaptation import amortised
-from metajax.data import MemberInputs
 from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked
-from metajax.types import Adaptation, MetaLearner, Params, SupportModel, Task
+from metajax.types import Adaptation, MemberInputs, MetaLearner, Params, SupportModel, Task
 
 __all__ = ["distilled"]
 

@@ -2,7 +2,6 @@
 
 from metajax.data.cold_items import (
     ItemTasks,
-    Sequences,
     SequenceTable,
     item_tasks,
     sample_item_tasks,
@@ -14,8 +13,6 @@ from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
 from metajax.data.fetch import DataUnavailable
 from metajax.data.graph import (
-    BipartiteGraph,
-    Edges,
     bipartite_graph,
     blank_graph,
     edges_of,
@@ -25,7 +22,6 @@ from metajax.data.interactions import Interactions, from_columns
 from metajax.data.leakage import LeakageError
 from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
 from metajax.data.sampler import (
-    MemberInputs,
     TaskTable,
     sample_candidate_tasks,
     sample_catalogue_tasks,
@@ -45,21 +41,17 @@ from metajax.data.splits import (
 from metajax.data.warm_cold import WarmCold, warm_cold
 
 __all__ = [
-    "BipartiteGraph",
     "ColdTasks",
     "ColdUsers",
     "DataError",
     "DataUnavailable",
     "Dataset",
-    "Edges",
     "Fold",
     "Interactions",
     "ItemTasks",
     "LeakageError",
-    "MemberInputs",
     "Schema",
     "SequenceTable",
-    "Sequences",
     "Table",
     "TaskTable",
     "TrainingSet",

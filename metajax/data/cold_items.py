@@ -14,28 +14,16 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, select_rows
 from metajax.data.leakage import LeakageError
 from metajax.data.sampler import distinct
-from metajax.types import Examples, Task
+from metajax.types import Examples, Sequences, Task
 
 __all__ = [
     "ItemTasks",
     "SequenceTable",
-    "Sequences",
     "item_tasks",
     "sample_item_tasks",
     "sequence_table",
     "split_items",
 ]
-
-
-class Sequences(NamedTuple):
-    """N sequences, each asked about one item: does it come next?"""
-
-    item: jax.Array
-    """`[N, L]` int32 what the user did, oldest first; padding comes last and is 0."""
-    length: jax.Array
-    """`[N]` int32, at most L."""
-    target_features: jax.Array
-    """`[N, Di]` encoded attributes of the item that is asked about."""
 
 
 class SequenceTable(NamedTuple):

@@ -4,47 +4,21 @@ Sizes are static and padded to powers of two, so that a program compiled for the
 training set serves those of about its size: the folds of a data set, for instance.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet, room
+from metajax.types import BipartiteGraph, Edges
 
 __all__ = [
-    "BipartiteGraph",
-    "Edges",
     "bipartite_graph",
     "blank_graph",
     "edges_of",
     "training_graph",
 ]
-
-
-class Edges(NamedTuple):
-    """M directed edges between N nodes, in order of their targets.
-
-    Padding lies at the end, between the last node and itself.
-    """
-
-    source: jax.Array
-    """`[M]` int32 node that a message comes from."""
-    target: jax.Array
-    """`[M]` int32 node that it goes to, never falling."""
-    weight: jax.Array
-    """`[M]` float32, > 0; 0 in padding."""
-
-
-class BipartiteGraph(NamedTuple):
-    """Users and items and who chose what; the nodes are the users, then the items."""
-
-    edges: Edges
-    """Each of them both ways: node u is user u, node `users + i` is item i."""
-    users: int
-    """U, with padding."""
-    items: int
-    """I."""
 
 
 def edges_of(source: Any, target: Any, weight: Any = None, *, nodes: int) -> Edges:

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet, room
-from metajax.types import Examples, Inputs, Task
+from metajax.types import Examples, Inputs, MemberInputs, Task
 
 __all__ = [
     "Draw",
-    "MemberInputs",
     "TaskOrder",
     "TaskTable",
     "distinct",
@@ -91,23 +90,6 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
         user_features=jnp.asarray(training.user_features),
         item_features=jnp.asarray(training.item_features),
     )
-
-
-class MemberInputs(NamedTuple):
-    """Interactions of a training user, with all that whatever was fitted has seen of that user.
-
-    A model that remembers its training users leaves this one out: what it predicts of them it
-    then predicts as it does of a stranger.
-    """
-
-    inputs: Inputs
-    """The interactions, or candidates for one."""
-    user: jax.Array
-    """`[N]` int32 who, as the training set counts its users."""
-    known: jax.Array
-    """`[N]` bool, whether the user has rated the item."""
-    rating: jax.Array
-    """`[N]` float32 and how; anything where not."""
 
 
 class Draw(NamedTuple):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.cold_items import ItemTasks, Sequences
+from metajax.data.cold_items import ItemTasks
 from metajax.evaluation.evaluate import NonFinitePredictionsError
-from metajax.types import Adaptation, Examples, MetaLearner, Params
+from metajax.types import Adaptation, Examples, MetaLearner, Params, Sequences
 
 __all__ = ["ItemRanking", "rank_cold_items", "score_cold_items"]
 

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data import Edges
 from metajax.data.dataset import room
 from metajax.networks.messages import in_degree, incoming, outgoing
+from metajax.types import Edges
 
 __all__ = [
     "Arrivals",
@@ -218,7 +218,7 @@ def bipartite_edges(graph: LiveGraph, *, users: int, items: int) -> Edges:
         items: I.
 
     Returns:
-        2 C edges between U + I nodes, as in `data.BipartiteGraph`: both directions, sorted by
+        2 C edges between U + I nodes, as in `BipartiteGraph`: both directions, sorted by
         target. Edges of padding have weight 0.
     """
     item, row, weight = graph.edges

@@ -8,12 +8,20 @@ import jax
 import optax
 
 from metajax.adaptation import neighbourhood, ridge_head
-from metajax.data import MemberInputs
 from metajax.learners.frozen import fixed
 from metajax.learners.outer import TaskLoss, learner_with, query_loss
 from metajax.losses import on_examples
 from metajax.networks import GraphModel, at_items
-from metajax.types import Adaptation, Examples, MetaLearner, Model, NodeVectors, Params, Task
+from metajax.types import (
+    Adaptation,
+    Examples,
+    MemberInputs,
+    MetaLearner,
+    Model,
+    NodeVectors,
+    Params,
+    Task,
+)
 
 __all__ = ["graph_fold_in", "graph_ridge", "light_gcn"]
 

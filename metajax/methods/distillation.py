@@ -13,14 +13,13 @@ from metajax.adaptation import ridge_head
 from metajax.baselines.content import Content, content_evidence, fit_content, widths_of_content
 from metajax.cross_domain.student_network import StudentNetwork, start_student
 from metajax.cross_domain.unrated_tasks import sample_unrated_tasks, unrated_table
-from metajax.data import MemberInputs
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.base import Recipe
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import SHOWN, Sampler
 from metajax.methods.settings import Settings
 from metajax.networks import from_support_module
-from metajax.types import Examples, MetaLearner, Params, SupportModel
+from metajax.types import Examples, MemberInputs, MetaLearner, Params, SupportModel
 
 __all__ = ["distilled", "recipes", "start_taught", "student_and_teacher", "unrated_tasks"]
 

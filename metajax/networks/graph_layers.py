@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data import Edges
 from metajax.networks.messages import in_degree, incoming
+from metajax.types import Edges
 
 __all__ = [
     "GraphAttention",

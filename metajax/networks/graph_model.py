@@ -8,10 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data import BipartiteGraph, Edges, MemberInputs
 from metajax.networks.graph_layers import LightGCN
 from metajax.networks.messages import in_degree
-from metajax.types import Inputs, NodeVectors, Params
+from metajax.types import BipartiteGraph, Edges, Inputs, MemberInputs, NodeVectors, Params
 
 __all__ = [
     "GraphModel",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metajax.data import Edges
+from metajax.types import Edges
 
 __all__ = ["in_degree", "incoming", "outgoing"]
 

@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data.cold_items import Sequences
 from metajax.networks.encoder import Tower
-from metajax.types import Examples
+from metajax.types import Examples, Sequences
 
 __all__ = ["PairNetwork"]
 

@@ -11,12 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.data import BipartiteGraph, MemberInputs
 from metajax.networks.graph_layers import GraphNetwork, GraphSAGE
 from metajax.networks.graph_model import GraphModel, edges_as_floats, edges_in, start_graph
 from metajax.networks.linen import init_params
 from metajax.networks.messages import in_degree
-from metajax.types import Evidence, Inputs, Params
+from metajax.types import BipartiteGraph, Evidence, Inputs, MemberInputs, Params
 
 __all__ = ["at_items", "rating_graph", "start_rating_graph"]
 

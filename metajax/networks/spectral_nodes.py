@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data import BipartiteGraph, Edges
 from metajax.networks.graph_layers import LightGCN
+from metajax.types import BipartiteGraph, Edges
 
 __all__ = ["spectral_nodes"]
 

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metajax.data import MemberInputs
-from metajax.types import Examples, Inputs, Params, SupportModel
+from metajax.types import Examples, Inputs, MemberInputs, Params, SupportModel
 
 __all__ = ["MemorisedUsers", "Seen", "start_memory", "user_memory"]
 

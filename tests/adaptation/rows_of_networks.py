@@ -19,8 +19,8 @@ from metajax.adaptation import (
     ridge_head,
     sequence_steps,
 )
-from metajax.data import Sequences, bipartite_graph
-from metajax.types import Adaptation, Examples, InHistory, Model, Task
+from metajax.data import bipartite_graph
+from metajax.types import Adaptation, Examples, InHistory, Model, Sequences, Task
 
 
 def encoder():

@@ -8,8 +8,7 @@ import pytest
 
 from metajax import cross_domain, losses, networks
 from metajax.adaptation import zero_shot
-from metajax.data import MemberInputs
-from metajax.types import Examples, Inputs, Task
+from metajax.types import Examples, Inputs, MemberInputs, Task
 
 ITEMS, WIDTH = 5, 2
 RNG = np.random.default_rng(0)

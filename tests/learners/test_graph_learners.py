@@ -10,9 +10,9 @@ import pytest
 
 from metajax import learners, losses
 from metajax.adaptation import neighbourhood
-from metajax.data import MemberInputs, bipartite_graph
+from metajax.data import bipartite_graph
 from metajax.networks import GraphAttention, GraphNetwork, LightGCN, graph_model, start_graph
-from metajax.types import Examples, Inputs, Task
+from metajax.types import Examples, Inputs, MemberInputs, Task
 
 # Sizes that do not meet by chance.
 TASKS, SUPPORT, QUERY, USERS, ITEMS, WIDTH = 5, 3, 4, 16, 23, 6

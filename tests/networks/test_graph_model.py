@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from metajax.adaptation import neighbourhood
-from metajax.data import MemberInputs, bipartite_graph
+from metajax.data import bipartite_graph
 from metajax.networks import GraphNetwork, GraphSAGE, LightGCN, graph_model, start_graph
-from metajax.types import Examples, Inputs
+from metajax.types import Examples, Inputs, MemberInputs
 
 USERS, ITEMS, WIDTH = 4, 5, 3
 USER, ITEM = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 3, 0])

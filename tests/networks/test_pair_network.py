@@ -2,9 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data import Sequences
 from metajax.networks import PairNetwork, from_support_module
-from metajax.types import Examples
+from metajax.types import Examples, Sequences
 
 ITEMS, WIDTH, LENGTH = 5, 3, 4
 RNG = np.random.default_rng(0)

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from metajax import learners, losses
-from metajax.data import MemberInputs, bipartite_graph, blank_graph
+from metajax.data import bipartite_graph, blank_graph
 from metajax.networks import GraphSAGE, rating_graph, start_rating_graph
-from metajax.types import Examples, Inputs, Task
+from metajax.types import Examples, Inputs, MemberInputs, Task
 
 USERS, ITEMS, WIDTH, HIDDEN = 3, 4, 2, 5
 USER, ITEM = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 3])

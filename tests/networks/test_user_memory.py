@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.data import MemberInputs, TrainingSet, from_columns
+from metajax.data import TrainingSet, from_columns
 from metajax.methods import neighbours, settings_for
 from metajax.networks import MemorisedUsers, start_memory, user_memory
-from metajax.types import Examples, Inputs
+from metajax.types import Examples, Inputs, MemberInputs
 
 USERS, ITEMS, ROOM, SCALE = 5, 6, 8, (1.0, 5.0)
 RNG = np.random.default_rng(0)
