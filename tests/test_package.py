@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import metajax
 
 ROOT = Path(metajax.__file__).parent
@@ -94,3 +96,25 @@ print(xla_bridge.backends_are_initialized())
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run.stdout.split("\n")[:2] == ["['metajax']", "False"]
+
+
+def test_the_public_face_is_sorted_and_every_name_resolves():
+    assert list(metajax.__all__) == sorted(metajax.__all__) == dir(metajax)
+    for name in metajax.__all__:
+        getattr(metajax, name)
+    with pytest.raises(AttributeError, match="'metajax' has no attribute 'recomend'"):
+        metajax.recomend  # noqa: B018
+
+
+def test_what_runs_need_is_loaded_when_asked_for():
+    program = """
+import sys
+import metajax
+heavy = "baselines cli cross_domain data evaluation knowledge methods report runs".split()
+print([name for name in heavy if f"metajax.{name}" in sys.modules])
+print(metajax.data.Interactions.__module__, "metajax.data" in sys.modules)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split("\n")[:2] == ["[]", "metajax.data.interactions True"]
