@@ -68,7 +68,7 @@ def inspect(
     for name, value in inspection.summary(found).items():
         print(f"{name:<14} {value}")
     table = Table(box=None, pad_edge=False)
-    # Whole, however narrow the terminal: other commands ask for the name.
+    # Whole in narrow terminals too: names are arguments of other commands.
     table.add_column("relation", overflow="fold")
     for heading in ("triples", "heads", "tails", "tails of one triple"):
         table.add_column(heading, justify="right")

@@ -65,7 +65,7 @@ def item_features(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFeatures:
         raise ValueError(f"entity must hold indices in [-1, {entities}), got {wrong[0]}.")
     linked = np.flatnonzero(entity >= 0)
     linked = linked[np.argsort(entity[linked], kind="stable")]
-    # Several items may be one entity: each fact is repeated for all of them.
+    # Several items may be one entity: its triples are repeated for each of them.
     count = np.bincount(entity[linked], minlength=entities)
     start = np.concatenate([[0], np.cumsum(count)])
     triples = graph.triples.astype(np.int64)
@@ -78,9 +78,9 @@ def item_features(graph: KnowledgeGraph, entity: np.ndarray) -> ItemFeatures:
         relation = 2 * triples[row, 1] + (end == 2)
         found.append(np.stack([item, relation, triples[row, other]], axis=1))
     rows = np.unique(np.concatenate(found), axis=0)
-    distinct, fact = np.unique(rows[:, 1:], axis=0, return_inverse=True)
+    distinct, feature = np.unique(rows[:, 1:], axis=0, return_inverse=True)
     return ItemFeatures(
-        rows[:, 0], fact.reshape(-1), distinct[:, 0] // 2, distinct[:, 1], len(entity)
+        rows[:, 0], feature.reshape(-1), distinct[:, 0] // 2, distinct[:, 1], len(entity)
     )
 
 

@@ -132,8 +132,8 @@ def graph_from_names(
         >>> graph.entity_rows
         4
     """
-    nothing, none = vocabulary_of(()), np.zeros(0, np.int32)
-    empty = KnowledgeGraph(none, none, none, 0, nothing, nothing)
+    names, column = vocabulary_of(()), np.zeros(0, np.int32)
+    empty = KnowledgeGraph(column, column, column, 0, names, names)
     return add_triples(empty, sorted(triples), attributes=attributes, links=links)
 
 

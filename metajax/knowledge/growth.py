@@ -177,7 +177,7 @@ def ewc_optimizer(optimizer: optax.GradientTransformation) -> optax.GradientTran
         if anchor is not None:
             pull = jax.grad(ewc_penalty)(params, *anchor)
             updates = jax.tree.map(jnp.add, updates, pull)
-        # Before as well: momentum of a row that rests would move it later.
+        # Before as well: momentum of a frozen row would move it later.
         updates, state = inner.update(_only(updates, trainable), state, params, **extra)
         return _only(updates, trainable), state
 

@@ -49,7 +49,7 @@ def self_adversarial(scores: jax.Array, *, where: jax.Array, temperature: float 
         >>> abs(float(loss) - math.log(2)) < 1e-6
         True
     """
-    # Low but finite: the softmax of nothing would be NaN.
+    # Low but finite: a softmax over -inf alone would be NaN.
     logits = jnp.where(where, temperature * jax.lax.stop_gradient(scores), -1e9)
     weights = jnp.where(where, jax.nn.softmax(logits), 0)
     return jnp.sum(weights * jax.nn.softplus(scores), axis=-1)
@@ -153,7 +153,7 @@ def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
     # hundreds of times longer on a GPU (jax#38806); as a product it costs a CPU the same.
     if len(table) <= _FEW:
         return jnp.matmul(jax.nn.one_hot(ids, len(table)), table, precision="highest")
-    # Clipping only spares a check: ids out of range are refused where facts are made.
+    # Clipping only avoids a check: `training_triples` refuses ids out of range.
     return jnp.take(table, ids, axis=0, mode="clip")
 
 
@@ -298,7 +298,7 @@ def link_predictor(
             state, metrics = update(state, data, some, jax.random.fold_in(drawing, at), **extra)
             return state, total + metrics["loss"] * jnp.sum(some < data.count)
 
-        # As many updates as there are facts for: padding costs none.
+        # A dynamic number of updates: padding costs none.
         updates = (data.count + batch - 1) // batch
         state, total = jax.lax.fori_loop(0, updates, step, (state, jnp.zeros(())))
         return state, {"loss": total / data.count}

@@ -173,11 +173,11 @@ class GraphSplit(NamedTuple):
     @property
     def known(self) -> np.ndarray:
         """`[n, 3]` all triples, those of symmetric relations in both directions."""
-        facts = np.concatenate([getattr(self, part).triples for part in _SPLIT])
+        triples = np.concatenate([getattr(self, part).triples for part in _SPLIT])
         index = self.training.relations.index
-        both = np.isin(facts[:, 1], [index[name] for name in self.symmetric])
-        turned = facts[both & (facts[:, 0] != facts[:, 2])][:, ::-1]
-        return np.concatenate([facts, turned])
+        both = np.isin(triples[:, 1], [index[name] for name in self.symmetric])
+        reverse = triples[both & (triples[:, 0] != triples[:, 2])][:, ::-1]
+        return np.concatenate([triples, reverse])
 
 
 def split_graph(

@@ -85,7 +85,7 @@ class GraphSettings:
     """Training has diverged if an embedding exceeds the initial bound by this factor."""
 
     def __post_init__(self):
-        """Checks what nothing else would check in time."""
+        """Checks the fields that no function checks early."""
         for name, rule, holds in (
             ("rate", "> 0", self.rate > 0),
             ("seed", ">= 0", self.seed >= 0),

@@ -83,6 +83,17 @@ def test_frozen_rows_stay_bit_identical_and_new_entities_need_no_recompilation(s
     assert len(traced) == 2
 
 
+def test_frozen_rows_gather_no_momentum():
+    optimizer = ewc_optimizer(optax.sgd(0.1, momentum=0.9))
+    params = {"entity": jnp.zeros((3, 2)), "relation": jnp.zeros((1, 2))}
+    gradient = jax.tree.map(jnp.ones_like, params)
+    trainable = {"entity": jnp.array([False, True, False]), "relation": jnp.array([False])}
+    _, state = optimizer.update(gradient, optimizer.init(params), params, trainable=trainable)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    moved = [jnp.any(leaf != 0, axis=1).tolist() for leaf in jax.tree.leaves(updates)]
+    assert moved == [[False, True, False], [False]]
+
+
 def test_an_anchor_adds_the_gradient_of_the_ewc_penalty():
     predictor = learner(ewc_optimizer(optax.sgd(0.5)))
     given = training_triples(OLD, entities=4, relations=2)

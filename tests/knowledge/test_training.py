@@ -63,6 +63,18 @@ def test_a_resumed_training_continues_to_the_same_bits():
     chex.assert_trees_all_equal(rest[-1][0], whole[-1][0])
 
 
+def test_each_epoch_has_its_own_random_key():
+    (*_, (progress, _)) = trained(epochs=2)
+    data, (_, key) = (
+        training_triples(TRAINING.triples, **SIZES),
+        jax.random.split(jax.random.key(3)),
+    )
+    state = begin_links(TRAINING, GraphSettings(seed=3), predictor=PREDICTOR).state
+    for n in range(2):
+        state, _ = jax.jit(PREDICTOR.epoch)(state, data, jax.random.fold_in(key, n))
+    chex.assert_trees_all_close(progress.state.params, state.params, rtol=1e-5)
+
+
 def test_epochs_and_updates_are_counted():
     rows = [row for _, row in trained()]
     updates = -(-TRAINING.count // 8)
