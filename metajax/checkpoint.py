@@ -185,7 +185,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _description(leaf: Any) -> list[Any]:
-    """Returns what must agree between a saved leaf and the one it is restored into."""
+    """Dtype and shape, which a saved leaf and its counterpart in `like` share."""
     return [type(leaf).__name__, []] if _is_number(leaf) else [str(leaf.dtype), list(leaf.shape)]
 
 
@@ -333,7 +333,7 @@ def _step_folders(root: Path) -> list[int]:
 
 
 def _line(error: Exception) -> str:
-    """Says in one line what went wrong."""
+    """One line about an error."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -83,7 +83,7 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit_and_as_its_own_kind(tmp_path)
     assert jax.random.bits(state.key[1]) == jax.random.bits(saved.key[1])
 
 
-def test_training_state_goes_into_what_eval_shape_describes(tmp_path):
+def test_a_training_state_is_restored_into_shapes_of_eval_shape(tmp_path):
     def init() -> MetaState:
         params = {"w": jnp.full((2, 2), 0.3)}
         return MetaState(params, optax.adam(1e-3).init(params), jnp.int32(5))
@@ -368,7 +368,7 @@ def test_a_kill_at_any_point_leaves_a_good_checkpoint(tmp_path, monkeypatch, nam
     assert restore(tmp_path, 0) == (3, 3)
 
 
-def test_what_does_not_read_back_is_not_published(tmp_path, monkeypatch):
+def test_a_checkpoint_that_reads_back_differently_is_not_published(tmp_path, monkeypatch):
     save(tmp_path, 1, STATE)
     write = checkpoint._write_arrays
     wrong = lambda path, arrays: write(path, [array + 1 for array in arrays])  # noqa: E731

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line, one file a command."""
 
 from metajax.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The command line: finds the commands of this folder, runs one, turns mistakes into one line.
+"""Entry point of the command line: discovery of commands, and errors as one line.
 
 A command is a file of this folder, `metajax/cli/NAME.py`, and nothing else needs to change for a
 new one. It has a function `NAME`, or for a command with subcommands a Cyclopts app `command`, and

@@ -33,20 +33,20 @@ def compare(
     config: Annotated[Path | None, Parameter(show=False)] = None,
     quick: bool = False,
 ) -> int:
-    """Tunes and judges methods on the same users, baselines included; goes on where it stopped.
+    """Tunes and evaluates methods and baselines on the same users; resumes where it stopped.
 
     Args:
         data: Data set: a name (ml-100k, synthetic) or a path.
         methods: Names, separated by commas; by default every baseline and every learner.
         protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
             items), P2-newest (the newest items are cold).
-        folds: How many of the five folds, or draws.
-        seeds: How many repetitions.
-        trials: How many settings each method may try on validation users; by default all it has.
-        folder: Where finished parts are kept. Default: runs/DATA-compare.
-        jobs: How many processes judge at once.
+        folds: Number of folds, of five, or of draws.
+        seeds: Number of repetitions.
+        trials: Number of settings each method tries on validation users; by default its grid.
+        folder: Folder of finished parts. Default: runs/DATA-compare.
+        jobs: Number of processes.
         config: TOML file of settings of the learners, and of reading the data.
-        quick: One fold, few updates, no tuning: to see that everything runs.
+        quick: One fold, few updates, no tuning: a smoke test.
     """
     options = {
         "methods": _listed(methods) or evaluation.method_names(),

@@ -36,7 +36,7 @@ def error(message: str) -> None:
 
 
 def skipped(step: int, reason: str) -> None:
-    """Says that a damaged checkpoint is left out."""
+    """Prints that a damaged checkpoint is left out."""
     error(f"checkpoint of update {step} is damaged and left out: {reason}")
 
 
@@ -47,7 +47,7 @@ def starting() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Shows that something is under way whose length is not known."""
+    """Shows a spinner for work of unknown length."""
     from rich.text import Text
 
     console = _console()
@@ -64,7 +64,7 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Draws a bar while bytes arrive; draws nothing if none do.
 
     Args:
-        what: What is fetched.
+        what: Name of the download.
 
     Yields:
         `progress(done, total)`.
@@ -108,7 +108,7 @@ def training(
         best: The lowest validation loss so far.
 
     Yields:
-        What to call with each row.
+        `on_row(row)`.
     """
     began = time.monotonic()
     facts = {"loss": "loss -", "best": "best -", "pace": "compiling"}
@@ -133,7 +133,7 @@ def training(
 def epochs(
     total: int, triples: int, start: int = 0, best: float = 0.0
 ) -> Iterator[Callable[["Epoch"], None]]:
-    """Draws a bar with the loss, how well validation triples rank, and the pace.
+    """Draws a bar with the loss, the validation MRR, and the pace.
 
     Args:
         total: Epochs in all.
@@ -142,7 +142,7 @@ def epochs(
         best: The highest validation MRR so far.
 
     Yields:
-        What to call with each epoch.
+        `on_epoch(row)`.
     """
     began = time.monotonic()
     facts = {"loss": "loss -", "mrr": "MRR -", "best": "best -", "pace": "compiling"}
@@ -168,11 +168,11 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
     """Draws a bar over named stages.
 
     Args:
-        what: What is done.
+        what: Name of the work.
         total: The number of stages.
 
     Yields:
-        What to call with a stage's name when it begins.
+        `begin(name)`, to be called at the start of each stage.
     """
     facts = {"stage": ""}
     done = -1
@@ -202,7 +202,7 @@ class _Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def terminable(message: str) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM stop what nothing is lost of.
+    """Lets Ctrl-C and SIGTERM stop work at once, where nothing is lost.
 
     Args:
         message: Says what is saved and how to go on.
@@ -251,7 +251,7 @@ def collected() -> Iterator[list[int]]:
 def _bar(
     what: str, total: int, start: int, facts: dict[str, str]
 ) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(done)`, which also shows what the values of `facts` say by then."""
+    """Yields `advance(done)`, which also shows the current values of `facts`."""
     console = _console()
     if not console.is_terminal:
         last = -_SECONDS

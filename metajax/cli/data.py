@@ -24,15 +24,15 @@ def data(
     scale: tuple[float, float] | None = None,
     support: int = 10,
 ) -> None:
-    """Tells what is in a data set: counts, density, cold users and items, problems.
+    """Prints counts, density, cold users and items, and problems of a data set.
 
     Args:
         source: A name (ml-100k, synthetic) or a path.
-        user_column: Column of the user in a table, where it is not recognised.
+        user_column: Column of the user in a table, if it is not recognised.
         item_column: Column of the item.
         rating_column: Column of the rating.
         time_column: Column of the time.
-        duplicates: What to do with a user's second rating of an item: error, or last.
+        duplicates: Treatment of repeated ratings of an item by a user: error, or keep the last.
         scale: Lowest and highest rating.
         support: Users with no more interactions than this count as cold.
     """

@@ -15,7 +15,7 @@ __all__ = ["evaluate", "judge", "open_run", "show"]
 
 
 def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
-    """Judges a run on its fold's cold users, beside the simple baselines.
+    """Evaluates a run and the simple baselines on the cold users of its fold.
 
     Args:
         run: Folder of the run.
@@ -24,13 +24,13 @@ def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
 
 
 def open_run(folder: Path) -> runs.Run:
-    """Opens a run, with a bar if its data have to be fetched."""
+    """Opens a run, with a bar if its data have to be downloaded."""
     with console.fetching("data") as fetched:
         return runs.open_run(folder, progress=fetched)
 
 
 def judge(run: runs.Run, *, trials: int | None = None) -> int:
-    """Judges a run, prints its table, writes its report.
+    """Evaluates a run, prints its table, writes its report.
 
     Args:
         run: A trained run.
@@ -51,7 +51,7 @@ def judge(run: runs.Run, *, trials: int | None = None) -> int:
 
 
 def show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
-    """Prints a table, what to know about it, and where more is."""
+    """Prints a table, its notes and the path of the report."""
     Console().print(report.terminal_table(records, brief=brief))
     for note in notes:
         print(note)

@@ -21,14 +21,14 @@ def recommend(
     top: int = 10,
     source: bool = False,
 ) -> None:
-    """Adapts to a new user and prints what to recommend.
+    """Adapts to a new user and prints recommended items.
 
     Args:
         run: Folder of the run.
         ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them. After a
             transfer, "source:Emma=5, target:Emma=4" where both domains have the title.
         user: "age=30, gender=F": the user's attributes; those left out count as missing.
-        top: How many items.
+        top: Number of items.
         source: After a transfer, recommend items of the source as well.
     """
     rated = recommendation.parse_numbers(

@@ -21,15 +21,15 @@ from metajax.types import Params
 __all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"]
 
 
-_ASKED = (
-    "Each cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; what "
-    "is asked is the same at every number. Relevant is what is rated three quarters up the scale "
-    "or higher."
+_PROTOCOL = (
+    "Of each cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the tenth "
+    "are queried, the same for every number of shots. An item is relevant if its rating is at "
+    "least three quarters up the scale."
 )
-_ASKED_ACROSS = (
-    "Of each cold user the history in the source domain is seen and the first interactions in the "
-    "target (none, 1, 3, 5); all others in the target are asked, the same at every number. Where "
-    "nobody is in both domains, nothing is known of the source."
+_PROTOCOL_ACROSS = (
+    "Of each cold user the history in the source domain and the first 0, 1, 3 or 5 interactions in "
+    "the target are shown; later ones in the target are queried, the same for every number of "
+    "shots. Without users in both domains there is no history in the source."
 )
 
 
@@ -45,7 +45,7 @@ def judge_run(
     trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Record], list[str]]:
-    """Judges a run and every simple baseline on the fold's cold users.
+    """Evaluates a run and every simple baseline on the fold's cold users.
 
     Args:
         run: A trained run.
@@ -98,10 +98,10 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         **_machine(),
     }
     notes = [
-        _ASKED if run.crossing is None else _ASKED_ACROSS,
-        "Baselines and learner were tuned on validation users. What they are tuned among, and the "
-        "defaults of train, were drawn up while looking at MovieLens-100K with seed 0: for users "
-        "nobody has looked at, take another seed or other data.",
+        _PROTOCOL if run.crossing is None else _PROTOCOL_ACROSS,
+        "Baselines and learner were tuned on validation users. Their grids, and the defaults of "
+        "train, were chosen on MovieLens-100K with seed 0: for an untouched test take another "
+        "seed or other data.",
         "Differences are paired by user, against the best simple baseline on these very users; "
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
@@ -115,9 +115,9 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
     """Writes `report.json` and `report.html` of a comparison into its folder.
 
     Args:
-        folder: That of the comparison.
+        folder: Folder of the comparison.
         dataset: The data.
-        found: What `harness.compare` returned.
+        found: The result of `evaluation.compare`.
         seeds: The number of repetitions.
 
     Returns:
@@ -140,10 +140,10 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
     notes = [
         "Every method chose among its settings on validation users, with the same number of "
         "trials where one was given, and was fitted again with those users before the test.",
-        "P1: a cold user's first interactions (none, 1, 3, 5, 10) are seen, all others are asked; "
-        "what is asked is the same at every number. P2: 20 % of users and of items are cold; of a "
-        "cold user up to 5 ratings of warm items are seen, of a warm user 10 or (K = 1000) all; a "
-        "learner that was trained on 10 looks at 10 of them.",
+        "P1: of a cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the "
+        "tenth are queried, the same for every number of shots. P2: 20 % of users and of items are "
+        "cold; of a cold user up to 5 ratings of warm items are shown, of a warm user 10 or "
+        "(K = 1000) all; a learner trained on supports of 10 uses 10 of them.",
         "Differences are paired by user, against the best tuned simple baseline on these very "
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,

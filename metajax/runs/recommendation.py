@@ -33,9 +33,9 @@ class Catalogue(NamedTuple):
     """The items that can be recommended."""
 
     ids: np.ndarray
-    """`[I]` names in the source."""
+    """`[I]` ids in the data set."""
     titles: np.ndarray
-    """`[I]` what a person calls them; the id where there is no title."""
+    """`[I]` titles; the id where there is no title."""
     item_features: np.ndarray
     """`[I, Di]` float32 encoded attributes."""
     item_domain: np.ndarray | None = None
@@ -43,29 +43,29 @@ class Catalogue(NamedTuple):
 
 
 class Recommender(NamedTuple):
-    """A trained method and what it needs to serve a user who is in no file."""
+    """A trained method, with the encoding and the catalogue that new users need."""
 
     adaptation: Adaptation
-    """How it adapts and predicts."""
+    """Adaptation and prediction."""
     params: Params
-    """Its parameters, shared by all users."""
+    """Its meta-parameters."""
     user_schema: Schema
-    """Encodes a user's attributes."""
+    """Encoding of user attributes."""
     catalogue: Catalogue
-    """What it chooses from."""
+    """Candidate items."""
     scale: tuple[float, float] | None
-    """Lowest and highest legal rating; None where anything goes."""
+    """Lowest and highest legal rating; None for no bounds."""
 
 
 class Recommendation(NamedTuple):
     """One line of a recommendation."""
 
     title: str
-    """What a person calls the item."""
+    """Title of the item."""
     score: float
     """The predicted rating."""
     item_id: str
-    """The item's name in the source."""
+    """Id of the item in the data set."""
 
 
 def recommend(
@@ -81,7 +81,7 @@ def recommend(
     Args:
         recommender: A trained method.
         ratings: Title (or id) of an item to the user's rating of it; may be empty. Where there are
-            two domains `source:` or `target:` in front of a title says whose it is.
+            two domains `source:` or `target:` in front of a title names its domain.
         user: Attributes by name; those left out count as missing.
         top: How many items, at least 1; no more than there are.
         source: Whether items of the source domain are recommended too, where there is one.
@@ -152,7 +152,7 @@ class _Seen(NamedTuple):
     """One user's ratings and attributes, checked and encoded."""
 
     items: np.ndarray
-    """`[n]` int32 places in the catalogue."""
+    """`[n]` int32 indices in the catalogue."""
     labels: np.ndarray
     """`[n]` float32 ratings."""
     features: np.ndarray
@@ -229,7 +229,7 @@ def _best(
 def catalogue_of(
     items: Table, item_features: np.ndarray, item_domain: np.ndarray | None = None
 ) -> Catalogue:
-    """Collects what a recommender needs to know of a data set's items.
+    """Builds the catalogue of a data set.
 
     Args:
         items: The items' table; its first column of text, if any, holds the titles.
@@ -244,7 +244,7 @@ def catalogue_of(
 
 
 def titles_of(items: Table) -> np.ndarray:
-    """Returns what a person calls each item, `[I]`: its id where the table has no title."""
+    """Titles of items, `[I]`; the id where the table has no title."""
     texts = [name for name, kind in items.kinds.items() if kind == "text"]
     if not texts:
         return items.ids
@@ -257,10 +257,10 @@ def find_item(catalogue: Catalogue, title: str) -> int:
     Args:
         catalogue: The items.
         title: A title or an id; where there are two domains `source:` or `target:` in front of it
-            says whose it is.
+            names its domain.
 
     Returns:
-        Its place in the catalogue.
+        Its index in the catalogue.
 
     Raises:
         KeyError: If no item has it; names the nearest.
@@ -299,7 +299,7 @@ def parse_pairs(text: str, argument: str) -> dict[str, str]:
     """Reads `name=value, name=value`; a name may hold commas, a value may not.
 
     Args:
-        text: What the user typed.
+        text: The argument's value.
         argument: The argument's name, for errors.
 
     Returns:
@@ -341,7 +341,7 @@ def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
 
 
 def _folded(title: str) -> str:
-    """Makes titles alike that look alike: case, accents in one code point or two."""
+    """Normalises case, and accents of one code point or two."""
     return unicodedata.normalize("NFKC", title.strip()).casefold()
 
 

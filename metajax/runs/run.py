@@ -2,7 +2,7 @@
 
     RUN/settings.json     the settings
     RUN/data.json         counts and digest of the data
-    RUN/domains.json      of a transfer, the two domains
+    RUN/domains.json      the two domains of a transfer
     RUN/schema.json       how users and items are encoded
     RUN/graph.json        of a run on a knowledge graph, in place of the three above: names, triples
                           of each part, links, what was left out
@@ -88,15 +88,15 @@ class Run(NamedTuple):
     """An open run."""
 
     folder: Path
-    """Where it lives."""
+    """Its folder."""
     settings: Settings
-    """How it is trained."""
+    """Its settings."""
     dataset: Dataset
-    """What on."""
+    """Its data."""
     users: ColdUsers | CrossUsers
-    """The fold: who trains, who validates, who is cold."""
+    """The fold: training, validation and cold users."""
     crossing: Crossing | None = None
-    """Of a transfer, which two domains."""
+    """The two domains of a transfer."""
 
     def progress_like(self) -> Progress:
         """Returns a progress of the shapes and dtypes of this run's."""
@@ -113,15 +113,15 @@ def create(
     loaded: Dataset | Domains,
     crossed: Crossing | None = None,
 ) -> tuple[Run, Progress]:
-    """Makes a run's folder and writes down what it is going to be.
+    """Creates a run and its folder.
 
-    Nothing is made before everything that can be refused has been looked at.
+    Everything is validated before anything is written.
 
     Args:
         folder: A folder that does not exist yet.
         chosen: The settings.
-        loaded: What `chosen.data` was loaded as, or `crossed`.
-        crossed: Of a transfer, which two domains; `chosen.data` is then its target.
+        loaded: The data of `chosen.data`, or of `crossed`.
+        crossed: The two domains of a transfer; `chosen.data` becomes its target.
 
     Returns:
         The open run, and its progress before the first update.
@@ -150,7 +150,7 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
 
     Args:
         folder: Its folder.
-        progress: Called while its data are fetched, if they are no longer at hand.
+        progress: Called while its data are downloaded, if they are not cached.
 
     Returns:
         The run.
@@ -183,7 +183,7 @@ def settings_of(folder: Path) -> Settings:
         ValueError: If the folder holds no run, or one on a graph.
     """
     if (folder / GRAPH).is_file():
-        raise ValueError(f"{folder}: this run is on a graph: ask it by metajax graph complete.")
+        raise ValueError(f"{folder}: this is a run on a graph: use metajax graph complete.")
     if not (folder / SETTINGS).is_file():
         raise ValueError(f"{folder}: no run is here (there is no settings.json).")
     return settings.from_json(folder / SETTINGS)
@@ -321,7 +321,7 @@ def train(
 
 
 def last_good(folder: Path) -> str:
-    """Says which checkpoint a run can be resumed from."""
+    """One sentence that names the last checkpoint of a run."""
     found = checkpoint.steps(folder / CHECKPOINTS)
     if not found:
         return "There is no checkpoint yet."
@@ -395,7 +395,7 @@ def _schemas(users: ColdUsers | CrossUsers) -> dict[str, Any]:
 
 
 def _cut(metrics: Path, step: int) -> None:
-    """Drops the rows after a step: a run that was killed has written past its checkpoint."""
+    """Drops the rows after a step, which a killed run wrote past its checkpoint."""
     lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     # A killed run may also have left half a line.
     whole = [line for line in lines if line.endswith("\n")]

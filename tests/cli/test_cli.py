@@ -265,7 +265,7 @@ def test_a_signal_while_judging_says_that_the_run_is_saved(
 
 
 @pytest.mark.slow
-def test_a_generated_world_is_trained_on_and_judged(run, tmp_path):
+def test_synthetic_data_are_trained_on_and_evaluated(run, tmp_path):
     """Whose ratings are no stars: no popularity of five stars alone, no rating of 4."""
     folder = tmp_path / "run"
     options = ["--rank=2", "--width=8", "--embedding=4", "--updates=20", "--tasks=8"]
@@ -347,7 +347,7 @@ def test_a_rating_off_the_scale_is_named(run, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "recommend", "train --resume"])
-def test_an_empty_checkpoint_folder_is_one_line(run, trained, tmp_path, command):
+def test_an_empty_checkpoint_folder_is_reported_in_one_line(run, trained, tmp_path, command):
     folder = shutil.copytree(trained[0], tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     (folder / "checkpoints").mkdir()
@@ -377,7 +377,7 @@ def test_an_unknown_title_is_named_with_the_nearest(run, trained):
     assert "no item has the title or id 'Flim 3'; nearest are 'Film 3'" in err
 
 
-def test_data_tells_what_is_there(run, tmp_path):
+def test_data_prints_counts_and_density(run, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("userId,movieId,rating,timestamp\n001,a,3,1\n001,b,4,2\n1,a,5,3\n")
     status, out, _ = run("data", log, "--support=1")

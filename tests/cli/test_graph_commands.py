@@ -35,7 +35,7 @@ def inspect(capsys, tmp_path):
     return inspect
 
 
-def test_a_graph_is_told_by_its_relations_and_problems(inspect):
+def test_a_graph_is_summarised_by_relations_and_problems(inspect):
     status, out, _ = inspect({"a.kg": KG + "film\tgenre\tfun\nfilm\tgenre\tfun\nfilm\tby\ther\n"})
     assert status == 0
     lines = [line.split() for line in out.splitlines()]
@@ -44,7 +44,7 @@ def test_a_graph_is_told_by_its_relations_and_problems(inspect):
     assert "  - 1 of 3 triples are repeated: line 3" in out
 
 
-def test_long_names_are_told_whole(inspect):
+def test_long_names_are_not_cut(inspect):
     name = f"http://example.org/{'relation/' * 20}end"
     _, out, _ = inspect({"a.tsv": f"film\t{name}\tfun\n"})
     assert name in "".join(line.split()[0] for line in out.splitlines() if line.strip())
@@ -79,7 +79,7 @@ def test_links_are_checked_against_the_log(inspect, small):
     assert err == "metajax: links must be of items of the log, got 1 unknown: 'x'.\n"
 
 
-def test_items_are_known_by_what_stands_before_their_ids(inspect, small):
+def test_items_are_linked_by_a_prefix_of_their_ids(inspect, small):
     file = {"a.ttl": "@prefix f: <http://x/film/> .\nf:3 f:like f:17 .\n"}
     status, out, _ = inspect(file, "--item-prefix=http://x/film/", f"--data={small}")
     assert status == 0
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line(inspect, files, message):
         (["ml-100k", "--link=x"], "--link belongs to a file; ml-100k has its own links."),
     ],
 )
-def test_names_are_told_from_files(capsys, words, message):
+def test_names_are_distinguished_from_files(capsys, words, message):
     assert cli.main(["graph", *words]) == 2
     assert capsys.readouterr().err == f"metajax: {message}\n"
 
@@ -142,7 +142,7 @@ def trained(films, tmp_path_factory):
     return folder
 
 
-def test_training_ends_with_a_table_and_with_what_to_do_next(run, films, tmp_path):
+def test_training_ends_with_a_table_and_the_next_command(run, films, tmp_path):
     folder = tmp_path / "a run"
     status, out, err = run(
         "train", films, "--without=*award*", *QUICK, "--epochs=4", "--run", folder
@@ -164,7 +164,7 @@ def test_training_ends_with_a_table_and_with_what_to_do_next(run, films, tmp_pat
     assert cli.main(words) == 0
 
 
-def test_completion_ranks_what_is_missing(run, trained):
+def test_completion_ranks_missing_triples(run, trained):
     asked = ["complete", trained, "--entity=film3", "--relation=genre"]
     status, out, _ = run(*asked, "--top=3")
     assert status == 0
@@ -256,16 +256,16 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_question_without_an_answer_is_one_line(run, trained, words, message):
+def test_an_unanswerable_query_is_one_line(run, trained, words, message):
     message = message.replace("DIR", str(trained))
     assert run("complete", trained, *words) == (2, "", f"metajax: {message}")
 
 
 @pytest.mark.parametrize("words", [["evaluate"], ["recommend"], ["train", "--resume"]])
-def test_other_commands_tell_that_a_run_is_on_a_graph(capsys, trained, words):
+def test_other_commands_refuse_a_run_on_a_graph(capsys, trained, words):
     assert cli.main([*words, str(trained)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"metajax: {trained}: this run is on a graph: ask it by metajax graph complete."
+        f"metajax: {trained}: this is a run on a graph: use metajax graph complete."
     )
 
 
@@ -330,11 +330,11 @@ def test_a_graph_that_cannot_be_trained_on_is_one_line(
         ),
     ],
 )
-def test_what_is_asked_of_no_run_is_one_line(run, words, message):
+def test_a_folder_without_a_run_is_one_line(run, words, message):
     assert run(*words) == (2, "", f"metajax: {message}")
 
 
-def test_exploding_embeddings_name_the_last_good_checkpoint(run, films, tmp_path):
+def test_diverging_embeddings_name_the_last_good_checkpoint(run, films, tmp_path):
     folder = tmp_path / "run"
     words = [word for word in QUICK if "rate" not in word]
     status, _, err = run("train", films, *words, "--rate=1e6", f"--run={folder}")
@@ -350,7 +350,7 @@ def test_exploding_embeddings_name_the_last_good_checkpoint(run, films, tmp_path
     )
 
 
-def test_a_signal_while_the_test_is_ranked_loses_nothing(run, trained, monkeypatch):
+def test_a_signal_during_ranking_loses_nothing(run, trained, monkeypatch):
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)

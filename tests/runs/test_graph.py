@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path, settings, t
         assert (tmp_path / "stopped" / name).read_text() == (folder / name).read_text()
 
 
-def test_a_run_needs_its_source_no_more(tmp_path, settings, trained):
+def test_a_run_is_resumed_without_its_source(tmp_path, settings, trained):
     source = shutil.copy(settings.source, tmp_path / "films.tsv")
     run, progress = begun(tmp_path / "run", dataclasses.replace(settings, source=str(source)))
     source.unlink()
@@ -75,7 +75,7 @@ def test_a_run_needs_its_source_no_more(tmp_path, settings, trained):
     assert_same_bits(progress, trained[1])
 
 
-def test_what_is_reported_is_how_the_test_ranks(trained):
+def test_the_report_holds_the_ranks_of_test_triples(trained):
     folder, progress, found = trained
     run = graph_runs.open_run(folder)
     ranks = filtered_ranks(
@@ -109,7 +109,7 @@ def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
         assert names[tail] in [answer.entity for answer in found.answers if answer.known]
 
 
-def test_embeddings_that_explode_leave_a_checkpoint_that_answers(tmp_path, settings):
+def test_diverging_embeddings_leave_a_usable_checkpoint(tmp_path, settings):
     run, progress = begun(tmp_path / "run", settings)
     good, _ = runs.train_run(run, progress)
     wild = dataclasses.replace(settings, rate=1e6, epochs=9)
@@ -160,7 +160,7 @@ def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained)
         runs.resumed(run)
 
 
-def test_what_is_refused_leaves_no_folder(tmp_path, settings):
+def test_invalid_settings_leave_no_folder(tmp_path, settings):
     for changes, error, words in (
         ({"without": ("*",)}, ValueError, "at least one triple"),
         ({"without": ("actor",)}, KeyError, "no relation matches 'actor'"),

@@ -50,12 +50,12 @@ def test_the_best_unseen_items_come_first():
     ]
 
 
-def test_without_ratings_the_zero_shot_answer_comes():
+def test_without_ratings_the_scores_are_zero_shot():
     found = recommend(recommender, {}, {"age": 40}, top=2)  # (40 - 30) / 10 = 1
     assert [(r.item_id, r.score) for r in found] == [("3", 4.75), ("1", 4.5)]
 
 
-def test_titles_are_found_however_they_are_typed():
+def test_titles_match_whatever_their_case_and_accents():
     titles = np.array(["Die große Straße", "Am\u00e9lie", "Hamlet", "Fargo"])
     abroad = recommender._replace(catalogue=recommender.catalogue._replace(titles=titles))
     for typed in ("die große strasse", "AME\u0301LIE"):
@@ -147,7 +147,7 @@ def test_predictions_out_of_range_are_refused():
         recommend(broken, {})
 
 
-def test_an_item_without_a_title_goes_by_its_id():
+def test_the_id_replaces_a_missing_title():
     items = Table(np.array(["a", "b"]), {"title": np.array(["", "B"])}, {"title": "text"})
     assert catalogue_of(items, np.zeros((2, 0))).titles.tolist() == ["a", "B"]
 
@@ -166,7 +166,7 @@ def test_pairs_are_read(text, pairs):
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "=1", "a=1, b", "a=1, a=2"])
-def test_what_is_not_pairs_is_refused(text):
+def test_malformed_pairs_are_refused(text):
     with pytest.raises(ValueError, match="--user"):
         parse_pairs(text, "--user")
 
@@ -176,7 +176,7 @@ def test_a_rating_that_is_no_number_is_refused():
         parse_numbers({"Fargo": "good"}, "--ratings")
 
 
-def test_only_what_is_new_of_the_target_is_recommended():
+def test_only_unrated_items_of_the_target_are_recommended():
     domain = np.array([0, 1, 0, 1])
     two = recommender._replace(catalogue=recommender.catalogue._replace(item_domain=domain))
     assert [r.item_id for r in recommend(two, {"source:Hamlet": 4})] == ["2", "4"]
@@ -189,7 +189,7 @@ def test_only_what_is_new_of_the_target_is_recommended():
         recommend(recommender, {"source:Hamlet": 4})
 
 
-def test_what_is_known_of_the_source_is_seen_first():
+def test_ratings_of_the_source_come_first_in_the_support():
     def in_order(params, support, key=None):
         return jnp.sum(jnp.where(support.mask, support.labels, 0) * 10.0 ** jnp.arange(4))
 
