@@ -21,9 +21,13 @@ from metajax.knowledge import (
     tfidf,
     training_triples,
 )
-from metajax.methods import recipe_of
-from metajax.methods.assembly import judged_adaptation_of, learner_of, sampler_of
-from metajax.methods.settings import Settings
+from metajax.registry import (
+    judged_adaptation_of,
+    learner_of,
+    sampler_of,
+    settings_for,
+    trained_method_of,
+)
 from metajax.types import Examples, Inputs
 
 __all__ = ["METHODS"]
@@ -81,15 +85,13 @@ def _network(
     people = about.training(log, np.zeros((about.items, 0)))
     nobody = people._replace(interactions=select_rows(log, np.zeros(len(log.item), bool)))
     graph = _with_entities(about, nobody)
-    recipe = recipe_of(name)
-    changes: dict[str, Any] = {**recipe.settings, "learner": name, "seed": seed}
-    settings = Settings(**changes)
+    settings = settings_for(name, seed=seed)
     shapes = shapes_of(graph)
     sampler, learner = sampler_of(settings, shapes), learner_of(settings, shapes)
     table = sampler.table(people, seed=seed)
     first, second = jax.random.split(jax.random.key(seed))
     state = learner.init(first, sampler.sample(table, first))
-    params = recipe.start(settings, graph)(state.params)
+    params = trained_method_of(name).initial(settings, graph)(state.params)
     params = {**params, "item_bias": jnp.log1p(jnp.asarray(liked_counts(people)))}
     state = state._replace(params=params)
     update = jax.jit(lambda state, key: learner.update(state, sampler.sample(table, key))[0])

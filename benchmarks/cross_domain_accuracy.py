@@ -28,7 +28,7 @@ import jax
 import synthetic_domains
 from rich.console import Console
 
-from metajax import cross_domain, data, evaluation, methods, report
+from metajax import cross_domain, data, evaluation, registry, report
 from metajax.cli import console
 from metajax.cross_domain.users import PANEL
 from metajax.data.synthetic import World
@@ -118,7 +118,7 @@ def main() -> None:
 
 def _others() -> list[str]:
     """Lists what else is for two domains, and what knows items by attributes or by a graph."""
-    of_two = [recipe.name for recipe in methods.registry if recipe.two_domains]
+    of_two = [method.name for method in registry.all_methods() if method.two_domains]
     return [*_ANY_DOMAINS, *of_two]
 
 

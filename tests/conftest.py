@@ -10,7 +10,8 @@ from metajax.data.dataset import Dataset
 from metajax.data.datasets import load
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import KnowledgeGraph, load_graph
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
+from metajax.registry import settings_for
 
 # Compiling is what tests wait for, and what they compile runs once: XLA is to spare itself the
 # trouble. Whoever sets XLA_FLAGS, to nothing for instance, has the programs as users have them.
@@ -77,7 +78,8 @@ def films(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def quick(small) -> Settings:
-    return Settings(
+    return settings_for(
+        "maml",
         data=str(small), rank=2, width=8, embedding=4, steps=2, updates=40, tasks=8, query=5,
         per_dispatch=5, validate_every=10, inner_rate=0.05,
     )  # fmt: skip

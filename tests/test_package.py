@@ -28,6 +28,7 @@ ROWS = [
     "knowledge",
     "cross_domain",
     "methods",
+    "registry",
     "evaluation",
     "report",
     "runs",

@@ -10,7 +10,7 @@ import pytest
 
 import metajax
 from metajax import runs
-from metajax.methods.settings import Settings
+from metajax.registry import settings_for
 
 ROOT = Path(metajax.__file__).parent.parent
 README = ROOT / "README.md"
@@ -41,7 +41,7 @@ def test_the_library_example_runs(ml100k):
 @pytest.mark.slow
 def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = Settings(rank=2, width=8, embedding=4, updates=10, tasks=8)
+    settings = settings_for("maml", rank=2, width=8, embedding=4, updates=10, tasks=8)
     runs.train_run(*runs.create(tmp_path / "runs" / "ml-100k-maml", settings, ml100k))
     *before, last = blocks("python")[1].strip().splitlines()
     names = {}

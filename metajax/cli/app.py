@@ -77,7 +77,7 @@ def _summary(node: ast.FunctionDef | ast.Module) -> str:
     return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
-_COMMANDS = _commands()
+_COMMANDS, _HELP = _commands(), ("--help", "-h")
 _app = App(
     name="metajax",
     help="Meta-learning for cold-start recommendation.",
@@ -86,7 +86,15 @@ _app = App(
     suppress_keyboard_interrupt=False,
 )
 for _name, (_attribute, _help) in _COMMANDS.items():
-    _app.command(f"metajax.cli.{_name}:{_attribute}", name=_name, help=_help)
+    _path = f"metajax.cli.{_name}:{_attribute}"
+    # An app of its own has help flags of its own.
+    _flags = {} if _attribute == "command" else {"help_flags": _HELP}
+    _app.command(_path, name=_name, help=_help, **_flags)
+
+
+# The help of a command that trains shows the options of the chosen method, so that it is printed
+# after the method is known.
+_app.meta.help_flags = ()
 
 
 @_app.meta.default

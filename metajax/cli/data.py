@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from metajax.cli import console
 from metajax.data import datasets
 from metajax.data.inspection import problems, summary
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
 
 __all__ = ["data"]
 

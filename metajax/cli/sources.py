@@ -1,20 +1,25 @@
 """Settings from environment variables, a TOML file and the method's own defaults."""
 
+import dataclasses
+import importlib
 import itertools
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cyclopts
+from cyclopts import Parameter
 
-from metajax import methods
-from metajax.methods.settings import READING, Settings, check_keys, check_numbers, check_whole
+from metajax import registry
+from metajax.methods import Method, Settings
+from metajax.methods.settings import check_numbers, check_whole, reading_fields
 
-__all__ = ["ACROSS", "of_comparison", "of_training", "without_config"]
+__all__ = ["ACROSS", "of_comparison", "of_training", "plain", "settings_of", "without_config"]
 
 ACROSS = "informed_ridge"
-"""The learner of a transfer, where none is named."""
+"""The method of a transfer, where none is named."""
 
 _PREFIX = "METAJAX_"
 _NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
@@ -43,37 +48,118 @@ def without_config(
 
 
 def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
-    """Prepares a command that trains.
+    """Prepares a command that trains: its options become those of the chosen method.
 
     Args:
         config: A TOML file of settings, or None.
         tokens: The command line, of `train` or `transfer`.
 
     Returns:
-        What Cyclopts asks besides the command line, the strongest first: environment, file, what
-        the learner prefers; and the command line.
+        What Cyclopts asks besides the command line, the strongest first: environment, file, the
+        method's defaults; and the command line.
 
     Raises:
         ValueError: If there is no such setting, or its value is of another type.
         OSError: If the file cannot be read.
     """
+    given, environment = _given(tokens), _environment()
+    file = {} if config is None else _read(config)
+    plain = ACROSS if tokens[0] == "transfer" else Settings.method
+    chosen = {"method": plain, **file, **environment, **given}["method"]
+    method = registry.trained_method_of(chosen)
+    _check_options(tokens, method)
     _check(tokens)
+    prefix = f"{method.name}."
+    own = {n.removeprefix(prefix): value for n, value in given.items() if n.startswith(prefix)}
+    check_numbers(own, "command line", method.options)
+    # Cyclopts reads a command's options off its annotations.
+    command = importlib.import_module(f"metajax.cli.{tokens[0]}")
+    function = getattr(command, tokens[0])
+    options: Any = settings_of(method)
+    function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
+    others = {found.name for found in registry.all_methods()} - {method.name}
+    preferred = {n: value for n, value in method.settings.items() if n not in _names(method)}
+    layers = [
+        ("environment", environment),
+        (str(config), file),
+        (method.name, {**preferred, "method": method.name}),
+    ]
+    return [
+        cyclopts.config.Dict(
+            {name: value for name, value in values.items() if name not in others},
+            source=source,
+            use_commands_as_keys=False,
+        )
+        for source, values in layers
+    ], tokens
+
+
+def settings_of(method: Method) -> type:
+    """Returns the dataclass of settings whose options Cyclopts shows under the method's name."""
+    kind, own = method.options, {n: v for n, v in method.settings.items() if n in _names(method)}
+    default = kind(**own)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class MethodSettings(Settings):
+        options: Annotated[kind, Parameter(name=method.name)] = default
+
+    return MethodSettings
+
+
+def plain(settings: Settings | None) -> Settings:
+    """Returns settings that Cyclopts made of `settings_of` as `Settings`."""
+    assert settings is not None  # The defaults of the method are always given.
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
+    return Settings(**values)
+
+
+def _names(method: Method) -> list[str]:
+    return [field.name for field in dataclasses.fields(method.options)]
+
+
+def _environment() -> dict[str, Any]:
+    """Reads METAJAX_RATE, and METAJAX_MAML_INNER_RATE into the table of maml."""
     source = "environment, METAJAX_*"
-    names = [name for name in os.environ if name.startswith(_PREFIX) and name not in _NOT_SETTINGS]
-    environment = {name.removeprefix(_PREFIX).lower(): os.environ[name] for name in names}
-    check_keys(environment, source)
-    check_numbers(environment, source)
-    found: list[Any] = [cyclopts.config.Env(_PREFIX, command=False)]
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _read(config)
-        found.append(cyclopts.config.Toml(config, use_commands_as_keys=False))
-    # Last of all what the recipe prefers.
-    plain = ACROSS if tokens[0] == "transfer" else Settings.learner
-    learner = {"learner": plain, **values, **environment, **_given(tokens)}["learner"]
-    preferred = {**methods.recipe_of(learner).settings, "learner": learner}
-    found.append(cyclopts.config.Dict(preferred, source=learner, use_commands_as_keys=False))
-    return found, tokens
+    shared = {field.name for field in dataclasses.fields(Settings)}
+    found: dict[str, Any] = {}
+    for variable in os.environ:
+        if not variable.startswith(_PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        name, value = variable.removeprefix(_PREFIX).lower(), os.environ[variable]
+        tables = [m for m in registry.all_methods() if name.startswith(f"{m.name}_")]
+        fitting = [m for m in tables if name.removeprefix(f"{m.name}_") in _names(m)]
+        if name not in shared and fitting:
+            table = found.setdefault(fitting[0].name, {})
+            table[name.removeprefix(f"{fitting[0].name}_")] = value
+        else:
+            found[name] = value
+    _check_values(found, source)
+    return found
+
+
+def _check_values(values: Mapping[str, Any], source: str, *, options: bool = False) -> None:
+    registry.check_values(values, source, options=options)
+    check_numbers(values, source)
+    for method in registry.all_methods():
+        check_numbers(values.get(method.name, {}), f"{source}, {method.name}", method.options)
+        if options:
+            check_numbers(values, source, method.options)
+
+
+def _check_options(tokens: tuple[str, ...], method: Method) -> None:
+    """Refuses options of another method, and the method's own ones without its name."""
+    own = {f"--{name.replace('_', '-')}": name for name in _names(method)}
+    for token in tokens:
+        if token.partition("=")[0] in own:
+            option = token.partition("=")[0]
+            raise ValueError(
+                f"{option} is an option of {method.name}: --{method.name}.{option[2:]}."
+            )
+        table, dot, _ = token.removeprefix("--").partition(".")
+        if token.startswith("--") and dot and table != method.name and table in registry.names():
+            raise ValueError(
+                f"{token.partition('=')[0]} is an option of {table}, the method is {method.name}."
+            )
 
 
 def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
@@ -83,13 +169,12 @@ def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
     check_whole(given.get("top"), "top", "command line")
 
 
-def _read(config: Path) -> dict[str, Any]:
+def _read(config: Path, *, options: bool = False) -> dict[str, Any]:
     try:
         values = tomllib.loads(config.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise ValueError(f"{config}: {problem}") from None
-    check_keys(values, str(config))
-    check_numbers(values, str(config))
+    _check_values(values, str(config), options=options)
     return values
 
 
@@ -111,16 +196,21 @@ def of_comparison(config: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         config: A TOML file.
 
     Returns:
-        Those of the learners and, apart from them, the options of reading the data.
+        Those of the methods and, apart from them, the options of reading the data.
 
     Raises:
         ValueError: If there is no such setting, or the comparison itself chooses it.
         OSError: If the file cannot be read.
     """
-    values = _read(config)
-    for name in ("data", "fold", "seed", "learner"):
+    values = _read(config, options=True)
+    for name in ("data", "fold", "seed", "method"):
         if name in values:
             raise ValueError(f"{config}: {name} is chosen by the comparison, got {values[name]!r}.")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    reading: dict[str, Any] = {name: values.pop(name) for name in READING if name in values}
+    values = _with_tuples(values)
+    reading: dict[str, Any] = {name: values.pop(name) for name in reading_fields if name in values}
     return values, Settings(**reading).reading()
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {list: tuple, dict: _with_tuples}
+    return {name: kinds.get(type(v), lambda same: same)(v) for name, v in values.items()}

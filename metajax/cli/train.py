@@ -13,8 +13,8 @@ from metajax import runs
 from metajax.cli import console, sources
 from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
-from metajax.methods import assembly
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
+from metajax.registry import predicts_ratings, settings_for
 from metajax.training import DivergedError, Progress
 
 __all__ = ["check_report", "prepare", "resumed", "train", "train_and_judge", "train_to_end"]
@@ -23,7 +23,7 @@ prepare = sources.of_training
 
 
 def train(
-    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
     *,
     run: Path | None = None,
     resume: Path | None = None,
@@ -33,23 +33,24 @@ def train(
 
     Args:
         settings: The settings.
-        run: Folder of the run; must not exist. Default: runs/DATA-LEARNER, numbered if taken.
+        run: Folder of the run; must not exist. Default: runs/DATA-METHOD, numbered if taken.
         resume: Folder of a run to go on with, with the settings it was begun with.
         report: Judge on the cold users in the end, beside the simple baselines.
     """
     if report:
         check_report()
+    settings = sources.plain(settings)
     if resume is not None:
         if run is not None:
             raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
-        if settings not in (Settings(), runs.settings_of(resume)):
+        if settings not in (settings_for(Settings.method), runs.settings_of(resume)):
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened, progress = resumed(resume)
     else:
         with console.fetching(settings.data) as fetched:
             dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
         with console.busy("Pretraining item factors"):
-            folder = run or runs.free_folder(f"{Path(settings.data).stem}-{settings.learner}")
+            folder = run or runs.free_folder(f"{Path(settings.data).stem}-{settings.method}")
             opened, progress = runs.create(folder, settings, dataset)
     return train_and_judge(opened, progress, report=report)
 
@@ -96,7 +97,7 @@ def train_and_judge(
     settings, folder = opened.settings, opened.folder
     sizes = [len(part) for part in opened.users.fold]
     print(
-        f"{settings.learner} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
+        f"{settings.method} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
     start, best = int(progress.state.step), float(progress.best_loss)
@@ -105,7 +106,7 @@ def train_and_judge(
     progress, status = train_to_end(opened, progress, bar, command)
     if status is not None:
         return status
-    measure = "RMSE" if assembly.predicts_ratings(settings) else "loss (1 - NDCG@10)"
+    measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
     print(f"Best validation {measure} {best:.4f} at update {step}.")
     return judge(opened, trials=trials) if report else 0

@@ -1,16 +1,16 @@
 """The command `metajax transfer`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from metajax import methods, runs
+from metajax import runs
 from metajax.cli import console, sources
 from metajax.cli.train import check_report, resumed, train_and_judge
 from metajax.cross_domain import domain_pair as crossing
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
+from metajax.registry import settings_for, with_changes
 
 __all__ = ["prepare", "transfer"]
 
@@ -18,7 +18,7 @@ prepare = sources.of_training
 
 
 def transfer(
-    settings: Annotated[Settings, Parameter(name="*")] = Settings(),  # noqa: B008
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
     *,
     source: str = "",
     target: str = "",
@@ -50,10 +50,11 @@ def transfer(
     """
     if report:
         check_report()
+    settings = sources.plain(settings)
     trials = 1 if quick else None
     if resume is not None:
         begun = runs.settings_of(resume)
-        default = methods.settings_for(sources.ACROSS)
+        default = settings_for(sources.ACROSS)
         domains = source or target or column or overlap_list or rescale or not matched
         if settings not in (default, begun) or run or domains:
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
@@ -69,7 +70,9 @@ def transfer(
             rescale=rescale,
         )
         if quick:
-            settings = dataclasses.replace(settings, updates=50, rank=min(settings.rank, 4))
+            rank = getattr(settings.options, "rank", None)
+            few = {} if rank is None else {"rank": min(rank, 4)}
+            settings = with_changes(settings, updates=50, **few)
         with console.fetching(chosen.main) as fetched:
             domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
         with console.busy("Pretraining item factors"):

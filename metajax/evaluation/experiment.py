@@ -3,14 +3,13 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from metajax import baselines, cross_domain
-from metajax import methods as registry
+from metajax import registry
 from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
@@ -24,9 +23,8 @@ from metajax.evaluation.records import Kind
 from metajax.evaluation.tables import Compared, compared
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
-from metajax.methods import Recipe
-from metajax.methods.assembly import predicts_ratings
-from metajax.methods.settings import check_name
+from metajax.methods import Method, check_name, to_dict
+from metajax.registry import method_of, predicts_ratings, settings_for
 from metajax.training import DivergedError
 
 __all__ = [
@@ -40,11 +38,11 @@ __all__ = [
 
 def method_names() -> list[str]:
     """Lists what can be compared on one domain: every simple baseline, then every recipe."""
-    return [baseline.name for baseline in baselines.registry] + registry.names(domains=1)
+    return registry.baseline_names(domains=1) + registry.names(domains=1)
 
 
 def cells_of(
-    methods: Sequence[str | Baseline | Recipe] | None = None,
+    methods: Sequence[str | Baseline | Method] | None = None,
     protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
@@ -69,12 +67,10 @@ def cells_of(
     for what, values in lists.items():
         if not len(values) or len(set(values)) < len(values):
             raise ValueError(f"{what} must be distinct and at least one, got {list(values)}.")
-    of_two = [baseline.name for baseline in cross_domain.of_two_domains]
-    known = list(dict.fromkeys([*method_names(), *of_two, *registry.names()]))
+    known = registry.baseline_names() + registry.names()
     for name, method in zip(names, methods, strict=True):
-        if isinstance(method, str):
-            check_name(name, known, "method")
-        elif name in known and method is not method_of(name):
+        found = method_of(method)
+        if name in known and not isinstance(method, str) and found != method_of(name):
             raise ValueError(f"methods must have names of their own, got {name!r}, a known one.")
     preparations = protocols_of(protocols)
     if not all(0 <= fold < FOLDS for fold in folds):
@@ -115,7 +111,7 @@ class _Shared(NamedTuple):
     """Settings of learned methods that are not their defaults."""
     metrics: tuple[Metric, ...]
     """Metrics that the table does not have."""
-    own: Mapping[str, Baseline | Recipe]
+    own: Mapping[str, Baseline | Method]
     """Methods that the registry does not have, by name."""
 
 
@@ -145,32 +141,22 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
         return _Plan(
             "baseline", lambda s, _: tuned(simple, s, trials=trials), conditions, cell.method
         )
-    settings = registry.settings_for(cell.method, **shared.changes)
+    group = method.trained_as or method
+    settings = settings_for(method, **registry.changes_for(method, shared.changes))
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
-    conditions |= {"settings": asdict(settings), "trained_as": method.trained_as}
+    conditions |= {"settings": to_dict(settings), "trained_as": group.name}
 
     def tune(split: Split, fits: dict[Any, Trained]) -> dict[str, FittedMethod]:
         return trained(method, split, settings, trials=trials, shared=fits)
 
-    return _Plan(method.kind, tune, conditions, method.trained_as or cell.method)
+    return _Plan(method.kind, tune, conditions, group.name)
 
 
-def method_of(name: str) -> Baseline | Recipe:
-    """Returns the baseline or the recipe of a name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    known = (*baselines.registry, *cross_domain.of_two_domains)
-    simple = {baseline.name: baseline for baseline in known}
-    return simple.get(name) or registry.recipe_of(name)
-
-
-def _predicts_ratings(method: str | Baseline | Recipe) -> bool:
-    method = method_of(method) if isinstance(method, str) else method
+def _predicts_ratings(method: str | Baseline | Method) -> bool:
+    method = method_of(method)
     if isinstance(method, Baseline):
         return method.predicts == "rating"
-    return predicts_ratings(registry.settings_for(method.name))
+    return predicts_ratings(settings_for(method))
 
 
 # What the figures of a cell mean; another number makes all cells unfinished.
@@ -186,7 +172,7 @@ _METHODS = 3
 
 def compare(
     data: Dataset | str = "ml-100k",
-    methods: Sequence[str | Baseline | Recipe] | None = None,
+    methods: Sequence[str | Baseline | Method] | None = None,
     *,
     protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
     folds: Sequence[int] = range(FOLDS),
@@ -216,7 +202,8 @@ def compare(
         metrics: Metrics of one's own, as in `evaluate`; finished cells know them by name.
         trials: How many settings of its grid each method tries on the validation users, baselines
             included; None means all.
-        changes: Settings of all learned methods that are not their defaults.
+        changes: Settings of trained methods that are not their defaults: shared ones, options of
+            all methods that have them, and tables of options by a method's name.
         folder: Where finished cells are kept; None keeps none.
         jobs: How many processes judge at once, each its share of the methods.
         on_stage: Called with what each of `cells_of` is when its turn comes (with several jobs,

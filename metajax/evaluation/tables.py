@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metajax import methods
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias, registry
 from metajax.cross_domain import of_two_domains, without_transfer
 from metajax.cross_domain.users import PANEL
@@ -25,8 +24,8 @@ from metajax.evaluation.records import (
     to_polars,
 )
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
-from metajax.methods import Recipe
-from metajax.methods.settings import Settings
+from metajax.methods import Method, Settings
+from metajax.registry import all_methods, settings_like
 
 if TYPE_CHECKING:
     import polars
@@ -88,7 +87,7 @@ def judge_all(
     shared: dict[Any, Trained] = {}
     for recipe in plain:
         on_stage(recipe.name)
-        chosen = replace(settings, learner=recipe.name, **recipe.settings)
+        chosen = settings_like(recipe, settings)
         # Not refitted with the validation users: the learners of one run are not either.
         methods = trained(recipe, split, chosen, refit=False, shared=shared)
         found.append(_judged(methods, split))
@@ -105,11 +104,11 @@ def stages(split: Split, learners: Sequence[str]) -> int:
 
 def _baselines(
     split: Split, learners: Sequence[str]
-) -> tuple[Sequence[Baseline], Sequence[Recipe]]:
+) -> tuple[Sequence[Baseline], Sequence[Method]]:
     """Returns closed forms, and ways of training without meta-learning that are not learners."""
     if split.training.item_domain is not None:
         return (item_mean, item_user_bias, eb_fold_in, *of_two_domains), ()
-    plain = [r for r in methods.registry if r.kind == "baseline" and r.name not in learners]
+    plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learners]
     return registry, plain
 
 

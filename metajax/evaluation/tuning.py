@@ -1,7 +1,6 @@
 """Tuning on validation users and fitting: baselines in closed form, and trained methods."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,15 +22,16 @@ from metajax.evaluation.intervals import summarise
 from metajax.evaluation.metrics import Metric
 from metajax.evaluation.protocols import Split
 from metajax.evaluation.records import Kind
-from metajax.methods import Recipe, recipe_of
-from metajax.methods.assembly import (
+from metajax.methods import Method, Settings
+from metajax.registry import (
     first_progress,
     judged_adaptation_of,
     learner_of,
     predicts_ratings,
     sampler_of,
+    settings_like,
+    with_changes,
 )
-from metajax.methods.settings import Settings
 from metajax.training import DivergedError, Progress, Row, train
 from metajax.types import Adaptation, Params, Task
 
@@ -117,7 +117,7 @@ def tuned(
 
 
 def trained(
-    recipe: Recipe,
+    recipe: Method,
     split: Split,
     settings: Settings,
     *,
@@ -146,7 +146,7 @@ def trained(
     diverged: DivergedError | None = None
     tried: list[tuple[Mapping[str, Any], Settings, Trained]] = []
     for changes in recipe.grid[:trials]:
-        candidate = replace(settings, **changes)
+        candidate = with_changes(settings, **changes)
         try:
             tried.append((changes, candidate, _train(recipe, split, candidate, settings, shared)))
         except DivergedError as error:
@@ -154,7 +154,7 @@ def trained(
     if diverged is not None and not tried:
         raise diverged
     found = [
-        learned(candidate, split, fit.params)._replace(settings=changes, kind=recipe.kind)
+        learned(candidate, split, fit.params, recipe)._replace(settings=changes, kind=recipe.kind)
         for changes, candidate, fit in tried
     ]
     losses = [dict.fromkeys(split.test, 0.0)]
@@ -166,31 +166,34 @@ def trained(
         params = found[best].params
         if refit:
             _, candidate, fit = tried[best]
-            base = _training_settings(recipe, candidate, settings)
+            base, trained_by = _training(recipe, candidate, settings)
             key = ("refit", base, fit.updates)
             if key not in shared:
-                progress = first_progress(base, split.final)
-                params = refit_on(split, base, progress, fit.updates)
+                progress = first_progress(base, split.final, trained_by)
+                params = refit_on(split, base, progress, fit.updates, trained_by)
                 shared[key] = Trained(params, fit.updates)
             params = shared[key].params
         methods[panel] = found[best]._replace(params=params)
     return methods
 
 
-def learned(settings: Settings, split: Split, params: Params) -> FittedMethod:
+def learned(
+    settings: Settings, split: Split, params: Params, method: Method | None = None
+) -> FittedMethod:
     """Returns a trained method, fitted.
 
     Args:
         settings: Those of its training.
         split: The fold.
         params: Its parameters.
+        method: The method, where it is none that has a name; by default that of the settings.
 
     Returns:
         The method.
     """
-    adaptation = judged_adaptation_of(settings, shapes_of(split.training))
-    recipe, rating = recipe_of(settings.learner), predicts_ratings(settings)
-    return FittedMethod(recipe.name, "learned", adaptation, params, rating, True, {})
+    adaptation = judged_adaptation_of(settings, shapes_of(split.training), method)
+    rating = predicts_ratings(settings)
+    return FittedMethod(settings.method, "learned", adaptation, params, rating, True, {})
 
 
 def judge(
@@ -213,21 +216,24 @@ def judge(
     return _evaluate(method, split, split.test[panel], panel, metrics)
 
 
-def _training_settings(recipe: Recipe, candidate: Settings, settings: Settings) -> Settings:
-    """Returns the settings of the training, where a method shares that of another, or its own."""
-    return replace(settings, learner=recipe.trained_as) if recipe.trained_as else candidate
+def _training(method: Method, candidate: Settings, settings: Settings) -> tuple[Settings, Method]:
+    """Returns how a method trains: as another where `trained_as`, whatever its grid changes."""
+    if method.trained_as is None:
+        return candidate, method
+    return settings_like(method.trained_as, settings), method.trained_as
 
 
 def _train(
-    recipe: Recipe,
+    recipe: Method,
     split: Split,
     candidate: Settings,
     settings: Settings,
     shared: dict[Any, Trained],
 ) -> Trained:
-    base = _training_settings(recipe, candidate, settings)
+    base, method = _training(recipe, candidate, settings)
     if base not in shared:
-        *_, (last, _) = train_on(split, base, first_progress(base, split.training))
+        progress = first_progress(base, split.training, method)
+        *_, (last, _) = train_on(split, base, progress, method)
         shared[base] = Trained(last.best, int(last.best_step))
     return shared[base]
 
@@ -290,14 +296,15 @@ _USERS, _QUERY = 128, 100
 
 
 def train_on(
-    split: Split, settings: Settings, progress: Progress
+    split: Split, settings: Settings, progress: Progress, method: Method | None = None
 ) -> Iterator[tuple[Progress, Row]]:
     """Trains on a fold, with early stopping on its validation users.
 
     Args:
         split: The fold.
         settings: Those of the training.
-        progress: Where to start: `assembly.first_progress`, or a checkpoint.
+        progress: Where to start: `registry.first_progress`, or a checkpoint.
+        method: The method, where it is none that has a name; by default that of the settings.
 
     Yields:
         As `training.train`.
@@ -306,10 +313,11 @@ def train_on(
         DivergedError: As `training.train`.
     """
     shapes = shapes_of(split.training)
-    sampler = sampler_of(settings, shapes)
-    adaptation, rating = judged_adaptation_of(settings, shapes), predicts_ratings(settings)
+    sampler = sampler_of(settings, shapes, method)
+    adaptation = judged_adaptation_of(settings, shapes, method)
+    rating = predicts_ratings(settings)
     return train(
-        learner_of(settings, shapes),
+        learner_of(settings, shapes, method),
         sampler.sample,
         sampler.table(split.training, seed=settings.seed),
         progress,
@@ -323,14 +331,21 @@ def train_on(
     )
 
 
-def refit_on(split: Split, settings: Settings, progress: Progress, updates: int) -> Params:
+def refit_on(
+    split: Split,
+    settings: Settings,
+    progress: Progress,
+    updates: int,
+    method: Method | None = None,
+) -> Params:
     """Trains again, with the validation users, for a fixed number of updates.
 
     Args:
         split: The fold.
         settings: Those of the training.
-        progress: Where to start: `assembly.first_progress` of `split.final`.
+        progress: Where to start: `registry.first_progress` of `split.final`.
         updates: The number of updates with the lowest validation loss.
+        method: As in `train_on`.
 
     Returns:
         The parameters after as many updates.
@@ -339,9 +354,9 @@ def refit_on(split: Split, settings: Settings, progress: Progress, updates: int)
         DivergedError: As `training.train`.
     """
     shapes = shapes_of(split.final)
-    sampler = sampler_of(settings, shapes)
+    sampler = sampler_of(settings, shapes, method)
     *_, (last, _) = train(
-        learner_of(settings, shapes),
+        learner_of(settings, shapes, method),
         sampler.sample,
         sampler.table(split.final, seed=settings.seed),
         progress,

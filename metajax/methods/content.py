@@ -15,10 +15,10 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.data.sampler import TaskTable
 from metajax.losses import shrunk_squared_error
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import adapted_parameters, by_one_pass, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler, cross_tasks
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import (
     AttributePrototypes,
     ContentNetwork,
@@ -33,9 +33,9 @@ __all__ = [
     "content_network",
     "content_start",
     "meta_transfer",
+    "methods",
     "prototypes_on_content",
     "rating_network_on_content",
-    "recipes",
     "source_tasks",
     "start_on_content",
     "start_prototypes",
@@ -49,7 +49,9 @@ def content_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the encoder of items and its adapter, a quarter of `embedding` wide."""
     traits, width = widths_of_content(shapes.item_width)
     return from_linen(
-        ContentNetwork(shapes.items, traits, width, bottleneck=max(settings.embedding // 4, 1))
+        ContentNetwork(
+            shapes.items, traits, width, bottleneck=max(settings.options.embedding // 4, 1)
+        )
     )
 
 
@@ -64,9 +66,9 @@ def content_start(settings: Settings, training: TrainingSet) -> Callable[[Params
 def prototypes_on_content(settings: Settings, shapes: Shapes) -> Model:
     """Builds prototypes in the space of what is said of items, as many as `embedding`."""
     traits, width = widths_of_content(shapes.item_width)
-    bottleneck = max(settings.embedding // 4, 1)
+    bottleneck = max(settings.options.embedding // 4, 1)
     content = ContentNetwork(shapes.items, traits, width, bottleneck=bottleneck)
-    return from_linen(AttributePrototypes(content, width, prototypes=settings.embedding))
+    return from_linen(AttributePrototypes(content, width, prototypes=settings.options.embedding))
 
 
 def start_prototypes(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -90,9 +92,9 @@ def rating_network_on_content(settings: Settings, shapes: Shapes) -> Model:
     _, width = widths_of_content(shapes.item_width)
     return from_linen(
         RatingNetwork(
-            user_widths=(settings.width, settings.embedding),
-            item_widths=(settings.width, settings.embedding),
-            predictor_widths=(settings.width,),
+            user_widths=(settings.options.width, settings.options.embedding),
+            item_widths=(settings.options.width, settings.options.embedding),
+            predictor_widths=(settings.options.width,),
             items=shapes.items,
             identity_width=width,
             direct=True,
@@ -145,17 +147,17 @@ def meta_transfer(settings: Settings, network: Model) -> MetaLearner:
     return learners.maml(
         network,
         objective.loss,
-        inner=optax.sgd(settings.inner_rate),
+        inner=optax.sgd(settings.options.inner_rate),
         outer=outer,
-        steps=settings.steps,
+        steps=settings.options.steps,
         adapts=matching(*adapted_parameters(settings)),
         inner_loss=partial(shrunk_squared_error, prior=_PRIOR),
         microbatch=settings.microbatch,
     )
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "attribute_prototypes",
         by_one_pass(learners.attribute_prototypes, "content/traits", "content/item_domain"),
         prototypes_on_content,
@@ -163,8 +165,9 @@ recipes: tuple[Recipe, ...] = (
         settings={"weight_decay": 0.0, "updates": 200},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "content_adapter",
         # What is trained are the adapter and what is expected.
         by_one_pass(learners.bayesian_ridge, "encoder", "traits", "item_domain"),
@@ -174,8 +177,9 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-3}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "meta_transfer",
         meta_transfer,
         rating_network_on_content,
@@ -191,6 +195,7 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"inner_rate": 1.0}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )
 """What items are like: in one domain or in two, then what needs two."""

@@ -14,20 +14,20 @@ from metajax.baselines.content import Content, content_evidence, fit_content, wi
 from metajax.cross_domain.student_network import StudentNetwork, start_student
 from metajax.cross_domain.unrated_tasks import sample_unrated_tasks, unrated_table
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.sampling import SHOWN, Sampler
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import from_support_module
 from metajax.types import Examples, MemberInputs, MetaLearner, Params, SupportModel
 
-__all__ = ["distilled", "recipes", "start_taught", "student_and_teacher", "unrated_tasks"]
+__all__ = ["distilled", "methods", "start_taught", "student_and_teacher", "unrated_tasks"]
 
 
 def student_and_teacher(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the student, and room for a teacher beside it."""
     traits, width = widths_of_content(shapes.item_width)
-    student = from_support_module(StudentNetwork(shapes.items, width, settings.width))
+    student = from_support_module(StudentNetwork(shapes.items, width, settings.options.width))
     said = traits + shapes.item_width
 
     def init(key: jax.Array, inputs: Any) -> Params:
@@ -95,8 +95,8 @@ def distilled(settings: Settings, network: SupportModel) -> MetaLearner:
     )
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "distilled",
         distilled,
         student_and_teacher,
@@ -106,5 +106,6 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-3}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )

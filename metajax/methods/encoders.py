@@ -10,7 +10,7 @@ from metajax import learners
 from metajax.baselines.factors import fit_factors
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import (
     RATES,
     by_gradient_steps,
@@ -19,7 +19,7 @@ from metajax.methods.parts import (
     objectives,
     outer_optimizer,
 )
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import (
     AttentiveProcess,
     ConditionalProcess,
@@ -38,9 +38,9 @@ __all__ = [
     "attentive_process",
     "conditional_process",
     "matching_network",
+    "methods",
     "neural_process",
     "prototype_network",
-    "recipes",
     "sequence_network",
     "start",
     "start_popular",
@@ -49,9 +49,9 @@ __all__ = [
 
 def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the encoder from factors in closed form; without them from the mean rating."""
-    if not (settings.rank and settings.pretrained):
+    if not (settings.options.rank and settings.options.pretrained):
         return partial(initial_encoder, bias=np.mean(training.interactions.rating))
-    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
     return partial(initial_encoder, bias=bias, embedding=embedding)
 
@@ -63,7 +63,7 @@ def start_popular(settings: Settings, training: TrainingSet) -> Callable[[Params
     which have to start at ratings.
     """
     begun = start(settings, training)
-    if objectives[settings.objective].rating or not settings.rank:
+    if objectives[settings.objective].rating or not settings.options.rank:
         return begun
     popularity = np.log1p(liked_counts(training))
     return lambda params: initial_encoder(begun(params), bias=popularity)
@@ -71,7 +71,7 @@ def start_popular(settings: Settings, training: TrainingSet) -> Callable[[Params
 
 def prototype_network(settings: Settings, shapes: Shapes) -> Any:
     """Builds the space of a prototypical recommender."""
-    return from_linen(PrototypeNetwork(_encoder(settings, shapes), settings.embedding))
+    return from_linen(PrototypeNetwork(_encoder(settings, shapes), settings.options.embedding))
 
 
 def matching_network(settings: Settings, shapes: Shapes) -> Any:
@@ -79,8 +79,8 @@ def matching_network(settings: Settings, shapes: Shapes) -> Any:
     return from_linen(
         MatchingNetwork(
             _encoder(settings, shapes),
-            width=max(settings.embedding // 2, 1),
-            predictor_widths=(settings.width,),
+            width=max(settings.options.embedding // 2, 1),
+            predictor_widths=(settings.options.width,),
             reference=_reference(settings, shapes),
         )
     )
@@ -89,14 +89,14 @@ def matching_network(settings: Settings, shapes: Shapes) -> Any:
 def conditional_process(settings: Settings, shapes: Shapes) -> Any:
     """Builds a conditional neural process."""
     encoder, reference = _encoder(settings, shapes), _reference(settings, shapes)
-    return from_support_module(ConditionalProcess(encoder, settings.width, reference))
+    return from_support_module(ConditionalProcess(encoder, settings.options.width, reference))
 
 
 def attentive_process(settings: Settings, shapes: Shapes) -> Any:
     """Builds an attentive neural process of up to four heads."""
     encoder, reference = _encoder(settings, shapes), _reference(settings, shapes)
     return from_support_module(
-        AttentiveProcess(encoder, settings.width, min(4, settings.width), reference)
+        AttentiveProcess(encoder, settings.options.width, min(4, settings.options.width), reference)
     )
 
 
@@ -105,9 +105,9 @@ def sequence_network(settings: Settings, shapes: Shapes) -> Any:
     return from_history_module(
         SequenceNetwork(
             _encoder(settings, shapes),
-            settings.embedding,
-            heads=2 if settings.embedding % 2 == 0 else 1,
-            predictor_widths=(settings.width, settings.width),
+            settings.options.embedding,
+            heads=2 if settings.options.embedding % 2 == 0 else 1,
+            predictor_widths=(settings.options.width, settings.options.width),
             reference=_reference(settings, shapes),
         )
     )
@@ -125,12 +125,12 @@ def neural_process(settings: Settings, network: Any) -> MetaLearner:
 
 
 def _encoder(settings: Settings, shapes: Shapes) -> Encoder:
-    width, embedding = settings.width, settings.embedding
+    width, embedding = settings.options.width, settings.options.embedding
     return Encoder(
         user_widths=(width, embedding),
         item_widths=(width, embedding),
-        items=shapes.items if settings.rank else 0,
-        identity_width=settings.rank + 1,
+        items=shapes.items if settings.options.rank else 0,
+        identity_width=settings.options.rank + 1,
     )
 
 
@@ -141,42 +141,47 @@ def _reference(settings: Settings, shapes: Shapes) -> float | None:
     return 1.0 if shapes.scale is None else sum(shapes.scale) / 2
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "prototypical",
         by_one_pass(learners.prototypical),
         prototype_network,
         start_popular,
         grid=RATES,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "matching_network",
         by_one_pass(learners.matching_network),
         matching_network,
         start_popular,
         grid=RATES,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "conditional_process",
         neural_process,
         conditional_process,
         start_popular,
         grid=RATES,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "attentive_process",
         neural_process,
         attentive_process,
         start_popular,
         grid=RATES,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "sequential",
         by_gradient_steps(learners.sequential),
         sequence_network,
         start,
         settings={"adapts": ("score/*",), "inner_rate": 0.01},
         grid=({}, {"inner_rate": 0.003}, {"inner_rate": 0.02}, {"steps": 2}),
+        options=TwoTowerOptions,
     ),
 )
 """By one pass over the support, the last by steps on its sequence."""

@@ -13,15 +13,17 @@ import optax
 from metajax import learners
 from metajax.adaptation import matching
 from metajax.learners.gru_adapter import all_features
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import (
     RATES,
     adapted_parameters,
     by_gradient_steps,
     objectives,
     outer_optimizer,
+    pretrained,
+    rating_network,
 )
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.types import Inputs, MetaLearner, Model, Params
 
 __all__ = [
@@ -33,8 +35,8 @@ __all__ = [
     "imaml",
     "maml_plus_plus",
     "meta_sgd",
+    "methods",
     "proto_maml",
-    "recipes",
     "reptile",
     "without_adaptation",
 ]
@@ -60,7 +62,7 @@ def without_adaptation(settings: Settings, network: Model) -> MetaLearner:
 
 def anil(settings: Settings, network: Model) -> MetaLearner:
     """Adapts the last layers, or what the settings say."""
-    head = matching(*(settings.adapts or _LAST_LAYERS))
+    head = matching(*(settings.options.adapts or _LAST_LAYERS))
     return learners.anil(network, head=head, **_by_sgd(settings))
 
 
@@ -72,7 +74,7 @@ def boil(settings: Settings, network: Model) -> MetaLearner:
 
 def cavia(settings: Settings, network: Model) -> MetaLearner:
     """Adapts a context of as many numbers as an item has factors."""
-    return learners.cavia(network, size=max(settings.rank, 1), **_by_sgd(settings))
+    return learners.cavia(network, size=max(settings.options.rank, 1), **_by_sgd(settings))
 
 
 def gru_embeddings(settings: Settings, network: Model) -> MetaLearner:
@@ -82,7 +84,7 @@ def gru_embeddings(settings: Settings, network: Model) -> MetaLearner:
         objectives[settings.objective].loss,
         outer=outer_optimizer(settings),
         sees="embeddings",
-        width=settings.embedding,
+        width=settings.options.embedding,
         embed=identities,
         adapts=matching(*adapted_parameters(settings)),
         microbatch=settings.microbatch,
@@ -136,7 +138,7 @@ def reptile(settings: Settings, network: Model) -> MetaLearner:
     """
     objective = objectives[settings.objective]
     fraction = optax.linear_schedule(settings.rate, 0.0, settings.updates)
-    adapts = matching(*(settings.adapts or _WEIGHTS))
+    adapts = matching(*(settings.options.adapts or _WEIGHTS))
     shared: dict[str, Any] = {**_by_sgd(settings), "outer": optax.sgd(fraction)}
     if not objective.rating:
         shared["inner_loss"] = objective.loss
@@ -155,9 +157,9 @@ def _by_sgd(settings: Settings) -> dict[str, Any]:
     objective = objectives[settings.objective]
     return {
         "loss": objective.loss,
-        "inner": optax.sgd(settings.inner_rate),
+        "inner": optax.sgd(settings.options.inner_rate),
         "outer": outer_optimizer(settings),
-        "steps": settings.steps,
+        "steps": settings.options.steps,
         "inner_loss": objective.inner_loss,
         "microbatch": settings.microbatch,
     }
@@ -168,40 +170,139 @@ def _by_rate(settings: Settings) -> dict[str, Any]:
     shared = _by_sgd(settings)
     del shared["inner"]
     adapts = matching(*adapted_parameters(settings))
-    return {**shared, "rate": settings.inner_rate, "adapts": adapts}
+    return {**shared, "rate": settings.options.inner_rate, "adapts": adapts}
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe("two_tower", without_adaptation, kind="baseline"),
-    Recipe(
+_TWO_TOWER = Method(
+    "two_tower",
+    without_adaptation,
+    kind="baseline",
+    network=rating_network,
+    initial=pretrained,
+    options=TwoTowerOptions,
+)
+
+methods: tuple[Method, ...] = (
+    _TWO_TOWER,
+    Method(
         "two_tower_fine_tuned",
         by_gradient_steps(learners.fine_tuned),
         grid=_INNER_RATES,
         kind="baseline",
-        trained_as="two_tower",
+        trained_as=_TWO_TOWER,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
     ),
-    Recipe("maml", by_gradient_steps(learners.maml), grid=_INNER_RATES),
-    Recipe("fomaml", by_gradient_steps(learners.fomaml), grid=_INNER_RATES),
-    Recipe(
+    Method(
+        "maml",
+        by_gradient_steps(learners.maml),
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "fomaml",
+        by_gradient_steps(learners.fomaml),
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
         "maml_from_random",
         by_gradient_steps(learners.maml),
         settings={"pretrained": False},
         grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "reptile",
         reptile,
         settings={"inner_rate": 0.002, "rate": 0.3},
         grid=({}, {"inner_rate": 0.001}, {"rate": 1.0}),
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
     ),
-    Recipe("anil", anil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
-    Recipe("boil", boil, settings={"inner_rate": 0.01}, grid=_SMALL_RATES),
-    Recipe("meta_sgd", meta_sgd, grid=_INNER_RATES),
-    Recipe("maml_plus_plus", maml_plus_plus, grid=_INNER_RATES),
-    Recipe("imaml", imaml, settings={"steps": 15}, grid=_INNER_RATES),
-    Recipe("cavia", cavia, grid=_INNER_RATES),
-    Recipe("proto_maml", proto_maml, settings={"inner_rate": 0.02}, grid=_SMALL_RATES),
-    Recipe("gru_gradients", gru_gradients, grid=_INNER_RATES),
-    Recipe("gru_embeddings", gru_embeddings, grid=RATES),
+    Method(
+        "anil",
+        anil,
+        settings={"inner_rate": 0.01},
+        grid=_SMALL_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "boil",
+        boil,
+        settings={"inner_rate": 0.01},
+        grid=_SMALL_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "meta_sgd",
+        meta_sgd,
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "maml_plus_plus",
+        maml_plus_plus,
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "imaml",
+        imaml,
+        settings={"steps": 15},
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "cavia",
+        cavia,
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "proto_maml",
+        proto_maml,
+        settings={"inner_rate": 0.02},
+        grid=_SMALL_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "gru_gradients",
+        gru_gradients,
+        grid=_INNER_RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
+    Method(
+        "gru_embeddings",
+        gru_embeddings,
+        grid=RATES,
+        network=rating_network,
+        initial=pretrained,
+        options=TwoTowerOptions,
+    ),
 )
 """The same network without meta-learning first, then the family."""

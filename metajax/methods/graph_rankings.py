@@ -13,11 +13,10 @@ from metajax import learners
 from metajax.baselines.preferences import liked_counts
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
 from metajax.methods.graphs import Layers, attentions, convolutions, samples_and_aggregates
-from metajax.methods.neighbours import catalogue_of_members
+from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import (
     GraphModel,
     GraphResidual,
@@ -33,7 +32,7 @@ __all__ = [
     "graph_fold_in",
     "light_gcn",
     "light_vectors",
-    "recipes",
+    "methods",
     "smooth_vectors",
 ]
 
@@ -93,7 +92,7 @@ def _vectors(settings: Settings, shapes: Shapes, network: Any) -> GraphModel:
     if objectives[settings.objective].rating:
         raise ValueError(f"objective must be of an order of items, got {settings.objective!r}.")
     graph = blank_graph(shapes.users, shapes.items, shapes.rows)
-    return graph_model(graph, network, width=min(settings.embedding, shapes.items))
+    return graph_model(graph, network, width=min(settings.options.embedding, shapes.items))
 
 
 def _learner(
@@ -121,7 +120,7 @@ def _vectors_of(
     *,
     length: float = 1.0,
     **changes: Any,
-) -> Recipe:
+) -> Method:
     settings = {
         "objective": "ndcg",
         "order": "random",
@@ -132,23 +131,24 @@ def _vectors_of(
         "tasks": 256,
         "updates": 100,
     }
-    return Recipe(
+    return Method(
         name,
         learner,
         network,
         partial(smooth_vectors, length=length),
-        catalogue_of_members,
+        members=True,
         settings={**settings, **changes},
         grid=({}, {"order": "time"}),
         any_support=True,
+        options=TwoTowerOptions,
     )
 
 
-def _corrected(name: str, layers: Layers) -> Recipe:
+def _corrected(name: str, layers: Layers) -> Method:
     return _vectors_of(name, graph_fold_in, corrected_vectors(layers), length=_SHORTER)
 
 
-recipes: tuple[Recipe, ...] = (
+methods: tuple[Method, ...] = (
     _vectors_of("light_gcn", light_gcn, light_vectors, objective="ranking"),
     _vectors_of("graph_light", graph_fold_in, light_vectors, rate=0.03),
     _corrected("graph_gcn", convolutions),

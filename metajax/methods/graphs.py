@@ -12,11 +12,10 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
 from metajax.methods.ridge import check_rank
-from metajax.methods.sampling import Sampler, rating_tasks
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import (
     GraphAttention,
     GraphConvolution,
@@ -35,9 +34,8 @@ __all__ = [
     "closed_forms_of_nodes",
     "convolutions",
     "light",
-    "of_members",
+    "methods",
     "rating_graph_of",
-    "recipes",
     "samples_and_aggregates",
 ]
 
@@ -47,19 +45,21 @@ Layers = Callable[[Settings], Any]
 
 def convolutions(settings: Settings) -> Any:
     """Builds two layers of graph convolution."""
-    return GraphNetwork([GraphConvolution(settings.width), GraphConvolution(settings.width)])
+    return GraphNetwork(
+        [GraphConvolution(settings.options.width), GraphConvolution(settings.options.width)]
+    )
 
 
 def attentions(settings: Settings) -> Any:
     """Builds two layers of graph attention, the first of two heads."""
-    heads = 2 if settings.width % 2 == 0 else 1
-    first = GraphAttention(settings.width // heads, heads=heads)
-    return GraphNetwork([first, GraphAttention(settings.width)])
+    heads = 2 if settings.options.width % 2 == 0 else 1
+    first = GraphAttention(settings.options.width // heads, heads=heads)
+    return GraphNetwork([first, GraphAttention(settings.options.width)])
 
 
 def samples_and_aggregates(settings: Settings) -> Any:
     """Builds two layers of GraphSAGE."""
-    return GraphNetwork([GraphSAGE(settings.width), GraphSAGE(settings.width)])
+    return GraphNetwork([GraphSAGE(settings.options.width), GraphSAGE(settings.options.width)])
 
 
 def light(settings: Settings) -> Any:
@@ -75,7 +75,9 @@ def rating_graph_of(
 
     def network(settings: Settings, shapes: Shapes) -> GraphModel:
         graph = blank_graph(shapes.users, shapes.items, shapes.rows)
-        return rating_graph(graph, layers(settings), width=settings.rank + 1, adapter=adapter)
+        return rating_graph(
+            graph, layers(settings), width=settings.options.rank + 1, adapter=adapter
+        )
 
     return network
 
@@ -87,12 +89,12 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
     """
     check_rank(settings)
     log = training.interactions
-    factors = fit_factors(log, rank=settings.rank, seed=settings.seed)
+    factors = fit_factors(log, rank=settings.options.rank, seed=settings.seed)
     users, latents = user_posteriors(factors, log)
     root = np.linalg.cholesky(np.asarray(factors.prior_covariance, np.float64))
     graph = training_graph(training)
     # In the coordinates of the identities, where the prior is standard normal.
-    user = np.zeros((graph.users, settings.rank + 1))
+    user = np.zeros((graph.users, settings.options.rank + 1))
     user[users] = np.linalg.solve(root, (latents.mean - np.asarray(factors.prior_mean)).T).T
     factors, spread = with_attributes(factors, training)
     item, item_bias = identities_of(factors)
@@ -107,18 +109,13 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
     )
 
 
-def of_members(settings: Settings, shapes: Shapes) -> Sampler:
-    """Samples ratings that say whose they are, so that the user can be left out of the graph."""
-    return rating_tasks(settings, shapes, members=True)
-
-
-def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Recipe:
-    return Recipe(
+def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Method:
+    return Method(
         name,
         by_one_pass(learners.graph_ridge),
         rating_graph_of(layers, adapter=adapter),
         closed_forms_of_nodes,
-        of_members,
+        members=True,
         settings={
             "width": 16,
             "rate": 3e-3,
@@ -129,10 +126,11 @@ def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Recipe:
         grid=({}, {"rate": 1e-3}),
         any_support=True,
         two_domains=adapter,
+        options=TwoTowerOptions,
     )
 
 
-recipes: tuple[Recipe, ...] = (
+methods: tuple[Method, ...] = (
     _ridge("light_gcn_ridge", light),
     _ridge("gcn_ridge", convolutions),
     _ridge("gat_ridge", attentions),

@@ -16,13 +16,13 @@ from metajax.cross_domain.informed_ridge_network import (
     start_told,
 )
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass
 from metajax.methods.ridge import TABLES, check_rank, started, tastes_of
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.types import MetaLearner, Model, Params
 
-__all__ = ["informed_ridge", "network_of", "recipes", "start"]
+__all__ = ["informed_ridge", "methods", "network_of", "start"]
 
 # A user's ratings beyond the first few say less than independent ones would.
 _POWER = (1.0, 0.7)
@@ -30,7 +30,7 @@ _POWER = (1.0, 0.7)
 
 def network_of(settings: Settings, shapes: Shapes) -> InformedRidge:
     """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
-    return informed_ridge_network(shapes.items, settings.rank + 1, tastes_of(shapes))
+    return informed_ridge_network(shapes.items, settings.options.rank + 1, tastes_of(shapes))
 
 
 def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -38,9 +38,9 @@ def start(settings: Settings, training: TrainingSet) -> Callable[[Params], Param
     check_rank(settings)
     looked_at = check_domains(training) == 0
     # Items of one domain are few: penalties are as if the rank alone decided.
-    ridge = 15.0 * settings.rank
+    ridge = 15.0 * settings.options.rank
     factors = fit_factors(
-        training.interactions, rank=settings.rank, item_ridge=ridge, seed=settings.seed
+        training.interactions, rank=settings.options.rank, item_ridge=ridge, seed=settings.seed
     )
     choices = fit_choices(training, factors, looked_at)
     covariance = jnp.asarray(choices.covariance, jnp.float32)
@@ -73,8 +73,8 @@ def informed_ridge(settings: Settings, network: InformedRidge) -> MetaLearner:
     return learner(settings, Model(network.init, network.apply))
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "informed_ridge",
         informed_ridge,
         network_of,
@@ -89,5 +89,6 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rank": 8}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )

@@ -12,19 +12,19 @@ import numpy as np
 from metajax import learners
 from metajax.cross_domain.joint_factors import fit_joint_factors
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass
 from metajax.methods.ridge import TABLES, check_rank
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
-__all__ = ["recipes"]
+__all__ = ["methods"]
 
 
 def _network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the network for `rank` factors and a bias of the user in each domain."""
-    return from_linen(RidgeNetwork(shapes.items, 2 * (settings.rank + 1)))
+    return from_linen(RidgeNetwork(shapes.items, 2 * (settings.options.rank + 1)))
 
 
 def _start(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -36,7 +36,10 @@ def _start(settings: Settings, training: TrainingSet) -> Callable[[Params], Para
     check_rank(settings)
     # As in the grid of `joint_fold_in`: penalties go with the rank.
     factors = fit_joint_factors(
-        training, rank=settings.rank, item_ridge=15.0 * settings.rank, seed=settings.seed
+        training,
+        rank=settings.options.rank,
+        item_ridge=15.0 * settings.options.rank,
+        seed=settings.seed,
     )
     expected, design, noise, mean, weights, covariance = (
         np.asarray(leaf, np.float64) for leaf in factors
@@ -59,8 +62,8 @@ def _started(params: Params, *, user_map: jnp.ndarray, **evidence: jnp.ndarray) 
     return {**params, "user_map": {"kernel": user_map}} if user_map.size else params
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "joint_ridge",
         by_one_pass(learners.bayesian_ridge, *TABLES),
         _network,
@@ -68,5 +71,6 @@ recipes: tuple[Recipe, ...] = (
         settings={"weight_decay": 0.0, "rank": 4, "updates": 40, "validate_every": 20},
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )

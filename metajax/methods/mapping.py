@@ -9,13 +9,13 @@ from metajax import cross_domain
 from metajax.cross_domain.domain_factors import start_factors, two_domains
 from metajax.cross_domain.embedding_map import MapOfMean
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
+from metajax.methods.method import Method
 from metajax.methods.parts import outer_optimizer
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.types import MetaLearner, Params, SupportModel
 
-__all__ = ["emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly", "recipes"]
+__all__ = ["emcdr", "linear_map_of_users", "map_of_users", "mapped_linearly", "methods"]
 
 # The linear map is close to its best from the start, and the more that is asked, the better known
 # is where a user lies.
@@ -26,18 +26,18 @@ _SETTINGS = MappingProxyType(
 
 def map_of_users(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the two domains with a map of one hidden layer, of twice the width of the users."""
-    width = settings.rank + 1
+    width = settings.options.rank + 1
     return two_domains(shapes.items, width, MapOfMean(2 * width))
 
 
 def linear_map_of_users(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the two domains with a linear map."""
-    return two_domains(shapes.items, settings.rank + 1, MapOfMean())
+    return two_domains(shapes.items, settings.options.rank + 1, MapOfMean())
 
 
 def mapped_linearly(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts from factors of each domain and the linear map between their users."""
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    found = canonical_factors(training, rank=settings.options.rank, seed=settings.seed)
     along = found.correlation
 
     def start(params: Params) -> Params:
@@ -55,8 +55,8 @@ def emcdr(settings: Settings, network: SupportModel) -> MetaLearner:
     return cross_domain.emcdr(network, outer=outer, microbatch=settings.microbatch)
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "emcdr",
         emcdr,
         map_of_users,
@@ -65,8 +65,9 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 1e-3}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "emcdr_linear",
         emcdr,
         linear_map_of_users,
@@ -75,6 +76,7 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 1e-3}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )
 """Maps of users, of one hidden layer and linear."""

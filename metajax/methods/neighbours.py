@@ -12,15 +12,14 @@ from metajax import learners
 from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
-from metajax.methods.sampling import Sampler, ranking_tasks
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import MemorisedUsers, start_memory, user_memory
 from metajax.networks.user_memory import SHARPNESS
 from metajax.types import MetaLearner, Params, SupportModel
 
-__all__ = ["attentive_neighbours", "catalogue_of_members", "memorised", "recipes", "user_memory_of"]
+__all__ = ["attentive_neighbours", "memorised", "methods", "user_memory_of"]
 
 # Users there is room for; more are a random sample.
 _MEMBERS = 1024
@@ -38,7 +37,7 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
         raise ValueError(f"objective must be of an order of items, got {settings.objective!r}.")
     if shapes.items > _ITEMS:
         raise ValueError(
-            f"learner {settings.learner!r} keeps a matrix of items by items: at most {_ITEMS} "
+            f"method {settings.method!r} keeps a matrix of items by items: at most {_ITEMS} "
             f"items, got {shapes.items}."
         )
     return user_memory(shapes.items, shapes.user_width, members=_MEMBERS, scale=shapes.scale)
@@ -66,11 +65,6 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
     return partial(start_memory, memory=memory)
 
 
-def catalogue_of_members(settings: Settings, shapes: Shapes) -> Sampler:
-    """Samples tasks that say whose they are, so that the user can be left out of the memory."""
-    return ranking_tasks(settings, shapes, members=True)
-
-
 def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearner:
     """Builds the learner: the memory stays as it is, and items' biases learn slowly."""
     groups = {"memory": "fixed", "item_bias": "slow"}
@@ -87,13 +81,13 @@ def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearn
     )
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "attentive_neighbours",
         attentive_neighbours,
         user_memory_of,
         memorised,
-        catalogue_of_members,
+        members=True,
         settings={
             "objective": "ndcg",
             "order": "random",
@@ -105,5 +99,6 @@ recipes: tuple[Recipe, ...] = (
             "validate_every": 120,
         },
         grid=({}, {"order": "time"}),
+        options=TwoTowerOptions,
     ),
 )

@@ -60,24 +60,24 @@ objectives: dict[str, Objective] = {
 
 def rating_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the two towers with the widths of the settings."""
-    width, embedding = settings.width, settings.embedding
+    width, embedding = settings.options.width, settings.options.embedding
     return from_linen(
         RatingNetwork(
             user_widths=(width, width, embedding),
             item_widths=(width, embedding),
             predictor_widths=(width, width),
-            items=shapes.items if settings.rank else 0,
-            identity_width=settings.rank + 1,
-            direct=settings.rank > 0,
+            items=shapes.items if settings.options.rank else 0,
+            identity_width=settings.options.rank + 1,
+            direct=settings.options.rank > 0,
         )
     )
 
 
 def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the two towers from factors in closed form; without them from the mean rating."""
-    if not (settings.rank and settings.pretrained):
+    if not (settings.options.rank and settings.options.pretrained):
         return partial(initial_bias, bias=float(np.mean(training.interactions.rating)))
-    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
     embedding, bias = map(jnp.asarray, identities_of(factors))
     return partial(initial_identity, embedding=embedding, bias=bias)
 
@@ -112,9 +112,9 @@ def by_gradient_steps(
         return method(
             network,
             objective.loss,
-            inner=optax.sgd(settings.inner_rate),
+            inner=optax.sgd(settings.options.inner_rate),
             outer=outer_optimizer(settings),
-            steps=settings.steps,
+            steps=settings.options.steps,
             adapts=matching(*adapted_parameters(settings)),
             inner_loss=objective.inner_loss,
             microbatch=settings.microbatch,
@@ -152,7 +152,7 @@ def by_one_pass(
 
 def adapted_parameters(settings: Settings) -> tuple[str, ...]:
     """Returns the patterns of the network's parameters that adapt to a user."""
-    return settings.adapts or (("direct/*",) if settings.rank else ("predictor/*",))
+    return settings.options.adapts or (("direct/*",) if settings.options.rank else ("predictor/*",))
 
 
 def identities_of(factors: Factors) -> tuple[np.ndarray, np.ndarray]:

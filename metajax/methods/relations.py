@@ -8,19 +8,19 @@ from metajax import cross_domain
 from metajax.cross_domain.domain_factors import start_factors
 from metajax.cross_domain.relation_network import RelationNetwork, related_domains
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
-from metajax.methods.settings import Settings
+from metajax.methods.method import Method
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.methods.two_domains import SETTINGS, asked_of_both, from_source_to_target
 from metajax.types import Params, SupportModel
 
-__all__ = ["canonical_relations", "recipes", "relation_network"]
+__all__ = ["canonical_relations", "methods", "relation_network"]
 
 
 def relation_network(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the model with one hidden layer of the width of the settings."""
-    network = RelationNetwork((settings.width,))
-    return related_domains(shapes.items, settings.rank + 1, network)
+    network = RelationNetwork((settings.options.width,))
+    return related_domains(shapes.items, settings.options.rank + 1, network)
 
 
 def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -29,7 +29,7 @@ def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[
     A relation is then carried over by how much the two have in common, and the first predictions
     are those of a linear map between the users of the domains.
     """
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    found = canonical_factors(training, rank=settings.options.rank, seed=settings.seed)
 
     def start(params: Params) -> Params:
         transfer = {"kernel": jnp.diag(found.correlation)}
@@ -44,8 +44,8 @@ def canonical_relations(settings: Settings, training: TrainingSet) -> Callable[[
     return start
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "relation_transfer",
         from_source_to_target(cross_domain.relation_transfer),
         relation_network,
@@ -55,5 +55,6 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-3}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )

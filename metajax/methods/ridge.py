@@ -10,9 +10,9 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import taste_map
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
@@ -20,7 +20,7 @@ __all__ = [
     "TABLES",
     "check_rank",
     "evidence_of_factors",
-    "recipes",
+    "methods",
     "ridge_network",
     "started",
     "tastes_of",
@@ -35,7 +35,7 @@ _TASTES = 32
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
-    network = RidgeNetwork(shapes.items, settings.rank + 1, tastes_of(shapes))
+    network = RidgeNetwork(shapes.items, settings.options.rank + 1, tastes_of(shapes))
     return from_linen(network)
 
 
@@ -52,13 +52,13 @@ def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[
     do, which is all that can be said of such an item to one user and not to another.
     """
     check_rank(settings)
-    factors = fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
     return started(factors, training)
 
 
 def check_rank(settings: Settings) -> None:
     """Refuses items without identities."""
-    if not settings.rank:
+    if not settings.options.rank:
         raise ValueError("rank must be >= 1 for a ridge head, got 0.")
 
 
@@ -76,13 +76,14 @@ def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Param
     )
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "bayesian_ridge",
         by_one_pass(learners.bayesian_ridge, *TABLES),
         ridge_network,
         evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
+        options=TwoTowerOptions,
     ),
 )

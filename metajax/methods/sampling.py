@@ -29,12 +29,8 @@ class Sampler(NamedTuple):
 
 
 def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
-    """Samples ratings of users; across domains where there are two.
-
-    `options` are those of `data.sample_tasks` and `cross_domain.sample_cross_tasks`.
-    """
-    if shapes.domains == 2:
-        return cross_tasks(settings, shapes, **options)
+    """Samples ratings of users, with `options` of `data.sample_tasks`."""
+    del shapes
     return Sampler(
         partial(
             sample_tasks,

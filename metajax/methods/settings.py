@@ -1,31 +1,129 @@
-"""Everything a training run can be told, with its defaults."""
+"""Settings of a training run: those that all methods share, and each method's own options."""
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 __all__ = [
-    "READING",
+    "Options",
     "Settings",
-    "check_keys",
+    "TwoTowerOptions",
+    "bounded",
     "check_name",
     "check_numbers",
     "check_whole",
-    "from_json",
-    "to_json",
+    "nearest",
+    "reading_fields",
+    "to_dict",
 ]
 
+reading_fields = (
+    "user_column",
+    "item_column",
+    "rating_column",
+    "time_column",
+    "duplicates",
+    "scale",
+)
+"""The settings of how a table is read."""
 
-READING = ("user_column", "item_column", "rating_column", "time_column", "duplicates", "scale")
-"""The settings that say how a table is read."""
+
+def bounded(
+    default: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """Declares a field of a dataclass of settings whose values have a range.
+
+    Args:
+        default: The default.
+        least: Smallest legal value.
+        most: Largest legal value.
+        above: Largest value that is too small.
+
+    Returns:
+        The field; `check_fields` reads the range.
+    """
+    return dataclasses.field(
+        default=default, metadata={"least": least, "most": most, "above": above}
+    )
+
+
+def check_fields(values: Any) -> None:
+    """Checks types and ranges of a dataclass of settings.
+
+    Args:
+        values: An instance.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of the range that `bounded` declares.
+    """
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        _check_type(field, value)
+        if value is None:
+            continue
+        for bound, legal in _BOUNDS.items():
+            limit = field.metadata.get(bound)
+            if limit is not None and not legal(value, limit):
+                least, most = field.metadata["least"], field.metadata["most"]
+                rule = (
+                    f"be > {limit:g}"
+                    if bound == "above"
+                    else f"be >= {least:g}"
+                    if most is None
+                    else f"be {least:g} to {most:g}"
+                )
+                raise ValueError(f"{field.name} must {rule}, got {value}.")
+
+
+_BOUNDS = {
+    "least": lambda value, limit: value >= limit,
+    "most": lambda value, limit: value <= limit,
+    "above": lambda value, limit: value > limit,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a method that has none; the base of those that have some.
+
+    A method's own options are the fields of a frozen dataclass with a default each. None may have
+    the name of a field of `Settings`.
+    """
+
+    def __post_init__(self):
+        """Refuses values of the wrong type or out of range."""
+        check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoTowerOptions(Options):
+    """Options of methods on the two-tower network."""
+
+    width: int = bounded(64, least=1)
+    """Width of the hidden layers."""
+    embedding: int = bounded(32, least=1)
+    """Width of the user and item embeddings."""
+    rank: int = bounded(8, least=0)
+    """Factors of an item's identity; 0 for a network of attributes alone."""
+    pretrained: bool = True
+    """Initialise identities by factors fitted in closed form, or at random."""
+    steps: int = bounded(5, least=1)
+    """Inner steps on a user's support."""
+    inner_rate: float = bounded(0.05, above=0)
+    """Learning rate of the inner steps."""
+    adapts: tuple[str, ...] = ()
+    """Patterns of the parameters that adapt to a user; the others are shared. By default direct/*,
+    or where items have no identities predictor/*."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of `metajax train`."""
+    """Settings of a training run that all methods share, and the options of its method."""
 
     data: str = "ml-100k"
     """Data set: a name (ml-100k, synthetic) or a path."""
@@ -42,82 +140,53 @@ class Settings:
     scale: tuple[float, float] | None = None
     """Lowest and highest rating; by default those of the data."""
 
-    fold: int = 0
+    fold: int = bounded(0, least=0, most=4)
     """Which fold's users are held out as cold users, 0 to 4."""
-    seed: int = 0
-    """Seed of the folds, of the first parameters and of the task sampler."""
+    seed: int = bounded(0, least=0)
+    """Seed of the folds, of the initial parameters and of the task sampler."""
 
-    learner: str = "maml"
-    """How to learn: the name of one of metajax/methods, such as maml, fomaml or two_tower."""
+    method: str = "maml"
+    """Name of the method, such as maml, fomaml or two_tower."""
     objective: str = "rating"
     """What scores are trained to be: rating; or an order: ranking (all items), ndcg (its head)."""
-    steps: int = 5
-    """Inner steps on a user's support."""
-    inner_rate: float = 0.05
-    """Learning rate of the inner steps."""
-    adapts: tuple[str, ...] = ()
-    """Patterns of the parameters that adapt to a user; the others are shared. By default direct/*,
-    or where items have no identities predictor/*."""
 
-    width: int = 64
-    """Width of the hidden layers."""
-    embedding: int = 32
-    """Width of the user and item embeddings."""
-    rank: int = 8
-    """Factors of an item's identity; 0 for a network of attributes alone."""
-    pretrained: bool = True
-    """Start identities from factors fitted in closed form, or at random."""
-
-    rate: float = 1e-3
+    rate: float = bounded(1e-3, above=0)
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
-    weight_decay: float = 0.3
+    weight_decay: float = bounded(0.3, least=0)
     """Weight decay of the outer optimizer."""
-    clip: float = 1.0
+    clip: float = bounded(1.0, above=0)
     """Largest norm of a meta-gradient."""
-    updates: int = 500
+    updates: int = bounded(500, least=1)
     """Most meta-updates."""
-    tasks: int = 64
+    tasks: int = bounded(64, least=1)
     """Users in a meta-batch."""
-    microbatch: int | None = None
+    microbatch: int | None = bounded(None, least=1)
     """Users in memory at once; by default all of a meta-batch."""
-    support: int = 10
+    support: int = bounded(10, least=0)
     """Largest support of a training task; sizes are mixed from 0 to it."""
-    query: int = 20
-    """Interactions a training task is judged by."""
+    query: int = bounded(20, least=1)
+    """Interactions in the query of a training task."""
     order: Literal["random", "time", "mixed"] = "mixed"
     """Supports of the training tasks: any interactions, the first in time, or both kinds."""
 
-    per_dispatch: int = 10
+    per_dispatch: int = bounded(10, least=1)
     """Meta-updates per dispatch to the device."""
-    validate_every: int = 50
+    validate_every: int = bounded(50, least=1)
     """Meta-updates between validations."""
-    patience: int = 5
+    patience: int = bounded(5, least=1)
     """Validations without improvement before training stops."""
 
-    def __post_init__(self):
-        """Refuses values that can mean nothing."""
-        # Not at the top: recipes are functions of settings.
-        from metajax import methods
+    options: Any = Options()
+    """The method's own options: an instance of `Method.options`."""
 
-        for field in dataclasses.fields(self):
-            _check_type(field, getattr(self, field.name))
-        check_name(self.learner, methods.names(), "learner")
-        check_name(self.objective, methods.objectives, "objective")
-        for name in (
-            "steps", "width", "embedding", "updates", "tasks", "query", "per_dispatch",
-            "validate_every", "patience",
-        ):  # fmt: skip
-            _check(name, getattr(self, name), "be >= 1", getattr(self, name) >= 1)
-        if self.microbatch is not None:
-            _check("microbatch", self.microbatch, "be >= 1", self.microbatch >= 1)
-        for name in ("seed", "rank", "support", "weight_decay"):
-            _check(name, getattr(self, name), "be >= 0", getattr(self, name) >= 0)
-        for name in ("inner_rate", "rate", "clip"):
-            _check(name, getattr(self, name), "be > 0", getattr(self, name) > 0)
-        _check("fold", self.fold, "be 0 to 4", 0 <= self.fold <= 4)
-        multiple = self.validate_every % self.per_dispatch == 0
-        rule = f"be a multiple of per_dispatch ({self.per_dispatch})"
-        _check("validate_every", self.validate_every, rule, multiple)
+    def __post_init__(self):
+        """Refuses values of the wrong type or out of range."""
+        check_fields(self)
+        if self.validate_every % self.per_dispatch:
+            raise ValueError(
+                f"validate_every must be a multiple of per_dispatch ({self.per_dispatch}), "
+                f"got {self.validate_every}."
+            )
 
     def reading(self) -> dict[str, Any]:
         """Returns the options of `readers.read` that were given."""
@@ -132,61 +201,38 @@ class Settings:
         return {name: value for name, value in options.items() if value is not None}
 
 
-def to_json(settings: Settings) -> str:
-    """Writes settings as JSON."""
-    return json.dumps(dataclasses.asdict(settings), indent=1) + "\n"
-
-
-def from_json(path: Path) -> Settings:
-    """Reads settings that `to_json` wrote.
-
-    Raises:
-        ValueError: If the file is no such settings; names the file.
-    """
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        check_keys(values, str(path))
-        values["adapts"] = tuple(values["adapts"])
-        values["scale"] = values["scale"] and tuple(values["scale"])
-        return Settings(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the settings of a run: {error}") from None
-
-
-def check_keys(keys: Iterable[str], source: str) -> None:
-    """Refuses an unknown key and names the nearest right one.
-
-    Args:
-        keys: The keys found.
-        source: Where, for the error.
-
-    Raises:
-        ValueError: If a key is no setting.
-    """
-    known = [field.name for field in dataclasses.fields(Settings)]
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"{source}: unknown setting {key!r}; {_hint(key, known)}")
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Returns settings as in JSON: shared ones, and a table of options named by the method."""
+    values = dataclasses.asdict(settings)
+    options = values.pop("options")
+    return {**values, settings.method: options} if options else values
 
 
 def check_name(name: str, known: Iterable[str], what: str) -> None:
-    """Refuses a name that nothing has, and says which is nearest.
+    """Refuses an unknown name and names the nearest known one.
 
     Args:
-        name: What was asked for.
-        known: What there is.
-        what: Of what kind, for the error.
+        name: The name.
+        known: All legal names.
+        what: What it names, for the error.
 
     Raises:
         ValueError: If the name is not known.
     """
     known = list(known)
     if name not in known:
-        raise ValueError(f"{what} must be a known name, got {name!r}; {_hint(name, known)}")
+        raise ValueError(f"{what} must be a known name, got {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of an error about an unknown name: the nearest one, or all."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
 
 
 def check_numbers(values: Mapping[str, Any], source: str, kind: Any = Settings) -> None:
-    """Refuses a whole number that is none, before anyone rounds it.
+    """Refuses fractions where a whole number is asked for, before a parser rounds them.
 
     Args:
         values: Settings by name, as text or as TOML has them.
@@ -194,7 +240,7 @@ def check_numbers(values: Mapping[str, Any], source: str, kind: Any = Settings) 
         kind: The dataclass whose fields they are.
 
     Raises:
-        ValueError: If a whole number is asked for and something else came.
+        ValueError: If a field of type int has a value that is a number and not whole.
     """
     for field in dataclasses.fields(kind):
         if field.type is int:
@@ -205,7 +251,7 @@ def check_whole(value: Any, name: str, source: str) -> None:
     """Refuses a number that is not whole.
 
     Args:
-        value: As text or as TOML has it; None: there is none.
+        value: As text or as TOML has it; None is accepted.
         name: What to call it.
         source: Where it is from.
 
@@ -215,14 +261,9 @@ def check_whole(value: Any, name: str, source: str) -> None:
     try:
         whole = value is None or (not isinstance(value, bool) and float(value).is_integer())
     except (TypeError, ValueError):
-        return  # Not a number at all: whoever reads the value says so.
+        return  # Not a number at all: the parser of the value reports it.
     if not whole:
         raise ValueError(f"{source}: {name} must be a whole number, got {value}.")
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
 
 
 def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
@@ -230,8 +271,3 @@ def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
         fits = isinstance(value, legal) and isinstance(value, bool) == (kind is bool)
         if field.type is kind and not fits:
             raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}.")
-
-
-def _check(name: str, value: Any, rule: str, holds: bool) -> None:
-    if not holds:
-        raise ValueError(f"{name} must {rule}, got {value}.")

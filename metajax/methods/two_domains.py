@@ -20,11 +20,11 @@ from metajax.cross_domain.shared_space_network import start_maps
 from metajax.cross_domain.tasks import source_table, with_strangers
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable
-from metajax.methods.base import Recipe
 from metajax.methods.domain_factors import canonical_factors
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler, cross_tasks
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.types import MetaLearner, Params, SupportModel, Task
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "beside_strangers",
     "common_features",
     "from_source_to_target",
-    "recipes",
+    "methods",
     "separated_features",
     "separated_network",
     "shared_maps",
@@ -53,23 +53,23 @@ _PEAK = 0.1
 
 def shared_network(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds one space for both domains, and a predictor with one hidden layer."""
-    return shared_space(shapes.items, settings.rank + 1, (settings.width,))
+    return shared_space(shapes.items, settings.options.rank + 1, (settings.options.width,))
 
 
 def shared_maps(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts the space where users of both domains are jointly normal."""
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    found = canonical_factors(training, rank=settings.options.rank, seed=settings.seed)
     return partial(start_maps, factors=found.factors, correlation=found.correlation)
 
 
 def adversarial_network(settings: Settings, shapes: Shapes) -> AdversarialModel:
     """Builds extractors, head and discriminator of one hidden layer each."""
-    return adversarial(shapes.items, settings.rank + 1, settings.width)
+    return adversarial(shapes.items, settings.options.rank + 1, settings.options.width)
 
 
 def common_features(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts where users of both domains are jointly normal."""
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    found = canonical_factors(training, rank=settings.options.rank, seed=settings.seed)
     return partial(start_adversarial, factors=found.factors, correlation=found.correlation)
 
 
@@ -98,14 +98,14 @@ def told_apart_by_none(settings: Settings, network: AdversarialModel) -> MetaLea
 
 def separated_network(settings: Settings, shapes: Shapes) -> SeparationModel:
     """Builds encoders and heads of one hidden layer each."""
-    if settings.rank < 2:
-        raise ValueError(f"rank must be >= 2 for a private feature, got {settings.rank}.")
-    return shared_and_private(shapes.items, settings.rank + 1, settings.width)
+    if settings.options.rank < 2:
+        raise ValueError(f"rank must be >= 2 for a private feature, got {settings.options.rank}.")
+    return shared_and_private(shapes.items, settings.options.rank + 1, settings.options.width)
 
 
 def separated_features(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts with what the domains have most in common as shared."""
-    found = canonical_factors(training, rank=settings.rank, seed=settings.seed)
+    found = canonical_factors(training, rank=settings.options.rank, seed=settings.seed)
     return partial(start_separated, factors=found.factors, correlation=found.correlation)
 
 
@@ -129,8 +129,8 @@ def asked_of_both(settings: Settings, shapes: Shapes) -> Sampler:
     return cross_tasks(settings, shapes, source_query=settings.query)
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "shared_space",
         by_one_pass(cross_domain.shared_space),
         shared_network,
@@ -140,8 +140,9 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-4}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "adversarial",
         told_apart_by_none,
         adversarial_network,
@@ -151,8 +152,9 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-4}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
-    Recipe(
+    Method(
         "shared_and_private",
         by_one_pass(cross_domain.shared_and_private),
         separated_network,
@@ -162,6 +164,7 @@ recipes: tuple[Recipe, ...] = (
         grid=({}, {"rate": 3e-4}),
         any_support=True,
         two_domains=True,
+        options=TwoTowerOptions,
     ),
 )
 """One space for both domains, features that tell nothing of the domain, and features of each."""

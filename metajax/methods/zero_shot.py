@@ -12,13 +12,13 @@ from metajax.baselines.content import content_features, fit_content, item_domain
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
-from metajax.methods.base import Recipe
+from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Settings
+from metajax.methods.settings import Settings, TwoTowerOptions
 from metajax.networks import SemanticMap, from_linen, start_semantic_map
 from metajax.types import Model, Params
 
-__all__ = ["linear_map_to", "mapped_items", "recipes", "semantic_network"]
+__all__ = ["linear_map_to", "mapped_items", "methods", "semantic_network"]
 
 # At so many ratings an item goes half by its own embedding.
 _HALF_KNOWN = 20.0
@@ -29,7 +29,9 @@ _TRAITS = 3
 def semantic_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the map into the space of `rank` factors and the user's level."""
     return from_linen(
-        SemanticMap(shapes.items, settings.rank + 1, _TRAITS, widths=(settings.width,))
+        SemanticMap(
+            shapes.items, settings.options.rank + 1, _TRAITS, widths=(settings.options.width,)
+        )
     )
 
 
@@ -39,12 +41,12 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
     Of two domains the space is the source's. All items of the target are mapped into it, rated or
     not: nobody needs to be known in both.
     """
-    if not settings.rank:
+    if not settings.options.rank:
         raise ValueError("rank must be >= 1 for a map into a space of factors, got 0.")
     traits, domain = content_features(training), item_domains(training)
     log = select_rows(training.interactions, domain[training.interactions.item] == 0)
     source = training._replace(interactions=log)
-    factors = fit_factors(log, rank=settings.rank, seed=settings.seed)
+    factors = fit_factors(log, rank=settings.options.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
     count = log.item_counts
     said = np.concatenate([traits, training.item_features], axis=1)
@@ -91,8 +93,8 @@ def linear_map_to(
     return weights, np.maximum(share @ rest, 1e-6)
 
 
-recipes: tuple[Recipe, ...] = (
-    Recipe(
+methods: tuple[Method, ...] = (
+    Method(
         "semantic_map",
         by_one_pass(learners.semantic_map),
         semantic_network,
@@ -100,5 +102,6 @@ recipes: tuple[Recipe, ...] = (
         settings={"weight_decay": 0.0, "width": 16, "updates": 100, "validate_every": 20},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
+        options=TwoTowerOptions,
     ),
 )

@@ -35,7 +35,7 @@ _PROTOCOL_ACROSS = (
 
 def stages(run: Run) -> int:
     """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals."""
-    return evaluation.stages(run.users, [run.settings.learner]) + 1
+    return evaluation.stages(run.users, [run.settings.method]) + 1
 
 
 def judge_run(
@@ -90,7 +90,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
     fold = run.users.fold
     facts = {
         "data": run.dataset.name,
-        "learner": run.settings.learner,
+        "method": run.settings.method,
         "fold": f"{run.settings.fold} of 5, seed {run.settings.seed}",
         "users": f"{len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} cold",
         "items": len(run.dataset.interactions.item_ids),
@@ -107,7 +107,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         *left_out,
     ]
     who = "Cold users of" if run.crossing is None else "Users new to the target,"
-    title = f"{who} {run.dataset.name}: {run.settings.learner} and simple baselines"
+    title = f"{who} {run.dataset.name}: {run.settings.method} and simple baselines"
     return _write(run.folder, records, title, facts, notes)
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from metajax import checkpoint
+from metajax import checkpoint, registry
 from metajax.cross_domain import domain_pair as crossing
 from metajax.cross_domain.domain_pair import Crossing
 from metajax.cross_domain.domains import Domains
@@ -30,9 +30,8 @@ from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.evaluation import check_ratings, train_on
-from metajax.methods import settings
-from metajax.methods.assembly import adaptation_of, first_progress, progress_like
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
+from metajax.registry import adaptation_of, first_progress, progress_like
 from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress
 
@@ -136,7 +135,7 @@ def create(
     chosen = _absolute(chosen)
     run = _prepared(folder, chosen, loaded, crossed)
     progress = first_progress(chosen, run.users.training)
-    contents = {SETTINGS: settings.to_json(chosen)}
+    contents = {SETTINGS: registry.to_json(chosen)}
     if crossed is not None:
         contents[_DOMAINS] = crossing.to_json(crossed)
     for name, facts in (("data", fingerprint(run.dataset)), ("schema", _schemas(run.users))):
@@ -186,7 +185,7 @@ def settings_of(folder: Path) -> Settings:
         raise ValueError(f"{folder}: this is a run on a graph: use metajax graph complete.")
     if not (folder / SETTINGS).is_file():
         raise ValueError(f"{folder}: no run is here (there is no settings.json).")
-    return settings.from_json(folder / SETTINGS)
+    return registry.from_json(folder / SETTINGS)
 
 
 def create_folder(folder: Path, contents: Mapping[str, str], progress: Progress) -> None:

@@ -31,9 +31,11 @@ def run(capsys, monkeypatch):
 @pytest.fixture
 def options(quick):
     """The quick settings, as options."""
-    names = ("rank", "width", "embedding", "steps", "updates", "tasks", "query", "per_dispatch")
+    names = ("updates", "tasks", "query", "per_dispatch", "validate_every", "data")
     chosen = [f"--{n.replace('_', '-')}={getattr(quick, n)}" for n in names]
-    return [f"--data={quick.data}", *chosen, "--validate-every=10", "--inner-rate=0.05"]
+    names = ("rank", "width", "embedding", "steps", "inner_rate")
+    own = [f"--maml.{n.replace('_', '-')}={getattr(quick.options, n)}" for n in names]
+    return [*chosen, *own]
 
 
 def one_line(printed):
@@ -115,7 +117,7 @@ def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monk
     from metajax.evaluation import experiment
 
     folder = tmp_path / "comparison"
-    (tmp_path / "a.toml").write_text("updates = 10\nwidth = 4\nscale = [1, 5]\n")
+    (tmp_path / "a.toml").write_text("updates = 10\nscale = [1, 5]\n[maml]\nwidth = 4\n")
     words = ["compare", f"--data={small}", "--folds=1", "--protocols=P1", "--folder", folder]
     words += [f"--config={tmp_path / 'a.toml'}", "--trials=1"]
     status, out, err = run(*words, "--methods=item_mean,eb_fold_in")
@@ -156,8 +158,8 @@ def test_settings_that_do_not_suit_a_comparison_are_named(run, text, words, tmp_
 
 
 def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, options, tmp_path):
-    options = [o for o in options if not o.startswith(("--inner-rate", "--steps"))]
-    wild = [*options, "--inner-rate=9", "--steps=6", "--run", tmp_path / "run"]
+    options = [o for o in options if not o.startswith(("--maml.inner-rate", "--maml.steps"))]
+    wild = [*options, "--maml.inner-rate=9", "--maml.steps=6", "--run", tmp_path / "run"]
     status, _, err = run("train", *wild)
     assert status == 2
     assert "the meta-loss became" in err
@@ -169,16 +171,21 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
     ("arguments", "words"),
     [
         (["trian"], "trian"),
-        (["train", "--inner-rat=1"], "Did you mean --inner-rate?"),
+        (["train", "--maml.inner-rat=1"], "Did you mean --maml.inner-rate?"),
+        (["train", "--inner-rate=1"], "--inner-rate is an option of maml: --maml.inner-rate."),
+        (
+            ["train", "--method=maml", "--fomaml.inner-rate=1"],
+            "--fomaml.inner-rate is an option of fomaml, the method is maml.",
+        ),
         (["train", "--rate=fast"], "--rate"),
-        (["train", "--learner=mmal"], "learner must be a known name, got 'mmal'; did you mean"),
-        (["train", "--steps=0"], "steps must be >= 1, got 0"),
-        (["train", "--steps=2.5"], "command line: steps must be a whole number, got 2.5"),
-        (["train", "--steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--method=mmal"], "method must be a known name, got 'mmal'; did you mean"),
+        (["train", "--maml.steps=0"], "steps must be >= 1, got 0"),
+        (["train", "--maml.steps=2.5"], "command line: steps must be a whole number, got 2.5"),
+        (["train", "--maml.steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
         (["data", "ml-100k", "--config=a.toml"], "metajax data takes no --config, got a.toml"),
         (
-            ["train", "--data=synthetic", "--adapts=tower/*"],
+            ["train", "--data=synthetic", "--maml.adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",
         ),
         (["train", "--data=ml-100"], "did you mean 'ml-100k'?"),
@@ -213,10 +220,14 @@ def test_a_mistake_is_one_line_and_status_2(run, arguments, words, tmp_path, mon
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("inner_rat = 0.1", "a.toml: unknown setting 'inner_rat'; did you mean 'inner_rate'?"),
+        ("updats = 1", "a.toml: unknown setting 'updats'; did you mean 'updates'?"),
+        (
+            "[maml]\ninner_rat = 0.1",
+            "a.toml, maml: unknown setting 'inner_rat'; did you mean 'inner_rate'?",
+        ),
         ("rate = ", "a.toml: "),
         ("rate = 'fast'", "rate"),
-        ("steps = 2.5", "a.toml: steps must be a whole number, got 2.5."),
+        ("[maml]\nsteps = 2.5", "a.toml, maml: steps must be a whole number, got 2.5."),
     ],
 )
 def test_a_mistake_in_the_settings_file_is_named(run, text, words, tmp_path, monkeypatch):
@@ -268,7 +279,8 @@ def test_a_signal_while_judging_says_that_the_run_is_saved(
 def test_synthetic_data_are_trained_on_and_evaluated(run, tmp_path):
     """Whose ratings are no stars: no popularity of five stars alone, no rating of 4."""
     folder = tmp_path / "run"
-    options = ["--rank=2", "--width=8", "--embedding=4", "--updates=20", "--tasks=8"]
+    options = ["--maml.rank=2", "--maml.width=8", "--maml.embedding=4"]
+    options += ["--updates=20", "--tasks=8"]
     status, _, err = run("train", "--data=synthetic", *options, "--run", folder)
     assert status == 0, err
     records = json.loads((folder / "report.json").read_text())
@@ -295,10 +307,10 @@ def test_the_command_line_wins_over_the_environment_over_the_file(
 @pytest.mark.parametrize(
     ("given", "pretrained"),
     [
-        (["--learner=maml_from_random"], False),
-        (["--learner", "maml_from_random", "--pretrained"], True),
+        (["--method=maml_from_random"], False),
+        (["--method", "maml_from_random", "--maml_from_random.pretrained"], True),
         (["--config=a.toml"], False),
-        (["--config=a.toml", "--learner=maml"], True),
+        (["--config=a.toml", "--method=maml"], True),
     ],
 )
 def test_a_learners_own_defaults_are_the_weakest(run, given, pretrained, tmp_path, monkeypatch):
@@ -312,9 +324,9 @@ def test_a_learners_own_defaults_are_the_weakest(run, given, pretrained, tmp_pat
 
     monkeypatch.setattr(runs, "create", created)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.toml").write_text("learner = 'maml_from_random'\n")
+    (tmp_path / "a.toml").write_text("method = 'maml_from_random'\n")
     run("train", "--data=synthetic", *given)
-    assert [settings.pretrained for settings in chosen] == [pretrained]
+    assert [settings.options.pretrained for settings in chosen] == [pretrained]
 
 
 @pytest.mark.parametrize(
@@ -424,3 +436,14 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(run, options, tmp_path
     assert "cannot save step 30: no space left" in err
     monkeypatch.undo()
     assert np.asarray(runs.resumed(runs.open_run(folder)).state.step) == 20
+
+
+def test_help_shows_the_options_of_the_chosen_method(run, monkeypatch, tmp_path):
+    status, out, _ = run("train", "--method", "cavia", "--help")
+    assert status == 0
+    assert "--cavia.inner-rate" in out
+    assert "--maml.inner-rate" not in out
+    (tmp_path / "a.toml").write_text("method = 'reptile'\n")
+    assert "--reptile.steps" in run("train", "--config", tmp_path / "a.toml", "--help")[1]
+    monkeypatch.setenv("METAJAX_METHOD", "anil")
+    assert "--anil.steps" in run("train", "--help")[1]

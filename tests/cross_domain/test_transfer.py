@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import metajax
-from metajax import cli, methods, runs
+from metajax import cli, registry, runs
 from metajax.cross_domain import domain_pair as crossing
 from metajax.cross_domain.domain_pair import Crossing, load_domains
 
@@ -53,7 +53,7 @@ def run(capsys):
 
 def tiny(**changes):
     options = {"rank": 1, "updates": 20, "tasks": 4, "per_dispatch": 5, "validate_every": 10}
-    return methods.settings_for("informed_ridge", **options, **changes)
+    return registry.settings_for("informed_ridge", **options, **changes)
 
 
 @pytest.mark.slow
@@ -108,7 +108,9 @@ def test_a_transfer_begins_on_the_command_line(run, paths, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.csv").write_text("".join(f"u{n},u{n}\n" for n in range(40)))
     words = ["transfer", "--source", paths[0], "--target", paths[1], "--quick", "--no-report"]
-    status, out, err = run(*words, "--overlap-list=list.csv", "--rank=1", "--tasks=4")
+    status, out, err = run(
+        *words, "--overlap-list=list.csv", "--informed_ridge.rank=1", "--tasks=4"
+    )
     assert status == 0, err
     # 40 people in both, and twice 20 who are in one.
     assert "informed_ridge on" in out

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax import baselines, evaluation
+from metajax import evaluation
 from metajax.baselines import Baseline
 from metajax.data.datasets import load
 from metajax.evaluation import cells as cell_files
@@ -247,19 +247,16 @@ def scripted(name, rating):
     )
 
 
-def test_a_method_that_cannot_be_judged_is_named_and_the_others_are_compared(
-    dataset, tmp_path, monkeypatch
-):
-    registry = (*baselines.registry, scripted("flat", 3.0), scripted("broken", np.nan))
-    monkeypatch.setattr(baselines, "registry", registry)
-    found = compared(dataset, tmp_path / "a", ["flat", "broken", "item_mean"])
+def test_a_method_that_cannot_be_judged_is_named_and_the_others_are_compared(dataset, tmp_path):
+    methods = [scripted("flat", 3.0), scripted("broken", np.nan), "item_mean"]
+    found = compared(dataset, tmp_path / "a", methods)
     assert {r.method for r in found.records} == {"item_mean"}
     assert found.notes[0].startswith("Left out: flat under P1, fold 0, seed 0: flat predicts 3 for")
     assert found.notes[1].startswith("Left out: broken under P1, fold 0, seed 0: broken predicts N")
-    assert compared(dataset, tmp_path / "a", ["flat", "broken", "item_mean"]) == found
+    assert compared(dataset, tmp_path / "a", methods) == found
 
 
-def test_every_method_has_the_same_number_of_trials(dataset, monkeypatch):
+def test_every_method_has_the_same_number_of_trials(dataset):
     tried = []
 
     def fit(training, *, shift):
@@ -276,11 +273,10 @@ def test_every_method_has_the_same_number_of_trials(dataset, monkeypatch):
         ),
         grid=tuple({"shift": shift} for shift in (0.0, 3.5, 3.0, 9.0)),
     )
-    monkeypatch.setattr(baselines, "registry", (*baselines.registry, counting))
-    compared(dataset, None, ["counting"], trials=3)
+    compared(dataset, None, [counting], trials=3)
     # Three trials, shared by both orders, and a refit of what each order chose.
     assert tried[:3] == [0.0, 3.5, 3.0]
     assert len(tried) == 3 + len(set(tried[3:]))
     tried.clear()
-    compared(dataset, None, ["counting"], trials=1)
+    compared(dataset, None, [counting], trials=1)
     assert tried == [0.0]

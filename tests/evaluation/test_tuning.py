@@ -1,16 +1,14 @@
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import baselines, methods
+from metajax import baselines
 from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.tuning import judge, losses_of, trained, tuned
-from metajax.methods import Recipe
-from metajax.methods.settings import Settings
+from metajax.methods import Method, Settings, TwoTowerOptions
+from metajax.registry import settings_for, with_changes
 from metajax.training import DivergedError
 from metajax.types import Adaptation, MetaLearner, MetaState, Model
 
@@ -21,13 +19,13 @@ def climbing(settings: Settings, network: Model) -> MetaLearner:
     """Predicts the same of everything, higher by `inner_rate` after each update."""
 
     def init(key, tasks):
-        TRAININGS.append(settings.inner_rate)
+        TRAININGS.append(settings.options.inner_rate)
         return MetaState(jnp.zeros(()), (), jnp.zeros((), jnp.int32))
 
     def update(state, tasks, key=None):
-        level = state.params + settings.inner_rate
+        level = state.params + settings.options.inner_rate
         metrics = {"loss": level - level, "gradient_norm": level - level}
-        if settings.inner_rate > 1:
+        if settings.options.inner_rate > 1:
             metrics["loss"] = metrics["loss"] + jnp.nan
         return MetaState(level, (), state.step + 1), metrics
 
@@ -36,7 +34,7 @@ def climbing(settings: Settings, network: Model) -> MetaLearner:
 
     # A hair apart, for the harness refuses to judge constants.
     return MetaLearner(
-        init, update, Adaptation(adapt, lambda p, a, x: p + settings.steps + 1e-3 * x.item)
+        init, update, Adaptation(adapt, lambda p, a, x: p + settings.options.steps + 1e-3 * x.item)
     )
 
 
@@ -44,15 +42,15 @@ def nothing(settings, shapes):
     return Model(lambda key, inputs: jnp.zeros(()), lambda params, inputs: inputs.item * 0.0)
 
 
-CLIMBING = Recipe(
+CLIMBING = Method(
     "climbing",
     climbing,
     nothing,
-    lambda settings, training: lambda params: params,
+    options=TwoTowerOptions,
     grid=({}, {"inner_rate": 0.4}, {"inner_rate": 0.25}, {"inner_rate": 9.0}),
 )
 STEPPING = CLIMBING._replace(
-    name="stepping", grid=({}, {"steps": 2}, {"steps": 9}), trained_as="climbing"
+    name="stepping", grid=({}, {"steps": 2}, {"steps": 9}), trained_as=CLIMBING
 )
 
 
@@ -62,16 +60,14 @@ def split(small):
 
 
 @pytest.fixture(autouse=True)
-def scripted(monkeypatch):
-    monkeypatch.setattr(methods, "registry", (*methods.registry, CLIMBING, STEPPING))
+def scripted():
     TRAININGS.clear()
 
 
-def settings_of(name):
-    return Settings(
-        learner=name, inner_rate=0.01, steps=1, tasks=2, updates=10, per_dispatch=2,
-        validate_every=2,
-    )  # fmt: skip
+def settings_of(method):
+    return settings_for(
+        method, inner_rate=0.01, steps=1, tasks=2, updates=10, per_dispatch=2, validate_every=2
+    )
 
 
 def levels(methods):
@@ -80,7 +76,7 @@ def levels(methods):
 
 def test_the_setting_that_serves_validation_users_best_is_chosen(split):
     mean = np.concatenate([tasks.query_rating for tasks in split.validation.values()]).mean()
-    methods = trained(CLIMBING, split, settings_of("climbing"), trials=3, refit=False)
+    methods = trained(CLIMBING, split, settings_of(CLIMBING), trials=3, refit=False)
     # One step up and ratings about 3: after ten updates of .25 it stands at 3.5, after six of .4
     # at 3.4, of .01 at 1.1. Whatever is nearest to the mean rating is best.
     reachable = [1 + rate * n for rate in (0.4, 0.25) for n in range(2, 11, 2)]
@@ -93,21 +89,21 @@ def test_the_setting_that_serves_validation_users_best_is_chosen(split):
 
 
 def test_one_trial_is_the_default(split):
-    methods = trained(CLIMBING, split, settings_of("climbing"), trials=1, refit=False)
+    methods = trained(CLIMBING, split, settings_of(CLIMBING), trials=1, refit=False)
     assert {method.settings.get("inner_rate") for method in methods.values()} == {None}
     assert levels(methods) == pytest.approx(dict.fromkeys(split.test, 0.1))
 
 
 def test_what_diverges_is_not_chosen_and_is_an_error_alone(split):
-    trained(CLIMBING, split, settings_of("climbing"), refit=False)
-    wild = dataclasses.replace(settings_of("climbing"), inner_rate=2.0)
+    trained(CLIMBING, split, settings_of(CLIMBING), refit=False)
+    wild = with_changes(settings_of(CLIMBING), inner_rate=2.0)
     with pytest.raises(DivergedError):
         trained(CLIMBING, split, wild, trials=1)
 
 
 def test_a_refit_makes_as_many_updates_as_validated_best(split):
     shared = {}
-    settings = dataclasses.replace(settings_of("climbing"), inner_rate=0.5)
+    settings = with_changes(settings_of(CLIMBING), inner_rate=0.5)
     methods = trained(CLIMBING, split, settings, trials=1, shared=shared)
     best = shared[settings]
     assert 2 <= best.updates < 10
@@ -118,9 +114,9 @@ def test_a_refit_makes_as_many_updates_as_validated_best(split):
 
 def test_recipes_that_train_alike_train_once(split):
     shared = {}
-    trained(CLIMBING, split, settings_of("climbing"), trials=1, shared=shared)
+    trained(CLIMBING, split, settings_of(CLIMBING), trials=1, shared=shared)
     assert len(TRAININGS) == 2
-    methods = trained(STEPPING, split, settings_of("stepping"), shared=shared)
+    methods = trained(STEPPING, split, settings_of(STEPPING), shared=shared)
     assert len(TRAININGS) == 2
     # 1.1, 2.1 or 9.1: ratings are about 3.
     assert {method.settings["steps"] for method in methods.values()} == {2}

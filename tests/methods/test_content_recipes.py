@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import methods
+from metajax import registry
 from metajax.baselines.content import content_groups, fit_content
 from metajax.cross_domain.content_fold_in import content_fold_in
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
-from metajax.methods import assembly, content
+from metajax.methods import content
 from metajax.types import Examples, Inputs
 
 
@@ -27,12 +27,12 @@ def prepared(training):
 
     def prepare(name, **changes):
         sizes = {"tasks": 6, "query": 4, "embedding": 8, "width": 8, "updates": 20}
-        settings = methods.settings_for(name, **{**sizes, **changes})
+        settings = registry.settings_for(name, **{**sizes, **changes})
         shapes = shapes_of(training)
-        sampler = assembly.sampler_of(settings, shapes)
+        sampler = registry.sampler_of(settings, shapes)
         tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(3))
-        progress = assembly.first_progress(settings, training)
-        return assembly.learner_of(settings, shapes), progress, tasks
+        progress = registry.first_progress(settings, training)
+        return registry.learner_of(settings, shapes), progress, tasks
 
     return prepare
 
@@ -130,7 +130,7 @@ def test_tasks_of_the_source_lead_from_one_half_of_it_to_the_other(prepared, tra
 
 def test_where_items_are_all_alike_a_coin_halves_the_source(training):
     bare = training._replace(item_features=np.zeros((len(training.item_features), 0), np.float32))
-    halves = content.source_tasks(methods.settings_for("meta_transfer"), shapes_of(bare))
+    halves = content.source_tasks(registry.settings_for("meta_transfer"), shapes_of(bare))
     for table in halves.table(bare, seed=0):
         items = np.unique(table.item)[1:]  # 0 is the padding as well.
         assert len(items) > 5
@@ -158,9 +158,9 @@ def test_data_without_attributes_start_as_well(name, training):
     bare = training._replace(
         user_features=training.user_features[:, :0], item_features=training.item_features[:, :0]
     )
-    settings = methods.settings_for(name, rank=2, width=4, embedding=4)
-    learner = assembly.learner_of(settings, shapes_of(bare))
-    params = assembly.first_progress(settings, bare).state.params
+    settings = registry.settings_for(name, rank=2, width=4, embedding=4)
+    learner = registry.learner_of(settings, shapes_of(bare))
+    params = registry.first_progress(settings, bare).state.params
     item = jnp.arange(len(training.item_domain))
     inputs = Inputs(jnp.zeros((len(item), 0)), jnp.zeros((len(item), 0)), item)
     labels = jnp.full(len(item), training.scale[1])

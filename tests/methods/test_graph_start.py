@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import baselines, methods
+from metajax import baselines, registry
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
-from metajax.methods import assembly
+from metajax.data.dataset import shapes_of
 from metajax.types import Examples, Inputs
 
 
@@ -21,9 +21,9 @@ def training():
 
 @pytest.mark.parametrize("name", ["gcn_ridge", "shared_graph"])
 def test_the_first_predictions_are_those_of_the_fold_in_of_both_domains(name, training):
-    settings = methods.settings_for(name, rank=2)
-    params = assembly.first_progress(settings, training).state.params
-    rule = assembly.adaptation_of(settings, assembly.shapes_of(training))
+    settings = registry.settings_for(name, rank=2)
+    params = registry.first_progress(settings, training).state.params
+    rule = registry.adaptation_of(settings, shapes_of(training))
     rng = np.random.default_rng(1)
     item = jnp.asarray(rng.permutation(30)[:8])
     inputs = Inputs(jnp.zeros((8, 0)), jnp.zeros((8, 0)), item)
@@ -41,7 +41,7 @@ def test_the_first_predictions_are_those_of_the_fold_in_of_both_domains(name, tr
 
 def test_users_in_the_graph_start_where_their_ratings_put_them(training):
     """Each is the posterior mean under the identities and the noise of the items they rated."""
-    params = assembly.first_progress(methods.settings_for("gcn_ridge", rank=2), training)
+    params = registry.first_progress(registry.settings_for("gcn_ridge", rank=2), training)
     params = params.state.params
     log = training.interactions
     for user in log.users[:5]:
@@ -58,11 +58,11 @@ def test_users_in_the_graph_start_where_their_ratings_put_them(training):
 @pytest.mark.parametrize("name", ["light_gcn", "graph_gat"])
 def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, training):
     settings, training = (
-        methods.settings_for(name, embedding=4),
+        registry.settings_for(name, embedding=4),
         training._replace(item_domain=None),
     )
-    params = assembly.first_progress(settings, training).state.params
-    rule = assembly.adaptation_of(settings, assembly.shapes_of(training))
+    params = registry.first_progress(settings, training).state.params
+    rule = registry.adaptation_of(settings, shapes_of(training))
     item = jnp.arange(30)
     nothing = Examples(
         Inputs(jnp.zeros((30, 0)), jnp.zeros((30, 0)), item), jnp.ones(30), jnp.zeros(30, bool)
@@ -78,6 +78,6 @@ def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, training):
 
 
 def test_vectors_are_not_ratings(training):
-    settings = methods.settings_for("graph_sage", objective="rating")
+    settings = registry.settings_for("graph_sage", objective="rating")
     with pytest.raises(ValueError, match="objective must be of an order of items, got 'rating'"):
-        assembly.learner_of(settings, assembly.shapes_of(training))
+        registry.learner_of(settings, shapes_of(training))

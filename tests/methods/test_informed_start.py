@@ -2,14 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import methods
+from metajax import registry
 from metajax.baselines import fit_factors
 from metajax.cross_domain.choices import fit_choices
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
-from metajax.methods import assembly
 from metajax.types import Examples, Inputs
 
 POWER = 0.7
@@ -21,9 +20,9 @@ def test_the_first_predictions_are_the_posterior_under_the_prior_of_choices():
     # Without attributes the closed form is choices and factors alone.
     training = cross_users(domains).training
     training = training._replace(item_features=training.item_features[:, :0])
-    settings = methods.settings_for("informed_ridge", rank=2, support=4, query=4)
-    params = assembly.first_progress(settings, training).state.params
-    rule = assembly.adaptation_of(settings, shapes_of(training))
+    settings = registry.settings_for("informed_ridge", rank=2, support=4, query=4)
+    params = registry.first_progress(settings, training).state.params
+    rule = registry.adaptation_of(settings, shapes_of(training))
 
     user = 3
     source, target = (np.flatnonzero(world.item_domain == side) for side in (0, 1))

@@ -1,22 +1,21 @@
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import methods
+from metajax import registry
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.joint_fold_in import joint_fold_in
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
-from metajax.methods import assembly
 from metajax.types import Examples, Inputs
 
 
 def test_the_first_predictions_are_those_of_the_joint_fold_in():
     world = synthetic.world(users=80, items=40, seed=1)
     training = cross_users(Domains(world.dataset, world.item_domain)).training
-    settings = methods.settings_for("joint_ridge", rank=2, support=4, query=4)
-    params = assembly.first_progress(settings, training).state.params
-    rule = assembly.adaptation_of(settings, shapes_of(training))
+    settings = registry.settings_for("joint_ridge", rank=2, support=4, query=4)
+    params = registry.first_progress(settings, training).state.params
+    rule = registry.adaptation_of(settings, shapes_of(training))
 
     def inputs(items):
         features = np.broadcast_to(training.user_features[3], (len(items), shapes.user_width))

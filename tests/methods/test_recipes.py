@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import methods
+from metajax import registry
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.tasks import cross_table
 from metajax.cross_domain.users import SOURCE, cross_users
@@ -14,8 +14,7 @@ from metajax.data.cold_users import cold_users
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.methods import assembly, parts, sampling
-from metajax.methods.settings import Settings
+from metajax.methods import Settings, TwoTowerOptions, parts, sampling
 
 
 @pytest.fixture(scope="module")
@@ -30,35 +29,38 @@ def of_two_domains():
 
 
 def tiny(name, quick, **changes):
-    kept = ("rank", "width", "embedding", "steps", "updates", "tasks", "query", "per_dispatch")
-    sizes = {field: getattr(quick, field) for field in (*kept, "validate_every", "data")}
-    return methods.settings_for(name, **{**sizes, **changes})
+    options = {
+        field: getattr(quick.options, field) for field in ("rank", "width", "embedding", "steps")
+    }
+    kept = ("updates", "tasks", "query", "per_dispatch", "validate_every", "data")
+    sizes = {**options, **{field: getattr(quick, field) for field in kept}, **changes}
+    return registry.settings_for(name, **registry.changes_for(name, sizes))
 
 
 def test_names_are_unique():
-    assert len(set(methods.names())) == len(methods.registry)
+    assert len(set(registry.names())) == len(registry.all_methods())
 
 
-@pytest.mark.parametrize("recipe", methods.registry, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", registry.all_methods(), ids=lambda recipe: recipe.name)
 def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
     assert recipe.grid[0] == {}
-    chosen = [methods.settings_for(recipe.name, **changes) for changes in recipe.grid]
+    chosen = [registry.settings_for(recipe.name, **changes) for changes in recipe.grid]
     assert len(set(chosen)) == len(chosen)
-    assert chosen[0] == Settings(learner=recipe.name, **recipe.settings)
+    assert chosen[0] == registry.settings_for(recipe)
 
 
 @pytest.mark.parametrize(
     ("name", "domains"),
-    [(name, 1) for name in methods.names(domains=1)]
+    [(name, 1) for name in registry.names(domains=1)]
     # Of those that know nothing of domains, one of each way to look at a support.
     + [(name, 2) for name in ("two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential")]
-    + [(recipe.name, 2) for recipe in methods.registry if recipe.two_domains],
+    + [(recipe.name, 2) for recipe in registry.all_methods() if recipe.two_domains],
 )
 def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_domains, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
     settings, training = tiny(name, quick), (training, of_two_domains)[domains - 1]
-    learner = assembly.learner_of(settings, shapes_of(training))
-    sample, make = assembly.sampler_of(settings, shapes_of(training))
+    learner = registry.learner_of(settings, shapes_of(training))
+    sample, make = registry.sampler_of(settings, shapes_of(training))
     table = make(training, seed=0)
 
     def updated(key):
@@ -69,7 +71,7 @@ def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_
         scores = learner.predict(state.params, adapted, one.query.inputs)
         return state, metrics, scores, one.query.labels
 
-    progress = assembly.progress_like(settings, training)
+    progress = registry.progress_like(settings, training)
     progress = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), progress)
     state, metrics, scores, labels = jax.eval_shape(updated, jax.random.key(0))
     assert scores.shape == labels.shape
@@ -82,44 +84,46 @@ def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_
     assert before == after
 
 
-@pytest.mark.parametrize("recipe", methods.registry, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", registry.all_methods(), ids=lambda recipe: recipe.name)
 def test_what_shares_a_training_differs_in_adaptation_alone(recipe, training, quick):
     if recipe.trained_as is None:
         return
     for changes in recipe.grid:
-        own = assembly.first_progress(tiny(recipe.name, quick, **changes), training)
-        other = assembly.first_progress(tiny(recipe.trained_as, quick), training)
+        own = registry.first_progress(tiny(recipe.name, quick, **changes), training)
+        other = registry.first_progress(tiny(recipe.trained_as.name, quick), training)
         jax.tree.map(np.testing.assert_array_equal, own.state, other.state)
 
 
 def test_one_learner_serves_all_folds_and_seeds(of_two_domains, quick):
     shapes = shapes_of(of_two_domains)
-    for name in methods.names():
+    for name in registry.names():
         one = tiny(name, quick)
         other = dataclasses.replace(one, fold=3, seed=7, data="elsewhere.csv", scale=(0.0, 9.0))
-        assert assembly.learner_of(one, shapes) is assembly.learner_of(other, shapes)
-        assert assembly.sampler_of(one, shapes) is assembly.sampler_of(other, shapes)
-    unlike = dataclasses.replace(tiny("maml", quick), inner_rate=0.07)
-    assert assembly.learner_of(unlike, shapes) is not assembly.learner_of(
+        assert registry.learner_of(one, shapes) is registry.learner_of(other, shapes)
+        assert registry.sampler_of(one, shapes) is registry.sampler_of(other, shapes)
+    unlike = tiny("maml", quick, inner_rate=0.07)
+    assert registry.learner_of(unlike, shapes) is not registry.learner_of(
         tiny("maml", quick), shapes
     )
 
 
 def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(training, quick):
     settings = tiny("maml", quick)
-    factors = parts.fit_factors(training.interactions, rank=settings.rank, seed=settings.seed)
+    factors = parts.fit_factors(
+        training.interactions, rank=settings.options.rank, seed=settings.seed
+    )
     x = np.insert(np.asarray(factors.item_factors), 0, 1.0, axis=1)
     expected = factors.mean + factors.item_bias + x @ factors.prior_mean
-    state = assembly.first_progress(settings, training).state
+    state = registry.first_progress(settings, training).state
     np.testing.assert_allclose(
         state.params["item_bias"]["embedding"][:, 0], expected, rtol=1e-6, atol=1e-6
     )
 
 
 def test_a_random_start_knows_the_mean_rating_alone(training, quick):
-    learner = assembly.learner_of(tiny("maml_from_random", quick), shapes_of(training))
-    params = assembly.first_progress(tiny("maml_from_random", quick), training).state.params
-    sampler = assembly.sampler_of(tiny("maml", quick), shapes_of(training))
+    learner = registry.learner_of(tiny("maml_from_random", quick), shapes_of(training))
+    params = registry.first_progress(tiny("maml_from_random", quick), training).state.params
+    sampler = registry.sampler_of(tiny("maml", quick), shapes_of(training))
     tasks = jax.jit(sampler.sample)(task_table(training), jax.random.key(0))
     one = jax.tree.map(lambda leaf: leaf[0], tasks)
     unseen = one.support._replace(mask=jnp.zeros_like(one.support.mask))
@@ -133,7 +137,7 @@ def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
     settings = tiny("maml", quick, objective="ranking", tasks=64)
     wanted = {}
     for scale in ((1.0, 5.0), (0.0, 4.0)):
-        sampler = assembly.sampler_of(settings, shapes_of(training)._replace(scale=scale))
+        sampler = registry.sampler_of(settings, shapes_of(training)._replace(scale=scale))
         tasks = jax.jit(sampler.sample)(task_table(training), jax.random.key(0))
         wanted[scale] = float(np.sum(np.where(tasks.query.mask, tasks.query.labels > 0, 0)))
     # A rating of 3 is relevant where 4 is the best of all.
@@ -143,14 +147,14 @@ def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
 def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training, quick):
     shapes = shapes_of(training)
     settings = tiny("maml", quick, support=3)
-    params = assembly.first_progress(settings, training).state.params
-    sampler = assembly.sampler_of(tiny("maml", quick, support=6), shapes)
+    params = registry.first_progress(settings, training).state.params
+    sampler = registry.sampler_of(tiny("maml", quick, support=6), shapes)
     tasks = jax.jit(sampler.sample)(task_table(training), jax.random.key(1))
     longest = int(jnp.argmax(tasks.support.mask.sum(1)))
     one = jax.tree.map(lambda leaf: leaf[longest], tasks)
     assert one.support.mask.sum() > 3
     first = jax.tree.map(lambda leaf: leaf[:3], one.support)
-    adapt, judged = assembly.adaptation_of(settings, shapes), assembly.judged_adaptation_of
+    adapt, judged = registry.adaptation_of(settings, shapes), registry.judged_adaptation_of
     shown = judged(settings, shapes).adapt(params, one.support)
     jax.tree.map(np.testing.assert_array_equal, shown, adapt.adapt(params, first))
     assert any(
@@ -162,29 +166,29 @@ def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training
     # The same object each time: what was compiled for it is found again.
     assert judged(settings, shapes) is judged(settings, shapes)
     ridge = tiny("bayesian_ridge", quick)
-    assert judged(ridge, shapes) == assembly.adaptation_of(ridge, shapes)
+    assert judged(ridge, shapes) == registry.adaptation_of(ridge, shapes)
 
 
 def test_a_recipes_defaults_are_its_own_and_can_be_changed():
-    assert methods.settings_for("maml") == Settings()
-    assert not methods.settings_for("maml_from_random").pretrained
-    assert methods.settings_for("maml_from_random", pretrained=True).pretrained
+    assert registry.settings_for("maml") == Settings(options=TwoTowerOptions())
+    assert not registry.settings_for("maml_from_random").options.pretrained
+    assert registry.settings_for("maml_from_random", pretrained=True).options.pretrained
 
 
 def test_an_unknown_recipe_is_named_with_the_nearest():
-    for ask in (methods.recipe_of, methods.settings_for, lambda name: Settings(learner=name)):
+    for ask in (registry.trained_method_of, registry.settings_for, registry.method_of):
         with pytest.raises(ValueError, match="got 'mmal'; did you mean 'maml'"):
             ask("mmal")
-    with pytest.raises(ValueError, match=r"learner must be a known name, got 'x'; known are two_"):
-        methods.recipe_of("x")
+    with pytest.raises(ValueError, match=r"method must be a known name, got 'x'; known are two_"):
+        registry.trained_method_of("x")
 
 
 def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
     settings, shapes = tiny("maml", quick), shapes_of(of_two_domains)
-    adaptation = assembly.adaptation_of(settings, shapes)
-    params = assembly.first_progress(settings, of_two_domains).state.params
+    adaptation = registry.adaptation_of(settings, shapes)
+    params = registry.first_progress(settings, of_two_domains).state.params
     source, target = sampling.SHOWN
-    sample = jax.jit(sampling.rating_tasks(settings, shapes).sample)
+    sample = jax.jit(registry.sampler_of(settings, shapes).sample)
     support = sample(cross_table(of_two_domains), jax.random.key(0)).support
     one = jax.tree.map(lambda leaf: leaf[0], support)
     assert len(one.mask) == source + target
@@ -194,22 +198,22 @@ def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
         between = jnp.ones((SOURCE - source, *leaf.shape[1:]), leaf.dtype)
         return jnp.concatenate([leaf[:source], between, leaf[source:]])
 
-    shown = assembly.judged_adaptation_of(settings, shapes).adapt(
+    shown = registry.judged_adaptation_of(settings, shapes).adapt(
         params, jax.tree.map(widened, one)
     )
     jax.tree.map(np.testing.assert_array_equal, shown, adaptation.adapt(params, one))
 
 
 def test_learners_of_two_domains_refuse_one(training, quick):
-    of_two = set(methods.names()) - set(methods.names(domains=1))
+    of_two = set(registry.names()) - set(registry.names(domains=1))
     assert of_two
     for name in of_two:
-        with pytest.raises(ValueError, match=f"learner '{name}' needs two domains"):
-            assembly.first_progress(tiny(name, quick), training)
+        with pytest.raises(ValueError, match=f"method '{name}' needs two domains"):
+            registry.first_progress(tiny(name, quick), training)
 
 
 @pytest.mark.parametrize("name", ["emcdr", "content_adapter", "maml"])
 def test_across_two_domains_no_order_is_learned(name, of_two_domains, quick):
     settings = tiny(name, quick, objective="ndcg")
     with pytest.raises(ValueError, match=r"objective must be 'rating' where .*, got 'ndcg'\."):
-        assembly.first_progress(settings, of_two_domains)
+        registry.first_progress(settings, of_two_domains)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import methods
+from metajax import registry
 from metajax.adaptation import ridge_head
 from metajax.baselines.content import taste_map
 from metajax.data import TrainingSet, from_columns
@@ -34,7 +34,7 @@ def training():
 
 
 def started(training):
-    settings = methods.settings_for("bayesian_ridge", rank=2)
+    settings = registry.settings_for("bayesian_ridge", rank=2)
     network = ridge_network(settings, shapes_of(training))
     items = jnp.arange(ITEMS)
     features = jnp.asarray(training.item_features)
@@ -86,8 +86,8 @@ def test_tastes_explain_their_share_of_an_average_rated_item(training):
 
 @pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
 def test_decay_wears_down_no_table_of_a_closed_form(name, training):
-    settings = methods.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
-    recipe = methods.recipe_of(name)
+    settings = registry.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
+    recipe = registry.trained_method_of(name)
     learner = recipe.learner(settings, recipe.network(settings, shapes_of(training)))
     inputs = Inputs(jnp.ones((1, 3, 1)), jnp.ones((1, 3, 2)), jnp.arange(3)[None])
     rows = Examples(inputs, jnp.ones((1, 3)), jnp.ones((1, 3), bool))

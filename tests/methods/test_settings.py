@@ -1,16 +1,23 @@
 import dataclasses
+import inspect
+import json
 
 import pytest
 
-from metajax.methods import settings
-from metajax.methods.settings import Settings
+from metajax import registry
+from metajax.methods import Settings
 
 
 def test_settings_survive_a_round_trip(tmp_path):
     path = tmp_path / "settings.json"
-    chosen = Settings(adapts=("predictor/*", "direct/*"), rate=0.1, scale=(0.5, 5.0))
-    path.write_text(settings.to_json(chosen))
-    assert settings.from_json(path) == chosen
+    chosen = registry.settings_for(
+        "maml", adapts=("predictor/*", "direct/*"), rate=0.1, scale=(0.5, 5.0)
+    )
+    path.write_text(registry.to_json(chosen))
+    assert registry.from_json(path) == chosen
+    written = json.loads(path.read_text())
+    assert (written["method"], written["rate"]) == ("maml", 0.1)
+    assert written["maml"]["adapts"] == ["predictor/*", "direct/*"]
 
 
 @pytest.mark.parametrize(
@@ -26,29 +33,53 @@ def test_settings_survive_a_round_trip(tmp_path):
         ("fold", 5, "fold must be 0 to 4, got 5."),
         ("pretrained", 1, "pretrained must be of type bool, got 1."),
         (
-            "learner",
-            "momaml",
-            "learner must be a known name, got 'momaml'; did you mean 'fomaml'?",
-        ),
-        (
-            "objective",
-            "ratng",
-            "objective must be a known name, got 'ratng'; did you mean 'rating'?",
+            "steep",
+            5,
+            "settings of maml: unknown setting 'steep'; did you mean 'steps'?",
         ),
         ("validate_every", 15, "validate_every must be a multiple of per_dispatch (10), got 15."),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(name, value, rule):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        Settings(**{name: value})
+        registry.settings_for("maml", **{name: value})
     assert str(error.value) == rule
 
 
-def test_an_unknown_key_is_named_with_the_nearest():
-    with pytest.raises(
-        ValueError, match=r"a.toml: unknown setting 'inner_rat'; did you mean 'inner"
-    ):
-        settings.check_keys(["inner_rat"], "a.toml")
+def test_an_unknown_objective_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"objective must be a .*, got 'ratng'; .* 'rating'\?"):
+        registry.predicts_ratings(registry.settings_for("maml", objective="ratng"))
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"updats": 3}, "a.toml: unknown setting 'updats'; did you mean 'updates'?"),
+        ({"mmal": {}}, "a.toml: unknown setting 'mmal'; did you mean 'maml'?"),
+        (
+            {"fomaml": {"inner_rat": 0.1}},
+            "a.toml, fomaml: unknown setting 'inner_rat'; did you mean 'inner_rate'?",
+        ),
+        ({"maml": 3}, "a.toml: maml must be a table of options, got 3."),
+        (
+            {"inner_rate": 0.1},
+            "a.toml: 'inner_rate' is an option of a method and belongs in its table, such as "
+            "maml.inner_rate.",
+        ),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(values, rule):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        registry.check_values(values, "a.toml")
+    assert str(error.value) == rule
+
+
+def test_changes_of_a_comparison_go_where_they_belong():
+    changes = {"updates": 7, "rank": 4, "maml": {"rank": 2}, "reptile": {"steps": 3}}
+    assert registry.changes_for("maml", changes) == {"updates": 7, "rank": 2}
+    assert registry.changes_for("reptile", changes) == {"updates": 7, "rank": 4, "steps": 3}
+    with pytest.raises(ValueError, match="changes: unknown setting 'rnk'; did you mean 'rank'"):
+        registry.changes_for("maml", {"rnk": 3})
 
 
 @pytest.mark.parametrize(
@@ -58,14 +89,17 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "settings.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json: not the settings of a run") as error:
-        settings.from_json(path)
+        registry.from_json(path)
     assert "\n" not in str(error.value)
 
 
-def test_every_setting_is_documented():
-    source = settings.__file__
-    with open(source) as file:
-        text = file.read()
-    for field in dataclasses.fields(Settings):
+@pytest.mark.parametrize(
+    "kind",
+    {Settings, *(method.options for method in registry.all_methods())},
+    ids=lambda kind: kind.__name__,
+)
+def test_every_setting_is_documented(kind):
+    text = "".join(inspect.getsource(base) for base in kind.__mro__[:-1])
+    for field in dataclasses.fields(kind):
         assert f"    {field.name}: " in text
         assert text.split(f"    {field.name}: ")[1].split("\n")[1].strip().startswith('"""')

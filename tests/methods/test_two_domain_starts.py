@@ -2,12 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import methods
+from metajax import registry
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.transferred_factors import fit_transferred_factors
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
-from metajax.methods import assembly
 from metajax.methods.domain_factors import canonical_factors
 
 
@@ -23,8 +22,8 @@ def found(training):
 
 
 def started(name, training):
-    settings = methods.settings_for(name, rank=2)
-    return assembly.first_progress(settings, training).state.params
+    settings = registry.settings_for(name, rank=2)
+    return registry.first_progress(settings, training).state.params
 
 
 @pytest.mark.parametrize("name", ["emcdr", "emcdr_linear"])
@@ -51,7 +50,7 @@ def test_relations_are_carried_over_by_what_the_domains_have_in_common(training,
 
 def test_where_no_feature_is_left_to_be_private_the_rank_is_named(training):
     with pytest.raises(ValueError, match=r"rank must be >= 2 for a private feature, got 1\."):
-        assembly.first_progress(methods.settings_for("shared_and_private", rank=1), training)
+        registry.first_progress(registry.settings_for("shared_and_private", rank=1), training)
 
 
 def test_users_are_copied_with_the_items_that_were_fitted_to_them(training):

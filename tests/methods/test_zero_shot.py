@@ -4,11 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, methods, networks
+from metajax import learners, losses, networks, registry
 from metajax.data import TrainingSet, cold_users, from_columns
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
-from metajax.methods import assembly
 from metajax.methods.zero_shot import linear_map_to
 from metajax.types import Examples, Inputs, Task
 
@@ -47,10 +46,10 @@ def test_a_map_is_a_ridge_regression_in_which_items_count_by_their_ratings():
 
 
 def test_a_cold_item_is_liked_by_who_likes_its_kind(training):
-    settings = methods.settings_for("semantic_map", rank=2, width=4)
+    settings = registry.settings_for("semantic_map", rank=2, width=4)
     shapes = shapes_of(training)
-    adaptation = assembly.adaptation_of(settings, shapes)
-    params = assembly.first_progress(settings, training).state.params
+    adaptation = registry.adaptation_of(settings, shapes)
+    params = registry.first_progress(settings, training).state.params
     assert adaptation.predict_variance is not None
     variance_of = adaptation.predict_variance
     shown = jnp.arange(6)
@@ -120,11 +119,11 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
 def test_what_comes_from_closed_forms_is_not_trained(small):
     training = cold_users(load(str(small))).training
     sizes = {"rank": 2, "width": 4, "tasks": 4, "query": 3}
-    settings = methods.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
+    settings = registry.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
     shapes = shapes_of(training)
-    learner, sampler = assembly.learner_of(settings, shapes), assembly.sampler_of(settings, shapes)
+    learner, sampler = registry.learner_of(settings, shapes), registry.sampler_of(settings, shapes)
     tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(0))
-    state = assembly.first_progress(settings, training).state
+    state = registry.first_progress(settings, training).state
     update, before = jax.jit(learner.update), state.params
     for _ in range(3):
         state, _ = update(state, tasks)
@@ -145,4 +144,4 @@ def test_settings_of_a_map_that_mean_nothing_are_refused(training):
             closeness=-1.0,
         )
     with pytest.raises(ValueError, match="rank must be >= 1 for a map"):
-        assembly.first_progress(methods.settings_for("semantic_map", rank=0), training)
+        registry.first_progress(registry.settings_for("semantic_map", rank=0), training)

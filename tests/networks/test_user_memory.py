@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from metajax.data import TrainingSet, from_columns
-from metajax.methods import neighbours, settings_for
+from metajax.methods import neighbours
 from metajax.networks import MemorisedUsers, start_memory, user_memory
+from metajax.registry import settings_for
 from metajax.types import Examples, Inputs, MemberInputs
 
 USERS, ITEMS, ROOM, SCALE = 5, 6, 8, (1.0, 5.0)

@@ -12,7 +12,7 @@ import pytest
 
 from metajax import runs
 from metajax.checkpoint import CheckpointError
-from metajax.methods.settings import Settings
+from metajax.methods import Settings
 from metajax.runs import last_good
 from metajax.runs.recommendation import recommend, recommend_batch
 from metajax.training import DivergedError

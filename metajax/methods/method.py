@@ -1,0 +1,69 @@
+"""The contract of a trained method: network, initial values, learner, tasks, options and grid."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.sampling import Sampler
+from metajax.methods.settings import Options, Settings
+from metajax.types import MetaLearner, Params
+
+__all__ = ["Method", "random_values"]
+
+
+def random_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+    """Keeps the random parameters of the network's `init`: the default of `Method.initial`."""
+    del settings, training
+    return lambda params: params
+
+
+class Method(NamedTuple):
+    """A trained method, as a recipe from settings to a learner.
+
+    `learner`, `network` and `sampler` may depend on any setting but data, fold and seed: one
+    compiled program serves all of those. The method's own options are `settings.options`.
+
+    Example:
+        >>> from metajax import learners, methods, networks
+        >>> linear = Method(
+        ...     "linear",
+        ...     learner=methods.by_gradient_steps(learners.maml),
+        ...     network=lambda settings, shapes: networks.from_linen(networks.Tower((1,))),
+        ... )
+    """
+
+    name: str
+    """Name in tables, in `Settings.method` and on the command line."""
+    learner: Callable[[Settings, Any], MetaLearner]
+    """`learner(settings, network)`: the outer update around the adaptation."""
+    network: Callable[[Settings, Shapes], Any]
+    """`network(settings, shapes)`: a `Model`, or another NamedTuple with such an `init`."""
+    initial: Callable[[Settings, TrainingSet], Callable[[Params], Params]] = random_values
+    """`initial(settings, training)` returns a map from random to initial parameters: closed forms,
+    fitted to the training users alone."""
+    sampler: Callable[[Settings, Shapes], Sampler] | None = None
+    """`sampler(settings, shapes)`: the training tasks; None: those of the objective."""
+    members: bool = False
+    """Whether the objective's tasks carry the user's index, for networks that hold one row a
+    training user."""
+    options: type = Options
+    """Frozen dataclass of the method's own options, each with a default."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """The method's defaults where they differ from those of `Settings` and `options`."""
+    grid: tuple[Mapping[str, Any], ...] = ({},)
+    """Changes of the defaults to try on validation users, no change first."""
+    kind: Literal["baseline", "learned"] = "learned"
+    """Whether it counts as a baseline in comparisons."""
+    any_support: bool = False
+    """Whether it adapts to more interactions than the `Settings.support` it was trained on; if
+    not, evaluation truncates the support."""
+    two_domains: bool = False
+    """Whether it needs a source and a target domain."""
+    trained_as: "Method | None" = None
+    """A method with the same training and another adaptation: the grid acts after training, so
+    that all settings share one training."""
+
+    def __hash__(self) -> int:
+        """Hashes the name, so that a method can be part of a key of a cache."""
+        return hash(self.name)

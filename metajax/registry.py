@@ -1,0 +1,508 @@
+"""All methods by name, and the way from a method and its settings to a learner.
+
+Methods are found: every module of `metajax.methods` and `metajax.cross_domain` may have a tuple
+`methods`, and other packages add theirs through the entry point group `metajax.methods`, each entry
+a `Method` or a `Baseline`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import baselines, cross_domain, methods
+from metajax.adaptation import matching, paths
+from metajax.baselines import Baseline
+from metajax.cross_domain.users import SOURCE
+from metajax.data.dataset import Shapes, TrainingSet, shapes_of
+from metajax.methods import Method, Settings, check_name, nearest, objectives, to_dict
+from metajax.methods.sampling import SHOWN, Sampler, cross_tasks
+from metajax.methods.settings import reading_fields
+from metajax.training import Progress, begin
+from metajax.types import Adaptation, Examples, MetaLearner, Params, Task
+
+__all__ = [
+    "adaptation_of",
+    "all_methods",
+    "baseline_names",
+    "changes_for",
+    "check_keys",
+    "check_options",
+    "check_values",
+    "first_progress",
+    "from_json",
+    "judged_adaptation_of",
+    "learner_of",
+    "method_of",
+    "names",
+    "predicts_ratings",
+    "progress_like",
+    "sampler_of",
+    "settings_for",
+    "settings_like",
+    "to_json",
+    "trained_method_of",
+    "with_changes",
+]
+
+_SHARED = {field.name for field in dataclasses.fields(Settings)} - {"method", "options"}
+
+
+@functools.cache
+def all_methods() -> tuple[Method, ...]:
+    """Finds every trained method.
+
+    Returns:
+        Plain training first, then methods of one domain, then methods that need two; in the order
+        of their names, and those of other packages last.
+
+    Raises:
+        ValueError: If two methods have the same name, or an option has the name of a shared
+            setting.
+    """
+    own = [
+        method
+        for package in (methods, cross_domain)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for method in getattr(importlib.import_module(module.name), "methods", ())
+    ]
+    own.sort(key=lambda method: (method.kind != "baseline", method.two_domains))
+    found = (*own, *(entry for entry in _entries() if isinstance(entry, Method)))
+    known = [method.name for method in found] + [baseline.name for baseline in _baselines()]
+    for name in known:
+        if known.count(name) > 1:
+            raise ValueError(f"methods must have names of their own, got {name!r} twice.")
+    for method in found:
+        check_options(method)
+    return found
+
+
+def check_options(method: Method) -> None:
+    """Refuses options that have the name of a shared setting.
+
+    Raises:
+        ValueError: If one has.
+    """
+    for field in dataclasses.fields(method.options):
+        if field.name in _SHARED:
+            raise ValueError(
+                f"options of {method.name!r} must not have names of shared settings, got "
+                f"{field.name!r}."
+            )
+
+
+@functools.cache
+def _baselines() -> tuple[Baseline, ...]:
+    """Finds every closed form: those of one domain, of two, and of other packages."""
+    own = (*baselines.registry, *cross_domain.of_two_domains)
+    return (*own, *(entry for entry in _entries() if isinstance(entry, Baseline)))
+
+
+def _entries() -> list[Any]:
+    """Loads the entry points of other packages.
+
+    Raises:
+        TypeError: If one is neither a `Method` nor a `Baseline`.
+    """
+    found = []
+    for point in importlib.metadata.entry_points(group="metajax.methods"):
+        loaded = point.load()
+        if not isinstance(loaded, Method | Baseline):
+            raise TypeError(
+                f"entry point {point.value} of metajax.methods must be a Method or a Baseline, "
+                f"got {type(loaded).__name__}."
+            )
+        found.append(loaded)
+    return found
+
+
+def names(domains: int | None = None) -> list[str]:
+    """Lists the names of trained methods; with `domains=1` of those that need no second domain."""
+    return [method.name for method in all_methods() if domains != 1 or not method.two_domains]
+
+
+def baseline_names(domains: int | None = None) -> list[str]:
+    """Lists the names of closed forms; with `domains=1` of those that need no second domain."""
+    of_two = cross_domain.of_two_domains
+    return [baseline.name for baseline in _baselines() if domains != 1 or baseline not in of_two]
+
+
+def method_of(method: str | Method | Baseline) -> Method | Baseline:
+    """Returns the trained method or closed form of a name; a value is returned as it is.
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    if isinstance(method, Method | Baseline):
+        return method
+    known = {found.name: found for found in (*_baselines(), *all_methods())}
+    check_name(method, known, "method")
+    return known[method]
+
+
+def trained_method_of(method: str | Method) -> Method:
+    """Returns the trained method of a name; a value is returned as it is.
+
+    Raises:
+        ValueError: If there is none, or the name is a closed form's; names the nearest.
+    """
+    if isinstance(method, Method):
+        return method
+    known = {found.name: found for found in all_methods()}
+    if method not in known and method in baseline_names():
+        raise ValueError(
+            f"method must be one that is trained, got the closed form {method!r}, which metajax "
+            "compare fits."
+        )
+    check_name(method, known, "method")
+    return known[method]
+
+
+def settings_for(method: str | Method, **changes: Any) -> Settings:
+    """Returns the settings of a method: its defaults, with some changed.
+
+    Args:
+        method: A name, or a method of one's own.
+        **changes: Shared settings and options of the method to change.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: If there is no such method or setting, or a value is of the wrong type or out
+            of range.
+
+    Example:
+        >>> settings = settings_for("maml_from_random", steps=3)
+        >>> settings.method, settings.options.pretrained, settings.options.steps
+        ('maml_from_random', False, 3)
+    """
+    method = trained_method_of(method)
+    chosen = {**method.settings, **changes}
+    check_keys(chosen, method, f"settings of {method.name}")
+    own = {name: value for name, value in chosen.items() if name not in _SHARED}
+    shared = {name: value for name, value in chosen.items() if name in _SHARED}
+    return Settings(method=method.name, options=method.options(**own), **shared)
+
+
+def with_changes(settings: Settings, **changes: Any) -> Settings:
+    """Returns settings with some shared ones or options changed.
+
+    Raises:
+        ValueError: As `settings_for`.
+    """
+    own = {field.name for field in dataclasses.fields(settings.options)}
+    for name in changes:
+        if name not in _SHARED | own:
+            raise ValueError(
+                f"settings of {settings.method}: unknown setting {name!r}; "
+                f"{nearest(name, [*sorted(_SHARED), *sorted(own)])}"
+            )
+    options = {name: value for name, value in changes.items() if name in own}
+    shared = {name: value for name, value in changes.items() if name not in own}
+    return dataclasses.replace(
+        settings, options=dataclasses.replace(settings.options, **options), **shared
+    )
+
+
+def settings_like(method: str | Method, settings: Settings) -> Settings:
+    """Returns the settings of another method that is to train under the same conditions.
+
+    Args:
+        method: The other method.
+        settings: Whose shared settings are taken over, and whose options where the other method
+            has an option of the same name. What `method.settings` sets stays.
+
+    Returns:
+        The settings.
+    """
+    method = trained_method_of(method)
+    own = {field.name for field in dataclasses.fields(method.options)}
+    known = {**vars(settings), **vars(settings.options)}
+    taken = {name: value for name, value in known.items() if name in _SHARED | own}
+    return settings_for(method, **{**taken, **method.settings})
+
+
+def changes_for(method: str | Method, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Selects from changes of many methods' settings those that concern one method.
+
+    Args:
+        method: The method.
+        changes: Shared settings and options by name, and tables of options by a method's name. An
+            option outside a table is for every method that has it.
+
+    Returns:
+        Changes for `settings_for`.
+
+    Raises:
+        ValueError: If a key is unknown to all methods; names the nearest.
+    """
+    method = trained_method_of(method)
+    check_values(changes, "changes", method, options=True)
+    known = _SHARED | set(_options_of(method))
+    everyone = {name: value for name, value in changes.items() if name in known}
+    return {**everyone, **changes.get(method.name, {})}
+
+
+def check_values(
+    values: Mapping[str, Any], source: str, *more: Method, options: bool = False
+) -> None:
+    """Refuses an unknown setting, in the tables of all methods too, and names the nearest.
+
+    Args:
+        values: Shared settings by name, and tables of options by a method's name.
+        source: Where they are from, for the error.
+        *more: Methods that `all_methods` does not find.
+        options: Whether an option may be outside a table.
+
+    Raises:
+        ValueError: If a key is unknown.
+    """
+    tables = {method.name: _options_of(method) for method in (*all_methods(), *more)}
+    outside = sorted({name for table in tables.values() for name in table})
+    known = ["method", *sorted(_SHARED), *tables, *(outside if options else ())]
+    for key, value in values.items():
+        if key in outside and not options:
+            having = [name for name, table in tables.items() if key in table]
+            where = "maml" if "maml" in having else having[0]
+            raise ValueError(
+                f"{source}: {key!r} is an option of a method and belongs in its table, such as "
+                f"{where}.{key}."
+            )
+        _check_key(key, known, source)
+        if key in tables:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{source}: {key} must be a table of options, got {value!r}.")
+            for name in value:
+                _check_key(name, tables[key], f"{source}, {key}")
+
+
+def check_keys(keys: Iterable[str], method: Method, source: str) -> None:
+    """Refuses an unknown setting and names the nearest known one.
+
+    Args:
+        keys: Names of shared settings and options.
+        method: The method.
+        source: Where they are from, for the error.
+
+    Raises:
+        ValueError: If a key is neither a shared setting nor an option of the method.
+    """
+    for key in keys:
+        _check_key(key, [*sorted(_SHARED), *_options_of(method)], source)
+
+
+def _check_key(key: str, known: Iterable[str], source: str) -> None:
+    if key not in known:
+        raise ValueError(f"{source}: unknown setting {key!r}; {nearest(key, known)}")
+
+
+def _options_of(method: Method) -> list[str]:
+    return [field.name for field in dataclasses.fields(method.options)]
+
+
+def to_json(settings: Settings) -> str:
+    """Writes settings as JSON: shared ones, and a table of options named by the method."""
+    return json.dumps(to_dict(settings), indent=1) + "\n"
+
+
+def from_json(path: Path) -> Settings:
+    """Reads settings that `to_json` wrote.
+
+    Raises:
+        ValueError: If the file holds something else; names the file.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        method = trained_method_of(values.pop("method"))
+        options = values.pop(method.name, {})
+        for table, kind in ((values, Settings), (options, method.options)):
+            for field in dataclasses.fields(kind):
+                if isinstance(table.get(field.name), list):
+                    table[field.name] = tuple(table[field.name])
+        for key in options:
+            _check_key(key, _options_of(method), method.name)
+        for key in values:
+            _check_key(key, _SHARED, "settings")
+        return settings_for(method, **values, **options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the settings of a run: {error}") from None
+
+
+def learner_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> MetaLearner:
+    """Builds the learner that the settings describe.
+
+    Args:
+        settings: The settings.
+        shapes: Of the training set.
+        method: The method, where it is none that has a name; by default that of the settings.
+
+    Returns:
+        The learner; the same one for settings that differ in data, fold or seed alone, so that
+        what was compiled for one serves the others.
+    """
+    return _learner(_resolved(settings, method), _compiled_part(settings), shapes)
+
+
+def adaptation_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> Adaptation:
+    """Returns the adaptation of the learner of the settings; arguments as in `learner_of`."""
+    return learner_of(settings, shapes, method).adaptation
+
+
+def judged_adaptation_of(
+    settings: Settings, shapes: Shapes, method: Method | None = None
+) -> Adaptation:
+    """Returns the adaptation of the learner where any number of interactions is at hand.
+
+    A method that was trained on few sees the first of them, in either domain: inner steps on a
+    hundred times as many interactions are tuned by nothing.
+    """
+    adaptation = adaptation_of(settings, shapes, method)
+    if _resolved(settings, method).any_support:
+        return adaptation
+    rows = range(max(settings.support, 1))
+    if shapes.domains == 2:
+        source, target = SHOWN
+        rows = (*range(source), *range(SOURCE, SOURCE + target))
+    return _few_shot(adaptation, tuple(rows))
+
+
+def sampler_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> Sampler:
+    """Returns the sampler of training tasks of the settings; arguments as in `learner_of`."""
+    return _sampler(_resolved(settings, method), _compiled_part(settings), shapes)
+
+
+def predicts_ratings(settings: Settings) -> bool:
+    """Returns whether scores are ratings; if not, they only order the items.
+
+    Raises:
+        ValueError: If the objective is unknown; names the nearest.
+    """
+    check_name(settings.objective, objectives, "objective")
+    return objectives[settings.objective].rating
+
+
+def first_progress(
+    settings: Settings, training: TrainingSet, method: Method | None = None
+) -> Progress:
+    """Initialises training: random parameters, and closed forms where the method has them.
+
+    Args:
+        settings: The settings.
+        training: The training users alone, to which closed forms are fitted.
+        method: As in `learner_of`.
+
+    Returns:
+        The progress before the first update.
+
+    Raises:
+        ValueError: If the method needs two domains and there is one, there are two and scores are
+            no ratings, or as its `initial`.
+    """
+    method = _resolved(settings, method)
+    domains = shapes_of(training).domains
+    # Before closed forms are fitted, whose errors are about training sets and not about methods.
+    if method.two_domains and domains == 1:
+        raise ValueError(
+            f"method {method.name!r} needs two domains, a source and a target, got one."
+        )
+    if domains == 2 and not predicts_ratings(settings):
+        raise ValueError(
+            "objective must be 'rating' where there are two domains, which are judged by ratings "
+            f"alone, got {settings.objective!r}."
+        )
+    return _begin(settings, training, method, method.initial(settings, training))
+
+
+def progress_like(
+    settings: Settings, training: TrainingSet, method: Method | None = None
+) -> Progress:
+    """Returns shapes and types of the progress, for reading a checkpoint."""
+    method = _resolved(settings, method)
+    return jax.eval_shape(lambda: _begin(settings, training, method, lambda params: params))
+
+
+def _resolved(settings: Settings, method: Method | None) -> Method:
+    """Returns the method of settings.
+
+    Raises:
+        ValueError: If the settings are of another method, or name an unknown objective.
+    """
+    method = trained_method_of(settings.method) if method is None else method
+    if method.name != settings.method or type(settings.options) is not method.options:
+        raise ValueError(
+            f"settings must be those of {method.name!r} with {method.options.__name__}, as from "
+            f"settings_for, got those of {settings.method!r} with "
+            f"{type(settings.options).__name__}."
+        )
+    check_name(settings.objective, objectives, "objective")
+    return method
+
+
+@functools.lru_cache(maxsize=64)
+def _learner(method: Method, settings: Settings, shapes: Shapes) -> MetaLearner:
+    return method.learner(settings, method.network(settings, shapes))
+
+
+@functools.lru_cache(maxsize=64)
+def _few_shot(adaptation: Adaptation, rows: tuple[int, ...]) -> Adaptation:
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
+        there = np.array([row for row in rows if row < len(support.mask)])
+        return adaptation.adapt(params, jax.tree.map(lambda leaf: leaf[there], support), key)
+
+    return adaptation._replace(adapt=adapt)
+
+
+@functools.lru_cache(maxsize=64)
+def _sampler(method: Method, settings: Settings, shapes: Shapes) -> Sampler:
+    if method.sampler is not None:
+        return method.sampler(settings, shapes)
+    options = {"members": True} if method.members else {}
+    if shapes.domains == 2:
+        return cross_tasks(settings, shapes, **options)
+    return objectives[settings.objective].sampler(settings, shapes, **options)
+
+
+def _compiled_part(settings: Settings) -> Settings:
+    """Resets the settings that a compiled program must not depend on."""
+    plain = Settings()
+    kept = {name: getattr(plain, name) for name in ("data", "fold", "seed", *reading_fields)}
+    return dataclasses.replace(settings, **kept)
+
+
+def _begin(
+    settings: Settings,
+    training: TrainingSet,
+    method: Method,
+    initial: Callable[[Params], Params],
+) -> Progress:
+    shapes = shapes_of(training)
+    network = method.network(settings, shapes)
+    key = jax.random.key(settings.seed)
+    sampler = sampler_of(settings, shapes, method)
+    tasks = jax.eval_shape(sampler.sample, sampler.table(training, seed=settings.seed), key)
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tasks)
+    _check_patterns(settings.options, network.init, key, blank)
+    initialised = network._replace(init=lambda key, inputs: initial(network.init(key, inputs)))
+    return begin(method.learner(settings, initialised).init(key, blank))
+
+
+def _check_patterns(options: Any, init: Callable[..., Params], key: jax.Array, tasks: Task) -> None:
+    """Refuses patterns of the option `adapts` that match no parameter of the network."""
+    patterns = getattr(options, "adapts", ())
+    if not patterns:
+        return
+    one = jax.tree.map(lambda leaf: leaf[0], tasks.support.inputs)
+    known = paths(jax.eval_shape(init, key, one))
+    for pattern in patterns:
+        if not any(map(matching(pattern), known)):
+            raise ValueError(f"adapts must fit a parameter, got {pattern!r}; {', '.join(known)}.")
