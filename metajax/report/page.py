@@ -1,6 +1,6 @@
 """The report of a run: an HTML page, and the support-size curve as an SVG file.
 
-The input is always the same list of records, as of `evaluation.compare`.
+The input is a list of records, as of `evaluation.compare`.
 """
 
 import os
@@ -57,9 +57,9 @@ def html(
     Of more than four learned methods the curves show the four that rank best.
 
     Args:
-        records: The figures, as as of `evaluation.compare`.
+        records: Figures, as of `evaluation.compare`.
         title: Heading of the page.
-        run_facts: What the run was: data, date, machine, settings.
+        run_facts: Facts of the run: data, date, machine, settings.
         notes: Sentences to print below, one a paragraph.
         metrics: Which metrics are drawn.
         tables: Which metrics are in the tables; None means all.
@@ -68,7 +68,7 @@ def html(
         The text of an HTML file. It loads nothing and runs no script.
 
     Raises:
-        ValueError: If there are no records, or one is incomplete.
+        ValueError: If there are no records, or two describe the same figure.
         ImportError: If the extra `cli` is not installed.
     """
     try:
@@ -119,7 +119,7 @@ def support_size_curve(
         metrics: One row of panels each.
 
     Raises:
-        ValueError: If there are no records, one is incomplete, or a metric has none.
+        ValueError: If there are no records, two describe the same figure, or a metric has none.
         ImportError: If the extra `cli` is not installed.
     """
     records = validate(records)

@@ -12,6 +12,7 @@ import numpy as np
 
 from metajax.evaluation.metrics import badness, better_way, named, title_of
 from metajax.evaluation.records import Record, best, distinct, order_name, select
+from metajax.report.tables import printed
 
 __all__ = [
     "COLOURS",
@@ -157,7 +158,7 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
         x, last = [record.k for record in curve.records], curve.records[-1]
         means = [record.mean for record in curve.records]
         if not any(low <= mean <= high for mean in means):
-            off_scale.append(f"{curve.method} ({last.mean:.3f} at K = {last.k})")
+            off_scale.append(f"{curve.method} ({printed(last)} at K = {last.k})")
             continue
         shown.append(curve)
         wide, size, front = (2.8, 5.5, 4) if curve.learned else (1.2, 2.6, 3)
@@ -236,7 +237,7 @@ def _words(records: Sequence[Record]) -> str:
     top = best(last)
     return (
         f"{title_of(top.entry)}, {order_name(top.order)}: at K = {top.k} "
-        f"the best of {len(last)} methods is {top.method} with {top.mean:.3f}."
+        f"the best of {len(last)} methods is {top.method} with {printed(top)}."
     )
 
 
@@ -285,11 +286,13 @@ def interval_panel(
     left = select(ordered, kind="baseline")[_KEPT:]
     shown = [record for record in ordered if record not in left]
     title = f"{panel_title(records[0])} at K = {records[0].k}, method by method"
-    words = " ".join(f"{r.method}: {r.mean:.3f}, {r.low:.3f} to {r.high:.3f}." for r in shown)
+    words = " ".join(
+        f"{r.method}: {printed(r)}, {printed(r, r.low)} to {printed(r, r.high)}." for r in shown
+    )
     with canvas(_WIDTH, 56 + _ROW * len(shown), constrained=True) as figure:
         _draw_intervals(figure.subplots(), shown, colours)
         drawn = inline(figure, name, title, words)
-    names = ", ".join(f"{r.method} ({r.mean:.3f})" for r in left)
+    names = ", ".join(f"{r.method} ({printed(r)})" for r in left)
     return drawn, f"Not drawn: {names}." if left else ""
 
 

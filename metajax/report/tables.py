@@ -117,9 +117,9 @@ def service_of(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def printed(record: Record) -> str:
-    """Formats a figure by its metric's entry."""
-    return format(record.mean, record.entry.form)
+def printed(record: Record, value: float | None = None) -> str:
+    """Formats a record's mean, or another value of its metric, by the metric's entry."""
+    return format(record.mean if value is None else value, record.entry.form)
 
 
 def _cell(record: Record, top: float) -> dict[str, Any]:
@@ -127,10 +127,10 @@ def _cell(record: Record, top: float) -> dict[str, Any]:
     interval = None if itself else interval_of(record)
     low, high = map(signed, interval) if interval else ("", "")
     difference = record.difference if interval else None
-    form, ends = record.entry.form, (record.low, record.high)
+    ends = (record.low, record.high)
     return {
         "mean": printed(record),
-        "interval": "" if None in ends else f"[{ends[0]:{form}}, {ends[1]:{form}}]",
+        "interval": "" if None in ends else f"[{', '.join(printed(record, e) for e in ends)}]",
         "difference": "" if difference is None else signed(difference),
         "difference_low": low,
         "difference_high": high,
@@ -174,7 +174,7 @@ def terminal_table(
         best simple baseline and the ends of its 95 % interval. Five sizes fit in 80 columns.
 
     Raises:
-        ValueError: If there are no records, one is incomplete, or no metric has any.
+        ValueError: If there are no records, two describe the same figure, or no metric has any.
     """
     from rich import box
     from rich.console import Group
