@@ -63,6 +63,13 @@ def test_features_depend_on_the_direction_of_a_relation():
     assert len(set(facts.feature[facts.item == 0]) & set(facts.feature[facts.item == 3])) == 1
 
 
+def test_both_directions_of_a_relation_are_two_features():
+    graph = graph_from_names([("Alien", "follows", "x"), ("x", "follows", "Heat")])
+    found = item_features(graph, np.array([graph.entities.index[name] for name in FILMS[:2]]))
+    assert (found.item.tolist(), found.feature.tolist()) == ([0, 1], [0, 1])
+    assert (found.relation.tolist(), found.entity.tolist()) == ([0, 0], [2, 2])
+
+
 def test_two_items_may_be_one_entity():
     twice = item_features(GRAPH, ENTITY[[0, 0, 1]])
     assert twice.feature[twice.item == 0].tolist() == twice.feature[twice.item == 1].tolist()
