@@ -1,4 +1,4 @@
-"""The task axis over many devices: parameters replicated, tasks sharded, nothing else to know.
+"""Sharding of the task axis over devices, with replicated parameters.
 
 A learner's `update` is written for a batch of tasks. Under `jit`, sharding its inputs is enough:
 the compiler splits the tasks and inserts the one sum that the meta-gradient needs.
@@ -19,7 +19,7 @@ _AXIS = "task"
 
 
 def task_mesh(devices: int | None = None) -> Mesh:
-    """Lines up devices along the task axis.
+    """Mesh of devices along the task axis.
 
     Args:
         devices: How many; None means all, those of other processes included.
@@ -40,7 +40,7 @@ def task_mesh(devices: int | None = None) -> Mesh:
 
 
 def sharded(tasks: Any, mesh: Mesh) -> Any:
-    """Spreads a batch over the mesh by its leading axis.
+    """Shards a batch over the mesh by its leading axis.
 
     Args:
         tasks: A pytree of arrays that lead with T, the same on every process.
@@ -59,7 +59,7 @@ def sharded(tasks: Any, mesh: Mesh) -> Any:
 
 
 def replicated(state: Any, mesh: Mesh) -> Any:
-    """Puts a copy of a state, or of any pytree, on every device of the mesh."""
+    """Replicates a pytree on every device of the mesh."""
     return _placed(state, NamedSharding(mesh, PartitionSpec()))
 
 

@@ -1,9 +1,10 @@
-"""How good a list of scores is, with a mask in every signature.
+"""Metrics of scores against labels, with a mask in every signature.
 
 Each metric is of one list, `(scores, labels, *, where=None)`; `jax.vmap` makes the batch. Relevance
 is binary: an item is relevant where its label is above 0. Of equal scores the lower index ranks
-first, so shuffle the items if their order tells anything. Where nothing is relevant, ranking
-metrics are 0: leave such lists out of an average, or they look like failures. NaN ranks last.
+first, so shuffle the items if their order depends on the labels. Where nothing is relevant, ranking
+metrics are 0: exclude such lists from an average. NaN ranks last. A mask of None keeps all; shapes
+that differ raise a ValueError.
 """
 
 import jax
@@ -155,7 +156,7 @@ def ndcg(
 
 
 def auc(scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
-    """Returns how probable it is that a relevant item is scored above an irrelevant one.
+    """Returns the probability that a relevant item is scored above an irrelevant one.
 
     Equal scores count half.
 

@@ -14,9 +14,9 @@ __all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
 
 
 class Progress(NamedTuple):
-    """All of a training run that has to survive a stop: a plain pytree.
+    """State of a training run, from which it can be resumed: a plain pytree.
 
-    The task sampler adds nothing to it: its key is a function of the seed and of `state.step`.
+    The task sampler has no state: its key is a function of the seed and of `state.step`.
     """
 
     state: MetaState
@@ -30,20 +30,20 @@ class Progress(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What happened in one dispatch."""
+    """Record of one dispatch."""
 
     step: int
     """Updates made so far."""
     loss: float
     """Mean meta-loss of the dispatch."""
     gradient_norm: float
-    """Mean norm of its meta-gradients, before clipping."""
+    """Mean norm of the meta-gradients, before clipping."""
     validation: float | None
-    """Validation loss after it, where it was time to look."""
+    """Validation loss after it; None between validations."""
 
 
 class DivergedError(RuntimeError):
-    """A loss is not finite, or has exploded."""
+    """A loss that is not finite, or above its limit."""
 
     def __init__(self, step: int, loss: float, which: str = "meta-loss"):
         super().__init__(f"the {which} became {loss:g} at update {step}.")
@@ -51,7 +51,11 @@ class DivergedError(RuntimeError):
 
 
 def begin(state: MetaState) -> Progress:
-    """Starts a training run from a learner's first state."""
+    """Initial progress of a training run.
+
+    Args:
+        state: From `MetaLearner.init`.
+    """
     # A weak type, such as that of `jnp.full((1,), 0.5)`, is lost in the first update: another
     # type, and everything would be compiled twice.
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
@@ -77,25 +81,26 @@ def train(
     patience: int = 10,
     limit: float = float("inf"),
 ) -> Iterator[tuple[Progress, Row]]:
-    """Trains until `updates` are made or validation has not improved for a while.
+    """Meta-training with early stopping.
 
     Each dispatch scans `per_dispatch` updates inside one compiled program, which is kept for
-    the next run of the same learner and sampler on a table of the same shapes. Its tasks depend
-    on the seed and the step alone, so a run resumed from any yielded progress continues to the
-    same bits. Stop iterating to stop training.
+    the next run of the same learner and sampler on a table of the same shapes. Tasks depend on the
+    seed and the step alone, so that a run resumed from any yielded progress gives the same bits.
+    Training ends after `updates`, or when validation has not improved `patience` times; stop
+    iterating to end it earlier.
 
     Args:
-        learner: What to train.
+        learner: The meta-learner.
         sample: `sample(table, key) -> tasks`, traced into the program.
-        table: Its data, an argument of the program and not a constant in it.
-        progress: Where to start, from `begin` or from a checkpoint.
-        validate: `validate(params) -> float`, lower is better; None: never look, make all updates.
+        table: Data of the sampler, an argument of the program and not a constant in it.
+        progress: From `begin`, from an earlier iteration, or from a checkpoint.
+        validate: `validate(params) -> float`, lower is better; None: no early stopping.
         updates: Updates in all; rounded up to whole dispatches.
         seed: Of the task sampler.
         per_dispatch: Updates per dispatch.
         validate_every: Updates between validations; a multiple of `per_dispatch`.
         patience: Validations without improvement before training stops.
-        limit: A meta-loss above it means that the run is lost.
+        limit: A meta-loss above it ends the run by an error.
 
     Yields:
         After each dispatch, the progress and what happened.

@@ -1,4 +1,4 @@
-"""How to adapt to one user, one rule a file."""
+"""Adaptation rules, written for one task."""
 
 from metajax.adaptation.adjoints import (
     Adjoint,

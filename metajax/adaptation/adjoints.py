@@ -1,8 +1,8 @@
-"""How the meta-gradient passes through the inner loop: one argument chooses it.
+"""Adjoints: derivatives of the meta-loss through the inner loop.
 
-An adjoint is a frozen dataclass with one method, `solve`. It is given the inner loss and the
-descent, a function of the gradient it is to follow, and returns where the descent ends. What it
-computes forward is the descent; what differs is what is differentiated through it.
+An adjoint is a frozen dataclass with one method, `solve`. It takes the inner loss and the inner
+loop, a function of the gradient that it follows, and returns the result of the loop. All adjoints
+compute the same result; they differ in its derivative.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ Descent = Callable[[Gradient], tuple[Any, Any]]
 
 
 class Adjoint(Protocol):
-    """What `gradient_steps` asks of its `adjoint`."""
+    """The derivative of an inner loop, an option of `gradient_steps`."""
 
     def solve(self, loss: Loss, descend: Descent, start: Any, *given: Any) -> tuple[Any, Any]:
         """Descends, so that the result can be differentiated.
@@ -173,7 +173,7 @@ class Implicit:
 
 
 def _conjugate_gradients(system: Any, target: Any, iterations: int) -> Any:
-    """Solves `system(x) = target`, in as many iterations whatever the residual."""
+    """Solves `system(x) = target` in a fixed number of iterations."""
 
     def dot(a: Any, b: Any) -> jax.Array:
         return jnp.asarray(optax.tree.vdot(a, b))

@@ -1,4 +1,4 @@
-"""Adaptation by one forward pass: a network reads the support and says all there is to keep."""
+"""Amortised adaptation: one forward pass of a network that encodes the support."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,10 @@ def amortised(
 ) -> Adaptation:
     """Adapts by encoding the support and predicts by decoding.
 
-    What it costs to adapt was paid in training: there are no steps, no gradients, and no more
-    state than the network keeps.
+    There are no inner steps and no gradients, and the state of a user is the network's.
 
     Args:
-        encode: `encode(params, support) -> state`. It sees padding as zeros and minds the mask.
+        encode: `encode(params, support) -> state`. Padding is 0; the network must apply the mask.
         decode: `decode(params, state, inputs) -> scores [N]`, or whatever else the loss takes.
 
     Returns:

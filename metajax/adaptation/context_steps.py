@@ -1,4 +1,4 @@
-"""Adaptation of an input, not of the weights: a context vector that says who the user is."""
+"""Fast context adaptation: inner steps on an input vector, with shared weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["append_context", "context_steps"]
 
 
 def append_context(inputs: Any, context: jax.Array) -> Any:
-    """Appends a context to what is known of the user, or to an array of features.
+    """Appends a context to the features of the user, or to an array of features.
 
     Args:
         inputs: `Inputs`, or an array `[N, D]`.
@@ -49,7 +49,7 @@ def context_steps(
     join: Callable[[Any, jax.Array], Any] = append_context,
     adjoint: Adjoint | None = None,
 ) -> Adaptation:
-    """Adapts a context by gradient steps from zero; the weights are every user's.
+    """Adapts a context vector by gradient steps from zero; all users share the weights.
 
     A user's state is `size` numbers, however large the network. Parameters have no task axis, so
     there is nothing to factor.

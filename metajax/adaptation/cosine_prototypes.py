@@ -1,4 +1,4 @@
-"""Adaptation by prototypes: a candidate is rated as what lies in its direction was."""
+"""Cosine attention to the user's ratings and to learned prototypes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ _TINY = 1e-12
 
 
 class Remembered(NamedTuple):
-    """A user's ratings as prototypes, beside those that were learned."""
+    """A user's ratings as prototypes, in addition to the learned ones."""
 
     place: jax.Array
     """`[S, D]` of length 1; 0 in padding."""
@@ -24,11 +24,11 @@ class Remembered(NamedTuple):
     mask: jax.Array
     """`[S]` bool, False in padding."""
     level: jax.Array
-    """`[]` by how much the user rates above what is expected."""
+    """`[]` shrunk mean of the residuals: the bias of the user."""
 
 
 def cosine_prototypes(compare: Callable[[Params, Any], AmongPrototypes]) -> Adaptation:
-    """Adapts by remembering ratings and predicts by their mean, weighed by cosines.
+    """Stores the ratings and predicts by their mean, weighted by a softmax of cosines.
 
     Prototypes j are the user's own ratings, at their items' places x_j, and learned ones of
     weight w_j, where a user of these attributes is expected to differ by v_j from all others:
@@ -37,11 +37,11 @@ def cosine_prototypes(compare: Callable[[Params, Any], AmongPrototypes]) -> Adap
 
     Of a rating v_j is what it is above the expected one and the user's level, which is the mean of
     what ratings are above the expected ones, shrunk by `level_count`. An empty support leaves the
-    learned prototypes: what attributes tell of a new user and a new item.
+    learned prototypes, and with them the attributes of a new user and a new item.
 
     Args:
         compare: `compare(params, inputs) -> AmongPrototypes`, for instance a
-            `models.AttributePrototypes`.
+            `networks.AttributePrototypes`.
 
     Returns:
         An adaptation whose adapted state is a `Remembered`.

@@ -1,4 +1,4 @@
-"""The gradient of a loss as one operation, whose derivative an adjoint chooses.
+"""The gradient of a loss as a primitive with a derivative of its own.
 
 `jax.custom_vjp` alone would do so for one task. Under `vmap` its way back runs task by task, and
 what all tasks share gets a derivative `[T, a, b]` from each, to be summed in the end. So the
@@ -31,7 +31,7 @@ class Derivative(NamedTuple):
     """
 
     forward: Callable[..., tuple[Any, Any]]
-    """`forward(gradients, fast) -> (all gradients, what the way back needs besides)`."""
+    """`forward(gradients, fast) -> (all gradients, residuals of the backward pass)`."""
     back: Callable[..., Any]
     """`back(gradients, saved, fast, direction, lead) -> derivative of all gradients along it`.
 
@@ -170,7 +170,7 @@ batching.primitive_batchers[_gradient_p] = _batched
 def hoisted(
     loss: Callable[..., jax.Array], *args: Any
 ) -> tuple[Callable[..., jax.Array], list[Any]]:
-    """Makes what a loss closes over an argument of it, traced or not.
+    """Converts closed-over values of a loss, traced or not, to an argument.
 
     Args:
         loss: `loss(*args) -> []`.
@@ -189,7 +189,7 @@ def hoisted(
 
 
 def real_leaves(tree: Any) -> tuple[list[Any], list[Any], Callable[[list[Any], list[Any]], Any]]:
-    """Sorts leaves by whether they have derivatives: integers and masks have none.
+    """Separates the leaves that have derivatives from integers and masks.
 
     Args:
         tree: Any pytree of arrays.

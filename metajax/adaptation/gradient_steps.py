@@ -1,10 +1,10 @@
-"""The inner loop: a few steps of an optimizer on one user's support, exact and cheap.
+"""Gradient steps: the inner loop of an optimizer on the loss of one support.
 
 For a linear layer y = x W + c the gradient of W is the product X' D of what goes into the layer,
 X [R, a], with the gradients of what comes out, D [R, b]. After k steps of an optimizer that is
 linear in the gradients, W has moved by sum_j -r_j X_j' D_j, of rank k R at most. So the weight of
 a user need never exist: x W stays one product that all users of a batch share, and the change is
-a thin product beside it,
+an additional thin product,
 
     x W_k = x W - sum_j r_j (x X_j') D_j .
 
@@ -68,7 +68,7 @@ def inner_loop(
     adjoint: Adjoint | None = None,
     form: Form = "auto",
 ) -> InnerLoop:
-    """Makes an inner loop that can be probed after each step, and resumed.
+    """Inner loop that can be probed after each step, and resumed.
 
     Args and Raises: as in `gradient_steps`, which is this without the extras.
 

@@ -1,4 +1,4 @@
-"""Adaptation in one pass: a GRU reads the support and writes the change of the weights."""
+"""GRU adaptation: a learned encoder of the support, and a learned optimizer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +24,9 @@ def gru_embeddings(
 ) -> Adaptation:
     """Adapts by `params + readout(last hidden state)`.
 
-    The cell sees, of one example after the other, its embedding, its label and by how much the
-    network errs. The order of the support counts, where its padding stands does not. With
-    nothing seen the hidden state is 0 and so is the change: the zero-shot answer.
+    The inputs of the cell are, for one example after the other, its embedding, its label and the
+    residual of the network. The result depends on the order of the support, not on the place of its
+    padding. With an empty support the hidden state and the change are 0: zero-shot.
 
     Args:
         gru: The cell, of E + 2 features and one output for each element that adapts. Meant for a
@@ -78,7 +78,7 @@ _RESOLUTION = 0.01
 
 
 def gru_gradients(gru: UpdateGRU, learned: Params, rate: float) -> optax.GradientTransformation:
-    """Steps against the gradient at the rate `rate * exp(what the cell reads out)`.
+    """Gradient steps at the rate `rate * exp(readout of a GRU cell)`.
 
     Every element of every leaf has a hidden state of its own, and one cell serves them all: it
     has as many parameters for a large network as for a small one, and H numbers an element and

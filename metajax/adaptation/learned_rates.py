@@ -1,7 +1,7 @@
 """Inner learning rates that are meta-parameters themselves.
 
-They live beside the network's parameters, `{"network": ..., "rates": ...}`, so that the outer
-optimizer, checkpoints and everything else treat them as what they are.
+They are stored next to the network's parameters, `{"network": ..., "rates": ...}`, so that the
+outer optimizer and checkpoints treat them as parameters.
 """
 
 import math
@@ -27,7 +27,7 @@ def initial_rates(
     per: Literal["leaf", "element"] = "leaf",
     steps: int | None = None,
 ) -> Params:
-    """Makes the rates of some parameters, all with the same first value.
+    """Initial inner rates of parameters, all with the same value.
 
     Args:
         params: The parameters that adapt, None for those that do not (see `partition`).
@@ -67,7 +67,7 @@ def initial_rates(
 
 
 def learned_rates(rates: Params, *, per_step: bool = False) -> optax.GradientTransformation:
-    """Steps against the gradient at rates given by a tree.
+    """Gradient steps at rates given by a tree.
 
     Pass it to `gradient_steps` as a function of the parameters, which hold the rates:
     `optimizer=lambda params: learned_rates(params["rates"])`.

@@ -1,4 +1,4 @@
-"""Adaptation by one step of message passing: a new user hears from the items they chose."""
+"""Inductive fold-in of a new user: one step of message passing from the rated items."""
 
 import math
 from typing import Any
@@ -13,10 +13,11 @@ __all__ = ["neighbourhood"]
 
 
 def neighbourhood(*, relevant: float = -math.inf) -> Adaptation:
-    """Adapts by joining the user to the items of the support, without touching the graph.
+    """Adapts by connecting the user to the items of the support, with the graph unchanged.
 
-    A stranger's vector v plus what the n chosen items send: `v + sum_j m_j / n^p`. Items score by
-    the product with it, and their bias. An empty support leaves the stranger.
+    The vector v of a user without interactions plus the messages of the n chosen items:
+    `v + sum_j m_j / n^p`. The score of an item is its product with that, plus the item's bias. An
+    empty support leaves v.
 
     Its parameters are the `NodeVectors` of a graph, propagated once for all users: a service keeps
     them, and adapting costs a sum over the support.

@@ -1,4 +1,4 @@
-"""Which parameters adapt to a user, and which all users share.
+"""Partition of parameters into those that adapt and those that all users share.
 
 Freezing by masking the updates would still give every user a copy of the frozen weights. A
 partition takes them out of the inner loop: what does not adapt never gets a task axis.
@@ -15,7 +15,7 @@ __all__ = ["choosing", "combine", "matching", "partition", "paths", "within"]
 
 
 def matching(*patterns: str) -> Callable[[str], bool]:
-    """Chooses the parameters whose path fits one of the patterns.
+    """Predicate on parameter paths that match one of several patterns.
 
     Args:
         *patterns: Shell-style patterns of paths, for instance `predictor/*`.
@@ -32,7 +32,7 @@ def matching(*patterns: str) -> Callable[[str], bool]:
 
 
 def choosing(choice: Choice) -> Callable[[str], bool]:
-    """Returns a choice of parameters as a predicate on their paths.
+    """Converts a choice of parameters to a predicate on their paths.
 
     Args:
         choice: A pattern or several, as in `matching`, or a predicate.
@@ -53,7 +53,7 @@ def choosing(choice: Choice) -> Callable[[str], bool]:
 
 
 def within(name: str, choice: Choice) -> Callable[[str], bool]:
-    """Chooses parameters of one part by their path inside of it.
+    """Predicate on parameter paths inside one part of the parameters.
 
     Args:
         name: Of the part.
@@ -109,7 +109,7 @@ def partition(params: Params, choice: Choice) -> tuple[Params, Params]:
 
 
 def combine(first: Params, second: Params) -> Params:
-    """Puts together again what `partition` split."""
+    """Merges two trees that `partition` has split."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
     )

@@ -1,4 +1,4 @@
-"""A head that starts from the prototypes of what a user rated, then takes gradient steps."""
+"""Proto-MAML: gradient steps from a head that is initialised by prototypes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["membership", "prototype_steps"]
 
 
 def membership(values: jax.Array, levels: jax.Array) -> jax.Array:
-    """Shares each value between the two levels beside it, so that their mean is the value.
+    """Linear interpolation weights of values between adjacent levels.
 
     Args:
         values: `[N]`; beyond the first or last level they belong to that one.
@@ -60,8 +60,8 @@ def prototype_steps(
 
         p_c = (exp(strength) m_c + sum_i share_ic h_i) / (exp(strength) + sum_i share_ic),
 
-    where `share` tells how far the part of rating i that the network does not explain belongs to
-    level c. With nothing seen, the prototypes are the learned ones: the zero-shot answer.
+    where `share` is the interpolation weight of level c for the residual of rating i. With
+    an empty support the prototypes are the learned ones: zero-shot.
 
     Args:
         embed: `embed(network, inputs) -> [N, D]`.

@@ -1,4 +1,4 @@
-"""Adaptation by a prototype: the user is a point among the items, the near ones are for them."""
+"""Prototypical adaptation: a user is a weighted mean of item embeddings."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,7 +17,7 @@ _TINY = 1e-12
 
 
 class Prototype(NamedTuple):
-    """What a support says of its user: a weighted mean, and its weight beside any prior's."""
+    """Weighted mean of a support, and the log of its total weight."""
 
     mean: jax.Array
     """`[D]` softmax(label)-weighted mean of the items; 0 of nothing."""
@@ -32,7 +32,7 @@ def prototypes(
     scale: tuple[float, float] | None = None,
     sharpness: float = 1.0,
 ) -> Adaptation:
-    """Adapts by averaging the places of the items that the user liked.
+    """Adapts by a label-weighted mean of item embeddings.
 
     With items at x_j, labels r_j and a prior prototype p_0 of label r_0, the prototype is
 

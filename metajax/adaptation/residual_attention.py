@@ -1,4 +1,4 @@
-"""Adaptation by attention: a candidate is scored by the labels of the examples it resembles."""
+"""Residual attention: the zero-shot score plus attention to the residuals of the support."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,18 +13,18 @@ __all__ = ["Memory", "residual_attention"]
 
 
 class Memory(NamedTuple):
-    """A user's support, ready to be attended to."""
+    """Keys and residuals of a user's support."""
 
     key: jax.Array
-    """`[S, H, D]` what each example is found by; 0 in padding."""
+    """`[S, H, D]` attention keys; 0 in padding."""
     residual: jax.Array
-    """`[S]` by how much its label moves a score that attends to it alone; 0 in padding."""
+    """`[S]` `worth * (label - expected)` of each example; 0 in padding."""
     mask: jax.Array
     """`[S]` bool, False in padding."""
 
 
 def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
-    """Adapts by remembering the support and predicts by attention to it.
+    """Stores the support and predicts by attention to its residuals.
 
     A head h gives candidate i the weights a_h = softmax(prior_hi, q_hi . k_h1 / sqrt(D), ..) over
     the examples and a slot for having seen nothing. Averaged over the heads,

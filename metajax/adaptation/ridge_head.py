@@ -1,4 +1,4 @@
-"""Adaptation in closed form: a Bayesian linear regression on features that were learned.
+"""Ridge head: closed-form Bayesian linear regression on learned features.
 
 A network says of each interaction what the average user would answer, along which few directions
 users differ in it, and how noisy it is. Where a user lies along those directions has a standard
@@ -22,7 +22,7 @@ def ridge_head(
     evidence: Callable[[Params, Any], Evidence],
     prior: Callable[[Params, Examples], jax.Array] | None = None,
 ) -> Adaptation:
-    """Adapts by the posterior of a linear model whose features are a network's.
+    """Adapts by the Gaussian posterior of a linear model on a network's features.
 
     With the design X of the support, labels y, expectations e and a diagonal S of noise variances,
 

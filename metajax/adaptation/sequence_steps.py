@@ -1,4 +1,4 @@
-"""Adaptation to a sequence: read it, and take a few steps at predicting each of its entries."""
+"""Gradient steps on the prediction of each entry of a sequence from those before it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ __all__ = ["Read", "sequence_steps"]
 
 
 class Read(NamedTuple):
-    """What is kept of a user."""
+    """Adapted weights and history of a user."""
 
     weights: Any
     """Their weights, as `gradient_steps` keeps them."""
@@ -41,7 +41,7 @@ def sequence_steps(
     is predicted from all of them. An empty support is an empty history and leaves the weights.
 
     Args:
-        apply: `apply(params, in_history) -> scores [N]`, for instance a `models.SequenceNetwork`.
+        apply: `apply(params, in_history) -> scores [N]`, for instance a `networks.SequenceNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the support.
         optimizer: As in `gradient_steps`.
         steps: Number of inner steps, at least 1.
@@ -80,6 +80,6 @@ def sequence_steps(
 
 
 def _padding_last(examples: Examples) -> Examples:
-    """Moves padding behind the examples, whose order stays."""
+    """Moves padding to the end; the order of examples is kept."""
     order = jnp.argsort(~examples.mask, stable=True)
     return jax.tree.map(lambda leaf: leaf[order], examples)

@@ -1,4 +1,4 @@
-"""The adaptation that does not adapt: zero-shot, whatever the support."""
+"""Zero-shot prediction, independent of the support."""
 
 from typing import Any
 

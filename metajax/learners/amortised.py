@@ -20,14 +20,14 @@ def mecos(
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns to tell from a few sequences that end in a new item which others will.
+    """MeCos: predicts from a few sequences that end in a new item which others will.
 
     It adapts to an item: the support are sequences that end in it, the query are sequences of
     which it is asked whether they do, from `data.sample_item_tasks`. To recommend new items for
     one sequence, adapt to each of them and compare their scores (`cold_items.score_cold_items`).
 
     Args:
-        model: The network, for instance a `models.PairNetwork`.
+        model: The network, for instance a `networks.PairNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query; labels are 1 and 0. A loss of
             each score by itself, such as `losses.sigmoid_cross_entropy`, makes items comparable;
             one of an order compares sequences of one item alone.
@@ -39,7 +39,7 @@ def mecos(
 
     References:
         Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
-        What differs is said where it lies: `models.PairNetwork`, `data.sample_item_tasks`.
+        Differences are documented in `networks.PairNetwork` and `data.sample_item_tasks`.
     """
     check_model(model, SupportModel)
     adaptation = amortised(model.encode, model.decode)
@@ -57,7 +57,7 @@ def neural_process(
 
     Args:
         model: The network; it decodes to a `Gaussian`, for instance a
-            `models.ConditionalProcess` or a `models.AttentiveProcess`.
+            `networks.ConditionalProcess` or a `networks.AttentiveProcess`.
         loss: `loss(scores, labels, *, where) -> []`, of the means. None means the negative
             log-likelihood of the whole distribution.
         outer: Optax optimizer of the parameters.

@@ -24,10 +24,10 @@ def bayesian_ridge(
 
     Args:
         model: The network; its `apply` returns `Evidence`, for instance a
-            `models.RidgeNetwork`.
+            `networks.RidgeNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
-        prior: As in `adaptation.ridge_head`, for instance that of a `models.InformedRidge`.
+        prior: As in `adaptation.ridge_head`, for instance that of a `cross_domain.InformedRidge`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -41,7 +41,7 @@ def light_gcn(
     `data.sample_catalogue_tasks(members=True)`.
 
     Args:
-        model: A `models.graph_model`; the learner's namesake is that of a `LightGCN`.
+        model: A `networks.graph_model`; the learner's namesake is that of a `LightGCN`.
         loss: `loss(scores, labels, *, where) -> []`, of the query, for instance `losses.bpr`.
         outer: Optax optimizer of the parameters; the graph among them stays as it is.
         relevant: Lowest label of an item of the support that counts as chosen.
@@ -110,7 +110,7 @@ def graph_ridge(
     them tell what they will like in the other, whose items lie in the same space.
 
     Args:
-        model: A `models.rating_graph`, or another whose `propagate` returns `Evidence` of items.
+        model: A `networks.rating_graph`, or another whose `propagate` returns `Evidence` of items.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters; those that are `fixed` stay as they are.
         microbatch: Tasks that are in memory at once; None means all of an update.

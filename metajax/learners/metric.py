@@ -35,7 +35,7 @@ def prototypical(
     """Prototypical network: a user is the weighted mean of the embeddings of rated items.
 
     Args:
-        model: The network; its `apply` places inputs, for instance a `models.PrototypeNetwork`.
+        model: The network; its `apply` places inputs, for instance a `networks.PrototypeNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
         distance: See `adaptation.prototypes`.
@@ -60,7 +60,7 @@ def matching_network(
     """Matching network: candidates are scored by attention to the labels of the support.
 
     Args:
-        model: The network; its `apply` prepares inputs, for instance a `models.MatchingNetwork`.
+        model: The network; its `apply` prepares inputs, for instance a `networks.MatchingNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
         microbatch: Tasks that are in memory at once; None means all of an update.
@@ -83,7 +83,7 @@ def attribute_prototypes(
 
     Args:
         model: The network; its `apply` compares inputs with prototypes, for instance a
-            `models.AttributePrototypes`.
+            `networks.AttributePrototypes`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
         microbatch: Tasks that are in memory at once; None means all of an update.
@@ -107,7 +107,7 @@ def attentive_neighbours(
     users, and has to be asked about each of them as if it did not.
 
     Args:
-        model: What remembers, a `models.user_memory`; it sees padding as it is.
+        model: What remembers, a `networks.user_memory`; it sees padding as it is.
         loss: `loss(scores, labels, *, where) -> []`, of the query, for instance
             `losses.approximate_ndcg`.
         outer: Optax optimizer of the parameters. The memory has no gradient, but decay would wear

@@ -35,8 +35,8 @@ def semantic_map(
     A cold user is the prior and a cold item its map: both are scored without any history.
 
     Args:
-        model: The network; its `apply` returns `models.Mapped`, for instance of a
-            `models.SemanticMap`.
+        model: The network; its `apply` returns `networks.Mapped`, for instance of a
+            `networks.SemanticMap`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters; those of closed forms stay as they are.
         closeness: How much the distance counts, >= 0.

@@ -27,8 +27,8 @@ def sequential(
     The rows of a support are in order of time: `sample_tasks(order="time")` draws such supports.
 
     Args and Returns: as in `maml`, except that `model.apply` scores `InHistory`, for instance
-    `models.from_history_module(models.SequenceNetwork(...))`, and that the inner loss is of each
-    interaction given those before it.
+    `networks.from_history_module(networks.SequenceNetwork(...))`, and that the inner loss is of
+    each interaction given those before it.
 
     References:
         After Zheng et al., Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.

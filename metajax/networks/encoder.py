@@ -1,4 +1,4 @@
-"""Users and items as vectors: what every network that compares or sums them starts from."""
+"""Embeddings of users and items, and the dense tower that networks share."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
 
 
 def initial_encoder(params: Params, bias: ArrayLike, embedding: ArrayLike | None = None) -> Params:
-    """Starts the `encoder` of a network from closed forms.
+    """Initialises the `encoder` of a network from closed forms.
 
     Args:
         params: Parameters of a network that holds an `Encoder` of that name.

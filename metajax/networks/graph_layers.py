@@ -1,4 +1,4 @@
-"""Message passing on a graph: layers that let every node see its neighbours.
+"""Message-passing layers on a graph.
 
 All are sums over the edges into a node, of arrays that lead with the edges or the nodes: there is
 never a matrix of nodes by nodes. Padding has weight 0 and adds nothing; a node that no edge leads
@@ -27,7 +27,7 @@ _SLOPE = 0.2
 
 
 class GraphConvolution(nn.Module):
-    """Mixes each node with its neighbours, both ends' degrees dividing.
+    """Graph convolution: neighbours are summed with symmetric degree normalisation.
 
     With weights A, degrees d of A + I, and a linear map W: `d^-1/2 (A + I) d^-1/2 x W + b`.
 
@@ -51,7 +51,7 @@ class GraphConvolution(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """Mixes each node with its neighbours by how much it attends to each of them and to itself.
+    """Graph attention: neighbours and the node itself are averaged by attention weights.
 
     The logit of an edge from j to i is `LeakyReLU(a . W x_j + b . W x_i)`, of slope .2, and
     attention its softmax over the edges into i. Weights only say which edges are there.
@@ -82,9 +82,9 @@ class GraphAttention(nn.Module):
             weight = self.param(name, init, (self.heads, self.width))
             return mapped @ (weight.reshape(-1, 1) * heads)  # [N, H]
 
-        told, asked = form("from"), form("to")
-        own = nn.leaky_relu(told + asked, _SLOPE)
-        logits = nn.leaky_relu(told[edges.source] + asked[edges.target], _SLOPE)  # [M, H]
+        sent, received = form("from"), form("to")
+        own = nn.leaky_relu(sent + received, _SLOPE)
+        logits = nn.leaky_relu(sent[edges.source] + received[edges.target], _SLOPE)  # [M, H]
         logits = jnp.where(edges.weight[:, None] > 0, logits, -jnp.inf)
         # Any shift cancels; the largest keeps the exponentials finite.
         most = jax.ops.segment_max(logits, edges.target, len(x), indices_are_sorted=True)
@@ -122,7 +122,7 @@ class GraphSAGE(nn.Module):
 
 
 class LightGCN(nn.Module):
-    """Averages each node with what comes of it in 1 to `layers` steps along the edges.
+    """LightGCN: the mean of 0 to `layers` steps of linear propagation.
 
     A step is `d^-1/2 A d^-1/2 x`: no weights to learn, no nonlinearity.
 
@@ -151,7 +151,7 @@ class LightGCN(nn.Module):
 
 
 class GraphNetwork(nn.Module):
-    """Puts layers behind one another, with a ReLU between two.
+    """Sequence of layers with ReLU between them.
 
     Attributes:
         layers: Such as `GraphConvolution`, which map nodes `[N, D]` and edges to nodes.
@@ -167,7 +167,7 @@ class GraphNetwork(nn.Module):
 
 
 class GraphResidual(nn.Module):
-    """Adds to nodes a linear map of what a network makes of them; the map starts at 0.
+    """Adds a linear map of a network's output to the nodes; the map is initialised to 0.
 
     So nodes start as they are, wherever they come from.
 

@@ -1,4 +1,4 @@
-"""Sees every plain linear layer of a Linen module at work: `nn.Dense` and `nn.Embed`.
+"""Interception of the linear layers of a Linen module: `nn.Dense` and `nn.Embed`.
 
 Adaptation without per-user weights needs to know what goes into a layer and to add to what comes
 out. Linen offers both for any module, unchanged, while a context is open.
@@ -20,7 +20,7 @@ OnLayer = Callable[[jax.Array, jax.Array, Callable[..., jax.Array]], jax.Array]
 
 
 def linear_layers(on_layer: OnLayer) -> AbstractContextManager[Any]:
-    """Opens a context in which linear layers are computed by a function of one's own.
+    """Context in which linear layers are computed by a given function.
 
     Subclasses, `attend`, and layers with their own `dot_general` are left alone.
 

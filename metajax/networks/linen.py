@@ -34,7 +34,7 @@ def from_linen(module: nn.Module) -> Model:
         scores: Any = module.apply({"params": params}, inputs)
         if not isinstance(scores, jax.Array):
             return scores
-        # Losses add up, and rankings tell apart, what bfloat16 would round to the same.
+        # In float32: bfloat16 would round sums of losses, and scores of a ranking, to the same.
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
 

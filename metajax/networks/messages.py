@@ -28,7 +28,7 @@ def in_degree(edges: Edges, nodes: int) -> jax.Array:
 def incoming(
     x: jax.Array, edges: Edges, share: jax.Array | None = None, *, nodes: int | None = None
 ) -> jax.Array:
-    """Sums what each node's neighbours send.
+    """Sums the messages into each node.
 
     Args:
         x: `[N, D]` what each node sends.
@@ -45,7 +45,7 @@ def incoming(
 
 
 def outgoing(x: jax.Array, edges: Edges, *, nodes: int) -> jax.Array:
-    """Sums at each source what the targets send back along the edges.
+    """Sums at each source the messages of its targets, against the edges.
 
     Args:
         x: `[N, D]` what each target sends.
@@ -86,7 +86,7 @@ def _kept(in_order: bool, nodes: int, *given: jax.Array) -> tuple[jax.Array, tup
 def _back(
     in_order: bool, nodes: int, given: tuple[jax.Array, ...], slope: jax.Array
 ) -> tuple[Any, ...]:
-    """Sends the slope back along the edges; a share's is the product of both ends."""
+    """Backward pass of `_added`; the gradient of a share is the product of both ends."""
     del in_order, nodes
     x, share, source, target = given
 

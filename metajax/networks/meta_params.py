@@ -1,4 +1,4 @@
-"""Meta-parameters beside those of a network: learned rates, a learned optimizer, a prior."""
+"""Meta-parameters in addition to a network's, and given initial values."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["with_initial_values", "with_meta_params"]
 
 
 def with_meta_params(model: Model, **others: Callable[[jax.Array, Params, Any], Params]) -> Model:
-    """Makes a network's parameters one of several parts, so that all are trained and kept alike.
+    """Model with further parameters, such as learned rates or a learned optimizer.
 
     Args:
         model: The network.
@@ -46,7 +46,7 @@ def with_meta_params(model: Model, **others: Callable[[jax.Array, Params, Any], 
 
 
 def with_initial_values(params: Params, given: Mapping[str, Params]) -> Params:
-    """Puts values in the place of parameters.
+    """Replaces parameters by given initial values.
 
     Args:
         params: By name.

@@ -145,9 +145,9 @@ class _Examples(nn.Module):
         reference = encoded.bias
         if self.reference is not None:
             reference = self.param("reference", nn.initializers.constant(self.reference), ())
-        surprise = (labels - reference)[:, None]
+        residual = (labels - reference)[:, None]
         # The product is given, as a network of few layers cannot multiply.
-        seen = jnp.concatenate([encoded.item, surprise, encoded.item * surprise], axis=-1)
+        seen = jnp.concatenate([encoded.item, residual, encoded.item * residual], axis=-1)
         return Tower((self.width, self.width), name="tower")(seen)
 
 

@@ -1,4 +1,4 @@
-"""The rating network of the field's MAML recommender: two towers and a predictor."""
+"""Rating network of MeLU: two towers and a predictor."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ __all__ = ["RatingNetwork", "initial_bias", "initial_identity"]
 
 
 class RatingNetwork(nn.Module):
-    """Embeds user and item attributes, joins the embeddings, predicts the rating.
+    """Rating predictor on the concatenated embeddings of user and item.
 
     The score is `predictor([user_tower(user), item_tower(item)])`. With `items`, each item of
     the catalogue also has an identity: an embedding that is joined to the others, and a bias
@@ -88,7 +88,7 @@ class RatingNetwork(nn.Module):
 
 
 def initial_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:
-    """Starts the items' identities from pretrained factors, the predictor from zero.
+    """Initialises item embeddings by pretrained factors, and the predictor by 0.
 
     The first scores are then the pretrained item biases, and what the rest of the network
     learns is what they leave over.
@@ -116,7 +116,7 @@ def initial_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> P
 
 
 def initial_bias(params: Params, bias: float) -> Params:
-    """Makes the predictor answer `bias`, say the mean rating, before it has learned anything."""
+    """Initialises the predictor to the constant `bias`, for instance the mean rating."""
     predictor = dict(params["predictor"])
     last = max(predictor, key=lambda name: int(name.removeprefix("layer_")))
     kernel = predictor[last]["kernel"]

@@ -1,4 +1,4 @@
-"""The network under a Bayesian ridge head: linear, and started from factors in closed form."""
+"""Linear network of a Bayesian ridge head, initialised by closed-form factors."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ __all__ = ["RidgeNetwork", "initial_evidence"]
 
 
 class RidgeNetwork(nn.Module):
-    """Describes an interaction by what its item is like, and by attributes of item and user.
+    """Design matrix and expected label from item embeddings and attributes of user and item.
 
     An item lies at its identity plus a linear map of its attributes, turned by a matrix `root`
     that all share: with a standard normal prior in front of it, the prior of users has the
@@ -76,7 +76,7 @@ def initial_evidence(
     spread: jax.Array | None = None,
     taste_map: jax.Array | None = None,
 ) -> Params:
-    """Starts from a Gaussian model of ratings, of which the first predictions are the posterior.
+    """Initialises the network by a Gaussian model of ratings, whose posterior it then predicts.
 
     Args:
         params: Parameters of a `RidgeNetwork`.

@@ -57,9 +57,9 @@ class SequenceNetwork(nn.Module):
         reference = past.bias
         if self.reference is not None:
             reference = self.param("reference", nn.initializers.constant(self.reference), ())
-        surprise = (history.labels - reference)[:, None]  # [S, 1]
+        residual = (history.labels - reference)[:, None]  # [S, 1]
         # The product is given, as a layer cannot multiply.
-        events = jnp.concatenate([past.item, surprise, past.item * surprise], axis=-1)
+        events = jnp.concatenate([past.item, residual, past.item * residual], axis=-1)
         events = nn.Dense(self.width, name="event")(events)
         states: Any = nn.RNN(nn.OptimizedLSTMCell(self.width, name="lstm"))(events)  # [S, width]
         first = self.param("first_state", nn.initializers.zeros_init(), (1, self.width))

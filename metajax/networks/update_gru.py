@@ -1,4 +1,4 @@
-"""A GRU cell that reads what a user's support says and writes how their weights should change."""
+"""GRU cell with a linear readout, for learned updates."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["update_gru"]
 
 
 def update_gru(width: int) -> UpdateGRU:
-    """Makes a GRU cell with a linear readout.
+    """GRU cell with a linear readout.
 
     Args:
         width: H, the size of its hidden state, at least 1.

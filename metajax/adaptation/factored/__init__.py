@@ -1,3 +1,3 @@
-"""Weights of a user as a shared value and a low-rank change, exact and cheap."""
+"""Factored inner loop: weights of a user as a shared value and a low-rank change."""
 
 __all__ = []

@@ -1,4 +1,4 @@
-"""Where a descent stands: weights in full, and beside them the gradients of the others as factors.
+"""State of an inner loop: dense weights, and low-rank gradients of the factored weights.
 
 A weight that is kept as factors is the shared one less a sum of its gradients. The optimizer is
 linear in these, so it is run on their coefficients: it sees the j-th unit vector as the gradient
@@ -35,7 +35,7 @@ _NO_GRADIENTS = LowRank((), ())
 
 
 class InnerState(NamedTuple):
-    """Where a descent stands, all that a later one needs to go on."""
+    """State of an inner loop, from which it can be resumed."""
 
     weights: tuple[jax.Array, ...]
     """One for each adapting leaf: its value, or the coefficients `[k]` of its gradients."""

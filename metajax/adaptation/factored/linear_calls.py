@@ -1,4 +1,4 @@
-"""Which weights a function uses in plain linear layers alone, and how to run it with them changed.
+"""Detection of weights that only linear layers use, and evaluation with low-rank changes.
 
 A weight `[a, b]` may be kept as shared values and a low-rank change if nothing but linear layers
 ever looks at it. That is not assumed but read off the function's jaxpr: the weight must be used
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     outputs: jax.ShapeDtypeStruct
     """What comes out: `[..., b]`."""
     constant: bool
-    """Whether what goes in is the same whatever the adapting parameters are."""
+    """True if the inputs do not depend on the adapting parameters."""
 
     @property
     def rows(self) -> int:
@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Zeros beside a call, through whose gradients one sees what happens there."""
+    """Zeros added to a call, whose gradients are those of its outputs, and its inputs."""
 
     outputs: jax.Array
     """Added to what comes out: its gradient is that of the outputs."""
@@ -49,7 +49,7 @@ class Tap(NamedTuple):
 def linear_calls(
     function: Callable[..., Any], params: Any, adapting: list[int], *args: Any
 ) -> list[Call]:
-    """Finds the uses of the weights that only linear layers look at.
+    """Finds the calls of linear layers whose weights are used nowhere else.
 
     Args:
         function: `function(params, *args)`, any.
@@ -82,7 +82,7 @@ def linear_calls(
     # A linear layer's input that is also a weight is an output here, as well as a use.
     used.update(v for v in jaxpr.outvars if not _is_literal(v))
     seen = Counter(leaf for leaf, _, _ in found)
-    # One object in two places could not be told apart.
+    # One object in two places is ambiguous.
     twice = Counter(id(leaf) for leaf in leaves)
     chosen = {
         n
@@ -116,7 +116,7 @@ def changed(
     *args: Any,
     taps: list[Tap] | None = None,
 ) -> tuple[Any, list[jax.Array], jax.Array | float]:
-    """Runs a function as if some of its weights were changed.
+    """Evaluates a function with low-rank changes of some weights.
 
     Args:
         function: `function(params, *args)`.

@@ -1,4 +1,4 @@
-"""A change of a weight as outer products, never multiplied out."""
+"""Low-rank change of a weight as outer products, and fast products with it."""
 
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class LowRank(NamedTuple):
 
 
 def is_low_rank(node: object) -> bool:
-    """Tells a change from the weights and the None beside it in a tree."""
+    """Predicate on tree nodes that are low-rank changes."""
     return isinstance(node, LowRank)
 
 

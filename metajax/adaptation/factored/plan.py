@@ -1,4 +1,4 @@
-"""Which parameters adapt, and which of them as factors: settled before anything is computed."""
+"""Static plan of an inner loop: the adapting parameters, and those kept as factors."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ _CROSSOVER = 1.7
 
 
 class Plan(NamedTuple):
-    """Which leaf of the parameters is treated how; all of it static."""
+    """Static treatment of each leaf of the parameters."""
 
     count: int
     """How many leaves there are."""
@@ -136,7 +136,7 @@ def _in_full(params: Params, adapts: Callable[[str], bool]) -> Plan:
 
 
 def _pays(calls: list[Call], leaf: int, shape: tuple[int, ...], steps: int) -> bool:
-    """Tells whether a weight's factors are cheaper than a weight of each user's own."""
+    """Decides if the factors of a weight are cheaper than a dense weight for each user."""
     size = 0
     for call in calls:
         if call.leaf == leaf:
@@ -147,7 +147,7 @@ def _pays(calls: list[Call], leaf: int, shape: tuple[int, ...], steps: int) -> b
 
 
 class _Seen(NamedTuple):
-    """What a value depends on: nothing that adapts, one leaf linearly, or some leaves anyhow."""
+    """Dependence of a value: on nothing adapting, linearly on one leaf, or on some leaves."""
 
     sources: frozenset[int]
     linear: bool
@@ -160,7 +160,9 @@ _KEEPS = {"neg", "copy", "convert_element_type"}
 
 
 def linear_leaves(optimizer: optax.GradientTransformation, fast: Params) -> list[bool]:
-    """Tells for each leaf whether its updates are linear in its gradients, elements alike.
+    """Determines for each leaf if its updates are linear in its gradients.
+
+    One coefficient must hold for all elements of a leaf.
 
     Args:
         optimizer: Any Optax optimizer.
@@ -211,7 +213,7 @@ def linear_leaves(optimizer: optax.GradientTransformation, fast: Params) -> list
 
 
 def _zeros(optimizer: optax.GradientTransformation, fast: Params, state: Any) -> list[bool]:
-    """Tells which leaves of the first state are zero, whatever the parameters are."""
+    """Finds the leaves of the initial state that are zero for all parameters."""
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), fast)
     with jax.ensure_compile_time_eval():
         leaves = jax.tree.leaves(optimizer.init(ones))
@@ -253,7 +255,7 @@ def _follow(jaxpr: Any, inputs: list[_Seen]) -> list[_Seen]:
 
 
 def _linear(name: str, values: list[_Seen]) -> bool:
-    """Tells whether an operation keeps its inputs' linearity."""
+    """Decides if an operation preserves linearity."""
     moving = [value for value in values if value.sources]
     still = [value for value in values if not value.sources]
     if not all(v.linear and v.sources == moving[0].sources for v in moving):
