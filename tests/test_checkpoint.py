@@ -94,6 +94,45 @@ def test_a_training_state_is_restored_into_shapes_of_eval_shape(tmp_path):
     assert jax.tree.structure(state) == jax.tree.structure(init())
 
 
+SHARDED = """
+import sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from metajax.checkpoint import restore, save
+
+mesh = Mesh(np.array(jax.devices()), ("rows",))
+place = lambda spec, value: jax.device_put(value, NamedSharding(mesh, spec))
+rows, everywhere = PartitionSpec("rows"), PartitionSpec()
+state = {
+    "sharded": place(rows, jnp.arange(12.0).reshape(4, 3)),
+    "replicated": place(everywhere, jnp.arange(3)),
+    "key": place(everywhere, jax.random.key(3)),
+}
+like = {
+    "sharded": place(rows, jnp.zeros((4, 3))),
+    "replicated": place(everywhere, jnp.zeros(3, int)),
+    "key": jax.random.key(0),
+}
+save(sys.argv[1], 1, state)
+_, found = restore(sys.argv[1], like)
+for name in ("sharded", "replicated"):
+    assert found[name].sharding == state[name].sharding, name
+    np.testing.assert_array_equal(found[name], state[name])
+assert len(found["sharded"].addressable_shards) == 4
+assert jax.random.bits(found["key"]) == jax.random.bits(jax.random.key(3))
+"""
+
+
+def test_sharded_and_replicated_arrays_come_back_where_they_were(tmp_path):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SHARDED, str(tmp_path)]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_state_without_arrays_is_legal(tmp_path):
     save(tmp_path, 0, {"empty": (), "none": np.zeros((0, 2))})
     step, state = restore(tmp_path, {"empty": (), "none": np.ones((0, 2))})
@@ -391,3 +430,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"^cannot save step 2 in .*: Permission denied$"):
         save(tmp_path, 2, STATE)
     assert restore(tmp_path, STATE)[0] == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    checkpoint.write_file(path, "é")
+    assert path.read_bytes() == "é".encode()
+    checkpoint.write_file(path, b"old")
+    write = Path.write_bytes
+
+    def full(self, content):
+        write(self, content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
