@@ -1,4 +1,7 @@
-"""The simple methods every learner has to beat, behind the same contract."""
+"""Baselines in closed form, fitted without meta-training: biases, factors, neighbours, content."""
+
+import importlib
+import pkgutil
 
 from metajax.baselines.attributes import attribute_ridge, demographics
 from metajax.baselines.baseline import Baseline, tune
@@ -34,18 +37,13 @@ __all__ = [
     "tune",
 ]
 
-registry: tuple[Baseline, ...] = (
-    global_mean,
-    item_mean,
-    item_user_bias,
-    demographics,
-    attribute_ridge,
-    eb_fold_in,
-    random_order,
-    popularity,
-    item_knn,
-    ease,
-    item_knn_blend,
-    ease_blend,
+_FOUND = [
+    baseline
+    for module in pkgutil.iter_modules(__path__, f"{__name__}.")
+    for baseline in getattr(importlib.import_module(module.name), "baselines", ())
+]
+
+registry: tuple[Baseline, ...] = tuple(
+    sorted(_FOUND, key=lambda baseline: baseline.predicts == "ranking")
 )
-"""Every simple baseline, those of ratings first, from the simplest up."""
+"""Every baseline of one domain, as the modules of this folder list them; those of ratings first."""

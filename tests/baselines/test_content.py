@@ -8,13 +8,13 @@ from metajax.cross_domain.content_fold_in import content_fold_in
 from metajax.data import TrainingSet, from_columns
 from metajax.types import Examples, Inputs
 
-USERS, ITEMS = 400, 40
+USERS, ITEMS = 1600, 40
 DOMAIN = np.repeat([0, 1], ITEMS // 2)
 
 
 def log_of(seen, rating):
     user, item = np.nonzero(seen)
-    ids = [np.array([f"{n:03}" for n in range(size)]) for size in seen.shape]
+    ids = [np.array([f"{n:04}" for n in range(size)]) for size in seen.shape]
     return from_columns(user, item, rating[seen], user_ids=ids[0], item_ids=ids[1])
 
 
@@ -84,10 +84,13 @@ def test_what_holds_everywhere_is_told_from_what_holds_in_a_group(world):
     apart = covariance[np.ix_(group == 0, group == 1)].mean()
     across = covariance[np.ix_(group == 0, group == 2)].mean()
     within = covariance[np.ix_(group == 2, group == 2)].mean()
-    np.testing.assert_allclose(apart, 0.49 + 0.04, rtol=0.15)
-    np.testing.assert_allclose(across, 0.49 + 0.04, rtol=0.15)
-    np.testing.assert_allclose(within - across, 0.09, rtol=0.25)
-    np.testing.assert_allclose(fitted.noise, 0.25, rtol=0.1)
+    # Three standard errors over 1,600 users, .53 sqrt(2 / 1600) = .019 of the shared variance, and
+    # .23 / 2 sqrt(2 / 800) = .006 of a deviation, seen as a difference in half of the users; over
+    # eight seeds .017 and .0055. The noise is biased by the ridges of 40 items.
+    np.testing.assert_allclose(apart, 0.49 + 0.04, atol=0.056)
+    np.testing.assert_allclose(across, 0.49 + 0.04, atol=0.056)
+    np.testing.assert_allclose(within - across, 0.09, atol=0.018)
+    np.testing.assert_allclose(fitted.noise, 0.25, atol=0.01)
 
 
 def test_a_user_of_the_source_alone_is_known_in_the_target(world):

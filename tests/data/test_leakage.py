@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.data import splits
-from metajax.data.interactions import from_columns, select_users
+from metajax.data.interactions import from_columns, select_rows, select_users
 from metajax.data.leakage import (
     LeakageError,
     check_cold_items,
@@ -56,6 +56,13 @@ def test_a_test_user_in_the_training_log_is_leakage(log):
     tasks = splits.cold_user_tasks(log, np.array([4, 7]))
     with pytest.raises(LeakageError, match="got user index 7 there"):
         check_training(select_users(log, np.array([1, 7])), tasks)
+
+
+def test_one_row_of_a_test_user_in_the_training_log_is_leakage(log):
+    tasks = splits.cold_user_tasks(log, np.array([4, 7]))
+    row = (log.user == 1) | ((log.user == 4) & (log.item == 3))
+    with pytest.raises(LeakageError, match=r"got user index 4 there \(1 such users\)"):
+        check_training(select_rows(log, row), tasks)
 
 
 def test_a_query_in_the_training_log_is_leakage(log):

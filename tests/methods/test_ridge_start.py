@@ -46,11 +46,17 @@ def started(training):
 def test_items_that_nobody_rated_are_expected_to_be_as_those_like_them(training):
     network, params, inputs = started(training)
     found = network.apply(params, inputs)
-    log = training.interactions
+    # A Gaussian process of two kinds of five items, whose kernel is 1 within a kind and 1/e between
+    # them, shrinks their contrast by 5 (1 - 1/e) / (5 (1 - 1/e) + 1); counts are nearly equal.
+    expected = np.asarray(found.expected)
+    signal = 5 * (1 - np.exp(-1))
+    level = expected[:10].mean()
     for unrated in (10, 11):
-        alike = np.mean(log.rating[log.item % 2 == unrated % 2])
-        # Of ten items no more can be learned; without attributes it would be off by 1.
-        np.testing.assert_allclose(found.expected[unrated], alike, atol=0.4)
+        contrast = expected[unrated % 2 : 10 : 2].mean() - level
+        likely = level + signal / (signal + 1) * contrast
+        np.testing.assert_allclose(expected[unrated], likely, atol=0.02)
+        # Biases are shrunk by 25 / 28 for 25 ratings.
+        assert abs(contrast) == pytest.approx(25 / 28 * 1.0, abs=0.06)
     # How far they may be from it is noise of theirs alone.
     noise = np.asarray(found.noise)
     assert (noise[10:] > noise[0]).all()
