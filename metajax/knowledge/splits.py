@@ -33,6 +33,8 @@ __all__ = [
     "split_triples",
 ]
 
+_SPLIT = ("training", "validation", "test")
+
 
 def split_triples(
     graph: KnowledgeGraph, *, share: float = 0.1, seed: int = 0
@@ -141,15 +143,6 @@ def check_seen(training: KnowledgeGraph, test: KnowledgeGraph) -> None:
                 f"every {what} of the test must have a training triple, got {len(unseen)} "
                 f"unseen: {first_five(names[n] for n in unseen)}."
             )
-
-
-def _pair(graph: KnowledgeGraph, triples: np.ndarray) -> np.ndarray:
-    """Key of an unordered pair of entities, `[n]`."""
-    ends = np.sort(triples[:, [0, 2]].astype(np.int64), axis=1)
-    return ends[:, 0] * len(graph.entities.names) + ends[:, 1]
-
-
-_SPLIT = ("training", "validation", "test")
 
 
 class GraphSplit(NamedTuple):
@@ -285,3 +278,9 @@ def split_from_json(values: Any) -> GraphSplit:
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError(f"a split must be complete, got an error about {error}.") from None
     return GraphSplit(training, validation, test, **rest)
+
+
+def _pair(graph: KnowledgeGraph, triples: np.ndarray) -> np.ndarray:
+    """Key of an unordered pair of entities, `[n]`."""
+    ends = np.sort(triples[:, [0, 2]].astype(np.int64), axis=1)
+    return ends[:, 0] * len(graph.entities.names) + ends[:, 1]

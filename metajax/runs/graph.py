@@ -123,13 +123,16 @@ def settings_of(folder: Path) -> GraphSettings:
     """
     if not (folder / GRAPH).is_file():
         raise ValueError(f"{folder}: no run on a graph is here (there is no {GRAPH}).")
-    values: dict[str, Any] = read_json(folder / SETTINGS)
+    path = folder / SETTINGS
+    values: dict[str, Any] = read_json(path)
+    known = vocabulary_of(field.name for field in dataclasses.fields(GraphSettings))
     try:
+        for name in values:
+            index_of(known, name, "setting")
         values["without"] = tuple(values["without"])
         return GraphSettings(**values)
     except (KeyError, TypeError, ValueError) as error:
-        path = folder / SETTINGS
-        raise ValueError(f"{path}: not the settings of a run on a graph: {error}") from None
+        raise ValueError(f"{path}: not the settings of a run on a graph: {error.args[0]}") from None
 
 
 def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:

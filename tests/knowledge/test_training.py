@@ -123,11 +123,11 @@ def test_validation_is_of_at_most_so_many_triples():
 def test_a_predictor_has_the_numbers_of_its_settings():
     settings = GraphSettings(
         score="TransE", width=3, margin=2.0, temperature=0.5, negatives=5, rate=0.03, batch=12,
-        chunk=8,
+        chunk=18,
     )  # fmt: skip
     expected = link_predictor(
         "TransE", optax.adam(0.03), width=3, margin=2.0, temperature=0.5, negatives=5, batch=12,
-        chunk=4,
+        chunk=6,
     )  # fmt: skip
     data, key = training_triples(TRAINING.triples, **SIZES), jax.random.key(5)
     states = [

@@ -133,6 +133,11 @@ def test_diverging_embeddings_leave_a_usable_checkpoint(tmp_path, settings):
         ("graph.json", "{", r"^[^:]+graph\.json: cannot be read"),
         ("graph.json", "{}", r"graph\.json: not the graph of a run"),
         ("settings.json", "{}", r"settings\.json: not the settings of a run on a graph"),
+        (
+            "settings.json",
+            '{"without": [], "widht": 8}',
+            r"settings of a run on a graph: no setting 'widht'; did you mean 'width'\?$",
+        ),
         ("metrics.jsonl", "[1]\n", r"metrics\.jsonl: not the metrics of a run"),
     ],
 )
