@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def method_names() -> list[str]:
-    """Lists what can be compared on one domain: every simple baseline, then every recipe."""
+    """Lists what can be compared on one domain: every baseline, then every trained method."""
     return registry.baseline_names(domains=1) + registry.names(domains=1)
 
 
@@ -205,7 +206,8 @@ def compare(
         changes: Settings of trained methods that are not their defaults: shared ones, options of
             all methods that have them, and tables of options by a method's name.
         folder: Where finished cells are kept; None keeps none.
-        jobs: How many processes judge at once, each its share of the methods.
+        jobs: The number of processes, each with its share of the methods; what is one's own
+            they must be able to import.
         on_stage: Called with what each of `cells_of` is when its turn comes (with several jobs,
             when it is finished), and at the end once more, for the intervals.
 
@@ -230,11 +232,14 @@ def compare(
     if jobs > 1 and folder is None:
         raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
     cells = cells_of(methods, protocols, folds, seeds)
-    own = {m.name: m for m in methods or () if not isinstance(m, str)}
+    known = registry.baseline_names() + registry.names()
+    own = {m.name: m for m in methods or () if not isinstance(m, str) and m.name not in known}
     own_metrics = tuple(map(metric_of, metrics))
     table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
     shared = _Shared(trials, changes or {}, own_metrics, own)
     plans = {cell: _plan_of(cell, shared) for cell in cells}
+    if jobs > 1:
+        _check_importable(shared)
     dataset = load(data) if isinstance(data, str) else data
     split = functools.partial(_split, dataset, dict(protocols_of(protocols)))
     facts = fingerprint(dataset)
@@ -298,6 +303,18 @@ def _outcomes(
                 write_cell(file, outcome)
         outcomes[cell] = outcome
     return outcomes
+
+
+def _check_importable(shared: _Shared) -> None:
+    """Refuses methods and metrics that another process cannot import."""
+    for value in (*shared.metrics, *shared.own.values()):
+        try:
+            pickle.dumps(value)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            raise ValueError(
+                f"jobs must be 1 where {value.name!r} cannot be imported by another process: "
+                f"{error}."
+            ) from None
 
 
 def _text(cell: Cell) -> str:

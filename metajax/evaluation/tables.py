@@ -85,11 +85,11 @@ def judge_all(
         except ConstantPredictionsError as error:
             left_out.append(f"Left out: {error}")
     shared: dict[Any, Trained] = {}
-    for recipe in plain:
-        on_stage(recipe.name)
-        chosen = settings_like(recipe, settings)
+    for method in plain:
+        on_stage(method.name)
+        chosen = settings_like(method, settings)
         # Not refitted with the validation users: the learners of one run are not either.
-        methods = trained(recipe, split, chosen, refit=False, shared=shared)
+        methods = trained(method, split, chosen, refit=False, shared=shared)
         found.append(_judged(methods, split))
     for method in learners:
         on_stage(method.name)

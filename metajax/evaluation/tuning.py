@@ -85,7 +85,7 @@ def tuned(
     Args:
         baseline: The method.
         split: The fold.
-        trials: How many of its settings to try, in the order of the grid; None means all.
+        trials: The number of settings to try, in the order of the grid; None means all.
 
     Returns:
         By panel, the method fitted to training and validation users; each panel chooses for
@@ -117,7 +117,7 @@ def tuned(
 
 
 def trained(
-    recipe: Method,
+    method: Method,
     split: Split,
     settings: Settings,
     *,
@@ -125,16 +125,16 @@ def trained(
     refit: bool = True,
     shared: dict[Any, Trained] | None = None,
 ) -> dict[str, FittedMethod]:
-    """Trains a learner with each of its settings and chooses among them on the validation users.
+    """Trains a method with each setting of its grid and chooses one on the validation users.
 
     Args:
-        recipe: The method.
+        method: The method.
         split: The fold.
         settings: Its settings before the changes of its grid.
-        trials: How many of its settings to try, in the order of the grid; None means all.
+        trials: The number of settings to try, in the order of the grid; None means all.
         refit: Whether to train what was chosen again, with the validation users, for as many
             updates as validated best, as closed forms are fitted again.
-        shared: Trainings of this fold, which another method may have made; added to.
+        shared: Trainings of this fold by their settings, shared between methods; added to.
 
     Returns:
         By panel, the method.
@@ -145,16 +145,16 @@ def trained(
     shared = {} if shared is None else shared
     diverged: DivergedError | None = None
     tried: list[tuple[Mapping[str, Any], Settings, Trained]] = []
-    for changes in recipe.grid[:trials]:
+    for changes in method.grid[:trials]:
         candidate = with_changes(settings, **changes)
         try:
-            tried.append((changes, candidate, _train(recipe, split, candidate, settings, shared)))
+            tried.append((changes, candidate, _train(method, split, candidate, settings, shared)))
         except DivergedError as error:
             diverged = error
     if diverged is not None and not tried:
         raise diverged
     found = [
-        learned(candidate, split, fit.params, recipe)._replace(settings=changes, kind=recipe.kind)
+        learned(candidate, split, fit.params, method)._replace(settings=changes, kind=method.kind)
         for changes, candidate, fit in tried
     ]
     losses = [dict.fromkeys(split.test, 0.0)]
@@ -166,7 +166,7 @@ def trained(
         params = found[best].params
         if refit:
             _, candidate, fit = tried[best]
-            base, trained_by = _training(recipe, candidate, settings)
+            base, trained_by = _training(method, candidate, settings)
             key = ("refit", base, fit.updates)
             if key not in shared:
                 progress = first_progress(base, split.final, trained_by)
@@ -224,16 +224,16 @@ def _training(method: Method, candidate: Settings, settings: Settings) -> tuple[
 
 
 def _train(
-    recipe: Method,
+    method: Method,
     split: Split,
     candidate: Settings,
     settings: Settings,
     shared: dict[Any, Trained],
 ) -> Trained:
-    base, method = _training(recipe, candidate, settings)
+    base, trained_by = _training(method, candidate, settings)
     if base not in shared:
-        progress = first_progress(base, split.training, method)
-        *_, (last, _) = train_on(split, base, progress, method)
+        progress = first_progress(base, split.training, trained_by)
+        *_, (last, _) = train_on(split, base, progress, trained_by)
         shared[base] = Trained(last.best, int(last.best_step))
     return shared[base]
 

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from metajax import evaluation
+from metajax import baselines, evaluation, metrics
 from metajax.baselines import Baseline
 from metajax.data.datasets import load
 from metajax.evaluation import cells as cell_files
 from metajax.evaluation import experiment, workers
 from metajax.evaluation.records import select, validate
+from metajax.registry import trained_method_of
 from metajax.types import Adaptation
 
 METHODS = ["item_user_bias", "eb_fold_in", "popularity", "two_tower", "maml"]
@@ -123,7 +124,8 @@ def test_a_comparison_that_was_stopped_goes_on_where_it_stopped(
 def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
     stages = []
     names = ["item_user_bias", "eb_fold_in", "popularity"]
-    found = compared(dataset, tmp_path / "two", names, jobs=2, on_stage=stages.append)
+    options = {"metrics": [metrics.auc], "on_stage": stages.append}
+    found = compared(dataset, tmp_path / "two", names, jobs=2, **options)
     assert sorted(stages[:3]) == sorted(f"{name}, P1, fold 0, seed 0" for name in names)
     assert stages[3:] == ["intervals"]
     alone = {name: [] for name in names}
@@ -131,8 +133,9 @@ def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
         if r.method in names and r.metric != "adapt_us":
             alone[r.method].append(r)
     for name in names:
-        ours = [r for r in found.records if r.method == name and r.metric != "adapt_us"]
-        assert ours == alone[name]
+        of_name = select(found.records, method=name)
+        assert [r for r in of_name if r.metric not in ("adapt_us", "auc")] == alone[name]
+    assert {r.method for r in select(found.records, metric="auc")} == {"popularity"}
 
 
 def test_what_goes_wrong_in_a_process_is_told(tmp_path):
@@ -280,3 +283,37 @@ def test_every_method_has_the_same_number_of_trials(dataset):
     tried.clear()
     compared(dataset, None, [counting], trials=1)
     assert tried == [0.0]
+
+
+def test_methods_of_ones_own_stand_beside_those_of_the_registry(dataset, tmp_path):
+    closed = baselines.item_user_bias._replace(name="mine")
+    learned = trained_method_of("maml")._replace(name="my_maml")
+    names = ["item_user_bias", closed, "maml", learned]
+    found = compared(dataset, tmp_path / "a", names)
+    for known, own in (("item_user_bias", "mine"), ("maml", "my_maml")):
+        figures = [
+            [(r.order, r.k, r.metric, r.mean) for r in select(found.records, method=name)]
+            for name in (known, own)
+        ]
+        assert [f for f in figures[0] if f[2] != "adapt_us"] == [
+            f for f in figures[1] if f[2] != "adapt_us"
+        ]
+    assert select(found.records, method="my_maml", metric="rmse")[0].learned
+    # A value that the registry has is the same as its name.
+    cells = {path.name for path in (tmp_path / "a" / "cells").iterdir()}
+    compared(dataset, tmp_path / "a", [baselines.item_user_bias])
+    assert {path.name for path in (tmp_path / "a" / "cells").iterdir()} == cells
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": [baselines.item_mean._replace(name="maml")]}, "own, got 'maml', a known one"),
+        ({"methods": [scripted("flat", 3.0)], "jobs": 2}, "jobs must be 1 where 'flat' cannot be"),
+        ({"metrics": [metrics.ndcg]}, "metrics must have names of their own, got 'ndcg@1' twice"),
+    ],
+)
+def test_what_is_ones_own_must_have_a_name_and_be_importable(dataset, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        compared(dataset, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()

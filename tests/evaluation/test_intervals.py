@@ -180,10 +180,10 @@ def test_a_user_in_several_runs_is_drawn_as_a_whole():
     assert (by_row.high - by_row.low < 0.8 * (expected.high - expected.low)).all()
 
 
-@pytest.mark.parametrize("field", ["user", "count", "has_relevant"])
+@pytest.mark.parametrize("field", ["user", "run", "count", "has_relevant"])
 def test_only_methods_on_the_same_tasks_are_paired(field):
     a, b = evaluation(seed=1), evaluation("other", seed=1)
-    changed = getattr(b.per_user, field)[..., ::-1]
+    changed = 1 - getattr(b.per_user, field)[..., ::-1]
     b = b._replace(per_user=b.per_user._replace(**{field: changed}))
     with pytest.raises(ValueError, match=f"method and other differ in {field}"):
         paired_difference(a, b, "rmse")

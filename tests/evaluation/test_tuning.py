@@ -1,3 +1,5 @@
+import contextlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.tuning import judge, losses_of, trained, tuned
 from metajax.methods import Method, Settings, TwoTowerOptions
+from metajax.methods.sampling import rating_tasks
 from metajax.registry import settings_for, with_changes
 from metajax.training import DivergedError
 from metajax.types import Adaptation, MetaLearner, MetaState, Model
@@ -177,3 +180,62 @@ def test_the_validation_loss_is_the_error_of_the_validation_users(split):
         tasks = split.validation[panel]
         error = 5.0 - tasks.query_rating
         assert loss == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
+
+
+def test_a_trained_method_is_refitted_with_the_validation_users(split):
+    seen = []
+
+    def initial(settings, training):
+        seen.append(("initial", training is split.final))
+        return lambda params: params
+
+    def sampler(settings, shapes):
+        tasks = rating_tasks(settings, shapes)
+
+        def table(training, *, seed):
+            seen.append(("table", training is split.final))
+            return tasks.table(training, seed=seed)
+
+        return tasks._replace(table=table)
+
+    noted = CLIMBING._replace(name="noted", initial=initial, sampler=sampler)
+    trained(noted, split, settings_of(noted), trials=1)
+    # Of the tables the first of each pair gives the shapes of the initial parameters.
+    calls = ["initial", "table", "table"]
+    assert seen == [(call, final) for final in (False, True) for call in calls]
+
+
+def test_a_baseline_is_tuned_on_training_users_and_refitted_with_the_validation_users(split):
+    fitted = []
+
+    def fit(training, *, shift):
+        fitted.append((shift, training is split.final))
+        return np.float32(shift)
+
+    rule = Adaptation(
+        lambda params, support, key=None: (),
+        lambda params, adapted, inputs: params + 0.01 * inputs.item,
+    )
+    baseline = baselines.Baseline(
+        "noted", "rating", fit, rule, grid=({"shift": 9.0}, {"shift": 3.0})
+    )
+    methods = tuned(baseline, split)
+    assert fitted == [(9.0, False), (3.0, False), (3.0, True)]
+    assert {method.settings["shift"] for method in methods.values()} == {3.0}
+
+
+@pytest.mark.parametrize(("loss", "diverges"), [(1500.0, False), (1700.0, True)])
+def test_a_loss_beyond_ten_times_the_scale_counts_as_divergence(split, loss, diverges):
+    def learner(settings, network):
+        plain = climbing(settings, network)
+
+        def update(state, tasks, key=None):
+            state, metrics = plain.update(state, tasks, key)
+            return state, metrics | {"loss": metrics["loss"] + loss}
+
+        return plain._replace(update=update)
+
+    # Ratings of 1 to 5: (10 * 4) ** 2 is 1600.
+    method = CLIMBING._replace(name="wild", learner=learner)
+    with pytest.raises(DivergedError) if diverges else contextlib.nullcontext():
+        trained(method, split, settings_of(method), trials=1, refit=False)
