@@ -22,10 +22,11 @@ import numpy as np
 from metajax import baselines, cross_domain, methods
 from metajax.adaptation import matching, paths
 from metajax.baselines import Baseline
-from metajax.cross_domain.users import SOURCE
+from metajax.cross_domain.tasks import cross_tasks, shown_rows
+from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.methods import Method, Settings, check_name, nearest, objectives, to_dict
-from metajax.methods.sampling import SHOWN, Sampler, cross_tasks
+from metajax.methods.sampling import Sampler
 from metajax.methods.settings import reading_fields
 from metajax.training import Progress, begin
 from metajax.types import Adaptation, Examples, MetaLearner, Params, Task
@@ -371,8 +372,7 @@ def judged_adaptation_of(
         return adaptation
     rows = range(max(settings.support, 1))
     if shapes.domains == 2:
-        source, target = SHOWN
-        rows = (*range(source), *range(SOURCE, SOURCE + target))
+        rows = shown_rows(settings, HISTORY)
     return _few_shot(adaptation, tuple(rows))
 
 

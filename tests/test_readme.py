@@ -73,7 +73,7 @@ def test_the_knowledge_graph_examples_run(ml100k, film_graph):
 def test_the_example_of_two_domains_runs(ml100k, tmp_path, monkeypatch):
     del ml100k  # It is in the cache by now.
     monkeypatch.chdir(tmp_path)
-    (block,) = (block for block in blocks("python") if "crossing." in block)
+    (block,) = (block for block in blocks("python") if "DomainPair(" in block)
     *before, last = block.strip().splitlines()
     names: dict[str, Any] = {"metajax": metajax}
     exec("\n".join(before), names)

@@ -102,7 +102,7 @@ def train_and_judge(
     )
     start, best = int(progress.state.step), float(progress.best_loss)
     bar = console.training(settings.updates, settings.tasks, start, best)
-    command = "train" if opened.crossing is None else "transfer"
+    command = "train" if opened.pair is None else "transfer"
     progress, status = train_to_end(opened, progress, bar, command)
     if status is not None:
         return status

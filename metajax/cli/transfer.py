@@ -8,7 +8,10 @@ from cyclopts import Parameter
 from metajax import runs
 from metajax.cli import console, sources
 from metajax.cli.train import check_report, resumed, train_and_judge
-from metajax.cross_domain import domain_pair as crossing
+from metajax.cross_domain.domains import (
+    DomainPair,
+    load_domains,
+)
 from metajax.methods import Settings
 from metajax.registry import settings_for, with_changes
 
@@ -60,7 +63,7 @@ def transfer(
             raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
         opened, progress = resumed(resume)
     else:
-        chosen = crossing.Crossing(
+        chosen = DomainPair(
             source=source,
             target=target,
             column=column,
@@ -74,7 +77,7 @@ def transfer(
             few = {} if rank is None else {"rank": min(rank, 4)}
             settings = with_changes(settings, updates=50, **few)
         with console.fetching(chosen.main) as fetched:
-            domains = crossing.load_domains(chosen, settings.reading(), progress=fetched)
+            domains = load_domains(chosen, settings.reading(), progress=fetched)
         with console.busy("Pretraining item factors"):
             folder = run or runs.free_folder(f"{Path(chosen.main).stem}-transfer")
             opened, progress = runs.create(folder, settings, domains, chosen)

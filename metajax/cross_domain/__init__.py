@@ -1,90 +1,128 @@
-"""Recommendation across two domains: data, protocol and methods."""
+"""Recommendation across two domains: data, protocol, closed forms and methods.
+
+The source has much data of a user, the target little; users, attributes or the distribution of
+tastes may be common to both.
+"""
 
 from metajax.baselines import Baseline, item_mean
-from metajax.cross_domain.adversarial import adversarial
-from metajax.cross_domain.adversarial_network import (
+from metajax.cross_domain.adversarial import (
     AdversarialModel,
+    adversarial,
     adversarial_network,
-    start_adversarial,
+    initial_adversarial,
+    reversal_schedule,
+    reverse_gradient,
+    with_unmatched_source_users,
 )
-from metajax.cross_domain.carried_users import PairScore, carried_users
-from metajax.cross_domain.content_fold_in import content_fold_in
-from metajax.cross_domain.distilled import distilled
+from metajax.cross_domain.content_adapter import content_fold_in
+from metajax.cross_domain.distilled import (
+    StudentNetwork,
+    distilled,
+    initial_student,
+    sample_unrated_tasks,
+    unrated_table,
+)
 from metajax.cross_domain.domain_factors import (
-    BothSides,
+    CanonicalFactors,
     DomainFactors,
-    known_of,
+    UserState,
+    canonical_factors,
+    domain_of,
+    domain_posterior,
+    initial_factors,
     rating_at,
-    side_of,
-    start_factors,
-    two_domains,
+    two_domain_network,
 )
-from metajax.cross_domain.domain_pair import Crossing, load_domains
-from metajax.cross_domain.domains import Domains, join_domains, random_domains, split_domains
-from metajax.cross_domain.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
-from metajax.cross_domain.emcdr import emcdr
-from metajax.cross_domain.gradient_reversal import reversal_schedule, reverse_gradient
-from metajax.cross_domain.informed_ridge_network import (
-    InformedRidge,
-    Told,
+from metajax.cross_domain.domains import (
+    DomainPair,
+    Domains,
+    join_domains,
+    load_domains,
+    random_domains,
+    split_domains,
+)
+from metajax.cross_domain.embedding_map import EmbeddingMap, fit_map, map_rows
+from metajax.cross_domain.emcdr import PosteriorMeanMap, emcdr
+from metajax.cross_domain.informed_ridge import (
+    InformedRidgeModel,
+    PriorTable,
+    fit_implicit_feedback_prior,
     informed_ridge_network,
-    start_told,
+    initial_informed_ridge,
 )
-from metajax.cross_domain.joint_fold_in import joint_fold_in
+from metajax.cross_domain.joint_fold_in import fit_joint_factors, joint_fold_in
 from metajax.cross_domain.linear_map import linear_map
-from metajax.cross_domain.matched_rows import copy_rows, matched_rows
-from metajax.cross_domain.overlap import read_overlap_list
-from metajax.cross_domain.relation_network import Related, RelationNetwork, related_domains
-from metajax.cross_domain.shared_and_private import difference_loss, shared_and_private
-from metajax.cross_domain.shared_and_private_network import (
-    Separated,
-    SeparationModel,
-    shared_and_private_network,
-    start_separated,
+from metajax.cross_domain.overlap import copy_rows, matched_rows, read_overlap_list
+from metajax.cross_domain.parameter_transfer import (
+    RatingMLP,
+    fit_transferred_factors,
+    parameter_transfer,
+    shared_user_mlp,
 )
-from metajax.cross_domain.shared_space import shared_space
-from metajax.cross_domain.shared_space_network import shared_space_network, start_maps
-from metajax.cross_domain.student_network import StudentNetwork, start_student
+from metajax.cross_domain.relation_transfer import (
+    RelationNetwork,
+    relation_transfer,
+    relation_transfer_network,
+)
+from metajax.cross_domain.shared_and_private import (
+    SeparatedFeatures,
+    SeparationModel,
+    difference_loss,
+    initial_separation,
+    shared_and_private,
+    shared_and_private_network,
+)
+from metajax.cross_domain.shared_space import (
+    initial_shared_space,
+    shared_space,
+    shared_space_network,
+)
 from metajax.cross_domain.target_only import target_only
-from metajax.cross_domain.tasks import cross_table, sample_cross_tasks, source_table, with_strangers
-from metajax.cross_domain.transfer import parameter_transfer, relation_transfer
-from metajax.cross_domain.transferred_factors import fit_transferred_factors
-from metajax.cross_domain.unrated_tasks import sample_unrated_tasks, unrated_table
+from metajax.cross_domain.tasks import cross_table, sample_cross_tasks, source_table
 from metajax.cross_domain.users import CrossUsers, cross_users
 
 __all__ = [
     "AdversarialModel",
-    "BothSides",
+    "CanonicalFactors",
     "CrossUsers",
-    "Crossing",
     "DomainFactors",
+    "DomainPair",
     "Domains",
     "EmbeddingMap",
-    "InformedRidge",
-    "MapOfMean",
-    "PairScore",
-    "Related",
+    "InformedRidgeModel",
+    "PosteriorMeanMap",
+    "PriorTable",
+    "RatingMLP",
     "RelationNetwork",
-    "Separated",
+    "SeparatedFeatures",
     "SeparationModel",
     "StudentNetwork",
-    "Told",
+    "UserState",
     "adversarial",
     "adversarial_network",
-    "carried_users",
+    "canonical_factors",
     "content_fold_in",
     "copy_rows",
     "cross_table",
     "cross_users",
     "difference_loss",
     "distilled",
+    "domain_of",
+    "domain_posterior",
     "emcdr",
+    "fit_implicit_feedback_prior",
+    "fit_joint_factors",
     "fit_map",
     "fit_transferred_factors",
     "informed_ridge_network",
+    "initial_adversarial",
+    "initial_factors",
+    "initial_informed_ridge",
+    "initial_separation",
+    "initial_shared_space",
+    "initial_student",
     "join_domains",
     "joint_fold_in",
-    "known_of",
     "linear_map",
     "load_domains",
     "map_rows",
@@ -94,8 +132,8 @@ __all__ = [
     "random_domains",
     "rating_at",
     "read_overlap_list",
-    "related_domains",
     "relation_transfer",
+    "relation_transfer_network",
     "reversal_schedule",
     "reverse_gradient",
     "sample_cross_tasks",
@@ -104,24 +142,18 @@ __all__ = [
     "shared_and_private_network",
     "shared_space",
     "shared_space_network",
-    "side_of",
+    "shared_user_mlp",
     "source_table",
     "split_domains",
-    "start_adversarial",
-    "start_factors",
-    "start_maps",
-    "start_separated",
-    "start_student",
-    "start_told",
     "target_only",
-    "two_domains",
+    "two_domain_network",
     "unrated_table",
-    "with_strangers",
+    "with_unmatched_source_users",
     "without_transfer",
 ]
 
 of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, joint_fold_in, content_fold_in)
-"""Closed forms that tell a source from a target domain."""
+"""Closed forms that need two domains."""
 
 without_transfer: tuple[Baseline, ...] = (item_mean, target_only)
-"""Closed forms that see the target domain alone: what every transfer has to beat."""
+"""Closed forms of the target domain alone, for the difference to no transfer."""

@@ -1,122 +1,247 @@
-"""What a user is like in one domain, what that lets expect in the other, and what corrects it.
+"""Factors of two domains in closed form, and networks that transfer users between them.
 
-Each domain has its own items, with embeddings and biases in closed form, under which a user is a
-standard normal vector that ratings correct exactly. So the systems built on it differ in one
-thing alone: the bridge from what is known of a user in the source to what to expect of them in
-the target.
+Each domain has its own item embeddings and biases, under which a user of the domain has a standard
+normal latent vector, whose posterior given ratings is exact. Networks built on them differ in the
+bridge: the map from the posterior in the source to the expected latent vector in the target.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from metajax.cross_domain.domains import SOURCE, TARGET
+from metajax.cross_domain.joint_fold_in import fit_joint_factors
+from metajax.cross_domain.tasks import CrossDomainOptions
+from metajax.data.dataset import TrainingSet
 from metajax.gaussian import ridge_posterior
+from metajax.methods.settings import Settings, bounded
 from metajax.networks.linen import init_params
 from metajax.types import Evidence, Examples, Inputs, Params, Posterior, SupportModel
 
 __all__ = [
-    "BothSides",
+    "CanonicalFactors",
     "DomainFactors",
-    "blank_factors",
+    "FactorOptions",
+    "UserState",
+    "canonical_factors",
+    "check_sizes",
     "domain_evidence",
-    "known_of",
+    "domain_of",
+    "domain_posterior",
+    "from_canonical_factors",
+    "initial_bridge",
+    "initial_factors",
     "rating_at",
-    "side_of",
-    "start_factors",
-    "two_domains",
+    "two_domain_network",
+    "zero_factors",
 ]
 
-SOURCE, TARGET = 0, 1
+# A penalty, in users, that leaves no weight to attributes: the networks here do not read them.
+_NO_ATTRIBUTES = 1e9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FactorOptions(CrossDomainOptions):
+    """Options of methods on canonical factors of two domains."""
+
+    rank: int = bounded(8, least=1)
+    """Factors of each domain besides the user's bias."""
+    correlation: float = bounded(0.8, least=0)
+    """Prior correlation of a user's mean rating in the two domains, < 1."""
+    noise_scale: float = bounded(1.5, above=0)
+    """Factor on the fitted noise: ratings of new users are further from their expectation than
+    those that the factors were fitted to."""
 
 
 class DomainFactors(NamedTuple):
     """Items of two domains in closed form, each for users with a standard normal prior.
 
-    It is not trained. All leaves are floats, so that parameters which hold them can be
-    differentiated. F is the number of directions in which users of a domain differ.
+    Not trained. All leaves are floats, so that parameters which hold them can be differentiated. F
+    is the number of directions in which users of a domain differ.
     """
 
     domain: jax.Array
-    """`[I]` 0 for an item of the source, 1 for one of the target."""
+    """`[I]` 0 for items of the source, 1 for items of the target."""
     embedding: jax.Array
-    """`[I, F]` what a unit of a user along each direction of the item's domain adds to a rating."""
+    """`[I, F]` item embeddings, in the directions of the item's domain."""
     bias: jax.Array
-    """`[I]` the rating of a user of whom nothing is known."""
+    """`[I]` rating by a user whose latent vector is 0."""
     noise: jax.Array
     """`[2]` variance of a rating in the source and in the target."""
 
 
-class BothSides(NamedTuple):
-    """What is kept of a user."""
+class CanonicalFactors(NamedTuple):
+    """Factors of two domains in canonical coordinates.
+
+    A user's latent vector is standard normal in either domain, and its direction k in one domain
+    correlates with direction k of the other alone.
+    """
+
+    factors: DomainFactors
+    """Of the items of both domains."""
+    correlation: jax.Array
+    """`[F]` canonical correlations, in [0, 1), in descending order."""
+
+    def log_spread(self) -> jax.Array:
+        """Returns `[F]` log standard deviations in the target, given the source."""
+        return 0.5 * jnp.log1p(-jnp.square(self.correlation))
+
+
+class UserState(NamedTuple):
+    """Adapted state of a user of two domains."""
 
     source: jax.Array
     """`[F]` posterior mean in the source."""
     target: Posterior
-    """In the target: what the bridge expects, corrected by what was rated there."""
+    """Posterior in the target, whose prior mean is the bridge's."""
 
 
-def two_domains(items: int, width: int, bridge: nn.Module) -> SupportModel:
-    """Describes a model of users of two domains.
+def canonical_factors(
+    training: TrainingSet,
+    *,
+    rank: int = 8,
+    seed: int = 0,
+    correlation: float = 0.8,
+    noise_scale: float = 1.5,
+) -> CanonicalFactors:
+    """Fits joint factors of both domains, and rotates each domain to canonical coordinates.
 
-    A support holds rows of both domains in any order. The user's place in the source is the
-    posterior mean given its rows of the source; the bridge maps it to an expected place in the
-    target, from which the true one is off by a learned spread along each direction; rows of the
-    target correct it to z, and an item scores `bias + embedding . z`.
+    Args:
+        training: Both domains.
+        rank: As in `fit_joint_factors`; F is `rank + 1`.
+        seed: As there.
+        correlation: As there.
+        noise_scale: Factor on the fitted noise, > 0.
+
+    Returns:
+        The factors.
+
+    Raises:
+        ValueError: If there is a single domain, one of them has no rating, or an argument is out
+            of range.
+
+    References:
+        Bach and Jordan, A Probabilistic Interpretation of Canonical Correlation Analysis, 2005;
+        here both views are observed through ratings alone.
+    """
+    if rank < 1:
+        raise ValueError(f"rank must be >= 1 where there are two domains, got {rank}.")
+    if not noise_scale > 0:
+        raise ValueError(f"noise_scale must be > 0, got {noise_scale}.")
+    joint = fit_joint_factors(
+        training, rank=rank, seed=seed, correlation=correlation, attribute_ridge=_NO_ATTRIBUTES
+    )
+    expected, design, noise, mean, _, covariance = (np.asarray(leaf, np.float64) for leaf in joint)
+    domain, width = np.asarray(training.item_domain), rank + 1
+    halves = slice(width), slice(width, None)
+    roots = [np.linalg.cholesky(covariance[half, half]) for half in halves]
+    across = np.linalg.solve(roots[1], covariance[halves[1], halves[0]])
+    target, found, source = np.linalg.svd(np.linalg.solve(roots[0], across.T).T)
+    embedding, noises = np.zeros((len(domain), width)), np.ones(2)
+    for side, turn in enumerate((roots[0] @ source.T, roots[1] @ target)):
+        own = domain == side
+        embedding[own] = design[own, halves[side]] @ turn
+        noises[side] = noise_scale * noise[own][0]
+    leaves = domain, embedding, expected + design @ mean, noises
+    # Below 1, for a standard deviation of 0 would leave ratings of the target without effect.
+    shared = np.minimum(found, 0.999)
+    return CanonicalFactors(
+        DomainFactors(*(jnp.asarray(leaf, jnp.float32) for leaf in leaves)),
+        jnp.asarray(shared, jnp.float32),
+    )
+
+
+def from_canonical_factors(
+    initial: Callable[[Params, CanonicalFactors], Params],
+) -> Callable[[Settings, TrainingSet], Callable[[Params], Params]]:
+    """Returns a `Method.initial` that fits canonical factors.
+
+    Args:
+        initial: `initial(params, found)` sets the parameters by the factors.
+
+    Returns:
+        For methods whose options are `FactorOptions`.
+    """
+
+    def fitted(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+        found = canonical_factors(
+            training,
+            rank=settings.options.rank,
+            seed=settings.seed,
+            correlation=settings.options.correlation,
+            noise_scale=settings.options.noise_scale,
+        )
+        return lambda params: initial(params, found)
+
+    return fitted
+
+
+def two_domain_network(items: int, width: int, bridge: nn.Module) -> SupportModel:
+    """Network of users of two domains, joined by a bridge.
+
+    A support holds rows of both domains in any order. The bridge maps the posterior given the rows
+    of the source to an expected latent vector in the target, from which the true one deviates with
+    a learned standard deviation in each direction; rows of the target correct it to z, and an item
+    scores `bias + embedding . z`. Items of the source are scored by the posterior there.
 
     Args:
         items: I, the size of the catalogue of both domains.
         width: F.
-        bridge: A Linen module, `bridge(source: Posterior) -> [F]`, for instance `models.MapOfMean`.
+        bridge: A Linen module, `bridge(source: Posterior) -> [F]`, for instance a
+            `PosteriorMeanMap`.
 
     Returns:
-        The model. Its parameters are `factors`, a `DomainFactors` that `start_factors` fills and
-        that no optimizer may move; `bridge`; and `log_spread [F]`. `encode` returns `BothSides`.
-        In an item of the source the user is served by their place there.
+        The network. Its parameters are `factors`, a `DomainFactors` that `initial_factors` fills
+        and that is not trained; `bridge`; and `log_spread [F]`. `encode` returns a `UserState`.
 
     Raises:
         ValueError: If `items` or `width` < 1.
     """
-    for name, value in (("items", items), ("width", width)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}.")
+    check_sizes(items=items, width=width)
 
     def init(key: jax.Array, inputs: Any) -> Params:
         del inputs
-        nobody = Posterior(jnp.zeros(width), jnp.eye(width))
+        prior = Posterior(jnp.zeros(width), jnp.eye(width))
         return {
-            "factors": blank_factors(items, width),
-            "bridge": init_params(bridge, key, nobody),
+            "factors": zero_factors(items, width),
+            "bridge": init_params(bridge, key, prior),
             "log_spread": jnp.zeros(width),
         }
 
-    def encode(params: Params, support: Examples) -> BothSides:
-        factors = params["factors"]
-        source = known_of(factors, support, SOURCE)
-        expected: Any = bridge.apply({"params": params["bridge"]}, source)
+    def encode(params: Params, support: Examples) -> UserState:
+        source = domain_posterior(params["factors"], support, SOURCE)
+        mean: Any = bridge.apply({"params": params["bridge"]}, source)
         spread = jnp.exp(params["log_spread"])
-        target = known_of(factors, support, TARGET, expected=expected, spread=spread)
-        return BothSides(source.mean, target)
+        target = domain_posterior(params["factors"], support, TARGET, mean=mean, spread=spread)
+        return UserState(source.mean, target)
 
-    return SupportModel(init, encode, rating_by_side)
+    def decode(params: Params, state: UserState, inputs: Inputs) -> jax.Array:
+        domain = domain_of(params["factors"], inputs)[:, None]
+        latents = (1 - domain) * state.source[None] + domain * state.target.mean[None]
+        return rating_at(params["factors"], latents, inputs)
 
-
-def rating_by_side(params: Params, state: BothSides, inputs: Inputs) -> jax.Array:
-    """Rates items `[N]` by the user's place in the domain of each, `[N]`."""
-    side = side_of(params["factors"], inputs)[:, None]
-    place = (1 - side) * state.source[None] + side * state.target.mean[None]
-    return rating_at(params["factors"], place, inputs)
+    return SupportModel(init, encode, decode)
 
 
-def rating_at(factors: DomainFactors, place: jax.Array, inputs: Inputs) -> jax.Array:
-    """Rates items `[N]` by where a user lies in the domain of each, `[N, F]` or `[1, F]`."""
+def rating_at(factors: DomainFactors, latents: jax.Array, inputs: Inputs) -> jax.Array:
+    """Returns expected ratings `[N]` by latent vectors in each item's domain.
+
+    Args:
+        factors: The items.
+        latents: `[N, F]`, or `[1, F]` for one user.
+        inputs: N items.
+    """
     found = domain_evidence(factors, inputs)
-    return found.expected + jnp.sum(found.design * place, axis=1)
+    return found.expected + jnp.sum(found.design * latents, axis=1)
 
 
-def side_of(factors: DomainFactors, inputs: Inputs) -> jax.Array:
-    """Returns of which domain each item is, `[N]` of 0 for the source and 1 for the target."""
+def domain_of(factors: DomainFactors, inputs: Inputs) -> jax.Array:
+    """Returns the domain of each item, `[N]` floats: 0 for the source, 1 for the target."""
     return jax.lax.stop_gradient(factors.domain)[inputs.item]
 
 
@@ -124,51 +249,57 @@ def domain_evidence(factors: DomainFactors, inputs: Inputs) -> Evidence:
     """Describes interactions of either domain, in the directions of the item's own."""
     factors = jax.lax.stop_gradient(factors)
     item = inputs.item
-    noise = factors.noise[side_of(factors, inputs).astype(jnp.int32)]
+    noise = factors.noise[domain_of(factors, inputs).astype(jnp.int32)]
     return Evidence(factors.bias[item], factors.embedding[item], noise)
 
 
-def known_of(
+def domain_posterior(
     factors: DomainFactors,
     support: Examples,
-    side: int,
+    domain: int,
     *,
-    expected: jax.Array | None = None,
+    mean: jax.Array | None = None,
     spread: jax.Array | None = None,
 ) -> Posterior:
-    """Returns what the support tells of a user in one of the domains.
+    """Posterior of a user's latent vector in one domain, given the rows of that domain.
 
     Args:
-        factors: Of the items.
-        support: Rows of both domains; those of the other are not looked at.
-        side: 0 for the source, 1 for the target.
-        expected: `[F]` where the user is expected; None means 0.
-        spread: `[F]` standard deviation of the true place around it along each direction, > 0;
-            None means 1.
+        factors: The items.
+        support: Rows of both domains; those of the other are ignored.
+        domain: 0 for the source, 1 for the target.
+        mean: `[F]` prior mean; None means 0.
+        spread: `[F]` prior standard deviations, > 0; None means 1.
 
     Returns:
-        The posterior of the user's place.
+        Mean `[F]` and covariance `[F, F]`; the prior without rows.
     """
     found = domain_evidence(factors, support.inputs)
-    seen = support._replace(mask=support.mask & (side_of(factors, support.inputs) == side))
-    # With place = expected + spread * e, e is standard normal.
-    if expected is not None:
-        found = found._replace(expected=found.expected + found.design @ expected)
+    own = support._replace(mask=support.mask & (domain_of(factors, support.inputs) == domain))
+    # With latents = mean + spread * e, e is standard normal.
+    if mean is not None:
+        found = found._replace(expected=found.expected + found.design @ mean)
     if spread is not None:
         found = found._replace(design=found.design * spread[None])
-    away = ridge_posterior(found, seen)
+    e = ridge_posterior(found, own)
     if spread is not None:
-        away = Posterior(spread * away.mean, spread[:, None] * away.covariance * spread[None])
-    return away if expected is None else away._replace(mean=expected + away.mean)
+        e = Posterior(spread * e.mean, spread[:, None] * e.covariance * spread[None])
+    return e if mean is None else e._replace(mean=mean + e.mean)
 
 
-def blank_factors(items: int, width: int) -> DomainFactors:
-    """Returns factors that know nothing, in which all items are of the target."""
+def check_sizes(**sizes: int) -> None:
+    """Refuses sizes < 1, with a ValueError that names them."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")
+
+
+def zero_factors(items: int, width: int) -> DomainFactors:
+    """Returns factors of zeros, in which all items are of the target."""
     return DomainFactors(jnp.ones(items), jnp.zeros((items, width)), jnp.zeros(items), jnp.ones(2))
 
 
-def start_factors(params: Params, factors: DomainFactors) -> Params:
-    """Fills in what is known of the items.
+def initial_factors(params: Params, factors: DomainFactors) -> Params:
+    """Sets the factors among parameters.
 
     Args:
         params: Parameters with `factors`.
@@ -178,9 +309,40 @@ def start_factors(params: Params, factors: DomainFactors) -> Params:
         The parameters, changed.
 
     Raises:
-        ValueError: If a shape does not fit.
+        ValueError: If a shape does not match.
     """
     for name, leaf, like in zip(factors._fields, factors, params["factors"], strict=True):
         if jnp.shape(leaf) != like.shape:
             raise ValueError(f"{name} must have the shape {like.shape}, got {jnp.shape(leaf)}.")
     return {**params, "factors": DomainFactors(*(jnp.asarray(x, jnp.float32) for x in factors))}
+
+
+def initial_bridge(
+    params: Params,
+    found: CanonicalFactors,
+    kernels: Mapping[str, jax.Array],
+    **others: jax.Array,
+) -> Params:
+    """Sets factors, spread and the linear maps of a bridge, from canonical factors.
+
+    Args:
+        params: Parameters of a `two_domain_network`.
+        found: The factors.
+        kernels: `[F, G]` by the names of `EmbeddingMap`s in the bridge; their offsets become 0.
+        **others: Other parameters of the bridge.
+
+    Returns:
+        The parameters, changed.
+    """
+    maps = {
+        name: {
+            **params["bridge"][name],
+            "linear": {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])},
+        }
+        for name, kernel in kernels.items()
+    }
+    return {
+        **initial_factors(params, found.factors),
+        "bridge": {**params["bridge"], **maps, **others},
+        "log_spread": found.log_spread(),
+    }

@@ -1,51 +1,179 @@
-"""Two domains as one data set: what a user did in one may tell what they like in the other."""
+"""A source and a target domain as one data set: from two data sets, or by splitting one."""
 
-from collections.abc import Collection, Sequence
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax.cross_domain.overlap import joint_names
+from metajax.cross_domain.overlap import joint_names, read_overlap_list
+from metajax.data import datasets
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows
 
 __all__ = [
+    "DomainPair",
     "Domains",
     "check_domains",
     "domain_logs",
     "join_domains",
+    "load_domains",
+    "pair_from_json",
+    "pair_to_json",
     "random_domains",
     "split_domains",
+    "with_absolute_paths",
 ]
+
+SOURCE, TARGET = 0, 1
+"""Values of `Domains.item_domain`."""
 
 
 class Domains(NamedTuple):
-    """A source and a target domain that share a vocabulary of users and of attributes."""
+    """A source and a target domain with one vocabulary of users, items and attributes."""
 
     dataset: Dataset
     """The interactions of both; every item belongs to one of them."""
     item_domain: np.ndarray
-    """`[I]` int32, 0 for an item of the source and 1 for one of the target."""
+    """`[I]` int32, 0 for items of the source, 1 for items of the target."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DomainPair:
+    """Names of a source and a target domain: two data sets, or one that is split by a column."""
+
+    source: str
+    """Data set (a name or a path) with much data; with a column, the tokens of the source,
+    separated by commas."""
+    target: str
+    """The same of the domain to recommend in."""
+    column: str | None = None
+    """Item column of tokens by which one data set is split."""
+    data: str = "ml-100k"
+    """Data set to split; unused without a column."""
+    matched: bool = True
+    """Whether the data sets have users in common."""
+    overlap_list: str | None = None
+    """File of user ids, or of pairs of ids, that mean one user; by default equal ids do."""
+    rescale: bool = False
+    """Whether to map the source's ratings linearly to the target's scale."""
+
+    def __post_init__(self):
+        """Refuses missing names and options of two data sets where one is split."""
+        if not self.source or not self.target:
+            raise ValueError(
+                "source and target must both be given, as data sets or, with a column, as tokens "
+                f"of it, got {self.source!r} and {self.target!r}."
+            )
+        if self.column is not None and (
+            not self.matched or self.rescale or self.overlap_list is not None
+        ):
+            raise ValueError(
+                "matched, rescale and overlap_list are about two data sets, got column "
+                f"{self.column!r}, which splits one."
+            )
+
+    @property
+    def main(self) -> str:
+        """The data set whose items are recommended."""
+        return self.target if self.column is None else self.data
+
+
+def load_domains(
+    pair: DomainPair,
+    reading: Mapping[str, Any],
+    *,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Domains:
+    """Loads the domains that a pair names.
+
+    Args:
+        pair: The names.
+        reading: Options of `data.read` for paths; named data sets ignore them.
+        progress: Called as bytes arrive, if any have to be fetched.
+
+    Returns:
+        The domains.
+
+    Raises:
+        ValueError: If a data set is missing or malformed, or the two do not fit together.
+        OSError: If the overlap list cannot be read.
+    """
+
+    def load(name: str) -> Any:
+        options = {} if name in datasets.names() else reading
+        return datasets.load(name, progress=progress, **options)
+
+    if pair.column is not None:
+        source, target = (
+            {token.strip() for token in tokens.split(",") if token.strip()}
+            for tokens in (pair.source, pair.target)
+        )
+        return split_domains(load(pair.data), pair.column, source, target)
+    listed = pair.overlap_list
+    return join_domains(
+        load(pair.source),
+        load(pair.target),
+        matched=pair.matched,
+        overlap_list=None if listed is None else read_overlap_list(listed),
+        rescale=pair.rescale,
+    )
+
+
+def with_absolute_paths(pair: DomainPair) -> DomainPair:
+    """Makes the paths of files absolute, so that they are valid in any working directory."""
+
+    def place(name: str) -> str:
+        return name if name in datasets.names() else str(Path(name).resolve())
+
+    if pair.column is not None:
+        return dataclasses.replace(pair, data=place(pair.data))
+    listed = pair.overlap_list
+    return dataclasses.replace(
+        pair,
+        source=place(pair.source),
+        target=place(pair.target),
+        overlap_list=None if listed is None else str(Path(listed).resolve()),
+    )
+
+
+def pair_to_json(pair: DomainPair) -> str:
+    """Returns a pair of domains as JSON."""
+    return json.dumps(dataclasses.asdict(pair), indent=1) + "\n"
+
+
+def pair_from_json(path: Path) -> DomainPair:
+    """Reads a pair of domains that `pair_to_json` wrote.
+
+    Raises:
+        ValueError: If the file holds something else; names the file.
+    """
+    try:
+        return DomainPair(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not the domains of a run: {error}") from None
 
 
 def split_domains(
     dataset: Dataset, column: str, source: Collection[str], target: Collection[str]
 ) -> Domains:
-    """Splits a data set by what its items are: a film of source genres, a film of target genres.
+    """Splits a data set by tokens of its items, for instance genres of films.
 
-    An item whose tokens fall on both sides, or on neither, is dropped with its interactions.
+    Items with tokens of both domains, or of neither, are dropped with their interactions.
 
     Args:
         dataset: The data.
-        column: A column of tokens of its items, such as `genres`.
+        column: An item column of tokens, such as `genres`.
         source: Tokens of the source domain.
         target: Tokens of the target domain.
 
     Returns:
-        The domains, with the items that are left.
+        The domains, with the remaining items.
 
     Raises:
-        ValueError: If there is no such column, the sides share a token, or one has no item.
+        ValueError: If there is no such column, the domains share a token, or one has no item.
 
     Example:
         >>> from metajax.data import load
@@ -73,11 +201,11 @@ def split_domains(
 
 
 def random_domains(dataset: Dataset, *, seed: int = 0) -> Domains:
-    """Splits a data set by a coin for each item: what is known of one side is known of the other.
+    """Splits the items of a data set into random halves: domains with the same distribution.
 
     Args:
         dataset: The data.
-        seed: Of the coins.
+        seed: Of the split.
 
     Returns:
         The domains.
@@ -98,24 +226,22 @@ def join_domains(
     """Joins two data sets.
 
     Args:
-        source: Where there is plenty.
-        target: Where there is little.
-        matched: Whether anybody is in both. If not, attributes and the shape of tastes are all
-            that can be carried over.
-        overlap_list: `[n]` user ids that mean the same person in both, or `[n, 2]` pairs of a
-            source and a target id; all others are different people. None: equal ids are one
-            person.
-        rescale: Whether to map the source's ratings to the target's scale.
+        source: Data set of the source.
+        target: Data set of the target.
+        matched: Whether they have users in common. If not, only attributes and the distribution
+            of tastes can be transferred.
+        overlap_list: As in `joint_names`.
+        rescale: Whether to map the source's ratings linearly to the target's scale.
 
     Returns:
-        The domains. Items keep their names behind `source:` and `target:`, and so do users where
-        equal ids are not one person. A column that both have is one column.
+        The domains. Item ids get the prefix `source:` or `target:`; user ids too where equal ids do
+        not mean one user. Columns of the same name are merged.
 
     Raises:
-        ValueError: If users are to be matched and none is in both, `overlap_list` is not as it
-            should be, nobody is in both and no column of attributes is either, the scales differ
-            and `rescale` is False, one has ratings and the other none, or a column is of one
-            kind here and of another there.
+        ValueError: If the data sets share neither users nor a column of attributes, users are to
+            be matched and none is in both, `overlap_list` is malformed, the scales differ and
+            `rescale` is False, one has ratings and the other none, or a column has different
+            kinds.
     """
     if (source.scale is None) != (target.scale is None):
         raise ValueError("source and target must both have ratings, or both have none.")
@@ -161,16 +287,16 @@ def join_domains(
 
 
 def check_domains(training: TrainingSet) -> np.ndarray:
-    """Refuses a training set of one domain alone.
+    """Returns the domain of each item, and refuses a training set of a single domain.
 
     Args:
-        training: What may be learned from.
+        training: The training set.
 
     Returns:
-        `[I]` 0 for an item of the source and 1 for one of the target.
+        `[I]` 0 for items of the source, 1 for items of the target.
 
     Raises:
-        ValueError: If it does not tell two domains apart.
+        ValueError: If it has no `item_domain`.
     """
     if training.item_domain is None:
         raise ValueError("training must tell two domains apart, got no item_domain.")
@@ -178,7 +304,7 @@ def check_domains(training: TrainingSet) -> np.ndarray:
 
 
 def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
-    """Returns the rows of the source and those of the target, of the same users and items.
+    """Returns the logs of source and target, with the users and items of both.
 
     Args:
         training: Both domains.
@@ -187,12 +313,12 @@ def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
         ValueError: As `check_domains`.
     """
     log = training.interactions
-    in_target = check_domains(training)[log.item] == 1
+    in_target = check_domains(training)[log.item] == TARGET
     return select_rows(log, ~in_target), select_rows(log, in_target)
 
 
 def _check_columns(parts: tuple[Dataset, Dataset]) -> None:
-    """Refuses domains between which nothing can be carried over."""
+    """Refuses domains without shared attributes, where nothing can be transferred."""
     columns = [
         [
             {name for name, kind in table.kinds.items() if kind != "text"}
@@ -202,15 +328,15 @@ def _check_columns(parts: tuple[Dataset, Dataset]) -> None:
     ]
     if any(a & b for a, b in zip(*columns, strict=True)):
         return
-    told = [", ".join(sorted(a | b)) or "none" for a, b in columns]
+    source, target = (", ".join(sorted(a | b)) or "none" for a, b in columns)
     raise ValueError(
-        f"source and target must share users or a column of attributes, got the columns {told[0]} "
-        f"and {told[1]}."
+        f"source and target must share users or a column of attributes, got the columns {source} "
+        f"and {target}."
     )
 
 
 def _joined(tables: list[Table], ids: np.ndarray, places: list[np.ndarray], what: str) -> Table:
-    """Lays tables into one; where both describe a row, the second one's words count."""
+    """Merges two tables; where both have a value for a row, the second table's is kept."""
     columns: dict[str, np.ndarray] = {}
     kinds = {}
     for table, place in zip(tables, places, strict=True):
@@ -223,14 +349,14 @@ def _joined(tables: list[Table], ids: np.ndarray, places: list[np.ndarray], what
                 )
             width = np.result_type(columns.get(name, np.array([""])), column)
             whole = columns.get(name, np.full(len(ids), "")).astype(width)
-            told = column != ""
-            whole[place[told]] = column[told]
+            stated = column != ""
+            whole[place[stated]] = column[stated]
             columns[name] = whole
     return Table(ids, columns, kinds)
 
 
 def _kept(dataset: Dataset, keep: np.ndarray, domain: np.ndarray) -> Domains:
-    """Keeps some of the items; users stay, be it without interactions."""
+    """Keeps some of the items, and all users."""
     log, items = dataset.interactions, dataset.items
     rows = keep[log.item]
     place = np.cumsum(keep) - 1

@@ -1,4 +1,4 @@
-"""Maps from the embeddings of one domain to those of another, fitted to what is in both."""
+"""Maps from the embeddings of one domain to those of another, fitted to matched rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,18 +10,15 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from metajax.cross_domain.matched_rows import check_overlap
+from metajax.cross_domain.overlap import check_overlap
 from metajax.networks.linen import init_params
-from metajax.types import Params, Posterior
+from metajax.types import Params
 
-__all__ = ["EmbeddingMap", "MapOfMean", "fit_map", "map_rows"]
+__all__ = ["EmbeddingMap", "fit_map", "map_rows"]
 
 
 class EmbeddingMap(nn.Module):
-    """Maps embeddings: linearly, or with a hidden layer of tanh beside the linear map.
-
-    The hidden layer's part starts at 0, so that the network starts from the linear map and learns
-    what that leaves over.
+    """A linear map of embeddings, plus a hidden layer of tanh whose output is initially 0.
 
     Attributes:
         width: Width of the embeddings of the target.
@@ -43,23 +40,6 @@ class EmbeddingMap(nn.Module):
         return mapped
 
 
-class MapOfMean(nn.Module):
-    """Expects a user of the target where a map puts their mean place in the source.
-
-    A bridge of `models.two_domains`; its parameters are those of the `EmbeddingMap`, under `map`.
-
-    Attributes:
-        hidden: As in `EmbeddingMap`.
-    """
-
-    hidden: int = 0
-
-    @nn.compact
-    def __call__(self, source: Posterior) -> jax.Array:
-        """Maps what is known of a user in the source to their expected place in the target."""
-        return EmbeddingMap(len(source.mean), self.hidden, name="map")(source.mean)
-
-
 def fit_map(
     source: ArrayLike,
     target: ArrayLike,
@@ -71,34 +51,33 @@ def fit_map(
     rate: float = 0.01,
     seed: int = 0,
 ) -> Params:
-    """Fits a map to users, or to items, that both domains have.
+    """Fits a map to users, or to items, of both domains.
 
-    It makes the mean over pairs of the squared distance between the mapped embedding and the
-    target's own small. The linear map is the ridge regression in closed form, with an offset that
-    is not penalised; a hidden layer is then trained beside it by Adam on all pairs at once.
+    Minimises the mean squared distance between mapped and target embeddings. The linear map is the
+    ridge regression in closed form, with an offset that is not penalised; a hidden layer is then
+    trained together with it by Adam on all pairs at once.
 
     Args:
         source: `[n, F]` embeddings of the source.
         target: `[m, G]` embeddings of the target.
-        overlap: `[p, 2]` rows of the source and of the target that are one, as `matched_rows`
-            finds by their ids.
+        overlap: `[p, 2]` matched rows of the source and of the target, as from `matched_rows`.
         hidden: Width of the hidden layer; 0 for a linear map. The paper takes 2 F.
         ridge: Penalty of the linear map's weights, in squared embeddings, >= 0.
-        steps: Of the optimizer, with a hidden layer, >= 1.
-        rate: Its learning rate, > 0.
-        seed: Of the hidden layer's first weights.
+        steps: Optimizer steps with a hidden layer, >= 1.
+        rate: Learning rate of the optimizer, > 0.
+        seed: Seed of the hidden layer's initial weights.
 
     Returns:
         Parameters of an `EmbeddingMap`, for `map_rows`.
 
     Raises:
-        ValueError: If an argument is out of range, or the overlap names rows that are not there.
+        ValueError: If an argument is out of range, or as `check_overlap`.
 
     References:
         Man, Shen, Jin and Cheng, Cross-Domain Recommendation: An Embedding and Mapping Approach,
         IJCAI 2017, the section on latent space mapping. Differs: the network also has a linear
-        path, which starts from the closed form, and is fitted to all pairs at once; which
-        entities are known well enough to learn from is for the caller to say, by `overlap`.
+        path, initialised by the closed form, and is fitted to all pairs at once; the caller
+        selects the entities to learn from, by `overlap`.
 
     Example:
         >>> users = jax.random.normal(jax.random.key(0), (20, 2))
@@ -122,7 +101,7 @@ def fit_map(
 
     def distance(params: Params) -> jax.Array:
         mapped: Any = module.apply({"params": params}, x)
-        # As much penalty beside the pairs as in the closed form, which it starts from.
+        # The penalty of the closed form.
         penalty = ridge * jnp.sum(jnp.square(params["linear"]["kernel"])) / len(x)
         return jnp.mean(jnp.sum(jnp.square(mapped - y), axis=1)) + penalty
 
@@ -157,7 +136,7 @@ def _regression(x: jax.Array, y: jax.Array, ridge: float) -> Mapping[str, jax.Ar
     """Regresses `[p, G]` on `[p, F]` with an offset."""
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     x, y = x - mean_x[None], y - mean_y[None]
-    # By least squares of stacked rows: without a ridge, directions that nobody shows stay 0.
+    # Least squares of stacked rows: without a ridge, directions without data stay 0.
     penalty = jnp.sqrt(ridge) * jnp.eye(x.shape[1])
     x = jnp.concatenate([x, penalty])
     y = jnp.concatenate([y, jnp.zeros((len(penalty), y.shape[1]))])

@@ -1,4 +1,4 @@
-"""The linear map between domains: from what a user is like in one to what they are in the other."""
+"""Linear map between domains: a regression of users' target latents on their source latents."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 from metajax.baselines.baseline import Baseline, check_positive
 from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in, fold_in_evidence, fold_in_of
 from metajax.baselines.factors import fit_factors, user_posteriors
-from metajax.cross_domain.domains import domain_logs
+from metajax.cross_domain.domains import TARGET, domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import ridge_posterior
 from metajax.losses import blanked
@@ -30,9 +30,9 @@ class _Params(NamedTuple):
 
 
 def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> _Params:
-    """Fits factors in each domain, then regresses one's latents on the other's.
+    """Fits factors in each domain, then regresses target latents on source latents.
 
-    Users with a history in both are the rows of the regression; without any nothing is mapped.
+    Common users are the rows of the regression; without any the map is 0.
 
     Args:
         training: Both domains.
@@ -43,13 +43,13 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
         The parameters.
 
     Raises:
-        ValueError: If there is one domain alone, the ridge is not positive, or as `fit_factors`.
+        ValueError: If there is a single domain, the ridge is not positive, or as `fit_factors`.
 
     References:
         Man, Shen, Jin and Cheng, Cross-Domain Recommendation: An Embedding and Mapping Approach,
         IJCAI 2017, section 4, the linear map. Differs: factors are posterior means under a
-        Gaussian prior, biases are mapped with them, and what the map leaves open is the prior
-        that ratings of the target correct.
+        Gaussian prior, biases are mapped with them, and the residual covariance of the map is
+        that of a prior, which ratings of the target correct.
     """
     check_positive(map_ridge=map_ridge)
     source_log, target_log = domain_logs(training)
@@ -63,7 +63,7 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
     if len(both):
         x = in_source.mean[at_source] - np.asarray(source.prior_mean, np.float64)
         y = in_target.mean[at_target] - np.asarray(target.prior_mean, np.float64)
-        # As if so many users more had shown that nothing carries over.
+        # Equivalent to so many further users whose target latents are at the prior mean.
         penalty = map_ridge * np.diag(np.mean(x**2, axis=0))
         weights = np.linalg.solve(x.T @ x + penalty, x.T @ y).T
         rest = y - x @ weights.T
@@ -81,14 +81,14 @@ def _fit(training: TrainingSet, *, map_ridge: float = 10.0, **settings: Any) -> 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
     """Returns the posterior of the user's latents in the target."""
     seen = blanked(support)
-    in_target = params.item_domain[seen.inputs.item] == 1
+    in_target = params.item_domain[seen.inputs.item] == TARGET
 
-    def learned(model: FoldIn, mask: jax.Array, mean: jax.Array | None = None) -> Posterior:
+    def given(model: FoldIn, mask: jax.Array, mean: jax.Array | None = None) -> Posterior:
         evidence = fold_in_evidence(model, seen.inputs)
         return ridge_posterior(evidence, seen._replace(mask=seen.mask & mask), mean)
 
-    source = learned(params.source, ~in_target)
-    return learned(params.target, in_target, params.weights @ source.mean)
+    source = given(params.source, ~in_target)
+    return given(params.target, in_target, params.weights @ source.mean)
 
 
 def _predict(params: _Params, posterior: Posterior, inputs: Inputs) -> jax.Array:

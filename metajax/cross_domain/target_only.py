@@ -1,4 +1,4 @@
-"""No transfer: the fold-in of somebody who has never heard of the source domain."""
+"""No transfer: empirical-Bayes fold-in of the target domain alone."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax.baselines.baseline import Baseline
 from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in
-from metajax.cross_domain.domains import domain_logs
+from metajax.cross_domain.domains import TARGET, domain_logs
 from metajax.data.dataset import TrainingSet
 from metajax.types import Adaptation, Examples, Inputs, Posterior
 
@@ -32,7 +32,7 @@ def _fit(training: TrainingSet, **settings: Any) -> _Params:
         The parameters.
 
     Raises:
-        ValueError: If there is one domain alone, or as `eb_fold_in`.
+        ValueError: If there is a single domain, or as `eb_fold_in`.
     """
     _, target = domain_logs(training)
     fitted = eb_fold_in.fit(training._replace(interactions=target), **settings)
@@ -41,7 +41,7 @@ def _fit(training: TrainingSet, **settings: Any) -> _Params:
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> Posterior:
     item = jnp.where(support.mask, support.inputs.item, 0)
-    seen = support._replace(mask=support.mask & (params.item_domain[item] == 1))
+    seen = support._replace(mask=support.mask & (params.item_domain[item] == TARGET))
     return eb_fold_in.adaptation.adapt(params.fold_in, seen)
 
 

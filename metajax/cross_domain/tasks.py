@@ -1,29 +1,53 @@
-"""Tasks across domains: all that is known of a user in the source, little of the target."""
+"""Training tasks across domains: many source and few target interactions as support."""
+
+import dataclasses
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.cross_domain.domains import domain_logs
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
+from metajax.methods.sampling import Sampler
+from metajax.methods.settings import Options, Settings, bounded
 from metajax.types import Examples, Task
 
-__all__ = ["cross_table", "sample_cross_tasks", "source_table", "with_strangers"]
+__all__ = [
+    "CrossDomainOptions",
+    "cross_table",
+    "cross_tasks",
+    "cross_tasks_of_both",
+    "sample_cross_tasks",
+    "shown_rows",
+    "source_table",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossDomainOptions(Options):
+    """Options of every method that trains on two domains."""
+
+    source_shown: int = bounded(64, least=0)
+    """Most source interactions in the support of a training task."""
+    target_shown: int = bounded(5, least=0)
+    """Most target interactions in the support, besides `Settings.support`."""
 
 
 def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, TaskTable]:
-    """Moves the two domains of a training set to the device, with the same users in both.
+    """Tables of source and target on the device, indexed by the same users.
 
     Args:
         training: Both domains; users without a row in the target give no task.
-        seed: Of ties of time.
+        seed: Breaks ties of time.
 
     Returns:
         The source and the target. A user without source rows has a count of 0 there.
 
     Raises:
-        ValueError: If there is one domain alone, or one of them has no row.
+        ValueError: If there is a single domain, or one of them has no row.
     """
     sides = domain_logs(training)
     other, table = (task_table(training._replace(interactions=s), seed=seed) for s in sides)
@@ -33,7 +57,7 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
     found[: len(users)] = known[at] == users
     place = np.zeros(len(table.user), np.int32)
     place[: len(users)] = at
-    # The source's users in the target's order, so that one index means one person.
+    # The source's users in the target's order, so that one index means one user.
     other = other._replace(
         users=table.users,
         user=table.user,
@@ -44,52 +68,20 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
 
 
 def source_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
-    """Moves the source alone to the device, with whoever has a row there.
+    """Table of the source on the device, with all users who have a row there.
 
     Args:
         training: Both domains.
-        seed: Of ties of time.
+        seed: Breaks ties of time.
 
     Returns:
         The source.
 
     Raises:
-        ValueError: If there is one domain alone, or the source has no row.
+        ValueError: If there is a single domain, or the source has no row.
     """
     source, _ = domain_logs(training)
     return task_table(training._replace(interactions=source), seed=seed)
-
-
-def with_strangers(tasks: Task, source: TaskTable, key: jax.Array, *, rows: int) -> Task:
-    """Adds to the query of each task rows of any one user of the source.
-
-    For those who compare users of the two domains without knowing who is in both.
-
-    Args:
-        tasks: Of `sample_cross_tasks`; leaves lead with `[T, Q]` in the query.
-        source: As from `source_table`.
-        key: A PRNG key.
-        rows: The most of the user's rows, drawn at random, >= 1.
-
-    Returns:
-        The tasks; leaves lead with `[T, Q + rows]` in the query.
-
-    Raises:
-        ValueError: If `rows` < 1.
-    """
-    if rows < 1:
-        raise ValueError(f"rows must be >= 1, got {rows}.")
-
-    def one(key: jax.Array) -> Examples:
-        user_key, row_key = jax.random.split(key)
-        user = jax.random.randint(user_key, (), 0, source.users)
-        count = source.count[user]
-        drawn = distinct(row_key, count, rows)
-        return rows_of_user(source, user, drawn, jnp.arange(rows) < count)
-
-    strangers = jax.vmap(one)(jax.random.split(key, len(tasks.query.labels)))
-    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), tasks.query, strangers)
-    return tasks._replace(query=joined)
 
 
 def sample_cross_tasks(
@@ -103,25 +95,25 @@ def sample_cross_tasks(
     source_query: int = 0,
     members: bool = False,
 ) -> Task:
-    """Draws users who are judged in the target by what they did in the source.
+    """Draws users of the target, with their source history in the support.
 
-    Each task draws how many ratings of the target it is shown, uniformly from 0 to `support`; one
-    interaction always goes to the query.
+    Each task draws its number of target ratings in the support, uniformly from 0 to `support`; at
+    least one target interaction goes to the query.
 
     Args:
         tables: As from `cross_table`.
         key: A PRNG key.
         tasks: T, the number of tasks.
-        source: The most of a user's source history, drawn at random.
-        support: The most that is shown of the target.
-        query: Q, the most that is asked of it.
-        source_query: The most that is asked of the source besides, of what is not shown; at most
-            half of the history.
-        members: Whether the inputs of a query are `MemberInputs`.
+        source: Most source interactions in the support, drawn at random.
+        support: Most target interactions in the support.
+        query: Q, most target interactions in the query.
+        source_query: Most source interactions in the query, disjoint from the support; at most half
+            of the history.
+        members: Whether the inputs of queries are `MemberInputs`.
 
     Returns:
-        Tasks whose leaves lead with `[T, source + support]` and `[T, Q + source_query]`, those of
-        the source first in supports and last in queries.
+        Tasks whose leaves lead with `[T, source + support]` and `[T, Q + source_query]`; rows of
+        the source come first in supports and last in queries.
 
     Raises:
         ValueError: If `tasks` or `query` < 1, or another number < 0.
@@ -132,35 +124,81 @@ def sample_cross_tasks(
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}.")
-    elsewhere, here = tables
+    source_rows, target_rows = tables
     user_key, task_key = jax.random.split(key)
-    users = jax.random.randint(user_key, (tasks,), 0, here.users)
+    users = jax.random.randint(user_key, (tasks,), 0, target_rows.users)
 
     def one(user: jax.Array, key: jax.Array) -> Task:
         size_key, row_key, source_key = jax.random.split(key, 3)
-        count = here.count[user]
+        count = target_rows.count[user]
         size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
         rows = distinct(row_key, count, support + query)
-        shown = rows_of_user(here, user, rows[:support], jnp.arange(support) < size)
+        shown = rows_of_user(target_rows, user, rows[:support], jnp.arange(support) < size)
         asked = rows_of_user(
-            here,
+            target_rows,
             user,
             rows[size + jnp.arange(query)],
             jnp.arange(query) < jnp.minimum(count - size, query),
         )
-        known = elsewhere.count[user]
+        known = source_rows.count[user]
         kept = jnp.minimum(known // 2, source_query)
         seen = jnp.minimum(known - kept, source)
-        # Of a user without history there is no row to repeat as padding.
+        # A user without history has no row to repeat as padding.
         rows = distinct(source_key, jnp.maximum(known, 1), source + source_query)
-        history = rows_of_user(elsewhere, user, rows[:source], jnp.arange(source) < seen)
+        history = rows_of_user(source_rows, user, rows[:source], jnp.arange(source) < seen)
         place = jnp.arange(source_query)
-        rest = rows_of_user(elsewhere, user, rows[seen + place], place < kept)
+        rest = rows_of_user(source_rows, user, rows[seen + place], place < kept)
         asked = _after(asked, rest)
-        return Task(_after(history, shown), of_member(asked, here.user[user]) if members else asked)
+        if members:
+            asked = of_member(asked, target_rows.user[user])
+        return Task(_after(history, shown), asked)
 
     return jax.vmap(one)(users, jax.random.split(task_key, tasks))
 
 
 def _after(first: Examples, second: Examples) -> Examples:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
+def cross_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Sampler of `sample_cross_tasks`, with further `options` of it.
+
+    Methods that are not specific to two domains have the defaults of `CrossDomainOptions`.
+    """
+    del shapes
+    shown = _shown(settings)
+    return Sampler(
+        partial(
+            sample_cross_tasks,
+            tasks=settings.tasks,
+            source=shown.source_shown,
+            support=min(settings.support, shown.target_shown),
+            query=settings.query,
+            **options,
+        ),
+        cross_table,
+    )
+
+
+def cross_tasks_of_both(settings: Settings, shapes: Shapes) -> Sampler:
+    """Sampler of tasks with as many source as target interactions in the query."""
+    return cross_tasks(settings, shapes, source_query=settings.query)
+
+
+def shown_rows(settings: Settings, source: int) -> tuple[int, ...]:
+    """Rows of a larger support that match a training task in number.
+
+    Args:
+        settings: Of the training.
+        source: Number of rows of the source, which come first in the support.
+
+    Returns:
+        Indices of rows.
+    """
+    shown = _shown(settings)
+    return (*range(shown.source_shown), *range(source, source + shown.target_shown))
+
+
+def _shown(settings: Settings) -> CrossDomainOptions:
+    options = settings.options
+    return options if isinstance(options, CrossDomainOptions) else CrossDomainOptions()

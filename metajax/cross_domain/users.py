@@ -1,10 +1,10 @@
-"""Users who are new to one domain and known in another: who trains, who is asked, what is seen."""
+"""Cold users of the target domain with a history in the source: splits without leaks."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.domains import TARGET, Domains
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
@@ -19,40 +19,40 @@ PANEL = "target"
 _POOL = 5
 _KS = (0, 1, 3, 5)
 
-SOURCE = 256
-"""Of a user's source history so much is seen, at random where there is more."""
+HISTORY = 256
+"""Most source interactions in the support of a test user, drawn at random from more."""
 
 
 class CrossUsers(NamedTuple):
-    """A fold of users with a history in both domains, whose target side is hidden but K ratings.
+    """A fold of users with a history in both domains, whose target ratings are hidden but K.
 
-    Who is asked has no row in training. The support of size K is the user's source history and
-    the first K of the target: `ColdTasks.given` columns are always shown.
+    Test users have no row in training. Their support of size K is their source history and K
+    ratings of the target: the first `ColdTasks.given` columns are always shown.
     """
 
     fold: Fold
-    """Users with a history in both, in three parts; all others train. Where nobody is in both,
-    users of the target."""
+    """Users with a history in both domains, in three parts; all others train. Without common
+    users, users of the target."""
     user_schema: Schema
-    """Encodes users, learned from the training users."""
+    """Encoding of users, learned from the training users."""
     item_schema: Schema
-    """Encodes items, learned from the items that training users interacted with."""
+    """Encoding of items, learned from the items of the training users."""
     training: TrainingSet
-    """What learners train on, both domains; `item_domain` tells them apart."""
+    """Training users of both domains; `item_domain` distinguishes them."""
     final: TrainingSet
-    """The same with the validation users."""
+    """Training and validation users."""
     validation: dict[str, ColdTasks]
-    """Under `PANEL`, the tasks that settings are chosen by."""
+    """Under `PANEL`, the tasks for choosing settings."""
     test: dict[str, ColdTasks]
-    """Under `PANEL`, the tasks that are looked at once."""
+    """Under `PANEL`, the tasks of the final evaluation."""
 
     @property
     def ranked(self) -> bool:
-        """Whether orders of the whole catalogue are judged: no, ratings of the target alone."""
+        """Whether rankings of the catalogue are evaluated: False, ratings of the target are."""
         return False
 
     def ks(self, panel: str) -> tuple[int, ...]:
-        """Returns how many target ratings are shown."""
+        """Returns the numbers of target ratings in the support."""
         del panel
         return _KS
 
@@ -67,28 +67,28 @@ def cross_users(
     least: int = 10,
     seed: int = 0,
 ) -> CrossUsers:
-    """Prepares one fold of users who are new to the target.
+    """Prepares one fold of cold users of the target.
 
-    Of domains in which nobody is in both, users of the target are asked of whom nothing is known
-    elsewhere.
+    For domains without common users, the test users are users of the target without a source
+    history.
 
     Args:
         domains: The data.
-        fold: Which part of the users is asked, in [0, folds).
+        fold: The part of the users to test, in [0, folds).
         folds: Number of parts.
-        overlap: Share of the training users with a history in both domains of whom it is known
-            that they are one person; each of the others becomes two. In [0, 1].
-        shuffled: Whether to give each user the source history of another: a negative control,
-            with which nothing can be gained from the source.
-        least: How many interactions on both sides make a user one who can be asked.
-        seed: Another seed is another repetition.
+        overlap: Share of the training users of both domains that keep one id; each of the others
+            becomes two users. In [0, 1].
+        shuffled: Whether to give each user the source history of another: a negative control, in
+            which the source is uninformative.
+        least: Interactions in each domain that make a user eligible as a test user.
+        seed: Seed of the folds and draws.
 
     Returns:
         The fold, checked for leaks.
 
     Raises:
-        ValueError: If an argument is out of range, or too few users have both.
-        LeakageError: If a part has seen what it must not; a defect of this package.
+        ValueError: If an argument is out of range, or too few users are eligible.
+        LeakageError: If test data leaks into training; a defect of this package.
     """
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be in [0, {folds}), got {fold}.")
@@ -97,7 +97,7 @@ def cross_users(
     if least <= _POOL:
         raise ValueError(f"least must be > {_POOL}, the target ratings shown, got {least}.")
     dataset = domains.dataset
-    log, in_target = dataset.interactions, domains.item_domain == 1
+    log, in_target = dataset.interactions, domains.item_domain == TARGET
     counts = [_counts(log, ~in_target), _counts(log, in_target)]
     both, where = (counts[0] >= least) & (counts[1] >= least), "both domains"
     if not (counts[0] * counts[1]).any():
@@ -115,7 +115,7 @@ def cross_users(
     trained = np.concatenate([chosen.train, others])
     final = np.concatenate([trained, chosen.validation])
     users, names = len(log.user_ids), log.user_ids
-    # Who is not known to be one person is another user, with the same attributes.
+    # A user whose link between the domains is dropped becomes two, with the same attributes.
     names = np.concatenate([names, np.char.add(names.astype(str), "@target")])
     logs = [
         _unlinked(select_users(log, part), in_target, overlap, names, seed)
@@ -154,11 +154,11 @@ def _counts(log: Interactions, of_items: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(log: Interactions, in_target: np.ndarray, fold: Fold, seed: int) -> Interactions:
-    """Deals the source histories out anew, within each part of the fold and among all others."""
+    """Permutes the source histories within each part of the fold, and among all others."""
     rng = np.random.default_rng(seed)
     other = np.arange(len(log.user_ids))
     for part in (*fold, np.setdiff1d(other, np.concatenate(fold))):
-        # A cyclic shift in random order: nobody keeps their own.
+        # A cyclic shift in random order has no fixed point.
         order = rng.permutation(part)
         other[order] = np.roll(order, 1)
     user = log.user
@@ -169,10 +169,10 @@ def _shuffled(log: Interactions, in_target: np.ndarray, fold: Fold, seed: int) -
 def _unlinked(
     log: Interactions, in_target: np.ndarray, overlap: float, names: np.ndarray, seed: int
 ) -> Interactions:
-    """Makes two users of each who is in both domains and not known to be one person."""
+    """Splits each user of both domains whose link is dropped into two."""
     users = len(log.user_ids)
     user, target = log.user, in_target[log.item]
-    # The same coin falls the same way whoever else trains.
+    # A draw for every user, so that it does not depend on who trains.
     coin = np.random.default_rng(seed).random(users)
     return _with_users(log, user + users * (target & (coin >= overlap)[user]), names)
 
@@ -182,12 +182,12 @@ def _with_users(log: Interactions, user: np.ndarray, names: np.ndarray) -> Inter
 
 
 def _tasks(log: Interactions, in_target: np.ndarray, users: np.ndarray, seed: int) -> ColdTasks:
-    """Shows the source and up to five of the target, and asks the rest of the target."""
+    """Builds tasks: the source and up to five target ratings as support, the rest as query."""
     target = in_target[log.item]
     place = np.empty(len(log.item), np.int64)
     for side in (target, ~target):
         place[side] = ranked(select_rows(log, side), "random", seed)
-    rank = np.where(target, SOURCE + place, place)
-    shown = place < np.where(target, _POOL, SOURCE)
-    tasks = collected(log, users, rank, shown, target & ~shown, SOURCE + _POOL)
-    return tasks._replace(given=SOURCE)
+    rank = np.where(target, HISTORY + place, place)
+    shown = place < np.where(target, _POOL, HISTORY)
+    tasks = collected(log, users, rank, shown, target & ~shown, HISTORY + _POOL)
+    return tasks._replace(given=HISTORY)

@@ -33,6 +33,7 @@ __all__ = [
     "attentions",
     "closed_forms_of_nodes",
     "convolutions",
+    "graph_ridge_method",
     "light",
     "methods",
     "rating_graph_of",
@@ -109,7 +110,8 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
     )
 
 
-def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Method:
+def graph_ridge_method(name: str, layers: Layers, *, adapter: bool = False) -> Method:
+    """Ridge head on a graph; an `adapter` of the target's items needs two domains."""
     return Method(
         name,
         by_one_pass(learners.graph_ridge),
@@ -131,10 +133,9 @@ def _ridge(name: str, layers: Layers, *, adapter: bool = False) -> Method:
 
 
 methods: tuple[Method, ...] = (
-    _ridge("light_gcn_ridge", light),
-    _ridge("gcn_ridge", convolutions),
-    _ridge("gat_ridge", attentions),
-    _ridge("sage_ridge", samples_and_aggregates),
-    _ridge("shared_graph", samples_and_aggregates, adapter=True),
+    graph_ridge_method("light_gcn_ridge", light),
+    graph_ridge_method("gcn_ridge", convolutions),
+    graph_ridge_method("gat_ridge", attentions),
+    graph_ridge_method("sage_ridge", samples_and_aggregates),
 )
 """Ratings, in one domain or in two; the last needs two."""

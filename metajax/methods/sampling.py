@@ -6,17 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from metajax.cross_domain.tasks import cross_table, sample_cross_tasks
 from metajax.data.dataset import Shapes
 from metajax.data.sampler import sample_catalogue_tasks, sample_tasks, task_table
 from metajax.methods.settings import Settings
 from metajax.types import Task
 
-__all__ = ["Sampler", "cross_tasks", "ranking_tasks", "rating_tasks"]
-
-SHOWN = (64, 5)
-"""How many interactions of the source, and of the target at most, training tasks across domains
-show."""
+__all__ = ["Sampler", "ranking_tasks", "rating_tasks"]
 
 
 class Sampler(NamedTuple):
@@ -55,21 +50,4 @@ def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler
             order=settings.order,
             **options,
         )
-    )
-
-
-def cross_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
-    """Samples users who are new to the target, with `options` of `sample_cross_tasks`."""
-    del shapes
-    source, target = SHOWN
-    return Sampler(
-        partial(
-            sample_cross_tasks,
-            tasks=settings.tasks,
-            source=source,
-            support=min(settings.support, target),
-            query=settings.query,
-            **options,
-        ),
-        cross_table,
     )

@@ -63,7 +63,7 @@ def judge_run(
         users, [method], settings, trials=trials, on_stage=on_stage
     )
     on_stage("intervals")
-    protocol = "P1" if run.crossing is None else "transfer"
+    protocol = "P1" if run.pair is None else "transfer"
     records = evaluation.table(judged, protocol=protocol, seeds=[settings.seed])
     return records, left_out + negative_transfer(records)
 
@@ -98,7 +98,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         **_machine(),
     }
     notes = [
-        _PROTOCOL if run.crossing is None else _PROTOCOL_ACROSS,
+        _PROTOCOL if run.pair is None else _PROTOCOL_ACROSS,
         "Baselines and learner were tuned on validation users. Their grids, and the defaults of "
         "train, were chosen on MovieLens-100K with seed 0: for an untouched test take another "
         "seed or other data.",
@@ -106,7 +106,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
     ]
-    who = "Cold users of" if run.crossing is None else "Users new to the target,"
+    who = "Cold users of" if run.pair is None else "Users new to the target,"
     title = f"{who} {run.dataset.name}: {run.settings.method} and simple baselines"
     return _write(run.folder, records, title, facts, notes)
 
@@ -156,10 +156,10 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
 
 def _domains(run: Run) -> dict[str, Any]:
     domain = run.users.training.item_domain
-    if run.crossing is None or domain is None:
+    if run.pair is None or domain is None:
         return {}
-    named = {name: getattr(run.crossing, name) for name in ("source", "target", "column")}
-    named["matched by"] = run.crossing.overlap_list
+    named = {name: getattr(run.pair, name) for name in ("source", "target", "column")}
+    named["matched by"] = run.pair.overlap_list
     named = {name: value for name, value in named.items() if value is not None}
     return {**named, "items of source, target": ", ".join(map(str, np.bincount(domain)))}
 

@@ -22,9 +22,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from metajax import checkpoint, registry
-from metajax.cross_domain import domain_pair as crossing
-from metajax.cross_domain.domain_pair import Crossing
-from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.domains import (
+    DomainPair,
+    Domains,
+    load_domains,
+    pair_from_json,
+    pair_to_json,
+    with_absolute_paths,
+)
 from metajax.cross_domain.users import CrossUsers, cross_users
 from metajax.data import datasets, schema
 from metajax.data.cold_users import ColdUsers, cold_users
@@ -94,7 +99,7 @@ class Run(NamedTuple):
     """Its data."""
     users: ColdUsers | CrossUsers
     """The fold: training, validation and cold users."""
-    crossing: Crossing | None = None
+    pair: DomainPair | None = None
     """The two domains of a transfer."""
 
     def progress_like(self) -> Progress:
@@ -110,7 +115,7 @@ def create(
     folder: Path,
     chosen: Settings,
     loaded: Dataset | Domains,
-    crossed: Crossing | None = None,
+    pair: DomainPair | None = None,
 ) -> tuple[Run, Progress]:
     """Creates a run and its folder.
 
@@ -119,8 +124,8 @@ def create(
     Args:
         folder: A folder that does not exist yet.
         chosen: The settings.
-        loaded: The data of `chosen.data`, or of `crossed`.
-        crossed: The two domains of a transfer; `chosen.data` becomes its target.
+        loaded: The data of `chosen.data`, or of `pair`.
+        pair: The two domains of a transfer; `chosen.data` becomes its target.
 
     Returns:
         The open run, and its progress before the first update.
@@ -129,15 +134,15 @@ def create(
         ValueError: If the data cannot be learned from, or the settings do not fit them.
         OSError: If the folder exists or cannot be written.
     """
-    if crossed is not None:
-        crossed = crossing.absolute(crossed)
-        chosen = replace(chosen, data=crossed.main)
+    if pair is not None:
+        pair = with_absolute_paths(pair)
+        chosen = replace(chosen, data=pair.main)
     chosen = _absolute(chosen)
-    run = _prepared(folder, chosen, loaded, crossed)
+    run = _prepared(folder, chosen, loaded, pair)
     progress = first_progress(chosen, run.users.training)
     contents = {SETTINGS: registry.to_json(chosen)}
-    if crossed is not None:
-        contents[_DOMAINS] = crossing.to_json(crossed)
+    if pair is not None:
+        contents[_DOMAINS] = pair_to_json(pair)
     for name, facts in (("data", fingerprint(run.dataset)), ("schema", _schemas(run.users))):
         contents[f"{name}.json"] = json.dumps(facts, indent=1) + "\n"
     create_folder(folder, contents, progress)
@@ -158,10 +163,10 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
         ValueError: If the folder holds no run, or its data have changed since.
     """
     chosen = settings_of(folder)
-    crossed = None
+    pair = None
     if (folder / _DOMAINS).exists():
-        crossed = crossing.from_json(folder / _DOMAINS)
-        loaded = crossing.load_domains(crossed, chosen.reading(), progress=progress)
+        pair = pair_from_json(folder / _DOMAINS)
+        loaded = load_domains(pair, chosen.reading(), progress=progress)
     else:
         loaded = datasets.load(chosen.data, progress=progress, **chosen.reading())
     dataset = loaded.dataset if isinstance(loaded, Domains) else loaded
@@ -169,7 +174,7 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
-    run = _prepared(folder, chosen, loaded, crossed)
+    run = _prepared(folder, chosen, loaded, pair)
     if read_json(folder / "schema.json") != _schemas(run.users):
         raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
     return run
@@ -378,12 +383,12 @@ def _absolute(chosen: Settings) -> Settings:
 
 
 def _prepared(
-    folder: Path, chosen: Settings, loaded: Dataset | Domains, crossed: Crossing | None
+    folder: Path, chosen: Settings, loaded: Dataset | Domains, pair: DomainPair | None
 ) -> Run:
     if isinstance(loaded, Domains):
         check_ratings(loaded.dataset)
         users = cross_users(loaded, fold=chosen.fold, seed=chosen.seed)
-        return Run(folder, chosen, loaded.dataset, users, crossed)
+        return Run(folder, chosen, loaded.dataset, users, pair)
     check_ratings(loaded)
     return Run(folder, chosen, loaded, cold_users(loaded, fold=chosen.fold, seed=chosen.seed))
 

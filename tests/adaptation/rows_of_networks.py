@@ -99,17 +99,17 @@ def informed_row() -> Row:
     model = cross_domain.informed_ridge_network(ITEMS, 2, tastes=1)
     rng = np.random.default_rng(8)
     params = drawn(Model(model.init, model.apply))
-    told = cross_domain.Told(
-        looked_at=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
+    table = cross_domain.PriorTable(
+        has_feedback=jnp.array([1.0, 1.0, 0.0, 1.0, 1.0]),
         of_item=jnp.asarray(rng.normal(size=(ITEMS, 3))),
         level=jnp.asarray(rng.normal(size=3)),
         unknown=jnp.asarray(rng.normal(size=3)),
     )
-    params = {**params, "told": told}
+    params = {**params, "table": table}
 
     def zero_shot(params, inputs):
         found = model.apply(params, inputs)
-        return found.expected + found.design @ (params["gain"] * params["told"].unknown)
+        return found.expected + found.design @ (params["gain"] * params["table"].unknown)
 
     return Row(ridge_head(model.apply, model.prior), params, zero_shot)
 
@@ -158,6 +158,9 @@ def memory_row() -> Row:
 
 
 DOMAINS = jnp.array([0.0, 1.0, 0.0, 1.0, 1.0])
+
+
+RELATIONS = cross_domain.relation_transfer_network(ITEMS, 3, cross_domain.RelationNetwork((2,)))
 
 
 def domains_row(model) -> Row:
@@ -266,18 +269,19 @@ OF_NETWORKS: dict[str, Callable[[], Row]] = {
     "sequence": sequence_row,
     "sequences of an item": item_row,
     "ridge": ridge_row,
-    "ridge informed by choices": informed_row,
+    "informed ridge": informed_row,
     "shared and private features": partial(
         domains_row, cross_domain.shared_and_private_network(ITEMS, 3, 2)
     ),
     "shared space": partial(domains_row, cross_domain.shared_space_network(ITEMS, 3, (2,))),
-    "common features": partial(domains_row, cross_domain.adversarial_network(ITEMS, 3, 2)),
-    "two domains, one place": partial(domains_row, cross_domain.carried_users(ITEMS, 3, (2,))),
-    "two domains, relations": partial(
-        domains_row, cross_domain.related_domains(ITEMS, 3, cross_domain.RelationNetwork((2,)))
+    "adversarial features": partial(domains_row, cross_domain.adversarial_network(ITEMS, 3, 2)),
+    "shared-user MLP": partial(domains_row, cross_domain.shared_user_mlp(ITEMS, 3, (2,))),
+    "relation transfer": partial(
+        domains_row,
+        RELATIONS,
     ),
-    "two domains, a map of the mean": partial(
-        domains_row, cross_domain.two_domains(ITEMS, 3, cross_domain.MapOfMean(2))
+    "EMCDR": partial(
+        domains_row, cross_domain.two_domain_network(ITEMS, 3, cross_domain.PosteriorMeanMap(2))
     ),
 }
 """By name, what makes a row: nothing is compiled before it is asked for."""

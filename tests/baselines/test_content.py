@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.baselines.content import content_features, content_groups, fit_content
-from metajax.cross_domain.content_fold_in import content_fold_in
+from metajax.cross_domain.content_adapter import content_fold_in
 from metajax.data import TrainingSet, from_columns
 from metajax.types import Examples, Inputs
 

@@ -40,8 +40,9 @@ def tasks() -> Task:
 
 def learner(strength):
     started = MODEL._replace(
-        init=lambda key, inputs: cross_domain.start_adversarial(
-            MODEL.init(key, inputs), FACTORS, jnp.full(WIDTH, 0.9)
+        init=lambda key, inputs: cross_domain.initial_adversarial(
+            MODEL.init(key, inputs),
+            cross_domain.CanonicalFactors(FACTORS, jnp.full(WIDTH, 0.9)),
         )
     )
     # Decay calms the two who play against each other.

@@ -27,7 +27,7 @@ def started():
     given = (DESIGN, EXPECTED, SHARE, USER_MAP, np.array(0.7))
     names = ("design", "expected", "share", "user_map", "noise")
     values = dict(zip(names, map(jnp.asarray, given), strict=True))
-    return cross_domain.start_student(params, **values)
+    return cross_domain.initial_student(params, **values)
 
 
 def test_a_student_begins_at_the_posterior_of_items_of_the_average_spread():

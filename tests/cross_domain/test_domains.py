@@ -88,6 +88,12 @@ def test_joined_domains_share_users_by_name_and_keep_items_apart():
     assert pair.dataset.scale == (1.0, 5.0)
 
 
+def test_ratings_are_rescaled_linearly_from_end_to_end():
+    source = dataset(["u", "v"], ["1", "2"], [("u", "1", 2), ("v", "2", 4)], scale=(2.0, 10.0))
+    log = join_domains(source, TARGET, rescale=True).dataset.interactions
+    assert {("u", "source:1", 1.0), ("v", "source:2", 2.0)} < triples(log)
+
+
 def test_users_of_unmatched_domains_are_all_different():
     pair = join_domains(SOURCE, TARGET, matched=False, rescale=True)
     assert pair.dataset.users.ids.tolist() == ["source:u", "source:v", "target:v", "target:w"]
@@ -223,6 +229,20 @@ def test_all_of_the_source_and_some_of_the_target_are_shown(pair):
     # Who is asked has trained nothing, on neither side.
     assert not of_users(split.training.interactions, split.fold.validation)
     assert not of_users(split.final.interactions, split.fold.test)
+
+
+def test_all_other_users_train_with_all_their_rows(pair):
+    """Users with too few rows to be tested too; the final set adds those of validation."""
+    log, split = pair.dataset.interactions, cross_users(pair, least=12)
+    fold = split.fold
+    assert len(np.setdiff1d(log.users, np.concatenate(fold))) > 10
+    for found, held_out in (
+        (split.training.interactions, np.concatenate([fold.validation, fold.test])),
+        (split.final.interactions, fold.test),
+    ):
+        users = np.setdiff1d(log.users, held_out)
+        np.testing.assert_array_equal(found.users, users)
+        assert of_users(found, users) == of_users(log, users)
 
 
 def test_without_overlap_nobody_trains_in_both(pair):

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.cross_domain.embedding_map import EmbeddingMap, MapOfMean, fit_map, map_rows
+from metajax.cross_domain.embedding_map import EmbeddingMap, fit_map, map_rows
+from metajax.cross_domain.emcdr import PosteriorMeanMap
 from metajax.types import Posterior
 
 RNG = np.random.default_rng(0)
@@ -43,7 +44,7 @@ def test_a_hidden_layer_learns_what_no_linear_map_can():
 
 def test_a_bridge_maps_the_mean_as_its_map_does_rows():
     place = Posterior(jnp.array([0.5, -1.0]), jnp.eye(2))
-    bridge = MapOfMean(hidden=3)
+    bridge = PosteriorMeanMap(hidden=3)
     params = bridge.init(jax.random.key(0), place)["params"]
     params = jax.tree.map(lambda leaf: leaf + 0.3, params)
     mapped = bridge.apply({"params": params}, place)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.cross_domain.gradient_reversal import reversal_schedule, reverse_gradient
+from metajax.cross_domain.adversarial import reversal_schedule, reverse_gradient
 
 
 def test_the_gradient_comes_back_turned_around_and_scaled():

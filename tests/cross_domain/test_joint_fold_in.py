@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.cross_domain.joint_factors import fit_joint_factors
-from metajax.cross_domain.joint_fold_in import joint_fold_in, joint_fold_in_of
+from metajax.cross_domain.joint_fold_in import fit_joint_factors, joint_fold_in, joint_fold_in_of
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, select_users
 

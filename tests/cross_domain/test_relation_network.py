@@ -19,11 +19,11 @@ FACTORS = cross_domain.DomainFactors(
 )
 CARRIED, SPREAD = jnp.array([0.8, 0.3]), jnp.array([0.6, 0.9])
 NETWORK = cross_domain.RelationNetwork((3,))
-MODEL = cross_domain.related_domains(ITEMS, WIDTH, NETWORK)
+MODEL = cross_domain.relation_transfer_network(ITEMS, WIDTH, NETWORK)
 
 
 def started(model=MODEL):
-    params = cross_domain.start_factors(model.init(jax.random.key(0), None), FACTORS)
+    params = cross_domain.initial_factors(model.init(jax.random.key(0), None), FACTORS)
     return {**params, "log_spread": jnp.log(SPREAD)}
 
 
@@ -56,7 +56,7 @@ def test_a_relation_is_mapped_in_the_target_alone_and_read_by_one_head():
 def test_relations_carried_over_in_part_are_a_linear_map_of_users():
     params = started()
     params["relations"]["transfer"]["kernel"] = jnp.diag(CARRIED)
-    mapped = cross_domain.two_domains(ITEMS, WIDTH, cross_domain.MapOfMean())
+    mapped = cross_domain.two_domain_network(ITEMS, WIDTH, cross_domain.PosteriorMeanMap())
     by_map = {"linear": {"kernel": jnp.diag(CARRIED), "bias": jnp.zeros(WIDTH)}}
     linear = {**started(mapped), "bridge": {"map": by_map}, "log_spread": jnp.log(SPREAD)}
     asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
@@ -70,4 +70,4 @@ def test_relations_carried_over_in_part_are_a_linear_map_of_users():
 
 def test_sizes_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="items must be >= 1, got 0"):
-        cross_domain.related_domains(0, 2)
+        cross_domain.relation_transfer_network(0, 2)

@@ -1,67 +1,89 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from metajax import cross_domain
-from metajax.types import Examples, Inputs
+from metajax import cross_domain, losses
+from metajax.types import Examples, Inputs, Task
 
-WIDTH = 3
+WIDTH, USERS = 3, 8
 RNG = np.random.default_rng(0)
+# Each direction of a user shows in an item of its own, almost without noise.
 FACTORS = cross_domain.DomainFactors(
-    jnp.array([0.0, 1.0, 0.0]),
-    jnp.asarray(RNG.normal(size=(3, WIDTH))),
-    jnp.array([3.0, 3.5, 2.0]),
-    jnp.ones(2),
+    jnp.repeat(jnp.array([0.0, 1.0]), WIDTH),
+    jnp.tile(jnp.eye(WIDTH), (2, 1)),
+    jnp.zeros(2 * WIDTH),
+    jnp.full(2, 1e-4),
 )
-CORRELATION = jnp.array([0.8, 0.5, 0.2])
-MODEL = cross_domain.shared_and_private_network(3, WIDTH, 4)
-SUPPORT = Examples(
-    Inputs(jnp.zeros((3, 0)), jnp.zeros((3, 0)), jnp.arange(3)),
-    jnp.array([5.0, 1.0, 2.5]),
-    jnp.ones(3, bool),
-)
+MODEL = cross_domain.shared_and_private_network(2 * WIDTH, WIDTH, 4)
+PLACES = RNG.normal(size=(2, USERS, WIDTH))
 
 
-def started():
-    return cross_domain.start_separated(MODEL.init(jax.random.key(0), None), FACTORS, CORRELATION)
+def examples(labels) -> Examples:
+    """Everything of both domains."""
+    blank = jnp.zeros((*labels.shape, 0))
+    item = jnp.broadcast_to(jnp.arange(labels.shape[1]), labels.shape)
+    return Examples(Inputs(blank, blank, item), jnp.asarray(labels), jnp.ones(labels.shape, bool))
 
 
-def test_it_starts_as_the_linear_map_of_what_is_shared():
-    """Two of three directions are shared; the last is as if nothing carried over."""
-    params, along = started(), jnp.array([0.8, 0.5, 0.0])
-    plain = {"linear": {"kernel": jnp.diag(along), "bias": jnp.zeros(WIDTH)}}
-    linear = cross_domain.two_domains(3, WIDTH, cross_domain.MapOfMean())
-    expected = linear.encode({**params, "bridge": {"map": plain}}, SUPPORT)
-    found = jax.jit(MODEL.encode)(params, SUPPORT)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+BOTH = np.concatenate([*PLACES], axis=1)
+TASKS = Task(examples(BOTH), examples(BOTH))
+
+
+def learner(**weights):
+    started = MODEL._replace(
+        init=lambda key, inputs: cross_domain.initial_separation(
+            MODEL.init(key, inputs),
+            cross_domain.CanonicalFactors(FACTORS, jnp.full(WIDTH, 0.5)),
+        )
     )
-    np.testing.assert_allclose(np.exp(2 * params["log_spread"]), 1 - along**2, rtol=1e-5)
+    return cross_domain.shared_and_private(
+        started, losses.squared_error, outer=optax.sgd(0.05), **weights
+    )
 
 
-@pytest.mark.parametrize("side", [0, 1])
-def test_both_kinds_of_features_say_at_first_where_a_user_lies(side):
-    place = jnp.array([0.3, -1.2, 2.0])
-    features = MODEL.features(started(), place, side)
-    np.testing.assert_array_equal(features.shared, place[:2])
-    np.testing.assert_array_equal(features.private, place[2:])
-    np.testing.assert_allclose(MODEL.place(started(), features, side), place, rtol=1e-6)
+def covariances(features) -> float:
+    """Of the first two features with the last, squared and added up."""
+    return float(np.sum(np.cov(features.T, bias=True)[:2, 2] ** 2))
 
 
-def test_shared_features_are_of_one_encoder_and_private_ones_of_two():
-    params = MODEL.init(jax.random.key(1), None)
-    params = jax.tree.map(lambda leaf: leaf + RNG.normal(size=leaf.shape), params)
-    params["factors"] = FACTORS
-    # Nothing of the target is shown, so that what is expected stands.
-    state = MODEL.encode(params, SUPPORT._replace(mask=jnp.array([True, False, True])))
-    here, there = (MODEL.features(params, state.source, side) for side in (0, 1))
-    np.testing.assert_array_equal(here.shared, there.shared)
-    assert np.abs(here.private - there.private).max() > 1e-3
-    taken = cross_domain.Separated(params["bridge"]["carried"] * here.shared, jnp.zeros(1))
-    np.testing.assert_allclose(state.target.mean, MODEL.place(params, taken, 1), rtol=1e-5)
+def test_the_difference_is_the_sum_of_squared_covariances():
+    where = jnp.arange(USERS) < 5
+    expected = covariances(PLACES[0][:5])
+    shared, private = jnp.asarray(PLACES[0][:, :2]), jnp.asarray(PLACES[0][:, 2:])
+    hidden = jnp.where(where[:, None], private, jnp.nan)
+    found = jax.jit(cross_domain.difference_loss)(shared, hidden, where=where)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    nobody = cross_domain.difference_loss(shared, private, where=jnp.zeros(USERS, bool))
+    assert nobody == 0
 
 
-def test_a_private_feature_needs_room():
-    with pytest.raises(ValueError, match="width must be >= 3 for a private feature, got 2"):
-        cross_domain.shared_and_private_network(3, 2, 4)
+@pytest.mark.parametrize("microbatch", [None, 2])
+def test_the_loss_is_the_ratings_and_what_the_kinds_of_features_have_in_common(microbatch):
+    """Ratings show a user's place, so that both domains serve themselves almost without error."""
+    rule = learner(own=2.0, difference=3.0, microbatch=microbatch)
+    state = rule.init(jax.random.key(0), TASKS)
+    _, metrics = jax.jit(rule.update)(state, TASKS)
+    expected = 3.0 * sum(covariances(places) for places in PLACES)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-2)
+
+
+def test_features_come_to_have_less_in_common():
+    def likeness(difference):
+        rule = learner(difference=difference)
+
+        @jax.jit
+        def trained(state):
+            return jax.lax.scan(lambda s, _: (rule.update(s, TASKS)[0], None), state, length=100)[0]
+
+        params = trained(rule.init(jax.random.key(0), TASKS)).params
+        features = jax.vmap(lambda place: MODEL.features(params, place, 0))(jnp.asarray(PLACES[0]))
+        return float(cross_domain.difference_loss(features.shared, features.private))
+
+    assert likeness(1.0) < 0.2 * likeness(0.0)
+
+
+def test_weights_are_not_negative():
+    with pytest.raises(ValueError, match="difference must be >= 0, got -1"):
+        learner(difference=-1.0)

@@ -1,63 +1,64 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
-from metajax import cross_domain
-from metajax.types import Examples, Inputs
+from metajax import cross_domain, losses
+from metajax.types import Examples, Inputs, Task
 
-ITEMS, WIDTH = 6, 2
-RNG = np.random.default_rng(0)
-DOMAIN = np.array([0, 1, 0, 1, 1, 0])
-NOISE = np.array([0.5, 2.0])
+ITEMS, WIDTH = 4, 2
+MODEL = cross_domain.shared_space_network(ITEMS, WIDTH)
 FACTORS = cross_domain.DomainFactors(
-    jnp.asarray(DOMAIN),
-    jnp.asarray(RNG.normal(size=(ITEMS, WIDTH))),
-    jnp.asarray(RNG.normal(size=ITEMS)),
-    jnp.asarray(NOISE),
+    jnp.array([0.0, 0.0, 1.0, 1.0]),
+    jnp.asarray(np.random.default_rng(0).normal(size=(ITEMS, WIDTH))),
+    jnp.array([1.0, 2.0, 3.0, 4.0]),
+    jnp.ones(2),
 )
-CORRELATION = jnp.array([0.8, 0.3])
-MODEL = cross_domain.shared_space_network(ITEMS, WIDTH, (3,))
-ROWS, LABELS = np.array([0, 3, 2, 4]), np.array([1.0, -0.5, 2.0, 0.3])
 
 
-def inputs_of(items) -> Inputs:
-    return Inputs(jnp.zeros((len(items), 0)), jnp.zeros((len(items), 0)), jnp.asarray(items))
+def examples(items, labels) -> Examples:
+    blank = jnp.zeros((1, len(items), 0))
+    inputs = Inputs(blank, blank, jnp.array([items]))
+    return Examples(inputs, jnp.array([labels]), jnp.ones((1, len(items)), bool))
 
 
-def started():
-    return cross_domain.start_maps(MODEL.init(jax.random.key(0), None), FACTORS, CORRELATION)
+# Nothing is shown, so that every score is the item's bias.
+SUPPORT = examples([0], [0.0])._replace(mask=jnp.zeros((1, 1), bool))
+TASKS = Task(SUPPORT, examples([2, 3, 0], [3.0, 6.0, 4.0]))
 
 
-def test_it_starts_as_the_posterior_of_users_who_are_jointly_normal():
-    """Of both places at once, their covariance written out and inverted."""
-    across = np.diag(CORRELATION)
-    joint = np.block([[np.eye(WIDTH), across], [across, np.eye(WIDTH)]])
-    x = np.zeros((ITEMS, 2 * WIDTH))
-    for item, side in enumerate(DOMAIN):
-        x[item, side * WIDTH : (side + 1) * WIDTH] = FACTORS.embedding[item]
-    weighed = x[ROWS].T / NOISE[DOMAIN[ROWS]]
-    precision = np.linalg.inv(joint) + weighed @ x[ROWS]
-    place = np.linalg.solve(precision, weighed @ (LABELS - FACTORS.bias[ROWS]))
-    expected = FACTORS.bias + x @ place
+def learner(share):
+    def init(key, inputs):
+        return cross_domain.initial_shared_space(
+            MODEL.init(key, inputs), cross_domain.CanonicalFactors(FACTORS, jnp.zeros(2))
+        )
 
-    support = Examples(inputs_of(ROWS), jnp.asarray(LABELS), jnp.ones(len(ROWS), bool))
-    state = jax.jit(MODEL.encode)(started(), support)
-    scores = MODEL.decode(started(), state, inputs_of(np.arange(ITEMS)))
-    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    started = MODEL._replace(init=init)
+    return cross_domain.shared_space(
+        started, losses.squared_error, outer=optax.adamw(0.1), source_share=share
+    )
 
 
-def test_before_anything_is_known_of_the_domains_they_are_strangers():
-    blank = MODEL.init(jax.random.key(0), None)
-    np.testing.assert_array_equal(blank["maps"][0] @ blank["maps"][1].T, np.zeros((WIDTH, WIDTH)))
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_each_domain_is_asked_by_its_share(share):
+    """Of the source the error is 3; of the target 0 and 2."""
+    rule = learner(share)
+    _, metrics = jax.jit(rule.update)(rule.init(jax.random.key(0), TASKS), TASKS)
+    expected = share * 3**2 + (1 - share) * (0**2 + 2**2) / 2
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
 
 
-def test_hidden_layers_add_nothing_at_first_and_something_once_they_have_learned():
-    params, asked = started(), inputs_of(np.arange(ITEMS))
-    support = Examples(inputs_of(ROWS), jnp.asarray(LABELS), jnp.ones(len(ROWS), bool))
-    plain = cross_domain.shared_space_network(ITEMS, WIDTH)
-    scores = plain.decode(params, plain.encode(params, support), asked)
-    state = MODEL.encode(params, support)
-    np.testing.assert_allclose(MODEL.decode(params, state, asked), scores, rtol=1e-6)
-    kernel = params["predictor"]["score"]["kernel"]
-    params["predictor"]["score"]["kernel"] = kernel + 1.0
-    assert np.abs(MODEL.decode(params, state, asked) - scores).max() > 1e-3
+def test_the_factors_stay_as_they_are_and_the_maps_learn():
+    rule = learner(0.5)
+    tasks = TASKS._replace(support=examples([1, 2], [1.0, 5.0]))
+    before = rule.init(jax.random.key(0), tasks)
+    after, _ = jax.jit(rule.update)(before, tasks)
+    for old, new in zip(before.params["factors"], after.params["factors"], strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert np.all(np.any(after.params["maps"] != before.params["maps"], axis=(1, 2)))
+
+
+def test_a_share_is_between_nothing_and_all():
+    with pytest.raises(ValueError, match=r"source_share must be in \[0, 1\], got 1.5"):
+        learner(1.5)

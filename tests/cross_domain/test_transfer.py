@@ -8,8 +8,13 @@ import pytest
 
 import metajax
 from metajax import cli, registry, runs
-from metajax.cross_domain import domain_pair as crossing
-from metajax.cross_domain.domain_pair import Crossing, load_domains
+from metajax.cross_domain.domains import (
+    DomainPair,
+    load_domains,
+    pair_from_json,
+    pair_to_json,
+    with_absolute_paths,
+)
 
 USERS, ITEMS = 60, 16
 
@@ -58,11 +63,11 @@ def tiny(**changes):
 
 @pytest.mark.slow
 def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, tmp_path):
-    crossed = Crossing(source=os.path.relpath(paths[0]), target=paths[1])
-    domains = load_domains(crossed, {})
+    pair = DomainPair(source=os.path.relpath(paths[0]), target=paths[1])
+    domains = load_domains(pair, {})
     folders = [tmp_path / "stopped", tmp_path / "whole"]
     rows = []
-    opened, progress = runs.create(folders[0], tiny(), domains, crossed)
+    opened, progress = runs.create(folders[0], tiny(), domains, pair)
     runs.train_run(opened, progress, on_row=rows.append, stop=lambda: len(rows) >= 2)
     status, out, err = run("transfer", "--resume", folders[0], "--quick")
     assert status == 0, err
@@ -70,7 +75,7 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
     assert "RMSE, new to the target, protocol transfer" in out
     assert (folders[0] / "report.html").read_text().startswith("<!")
 
-    whole, _ = runs.train_run(*runs.create(folders[1], tiny(), domains, crossed))
+    whole, _ = runs.train_run(*runs.create(folders[1], tiny(), domains, pair))
     again = runs.resumed(runs.open_run(folders[0]))
     jax.tree.map(np.testing.assert_array_equal, again, whole)
 
@@ -116,31 +121,31 @@ def test_a_transfer_begins_on_the_command_line(run, paths, tmp_path, monkeypatch
     assert "informed_ridge on" in out
     assert "fold 0: 27 users train, 5 validate, 8 are cold" in out
     found = runs.open_run(tmp_path / "runs" / "films-transfer")
-    assert found.crossing is not None
-    assert found.crossing.overlap_list == str(tmp_path / "list.csv")
+    assert found.pair is not None
+    assert found.pair.overlap_list == str(tmp_path / "list.csv")
     assert found.settings.data == paths[1]
     assert len(found.dataset.users.ids) == 80
     assert found.settings.updates == 50
 
 
 def test_one_data_set_is_split_by_a_column(tmp_path):
-    crossed = Crossing(
+    pair = DomainPair(
         source="action, science", target="drama,romance", column="topics", data="synthetic"
     )
-    domains = load_domains(crossed, {"scale": (1, 5)})
+    domains = load_domains(pair, {"scale": (1, 5)})
     tokens = domains.dataset.items.columns["topics"]
     for side, others in ((0, {"drama", "romance"}), (1, {"action", "science"})):
         assert not any(others & set(t.split()) for t in tokens[domains.item_domain == side])
     path = tmp_path / "domains.json"
-    path.write_text(crossing.to_json(crossing.absolute(crossed)))
-    assert crossing.from_json(path) == crossed
+    path.write_text(pair_to_json(with_absolute_paths(pair)))
+    assert pair_from_json(path) == pair
     path.write_text('{"source": 1}')
     with pytest.raises(ValueError, match="not the domains of a run"):
-        crossing.from_json(path)
+        pair_from_json(path)
 
 
 def test_unmatched_data_sets_are_joined_without_a_common_user(paths):
-    domains = load_domains(Crossing(source=paths[0], target=paths[1], matched=False), {})
+    domains = load_domains(DomainPair(source=paths[0], target=paths[1], matched=False), {})
     assert len(domains.dataset.users.ids) == 2 * USERS
 
 
@@ -182,6 +187,6 @@ def test_what_cannot_be_joined_is_refused_in_one_line(run, paths, tmp_path):
         status, _, err = run("transfer", *words, "--no-report")
         assert status == 2, err
         assert message in one_line(err)
-    assert dataclasses.asdict(Crossing(source=ten, target=films, rescale=True))["rescale"]
-    joined = load_domains(Crossing(source=ten, target=films, rescale=True), {})
+    assert dataclasses.asdict(DomainPair(source=ten, target=films, rescale=True))["rescale"]
+    joined = load_domains(DomainPair(source=ten, target=films, rescale=True), {})
     assert joined.dataset.interactions.rating.max() == 5

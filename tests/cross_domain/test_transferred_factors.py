@@ -3,7 +3,7 @@ import pytest
 
 from metajax.baselines import fit_factors
 from metajax.baselines.factors import user_posteriors
-from metajax.cross_domain.transferred_factors import fit_transferred_factors
+from metajax.cross_domain.parameter_transfer import fit_transferred_factors
 from metajax.data import TrainingSet, from_columns
 from metajax.data.interactions import select_rows
 
@@ -104,7 +104,8 @@ def test_a_user_of_the_source_is_known_in_the_target(matched):
         told = found.embedding[ITEMS:] @ np.linalg.solve(np.eye(2) + x.T @ x, x.T @ y)
         off.append(told - true[user, ITEMS:])
     share = np.mean(np.square(off)) / np.mean(true[USERS - NEW :, ITEMS:] ** 2)
-    assert share < (0.04 if matched else 0.15)
+    # 18 ratings of noise .4 leave .01 of the variance open; a rotation has to be found unmatched.
+    assert share < (0.03 if matched else 0.1)
 
 
 def test_an_item_that_nobody_rated_is_as_others_are():

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.cross_domain.unrated_tasks import sample_unrated_tasks, unrated_table
+from metajax.cross_domain.distilled import sample_unrated_tasks, unrated_table
 from metajax.data import TrainingSet, from_columns
 
 # Users 0 and 1 are of the source, 2 and 3 of the target; item 7 is rated by nobody.

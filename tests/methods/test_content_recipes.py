@@ -5,12 +5,12 @@ import pytest
 
 from metajax import registry
 from metajax.baselines.content import content_groups, fit_content
-from metajax.cross_domain.content_fold_in import content_fold_in
+from metajax.cross_domain import meta_transfer
+from metajax.cross_domain.content_adapter import content_fold_in
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
-from metajax.methods import content
 from metajax.types import Examples, Inputs
 
 
@@ -27,7 +27,8 @@ def prepared(training):
 
     def prepare(name, **changes):
         sizes = {"tasks": 6, "query": 4, "embedding": 8, "width": 8, "updates": 20}
-        settings = registry.settings_for(name, **{**sizes, **changes})
+        chosen = registry.changes_for(name, {**sizes, **changes})
+        settings = registry.settings_for(name, **chosen)
         shapes = shapes_of(training)
         sampler = registry.sampler_of(settings, shapes)
         tasks = jax.jit(sampler.sample)(sampler.table(training, seed=0), jax.random.key(3))
@@ -47,7 +48,7 @@ def predicted(method, params, tasks):
 
 def test_a_content_adapter_begins_as_the_closed_form(prepared, training):
     learner, progress, tasks = prepared("content_adapter")
-    expected = predicted(content_fold_in, fit_content(training), tasks)
+    expected = predicted(content_fold_in.adaptation, fit_content(training), tasks)
     found = predicted(learner, progress.state.params, tasks)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -83,9 +84,11 @@ def test_a_student_begins_near_its_teacher(prepared, training):
     *_, tasks = prepared("content_adapter")
     params = progress.state.params
     found = predicted(learner, params, tasks)
-    taught = predicted(content_fold_in, params["teacher"], tasks)
+    taught = predicted(content_fold_in.adaptation, params["teacher"], tasks)
     nothing = tasks.support._replace(mask=jnp.zeros_like(tasks.support.mask))
-    strangers = predicted(content_fold_in, params["teacher"], tasks._replace(support=nothing))
+    strangers = predicted(
+        content_fold_in.adaptation, params["teacher"], tasks._replace(support=nothing)
+    )
     known = np.sqrt(np.mean((taught - strangers) ** 2))
     assert np.sqrt(np.mean((found - taught) ** 2)) < 0.3 * known
 
@@ -130,7 +133,7 @@ def test_tasks_of_the_source_lead_from_one_half_of_it_to_the_other(prepared, tra
 
 def test_where_items_are_all_alike_a_coin_halves_the_source(training):
     bare = training._replace(item_features=np.zeros((len(training.item_features), 0), np.float32))
-    halves = content.source_tasks(registry.settings_for("meta_transfer"), shapes_of(bare))
+    halves = meta_transfer._sampler(registry.settings_for("meta_transfer"), shapes_of(bare))
     for table in halves.table(bare, seed=0):
         items = np.unique(table.item)[1:]  # 0 is the padding as well.
         assert len(items) > 5
@@ -158,7 +161,8 @@ def test_data_without_attributes_start_as_well(name, training):
     bare = training._replace(
         user_features=training.user_features[:, :0], item_features=training.item_features[:, :0]
     )
-    settings = registry.settings_for(name, rank=2, width=4, embedding=4)
+    sizes = registry.changes_for(name, {"rank": 2, "width": 4, "embedding": 4})
+    settings = registry.settings_for(name, **sizes)
     learner = registry.learner_of(settings, shapes_of(bare))
     params = registry.first_progress(settings, bare).state.params
     item = jnp.arange(len(training.item_domain))

@@ -8,13 +8,13 @@ import pytest
 from metajax import registry
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.tasks import cross_table
-from metajax.cross_domain.users import SOURCE, cross_users
+from metajax.cross_domain.users import HISTORY, cross_users
 from metajax.data import synthetic
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.methods import Settings, TwoTowerOptions, parts, sampling
+from metajax.methods import Settings, TwoTowerOptions, parts
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
     settings, shapes = tiny("maml", quick), shapes_of(of_two_domains)
     adaptation = registry.adaptation_of(settings, shapes)
     params = registry.first_progress(settings, of_two_domains).state.params
-    source, target = sampling.SHOWN
+    source, target = 64, 5
     sample = jax.jit(registry.sampler_of(settings, shapes).sample)
     support = sample(cross_table(of_two_domains), jax.random.key(0)).support
     one = jax.tree.map(lambda leaf: leaf[0], support)
@@ -195,7 +195,7 @@ def test_of_two_domains_the_first_of_each_are_shown(of_two_domains, quick):
 
     def widened(leaf):
         """As tests lay supports out: more room for the source, here for other labels."""
-        between = jnp.ones((SOURCE - source, *leaf.shape[1:]), leaf.dtype)
+        between = jnp.ones((HISTORY - source, *leaf.shape[1:]), leaf.dtype)
         return jnp.concatenate([leaf[:source], between, leaf[source:]])
 
     shown = registry.judged_adaptation_of(settings, shapes).adapt(

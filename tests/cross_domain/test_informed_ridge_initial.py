@@ -4,8 +4,8 @@ import numpy as np
 
 from metajax import registry
 from metajax.baselines import fit_factors
-from metajax.cross_domain.choices import fit_choices
 from metajax.cross_domain.domains import Domains
+from metajax.cross_domain.informed_ridge import fit_implicit_feedback_prior
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
 from metajax.data.dataset import shapes_of
@@ -43,7 +43,7 @@ def test_the_first_predictions_are_the_posterior_under_the_prior_of_choices():
     )(params)
 
     factors = fit_factors(training.interactions, rank=2, item_ridge=30.0)
-    choices = fit_choices(training, factors, world.item_domain == 0)
+    choices = fit_implicit_feedback_prior(training, factors, world.item_domain == 0)
     mean = choices.level + choices.of_item[shown[:5]].sum(axis=0) / np.sqrt(5)
     mean = mean + training.user_features[user] @ choices.of_user
     x = np.insert(np.asarray(factors.item_factors, np.float64), 0, 1.0, axis=1)

@@ -31,7 +31,7 @@ def filled(key, inputs, model):
     embedding, bias = RNG.normal(size=(ITEMS, WIDTH)), RNG.normal(size=ITEMS)
     noise = jnp.array([0.5, 2.0])
     factors = cross_domain.DomainFactors(DOMAIN, jnp.asarray(embedding), jnp.asarray(bias), noise)
-    return cross_domain.start_factors(params, factors)
+    return cross_domain.initial_factors(params, factors)
 
 
 def error_in(learner, params, side: int) -> jax.Array:
@@ -65,7 +65,7 @@ def changed(before, after) -> set[str]:
 
 
 def test_relations_are_learned_in_the_source_and_mapped_in_the_target():
-    model = cross_domain.related_domains(ITEMS, WIDTH, cross_domain.RelationNetwork((3,)))
+    model = cross_domain.relation_transfer_network(ITEMS, WIDTH, cross_domain.RelationNetwork((3,)))
     learner = cross_domain.relation_transfer(
         model._replace(init=lambda key, inputs: filled(key, inputs, model)),
         losses.squared_error,
@@ -84,7 +84,7 @@ def test_relations_are_learned_in_the_source_and_mapped_in_the_target():
 
 
 def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
-    model = cross_domain.carried_users(ITEMS, WIDTH, (3,))
+    model = cross_domain.shared_user_mlp(ITEMS, WIDTH, (3,))
     learner = cross_domain.parameter_transfer(
         model._replace(init=lambda key, inputs: filled(key, inputs, model)),
         losses.squared_error,
@@ -99,7 +99,7 @@ def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
 
 
 def test_time_in_the_source_must_be_some():
-    model = cross_domain.related_domains(ITEMS, WIDTH)
+    model = cross_domain.relation_transfer_network(ITEMS, WIDTH)
     with pytest.raises(ValueError, match="pretraining must be >= 1, got 0"):
         cross_domain.relation_transfer(
             model, losses.squared_error, outer=optax.sgd(0.1), pretraining=0

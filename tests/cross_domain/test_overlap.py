@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.cross_domain.matched_rows import copy_rows, matched_rows
+from metajax.cross_domain.overlap import copy_rows, matched_rows
 
 SOURCE, TARGET = np.arange(8.0).reshape(4, 2), -np.ones((3, 2))
 

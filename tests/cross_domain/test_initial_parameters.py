@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from metajax import registry
+from metajax.cross_domain.domain_factors import canonical_factors
 from metajax.cross_domain.domains import Domains
-from metajax.cross_domain.transferred_factors import fit_transferred_factors
+from metajax.cross_domain.parameter_transfer import fit_transferred_factors
 from metajax.cross_domain.users import cross_users
 from metajax.data import synthetic
-from metajax.methods.domain_factors import canonical_factors
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def test_relations_are_carried_over_by_what_the_domains_have_in_common(training,
 
 
 def test_where_no_feature_is_left_to_be_private_the_rank_is_named(training):
-    with pytest.raises(ValueError, match=r"rank must be >= 2 for a private feature, got 1\."):
+    with pytest.raises(ValueError, match=r"rank must be >= 2, got 1\."):
         registry.first_progress(registry.settings_for("shared_and_private", rank=1), training)
 
 
 def test_users_are_copied_with_the_items_that_were_fitted_to_them(training):
     factors = started("parameter_transfer", training)["factors"]
-    embedding, bias, noise = fit_transferred_factors(training, rank=2)
+    found = fit_transferred_factors(training, rank=2)
     np.testing.assert_array_equal(factors.domain, training.item_domain)
-    np.testing.assert_array_equal(factors.embedding, embedding)
-    np.testing.assert_array_equal(factors.bias, bias)
-    np.testing.assert_array_equal(factors.noise, noise)
+    np.testing.assert_array_equal(factors.embedding, found.embedding)
+    np.testing.assert_array_equal(factors.bias, found.bias)
+    np.testing.assert_array_equal(factors.noise, found.noise)

@@ -15,8 +15,8 @@ FACTORS = cross_domain.DomainFactors(
     jnp.asarray(RNG.normal(size=ITEMS)),
     jnp.asarray(NOISE),
 )
-MODEL = cross_domain.carried_users(ITEMS, WIDTH, (3,))
-PARAMS = cross_domain.start_factors(MODEL.init(jax.random.key(0), None), FACTORS)
+MODEL = cross_domain.shared_user_mlp(ITEMS, WIDTH, (3,))
+PARAMS = cross_domain.initial_factors(MODEL.init(jax.random.key(0), None), FACTORS)
 
 
 def rows(items, labels) -> Examples:
@@ -55,4 +55,4 @@ def test_the_network_adds_what_it_has_learned():
 
 def test_sizes_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="width must be >= 1, got 0"):
-        cross_domain.carried_users(3, 0)
+        cross_domain.shared_user_mlp(3, 0)

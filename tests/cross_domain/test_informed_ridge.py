@@ -3,7 +3,7 @@ import pytest
 
 from metajax.baselines import fit_factors
 from metajax.baselines.factors import user_posteriors
-from metajax.cross_domain.choices import fit_choices
+from metajax.cross_domain.informed_ridge import fit_implicit_feedback_prior
 from metajax.data import TrainingSet, from_columns
 
 USERS, ITEMS = 60, 10
@@ -56,7 +56,9 @@ def expected_of(choices, training):
 
 def test_one_step_is_the_ridge_regression_of_the_posteriors_on_all_axes(training):
     factors = fit_factors(training.interactions, rank=1, steps=3)
-    choices = fit_choices(training, factors, SOURCE, axes=6, ridge=1e-9, steps=1)
+    choices = fit_implicit_feedback_prior(
+        training, factors, SOURCE, components=6, ridge=1e-9, steps=1
+    )
     _, (latent, own) = user_posteriors(factors, training.interactions)
     chosen = chosen_of(training)
     some = chosen.any(axis=1)[:, None]
@@ -72,7 +74,7 @@ def test_one_step_is_the_ridge_regression_of_the_posteriors_on_all_axes(training
 
 def test_choices_tell_the_kinds_apart_before_any_rating(training):
     factors = fit_factors(training.interactions, rank=1, steps=3)
-    choices = fit_choices(training, factors, SOURCE, ridge=1.0)
+    choices = fit_implicit_feedback_prior(training, factors, SOURCE, ridge=1.0)
     bias = expected_of(choices, training)[:-5, 0]
     kind = np.arange(USERS - 5) % 2
     # A user's own mean is 1 up or down; what is known of who chose nothing lies between.
@@ -84,7 +86,9 @@ def test_choices_tell_the_kinds_apart_before_any_rating(training):
 
 def test_who_is_in_one_domain_alone_is_told_nothing(training):
     """Without overlap: users of the target chose nothing, those of the source are all there is."""
-    choices = fit_choices(training, fit_factors(training.interactions, rank=1), ~SOURCE & SOURCE)
+    choices = fit_implicit_feedback_prior(
+        training, fit_factors(training.interactions, rank=1), ~SOURCE & SOURCE
+    )
     assert np.isfinite(np.concatenate([leaf.ravel() for leaf in choices])).all()
     np.testing.assert_array_equal(choices.of_item, 0)
 
@@ -92,11 +96,13 @@ def test_who_is_in_one_domain_alone_is_told_nothing(training):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"axes": 0}, "axes must be >= 1, got 0"),
+        ({"components": 0}, "components must be >= 1, got 0"),
         ({"steps": 0}, "steps must be >= 1, got 0"),
         ({"ridge": 0.0}, "ridge must be"),
     ],
 )
 def test_what_can_mean_nothing_is_refused(training, options, message):
     with pytest.raises(ValueError, match=message):
-        fit_choices(training, fit_factors(training.interactions, rank=1), SOURCE, **options)
+        fit_implicit_feedback_prior(
+            training, fit_factors(training.interactions, rank=1), SOURCE, **options
+        )

@@ -16,11 +16,11 @@ FACTORS = cross_domain.DomainFactors(
     jnp.array([0.5, 2.0]),
 )
 WEIGHTS, SPREAD = jnp.asarray(RNG.normal(size=(WIDTH, WIDTH))), jnp.array([0.3, 1.5])
-MODEL = cross_domain.two_domains(ITEMS, WIDTH, cross_domain.MapOfMean(3))
+MODEL = cross_domain.two_domain_network(ITEMS, WIDTH, cross_domain.PosteriorMeanMap(3))
 
 
 def started():
-    params = cross_domain.start_factors(MODEL.init(jax.random.key(0), None), FACTORS)
+    params = cross_domain.initial_factors(MODEL.init(jax.random.key(0), None), FACTORS)
     linear = {"kernel": WEIGHTS.T, "bias": jnp.zeros(WIDTH)}
     bridge = {"map": {**params["bridge"]["map"], "linear": linear}}
     return {**params, "bridge": bridge, "log_spread": jnp.log(SPREAD)}
@@ -77,6 +77,6 @@ def test_no_gradient_reaches_the_factors():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="width must be >= 1, got 0"):
-        cross_domain.two_domains(3, 0, cross_domain.MapOfMean())
+        cross_domain.two_domain_network(3, 0, cross_domain.PosteriorMeanMap())
     with pytest.raises(ValueError, match=r"bias must have the shape \(6,\), got \(5,\)"):
-        cross_domain.start_factors(started(), FACTORS._replace(bias=jnp.zeros(5)))
+        cross_domain.initial_factors(started(), FACTORS._replace(bias=jnp.zeros(5)))

@@ -22,11 +22,13 @@ SUPPORT = Examples(
 
 
 def started():
-    return cross_domain.start_adversarial(MODEL.init(jax.random.key(0), None), FACTORS, CORRELATION)
+    return cross_domain.initial_adversarial(
+        MODEL.init(jax.random.key(0), None), cross_domain.CanonicalFactors(FACTORS, CORRELATION)
+    )
 
 
 def test_it_starts_as_the_linear_map_along_what_the_domains_share():
-    linear = cross_domain.two_domains(3, WIDTH, cross_domain.MapOfMean())
+    linear = cross_domain.two_domain_network(3, WIDTH, cross_domain.PosteriorMeanMap())
     params = started()
     plain = {"linear": {"kernel": jnp.diag(CORRELATION), "bias": jnp.zeros(WIDTH)}}
     expected = linear.encode({**params, "bridge": {"map": plain}}, SUPPORT)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.cross_domain.tasks import cross_table, sample_cross_tasks, source_table, with_strangers
+from metajax.cross_domain.adversarial import with_unmatched_source_users
+from metajax.cross_domain.tasks import cross_table, sample_cross_tasks, source_table
 from metajax.data import TrainingSet, from_columns
 
 # User 0 is in both domains, 1 in the target alone, 2 in the source alone, 3 in both.
@@ -104,7 +105,7 @@ def test_any_user_of_the_source_may_be_the_stranger_of_a_task():
 
     @jax.jit
     def sample(tables, source, key):
-        return with_strangers(draw(tables, key), source, jax.random.key(3), rows=3)
+        return with_unmatched_source_users(draw(tables, key), source, jax.random.key(3), rows=3)
 
     tables, key = cross_table(TRAINING), jax.random.key(1)
     tasks = jax.tree.map(np.asarray, sample(tables, source_table(TRAINING), key))
@@ -129,4 +130,4 @@ def test_strangers_come_from_a_source():
     tables = cross_table(TRAINING)
     tasks = sample_cross_tasks(tables, jax.random.key(0), tasks=1, source=1, support=1, query=1)
     with pytest.raises(ValueError, match="rows must be >= 1, got 0"):
-        with_strangers(tasks, source_table(TRAINING), jax.random.key(0), rows=0)
+        with_unmatched_source_users(tasks, source_table(TRAINING), jax.random.key(0), rows=0)

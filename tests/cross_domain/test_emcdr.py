@@ -15,12 +15,12 @@ FACTORS = cross_domain.DomainFactors(
     jnp.asarray(RNG.normal(size=ITEMS), jnp.float32),
     jnp.array([0.5, 2.0]),
 )
-MODEL = cross_domain.two_domains(ITEMS, WIDTH, cross_domain.MapOfMean())
+MODEL = cross_domain.two_domain_network(ITEMS, WIDTH, cross_domain.PosteriorMeanMap())
 WEIGHTS, OFFSET = jnp.asarray(RNG.normal(size=(WIDTH, WIDTH)), jnp.float32), jnp.array([0.3, -0.1])
 
 
 def start(key, inputs):
-    params = cross_domain.start_factors(MODEL.init(key, inputs), FACTORS)
+    params = cross_domain.initial_factors(MODEL.init(key, inputs), FACTORS)
     return {**params, "bridge": {"map": {"linear": {"kernel": WEIGHTS.T, "bias": OFFSET}}}}
 
 
