@@ -1,11 +1,17 @@
+import importlib
+
 import numpy as np
 import pytest
 
 from metajax.data.cold_users import cold_users, cold_users_of, padded
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
+from metajax.data.leakage import LeakageError
 from metajax.data.schema import encode
-from metajax.data.splits import ColdTasks
+from metajax.data.splits import ColdTasks, cold_user_folds, cold_user_tasks
+
+# The package exports a function of the same name.
+module = importlib.import_module("metajax.data.cold_users")
 
 USERS, ITEMS, FOLDS = 60, 36, 3
 # The last items, which nobody rates.
@@ -124,6 +130,28 @@ def test_each_part_has_its_own_users():
             np.testing.assert_array_equal(
                 part.support_mask.sum(1) + np.diff(part.query_offsets), rows
             )
+
+
+def test_tasks_are_those_of_the_seed_and_order_that_the_fold_has():
+    for parts, users in ((READY.validation, READY.fold.validation), (READY.test, READY.fold.test)):
+        for order, tasks in parts.items():
+            own = cold_user_tasks(DATASET.interactions, users, pool=10, order=order, seed=3)
+            for one, other in zip(tasks, own, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_leaking_split_is_refused(monkeypatch):
+    folds = cold_user_folds(DATASET.interactions, folds=FOLDS, seed=3)
+
+    leak = folds[0]._replace(train=np.append(folds[0].train, folds[0].test[0]))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "cold_user_folds", lambda log, **options: (leak,))
+        with pytest.raises(LeakageError, match="a user must be in one part of a fold"):
+            cold_users(DATASET, folds=FOLDS)
+    # The log that training gets is checked itself, whatever the fold says.
+    monkeypatch.setattr(module, "select_users", lambda log, users: log)
+    with pytest.raises(LeakageError, match="a cold user must not be in the training log"):
+        cold_users(DATASET, folds=FOLDS)
 
 
 def test_a_log_without_times_has_the_random_order_alone():

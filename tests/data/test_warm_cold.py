@@ -1,10 +1,16 @@
+import importlib
+
 import numpy as np
 import pytest
 
 from metajax.data.dataset import Dataset, Kind, Table
 from metajax.data.interactions import from_columns, select_rows
+from metajax.data.leakage import LeakageError
 from metajax.data.schema import encode
 from metajax.data.warm_cold import QUADRANTS, warm_cold
+
+# The package exports a function of the same name.
+module = importlib.import_module("metajax.data.warm_cold")
 
 USERS, ITEMS = 60, 40
 
@@ -109,6 +115,26 @@ def test_vocabularies_come_from_warm_users_and_items():
     changed = warm_cold(DATASET._replace(items=items, users=users), draw=3)
     assert (changed.user_schema, changed.item_schema) == (READY.user_schema, READY.item_schema)
     np.testing.assert_array_equal(changed.training.item_features, encode(READY.item_schema, items))
+
+
+def test_what_training_learns_does_not_see_validation_users():
+    cold = np.unique(READY.validation["cold_user_warm_item"].user)
+    ages = DATASET.users.columns["age"].copy()
+    ages[cold] = "99"
+    users = DATASET.users._replace(columns={"age": ages})
+    assert warm_cold(DATASET._replace(users=users), draw=3).user_schema == READY.user_schema
+
+
+def test_a_quadrant_of_cold_items_that_asks_about_warm_ones_is_refused(monkeypatch):
+    split = module.warm_cold_quadrants
+
+    def leaking(interactions, **options):
+        quadrants = split(interactions, **options)
+        return quadrants._replace(warm_user_cold_item=quadrants.warm_user_warm_item)
+
+    monkeypatch.setattr(module, "warm_cold_quadrants", leaking)
+    with pytest.raises(LeakageError, match="a cold item must not be in the training log"):
+        warm_cold(DATASET, draw=3)
 
 
 def test_the_newest_items_are_cold():
