@@ -13,7 +13,7 @@ from rich.text import Text
 
 from metajax import runs
 from metajax.cli import console, sources
-from metajax.cli.train import train_to_end
+from metajax.cli.train import check_resume, train_to_end
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
@@ -97,10 +97,7 @@ def train(
         resume: Folder of a run to resume, with its own settings.
     """
     if resume is not None:
-        if run is not None:
-            raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
-        if settings not in (GraphSettings(), graph_runs.settings_of(resume)):
-            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        check_resume(resume, run, settings, GraphSettings(), graph_runs.settings_of)
         opened = graph_runs.open_run(resume)
         progress = runs.resumed(opened, on_skip=console.skipped)
         print(f"Going on with {resume} at update {int(progress.state.step)}.")

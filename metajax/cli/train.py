@@ -17,7 +17,15 @@ from metajax.methods import Settings
 from metajax.registry import predicts_ratings, settings_for
 from metajax.training import DivergedError, Progress
 
-__all__ = ["check_report", "prepare", "resumed", "train", "train_and_judge", "train_to_end"]
+__all__ = [
+    "check_report",
+    "check_resume",
+    "prepare",
+    "resumed",
+    "train",
+    "train_and_judge",
+    "train_to_end",
+]
 
 prepare = sources.of_training
 
@@ -41,10 +49,7 @@ def train(
         check_report()
     settings = sources.plain(settings)
     if resume is not None:
-        if run is not None:
-            raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
-        if settings not in (settings_for(Settings.method), runs.settings_of(resume)):
-            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        check_resume(resume, run, settings, settings_for(Settings.method), runs.settings_of)
         opened, progress = resumed(resume)
     else:
         with console.fetching(settings.data) as fetched:
@@ -66,6 +71,33 @@ def check_report() -> None:
             raise ValueError(
                 f"the report needs {package}: pip install 'metajax[cli]', or --no-report."
             )
+
+
+def check_resume(
+    resume: Path,
+    run: Path | None,
+    settings: Any,
+    default: Any,
+    settings_of: Callable[[Path], Any],
+    others: Any = None,
+) -> None:
+    """Refuses options that have no effect on a run that is resumed.
+
+    Args:
+        resume: Folder of the run.
+        run: The option `--run`.
+        settings: The settings that were given.
+        default: Those that are given without any option.
+        settings_of: Reads the settings of a run.
+        others: Any other option; false where none is given.
+
+    Raises:
+        ValueError: If `run` or another option is given, or settings other than the run's.
+    """
+    if run is not None:
+        raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
+    if settings not in (default, settings_of(resume)) or others:
+        raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
 
 
 def resumed(folder: Path) -> tuple[runs.Run, Progress]:

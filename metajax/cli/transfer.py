@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from metajax import runs
 from metajax.cli import console, sources
-from metajax.cli.train import check_report, resumed, train_and_judge
+from metajax.cli.train import check_report, check_resume, resumed, train_and_judge
 from metajax.cross_domain.domains import (
     DomainPair,
     load_domains,
@@ -56,11 +56,9 @@ def transfer(
     settings = sources.plain(settings)
     trials = 1 if quick else None
     if resume is not None:
-        begun = runs.settings_of(resume)
         default = settings_for(sources.ACROSS)
-        domains = source or target or column or overlap_list or rescale or not matched
-        if settings not in (default, begun) or run or domains:
-            raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        others = source or target or column or overlap_list or rescale or not matched
+        check_resume(resume, run, settings, default, runs.settings_of, others)
         opened, progress = resumed(resume)
     else:
         chosen = DomainPair(
