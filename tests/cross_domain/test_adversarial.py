@@ -66,9 +66,7 @@ def told_apart(params) -> float:
 
 
 @pytest.mark.parametrize(("strength", "least", "most"), [(0.0, 0.85, 1.0), (1.0, 0.4, 0.6)])
-def test_the_discriminator_is_at_chance_where_it_must_be_and_not_without_the_reversal(
-    strength, least, most
-):
+def test_the_reversal_brings_the_discriminator_to_chance(strength, least, most):
     """What tells the domains apart is of no use to ratings, so that features can do without it."""
     rule, batch = learner(strength), tasks()
 
@@ -83,3 +81,22 @@ def test_the_discriminator_is_at_chance_where_it_must_be_and_not_without_the_rev
     scores = jax.vmap(rule.predict, (None, 0, 0))(state.params, adapted, batch.query.inputs)
     assert np.mean((scores[:, 0] - batch.query.labels[:, 0]) ** 2) < 0.1
     np.testing.assert_array_equal(state.params["factors"].embedding, FACTORS.embedding)
+
+
+def test_a_domain_without_rows_in_the_query_adds_no_cross_entropy():
+    """The discriminator takes everyone for a user of the target, which costs 50 in the source."""
+    rule, batch = learner(1.0), tasks()
+    state = rule.init(jax.random.key(0), batch)
+
+    def certain(path, leaf):
+        last = jax.tree_util.keystr(path, simple=True, separator="/").endswith("layer_1/bias")
+        return leaf + 100.0 if last else leaf
+
+    judge = jax.tree_util.tree_map_with_path(certain, state.params["discriminator"])
+    state = state._replace(params={**state.params, "discriminator": judge})
+    in_target = FACTORS.domain[batch.query.inputs.item] == 1
+    alone = batch._replace(query=batch.query._replace(mask=batch.query.mask & in_target))
+    _, with_source = rule.update(state, batch)
+    _, without = rule.update(state, alone)
+    assert with_source["loss"] > 40
+    assert without["loss"] < 5

@@ -27,7 +27,7 @@ def started():
     )
 
 
-def test_it_starts_as_the_linear_map_along_what_the_domains_share():
+def test_users_are_initially_mapped_by_the_canonical_correlations():
     linear = cross_domain.two_domain_network(3, WIDTH, cross_domain.PosteriorMeanMap())
     params = started()
     plain = {"linear": {"kernel": jnp.diag(CORRELATION), "bias": jnp.zeros(WIDTH)}}
@@ -38,7 +38,7 @@ def test_it_starts_as_the_linear_map_along_what_the_domains_share():
     np.testing.assert_allclose(variance, 1 - CORRELATION**2, rtol=1e-5)
 
 
-def test_who_is_known_in_the_target_is_expected_where_they_are_at_first():
+def test_features_of_the_target_are_initially_its_latents():
     place = jnp.array([0.3, -1.2])
     features = MODEL.features(started(), place, 1)
     np.testing.assert_allclose(MODEL.expected(started(), features), place, rtol=1e-6)

@@ -47,7 +47,7 @@ def test_correlations_of_users_are_found():
     np.testing.assert_allclose(found.correlation, sample_correlations(0.7), atol=0.01)
 
 
-def test_turned_factors_predict_what_the_joint_ones_do():
+def test_canonical_factors_predict_what_the_joint_ones_do():
     """Ratings have the same mean and covariance, within a domain and across."""
     data = training(0.7)
     joint = fit_joint_factors(data, rank=2, attribute_ridge=1e9)
@@ -63,7 +63,7 @@ def test_turned_factors_predict_what_the_joint_ones_do():
     np.testing.assert_allclose(found.factors.noise, 1.5 * joint.noise[jnp.array([0, -1])])
 
 
-def test_noisy_histories_do_not_hide_what_users_have_in_common():
+def test_correlations_are_found_from_few_ratings():
     full = training(0.7)
     keep = np.random.default_rng(1).random(len(full.interactions.item)) < 0.3
     log = full.interactions
@@ -75,9 +75,16 @@ def test_noisy_histories_do_not_hide_what_users_have_in_common():
     np.testing.assert_allclose(found.correlation, sample_correlations(0.7), atol=0.1)
 
 
-def test_without_common_users_what_is_believed_stands():
+def test_without_common_users_the_prior_correlation_stands():
     found = canonical_factors(training(0.7, matched=False), rank=1, correlation=0.6)
     np.testing.assert_allclose(found.correlation, [0.6, 0.0], atol=0.01)
+
+
+def test_correlations_stay_below_one():
+    """Else ratings of the target would be without effect."""
+    found = canonical_factors(training(0.7, matched=False), rank=1, correlation=0.99999)
+    np.testing.assert_allclose(found.correlation[0], 0.999, rtol=1e-6)
+    assert np.isfinite(found.log_spread()).all()
 
 
 def test_one_domain_alone_is_refused():

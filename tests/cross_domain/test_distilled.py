@@ -30,7 +30,7 @@ def started():
     return cross_domain.initial_student(params, **values)
 
 
-def test_a_student_begins_at_the_posterior_of_items_of_the_average_spread():
+def test_the_initial_student_is_the_posterior_for_the_mean_spread():
     """Every item once and as often as the average has it: then the sum is what was inverted."""
     item = np.repeat(np.arange(4), [4, 3, 2, 1])
     labels = RNG.normal(size=len(item))

@@ -111,7 +111,7 @@ def test_users_of_a_list_are_one_person_and_all_others_two():
     }
 
 
-def test_a_list_of_nobody_in_particular_is_refused():
+def test_a_malformed_overlap_list_is_refused():
     def joined(overlap_list, **options):
         return join_domains(SOURCE, TARGET, overlap_list=overlap_list, rescale=True, **options)
 
@@ -245,7 +245,7 @@ def test_all_other_users_train_with_all_their_rows(pair):
         assert of_users(found, users) == of_users(log, users)
 
 
-def test_without_overlap_nobody_trains_in_both(pair):
+def test_without_overlap_no_training_user_is_in_both_domains(pair):
     users = len(pair.dataset.interactions.user_ids)
     for overlap, least, most in ((1.0, 1.0, 1.0), (0.5, 0.3, 0.7), (0.0, 0.0, 0.0)):
         log = cross_users(pair, overlap=overlap).training.interactions
@@ -260,7 +260,7 @@ def test_without_overlap_nobody_trains_in_both(pair):
     np.testing.assert_array_equal(features[:users], features[users:])
 
 
-def test_where_nobody_is_in_both_users_of_the_target_are_asked(pair):
+def test_without_common_users_users_of_the_target_are_tested(pair):
     log, target = pair.dataset.interactions, pair.item_domain[pair.dataset.interactions.item] == 1
     users = len(log.user_ids)
     # Every user is two, without being told so.
@@ -283,7 +283,7 @@ def test_where_nobody_is_in_both_users_of_the_target_are_asked(pair):
     assert (tasks.support_mask[:, tasks.given :].sum(axis=1) == 5).all()
 
 
-def test_the_negative_control_gives_everyone_the_source_of_another(pair):
+def test_the_negative_control_permutes_source_histories(pair):
     plain, mixed = cross_users(pair), cross_users(pair, shuffled=True)
     assert plain.fold.test.tolist() == mixed.fold.test.tolist()
     given = plain.test[PANEL].given

@@ -67,6 +67,6 @@ def test_settings_that_mean_nothing_are_refused(options, message):
         fit_map(SOURCE, TARGET, OVERLAP, **options)
 
 
-def test_users_who_are_not_there_are_refused():
+def test_unknown_rows_are_refused():
     with pytest.raises(ValueError, match=r"30 of the source and 25 of the target, got 1 unknown"):
         fit_map(SOURCE, TARGET, [[29, 24], [29, 25]])

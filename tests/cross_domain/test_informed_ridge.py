@@ -72,7 +72,7 @@ def test_one_step_is_the_ridge_regression_of_the_posteriors_on_all_axes(training
     )
 
 
-def test_choices_tell_the_kinds_apart_before_any_rating(training):
+def test_implicit_feedback_separates_the_kinds_of_users(training):
     factors = fit_factors(training.interactions, rank=1, steps=3)
     choices = fit_implicit_feedback_prior(training, factors, SOURCE, ridge=1.0)
     bias = expected_of(choices, training)[:-5, 0]
@@ -84,7 +84,7 @@ def test_choices_tell_the_kinds_apart_before_any_rating(training):
     np.testing.assert_array_equal(choices.of_item[~SOURCE], 0)
 
 
-def test_who_is_in_one_domain_alone_is_told_nothing(training):
+def test_users_without_implicit_feedback_have_no_prior_of_items(training):
     """Without overlap: users of the target chose nothing, those of the source are all there is."""
     choices = fit_implicit_feedback_prior(
         training, fit_factors(training.interactions, rank=1), ~SOURCE & SOURCE
@@ -101,7 +101,7 @@ def test_who_is_in_one_domain_alone_is_told_nothing(training):
         ({"ridge": 0.0}, "ridge must be"),
     ],
 )
-def test_what_can_mean_nothing_is_refused(training, options, message):
+def test_options_out_of_range_are_refused(training, options, message):
     with pytest.raises(ValueError, match=message):
         fit_implicit_feedback_prior(
             training, fit_factors(training.interactions, rank=1), SOURCE, **options

@@ -27,7 +27,7 @@ def started(name, training):
 
 
 @pytest.mark.parametrize("name", ["emcdr", "emcdr_linear"])
-def test_users_are_mapped_along_what_the_domains_have_in_common(name, training, found):
+def test_maps_are_initially_the_canonical_correlations(name, training, found):
     params = started(name, training)
     linear = params["bridge"]["map"]["linear"]
     np.testing.assert_array_equal(linear["kernel"], jnp.diag(found.correlation))
@@ -38,7 +38,7 @@ def test_users_are_mapped_along_what_the_domains_have_in_common(name, training, 
     np.testing.assert_array_equal(params["factors"].embedding, found.factors.embedding)
 
 
-def test_relations_are_carried_over_by_what_the_domains_have_in_common(training, found):
+def test_relations_are_initially_mapped_by_the_correlations(training, found):
     params = started("relation_transfer", training)
     transfer = params["relations"]["transfer"]["kernel"]
     np.testing.assert_array_equal(transfer, jnp.diag(found.correlation))
@@ -48,12 +48,12 @@ def test_relations_are_carried_over_by_what_the_domains_have_in_common(training,
     np.testing.assert_array_equal(params["factors"].bias, found.factors.bias)
 
 
-def test_where_no_feature_is_left_to_be_private_the_rank_is_named(training):
+def test_a_rank_without_a_private_feature_is_refused(training):
     with pytest.raises(ValueError, match=r"rank must be >= 2, got 1\."):
         registry.first_progress(registry.settings_for("shared_and_private", rank=1), training)
 
 
-def test_users_are_copied_with_the_items_that_were_fitted_to_them(training):
+def test_initial_factors_are_the_transferred_ones(training):
     factors = started("parameter_transfer", training)["factors"]
     found = fit_transferred_factors(training, rank=2)
     np.testing.assert_array_equal(factors.domain, training.item_domain)

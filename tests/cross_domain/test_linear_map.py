@@ -50,7 +50,7 @@ def rmse(domains: Domains) -> np.ndarray:
     return summarise(judged)["rmse"]
 
 
-def test_what_carries_over_is_known_before_the_target_is_seen():
+def test_the_source_predicts_the_target_without_target_ratings():
     """The noise alone is .1; a user's own mean is worth 1. The map even turns the sign."""
     none, some = rmse(two_domains(True))[[0, -1]]
     assert none < 0.22

@@ -29,7 +29,7 @@ def test_unknown_ids_are_counted_and_the_first_five_named():
         matched_rows([0], ["u"], pairs=[(0, "w")])
 
 
-def test_nothing_in_common_is_said():
+def test_tables_without_a_match_are_refused():
     with pytest.raises(ValueError, match=r"a match, got none among \['1', '2'\] and \['u1'\]"):
         matched_rows(["1", "2"], ["u1"])
     with pytest.raises(ValueError, match="source_ids must be distinct, got 2 of which some"):

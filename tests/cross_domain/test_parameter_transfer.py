@@ -98,7 +98,7 @@ def test_a_network_is_learned_in_the_source_and_fine_tuned_in_part():
     assert source["loss"] < error_in(learner, first.params, 0)
 
 
-def test_time_in_the_source_must_be_some():
+def test_pretraining_below_one_is_refused():
     model = cross_domain.relation_transfer_network(ITEMS, WIDTH)
     with pytest.raises(ValueError, match="pretraining must be >= 1, got 0"):
         cross_domain.relation_transfer(

@@ -68,6 +68,6 @@ def test_relations_carried_over_in_part_are_a_linear_map_of_users():
         np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)
 
 
-def test_sizes_that_mean_nothing_are_refused():
+def test_sizes_below_one_are_refused():
     with pytest.raises(ValueError, match="items must be >= 1, got 0"):
         cross_domain.relation_transfer_network(0, 2)

@@ -29,7 +29,7 @@ def started():
     )
 
 
-def test_it_starts_as_the_linear_map_of_what_is_shared():
+def test_shared_features_are_initially_mapped_by_the_correlations():
     """Two of three directions are shared; the last is as if nothing carried over."""
     params, along = started(), jnp.array([0.8, 0.5, 0.0])
     plain = {"linear": {"kernel": jnp.diag(along), "bias": jnp.zeros(WIDTH)}}

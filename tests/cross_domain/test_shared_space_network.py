@@ -30,7 +30,7 @@ def started():
     )
 
 
-def test_it_starts_as_the_posterior_of_users_who_are_jointly_normal():
+def test_the_initial_state_is_the_posterior_of_jointly_normal_users():
     """Of both places at once, their covariance written out and inverted."""
     across = np.diag(CORRELATION)
     joint = np.block([[np.eye(WIDTH), across], [across, np.eye(WIDTH)]])
@@ -48,7 +48,7 @@ def test_it_starts_as_the_posterior_of_users_who_are_jointly_normal():
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_before_anything_is_known_of_the_domains_they_are_strangers():
+def test_random_parameters_transfer_nothing():
     blank = MODEL.init(jax.random.key(0), None)
     np.testing.assert_array_equal(blank["maps"][0] @ blank["maps"][1].T, np.zeros((WIDTH, WIDTH)))
 

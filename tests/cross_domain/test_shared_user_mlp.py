@@ -25,7 +25,7 @@ def rows(items, labels) -> Examples:
     return Examples(inputs, jnp.asarray(labels), jnp.ones(n, bool))
 
 
-def test_rows_of_both_domains_tell_of_one_place():
+def test_the_posterior_is_given_the_rows_of_both_domains():
     items, labels = np.array([0, 3, 2, 4]), np.array([1.0, -0.5, 2.0, 0.3])
     x, noise = np.asarray(FACTORS.embedding)[items], NOISE[[0, 1, 0, 1]]
     covariance = np.linalg.inv(np.eye(WIDTH) + x.T @ (x / noise[:, None]))
@@ -39,7 +39,7 @@ def test_rows_of_both_domains_tell_of_one_place():
     np.testing.assert_allclose(MODEL.decode(PARAMS, state, asked), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_network_adds_what_it_has_learned():
+def test_scores_add_the_output_of_the_mlp():
     state = MODEL.encode(PARAMS, rows([0, 1], [1.0, 2.0]))
     asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
     kernels = {name: leaf["kernel"] for name, leaf in PARAMS["predictor"]["hidden"].items()}
@@ -53,6 +53,6 @@ def test_the_network_adds_what_it_has_learned():
     np.testing.assert_allclose(added, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_sizes_that_mean_nothing_are_refused():
+def test_sizes_below_one_are_refused():
     with pytest.raises(ValueError, match="width must be >= 1, got 0"):
         cross_domain.shared_user_mlp(3, 0)

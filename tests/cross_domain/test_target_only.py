@@ -19,7 +19,7 @@ def fitted(training):
     return target_only.fit(both, **SETTINGS), eb_fold_in.fit(alone, **SETTINGS)
 
 
-def test_it_is_the_fold_in_of_who_sees_the_target_alone(fitted, make_support, candidates):
+def test_predictions_are_those_of_the_fold_in_of_the_target(fitted, make_support, candidates):
     params, plain = fitted
     shown = make_support([0, 2, 1, 5, 4], [5.0, 1.0, 4.0, 5.0, 2.0], padding=1)
     posterior = target_only.adaptation.adapt(params, shown)

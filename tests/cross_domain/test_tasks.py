@@ -66,7 +66,7 @@ def test_supports_are_the_source_and_some_of_the_target(tasks):
     assert sizes == {0: {0, 1, 2}, 1: {0, 1}, 3: {0, 1}}
 
 
-def test_members_say_who_they_are(tasks):
+def test_members_carry_their_user_index(tasks):
     sample = partial(sample_cross_tasks, tasks=200, source=3, support=2, query=2, members=True)
     found = jax.jit(sample)(cross_table(TRAINING), jax.random.key(0)).query
     jax.tree.map(np.testing.assert_array_equal, found._replace(inputs=found.inputs[0]), tasks.query)
@@ -100,7 +100,7 @@ def test_what_is_asked_of_the_source_is_not_shown():
     assert sizes == {(2, 1, 1), (4, 2, 2), (0, 0, 0)}
 
 
-def test_any_user_of_the_source_may_be_the_stranger_of_a_task():
+def test_unmatched_source_users_are_drawn_from_all_of_the_source():
     draw = partial(sample_cross_tasks, tasks=200, source=1, support=1, query=2)
 
     @jax.jit
@@ -124,7 +124,7 @@ def test_any_user_of_the_source_may_be_the_stranger_of_a_task():
     assert met == {user for user, own in LOGS.items() if any(DOMAIN[i] == 0 for i in own)}
 
 
-def test_strangers_come_from_a_source():
+def test_unmatched_source_users_need_a_row_or_more():
     with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
         source_table(TRAINING._replace(item_domain=None))
     tables = cross_table(TRAINING)

@@ -109,7 +109,7 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
 
 
 @pytest.mark.slow
-def test_a_transfer_begins_on_the_command_line(run, paths, tmp_path, monkeypatch):
+def test_a_transfer_is_run_on_the_command_line(run, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.csv").write_text("".join(f"u{n},u{n}\n" for n in range(40)))
     words = ["transfer", "--source", paths[0], "--target", paths[1], "--quick", "--no-report"]

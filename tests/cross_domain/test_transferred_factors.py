@@ -86,7 +86,7 @@ def test_the_first_step_is_that_of_the_textbook_user_by_user_and_item_by_item():
 
 
 @pytest.mark.parametrize("matched", [True, False])
-def test_a_user_of_the_source_is_known_in_the_target(matched):
+def test_source_ratings_predict_those_of_the_target(matched):
     """Whether anybody is in both: without, what items are like ties the domains together."""
     both = training(matched=matched)
     found = fit_transferred_factors(both, rank=1, steps=10)
@@ -108,7 +108,7 @@ def test_a_user_of_the_source_is_known_in_the_target(matched):
     assert share < (0.03 if matched else 0.1)
 
 
-def test_an_item_that_nobody_rated_is_as_others_are():
+def test_an_unrated_item_is_the_mean_item():
     both = training(matched=True)
     log = both.interactions
     few = both._replace(interactions=select_rows(log, log.item != 2 * ITEMS - 1))
@@ -118,7 +118,7 @@ def test_an_item_that_nobody_rated_is_as_others_are():
     np.testing.assert_allclose(found.embedding[-1], rated[1], rtol=1e-3, atol=1e-4)
 
 
-def test_items_of_the_target_begin_as_the_one_item_of_a_source():
+def test_the_prior_of_target_items_is_the_one_source_item():
     both = training(matched=True)
     log = both.interactions
     few = both._replace(interactions=select_rows(log, (log.item == 0) | (log.item >= ITEMS)))
@@ -130,7 +130,7 @@ def test_items_of_the_target_begin_as_the_one_item_of_a_source():
     assert np.isfinite(found.bias).all()
 
 
-def test_what_cannot_be_transferred_is_refused():
+def test_unusable_training_sets_are_refused():
     both = training(matched=True)
     with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
         fit_transferred_factors(both._replace(item_domain=None))
