@@ -50,7 +50,6 @@ from metajax.learners import (
     supervised,
 )
 from metajax.networks import from_linen
-from metajax.training import begin, train
 from metajax.types import (
     Adaptation,
     Examples,
@@ -75,8 +74,8 @@ if TYPE_CHECKING:
         runs,
     )
     from metajax.evaluation import compare, evaluate
-    from metajax.runs import load
-    from metajax.runs.recommendation import recommend, recommend_batch
+    from metajax.registry import settings_for
+    from metajax.runs import load, recommend, recommend_batch, train
 
 __all__ = [
     "Adaptation",
@@ -93,7 +92,6 @@ __all__ = [
     "attentive_neighbours",
     "baselines",
     "bayesian_ridge",
-    "begin",
     "boil",
     "cavia",
     "checkpoint",
@@ -140,6 +138,7 @@ __all__ = [
     "runs",
     "save",
     "sequential",
+    "settings_for",
     "supervised",
     "train",
     "training",
@@ -160,10 +159,12 @@ _LAZY = {
     "knowledge": "",
     "load": "runs",
     "methods": "",
-    "recommend": "runs.recommendation",
-    "recommend_batch": "runs.recommendation",
+    "recommend": "runs",
+    "recommend_batch": "runs",
     "report": "",
     "runs": "",
+    "settings_for": "registry",
+    "train": "runs",
 }
 
 

@@ -5,15 +5,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 import metajax
-from metajax import runs
-from metajax.registry import settings_for
 
 ROOT = Path(metajax.__file__).parent.parent
 README = ROOT / "README.md"
+
+KEY = jax.random.key(7)
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="the README is not installed")
 
@@ -22,14 +23,24 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_the_library_example_runs(ml100k):
+def run(block, names):
+    exec(compile(block, "README.md", "exec"), names)
+
+
+def test_the_library_examples_run(ml100k):
     del ml100k  # It is in the cache by now.
-    names = {}
-    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+    names: dict[str, Any] = {}
+    sine, recommender, _, _, loop, *_ = blocks("python")
+    run(sine.replace("1000)", "20)"), names)
+    waves = names["sine_waves"](KEY)
+    untrained = names["learner"].init(jax.random.key(0), waves)
+    losses = [names["update"](s, waves)[1]["loss"] for s in (untrained, names["state"])]
+    assert losses[1] < 0.95 * losses[0]
+    run(recommender, names)
     assert names["scores"].shape == (10,)
     assert np.isfinite(names["scores"]).all()
     assert float(names["metrics"]["loss"]) > 0
-    exec(compile(blocks("python")[2], "README.md", "exec"), names)
+    run(loop, names)
     assert np.isfinite(names["by_step"]).all()
     assert names["by_step"].shape == (3,)
     # Six steps have moved what adapts, and nothing else.
@@ -40,13 +51,23 @@ def test_the_library_example_runs(ml100k):
 
 @pytest.mark.slow
 def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
+    del ml100k
     monkeypatch.chdir(tmp_path)
-    settings = settings_for("maml", rank=2, width=8, embedding=4, updates=10, tasks=8)
-    runs.train_run(*runs.create(tmp_path / "runs" / "ml-100k-maml", settings, ml100k))
-    *before, last = blocks("python")[1].strip().splitlines()
-    names = {}
-    exec("\n".join(before), names)
-    assert len(eval(last, names)) == 3
+    names: dict[str, Any] = {}
+    example = blocks("python")[2].replace("updates=50", "updates=10, rank=2")
+    run(example.replace("mj.recommend(", "found = mj.recommend("), names)
+    assert len(names["found"]) == 3
+    assert [len(found) for found in names["lists"]] == [3, 3]
+
+
+@pytest.mark.slow
+def test_the_example_of_a_method_of_ones_own_runs(ml100k):
+    del ml100k
+    names: dict[str, Any] = {}
+    run(blocks("python")[3], names)
+    table = names["table"].filter(metric="rmse", k=10)
+    assert set(table["method"]) == {"my_bias", "item_user_bias", "eb_fold_in"}
+    assert table["mean"].is_between(0.9, 1.2).all()
 
 
 def test_the_knowledge_graph_examples_run(ml100k, film_graph):
@@ -73,9 +94,9 @@ def test_the_knowledge_graph_examples_run(ml100k, film_graph):
 def test_the_example_of_two_domains_runs(ml100k, tmp_path, monkeypatch):
     del ml100k  # It is in the cache by now.
     monkeypatch.chdir(tmp_path)
-    (block,) = (block for block in blocks("python") if "DomainPair(" in block)
+    (block,) = (block for block in blocks("python") if "load_domains" in block)
     *before, last = block.strip().splitlines()
-    names: dict[str, Any] = {"metajax": metajax}
+    names: dict[str, Any] = {"mj": metajax}
     exec("\n".join(before), names)
     recommended = eval(last, names)
     genres = names["domains"].dataset.items
