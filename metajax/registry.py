@@ -13,6 +13,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -70,12 +71,7 @@ def all_methods() -> tuple[Method, ...]:
         ValueError: If two methods have the same name, or an option has the name of a shared
             setting.
     """
-    own = [
-        method
-        for package in (methods, cross_domain)
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-        for method in getattr(importlib.import_module(module.name), "methods", ())
-    ]
+    own = [*_listed(methods, "methods"), *_listed(cross_domain, "methods")]
     own.sort(key=lambda method: (method.kind != "baseline", method.two_domains))
     found = (*own, *(entry for entry in _entries() if isinstance(entry, Method)))
     known = [method.name for method in found] + [baseline.name for baseline in _baselines()]
@@ -104,8 +100,17 @@ def check_options(method: Method) -> None:
 @functools.cache
 def _baselines() -> tuple[Baseline, ...]:
     """Finds every closed form: those of one domain, of two, and of other packages."""
-    own = (*baselines.registry, *cross_domain.of_two_domains)
+    own = (*baselines.registry, *_listed(cross_domain, "baselines"))
     return (*own, *(entry for entry in _entries() if isinstance(entry, Baseline)))
+
+
+def _listed(package: ModuleType, name: str) -> list[Any]:
+    """Collects the tuples of a name in the modules of a package."""
+    return [
+        found
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for found in getattr(importlib.import_module(module.name), name, ())
+    ]
 
 
 def _entries() -> list[Any]:
@@ -133,8 +138,7 @@ def names(domains: int | None = None) -> list[str]:
 
 def baseline_names(domains: int | None = None) -> list[str]:
     """Lists the names of closed forms; with `domains=1` of those that need no second domain."""
-    of_two = cross_domain.of_two_domains
-    return [baseline.name for baseline in _baselines() if domains != 1 or baseline not in of_two]
+    return [found.name for found in _baselines() if domains != 1 or not found.two_domains]
 
 
 def method_of(method: str | Method | Baseline) -> Method | Baseline:

@@ -1,4 +1,4 @@
-"""What attributes let one expect of the factors of items that nobody rated."""
+"""Item factors predicted from attributes by a Gaussian process, for items without ratings."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from metajax.baselines.baseline import check_positive
 from metajax.baselines.factors import Factors
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["Expected", "expected_by_attributes", "with_attributes"]
+__all__ = ["Predicted", "predicted_by_attributes", "with_attributes"]
 
 
-class Expected(NamedTuple):
-    """What the attributes of items tell of V values of each."""
+class Predicted(NamedTuple):
+    """Prediction of V values of each item from its attributes."""
 
     values: np.ndarray
     """`[I, V]`; 0 where attributes are none or all alike."""
@@ -24,21 +24,21 @@ class Expected(NamedTuple):
 def with_attributes(
     factors: Factors, training: TrainingSet, *, vector_ridge: float = 20.0
 ) -> tuple[Factors, np.ndarray]:
-    """Gives an item without ratings the bias and the vector that items like it have.
+    """Predicts bias and vector of items without ratings; shrinks other vectors to predictions.
 
-    A rated item keeps its bias, however few its ratings are: what is expected is that of items
-    which many rate, and those that few rate are liked less. Its vector, of which a few ratings
-    say next to nothing, moves from what is expected to its own as its ratings grow in number.
+    A rated item keeps its bias, however few its ratings are: the prediction is dominated by items
+    with many ratings, and items with few are rated lower. Its vector, which a few ratings hardly
+    determine, moves from the prediction to its own estimate as its ratings grow in number.
 
     Args:
         factors: From `fit_factors` of the training set's log.
         training: What the factors were fitted to.
-        vector_ridge: At so many ratings a vector keeps half of what is expected of it, > 0.
+        vector_ridge: Number of ratings at which a vector keeps half of its prediction, > 0.
 
     Returns:
-        The factors, changed, and `[I]` how far an item's bias may be from what is expected, as a
-        standard deviation; 0 of a rated item. Where items have no attributes, or all alike, the
-        factors are the same.
+        The factors, changed, and `[I]` the standard deviation of an item's bias around its
+        prediction, 0 for a rated item. Where items have no attributes, or all alike, the factors
+        are the same.
 
     Raises:
         ValueError: If `vector_ridge` is not positive.
@@ -48,7 +48,7 @@ def with_attributes(
     bias = np.asarray(factors.item_bias, np.float64)
     vectors = np.asarray(factors.item_factors, np.float64)
     both = np.concatenate([bias[:, None], vectors], axis=1)
-    expected = expected_by_attributes(training.item_features, both, count)
+    expected = predicted_by_attributes(training.item_features, both, count)
     bias = np.where(count, bias, expected.values[:, 0])
     kept = vector_ridge / (count + vector_ridge)
     vectors = vectors + kept[:, None] * expected.values[:, 1:]
@@ -58,31 +58,31 @@ def with_attributes(
     return changed, np.where(count, 0.0, np.sqrt(expected.error[0]))
 
 
-def expected_by_attributes(
+def predicted_by_attributes(
     features: np.ndarray,
     values: np.ndarray,
     count: np.ndarray,
     *,
     ridge: float = 1.0,
     landmarks: int = 1000,
-) -> Expected:
-    """Expects values of items by a Gaussian process on their attributes.
+) -> Predicted:
+    """Predicts values of items by a Gaussian process on their attributes.
 
     The kernel falls with the squared distance d of two items' attributes as `exp(-d / 2 s)`, s the
-    mean of d. An item counts by its ratings, for it is by its ratings that a new one will be
-    judged: what most people rate is liked better than most of what there is to rate.
+    mean of d. Items are weighted by their ratings, as predictions for new items are judged by
+    rating: the items with most ratings are rated higher than the average item.
 
     Args:
         features: `[I, D]` encoded attributes.
-        values: `[I, V]` known of the items that were rated; of others they are not looked at.
+        values: `[I, V]` targets; those of unrated items are ignored.
         count: `[I]` ratings of each item; at least one was rated.
-        ridge: Variance of what attributes do not tell of an item of average count, in units of
-            what they could, > 0; inversely proportional to the count.
-        landmarks: The items that were rated most, >= 1, that span the function. The process is
-            exact where these are all.
+        ridge: Noise variance of an item of average count relative to the kernel's variance, > 0;
+            inversely proportional to the count.
+        landmarks: Number of inducing items, those with most ratings, >= 1. The process is exact
+            where these are all.
 
     Returns:
-        What is expected of all items.
+        The predictions for all items.
 
     Raises:
         ValueError: If `ridge` is not positive or `landmarks` < 1.
@@ -99,13 +99,13 @@ def expected_by_attributes(
     rated = np.flatnonzero(count)
     share = count[rated] / np.sum(count)
     level = share @ values[rated]
-    surprise = values[rated] - level
+    residual = values[rated] - level
     centres = features[rated[np.argsort(-count[rated], kind="stable")[:landmarks]]]  # [M, D]
     between = _squared_distances(features, centres)  # [I, M]
     scale = np.mean(between[rated])
     # Rounding makes the distance of equals tiny and not zero.
     if not scale > 1e-12 * np.sum(features**2):
-        return Expected(np.zeros(values.shape), share @ surprise**2)
+        return Predicted(np.zeros(values.shape), share @ residual**2)
     kernel = np.exp(-between / (2 * scale))
     seen = kernel[rated]  # [n, M]
     weighed = seen.T * (share * len(rated))
@@ -114,8 +114,8 @@ def expected_by_attributes(
     system += 1e-9 * np.trace(system) / len(system) * np.eye(len(system))
     solution = np.linalg.solve(system, weighed)  # [M, n]
     own = np.sum(seen * solution.T, axis=1)
-    left_out = (surprise - seen @ (solution @ surprise)) / (1 - own)[:, None]
-    return Expected(level + kernel @ (solution @ surprise), share @ left_out**2)
+    left_out = (residual - seen @ (solution @ residual)) / (1 - own)[:, None]
+    return Predicted(level + kernel @ (solution @ residual), share @ left_out**2)
 
 
 def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rating baselines that guess the bias of a new user, or of a new item, from attributes."""
+"""Ridge regression of user and item biases on attributes: baselines for cold users and items."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class _Params(NamedTuple):
     intercept: jax.Array
     """`[]` prior bias of a user whose features are all 0."""
     weights: jax.Array
-    """`[Du]` what each encoded feature adds to it."""
+    """`[Du]` effect of each encoded feature on it."""
 
 
 def _fit(
@@ -40,7 +40,7 @@ def _fit(
 ) -> _Params:
     """Fits biases, then a ridge regression of the users' mean residuals on their features.
 
-    Users count by what their ratings tell (see `prior_weights`); the intercept is not penalised.
+    Users are weighted by `prior_weights`; the intercept is not penalised.
 
     Args:
         training: Users with features and ratings.
@@ -70,8 +70,8 @@ def _fit_both(
 ) -> _Params:
     """Fits biases, then the same regression of the items' mean residuals, then of the users'.
 
-    An item's bias is shrunk to what its features say and not to 0: an item without ratings has
-    that bias alone.
+    An item's bias is shrunk to its regression on features and not to 0: an item without ratings
+    has that prediction as its bias.
 
     Args:
         training: Users and items with features, and ratings.
@@ -107,7 +107,7 @@ def _fit_both(
 
 
 def _with_user_attributes(training: TrainingSet, biases: Biases, ridge: float) -> _Params:
-    """Regresses what item biases leave of each user's ratings on the user's features."""
+    """Regresses each user's mean residual after item biases on the user's features."""
     log = training.interactions
     residual = user_residuals(log, float(biases.mean), np.asarray(biases.item_bias))
     weight = prior_weights(log.user_counts, float(biases.user_shrinkage))
@@ -123,7 +123,7 @@ def _regression(
     Args:
         features: `[n, D]` of users or items.
         target: `[n]` mean residuals.
-        weight: `[n]` how much each tells, 0 for who has no ratings.
+        weight: `[n]` weight of each row, 0 without ratings.
         ridge: Penalty of the weights, in rows.
 
     Returns:
@@ -140,7 +140,7 @@ def _regression(
 
 
 def _adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> jax.Array:
-    """Returns `[]` the user's bias: the support's mean residual, shrunk to the features' guess."""
+    """Returns `[]` the user's bias: the support's mean residual, shrunk to its regression."""
     # The user's attributes stand in every row, padded ones too.
     features = support.inputs.user_features[0]
     return shrunk_bias(params.biases, support, params.intercept + features @ params.weights)

@@ -1,4 +1,4 @@
-"""Rating baselines made of means: of all ratings, of an item's, of an item's and a user's."""
+"""Bias baselines: global mean, shrunk item mean, item plus user bias."""
 
 from typing import NamedTuple
 
@@ -34,11 +34,11 @@ class Biases(NamedTuple):
     mean: jax.Array
     """`[]` the mean of all training ratings."""
     item_bias: jax.Array
-    """`[I]` what the item adds; 0 for an item nobody rated."""
+    """`[I]` item effects; 0 for an item without ratings."""
     prior_bias: jax.Array
-    """`[]` what a new user adds, before any of their ratings is seen."""
+    """`[]` prior mean of a user's effect."""
     user_shrinkage: jax.Array
-    """`[]` how many ratings that prior is worth."""
+    """`[]` weight of that prior, in ratings."""
 
 
 def fit_biases(
@@ -46,12 +46,12 @@ def fit_biases(
 ) -> Biases:
     """Fits `rating = mean + item bias + user bias` by alternating shrunk means.
 
-    Item biases shrink to 0. User biases shrink to their own mean over users, which is not 0:
-    users who rate little rate higher, and the mean over ratings hardly sees them.
+    Item biases shrink to 0. User biases shrink to their own mean over users, which is not 0: users
+    with few ratings rate higher and have little weight in the mean over ratings.
 
     Args:
         interactions: The training users' log, of at least one rating.
-        item_shrinkage: How many ratings the prior of an item's bias is worth, > 0.
+        item_shrinkage: Weight of the prior of an item's bias, in ratings, > 0.
         user_shrinkage: The same of a user's bias.
 
     Returns:
@@ -86,7 +86,7 @@ def fit_biases(
 
 
 def prior_weights(count: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Returns how much users with `count [U]` ratings tell of the prior of biases, `[U]`.
+    """Returns weights `[U]` of users with `count [U]` ratings in the mean of the prior of biases.
 
     The mean of n residuals of variance s^2 around a bias of variance t^2 has variance
     t^2 + s^2 / n, so generalised least squares weighs it by n / (n + s^2 / t^2).

@@ -1,4 +1,4 @@
-"""Popularity first, the user's own taste as evidence comes in."""
+"""Blends of popularity with a personalised ranking whose weight grows with the support."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class _Params(NamedTuple):
 
 class _Adapted(NamedTuple):
     personal: Any
-    """What the blended method knows of the user."""
+    """State of the blended method."""
     weight: jax.Array
     """`[]` of its score against popularity."""
 
@@ -45,7 +45,7 @@ def popularity_blend(
 
     Args:
         name: Name of the blend.
-        personal: A ranking baseline whose score is 0, or a mere tie-break, where it knows nothing.
+        personal: A ranking baseline whose score is 0, or a tie-break, for an empty support.
         grid: Settings to try: `weight`, `growth`, and those of the blended method.
 
     Returns:

@@ -1,8 +1,8 @@
-"""What carries over between items that nobody rated together: tastes for what items are like.
+"""Content features of items, and a random-effects model of users' tastes for them.
 
-Where no user is known in both domains, factors of one say nothing of the other. But what is said
-of an item in its own domain (how well liked, how popular, of what kind) means the same in both,
-and so do a user's tastes for it.
+Where no user rated in both domains, factors of one domain do not predict the other. Content
+features (mean rating and popularity within an item's own domain, and its attributes) have the same
+meaning in both, and so have a user's tastes for them.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.attribute_factors import expected_by_attributes
+from metajax.baselines.attribute_factors import predicted_by_attributes
 from metajax.baselines.baseline import check_positive
 from metajax.data.dataset import TrainingSet
 from metajax.gaussian import Population, Statistics, em_step, second_moments
@@ -26,23 +26,23 @@ _TASTES = 16
 
 
 class Content(NamedTuple):
-    """A Gaussian model of ratings along directions that mean the same in both domains.
+    """A Gaussian model of ratings on content features that are shared by both domains.
 
     The rating of item i by a user of attributes a is `expected[i] + x_i . z` plus noise, with
     `x_i = encoder' [traits_i, attributes_i]`, and z is drawn from N(user_map' a, I).
     """
 
     expected: jax.Array
-    """`[I]` rating by a user whose latents are 0."""
+    """`[I]` expected rating by a user whose latents are 0."""
     traits: jax.Array
-    """`[I, V]` how the item is rated in its own domain, and again in columns of its group alone."""
+    """`[I, V]` content features, and again in columns of the item's group alone."""
     encoder: jax.Array
-    """`[V + Di, L]` from traits and encoded attributes of an item to what a unit along each
-    direction adds."""
+    """`[V + Di, L]` from content features and encoded attributes of an item to the effect of a
+    unit of each latent."""
     user_map: jax.Array
     """`[Du, L]` from encoded attributes of a user to the prior mean of their latents."""
     noise: jax.Array
-    """`[]` variance of a rating around what its user would give."""
+    """`[]` variance of a rating given the latents."""
 
 
 def fit_content(
@@ -53,12 +53,12 @@ def fit_content(
     user_ridge: float = 50.0,
     steps: int = 8,
 ) -> Content:
-    """Fits users' tastes for the traits and the attributes of items, and how far they carry.
+    """Fits random effects of users for content features and attributes of items.
 
-    A user's taste for a trait is the same everywhere, but for a deviation in each group of items
-    (`content_groups`). The covariances of both come from expectation maximisation over all users,
-    those of one domain included: how unlike the halves of the source are to their users says how
-    unlike two domains may be. Tastes for attributes have a prior that is given.
+    A user's taste for a feature is shared by all groups of items (`content_groups`), with a
+    deviation in each. The covariances of both come from expectation maximisation over all users,
+    those of one domain included: the deviations between the halves of the source estimate those
+    between two domains. The prior of tastes for attributes is a setting.
 
     Args:
         training: One domain or two. In two, users may be in one of them alone.
@@ -72,7 +72,7 @@ def fit_content(
         The model, float32.
 
     Raises:
-        ValueError: If a setting is out of range, or nobody rated anything.
+        ValueError: If a setting is out of range, or there is no rating.
 
     References:
         Laird and Ware, Random-Effects Models for Longitudinal Data, Biometrics 1982, whose steps
@@ -111,17 +111,18 @@ def fit_content(
         for side in np.unique(users.side):
             means[side] += np.mean(found.mean[users.side == side, first], axis=0)
         prior[first, first] = np.mean(second[:, first, first], axis=0)
-        own = sum(
+        deviation = sum(
             np.sum(second[here][:, place, place], axis=0)
             for here, place in zip(visited, places, strict=True)
         )
         for place in places:
-            prior[place, place] = own / np.sum(visited)
-        usual = np.sum(traits * means[domain], axis=1)
-        rest = target - (usual[log.item] + np.sum(design[log.item] * found.mean[users.row], axis=1))
+            prior[place, place] = deviation / np.sum(visited)
+        average = np.sum(traits * means[domain], axis=1)
+        own = np.sum(design[log.item] * found.mean[users.row], axis=1)
+        rest = target - average[log.item] - own
         bias = np.bincount(log.item, rest, items) / (count + item_ridge)
-    # Of an item that nobody rated attributes tell what to expect.
-    unrated = expected_by_attributes(training.item_features, bias[:, None], count).values[:, 0]
+    # Biases of items without ratings are predicted from attributes.
+    unrated = predicted_by_attributes(training.item_features, bias[:, None], count).values[:, 0]
     expected = np.where(count, bias, unrated) + np.sum(traits * means[domain], axis=1)
     statistics = _statistics(users, log.item, design, target - expected[log.item])
     found, _ = em_step(statistics, Population(zero, prior, noise))
@@ -176,7 +177,7 @@ def _statistics(
 def _user_map(
     features: np.ndarray, found: Posterior, prior: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Regresses each latent on `[S, Du]` attributes; users count by what their rows told of it.
+    """Regresses each latent on `[S, Du]` attributes; users weigh by how well their rows fix it.
 
     Returns `[Du]` the mean of the attributes and `[Du, L]` weights.
     """
@@ -185,9 +186,9 @@ def _user_map(
     x = features - centre
     left = np.diagonal(found.covariance, axis1=1, axis2=2) / np.diag(prior)
     weights = np.zeros((x.shape[1], len(prior)))
-    for n, told in enumerate(np.maximum(1 - left, 0).T):
-        # A posterior mean is what the rows tell, times how much they tell.
-        gram = (x * told[:, None]).T @ x + ridge * np.eye(x.shape[1])
+    for n, reliability in enumerate(np.maximum(1 - left, 0).T):
+        # A posterior mean is the estimate from the rows times its reliability.
+        gram = (x * reliability[:, None]).T @ x + ridge * np.eye(x.shape[1])
         weights[:, n] = np.linalg.solve(gram, x.T @ found.mean[:, n])
     return centre, weights
 
@@ -199,25 +200,24 @@ def widths_of_content(item_width: int) -> tuple[int, int]:
 
 
 def content_evidence(params: Content, inputs: Inputs) -> Evidence:
-    """Returns what the model expects of interactions before anything is known of the user."""
-    said = jnp.concatenate([params.traits[inputs.item], inputs.item_features], axis=1)
-    design = said @ params.encoder
-    usual = jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
+    """Returns expected ratings, regressors and noise of interactions under the prior."""
+    content = jnp.concatenate([params.traits[inputs.item], inputs.item_features], axis=1)
+    design = content @ params.encoder
+    by_user = jnp.sum((inputs.user_features @ params.user_map) * design, axis=1)
     noise = jnp.broadcast_to(params.noise, inputs.item.shape)
-    return Evidence(params.expected[inputs.item] + usual, design, noise)
+    return Evidence(params.expected[inputs.item] + by_user, design, noise)
 
 
 def content_features(training: TrainingSet, *, item_ridge: float = 5.0) -> np.ndarray:
-    """Describes items by how they are rated in their own domain.
+    """Returns mean rating and popularity of items, standardised within their own domain.
 
     Args:
         training: The log; without `item_domain` there is one domain.
         item_ridge: As many ratings at the domain's mean are added to each item's, > 0.
 
     Returns:
-        `[I, 3]`: 1, how well the item is liked, and the logarithm of how many rated it. The last
-        two have mean 0 and variance 1 over the ratings of each domain, so that they mean the
-        same in both.
+        `[I, 3]`: 1, the shrunk mean rating, and the logarithm of the number of ratings. The last
+        two have mean 0 and variance 1 over the ratings of each domain.
 
     Raises:
         ValueError: If the ridge is not positive.
@@ -241,11 +241,10 @@ def content_features(training: TrainingSet, *, item_ridge: float = 5.0) -> np.nd
 
 
 def content_groups(training: TrainingSet) -> np.ndarray:
-    """Groups items: the target is one, and the source falls in two by what its items are like.
+    """Groups items: the target is one group, the source two, by their attributes.
 
     The halves lie on the two sides of the median along the main axis of the attributes, or about.
-    How far tastes carry from one to the other tells how far they may carry to a domain in which
-    nobody is known.
+    Deviations of tastes between them estimate those between the domains.
 
     Args:
         training: The log and the attributes; without `item_domain` all is source.
@@ -275,7 +274,7 @@ def content_groups(training: TrainingSet) -> np.ndarray:
 
 
 def domain_levels(training: TrainingSet) -> np.ndarray:
-    """Returns `[2]` the mean rating of each domain; 0 of one that nobody rated."""
+    """Returns `[2]` the mean rating of each domain; 0 without ratings."""
     rating = training.interactions.rating.astype(np.float64)
     side = item_domains(training)[training.interactions.item]
     return np.bincount(side, rating, 2) / np.maximum(np.bincount(side, minlength=2), 1)
@@ -291,14 +290,13 @@ def item_domains(training: TrainingSet) -> np.ndarray:
 def taste_map(
     training: TrainingSet, noise: float, *, share: float = 0.07, most: int = 32
 ) -> np.ndarray:
-    """Maps attributes to directions along which users' tastes for them have a unit prior.
+    """Maps attributes to their main axes, scaled so that users' tastes have a unit prior.
 
     Args:
         training: Items with features.
         noise: Variance of a rating.
-        share: How much of it tastes explain of an average rated item, before anything is known
-            of the user.
-        most: Directions that are kept: wide attributes keep their main axes.
+        share: Variance that tastes explain of an average item's rating, as a share of it.
+        most: Number of axes that are kept, at most.
 
     Returns:
         `[Di, min(Di, most)]`, the main axes of the features of rated items first.

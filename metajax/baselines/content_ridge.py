@@ -1,4 +1,4 @@
-"""What is said of items tells who likes them: an order of items that nobody has chosen yet."""
+"""Content ridge: ranks items without interactions by ridge regression of likes on attributes."""
 
 from typing import NamedTuple
 
@@ -21,29 +21,29 @@ __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]
 
 
 class ContentRidge(NamedTuple):
-    """A ridge regression of what each user likes on D numbers that describe every item."""
+    """Ridge regression of each user's likes on D attributes of items."""
 
     vectors: jax.Array
     """`[I, D]` attributes, on a scale on which the mean square of a row is 1."""
     expected: jax.Array
-    """`[I]` which part of the users likes an item, by what is known of the other items."""
-    usual: jax.Array
-    """`[D]` sum over the known items of what is expected times the vector."""
+    """`[I]` share of users who like an item, predicted from the other items."""
+    mean_likes: jax.Array
+    """`[D]` sum over the known items of the predicted share times the vector."""
     posterior: jax.Array
     """`[D, D]` covariance of a user's tastes, in units of the noise."""
     typical: jax.Array
-    """`[]` how many items a user likes, on average."""
+    """`[]` mean number of items that a user likes."""
     curve: PreferenceCurve
-    """What a rating counts."""
+    """Preference of a rating."""
 
 
 class Likes(NamedTuple):
-    """What is kept of a user."""
+    """Sufficient statistics of a user."""
 
     total: jax.Array
     """`[D]` sum of the vectors of the items that the user likes."""
     count: jax.Array
-    """`[]` how many they are."""
+    """`[]` number of these items."""
 
 
 def fit_content_ridge(
@@ -73,8 +73,8 @@ def fit_content_ridge(
         The fit. Memory is `I D + D^2`, time `I D^2 + D^3`.
 
     Raises:
-        ValueError: If a penalty is not positive, nobody likes anything, nothing is said of items,
-            or what is said is not finite.
+        ValueError: If a penalty is not positive, no item is liked, all attributes are 0, or one
+            is not finite.
 
     References:
         Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008,
@@ -89,24 +89,24 @@ def fit_content_ridge(
     if not np.isfinite(x).all():
         raise ValueError(f"item_features must be finite, got {x[~np.isfinite(x)][0]}.")
     if not x.any():
-        raise ValueError("item_features must say something of items, got nothing but 0.")
+        raise ValueError("item_features must hold an attribute that is not 0, got none.")
     x = x / np.sqrt(np.mean(np.sum(x**2, axis=1)))
     users = np.sum(log.user_counts > 0)
     known = log.item_counts > 0
     share = liked / users
     mean = np.mean(share[known])
-    surprise = np.where(known, share - mean, 0)
+    residual = np.where(known, share - mean, 0)
     gram = x[known].T @ x[known]
     inverse = np.linalg.inv(gram + level_ridge * np.eye(len(gram)))
-    fitted = x @ (inverse @ (x.T @ surprise))
+    fitted = x @ (inverse @ (x.T @ residual))
     leverage = np.where(known, np.sum((x @ inverse) * x, axis=1), 0)
-    expected = mean + (fitted - leverage * surprise) / (1 - leverage)
+    expected = mean + (fitted - leverage * residual) / (1 - leverage)
     posterior = np.linalg.inv(gram + ridge * np.eye(len(gram)))
-    usual = np.where(known, expected, 0) @ x
+    mean_likes = np.where(known, expected, 0) @ x
     return ContentRidge(
         jnp.asarray(x, jnp.float32),
         jnp.asarray(expected, jnp.float32),
-        jnp.asarray(usual, jnp.float32),
+        jnp.asarray(mean_likes, jnp.float32),
         jnp.asarray(posterior, jnp.float32),
         jnp.asarray(np.sum(liked) / users, jnp.float32),
         preference_curve(training.scale),
@@ -120,9 +120,9 @@ def _adapt(params: ContentRidge, support: Examples, key: jax.Array | None = None
 
 
 def _predict(params: ContentRidge, likes: Likes, inputs: Inputs) -> jax.Array:
-    # As if everyone liked one item more: of a stranger what others like is expected.
+    # As if everyone liked one item more: without a support, scores are the predicted shares.
     level = (likes.count + 1) / (params.typical + 1)
-    taste = params.posterior @ (likes.total - level * params.usual)
+    taste = params.posterior @ (likes.total - level * params.mean_likes)
     return (level * params.expected + params.vectors @ taste)[inputs.item]
 
 

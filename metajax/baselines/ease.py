@@ -1,4 +1,4 @@
-"""EASE: the linear item-to-item model that has a closed form, folded in to new users."""
+"""EASE: linear item-to-item autoencoder in closed form, with fold-in of new users."""
 
 from typing import NamedTuple
 
@@ -21,14 +21,14 @@ __all__ = ["Autoencoder", "baselines", "ease", "fit_autoencoder", "inverse_gram"
 
 
 class Autoencoder(NamedTuple):
-    """Weights from what the user liked to what the user would like."""
+    """Weights from a user's preferences to scores of items."""
 
     weights: jax.Array
     """`[I, I]` from the item in the row to the item in the column; 0 on the diagonal."""
     prior: jax.Array
     """`[I]` as in `tie_break`."""
     curve: PreferenceCurve
-    """What a rating counts."""
+    """Preference of a rating."""
 
 
 def fit_autoencoder(

@@ -88,8 +88,8 @@ def _fit(training: TrainingSet, *, noise_scale: float = 1.0, **settings: Any) ->
     Args:
         training: The training users' log.
         noise_scale: Factor of the noise of the support's ratings, > 0. Above 1 the support counts
-            for less: first ratings come in sessions of similar items and tell less than
-            independent ones.
+            for less: first ratings come in sessions of similar items and carry less
+            information than independent ones.
         **settings: As in `fit_factors`.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Item factors learned with every user integrated out, for methods that meet new users.
+"""Item factors by expectation maximisation, with users integrated out (probabilistic PCA).
 
 Ordinary matrix factorisation spends its training on user vectors that a cold user does not have.
 Here a user is a latent Gaussian, known only through its posterior, so the item vectors and the
-prior are fitted to what matters later: how well a few ratings tell the rest. Bayesian fold-in
+prior are fitted to predict a user's ratings from a few others. Bayesian fold-in
 reads them off directly; networks start their item embeddings and biases from them.
 """
 
@@ -44,9 +44,9 @@ class Factors(NamedTuple):
     mean: jax.Array
     """`[]` the mean of all training ratings."""
     item_bias: jax.Array
-    """`[I]` what the item adds; 0 for an item nobody rated."""
+    """`[I]` item biases; 0 for an item without ratings."""
     item_factors: jax.Array
-    """`[I, d]` item vectors; 0 for an item nobody rated."""
+    """`[I, d]` item vectors; 0 for an item without ratings."""
     prior_mean: jax.Array
     """`[d + 1]` prior mean of a user's bias (first) and factors (0 by the scaling)."""
     prior_covariance: jax.Array
@@ -200,7 +200,7 @@ class Layout(NamedTuple):
 
 
 def layouts(interactions: Interactions) -> tuple[Layout, Layout]:
-    """Lays a log out by user and by item; who has no row has no segment."""
+    """Lays a log out by user and by item, without empty segments."""
     counts = interactions.user_counts
     users = np.flatnonzero(counts)
     user = np.searchsorted(users, interactions.user)
@@ -223,7 +223,7 @@ def row_statistics(by_user: Layout, factors: np.ndarray, residual: np.ndarray) -
 def segment_moments(
     layout: Layout, second: np.ndarray, first: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over each user what is known of their items, or over each item what of its users.
+    """Sums moments of a user's items, or of an item's users.
 
     Args:
         layout: The log, of S segments and R rows.

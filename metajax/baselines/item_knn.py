@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: rank what is similar to what the user liked."""
+"""ItemKNN: item-based nearest neighbours by shrunk cosine, with fold-in of new users."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Neighbours(NamedTuple):
     prior: jax.Array
     """`[I]` as in `tie_break`."""
     curve: PreferenceCurve
-    """What a rating counts."""
+    """Preference of a rating."""
 
 
 def fit_neighbours(

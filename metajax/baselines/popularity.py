@@ -1,4 +1,4 @@
-"""Ranking baselines that never look at what the user did: chance and popularity."""
+"""Unpersonalised ranking baselines: popularity and random order."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
-"""What the ranking baselines count: how much a rating says that the user likes the item.
+"""Preferences of the ranking baselines: ratings mapped to [0, 1], popularity, co-occurrence.
 
-A rating counts by its place on the scale, 0 at the lowest and 1 at the highest, to some power; in
-an implicit log every interaction counts 1.
+A preference is the rating's place on the scale, 0 at the lowest and 1 at the highest, to a power;
+in an implicit log every interaction has preference 1.
 """
 
 from typing import NamedTuple
@@ -118,7 +118,7 @@ def cooccurrence(
 
     Args:
         training: The training users' log.
-        curve: What their ratings count.
+        curve: From ratings to preferences.
         items: The rows wanted, so that a large catalogue need not be held whole.
 
     Returns:

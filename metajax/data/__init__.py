@@ -1,4 +1,4 @@
-"""Logs to tasks: interactions, readers, named data sets, splits, the sampler."""
+"""Data: interaction logs, readers, named data sets, schemas, splits, leakage checks, samplers."""
 
 from metajax.data.cold_items import (
     ItemTasks,

@@ -1,4 +1,4 @@
-"""One fold of a data set, made ready: who is seen, who is cold, and how they are encoded."""
+"""Protocol P1: a fold of cold users, with encoded training sets and checked tasks."""
 
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class ColdUsers(NamedTuple):
     validation: dict[str, ColdTasks]
     """By order of the supports: the validation users' tasks, which settings are chosen by."""
     test: dict[str, ColdTasks]
-    """By order of the supports: the test users' tasks, looked at once."""
+    """By order of the supports: the test users' tasks, for the final judgement alone."""
 
     @property
     def ranked(self) -> bool:

@@ -1,4 +1,4 @@
-"""A data set as the rest of the package sees it: a log, and what is known of users and items."""
+"""Data sets and training sets: an interaction log with features of users and items."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ class Dataset(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """What a method may learn from: nothing in it has seen a test user."""
+    """Data that a method may learn from, without test users."""
 
     interactions: Interactions
     """The training users' log; other users are there, without interactions."""
@@ -64,7 +64,7 @@ class TrainingSet(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """All that a network has to know of a training set before it sees it."""
+    """Sizes of a training set that a network is built from."""
 
     items: int
     """I, the size of the catalogue."""
@@ -75,7 +75,7 @@ class Shapes(NamedTuple):
     scale: tuple[float, float] | None
     """Lowest and highest legal rating; None for an implicit log."""
     domains: int = 1
-    """1, or 2 where a source and a target are told apart."""
+    """1, or 2: a source and a target domain."""
     users: int = 1
     """U, users there is room for: those of the log, up to the next power of two."""
     rows: int = 1
@@ -97,7 +97,7 @@ def room(count: int) -> int:
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """Returns counts and a digest: enough to tell that the data are still the same."""
+    """Returns counts and a sha256 digest, which change where the data change."""
     log = dataset.interactions
     digest = hashlib.sha256()
     for column in (log.offsets, log.item, log.rating, log.time):

@@ -1,4 +1,4 @@
-"""Graphs as padded arrays of edges: who sends a message to whom.
+"""Bipartite user-item graphs as padded arrays of directed edges, for message passing.
 
 Sizes are static and padded to powers of two, so that a program compiled for the graph of one
 training set serves those of about its size: the folds of a data set, for instance.
@@ -119,7 +119,7 @@ def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> Bipar
     """Joins the users of a training set to what they chose.
 
     Users are counted as the log counts them, those without an interaction too, and padded to a
-    power of two: as `shapes_of` says.
+    power of two, as in `shapes_of`.
 
     Args:
         training: What may be learned from.

@@ -1,4 +1,4 @@
-"""Summary of a data set, and its defects, in sentences."""
+"""Summary of a data set, and the problems that evaluation on it would have."""
 
 import numpy as np
 

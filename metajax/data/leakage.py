@@ -1,4 +1,4 @@
-"""Checks that what should be unseen is unseen; the harness runs them on all it is given."""
+"""Leakage checks: folds are disjoint, queries and cold users are not in the training log."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ __all__ = ["LeakageError", "check_cold_items", "check_fold", "check_tasks", "che
 
 
 class LeakageError(ValueError):
-    """What should be unseen has been seen."""
+    """A held-out user, item or interaction is in the training data."""
 
 
 def check_fold(fold: Fold) -> None:

@@ -1,4 +1,4 @@
-"""Raw features to numbers, by rules learned from training users only.
+"""Feature schema: scaling, one-hot and multi-hot encoding, fitted to training users alone.
 
 A vocabulary or a mean that has seen the test users leaks them; a schema is fitted once, on the
 rows it is given, and travels with the model.

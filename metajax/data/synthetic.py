@@ -13,8 +13,8 @@ several, one more for each domain. An item's regressors are [1, its vector], in 
 and in its domain's.
 
 Ratings are continuous and not clipped: rounding or clipping would make the closed form inexact.
-Who rates what depends on activity, popularity and domain, never on z, so it tells nothing that
-the posterior would have to know.
+Who rates what depends on activity, popularity and domain, never on z, so it holds no information
+about z.
 
 References:
     C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 3.3. Here the

@@ -1,4 +1,4 @@
-"""One draw of protocol P2, made ready: warm and cold users by warm and cold items."""
+"""Protocol P2: a draw of warm and cold users by warm and cold items, with checked tasks."""
 
 from typing import Literal, NamedTuple
 
@@ -40,7 +40,7 @@ class WarmCold(NamedTuple):
     validation: dict[str, ColdTasks]
     """By quadrant: tasks of what was held out again, which settings are chosen by."""
     test: dict[str, ColdTasks]
-    """By quadrant: the tasks that are looked at once."""
+    """By quadrant: the tasks for the final judgement alone."""
 
     @property
     def ranked(self) -> bool:
@@ -90,7 +90,7 @@ def warm_cold(
         year = _years(dataset)
         new = np.flatnonzero(year >= since)
         warm = np.setdiff1d(log.item, new)
-        # Who is cold among those of one year is drawn: stable sorting keeps the shuffled order.
+        # Cold items of one year are drawn at random: a stable sort keeps the shuffled order.
         warm = np.random.default_rng(draw).permutation(warm)
         newest_first = warm[np.argsort(-np.nan_to_num(year[warm], nan=-np.inf), kind="stable")]
         held_back = newest_first[: round(_SHARE * len(warm))]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metajax.baselines import fit_factors
-from metajax.baselines.attribute_factors import expected_by_attributes, with_attributes
+from metajax.baselines.attribute_factors import predicted_by_attributes, with_attributes
 
 RNG = np.random.default_rng(3)
 FEATURES, VALUES = RNG.normal(size=(7, 2)), RNG.normal(size=(7, 2))
@@ -29,19 +29,19 @@ def posterior(rows, known, ridge):
 
 
 def test_expectations_are_the_posterior_of_a_gaussian_process():
-    found = expected_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7)
+    found = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7)
     np.testing.assert_allclose(found.values, posterior(np.arange(7), RATED, 0.7), rtol=1e-6)
 
 
 def test_the_error_is_that_of_items_that_were_left_out():
-    found = expected_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7)
+    found = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7)
     left_out = [posterior([i], np.setdiff1d(RATED, i), 0.7)[0] - VALUES[i] for i in RATED]
     expected = COUNT[RATED] @ np.square(left_out) / COUNT.sum()
     np.testing.assert_allclose(found.error, expected, rtol=1e-6)
 
 
 def test_the_items_rated_most_span_what_is_expected():
-    found = expected_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7, landmarks=1)
+    found = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7, landmarks=1)
     level = COUNT @ VALUES / COUNT.sum()
     # All of it is a multiple of how near an item is to the one rated nine times.
     far = distances(FEATURES, FEATURES[[3]])
@@ -51,14 +51,14 @@ def test_the_items_rated_most_span_what_is_expected():
 
 def test_what_is_given_for_unrated_items_is_not_looked_at():
     blank = np.where(COUNT[:, None] > 0, VALUES, np.nan)
-    seen, given = (expected_by_attributes(FEATURES, v, COUNT) for v in (VALUES, blank))
+    seen, given = (predicted_by_attributes(FEATURES, v, COUNT) for v in (VALUES, blank))
     np.testing.assert_array_equal(given.values, seen.values)
     np.testing.assert_array_equal(given.error, seen.error)
 
 
 @pytest.mark.parametrize("features", [np.zeros((7, 0)), np.tile(RNG.normal(size=40), (7, 1))])
 def test_where_attributes_tell_nothing_nothing_is_expected(features):
-    found = expected_by_attributes(features, VALUES, COUNT)
+    found = predicted_by_attributes(features, VALUES, COUNT)
     np.testing.assert_array_equal(found.values, np.zeros((7, 2)))
     level = COUNT @ VALUES / COUNT.sum()
     np.testing.assert_allclose(found.error, COUNT @ (VALUES - level) ** 2 / COUNT.sum())
@@ -74,7 +74,7 @@ def test_vectors_move_from_what_is_expected_to_their_own_and_biases_of_unrated_i
     assert count[6] == 0 < count[:6].min()
     changed, spread = with_attributes(factors, training, vector_ridge=4.0)
     both = np.column_stack([factors.item_bias, factors.item_factors]).astype(np.float64)
-    expected = expected_by_attributes(features, both, count)
+    expected = predicted_by_attributes(features, both, count)
     np.testing.assert_array_equal(changed.item_bias[:6], factors.item_bias[:6])
     np.testing.assert_allclose(changed.item_bias[6], expected.values[6, 0], rtol=1e-6)
     kept = (4 / (count + 4))[:, None] * expected.values[:, 1:]
@@ -92,8 +92,8 @@ def test_without_attributes_factors_stay_as_they_are(training):
 
 def test_what_can_mean_nothing_is_refused(training):
     with pytest.raises(ValueError, match=r"ridge must be > 0, got 0"):
-        expected_by_attributes(FEATURES, VALUES, COUNT, ridge=0.0)
+        predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.0)
     with pytest.raises(ValueError, match=r"landmarks must be >= 1, got 0"):
-        expected_by_attributes(FEATURES, VALUES, COUNT, landmarks=0)
+        predicted_by_attributes(FEATURES, VALUES, COUNT, landmarks=0)
     with pytest.raises(ValueError, match=r"vector_ridge must be > 0, got -1"):
         with_attributes(fit_factors(training.interactions, rank=1), training, vector_ridge=-1.0)

@@ -90,7 +90,11 @@ def test_units_of_the_attributes_make_no_difference():
     [
         ({"ridge": 0.0}, {}, "ridge must be"),
         ({"level_ridge": -1.0}, {}, "level_ridge must be"),
-        ({}, {"vectors": np.zeros((ITEMS, 2))}, "item_features must say something of items"),
+        (
+            {},
+            {"vectors": np.zeros((ITEMS, 2))},
+            "item_features must hold an attribute that is not 0",
+        ),
         ({}, {"vectors": VECTORS * np.nan}, r"^item_features must be finite, got nan\.$"),
         ({}, {"likes": np.zeros_like(LIKES)}, "an item that somebody likes"),
     ],

@@ -1,4 +1,4 @@
-"""Logs from files: one module a format, each of which returns a `Dataset`.
+"""Readers of interaction logs: MovieLens, RecBole atomic files, CSV, TSV and Parquet.
 
 A reader refuses what it does not understand, in one line with the file, the line and the column:
 a rating that is silently missing costs more than an error.
@@ -28,7 +28,7 @@ def read(
     duplicates: Duplicates = "error",
     scale: Scale | None = None,
 ) -> Dataset:
-    """Reads a log in the format that lies there.
+    """Reads a log, whose format is recognised from its files.
 
     A folder is MovieLens if it holds u.data, ratings.dat, or ratings.csv with movies.csv; RecBole
     atomic files if it holds a `.inter` file; else it must hold one CSV, TSV or Parquet file.

@@ -1,4 +1,4 @@
-"""RecBole's atomic files: `.inter`, with `.user` and `.item` beside it.
+"""Reader of RecBole atomic files: `.inter`, with optional `.user` and `.item`.
 
 Reference: Zhao et al., "RecBole: Towards a unified, comprehensive and efficient framework for
 recommendation algorithms", CIKM 2021, arXiv:2011.01731, section 3.2.

@@ -1,4 +1,4 @@
-"""GroupLens' own files, in the three layouts that MovieLens has had.
+"""Reader of MovieLens in the three layouts of GroupLens: 100K, 1M and 10M, and CSV.
 
 Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """

@@ -163,7 +163,7 @@ def parsed(table: TextTable, column: str, parse: Callable[[str], T]) -> list[T]:
     Args:
         table: The file.
         column: Which column.
-        parse: Turns a field into a value; its ValueError is told with the line and the column.
+        parse: Turns a field into a value; its ValueError is raised again with line and column.
 
     Returns:
         One value a row.
