@@ -1,22 +1,19 @@
 """What several recipes are made of: the network, its first values, its optimizer, its objective."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from metajax import learners, losses
 from metajax.adaptation import matching
-from metajax.baselines.factors import Factors, fit_factors
-from metajax.data.dataset import Shapes, TrainingSet
+from metajax.baselines.factors import Factors
+from metajax.data.dataset import Shapes
 from metajax.methods.sampling import Sampler, ranking_tasks, rating_tasks
 from metajax.methods.settings import Settings
-from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
-from metajax.types import MetaLearner, Model, Params
+from metajax.types import MetaLearner, Model
 
 __all__ = [
     "Objective",
@@ -26,8 +23,7 @@ __all__ = [
     "identities_of",
     "objectives",
     "outer_optimizer",
-    "pretrained",
-    "rating_network",
+    "step_arguments",
 ]
 
 RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
@@ -58,30 +54,6 @@ objectives: dict[str, Objective] = {
 """What `Settings.objective` may name."""
 
 
-def rating_network(settings: Settings, shapes: Shapes) -> Model:
-    """Builds the two towers with the widths of the settings."""
-    width, embedding = settings.options.width, settings.options.embedding
-    return from_linen(
-        RatingNetwork(
-            user_widths=(width, width, embedding),
-            item_widths=(width, embedding),
-            predictor_widths=(width, width),
-            items=shapes.items if settings.options.rank else 0,
-            identity_width=settings.options.rank + 1,
-            direct=settings.options.rank > 0,
-        )
-    )
-
-
-def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts the two towers from factors in closed form; without them from the mean rating."""
-    if not (settings.options.rank and settings.options.pretrained):
-        return partial(initial_bias, bias=float(np.mean(training.interactions.rating)))
-    factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
-    embedding, bias = map(jnp.asarray, identities_of(factors))
-    return partial(initial_identity, embedding=embedding, bias=bias)
-
-
 def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
     """Builds the optimizer of the meta-parameters: AdamW, clipped, warm-up and cosine decay."""
     # Training makes whole dispatches.
@@ -95,32 +67,39 @@ def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
     )
 
 
+def step_arguments(settings: Settings) -> dict[str, Any]:
+    """Returns the arguments that learners with inner steps share, from the settings."""
+    objective = objectives[settings.objective]
+    return {
+        "loss": objective.loss,
+        "inner": optax.sgd(settings.options.inner_rate),
+        "outer": outer_optimizer(settings),
+        "steps": settings.options.steps,
+        "inner_loss": objective.inner_loss,
+        "microbatch": settings.microbatch,
+    }
+
+
 def by_gradient_steps(
-    method: Callable[..., MetaLearner],
+    learner: Callable[..., MetaLearner], *, learned_rate: bool = False, **more: Any
 ) -> Callable[[Settings, Model], MetaLearner]:
-    """Gives a learner that takes inner steps, such as `learners.maml`, what the settings say.
+    """Returns `Method.learner` of a learner that takes inner steps, such as `learners.maml`.
 
     Args:
-        method: `method(model, loss, *, inner, outer, steps, adapts, inner_loss, microbatch)`.
-
-    Returns:
-        What a recipe takes as its `learner`.
+        learner: `learner(model, loss, *, inner, outer, steps, adapts, inner_loss, microbatch)`.
+        learned_rate: Whether the learner takes `rate`, the first of its learned rates, and not
+            `inner`.
+        **more: Further arguments of the learner.
     """
 
-    def learner(settings: Settings, network: Model) -> MetaLearner:
-        objective = objectives[settings.objective]
-        return method(
-            network,
-            objective.loss,
-            inner=optax.sgd(settings.options.inner_rate),
-            outer=outer_optimizer(settings),
-            steps=settings.options.steps,
-            adapts=matching(*adapted_parameters(settings)),
-            inner_loss=objective.inner_loss,
-            microbatch=settings.microbatch,
-        )
+    def build(settings: Settings, network: Model) -> MetaLearner:
+        arguments = step_arguments(settings) | more
+        if learned_rate:
+            del arguments["inner"]
+            arguments["rate"] = settings.options.inner_rate
+        return learner(network, adapts=matching(*adapted_parameters(settings)), **arguments)
 
-    return learner
+    return build
 
 
 def by_one_pass(

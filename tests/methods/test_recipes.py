@@ -14,7 +14,9 @@ from metajax.data.cold_users import cold_users
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.methods import Settings, TwoTowerOptions, parts
+from metajax.baselines.factors import fit_factors
+from metajax.methods import Settings
+from metajax.methods.two_tower import GradientOptions
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +111,7 @@ def test_one_learner_serves_all_folds_and_seeds(of_two_domains, quick):
 
 def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(training, quick):
     settings = tiny("maml", quick)
-    factors = parts.fit_factors(
-        training.interactions, rank=settings.options.rank, seed=settings.seed
-    )
+    factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
     x = np.insert(np.asarray(factors.item_factors), 0, 1.0, axis=1)
     expected = factors.mean + factors.item_bias + x @ factors.prior_mean
     state = registry.first_progress(settings, training).state
@@ -170,7 +170,7 @@ def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training
 
 
 def test_a_recipes_defaults_are_its_own_and_can_be_changed():
-    assert registry.settings_for("maml") == Settings(options=TwoTowerOptions())
+    assert registry.settings_for("maml") == Settings(options=GradientOptions())
     assert not registry.settings_for("maml_from_random").options.pretrained
     assert registry.settings_for("maml_from_random", pretrained=True).options.pretrained
 
