@@ -21,7 +21,7 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
 from metajax.gaussian import Population, em_step
 from metajax.methods import Method, Settings, bounded, by_one_pass
-from metajax.methods.ridge import TABLES, started, tastes_of
+from metajax.methods.bayesian_ridge import TABLES, started, tastes_of
 from metajax.networks import RidgeNetwork, from_linen
 from metajax.types import Evidence, Examples, Inputs, MetaLearner, Model, Params
 

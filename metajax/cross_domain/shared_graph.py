@@ -1,7 +1,7 @@
 """Shared graph: one graph ridge for both domains, with an adapter of the target's items."""
 
 from metajax.methods import Method
-from metajax.methods.graphs import graph_ridge_method, samples_and_aggregates
+from metajax.methods.graph_ridge import graph_ridge_method, samples_and_aggregates
 
 __all__ = ["methods"]
 

@@ -9,7 +9,6 @@ from metajax.methods.parts import by_gradient_steps, by_one_pass, objectives, ou
 from metajax.methods.settings import (
     Options,
     Settings,
-    TwoTowerOptions,
     bounded,
     check_name,
     nearest,
@@ -20,7 +19,6 @@ __all__ = [
     "Method",
     "Options",
     "Settings",
-    "TwoTowerOptions",
     "bounded",
     "by_gradient_steps",
     "by_one_pass",

@@ -8,7 +8,6 @@ from typing import Any, Literal
 __all__ = [
     "Options",
     "Settings",
-    "TwoTowerOptions",
     "bounded",
     "check_name",
     "check_numbers",
@@ -98,27 +97,6 @@ class Options:
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
         check_fields(self)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TwoTowerOptions(Options):
-    """Options of methods on the two-tower network."""
-
-    width: int = bounded(64, least=1)
-    """Width of the hidden layers."""
-    embedding: int = bounded(32, least=1)
-    """Width of the user and item embeddings."""
-    rank: int = bounded(8, least=0)
-    """Factors of an item's identity; 0 for a network of attributes alone."""
-    pretrained: bool = True
-    """Initialise identities by factors fitted in closed form, or at random."""
-    steps: int = bounded(5, least=1)
-    """Inner steps on a user's support."""
-    inner_rate: float = bounded(0.05, above=0)
-    """Learning rate of the inner steps."""
-    adapts: tuple[str, ...] = ()
-    """Patterns of the parameters that adapt to a user; the others are shared. By default direct/*,
-    or where items have no identities predictor/*."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

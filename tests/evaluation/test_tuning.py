@@ -9,8 +9,9 @@ from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.tuning import judge, losses_of, trained, tuned
-from metajax.methods import Method, Settings, TwoTowerOptions
+from metajax.methods import Method, Settings
 from metajax.methods.sampling import rating_tasks
+from metajax.methods.two_tower import GradientOptions
 from metajax.registry import settings_for, with_changes
 from metajax.training import DivergedError
 from metajax.types import Adaptation, MetaLearner, MetaState, Model
@@ -49,7 +50,7 @@ CLIMBING = Method(
     "climbing",
     climbing,
     nothing,
-    options=TwoTowerOptions,
+    options=GradientOptions,
     grid=({}, {"inner_rate": 0.4}, {"inner_rate": 0.25}, {"inner_rate": 9.0}),
 )
 STEPPING = CLIMBING._replace(

@@ -11,9 +11,10 @@ import pytest
 
 from metajax import cli, learners, registry
 from metajax.baselines import Baseline
+from metajax.data.dataset import Shapes
 from metajax.evaluation import compare
 from metajax.methods import Method, Options, bounded, by_one_pass, outer_optimizer
-from metajax.types import Model
+from metajax.types import Adaptation, Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,10 @@ bent = Baseline(
     "bent",
     "rating",
     lambda training: np.float32(training.interactions.rating.mean()),
-    lambda params, support, key=None: (),
-    lambda params, adapted, inputs: params + 0.01 * inputs.item,
+    Adaptation(
+        lambda params, support, key=None: (),
+        lambda params, adapted, inputs: params + 0.01 * inputs.item,
+    ),
 )
 
 
@@ -91,7 +94,8 @@ def test_commands_know_methods_of_entry_points(small, installed, tmp_path, capsy
     assert (settings["method"], settings["level"]) == ("level", {"level": 2.5})
     assert cli.main(["recommend", str(folder), "--ratings=Film 3=5", "--top=2"]) == 0
     assert len(capsys.readouterr().out.strip().splitlines()[-2:]) == 2
-    (tmp_path / "a.toml").write_text("per_dispatch = 5\nvalidate_every = 5\n[level]\nlevel = 2.0\n")
+    shared, table = "per_dispatch = 5\nvalidate_every = 5\n", "[level]\nlevel = 2.0\n"
+    (tmp_path / "a.toml").write_text(shared + table)
     compared = ["--methods=level,bent", "--protocols=P1", "--folds=1", "--trials=1"]
     where = [f"--folder={tmp_path / 'c'}", f"--config={tmp_path / 'a.toml'}", f"--data={small}"]
     assert cli.main(["compare", *compared, *where]) == 0
@@ -113,18 +117,20 @@ def test_options_may_not_have_names_of_shared_settings():
     class Clashing:
         rate: float = 1.0
 
-    with pytest.raises(ValueError, match="of 'level' must not have names of shared .*, got 'rate'"):
+    with pytest.raises(
+        ValueError, match=r"of 'level' must not have names of shared .*, got 'rate'"
+    ):
         registry.check_options(level._replace(options=Clashing))
 
 
 def test_settings_of_one_method_do_not_serve_another():
     settings = registry.settings_for("maml")
     with pytest.raises(ValueError, match="settings must be those of 'level' with LevelOptions"):
-        registry.learner_of(settings, None, level)
+        registry.learner_of(settings, Shapes(1, 1, 1, None), level)
 
 
 def test_no_update_is_larger_than_clip_allows():
-    """A gradient of norm 1e6 becomes one of norm `clip`: squares show it in Adam's second moment."""
+    """Adam's second moment shows the norm of a clipped gradient."""
     settings = registry.settings_for(level, clip=0.5, weight_decay=0.0)
     optimizer = outer_optimizer(settings)
     params = jnp.zeros(4)
@@ -144,7 +150,7 @@ def test_the_schedule_warms_up_and_decays_over_whole_dispatches():
     def step(state, _):
         # Adam's update of a constant gradient is the learning rate.
         updates, state = optimizer.update(jnp.ones(()), state, params)
-        return state, -updates
+        return state, -jnp.asarray(updates)
 
     _, rates = jax.lax.scan(step, optimizer.init(params), length=100)
     expected = optax.warmup_cosine_decay_schedule(0.0, 0.1, 10, 100)(jnp.arange(100))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metajax import registry
+from metajax.baselines.factors import fit_factors
 from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.tasks import cross_table
 from metajax.cross_domain.users import HISTORY, cross_users
@@ -14,7 +15,6 @@ from metajax.data.cold_users import cold_users
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.baselines.factors import fit_factors
 from metajax.methods import Settings
 from metajax.methods.two_tower import GradientOptions
 

@@ -10,7 +10,7 @@ from metajax.adaptation import ridge_head
 from metajax.baselines.content import taste_map
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import shapes_of
-from metajax.methods.ridge import evidence_of_factors, ridge_network
+from metajax.methods.bayesian_ridge import evidence_of_factors, ridge_network
 from metajax.types import Examples, Inputs, Task
 
 ITEMS = 12

@@ -8,7 +8,7 @@ from metajax import learners, losses, networks, registry
 from metajax.data import TrainingSet, cold_users, from_columns
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
-from metajax.methods.zero_shot import linear_map_to
+from metajax.methods.semantic_map import linear_map_to
 from metajax.types import Examples, Inputs, Task
 
 ITEMS = 30

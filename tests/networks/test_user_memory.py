@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from metajax.data import TrainingSet, from_columns
-from metajax.methods import neighbours
+from metajax.data.dataset import Shapes
+from metajax.methods.attentive_neighbours import memorised, user_memory_of
 from metajax.networks import MemorisedUsers, start_memory, user_memory
 from metajax.registry import settings_for
 from metajax.types import Examples, Inputs, MemberInputs
@@ -36,7 +37,7 @@ def training_set(ratings) -> TrainingSet:
 def fitted(ratings):
     """The recipe's closed forms, and learned parameters none of which is what it starts at."""
     settings = settings_for("attentive_neighbours")
-    start = neighbours.memorised(settings, training_set(ratings))
+    start = memorised(settings, training_set(ratings))
     params = start(MODEL.init(jax.random.key(0), None))
     rng = np.random.default_rng(1)
     moved = {k: v + 0.3 * rng.normal(size=v.shape) for k, v in params.items() if k != "memory"}
@@ -108,7 +109,7 @@ def test_scores_are_those_of_the_formula():
 
 
 def test_the_recipe_fits_the_inverses():
-    start = neighbours.memorised(settings_for("attentive_neighbours"), training_set(RATINGS))
+    start = memorised(settings_for("attentive_neighbours"), training_set(RATINGS))
     found = start(MODEL.init(jax.random.key(0), None))["memory"].inverse
     np.testing.assert_allclose(found, inverses(RATINGS, 3000.0), rtol=1e-5, atol=1e-9)
 
@@ -162,11 +163,10 @@ def test_a_memory_that_does_not_fit_is_refused():
         start_memory(blank, wrong)
 
 
-def test_more_users_than_there_is_room_for_are_a_sample(monkeypatch):
-    monkeypatch.setattr(neighbours, "_MEMBERS", 3)
-    settings = settings_for("attentive_neighbours", seed=2)
+def test_more_users_than_there_is_room_for_are_a_sample():
+    settings = settings_for("attentive_neighbours", seed=2, memory=3)
     model = user_memory(ITEMS, 2, members=3, scale=SCALE)
-    start = neighbours.memorised(settings, training_set(RATINGS))
+    start = memorised(settings, training_set(RATINGS))
     memory = start(model.init(jax.random.key(0), None))["memory"]
     for row, user in enumerate(memory.user.astype(int)):
         np.testing.assert_array_equal(memory.features[row], FEATURES[user])
@@ -177,8 +177,8 @@ def test_more_users_than_there_is_room_for_are_a_sample(monkeypatch):
 
 
 def test_what_cannot_be_ranked_is_refused():
-    shapes = neighbours.Shapes(30_000, 2, 1, SCALE)
+    shapes = Shapes(30_000, 2, 1, SCALE)
     with pytest.raises(ValueError, match="at most 20000 items, got 30000"):
-        neighbours.user_memory_of(settings_for("attentive_neighbours"), shapes)
+        user_memory_of(settings_for("attentive_neighbours"), shapes)
     with pytest.raises(ValueError, match="objective must be of an order of items, got 'rating'"):
-        neighbours.user_memory_of(settings_for("attentive_neighbours", objective="rating"), shapes)
+        user_memory_of(settings_for("attentive_neighbours", objective="rating"), shapes)

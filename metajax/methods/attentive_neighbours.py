@@ -1,7 +1,7 @@
 """The ranker that remembers its training users, and the closed forms it starts from."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -14,21 +14,26 @@ from metajax.baselines.preferences import preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
-from metajax.methods.settings import Settings, TwoTowerOptions
+from metajax.methods.settings import Options, Settings, bounded
 from metajax.networks import MemorisedUsers, start_memory, user_memory
 from metajax.networks.user_memory import SHARPNESS
 from metajax.types import MetaLearner, Params, SupportModel
 
-__all__ = ["attentive_neighbours", "memorised", "methods", "user_memory_of"]
-
-# Users there is room for; more are a random sample.
-_MEMBERS = 1024
+__all__ = ["NeighbourOptions", "attentive_neighbours", "memorised", "methods", "user_memory_of"]
 
 # Inverting a matrix of the catalogue costs its cube, and keeping two of them 8 bytes its square.
 _ITEMS = 20_000
 
-# Each item's bias learns from the few tasks in which it is near the top.
-_SLOWER = 0.2
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourOptions(Options):
+    """Options of attentive neighbours."""
+
+    memory: int = bounded(1024, least=1)
+    """Training users kept; of more, a random sample."""
+    bias_rate: float = bounded(0.2, above=0)
+    """Learning rate of the items' biases, a share of `rate`: each learns from the few tasks in
+    which its item is near the top."""
 
 
 def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
@@ -40,16 +45,17 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
             f"method {settings.method!r} keeps a matrix of items by items: at most {_ITEMS} "
             f"items, got {shapes.items}."
         )
-    return user_memory(shapes.items, shapes.user_width, members=_MEMBERS, scale=shapes.scale)
+    members = settings.options.memory
+    return user_memory(shapes.items, shapes.user_width, members=members, scale=shapes.scale)
 
 
 def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Remembers training users and fits the linear autoencoders."""
     log, curve = training.interactions, preference_curve(training.scale)
     users = log.users
-    if len(users) > _MEMBERS:
+    if len(users) > settings.options.memory:
         rng = np.random.default_rng(settings.seed)
-        users = np.sort(rng.choice(users, _MEMBERS, replace=False))
+        users = np.sort(rng.choice(users, settings.options.memory, replace=False))
     row = np.full(len(log.offsets) - 1, -1)
     row[users] = np.arange(len(users))
     at = row[log.user]
@@ -70,7 +76,7 @@ def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearn
     groups = {"memory": "fixed", "item_bias": "slow"}
     optimizers: dict[Hashable, optax.GradientTransformation] = {
         "fixed": optax.set_to_zero(),
-        "slow": outer_optimizer(replace(settings, rate=_SLOWER * settings.rate)),
+        "slow": outer_optimizer(replace(settings, rate=settings.options.bias_rate * settings.rate)),
         "fast": outer_optimizer(replace(settings, weight_decay=0.0)),
     }
     outer = optax.partition(
@@ -99,6 +105,6 @@ methods: tuple[Method, ...] = (
             "validate_every": 120,
         },
         grid=({}, {"order": "time"}),
-        options=TwoTowerOptions,
+        options=NeighbourOptions,
     ),
 )

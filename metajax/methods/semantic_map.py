@@ -1,6 +1,7 @@
-"""The recipe that maps attributes of items into the space of pretrained embeddings."""
+"""Semantic map: attributes of items into the space of pretrained embeddings."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
@@ -14,16 +15,25 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Settings, TwoTowerOptions
+from metajax.methods.settings import Options, Settings, bounded
 from metajax.networks import SemanticMap, from_linen, start_semantic_map
 from metajax.types import Model, Params
 
-__all__ = ["linear_map_to", "mapped_items", "methods", "semantic_network"]
-
-# At so many ratings an item goes half by its own embedding.
-_HALF_KNOWN = 20.0
+__all__ = ["MapOptions", "linear_map_to", "mapped_items", "methods", "semantic_network"]
 
 _TRAITS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(Options):
+    """Options of the semantic map."""
+
+    width: int = bounded(16, least=1)
+    """Width of the hidden layer."""
+    rank: int = bounded(8, least=0)
+    """Factors of the space, at least 1."""
+    half_known: float = bounded(20.0, above=0)
+    """Ratings at which an item counts half by its own embedding and half by the map."""
 
 
 def semantic_network(settings: Settings, shapes: Shapes) -> Model:
@@ -59,7 +69,7 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
         bias = np.where(domain == 0, bias, fit_content(training).expected)
     given = {
         "item_embedding": embedding,
-        "known": count / (count + _HALF_KNOWN),
+        "known": count / (count + settings.options.half_known),
         "traits": traits,
         "item_bias": bias,
         "item_spread": spread,
@@ -99,9 +109,9 @@ methods: tuple[Method, ...] = (
         by_one_pass(learners.semantic_map),
         semantic_network,
         mapped_items,
-        settings={"weight_decay": 0.0, "width": 16, "updates": 100, "validate_every": 20},
+        settings={"weight_decay": 0.0, "updates": 100, "validate_every": 20},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
-        options=TwoTowerOptions,
+        options=MapOptions,
     ),
 )

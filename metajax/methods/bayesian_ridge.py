@@ -1,6 +1,7 @@
 """The Bayesian ridge head: its network, and the factors it starts from."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
@@ -12,12 +13,13 @@ from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Settings, TwoTowerOptions
+from metajax.methods.settings import Options, Settings, bounded
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
 __all__ = [
     "TABLES",
+    "RidgeOptions",
     "check_rank",
     "evidence_of_factors",
     "methods",
@@ -31,6 +33,14 @@ TABLES = ("item_embedding", "item_spread", "taste_map")
 
 # A user is the square of all directions, so wide attributes keep their main axes alone.
 _TASTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RidgeOptions(Options):
+    """Options of the Bayesian ridge head."""
+
+    rank: int = bounded(8, least=0)
+    """Factors of an item, at least 1."""
 
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
@@ -84,6 +94,6 @@ methods: tuple[Method, ...] = (
         evidence_of_factors,
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
-        options=TwoTowerOptions,
+        options=RidgeOptions,
     ),
 )

@@ -1,6 +1,7 @@
-"""Learners on the graph of users and items: their layers, their graph, and where they start."""
+"""Bayesian ridge heads on the graph of users and items, with layers of four kinds."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,10 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.methods.bayesian_ridge import check_rank
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.ridge import check_rank
-from metajax.methods.settings import Settings, TwoTowerOptions
+from metajax.methods.settings import Options, Settings, bounded
 from metajax.networks import (
     GraphAttention,
     GraphConvolution,
@@ -29,6 +30,7 @@ from metajax.networks import (
 from metajax.types import Params
 
 __all__ = [
+    "GraphRidgeOptions",
     "Layers",
     "attentions",
     "closed_forms_of_nodes",
@@ -39,6 +41,17 @@ __all__ = [
     "rating_graph_of",
     "samples_and_aggregates",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphRidgeOptions(Options):
+    """Options of ridge heads on the graph."""
+
+    width: int = bounded(16, least=1)
+    """Width of the layers."""
+    rank: int = bounded(8, least=0)
+    """Factors of an item, at least 1."""
+
 
 Layers = Callable[[Settings], Any]
 """`layers(settings)` builds the network that passes the messages."""
@@ -119,7 +132,6 @@ def graph_ridge_method(name: str, layers: Layers, *, adapter: bool = False) -> M
         closed_forms_of_nodes,
         members=True,
         settings={
-            "width": 16,
             "rate": 3e-3,
             "weight_decay": 0.1,
             "updates": 80,
@@ -128,7 +140,7 @@ def graph_ridge_method(name: str, layers: Layers, *, adapter: bool = False) -> M
         grid=({}, {"rate": 1e-3}),
         any_support=True,
         two_domains=adapter,
-        options=TwoTowerOptions,
+        options=GraphRidgeOptions,
     )
 
 
