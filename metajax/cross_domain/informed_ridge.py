@@ -21,7 +21,11 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
 from metajax.gaussian import Population, em_step
 from metajax.methods import Method, Settings, bounded, by_one_pass
-from metajax.methods.bayesian_ridge import TABLES, started, tastes_of
+from metajax.methods.bayesian_ridge import (
+    fixed_parameters,
+    initial_from_factors,
+    preference_directions,
+)
 from metajax.networks import RidgeNetwork, from_linen
 from metajax.types import Evidence, Examples, Inputs, MetaLearner, Model, Params
 
@@ -297,7 +301,9 @@ def initial_informed_ridge(params: Params, table: PriorTable, power: jax.Array) 
 
 
 def _network(settings: Settings, shapes: Shapes) -> InformedRidgeModel:
-    return informed_ridge_network(shapes.items, settings.options.rank + 1, tastes_of(shapes))
+    return informed_ridge_network(
+        shapes.items, settings.options.rank + 1, preference_directions(shapes)
+    )
 
 
 def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
@@ -328,7 +334,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
         level=jnp.asarray((prior.level - usual) @ whitening),
         unknown=jnp.asarray((prior.unknown - usual) @ whitening),
     )
-    with_factors = started(factors, training)
+    with_factors = initial_from_factors(factors, training)
     of_user = jnp.asarray(prior.of_user @ whitening, jnp.float32)
 
     def initial(params: Params) -> Params:
@@ -342,7 +348,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
 
 
 def _learner(settings: Settings, network: InformedRidgeModel) -> MetaLearner:
-    tables = (f"network/{name}" for name in TABLES)
+    tables = (f"network/{name}" for name in fixed_parameters)
     learner = by_one_pass(learners.bayesian_ridge, "table", *tables, prior=network.prior)
     return learner(settings, Model(network.init, network.apply))
 

@@ -13,7 +13,7 @@ from metajax.cross_domain.joint_fold_in import fit_joint_factors, joint_fold_in_
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods import Method, Settings, bounded, by_one_pass
-from metajax.methods.bayesian_ridge import TABLES
+from metajax.methods.bayesian_ridge import fixed_parameters
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
@@ -63,7 +63,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
 methods: tuple[Method, ...] = (
     Method(
         "joint_ridge",
-        by_one_pass(learners.bayesian_ridge, *TABLES),
+        by_one_pass(learners.bayesian_ridge, *fixed_parameters),
         _network,
         _initial,
         options=JointRidgeOptions,

@@ -1,4 +1,4 @@
-"""The ranker that remembers its training users, and the closed forms it starts from."""
+"""Attentive neighbours: a ranker with a memory of training users and linear autoencoders."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The Bayesian ridge head: its network, and the factors it starts from."""
+"""Bayesian ridge head on factors that attributes complete."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 
 __all__ = [
-    "TABLES",
     "RidgeOptions",
     "check_rank",
-    "evidence_of_factors",
+    "fixed_parameters",
+    "initial_from_factors",
+    "initial_values",
     "methods",
+    "preference_directions",
     "ridge_network",
-    "started",
-    "tastes_of",
 ]
 
-TABLES = ("item_embedding", "item_spread", "taste_map")
+fixed_parameters = ("item_embedding", "item_spread", "taste_map")
 """The parameters of a `RidgeNetwork` that are not trained."""
 
 # A user is the square of all directions, so wide attributes keep their main axes alone.
@@ -45,16 +45,16 @@ class RidgeOptions(Options):
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
-    network = RidgeNetwork(shapes.items, settings.options.rank + 1, tastes_of(shapes))
+    network = RidgeNetwork(shapes.items, settings.options.rank + 1, preference_directions(shapes))
     return from_linen(network)
 
 
-def tastes_of(shapes: Shapes) -> int:
+def preference_directions(shapes: Shapes) -> int:
     """Returns along how many directions of attributes users differ."""
     return min(shapes.item_width, _TASTES)
 
 
-def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
+def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts from factors in closed form, which attributes complete.
 
     Without attributes the first predictions are the fold-in's. With them items without ratings
@@ -63,7 +63,7 @@ def evidence_of_factors(settings: Settings, training: TrainingSet) -> Callable[[
     """
     check_rank(settings)
     factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
-    return started(factors, training)
+    return initial_from_factors(factors, training)
 
 
 def check_rank(settings: Settings) -> None:
@@ -72,7 +72,7 @@ def check_rank(settings: Settings) -> None:
         raise ValueError("rank must be >= 1 for a ridge head, got 0.")
 
 
-def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Params]:
+def initial_from_factors(factors: Factors, training: TrainingSet) -> Callable[[Params], Params]:
     """Starts from given factors, which attributes complete."""
     factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
@@ -89,9 +89,9 @@ def started(factors: Factors, training: TrainingSet) -> Callable[[Params], Param
 methods: tuple[Method, ...] = (
     Method(
         "bayesian_ridge",
-        by_one_pass(learners.bayesian_ridge, *TABLES),
+        by_one_pass(learners.bayesian_ridge, *fixed_parameters),
         ridge_network,
-        evidence_of_factors,
+        initial_values,
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
         options=RidgeOptions,

@@ -10,7 +10,7 @@ from metajax.adaptation import ridge_head
 from metajax.baselines.content import taste_map
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import shapes_of
-from metajax.methods.bayesian_ridge import evidence_of_factors, ridge_network
+from metajax.methods.bayesian_ridge import initial_values, ridge_network
 from metajax.types import Examples, Inputs, Task
 
 ITEMS = 12
@@ -39,7 +39,7 @@ def started(training):
     items = jnp.arange(ITEMS)
     features = jnp.asarray(training.item_features)
     inputs = Inputs(jnp.zeros((ITEMS, 1)), features, items)
-    params = evidence_of_factors(settings, training)(network.init(jax.random.key(0), inputs))
+    params = initial_values(settings, training)(network.init(jax.random.key(0), inputs))
     return network, params, inputs
 
 
