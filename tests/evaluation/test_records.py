@@ -22,6 +22,7 @@ from metajax.evaluation.records import (
     to_json,
     to_polars,
     validate,
+    verdict_of,
 )
 from metajax.evaluation.tables import Judged, table
 
@@ -144,3 +145,29 @@ def test_a_frame_without_polars_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(ImportError, match=r"polars: pip install 'metajax\[cli\]'"):
         to_polars(found()[1])
+
+
+def test_the_best_baseline_is_that_of_each_size_and_the_way_of_the_metric():
+    def judged(name, kind, errors, ndcg):
+        evaluation = evaluation_of(name, np.repeat(np.array(errors)[:, None], 8, axis=1))
+        user = evaluation.per_user
+        values = user.values | {"ndcg@1": np.repeat(np.array(ndcg)[:, None], 8, axis=1)}
+        user = user._replace(values=values, has_relevant=np.ones((2, 8), bool))
+        metrics = (*evaluation.metrics, named("ndcg@1"))
+        return Judged(kind, {"random": evaluation._replace(per_user=user, metrics=metrics)})
+
+    records = table(
+        [
+            judged("one", "baseline", [1.0, 4.0], [0.2, 0.6]),
+            judged("other", "baseline", [2.0, 3.0], [0.3, 0.5]),
+            judged("learned", "learned", [1.5, 2.0], [0.4, 0.4]),
+        ],
+        protocol="P1",
+        seeds=[0],
+    )
+    best = {(r.metric, r.k): r for r in select(records, method="learned")}
+    assert [best["rmse", k].best_baseline for k in KS] == ["one", "other"]
+    assert [best["ndcg@1", k].best_baseline for k in KS] == ["other", "one"]
+    differences = [best["ndcg@1", k].difference for k in KS]
+    assert differences == pytest.approx([0.4 - 0.3, 0.4 - 0.6])
+    assert [verdict_of(best["ndcg@1", k]) for k in KS] == ["better", "worse"]
