@@ -317,3 +317,16 @@ def test_what_is_ones_own_must_have_a_name_and_be_importable(dataset, tmp_path, 
     with pytest.raises(ValueError, match=message):
         compared(dataset, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_method_is_trained_by_the_fold_and_the_seed_of_its_cell(dataset):
+    seen = []
+
+    def initial(settings, training):
+        seen.append((settings.fold, settings.seed))
+        return lambda params: params
+
+    noted = trained_method_of("two_tower")._replace(name="noted", initial=initial)
+    compared(dataset, None, [noted], folds=[1], seeds=[2])
+    # Trained, and trained again with the validation users.
+    assert seen == [(1, 2), (1, 2)]

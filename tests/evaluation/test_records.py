@@ -11,6 +11,7 @@ from metajax import evaluation, report
 from metajax.cross_domain.domains import random_domains
 from metajax.cross_domain.users import PANEL
 from metajax.data.datasets import load
+from metajax.evaluation.cells import Cell, Outcome
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.intervals import paired_difference
 from metajax.evaluation.metrics import named
@@ -24,7 +25,7 @@ from metajax.evaluation.records import (
     validate,
     verdict_of,
 )
-from metajax.evaluation.tables import Judged, table
+from metajax.evaluation.tables import Judged, compared, table
 
 KS = (0, 1)
 
@@ -104,19 +105,19 @@ def test_a_difference_that_is_no_number_is_refused():
 def test_a_comparison_across_domains_warns_of_the_source_of_another():
     """With the source histories dealt out anew, a method that believes them is worse."""
     domains = random_domains(load("synthetic"))
-    compared = evaluation.compare(
+    comparison = evaluation.compare(
         domains.dataset,
         ["item_mean", "target_only", "item_user_bias"],
         protocols={"shuffled": evaluation.cross_domain(domains, shuffled=True)},
         folds=[0],
         trials=1,
     )
-    paired = {r.method for r in compared.records if r.no_transfer is not None}
+    paired = {r.method for r in comparison.records if r.no_transfer is not None}
     assert paired == {"item_user_bias"}
-    (note,) = compared.notes
+    (note,) = comparison.notes
     assert note.startswith("Negative transfer: item_user_bias is worse than no transfer")
     assert "at K = 0 (" in note
-    page = report.html(compared.records, notes=compared.notes)
+    page = report.html(comparison.records, notes=comparison.notes)
     assert note in page
 
 
@@ -171,3 +172,18 @@ def test_the_best_baseline_is_that_of_each_size_and_the_way_of_the_metric():
     differences = [best["ndcg@1", k].difference for k in KS]
     assert differences == pytest.approx([0.4 - 0.3, 0.4 - 0.6])
     assert [verdict_of(best["ndcg@1", k]) for k in KS] == ["better", "worse"]
+
+
+def test_a_method_that_failed_on_one_fold_has_no_figure():
+    whole = Outcome("baseline", {"random": evaluation_of("m", np.ones((2, 8)))}, {}, None, "")
+    failed = Outcome("baseline", {}, {}, None, "broken predicts NaN")
+    outcomes = {
+        Cell(name, "P1", fold, 0): failed if (name, fold) == ("failed", 1) else whole
+        for name in ("whole", "failed")
+        for fold in (0, 1)
+    }
+    found = compared(outcomes)
+    assert {r.seeds for r in found.records} == {(0,)}
+    assert len(found.records) == len(KS) * 2
+    assert found.notes == ["Left out: failed under P1, fold 1, seed 0: broken predicts NaN"]
+    assert compared(dict.fromkeys(outcomes, failed)).records == []
