@@ -125,7 +125,7 @@ def _rotated(about: Described, seed: int) -> np.ndarray:
 def _scores(
     baseline: baselines.Baseline, training: TrainingSet, people: TrainingSet, **settings: float
 ) -> np.ndarray:
-    return _predicted(baseline, baseline.fit(training, **settings), people)
+    return _predicted(baseline.adaptation, baseline.fit(training, **settings), people)
 
 
 def _predicted(method: Any, params: Any, people: TrainingSet) -> np.ndarray:
