@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax import runs
+from metajax import checkpoint, runs
 from metajax.checkpoint import CheckpointError
 from metajax.methods import Settings
 from metajax.runs import last_good
@@ -32,6 +32,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, 
     )
     assert not finished
     assert int(progress.state.step) == 15
+    assert checkpoint.steps(tmp_path / "stopped" / "checkpoints") == [0, 10, 15]
     again = runs.open_run(tmp_path / "stopped")
     resumed, finished = runs.train_run(again, runs.resumed(again))
     assert finished
