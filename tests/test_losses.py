@@ -248,6 +248,15 @@ def test_an_elementwise_loss_is_averaged_by_the_mask(loss, expected):
     assert jnp.isfinite(slope)
 
 
+def test_an_elementwise_loss_sees_no_padding():
+    loss = losses.with_mask(lambda s, y: jnp.square(s - y))
+    given = jnp.array([1.0, jnp.nan, jnp.inf]), jnp.array([3.0, jnp.inf, jnp.nan])
+    kept = jnp.array([True, False, False])
+    value, slope = jax.value_and_grad(lambda s: loss(s, given[1], where=kept))(given[0])
+    assert value == 4
+    np.testing.assert_array_equal(slope, [-4, 0, 0])
+
+
 def test_a_loss_that_takes_no_mask_and_is_not_elementwise_is_refused():
     loss = losses.with_mask(lambda s, y: jnp.mean(s - y))
     with pytest.raises(ValueError, match=r"must take a mask, `where`, or return a value for each"):

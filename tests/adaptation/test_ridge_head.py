@@ -15,6 +15,12 @@ from metajax.methods.parts import identities_of
 from metajax.types import Evidence, Examples, Inputs
 
 
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
 def some_evidence(rng, n, width):
     return Evidence(
         expected=rng.normal(size=n),
@@ -139,6 +145,7 @@ def test_identities_of_another_shape_are_refused():
         start(jnp.zeros((2, 3)))
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_gradient_solves_one_system_after_the_other():
     """Two batches of triangular solutions side by side can block XLA's threads for good."""
     head = ridge_head(lambda params, inputs: Evidence(inputs[0], params * inputs[1], inputs[2]))
@@ -158,7 +165,7 @@ def test_a_gradient_solves_one_system_after_the_other():
     # Of a Cholesky factor there are two, each of which needs what the other found.
     text = jax.jit(jax.grad(loss)).lower(1.0).as_text()
     assert len(re.findall(r"custom_call @\w*trsm|triangular_solve", text)) == 2
-    chex.assert_numerical_grads(loss, (jnp.array(1.3),), order=1, atol=1e-2, rtol=1e-2)
+    chex.assert_numerical_grads(loss, (jnp.array(1.3),), order=1, atol=1e-7, rtol=1e-7, eps=1e-5)
 
 
 def test_a_prior_mean_is_where_nothing_seen_leaves_a_user_and_labels_correct():
