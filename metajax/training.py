@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.types import MetaLearner, MetaState, Params, Task
+from metajax.types import MetaLearner, MetaState, Params, Sampler
 
 __all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
 
@@ -69,7 +69,7 @@ def begin(state: MetaState) -> Progress:
 
 def train(
     learner: MetaLearner,
-    sample: Callable[[Any, jax.Array], Task],
+    sample: Sampler,
     table: Any,
     progress: Progress,
     *,
@@ -155,7 +155,7 @@ def _dispatch(
     key: jax.Array,
     *,
     learner: MetaLearner,
-    sample: Callable[[Any, jax.Array], Task],
+    sample: Sampler,
     length: int,
 ) -> tuple[MetaState, dict[str, jax.Array]]:
     def update(state: MetaState, _: None) -> tuple[MetaState, dict[str, jax.Array]]:

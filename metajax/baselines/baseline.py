@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet
+from metajax.losses import check_shapes
 from metajax.types import Adaptation, Examples, Params
 
 __all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed", "tune"]
@@ -49,10 +50,14 @@ def observed(support: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     Returns:
         `[N]` item, `[N]` label, both 0 on padding, and `[N]` float32 presence (1, or 0 on padding).
+
+    Raises:
+        ValueError: If the shapes differ.
     """
-    item = jnp.where(support.mask, support.inputs.item, 0)
-    label = jnp.where(support.mask, support.labels, 0)
-    return item, label, support.mask.astype(jnp.float32)
+    item, label, mask = support.inputs.item, support.labels, support.mask
+    mask = jnp.ones(item.shape, bool) if mask is None else mask
+    check_shapes(item=item, labels=label, mask=mask)
+    return jnp.where(mask, item, 0), jnp.where(mask, label, 0), mask.astype(jnp.float32)
 
 
 def check_positive(**settings: float) -> None:

@@ -8,6 +8,7 @@ import optax
 from metajax.adaptation import cosine_prototypes, prototypes, residual_attention
 from metajax.adaptation.prototypes import Distance
 from metajax.learners.outer import meta_learner
+from metajax.losses import blanked
 from metajax.types import (
     Adaptation,
     Examples,
@@ -121,6 +122,7 @@ def attentive_neighbours(
 
     def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
         del key
-        return model.encode(params, support)
+        # The inputs of padding stay: of an empty support they hold the user's attributes.
+        return model.encode(params, support._replace(mask=blanked(support).mask))
 
     return meta_learner(model, Adaptation(adapt, model.decode), loss, outer, microbatch=microbatch)
