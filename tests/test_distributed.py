@@ -22,7 +22,7 @@ if processes > 1:
     assert jax.process_count() == processes
 assert len(jax.devices()) == devices * processes
 import jax.numpy as jnp, numpy as np, optax
-from metajax import distributed, losses, maml, models
+from metajax import distributed, losses, maml, networks
 from metajax.types import Examples, Inputs, Task
 
 def examples(seed, n):
@@ -32,8 +32,8 @@ def examples(seed, n):
     return Examples(inputs, rng.normal(size=(16, n)).astype("f"), rng.random((16, n)) < 0.8)
 
 tasks = Task(examples(0, 3), examples(1, 4))
-network = models.RatingNetwork((8, 4), (8, 4), (8,), items=5, identity_width=3, direct=True)
-learner = maml(models.from_linen(network), losses.squared_error, inner=optax.sgd(0.1),
+network = networks.RatingNetwork((8, 4), (8, 4), (8,), items=5, identity_width=3, direct=True)
+learner = maml(networks.from_linen(network), losses.squared_error, inner=optax.sgd(0.1),
                outer=optax.sgd(0.5), steps=2)
 # On the host: the first state must be the same on every process.
 state = jax.device_get(jax.jit(learner.init)(jax.random.key(0), tasks))

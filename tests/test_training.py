@@ -74,6 +74,22 @@ def run_script(loss, *, validate=lambda params: 1.0, progress=None, **options):
     return reached, caught
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_whatever_the_loss():
+    def update(state, tasks, key=None):
+        del tasks, key
+        norm = jnp.where(state.step == 2, jnp.nan, 1.0)
+        metrics = {"loss": jnp.ones(()), "gradient_norm": norm}
+        return MetaState(state.params, (), state.step + 1), metrics
+
+    learner, progress = scripted()._replace(update=update), started()
+    progress = progress._replace(state=progress.state._replace(opt_state=()))
+    rows = train(learner, sample, TABLE, progress, validate=None, updates=6, per_dispatch=2)
+    assert next(rows)[1].step == 2
+    with pytest.raises(DivergedError) as caught:
+        next(rows)
+    assert caught.value.step == 3
+
+
 def test_a_dispatch_is_its_updates_one_by_one():
     state = started().state
     losses, norms = [], []

@@ -1,10 +1,14 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from metajax import losses
 from metajax.learners import imaml
+from metajax.networks import from_linen
+from metajax.types import Examples
 
 PULL, OUTER = 2.0, 0.5
 
@@ -43,3 +47,14 @@ def test_the_update_is_that_of_ridge_regression_towards_the_parameters(line, reg
 def test_a_pull_of_nothing_is_refused(line):
     with pytest.raises(ValueError, match=r"^proximal must be > 0, got 0\.$"):
         imaml(line, losses.squared_error, inner=optax.sgd(0.1), outer=optax.sgd(0.1), proximal=0)
+
+
+def test_weights_of_a_user_are_kept_in_full_whatever_the_form():
+    network = from_linen(nn.Dense(1))
+    learner = imaml(
+        network, losses.squared_error, inner=optax.sgd(0.1), outer=optax.sgd(0.1), form="factored"
+    )
+    support = Examples(jnp.ones((2, 8)), jnp.ones(2), jnp.ones(2, bool))
+    params = jax.eval_shape(network.init, jax.random.key(0), support.inputs)
+    adapted = jax.eval_shape(learner.adapt, params, support)
+    assert jax.tree.map(lambda leaf: leaf.shape, adapted) == {"bias": (1,), "kernel": (8, 1)}
