@@ -59,10 +59,11 @@ def test_every_entry_is_found_by_the_name_of_its_records(metric):
     entry = named(metric.name)
     assert (entry.better, entry.form) == (metric.better, metric.form)
     assert title_of(entry) == title_of(metric)
-    good, bad = {"lower": (0.1, 0.2), "higher": (0.2, 0.1)}.get(
-        str(metric.better), (metric.better, 2.0)
-    )
-    assert badness(entry, good) < badness(entry, bad)
+    if isinstance(metric.better, float):
+        pairs = [(metric.better, metric.better + off) for off in (-0.3, 0.3)]
+    else:
+        pairs = [(0.1, 0.2) if metric.better == "lower" else (0.2, 0.1)]
+    assert all(badness(entry, good) < badness(entry, bad) for good, bad in pairs)
     assert (metric.function is None) == (metric.needs in ("lists", "clock"))
 
 
