@@ -5,6 +5,7 @@ import json
 import pytest
 
 from metajax import registry
+from metajax.cli import sources
 from metajax.methods import Settings
 
 
@@ -80,6 +81,23 @@ def test_changes_of_a_comparison_go_where_they_belong():
     assert registry.changes_for("reptile", changes) == {"updates": 7, "rank": 4, "steps": 3}
     with pytest.raises(ValueError, match="changes: unknown setting 'rnk'; did you mean 'rank'"):
         registry.changes_for("maml", {"rnk": 3})
+
+
+def test_another_method_under_the_same_conditions_keeps_its_own_defaults():
+    settings = registry.settings_for("maml", tasks=7, width=5, inner_rate=0.3, rate=0.02)
+    other = registry.settings_for("reptile", tasks=7, width=5)
+    assert registry.settings_like("reptile", settings) == other
+    plain = registry.settings_like("two_tower", settings)
+    assert (plain.tasks, plain.rate, plain.options.width) == (7, 0.02, 5)
+
+
+def test_the_environment_reaches_the_table_of_a_method(monkeypatch):
+    monkeypatch.setenv("METAJAX_MAML_INNER_RATE", "0.3")
+    monkeypatch.setenv("METAJAX_TASKS", "7")
+    assert sources._environment() == {"maml": {"inner_rate": "0.3"}, "tasks": "7"}
+    monkeypatch.setenv("METAJAX_MAML_INNER_RAT", "0.3")
+    with pytest.raises(ValueError, match="unknown setting 'maml_inner_rat'"):
+        sources._environment()
 
 
 @pytest.mark.parametrize(
