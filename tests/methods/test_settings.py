@@ -113,7 +113,7 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, text):
 
 @pytest.mark.parametrize(
     "kind",
-    {Settings, *(method.options for method in registry.all_methods())},
+    dict.fromkeys([Settings, *(method.options for method in registry.all_methods())]),
     ids=lambda kind: kind.__name__,
 )
 def test_every_setting_is_documented(kind):
