@@ -91,7 +91,7 @@ def test_tastes_explain_their_share_of_an_average_rated_item(training):
 
 
 @pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
-def test_decay_wears_down_no_table_of_a_closed_form(name, training):
+def test_weight_decay_leaves_closed_forms_as_they_are(name, training):
     settings = registry.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
     recipe = registry.trained_method_of(name)
     learner = recipe.learner(settings, recipe.network(settings, shapes_of(training)))
@@ -107,7 +107,7 @@ def test_decay_wears_down_no_table_of_a_closed_form(name, training):
     network = changed.get("network", changed)
     for table in ("item_embedding", "item_spread", "taste_map"):
         assert not any(jax.tree.leaves(network.pop(table, False)))
-    assert not any(jax.tree.leaves(changed.pop("told", False)))
+    assert not any(jax.tree.leaves(changed.pop("table", False)))
     assert all(jax.tree.leaves(changed))
 
 
