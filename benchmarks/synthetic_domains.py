@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metajax import cross_domain, data, evaluation
+from metajax import cross_domain, data, evaluation, registry
 from metajax.cross_domain.domains import Domains
 from metajax.data import Dataset, Table
 from metajax.data.synthetic import World
@@ -119,7 +119,7 @@ def add_recovered(
     """
     errors = [record for record in records if record["metric"] == "rmse"]
     possible = dict(zip(best.ks, summarise(best)["rmse"].tolist(), strict=True))
-    local = [baseline.name for baseline in cross_domain.without_transfer]
+    local = [baseline.name for baseline in registry.all_baselines() if baseline.target_alone]
     shares: dict[str, list[str]] = {}
     for k in best.ks:
         of_k = [record for record in errors if record["k"] == k]

@@ -1,8 +1,9 @@
 """All methods by name, and the way from a method and its settings to a learner.
 
 Methods are found: every module of `metajax.methods` and `metajax.cross_domain` may have a tuple
-`methods`, and other packages add theirs through the entry point group `metajax.methods`, each entry
-a `Method` or a `Baseline`.
+`methods`, and every module of `metajax.baselines` and `metajax.cross_domain` a tuple `baselines`.
+Other packages add theirs through the entry point group `metajax.methods`, each entry a `Method` or
+a `Baseline`.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ from metajax.types import Adaptation, Examples, MetaLearner, Params, Task
 
 __all__ = [
     "adaptation_of",
+    "all_baselines",
     "all_methods",
     "baseline_names",
     "changes_for",
@@ -74,7 +76,7 @@ def all_methods() -> tuple[Method, ...]:
     own = [*_listed(methods, "methods"), *_listed(cross_domain, "methods")]
     own.sort(key=lambda method: (method.kind != "baseline", method.two_domains))
     found = (*own, *(entry for entry in _entries() if isinstance(entry, Method)))
-    known = [method.name for method in found] + [baseline.name for baseline in _baselines()]
+    known = [method.name for method in found] + [baseline.name for baseline in all_baselines()]
     for name in known:
         if known.count(name) > 1:
             raise ValueError(f"methods must have names of their own, got {name!r} twice.")
@@ -98,9 +100,15 @@ def check_options(method: Method) -> None:
 
 
 @functools.cache
-def _baselines() -> tuple[Baseline, ...]:
-    """Finds every closed form: those of one domain, of two, and of other packages."""
-    own = (*baselines.registry, *_listed(cross_domain, "baselines"))
+def all_baselines() -> tuple[Baseline, ...]:
+    """Finds every closed form.
+
+    Returns:
+        Those of one domain, ratings before rankings, then those that need two; in the order of
+        their modules' names, and those of other packages last.
+    """
+    own = [*_listed(baselines, "baselines"), *_listed(cross_domain, "baselines")]
+    own.sort(key=lambda found: (found.two_domains, found.predicts == "ranking"))
     return (*own, *(entry for entry in _entries() if isinstance(entry, Baseline)))
 
 
@@ -138,7 +146,7 @@ def names(domains: int | None = None) -> list[str]:
 
 def baseline_names(domains: int | None = None) -> list[str]:
     """Lists the names of closed forms; with `domains=1` of those that need no second domain."""
-    return [found.name for found in _baselines() if domains != 1 or not found.two_domains]
+    return [found.name for found in all_baselines() if domains != 1 or not found.two_domains]
 
 
 def method_of(method: str | Method | Baseline) -> Method | Baseline:
@@ -149,7 +157,7 @@ def method_of(method: str | Method | Baseline) -> Method | Baseline:
     """
     if isinstance(method, Method | Baseline):
         return method
-    known = {found.name: found for found in (*_baselines(), *all_methods())}
+    known = {found.name: found for found in (*all_baselines(), *all_methods())}
     check_name(method, known, "method")
     return known[method]
 

@@ -1,8 +1,5 @@
 """Baselines in closed form, fitted without meta-training: biases, factors, neighbours, content."""
 
-import importlib
-import pkgutil
-
 from metajax.baselines.attributes import attribute_ridge, demographics
 from metajax.baselines.baseline import Baseline, tune
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
@@ -33,17 +30,5 @@ __all__ = [
     "popularity",
     "popularity_blend",
     "random_order",
-    "registry",
     "tune",
 ]
-
-_FOUND = [
-    baseline
-    for module in pkgutil.iter_modules(__path__, f"{__name__}.")
-    for baseline in getattr(importlib.import_module(module.name), "baselines", ())
-]
-
-registry: tuple[Baseline, ...] = tuple(
-    sorted(_FOUND, key=lambda baseline: baseline.predicts == "ranking")
-)
-"""Every baseline of one domain, as the modules of this folder list them; those of ratings first."""

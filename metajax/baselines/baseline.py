@@ -33,6 +33,8 @@ class Baseline(NamedTuple):
     """Settings to try on validation users, the default first."""
     two_domains: bool = False
     """Whether it needs a source and a target domain."""
+    target_alone: bool = False
+    """Whether, of two domains, the target alone decides its scores there: no transfer."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:

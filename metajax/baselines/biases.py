@@ -173,6 +173,7 @@ item_mean = Baseline(
     _fit_item_mean,
     Adaptation(adapt_to_nothing, _predict_item_mean),
     grid=tuple({"item_shrinkage": shrinkage} for shrinkage in (5.0, 2.0, 10.0)),
+    target_alone=True,
 )
 item_user_bias = Baseline(
     "item_user_bias",

@@ -4,7 +4,6 @@ The source has much data of a user, the target little; users, attributes or the 
 tastes may be common to both.
 """
 
-from metajax.baselines import Baseline, item_mean
 from metajax.cross_domain.adversarial import (
     AdversarialModel,
     adversarial,
@@ -127,7 +126,6 @@ __all__ = [
     "load_domains",
     "map_rows",
     "matched_rows",
-    "of_two_domains",
     "parameter_transfer",
     "random_domains",
     "rating_at",
@@ -149,11 +147,4 @@ __all__ = [
     "two_domain_network",
     "unrated_table",
     "with_unmatched_source_users",
-    "without_transfer",
 ]
-
-of_two_domains: tuple[Baseline, ...] = (target_only, linear_map, joint_fold_in, content_fold_in)
-"""Closed forms that need two domains."""
-
-without_transfer: tuple[Baseline, ...] = (item_mean, target_only)
-"""Closed forms of the target domain alone, for the difference to no transfer."""

@@ -62,6 +62,7 @@ target_only = Baseline(
     Adaptation(_adapt, _predict, _predict_variance),
     grid=eb_fold_in.grid,
     two_domains=True,
+    target_alone=True,
 )
 
 baselines: tuple[Baseline, ...] = (target_only,)

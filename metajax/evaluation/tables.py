@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias, registry
-from metajax.cross_domain import of_two_domains, without_transfer
+from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
 from metajax.cross_domain.users import PANEL
 from metajax.evaluation.cells import Cell, Outcome
 from metajax.evaluation.cost import Cost
@@ -25,7 +24,7 @@ from metajax.evaluation.records import (
 )
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.methods import Method, Settings
-from metajax.registry import all_methods, settings_like
+from metajax.registry import all_baselines, all_methods, settings_like
 
 if TYPE_CHECKING:
     import polars
@@ -107,9 +106,11 @@ def _baselines(
 ) -> tuple[Sequence[Baseline], Sequence[Method]]:
     """Returns closed forms, and ways of training without meta-learning that are not learners."""
     if split.training.item_domain is not None:
-        return (item_mean, item_user_bias, eb_fold_in, *of_two_domains), ()
+        across = [b for b in all_baselines() if b.two_domains]
+        across.sort(key=lambda found: not found.target_alone)
+        return (item_mean, item_user_bias, eb_fold_in, *across), ()
     plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learners]
-    return registry, plain
+    return [b for b in all_baselines() if not b.two_domains], plain
 
 
 def _judged(methods: Mapping[str, FittedMethod], split: Split) -> Judged:
@@ -127,7 +128,7 @@ def table(
 
     The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
     Of users who are known in another domain, each method is also compared with the best of those
-    of the target domain alone, `cross_domain.without_transfer`.
+    of the target domain alone, `Baseline.target_alone`.
 
     Args:
         judged: Measurements of each method; of several folds, concatenated.
@@ -138,7 +139,7 @@ def table(
         A record for each method, panel, metric and K.
     """
     found: list[Record] = []
-    target_only = [baseline.name for baseline in without_transfer]
+    target_only = [baseline.name for baseline in all_baselines() if baseline.target_alone]
     for order in judged[0].by_order:
         baselines = [method.by_order[order] for method in judged if method.kind == "baseline"]
         local = [b for b in baselines if order == PANEL and b.method in target_only]

@@ -28,7 +28,7 @@ def test_the_first_predictions_are_those_of_the_fold_in_of_both_domains(name, tr
     item = jnp.asarray(rng.permutation(30)[:8])
     inputs = Inputs(jnp.zeros((8, 0)), jnp.zeros((8, 0)), item)
     support = Examples(inputs, jnp.asarray(rng.integers(1, 6, 8), jnp.float32), item % 3 > 0)
-    fold_in = next(b for b in baselines.registry if b.name == "eb_fold_in")
+    fold_in = baselines.eb_fold_in
     closed = fold_in.fit(training, rank=2)
     expected = fold_in.adaptation.predict(closed, fold_in.adaptation.adapt(closed, support), inputs)
 

@@ -66,7 +66,7 @@ def installed(tmp_path, monkeypatch):
     points = "[metajax.methods]\nlevel = toy_methods:level\nbent = toy_methods:bent\n"
     (folder / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(tmp_path)
-    caches = registry.all_methods, registry._baselines
+    caches = registry.all_methods, registry.all_baselines
     for cache in caches:
         cache.cache_clear()
     yield
@@ -104,7 +104,7 @@ def test_commands_know_methods_of_entry_points(small, installed, tmp_path, capsy
 
 
 def test_evaluate_knows_methods_of_entry_points(small, installed, tmp_path, monkeypatch):
-    monkeypatch.setattr("metajax.evaluation.tables.registry", (bent,), raising=False)
+    monkeypatch.setattr("metajax.evaluation.tables.all_baselines", lambda: (bent,))
     folder = tmp_path / "run"
     few = ["--per-dispatch=5", "--validate-every=5", "--no-report", f"--data={small}"]
     assert cli.main(["train", "--method=level", *few, f"--run={folder}"]) == 0
