@@ -25,7 +25,6 @@ from metajax.adaptation import gradient_steps, inner_loop, matching
 from metajax.checkpoint import restore, save
 from metajax.learners import (
     anil,
-    attentive_neighbours,
     bayesian_ridge,
     boil,
     cavia,
@@ -39,7 +38,6 @@ from metajax.learners import (
     maml,
     maml_plus_plus,
     matching_network,
-    mecos,
     meta_learner,
     meta_sgd,
     neural_process,
@@ -74,6 +72,8 @@ if TYPE_CHECKING:
         runs,
     )
     from metajax.evaluation import compare, evaluate
+    from metajax.methods.attentive_neighbours import attentive_neighbours
+    from metajax.methods.mecos import mecos
     from metajax.registry import settings_for
     from metajax.runs import load, recommend, recommend_batch, train
 
@@ -149,6 +149,7 @@ __version__ = importlib.metadata.version("metajax")
 
 # Attribute -> module that holds it, or itself for a sub-package.
 _LAZY = {
+    "attentive_neighbours": "methods.attentive_neighbours",
     "baselines": "",
     "cli": "",
     "compare": "evaluation",
@@ -158,6 +159,7 @@ _LAZY = {
     "evaluation": "",
     "knowledge": "",
     "load": "runs",
+    "mecos": "methods.mecos",
     "methods": "",
     "recommend": "runs",
     "recommend_batch": "runs",

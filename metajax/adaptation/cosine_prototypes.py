@@ -41,7 +41,7 @@ def cosine_prototypes(compare: Callable[[Params, Any], AmongPrototypes]) -> Adap
 
     Args:
         compare: `compare(params, inputs) -> AmongPrototypes`, for instance a
-            `networks.AttributePrototypes`.
+            `methods.attribute_prototypes.AttributePrototypes`.
 
     Returns:
         An adaptation whose adapted state is a `Remembered`.

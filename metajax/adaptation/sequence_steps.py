@@ -41,7 +41,8 @@ def sequence_steps(
     is predicted from all of them. An empty support is an empty history and leaves the weights.
 
     Args:
-        apply: `apply(params, in_history) -> scores [N]`, for instance a `networks.SequenceNetwork`.
+        apply: `apply(params, in_history) -> scores [N]`, for instance of a
+            `methods.sequential.SequenceNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the support.
         optimizer: As in `gradient_steps`.
         steps: Number of inner steps, at least 1.

@@ -8,13 +8,13 @@ import numpy as np
 
 from metajax.baselines.baseline import Baseline, check_positive
 from metajax.baselines.preferences import (
+    LIKED,
     PreferenceCurve,
     liked_counts,
     preference_curve,
     support_preferences,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.networks.user_memory import LIKED
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]

@@ -15,6 +15,7 @@ from metajax.data.dataset import TrainingSet
 from metajax.types import Examples
 
 __all__ = [
+    "LIKED",
     "PreferenceCurve",
     "cooccurrence",
     "liked_counts",
@@ -23,6 +24,9 @@ __all__ = [
     "support_preferences",
     "tie_break",
 ]
+
+LIKED = 0.75 - 1e-5
+"""Preference from which on an item counts as liked: four stars of five, up to rounding."""
 
 # Users expanded to dense rows at a time.
 _CHUNK = 512

@@ -1,6 +1,6 @@
 """Meta-learners: an outer update around an adaptation."""
 
-from metajax.learners.amortised import mecos, neural_process
+from metajax.learners.amortised import neural_process
 from metajax.learners.anil import anil, boil
 from metajax.learners.bayesian_ridge import bayesian_ridge
 from metajax.learners.cavia import cavia
@@ -12,23 +12,15 @@ from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.meta_sgd import meta_sgd
-from metajax.learners.metric import (
-    attentive_neighbours,
-    attribute_prototypes,
-    matching_network,
-    prototypical,
-)
+from metajax.learners.metric import matching_network, prototypical
 from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
-from metajax.learners.semantic_map import semantic_map
 from metajax.learners.sequential import sequential
 from metajax.learners.supervised import fine_tuned, supervised
 
 __all__ = [
     "anil",
-    "attentive_neighbours",
-    "attribute_prototypes",
     "bayesian_ridge",
     "boil",
     "cavia",
@@ -48,7 +40,6 @@ __all__ = [
     "maml",
     "maml_plus_plus",
     "matching_network",
-    "mecos",
     "meta_learner",
     "meta_sgd",
     "neural_process",
@@ -56,7 +47,6 @@ __all__ = [
     "prototypical",
     "query_loss",
     "reptile",
-    "semantic_map",
     "sequential",
     "supervised",
 ]

@@ -3,23 +3,275 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import learners
 from metajax.baselines.ease import inverse_gram
-from metajax.baselines.preferences import preference_curve, preferences
+from metajax.baselines.preferences import LIKED, preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.learners.outer import meta_learner
+from metajax.losses import blanked
 from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.settings import Options, Settings, bounded
-from metajax.networks import MemorisedUsers, start_memory, user_memory
-from metajax.networks.user_memory import SHARPNESS
-from metajax.types import MetaLearner, Params, SupportModel
+from metajax.types import (
+    Adaptation,
+    Examples,
+    Inputs,
+    Loss,
+    MemberInputs,
+    MetaLearner,
+    Params,
+    SupportModel,
+    check_model,
+)
 
-__all__ = ["NeighbourOptions", "attentive_neighbours", "memorised", "methods", "user_memory_of"]
+__all__ = [
+    "MemorisedUsers",
+    "NeighbourOptions",
+    "Seen",
+    "attentive_neighbours",
+    "memorised",
+    "methods",
+    "start_memory",
+    "user_memory",
+    "user_memory_of",
+]
+
+
+SHARPNESS = (1.0, 3.0)
+"""To which powers preferences are raised in the item-to-item weights: how much the user likes, and
+almost only the best ratings."""
+
+
+class MemorisedUsers(NamedTuple):
+    """What closed forms keep of the training users; it is not trained.
+
+    All leaves are floats, so that parameters which hold them can be differentiated.
+    """
+
+    user: jax.Array
+    """`[M]` who, as the training set counts its users."""
+    present: jax.Array
+    """`[M]` 1, or 0 in padding."""
+    features: jax.Array
+    """`[M, Du]` their encoded attributes."""
+    preferences: jax.Array
+    """`[M, I]` place of each rating on its scale, in [0, 1]; 0 where there is none."""
+    inverse: jax.Array
+    """`[C, I, I]` `(X'X + ridge)^-1` of all training users' preferences X, to each sharpness."""
+
+
+class Seen(NamedTuple):
+    """What is kept of a new user."""
+
+    features: jax.Array
+    """`[Du]` encoded attributes."""
+    item: jax.Array
+    """`[S]` int32 items of the support; 0 in padding."""
+    preference: jax.Array
+    """`[S]` place of each rating on its scale; 0 in padding."""
+    count: jax.Array
+    """`[]` K, the size of the support."""
+
+
+def user_memory(
+    items: int, user_width: int, *, members: int = 1024, scale: tuple[float, float] | None = None
+) -> SupportModel:
+    """Describes the ranker.
+
+    Its score of item i for a user who has shown the support S is
+
+        log(p_i) + b_i + sum_c w_c K^g_c sum_(j in S) r_j^c B^c_ji ,
+        p_i = e + (1 - t) popularity_i + t sum_m a_m [m likes i] .
+
+    The prior p is what users like this one like: the attention a of member m is a softmax of minus
+    half the squared distance of attributes, each on a learned scale, plus h K^q times how much of
+    what S likes m likes too. The evidence is that of a linear autoencoder B, fitted to
+    preferences r to the power c. Learned are b, and how far to trust each part as a function of K;
+    the memory and B come from closed forms (`start_memory`).
+
+    Args:
+        items: I, the size of the catalogue.
+        user_width: Du, the number of encoded attributes of a user.
+        members: M, how many training users there is room for.
+        scale: Lowest and highest rating; None for an implicit log.
+
+    Returns:
+        The model. `encode` expects a user's attributes in every row of the support; of an empty
+        one in padding. `decode` takes `Inputs` or, of users it remembers, `MemberInputs`: it
+        answers as if it did not. Memory is `M I + 2 I^2`.
+
+    References:
+        Vinyals et al., Matching Networks for One Shot Learning, NeurIPS 2016, for the attention to
+        what is remembered (there the support, here other users); Steck, Embarrassingly Shallow
+        Autoencoders for Sparse Data, WWW 2019, for B. Putting them together by what is learned on
+        held-out users is stacking: Wolpert, Stacked Generalization, Neural Networks 5, 1992.
+    """
+    low, high = scale or (0.0, 1.0)
+
+    def preference(rating: jax.Array) -> jax.Array:
+        if scale is None:
+            return jnp.ones_like(rating)
+        return jnp.clip((rating - low) / (high - low), 0, 1)
+
+    def init(key: jax.Array, inputs: Any) -> Params:
+        del key, inputs
+        kinds = len(SHARPNESS)
+        return {
+            "memory": MemorisedUsers(
+                user=jnp.full(members, -1.0),
+                present=jnp.zeros(members),
+                features=jnp.zeros((members, user_width)),
+                preferences=jnp.zeros((members, items)),
+                inverse=jnp.broadcast_to(jnp.eye(items), (kinds, items, items)),
+            ),
+            "attributes": jnp.zeros(user_width),
+            "likeness": jnp.zeros(2),
+            "trust": jnp.array(2.0),
+            "floor": jnp.array(-5.0),
+            "evidence": jnp.stack([jnp.log(jnp.array([60.0, 20.0])), jnp.zeros(kinds)], axis=1),
+            "item_bias": jnp.zeros(items),
+        }
+
+    def encode(params: Params, support: Examples) -> Seen:
+        del params
+        # Padding may hold anything, but where there is nothing else it has the attributes.
+        shown = support.mask | ~support.mask.any()
+        features = jnp.where(shown[:, None], support.inputs.user_features, 0)
+        return Seen(
+            jnp.sum(features, axis=0) / jnp.sum(shown),
+            jnp.where(support.mask, support.inputs.item, 0),
+            jnp.where(support.mask, preference(support.labels), 0),
+            jnp.sum(support.mask).astype(jnp.float32),
+        )
+
+    def decode(params: Params, seen: Seen, inputs: Inputs | MemberInputs) -> jax.Array:
+        memory = jax.lax.stop_gradient(params["memory"])
+        others, own = memory.present, None
+        if isinstance(inputs, MemberInputs):
+            others = others * (memory.user != inputs.user[0])
+            rated = jnp.where(inputs.known, preference(inputs.rating), 0)
+            own = jnp.zeros(items).at[inputs.inputs.item].set(rated)
+            inputs = inputs.inputs
+        prior = _prior(params, memory, seen, others)
+        score = jnp.log(prior) + params["item_bias"] + _evidence(params, memory, seen, own)
+        return score[inputs.item]
+
+    return SupportModel(init, encode, decode)
+
+
+def start_memory(params: Params, memory: MemorisedUsers) -> Params:
+    """Fills the memory, up to the room there is.
+
+    Args:
+        params: Parameters of a `user_memory`.
+        memory: With at most M users.
+
+    Returns:
+        The parameters, changed.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    blank = params["memory"]
+    room = len(blank.user) - len(memory.user)
+    if room < 0:
+        raise ValueError(f"memory must hold at most {len(blank.user)} users, got {-room} more.")
+
+    def filled(name: str, value: jax.Array, like: jax.Array) -> jax.Array:
+        if name != "inverse":
+            fill = -1.0 if name == "user" else 0.0
+            value = jnp.pad(value, ((0, room), *((0, 0),) * (value.ndim - 1)), constant_values=fill)
+        if value.shape != like.shape:
+            raise ValueError(f"{name} must have the shape {like.shape}, got {value.shape}.")
+        return jnp.asarray(value, jnp.float32)
+
+    named = zip(memory._fields, memory, blank, strict=True)
+    return {**params, "memory": MemorisedUsers(*(filled(*leaf) for leaf in named))}
+
+
+def _prior(params: Params, memory: MemorisedUsers, seen: Seen, others: jax.Array) -> jax.Array:
+    """Returns `[I]` how probable it is that the user likes each item."""
+    liked = (memory.preferences >= LIKED).astype(jnp.float32)  # [M, I]
+    popularity = others @ liked / jnp.maximum(jnp.sum(others), 1)
+    # An item that few like says more of who likes it.
+    rarity = jnp.log(jnp.sum(memory.present) / (1 + jnp.sum(liked, axis=0)))
+    # As if everyone had ten more items that nobody shares: short histories prove little.
+    length = jnp.sqrt(jnp.sum(memory.preferences**2, axis=1) + 10)  # [M]
+    worth = jnp.maximum(rarity, 0.1)[seen.item] * seen.preference  # [S]
+    shared = memory.preferences[:, seen.item] @ worth / length  # [M]
+    distance = jnp.square(memory.features - seen.features[None]) @ jnp.exp(params["attributes"])
+    logits = _by_count(params["likeness"], seen.count) * shared - 0.5 * distance
+    attention = jax.nn.softmax(jnp.where(others > 0, logits, -1e9))
+    trust = jax.nn.sigmoid(params["trust"])
+    return jnp.exp(params["floor"]) + (1 - trust) * popularity + trust * (attention @ liked)
+
+
+def _evidence(
+    params: Params, memory: MemorisedUsers, seen: Seen, own: jax.Array | None
+) -> jax.Array:
+    """Returns `[I]` what the support says by the autoencoders, `own` preferences left out."""
+    total = jnp.zeros(memory.preferences.shape[1])
+    for sharpness, inverse, weight in zip(
+        SHARPNESS, memory.inverse, params["evidence"], strict=True
+    ):
+        diagonal = jnp.diagonal(inverse)
+        rows = inverse[seen.item]  # [S, I]
+        if own is not None:
+            # Sherman and Morrison: the inverse without one of the rows of X.
+            x = own**sharpness
+            pull = inverse @ x
+            pull_scaled = pull / (1 - x @ pull)
+            rows += pull[seen.item][:, None] * pull_scaled[None]
+            diagonal += pull * pull_scaled
+        self = seen.item[:, None] == jnp.arange(len(diagonal))[None]
+        said = seen.preference**sharpness @ jnp.where(self, 0, -rows / diagonal[None])
+        total += _by_count(weight, seen.count) * said
+    return total
+
+
+def _by_count(weight: jax.Array, count: jax.Array) -> jax.Array:
+    """Returns exp(a) K^b of the weight (a, b)."""
+    return jnp.exp(weight[0]) * jnp.maximum(count, 1) ** weight[1]
+
+
+def attentive_neighbours(
+    model: SupportModel,
+    loss: Loss,
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Attentive neighbours: scores by attention to similar training users and item-to-item weights.
+
+    Train it on `data.sample_catalogue_tasks(members=True)`: the model remembers the training
+    users, and has to be asked about each of them as if it did not.
+
+    Args:
+        model: What remembers, a `user_memory`; it sees padding as it is.
+        loss: `loss(scores, labels, *, where) -> []`, of the query, for instance
+            `losses.approximate_ndcg`.
+        outer: Optax optimizer of the parameters. The memory has no gradient, but decay would wear
+            it down.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+    check_model(model, SupportModel)
+
+    def adapt(params: Params, support: Examples, key: jax.Array | None = None) -> Any:
+        del key
+        # The inputs of padding stay: of an empty support they hold the user's attributes.
+        return model.encode(params, support._replace(mask=blanked(support).mask))
+
+    return meta_learner(model, Adaptation(adapt, model.decode), loss, outer, microbatch=microbatch)
+
 
 # Inverting a matrix of the catalogue costs its cube, and keeping two of them 8 bytes its square.
 _ITEMS = 20_000
@@ -71,7 +323,7 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
     return partial(start_memory, memory=memory)
 
 
-def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearner:
+def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
     """Builds the learner: the memory stays as it is, and items' biases learn slowly."""
     groups = {"memory": "fixed", "item_bias": "slow"}
     optimizers: dict[Hashable, optax.GradientTransformation] = {
@@ -82,7 +334,7 @@ def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearn
     outer = optax.partition(
         optimizers, lambda params: {name: groups.get(name, "fast") for name in params}
     )
-    return learners.attentive_neighbours(
+    return attentive_neighbours(
         network, objectives[settings.objective].loss, outer=outer, microbatch=settings.microbatch
     )
 
@@ -90,7 +342,7 @@ def attentive_neighbours(settings: Settings, network: SupportModel) -> MetaLearn
 methods: tuple[Method, ...] = (
     Method(
         "attentive_neighbours",
-        attentive_neighbours,
+        _learner,
         user_memory_of,
         memorised,
         members=True,

@@ -4,19 +4,98 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from metajax import learners
+from metajax.adaptation import cosine_prototypes
 from metajax.baselines.content import fit_content, item_domains, widths_of_content
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.learners.outer import meta_learner
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass
 from metajax.methods.settings import Options, Settings, bounded
-from metajax.networks import AttributePrototypes, ContentNetwork, from_linen, start_content
-from metajax.types import Model, Params
+from metajax.networks import ContentNetwork, from_linen, start_content
+from metajax.types import (
+    AmongPrototypes,
+    Inputs,
+    Loss,
+    MetaLearner,
+    Model,
+    Params,
+)
 
-__all__ = ["PrototypeOptions", "content_values", "methods"]
+__all__ = [
+    "AttributePrototypes",
+    "PrototypeOptions",
+    "attribute_prototypes",
+    "content_values",
+    "methods",
+]
+
+
+class AttributePrototypes(nn.Module):
+    """Places items by a network of what is said of them, and users' tastes at prototypes.
+
+    What a user of given attributes thinks of a prototype is a linear form of the attributes,
+    which starts at 0.
+
+    Attributes:
+        content: Maps inputs to `Evidence`: its design is the place, its expected label is what
+            is expected.
+        width: D, its number of directions.
+        prototypes: M.
+    """
+
+    content: nn.Module
+    width: int
+    prototypes: int = 16
+
+    @nn.compact
+    def __call__(self, inputs: Inputs) -> AmongPrototypes:
+        """Places N interactions."""
+        zeros = nn.initializers.zeros_init()
+        found = self.content(inputs)
+        value = jnp.broadcast_to(
+            self.param("value", zeros, (self.prototypes,)), (len(inputs.item), self.prototypes)
+        )
+        if inputs.user_features.shape[1]:
+            taste = nn.Dense(self.prototypes, use_bias=False, kernel_init=zeros, name="user_value")
+            value += taste(inputs.user_features)
+        # At first the prototypes weigh as much as 16 examples, and the level's prior as 5.
+        each = nn.initializers.constant(jnp.log(16.0 / self.prototypes))
+        return AmongPrototypes(
+            found.design,
+            found.expected,
+            self.param("prototype", nn.initializers.normal(1.0), (self.prototypes, self.width)),
+            self.param("log_weight", each, (self.prototypes,)),
+            value,
+            jnp.exp(self.param("log_sharpness", nn.initializers.constant(jnp.log(8.0)), ())),
+            jnp.exp(self.param("log_level_count", nn.initializers.constant(jnp.log(5.0)), ())),
+        )
+
+
+def attribute_prototypes(
+    model: Model,
+    loss: Loss,
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Attribute prototypes: a candidate is scored by cosine attention to ratings and prototypes.
+
+    Args:
+        model: The network; its `apply` compares inputs with prototypes, for instance a
+            `AttributePrototypes`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+    """
+    return meta_learner(model, cosine_prototypes(model.apply), loss, outer, microbatch=microbatch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +139,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
 methods: tuple[Method, ...] = (
     Method(
         "attribute_prototypes",
-        learner=by_one_pass(learners.attribute_prototypes, "content/traits", "content/item_domain"),
+        learner=by_one_pass(attribute_prototypes, "content/traits", "content/item_domain"),
         network=_network,
         initial=_initial,
         options=PrototypeOptions,

@@ -1,25 +1,217 @@
-"""Semantic map: attributes of items into the space of pretrained embeddings."""
+"""Semantic map: content features of items mapped into the space of pretrained embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from metajax import learners
+from metajax.adaptation import ridge_head
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import content_features, fit_content, item_domains
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
+from metajax.learners.frozen import fixed
+from metajax.learners.outer import learner_with
+from metajax.losses import blanked, masked_mean
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
 from metajax.methods.settings import Options, Settings, bounded
-from metajax.networks import SemanticMap, from_linen, start_semantic_map
-from metajax.types import Model, Params
+from metajax.networks import from_linen
+from metajax.networks.encoder import Tower
+from metajax.networks.meta_params import with_initial_values
+from metajax.types import Evidence, Inputs, MetaLearner, Model, Params, Task
 
-__all__ = ["MapOptions", "linear_map_to", "mapped_items", "methods", "semantic_network"]
+__all__ = [
+    "MapOptions",
+    "Mapped",
+    "SemanticMap",
+    "linear_map_to",
+    "mapped_items",
+    "methods",
+    "semantic_map",
+    "semantic_network",
+    "start_semantic_map",
+]
+
+
+class Mapped(NamedTuple):
+    """N interactions, described by what is known of their items and by attributes alone."""
+
+    evidence: Evidence
+    """By the item's own embedding as far as it has one, and else by the map."""
+    guess: Evidence
+    """By the map, as if nobody had rated the item."""
+    distance: jax.Array
+    """`[N]` squared distance of the two, for what is known of the item."""
+
+
+class SemanticMap(nn.Module):
+    """Maps traits and attributes of items into the space of pretrained embeddings.
+
+    The map is linear, plus what hidden layers add to it, which starts at 0. The expected label is
+    the item's bias and what a user of these attributes is expected to be like; the noise of what
+    the map describes has in it how far the map is off.
+
+    Parameters are named `map`, `hidden`, `correction`, `user_map`, `item_bias`, `log_noise`,
+    `log_error` and, from closed forms and not trained, `item_embedding`, `known`, `traits` and
+    `item_spread`.
+
+    Attributes:
+        items: Number of items.
+        width: F, of the embeddings.
+        traits: V, numbers that are known of an item beside its attributes.
+        widths: Widths of the hidden layers; none means a linear map.
+    """
+
+    items: int
+    width: int
+    traits: int
+    widths: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, inputs: Inputs) -> Mapped:
+        """Describes N interactions."""
+        zeros = nn.initializers.zeros_init()
+
+        def given(name: str, *shape: int) -> jax.Array:
+            table = self.param(name, zeros, (self.items, *shape))
+            return jax.lax.stop_gradient(table)[inputs.item]
+
+        own, known = given("item_embedding", self.width), given("known")
+        said = jnp.concatenate([given("traits", self.traits), inputs.item_features], axis=1)
+        mapped = nn.Dense(self.width, use_bias=False, name="map")(said)
+        if self.widths:
+            hidden = nn.relu(Tower(self.widths, name="hidden")(said))
+            mapped += nn.Dense(self.width, kernel_init=zeros, name="correction")(hidden)
+        bias = self.param("item_bias", zeros, (self.items,))[inputs.item]
+        noise = jnp.exp(self.param("log_noise", zeros, ())) + given("item_spread") ** 2
+        error = jnp.exp(self.param("log_error", zeros, ()))
+        place = jnp.zeros((len(bias), self.width))
+        if inputs.user_features.shape[1]:
+            user_map = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="user_map")
+            place = user_map(inputs.user_features)
+
+        def described(design: jax.Array, known: jax.Array) -> Evidence:
+            usual = jnp.sum(place * design, axis=1)
+            return Evidence(bias + usual, design, noise + (1 - known) * error)
+
+        mixed = known[:, None] * own + (1 - known)[:, None] * mapped
+        distance = known * jnp.sum(jnp.square(own - mapped), axis=1)
+        return Mapped(described(mixed, known), described(mapped, jnp.zeros_like(known)), distance)
+
+
+def start_semantic_map(
+    params: Params,
+    *,
+    item_embedding: jax.Array,
+    known: jax.Array,
+    traits: jax.Array,
+    item_bias: jax.Array,
+    item_spread: jax.Array,
+    weights: jax.Array,
+    noise: jax.Array,
+    error: jax.Array,
+) -> Params:
+    """Starts from pretrained embeddings and a linear map to them.
+
+    Args:
+        params: Parameters of a `SemanticMap`.
+        item_embedding: `[I, F]` for users with a standard normal prior.
+        known: `[I]` how far an item goes by its own embedding, in [0, 1].
+        traits: `[I, V]` what is known of items beside their attributes.
+        item_bias: `[I]` ratings by a user whose latents are 0.
+        item_spread: `[I]` standard deviation of what is not known of the biases.
+        weights: `[V + Di, F]` from traits and attributes to embeddings.
+        noise: `[]` variance of a rating, > 0.
+        error: `[]` expected squared distance of the map, > 0.
+
+    Returns:
+        The parameters, changed.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    given = {
+        "item_embedding": item_embedding,
+        "known": known,
+        "traits": traits,
+        "item_bias": item_bias,
+        "item_spread": item_spread,
+        "map": {"kernel": weights},
+        "log_noise": jnp.log(noise),
+        "log_error": jnp.log(error),
+    }
+    return with_initial_values(params, given)
+
+
+_FIXED = ("item_embedding", "item_spread", "known", "traits")
+
+
+def semantic_map(
+    model: Model,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    closeness: float = 0.1,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns where an item of given attributes lies in the space of pretrained embeddings.
+
+    A user is the posterior given their ratings, as in `adaptation.ridge_head`. Every item of a
+    query is asked as if nobody had rated it, and drawn to its own embedding:
+
+        loss(scores by the map) + closeness * mean squared distance to the items' embeddings .
+
+    A cold user is the prior and a cold item its map: both are scored without any history.
+
+    Args:
+        model: The network; its `apply` returns `Mapped`, for instance of a
+            `SemanticMap`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        outer: Optax optimizer of the parameters; those of closed forms stay as they are.
+        closeness: How much the distance counts, >= 0.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner with `predict_variance`.
+
+    Raises:
+        ValueError: If `closeness` < 0.
+
+    References:
+        Socher, Ganjoo, Manning and Ng, Zero-Shot Learning Through Cross-Modal Transfer, NeurIPS
+        2013, equation 1, the squared distance to the embedding. Frome et al., DeViSE: A Deep
+        Visual-Semantic Embedding Model, NeurIPS 2013, which ranks by products in that space.
+        Differs: embeddings are factors of ratings, and products with a user's are the scores.
+    """
+    if not closeness >= 0:
+        raise ValueError(f"closeness must be >= 0, got {closeness}.")
+
+    def known(params: Params, inputs: Any) -> Evidence:
+        return model.apply(params, inputs).evidence
+
+    adaptation = ridge_head(known)
+
+    def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
+        del step
+        adapted = adaptation.adapt(params, task.support, key)
+        asked = blanked(task.query)
+        found = model.apply(params, asked.inputs)
+        scores = found.guess.expected + found.guess.design @ adapted.mean
+        near = masked_mean(found.distance, asked.mask)
+        return loss(scores, asked.labels, where=asked.mask) + closeness * near
+
+    return learner_with(
+        {0: task_loss}, model, adaptation, fixed(outer, *_FIXED), microbatch=microbatch
+    )
+
 
 _TRAITS = 3
 
@@ -106,7 +298,7 @@ def linear_map_to(
 methods: tuple[Method, ...] = (
     Method(
         "semantic_map",
-        by_one_pass(learners.semantic_map),
+        by_one_pass(semantic_map),
         semantic_network,
         mapped_items,
         settings={"weight_decay": 0.0, "updates": 100, "validate_every": 20},

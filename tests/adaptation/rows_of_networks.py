@@ -20,6 +20,14 @@ from metajax.adaptation import (
     sequence_steps,
 )
 from metajax.data import bipartite_graph
+from metajax.methods.attentive_neighbours import MemorisedUsers, start_memory, user_memory
+from metajax.methods.attribute_prototypes import AttributePrototypes
+from metajax.methods.matching_network import MatchingNetwork
+from metajax.methods.mecos import PairNetwork
+from metajax.methods.neural_process import Attended, AttentiveProcess, ConditionalProcess
+from metajax.methods.prototypical import PrototypeNetwork
+from metajax.methods.semantic_map import SemanticMap, semantic_map
+from metajax.methods.sequential import SequenceNetwork, from_history_module
 from metajax.types import Adaptation, Examples, InHistory, Model, Sequences, Task
 
 
@@ -82,7 +90,7 @@ def content_row() -> Row:
 
 def attribute_prototypes_row() -> Row:
     content = networks.ContentNetwork(ITEMS, traits=2, width=3, bottleneck=2)
-    model = networks.from_linen(networks.AttributePrototypes(content, 3, prototypes=2))
+    model = networks.from_linen(AttributePrototypes(content, 3, prototypes=2))
 
     def at_learned_prototypes(params, inputs):
         found = model.apply(params, inputs)
@@ -115,10 +123,10 @@ def informed_row() -> Row:
 
 
 def semantic_map_row() -> Row:
-    model = networks.from_linen(networks.SemanticMap(ITEMS, 3, 2, (3,)))
+    model = networks.from_linen(SemanticMap(ITEMS, 3, 2, (3,)))
     params = drawn(model)
     params["known"] = jnp.array([0.0, 0.3, 0.9, 0.0, 0.5])
-    learner = learners.semantic_map(model, losses.squared_error, outer=optax.sgd(0.1))
+    learner = semantic_map(model, losses.squared_error, outer=optax.sgd(0.1))
 
     def expected(params, inputs):
         return model.apply(params, inputs).evidence.expected
@@ -136,10 +144,10 @@ def student_row() -> Row:
 
 
 def memory_row() -> Row:
-    model = networks.user_memory(ITEMS, 2, members=6)
+    model = user_memory(ITEMS, 2, members=6)
     rng = np.random.default_rng(7)
     root = jnp.asarray(rng.normal(size=(2, ITEMS, 2 * ITEMS)))
-    memory = networks.MemorisedUsers(
+    memory = MemorisedUsers(
         user=jnp.arange(5.0),
         present=jnp.ones(5),
         features=jnp.asarray(rng.normal(size=(5, 2))),
@@ -148,7 +156,7 @@ def memory_row() -> Row:
     )
     blank = model.init(jax.random.key(0), None)
     blank["evidence"] -= 4.0
-    params = networks.start_memory(blank, memory)
+    params = start_memory(blank, memory)
 
     def zero_shot(params, inputs):
         return model.decode(params, model.encode(params, nothing()), inputs)
@@ -176,7 +184,7 @@ def domains_row(model) -> Row:
 
 
 def sequence_row() -> Row:
-    model = networks.from_history_module(networks.SequenceNetwork(encoder(), 4, 2, (3,)))
+    model = from_history_module(SequenceNetwork(encoder(), 4, 2, (3,)))
 
     def zero_shot(params, inputs):
         before = InHistory(task_of(5).support, jnp.zeros(QUERY, int), inputs)
@@ -202,7 +210,7 @@ def item_task_of(seed) -> Task:
 
 
 def item_row() -> Row:
-    model = networks.from_support_module(networks.PairNetwork(ITEMS, 2, 3, steps=1))
+    model = networks.from_support_module(PairNetwork(ITEMS, 2, 3, steps=1))
     return Row(
         amortised(model.encode, model.decode),
         drawn(model, 0.3, item_task_of(2)),
@@ -234,27 +242,27 @@ def rating_graph_row() -> Row:
 
 OF_NETWORKS: dict[str, Callable[[], Row]] = {
     "prototype, euclidean": partial(
-        compared, prototypes, networks.PrototypeNetwork(encoder(), 3), at_the_prior
+        compared, prototypes, PrototypeNetwork(encoder(), 3), at_the_prior
     ),
     "prototype, cosine": partial(
         compared,
         partial(prototypes, distance="cosine", scale=(1.0, 5.0)),
-        networks.PrototypeNetwork(encoder(), 3),
+        PrototypeNetwork(encoder(), 3),
         at_the_prior_by_cosine,
     ),
     "attended labels": partial(
         compared,
         residual_attention,
-        networks.MatchingNetwork(encoder(), 2, 3, (3,)),
+        MatchingNetwork(encoder(), 2, 3, (3,)),
         lambda match, params, inputs: match(params, inputs).score,
     ),
     "conditional process": partial(
-        amortised_row, networks.ConditionalProcess(encoder(), 4), lambda params: params["prior"]
+        amortised_row, ConditionalProcess(encoder(), 4), lambda params: params["prior"]
     ),
     "attentive process": partial(
         amortised_row,
-        networks.AttentiveProcess(encoder(), 4, 2),
-        lambda params: networks.Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
+        AttentiveProcess(encoder(), 4, 2),
+        lambda params: Attended(params["prior_key"], params["prior"], jnp.ones(1, bool)),
     ),
     "student": student_row,
     "semantic map": semantic_map_row,

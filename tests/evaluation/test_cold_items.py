@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, networks
+from metajax import losses, networks
 from metajax.data.cold_items import (
     ItemTasks,
     item_tasks,
@@ -18,6 +18,7 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns
 from metajax.evaluation.cold_items import rank_cold_items, score_cold_items
 from metajax.evaluation.evaluate import NonFinitePredictionsError
+from metajax.methods.mecos import PairNetwork, mecos
 from metajax.types import Adaptation
 
 KINDS, EACH = 3, 8
@@ -92,8 +93,8 @@ def test_a_few_sequences_tell_of_which_kind_a_cold_item_is():
     # Nothing is known of items but who did what.
     blank = np.zeros((ITEMS, 0), np.float32)
     table = sequence_table(TrainingSet(training, np.zeros((120, 0), np.float32), blank, None))
-    network = networks.PairNetwork(items=ITEMS, embedding=4, width=8, steps=1)
-    learner = learners.mecos(
+    network = PairNetwork(items=ITEMS, embedding=4, width=8, steps=1)
+    learner = mecos(
         networks.from_support_module(network), losses.sigmoid_cross_entropy, outer=optax.adam(0.02)
     )
     sample = partial(sample_item_tasks, tasks=16, support=3, query=3, negatives=6, length=4)

@@ -13,6 +13,8 @@ import pytest
 
 from metajax import learners, losses
 from metajax.adaptation import gru_embeddings, matching
+from metajax.methods.attentive_neighbours import attentive_neighbours
+from metajax.methods.attribute_prototypes import attribute_prototypes
 from metajax.networks import from_linen, update_gru
 from metajax.types import Examples, Model, Task
 
@@ -172,7 +174,7 @@ def test_a_module_that_is_not_wrapped_is_refused(make):
 
 
 OF_OUTPUTS = {
-    "attribute_prototypes": (learners.attribute_prototypes, "AmongPrototypes", "place, expected"),
+    "attribute_prototypes": (attribute_prototypes, "AmongPrototypes", "place, expected"),
     "bayesian_ridge": (learners.bayesian_ridge, "Evidence", "expected, design, noise, power"),
     "matching_network": (learners.matching_network, "Matched", "query, key, prior, score"),
     "prototypical": (learners.prototypical, "Placed", "item, prior, prior_label, closeness, bias"),
@@ -195,7 +197,7 @@ def test_a_network_that_does_not_read_a_support_is_refused():
     with pytest.raises(TypeError, match=r"model must be a SupportModel .* from_support_module"):
         learners.neural_process(MODULE, outer=OUTER)
     with pytest.raises(TypeError, match="model must be a SupportModel of init, encode, decode"):
-        learners.attentive_neighbours(MODULE, losses.squared_error, outer=OUTER)
+        attentive_neighbours(MODULE, losses.squared_error, outer=OUTER)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,16 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses, networks, registry
+from metajax import losses, networks, registry
 from metajax.data import TrainingSet, cold_users, from_columns
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
-from metajax.methods.semantic_map import linear_map_to
+from metajax.methods.semantic_map import (
+    SemanticMap,
+    linear_map_to,
+    semantic_map,
+    start_semantic_map,
+)
 from metajax.types import Examples, Inputs, Task
 
 ITEMS = 30
@@ -74,7 +79,7 @@ def test_a_cold_item_is_liked_by_who_likes_its_kind(training):
 
 def test_training_asks_for_items_as_if_nobody_had_rated_them():
     """The loss in NumPy: scores by the map, and the distance to what is known of the items."""
-    network = networks.from_linen(networks.SemanticMap(3, 2, 1))
+    network = networks.from_linen(SemanticMap(3, 2, 1))
     rng = np.random.default_rng(2)
     table = {
         "item_embedding": rng.normal(size=(3, 2)),
@@ -86,9 +91,7 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
         "noise": np.array(0.5),
         "error": np.array(0.2),
     }
-    learner = learners.semantic_map(
-        network, losses.squared_error, outer=optax.sgd(0.0), closeness=0.3
-    )
+    learner = semantic_map(network, losses.squared_error, outer=optax.sgd(0.0), closeness=0.3)
     features = np.array([[1.0], [2.0], [-1.0]])
 
     def rows(item):
@@ -102,7 +105,7 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     state = learner.init(jax.random.key(0), batch)
     given = {name: jnp.asarray(value) for name, value in table.items()}
-    state = state._replace(params=networks.start_semantic_map(state.params, **given))
+    state = state._replace(params=start_semantic_map(state.params, **given))
     _, metrics = jax.jit(learner.update)(state, batch)
 
     guess = np.concatenate([table["traits"], features], axis=1) @ table["weights"]
@@ -137,8 +140,8 @@ def test_what_comes_from_closed_forms_is_not_trained(small):
 
 def test_settings_of_a_map_that_mean_nothing_are_refused(training):
     with pytest.raises(ValueError, match=r"closeness must be >= 0, got -1\."):
-        learners.semantic_map(
-            networks.from_linen(networks.SemanticMap(3, 2, 1)),
+        semantic_map(
+            networks.from_linen(SemanticMap(3, 2, 1)),
             losses.squared_error,
             outer=optax.sgd(0.0),
             closeness=-1.0,

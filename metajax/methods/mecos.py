@@ -1,15 +1,28 @@
-"""Cold items by the sequences that end in them: pair encoder and matching."""
+"""MeCos: cold items by matching the sequences that end in them."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
+from metajax.adaptation import amortised
+from metajax.learners.outer import meta_learner
 from metajax.networks.encoder import Tower
-from metajax.types import Examples, Sequences
+from metajax.types import (
+    Examples,
+    Loss,
+    MetaLearner,
+    Sequences,
+    SupportModel,
+    check_model,
+)
 
-__all__ = ["PairNetwork"]
+__all__ = [
+    "PairNetwork",
+    "mecos",
+]
 
 
 class PairNetwork(nn.Module):
@@ -86,3 +99,36 @@ class PairNetwork(nn.Module):
         )
         parts = [last[:, 0], found[:, 0, 0], inputs.target_features]
         return self.pair(jnp.concatenate(parts, axis=-1))
+
+
+def mecos(
+    model: SupportModel,
+    loss: Loss,
+    *,
+    outer: optax.GradientTransformation,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """MeCos: predicts from a few sequences that end in a new item which others will.
+
+    It adapts to an item: the support are sequences that end in it, the query are sequences of
+    which it is asked whether they do, from `data.sample_item_tasks`. To recommend new items for
+    one sequence, adapt to each of them and compare their scores (`cold_items.score_cold_items`).
+
+    Args:
+        model: The network, for instance a `PairNetwork`.
+        loss: `loss(scores, labels, *, where) -> []`, of the query; labels are 1 and 0. A loss of
+            each score by itself, such as `losses.sigmoid_cross_entropy`, makes items comparable;
+            one of an order compares sequences of one item alone.
+        outer: Optax optimizer of the parameters.
+        microbatch: Tasks that are in memory at once; None means all of an update.
+
+    Returns:
+        A meta-learner.
+
+    References:
+        Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
+        Differences are documented in `PairNetwork` and `data.sample_item_tasks`.
+    """
+    check_model(model, SupportModel)
+    adaptation = amortised(model.encode, model.decode)
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)

@@ -8,7 +8,8 @@ import pytest
 
 from metajax import losses
 from metajax.learners import neural_process
-from metajax.networks import AttentiveProcess, ConditionalProcess, Encoder, from_support_module
+from metajax.methods.neural_process import AttentiveProcess, ConditionalProcess
+from metajax.networks import Encoder, from_support_module
 from metajax.types import Examples, Inputs, Task
 
 ITEMS, LEAST = 5, 0.1

@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.networks import PairNetwork, from_support_module
+from metajax.methods.mecos import PairNetwork
+from metajax.networks import from_support_module
 from metajax.types import Examples, Sequences
 
 ITEMS, WIDTH, LENGTH = 5, 3, 4

@@ -7,7 +7,8 @@ import pytest
 from metajax import losses
 from metajax.adaptation import matching, sequence_steps
 from metajax.learners import sequential
-from metajax.networks import Encoder, SequenceNetwork, from_history_module
+from metajax.methods.sequential import SequenceNetwork, from_history_module
+from metajax.networks import Encoder
 from metajax.types import Examples, InHistory, Inputs, Model, Task
 
 ITEMS, WIDTH, HEADS = 5, 4, 2

@@ -5,8 +5,13 @@ import pytest
 
 from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import Shapes
-from metajax.methods.attentive_neighbours import memorised, user_memory_of
-from metajax.networks import MemorisedUsers, start_memory, user_memory
+from metajax.methods.attentive_neighbours import (
+    MemorisedUsers,
+    memorised,
+    start_memory,
+    user_memory,
+    user_memory_of,
+)
 from metajax.registry import settings_for
 from metajax.types import Examples, Inputs, MemberInputs
 
