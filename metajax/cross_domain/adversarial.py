@@ -27,12 +27,12 @@ from metajax.cross_domain.tasks import cross_tasks, source_table
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, rows_of_user
 from metajax.learners import fixed, learner_with
-from metajax.losses import blanked
+from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.types import Examples, MetaLearner, Params, Posterior, SupportModel, Task
+from metajax.types import Examples, Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = [
     "AdversarialModel",
@@ -215,7 +215,7 @@ def reversal_schedule(updates: int, *, peak: float = 1.0) -> Callable[[jax.Array
 
 def adversarial(
     model: AdversarialModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     strength: Callable[[jax.Array], jax.Array],
@@ -231,7 +231,8 @@ def adversarial(
 
     Args:
         model: For instance an `adversarial_network`.
-        loss: `loss(scores, labels, *, where) -> []`, of the target's part of the query.
+        loss: `loss(scores, labels, *, where) -> []`, of the target's part of the query,
+            or elementwise as in `losses.with_mask`.
         outer: Optax optimizer of the parameters; the factors among them stay as they are.
         strength: `strength(step) -> []` of the reversal, for instance a `reversal_schedule`.
         microbatch: Tasks in memory at once; None means all of an update.
@@ -247,14 +248,14 @@ def adversarial(
         has its own extractor, as in the asymmetric variant; and users of both domains are labelled
         pairs where there are any.
     """
-    adaptation = amortised(model.encode, model.decode)
+    masked_loss, adaptation = with_mask(loss), amortised(model.encode, model.decode)
 
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
         factors, query = params["factors"], blanked(task.query)
         domain = domain_of(factors, query.inputs)
 
         def rating_loss(scores: jax.Array) -> jax.Array:
-            return loss(scores, query.labels, where=query.mask & (domain == TARGET))
+            return masked_loss(scores, query.labels, where=query.mask & (domain == TARGET))
 
         adapted = adaptation.adapt(params, task.support, key)
         by_source = rating_loss(adaptation.predict(params, adapted, query.inputs))

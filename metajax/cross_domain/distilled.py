@@ -22,7 +22,7 @@ from metajax.cross_domain.tasks import (
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, inputs_of, of_member, rows_of_user
 from metajax.learners import fixed, learner_with
-from metajax.losses import blanked
+from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler
 from metajax.networks import from_support_module
@@ -31,6 +31,7 @@ from metajax.types import (
     Adaptation,
     Examples,
     Inputs,
+    Loss,
     MemberInputs,
     MetaLearner,
     Params,
@@ -158,7 +159,7 @@ def initial_student(
 def distilled(
     student: SupportModel,
     teacher: Adaptation,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     trust: float = 0.5,
@@ -174,7 +175,8 @@ def distilled(
     Args:
         student: Its parameters are `{"student": ..., "teacher": ...}`, of which it uses its own.
         teacher: Adapts and predicts by `params["teacher"]`, which stays as it is.
-        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        loss: `loss(scores, labels, *, where) -> []`, of the query,
+            or elementwise as in `losses.with_mask`.
         outer: Optax optimizer of the student.
         trust: Weight of the teacher's predictions, in [0, 1].
         microbatch: Tasks in memory at once; None means all of an update.
@@ -195,7 +197,7 @@ def distilled(
     """
     if not 0 <= trust <= 1:
         raise ValueError(f"trust must be in [0, 1], got {trust}.")
-    adaptation = amortised(student.encode, student.decode)
+    masked_loss, adaptation = with_mask(loss), amortised(student.encode, student.decode)
 
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
         del step
@@ -209,8 +211,8 @@ def distilled(
         scores = student.decode(params, adaptation.adapt(params, task.support, key), inputs)
         adapted = teacher.adapt(params["teacher"], task.support, key)
         targets = jax.lax.stop_gradient(teacher.predict(params["teacher"], adapted, inputs))
-        by_ratings = loss(scores, query.labels, where=query.mask & query.inputs.known)
-        return (1 - trust) * by_ratings + trust * loss(scores, targets, where=query.mask)
+        by_ratings = masked_loss(scores, query.labels, where=query.mask & query.inputs.known)
+        return (1 - trust) * by_ratings + trust * masked_loss(scores, targets, where=query.mask)
 
     return learner_with(
         {0: task_loss}, student, adaptation, fixed(outer, "teacher"), microbatch=microbatch

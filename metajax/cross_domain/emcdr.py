@@ -24,7 +24,7 @@ from metajax.learners import fixed, learner_with, query_loss
 from metajax.learners.outer import TaskLoss
 from metajax.losses import blanked
 from metajax.methods import Method, Settings, outer_optimizer
-from metajax.types import MetaLearner, Params, Posterior, SupportModel, Task
+from metajax.types import Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = ["PosteriorMeanMap", "emcdr", "methods"]
 
@@ -48,7 +48,7 @@ class PosteriorMeanMap(nn.Module):
 
 def emcdr(
     model: SupportModel,
-    loss: Callable[..., jax.Array] | None = None,
+    loss: Loss | None = None,
     *,
     outer: optax.GradientTransformation,
     microbatch: int | None = None,

@@ -45,7 +45,7 @@ from metajax.learners.outer import TaskLoss
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.types import Examples, Inputs, MetaLearner, Params, Posterior, SupportModel, Task
+from metajax.types import Examples, Inputs, Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = [
     "ParameterTransferOptions",
@@ -201,7 +201,7 @@ def fit_transferred_factors(
 
 def parameter_transfer(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     pretraining: int,
@@ -243,7 +243,7 @@ def parameter_transfer(
 
 def source_then_target(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     pretraining: int,

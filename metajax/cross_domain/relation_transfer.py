@@ -1,7 +1,6 @@
 """Relation transfer: relations between users and items, learned in the source and mapped."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -28,7 +27,16 @@ from metajax.gaussian import ridge_posterior
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
-from metajax.types import Evidence, Examples, Inputs, MetaLearner, Params, Posterior, SupportModel
+from metajax.types import (
+    Evidence,
+    Examples,
+    Inputs,
+    Loss,
+    MetaLearner,
+    Params,
+    Posterior,
+    SupportModel,
+)
 
 __all__ = [
     "RelationNetwork",
@@ -172,7 +180,7 @@ def relation_transfer_network(
 
 def relation_transfer(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     pretraining: int,

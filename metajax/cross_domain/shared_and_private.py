@@ -26,9 +26,9 @@ from metajax.cross_domain.embedding_map import EmbeddingMap
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
 from metajax.learners import fixed, learner_with
-from metajax.losses import blanked
+from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
-from metajax.types import Examples, MetaLearner, Params, Posterior, SupportModel, Task
+from metajax.types import Examples, Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = [
     "SeparatedFeatures",
@@ -178,7 +178,7 @@ def initial_separation(params: Params, found: CanonicalFactors) -> Params:
 
 def shared_and_private(
     model: SeparationModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     own: float = 0.1,
@@ -194,7 +194,8 @@ def shared_and_private(
 
     Args:
         model: For instance a `shared_and_private_network`.
-        loss: `loss(scores, labels, *, where) -> []`, of one domain's part of the query.
+        loss: `loss(scores, labels, *, where) -> []`, of one domain's part of the query,
+            or elementwise as in `losses.with_mask`.
         outer: Optax optimizer of the parameters; the factors among them stay as they are.
         own: Weight of the loss of each domain by its own features, >= 0.
         difference: Weight of the difference loss, >= 0.
@@ -215,7 +216,7 @@ def shared_and_private(
     for name, value in (("own", own), ("difference", difference)):
         if not value >= 0:
             raise ValueError(f"{name} must be >= 0, got {value}.")
-    adaptation = amortised(model.encode, model.decode)
+    masked_loss, adaptation = with_mask(loss), amortised(model.encode, model.decode)
 
     def with_difference(params: Params, tasks: Task) -> tuple[Params, jax.Array]:
         """Returns the parameters, and the difference loss of all users of the update."""
@@ -242,7 +243,7 @@ def shared_and_private(
         domain = domain_of(factors, query.inputs)
 
         def rating_loss(scores: jax.Array, side: int) -> jax.Array:
-            return loss(scores, query.labels, where=query.mask & (domain == side))
+            return masked_loss(scores, query.labels, where=query.mask & (domain == side))
 
         def by_own_features(side: int) -> jax.Array:
             latents = domain_posterior(factors, support, side).mean

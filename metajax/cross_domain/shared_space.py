@@ -1,7 +1,6 @@
 """Shared space: linear maps of two domains into one space of users and items."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +23,7 @@ from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
 from metajax.gaussian import ridge_posterior
 from metajax.learners import fixed, learner_with
-from metajax.losses import blanked
+from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
@@ -32,6 +31,7 @@ from metajax.types import (
     Evidence,
     Examples,
     Inputs,
+    Loss,
     MetaLearner,
     Params,
     Posterior,
@@ -155,7 +155,7 @@ def initial_shared_space(params: Params, found: CanonicalFactors) -> Params:
 
 def shared_space(
     model: SupportModel,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     source_share: float = 0.2,
@@ -168,7 +168,8 @@ def shared_space(
 
     Args:
         model: Its parameters hold `factors`, for instance a `shared_space_network`.
-        loss: `loss(scores, labels, *, where) -> []`, of one domain's part of the query.
+        loss: `loss(scores, labels, *, where) -> []`, of one domain's part of the query,
+            or elementwise as in `losses.with_mask`.
         outer: Optax optimizer of the parameters; the factors among them stay as they are.
         source_share: a, in [0, 1].
         microbatch: Tasks in memory at once; None means all of an update.
@@ -184,7 +185,7 @@ def shared_space(
     """
     if not 0 <= source_share <= 1:
         raise ValueError(f"source_share must be in [0, 1], got {source_share}.")
-    adaptation = amortised(model.encode, model.decode)
+    masked_loss, adaptation = with_mask(loss), amortised(model.encode, model.decode)
 
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
         del step
@@ -193,7 +194,7 @@ def shared_space(
         scores = adaptation.predict(params, adapted, inputs)
         domain = domain_of(params["factors"], inputs)
         source, target = (
-            loss(scores, labels, where=mask & (domain == side)) for side in (SOURCE, TARGET)
+            masked_loss(scores, labels, where=mask & (domain == side)) for side in (SOURCE, TARGET)
         )
         return source_share * source + (1 - source_share) * target
 

@@ -38,7 +38,7 @@ def tasks() -> Task:
     return Task(examples([0, 1], taste), examples([2, 0, 1], query))
 
 
-def learner(strength):
+def learner(strength, loss=losses.squared_error):
     started = MODEL._replace(
         init=lambda key, inputs: cross_domain.initial_adversarial(
             MODEL.init(key, inputs),
@@ -47,9 +47,7 @@ def learner(strength):
     )
     # Decay calms the two who play against each other.
     outer = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
-    return cross_domain.adversarial(
-        started, losses.squared_error, outer=outer, strength=lambda step: strength
-    )
+    return cross_domain.adversarial(started, loss, outer=outer, strength=lambda step: strength)
 
 
 def told_apart(params) -> float:
@@ -81,6 +79,15 @@ def test_the_reversal_brings_the_discriminator_to_chance(strength, least, most):
     scores = jax.vmap(rule.predict, (None, 0, 0))(state.params, adapted, batch.query.inputs)
     assert np.mean((scores[:, 0] - batch.query.labels[:, 0]) ** 2) < 0.1
     np.testing.assert_array_equal(state.params["factors"].embedding, FACTORS.embedding)
+
+
+def test_a_loss_without_a_mask_is_averaged_over_ratings_of_the_target():
+    batch, found = tasks(), []
+    for loss in (losses.squared_error, optax.squared_error):
+        rule = learner(1.0, loss)
+        _, metrics = rule.update(rule.init(jax.random.key(0), batch), batch)
+        found.append(metrics["loss"])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
 
 
 def test_a_domain_without_rows_in_the_query_adds_no_cross_entropy():

@@ -45,7 +45,7 @@ def test_the_initial_student_is_the_posterior_for_the_mean_spread():
     np.testing.assert_allclose(scores, usual + DESIGN @ z, rtol=1e-4)
 
 
-def learner_of(trust):
+def learner_of(trust, loss=losses.squared_error):
     """A teacher who says 3 of item 3, 4 of item 4 and so on, and 1 more if told so."""
 
     def says(params, inputs):
@@ -56,9 +56,7 @@ def learner_of(trust):
         encode=lambda params, support: STUDENT.encode(params["student"], support),
         decode=lambda params, state, inputs: STUDENT.decode(params["student"], state, inputs),
     )
-    return cross_domain.distilled(
-        taught, zero_shot(says), losses.squared_error, outer=optax.sgd(0.1), trust=trust
-    )
+    return cross_domain.distilled(taught, zero_shot(says), loss, outer=optax.sgd(0.1), trust=trust)
 
 
 def task():
@@ -72,9 +70,10 @@ def task():
     return jax.tree.map(lambda leaf: leaf[None], Task(support, query))
 
 
+@pytest.mark.parametrize("loss", [losses.squared_error, optax.squared_error])
 @pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
-def test_the_teacher_is_asked_about_all_and_ratings_about_what_was_rated(trust):
-    learner = learner_of(trust)
+def test_the_teacher_is_asked_about_all_and_ratings_about_what_was_rated(trust, loss):
+    learner = learner_of(trust, loss)
     state = learner.init(jax.random.key(0), task())
     after, metrics = jax.jit(learner.update)(state, task())
     one = jax.tree.map(lambda leaf: leaf[0], task())

@@ -31,16 +31,14 @@ BOTH = np.concatenate([*PLACES], axis=1)
 TASKS = Task(examples(BOTH), examples(BOTH))
 
 
-def learner(**weights):
+def learner(loss=losses.squared_error, **weights):
     started = MODEL._replace(
         init=lambda key, inputs: cross_domain.initial_separation(
             MODEL.init(key, inputs),
             cross_domain.CanonicalFactors(FACTORS, jnp.full(WIDTH, 0.5)),
         )
     )
-    return cross_domain.shared_and_private(
-        started, losses.squared_error, outer=optax.sgd(0.05), **weights
-    )
+    return cross_domain.shared_and_private(started, loss, outer=optax.sgd(0.05), **weights)
 
 
 def covariances(features) -> float:
@@ -67,6 +65,17 @@ def test_the_loss_is_the_ratings_and_what_the_kinds_of_features_have_in_common(m
     _, metrics = jax.jit(rule.update)(state, TASKS)
     expected = 3.0 * sum(covariances(places) for places in PLACES)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-2)
+
+
+def test_a_loss_without_a_mask_is_averaged_over_known_ratings():
+    mask = TASKS.query.mask.at[:, 1].set(False)
+    labels = jnp.where(mask, TASKS.query.labels + 1, jnp.nan)
+    tasks = TASKS._replace(query=TASKS.query._replace(labels=labels, mask=mask))
+    ours, plain = learner(losses.absolute_error), learner(lambda a, b: jnp.abs(a - b))
+    _, expected = ours.update(ours.init(jax.random.key(0), tasks), tasks)
+    _, found = plain.update(plain.init(jax.random.key(0), tasks), tasks)
+    assert expected["loss"] > 1
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
 
 
 def test_features_come_to_have_less_in_common():

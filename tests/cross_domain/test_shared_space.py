@@ -28,22 +28,21 @@ SUPPORT = examples([0], [0.0])._replace(mask=jnp.zeros((1, 1), bool))
 TASKS = Task(SUPPORT, examples([2, 3, 0], [3.0, 6.0, 4.0]))
 
 
-def learner(share):
+def learner(share, loss=losses.squared_error):
     def init(key, inputs):
         return cross_domain.initial_shared_space(
             MODEL.init(key, inputs), cross_domain.CanonicalFactors(FACTORS, jnp.zeros(2))
         )
 
     started = MODEL._replace(init=init)
-    return cross_domain.shared_space(
-        started, losses.squared_error, outer=optax.adamw(0.1), source_share=share
-    )
+    return cross_domain.shared_space(started, loss, outer=optax.adamw(0.1), source_share=share)
 
 
+@pytest.mark.parametrize("loss", [losses.squared_error, optax.squared_error])
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_each_domain_is_asked_by_its_share(share):
+def test_each_domain_is_weighted_by_its_share(share, loss):
     """Of the source the error is 3; of the target 0 and 2."""
-    rule = learner(share)
+    rule = learner(share, loss)
     _, metrics = jax.jit(rule.update)(rule.init(jax.random.key(0), TASKS), TASKS)
     expected = share * 3**2 + (1 - share) * (0**2 + 2**2) / 2
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
