@@ -30,8 +30,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from metajax.data import bipartite_graph
-from metajax.learners import light_gcn
 from metajax.losses import bpr
+from metajax.methods.light_gcn import light_gcn
 from metajax.networks import (
     GraphAttention,
     GraphConvolution,

@@ -27,7 +27,7 @@ from metajax.cross_domain.domains import check_domains
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.methods import Method, Settings, bounded, by_one_pass
-from metajax.networks import ContentNetwork, from_linen, start_content
+from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import Model, Params
 
 __all__ = ["ContentAdapterOptions", "baselines", "content_fold_in", "methods"]
@@ -66,7 +66,7 @@ def _network(settings: Settings, shapes: Shapes) -> Model:
 def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     del settings
     domain = jnp.asarray(item_domains(training), jnp.float32)
-    return partial(start_content, item_domain=domain, **fit_content(training)._asdict())
+    return partial(initial_content, item_domain=domain, **fit_content(training)._asdict())
 
 
 methods: tuple[Method, ...] = (

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import room
-from metajax.networks.messages import in_degree, incoming, outgoing
+from metajax.networks.graph import in_degree, incoming, outgoing
 from metajax.types import Edges
 
 __all__ = [

@@ -6,7 +6,7 @@ from metajax.learners.bayesian_ridge import bayesian_ridge
 from metajax.learners.cavia import cavia
 from metajax.learners.elastic_weights import consolidated, ewc_penalty, fisher_information
 from metajax.learners.frozen import fixed, frozen
-from metajax.learners.graph import graph_fold_in, graph_ridge, light_gcn
+from metajax.learners.graph import graph_learner, new_user_learner
 from metajax.learners.gru_adapter import gru_adapter
 from metajax.learners.imaml import imaml
 from metajax.learners.maml import fomaml, maml
@@ -31,18 +31,17 @@ __all__ = [
     "fixed",
     "fomaml",
     "frozen",
-    "graph_fold_in",
-    "graph_ridge",
+    "graph_learner",
     "gru_adapter",
     "imaml",
     "learner_with",
-    "light_gcn",
     "maml",
     "maml_plus_plus",
     "matching_network",
     "meta_learner",
     "meta_sgd",
     "neural_process",
+    "new_user_learner",
     "proto_maml",
     "prototypical",
     "query_loss",

@@ -35,9 +35,9 @@ __all__ = [
     "NeighbourOptions",
     "Seen",
     "attentive_neighbours",
+    "initial_memory",
     "memorised",
     "methods",
-    "start_memory",
     "user_memory",
     "user_memory_of",
 ]
@@ -93,7 +93,7 @@ def user_memory(
     half the squared distance of attributes, each on a learned scale, plus h K^q times how much of
     what S likes m likes too. The evidence is that of a linear autoencoder B, fitted to
     preferences r to the power c. Learned are b, and how far to trust each part as a function of K;
-    the memory and B come from closed forms (`start_memory`).
+    the memory and B come from closed forms (`initial_memory`).
 
     Args:
         items: I, the size of the catalogue.
@@ -165,7 +165,7 @@ def user_memory(
     return SupportModel(init, encode, decode)
 
 
-def start_memory(params: Params, memory: MemorisedUsers) -> Params:
+def initial_memory(params: Params, memory: MemorisedUsers) -> Params:
     """Fills the memory, up to the room there is.
 
     Args:
@@ -320,7 +320,7 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
         preferences=jnp.asarray(dense),
         inverse=jnp.stack([jnp.asarray(inverse_gram(training, sharpness=s)) for s in SHARPNESS]),
     )
-    return partial(start_memory, memory=memory)
+    return partial(initial_memory, memory=memory)
 
 
 def _learner(settings: Settings, network: SupportModel) -> MetaLearner:

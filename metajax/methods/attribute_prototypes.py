@@ -16,7 +16,7 @@ from metajax.learners.outer import meta_learner
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass
 from metajax.methods.settings import Options, Settings, bounded
-from metajax.networks import ContentNetwork, from_linen, start_content
+from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import (
     AmongPrototypes,
     Inputs,
@@ -111,7 +111,7 @@ def content_values(settings: Settings, training: TrainingSet) -> Callable[[Param
     del settings
     fitted = fit_content(training)
     domain = jnp.asarray(item_domains(training), jnp.float32)
-    return partial(start_content, item_domain=domain, **fitted._asdict())
+    return partial(initial_content, item_domain=domain, **fitted._asdict())
 
 
 def _network(settings: Settings, shapes: Shapes) -> Model:

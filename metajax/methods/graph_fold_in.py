@@ -1,18 +1,22 @@
-"""Rankings by vectors on the graph of users and items, trained on users as if they were new."""
+"""Graph fold-in: rankings by vectors on the graph, trained on users as if they were new."""
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import learners
+from metajax.adaptation import neighbourhood
 from metajax.baselines.preferences import liked_counts
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.learners.graph import new_user_learner
 from metajax.methods.graph_ridge import (
     Layers,
     attentions,
@@ -23,18 +27,97 @@ from metajax.methods.graph_ridge import (
 from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
 from metajax.methods.settings import Options, Settings, bounded
-from metajax.networks import GraphModel, GraphResidual, graph_model, spectral_nodes, start_graph
-from metajax.types import MetaLearner, Params
+from metajax.networks import GraphModel, GraphResidual, graph_model, with_graph
+from metajax.networks.graph import LightGCN
+from metajax.types import (
+    BipartiteGraph,
+    Edges,
+    MetaLearner,
+    Params,
+)
 
 __all__ = [
     "LayerOptions",
     "VectorOptions",
     "by_vectors",
+    "graph_fold_in",
     "initial_vectors",
     "light_network",
     "methods",
     "ranking_defaults",
+    "spectral_nodes",
 ]
+
+
+def spectral_nodes(
+    graph: BipartiteGraph, width: int, *, sweeps: int = 10, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds vectors that message passing keeps, as the best start for what passes messages.
+
+    With R the users' choices, each divided by the roots of both ends' degrees, the items' vectors
+    span the first right singular vectors of R, and those of the users are R times them. Products
+    of the items' vectors are then the weights between items of an ideal low-pass filter. Found by
+    orthogonal iteration: a sweep is two steps along the edges.
+
+    Args:
+        graph: Of users and items.
+        width: D, directions, at least 1 and at most as many as there are items.
+        sweeps: Iterations, >= 1.
+        seed: Of the random first directions.
+
+    Returns:
+        `[U, D]` users and `[I, D]` items, float32; the mean square of the items' is 1 where
+        all of them are in the graph.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        Shen et al., How Powerful is Graph Convolution for Recommendation?, CIKM 2021, where
+        LightGCN and linear autoencoders are low-pass filters, and one in closed form competes with
+        what is trained. Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM Review
+        2011, algorithm 4.4.
+    """
+    if not 1 <= width <= graph.items:
+        raise ValueError(f"width must be in [1, {graph.items}] (the items), got {width}.")
+    if sweeps < 1:
+        raise ValueError(f"sweeps must be >= 1, got {sweeps}.")
+    items = np.random.default_rng(seed).normal(size=(graph.items, width))
+    for _ in range(sweeps):
+        _, swept = _swept(jnp.asarray(items, jnp.float32), graph.edges, users=graph.users)
+        items = np.linalg.qr(np.asarray(swept))[0]
+    items = np.float32(np.sqrt(graph.items)) * items.astype(np.float32)
+    users, _ = _swept(jnp.asarray(items), graph.edges, users=graph.users)
+    return np.asarray(users), items
+
+
+@partial(jax.jit, static_argnames="users")
+def _swept(items: jax.Array, edges: Edges, *, users: int) -> tuple[jax.Array, jax.Array]:
+    """Sends items' vectors to the users, and back."""
+    nodes = jnp.pad(items, ((users, 0), (0, 0)))
+    _, there, back = LightGCN(2).steps(nodes, edges)
+    return there[:users], back[users:]
+
+
+def graph_fold_in(
+    model: GraphModel,
+    loss: Callable[..., jax.Array],
+    *,
+    outer: optax.GradientTransformation,
+    relevant: float = -math.inf,
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """Learns vectors of which those of the items that a new user chose tell what else they like.
+
+    Every task is that of a stranger: its support is joined to the graph, its query judges. Where
+    tasks say whose they are (`MemberInputs`), the edges of all users of an update are left out of
+    the graph in it, so that items do not know what is asked; otherwise the graph knows the query,
+    and training is easier than what it trains for.
+
+    Args, Returns and Raises: as in `light_gcn`; inputs of the tasks may be plain `Inputs`.
+    """
+    rule = neighbourhood(relevant=relevant)
+    return new_user_learner(model, rule, loss, outer=outer, microbatch=microbatch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +171,7 @@ def initial_vectors(settings: Settings, training: TrainingSet) -> Callable[[Para
         user, item = spectral_nodes(graph, width, seed=settings.seed)
         vectors = {"user": length * user, "item": length * item, "item_bias": popularity}
         values = {name: jnp.asarray(value, jnp.float32) for name, value in vectors.items()}
-        return {**start_graph(params, graph), **values}
+        return {**with_graph(params, graph), **values}
 
     return initial
 
@@ -96,7 +179,7 @@ def initial_vectors(settings: Settings, training: TrainingSet) -> Callable[[Para
 def by_vectors(
     learner: Callable[..., MetaLearner],
 ) -> Callable[[Settings, GraphModel], MetaLearner]:
-    """Returns `Method.learner` of a learner of vectors of nodes, such as `learners.light_gcn`."""
+    """Returns `Method.learner` of a learner of vectors of nodes, such as `graph_fold_in`."""
 
     def build(settings: Settings, network: GraphModel) -> MetaLearner:
         slow = replace(settings, rate=settings.options.bias_rate * settings.rate)
@@ -140,7 +223,7 @@ def _fold_in(
 ) -> Method:
     return Method(
         name,
-        learner=by_vectors(learners.graph_fold_in),
+        learner=by_vectors(graph_fold_in),
         network=network,
         initial=initial_vectors,
         members=True,

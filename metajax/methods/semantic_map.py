@@ -32,12 +32,12 @@ __all__ = [
     "MapOptions",
     "Mapped",
     "SemanticMap",
+    "initial_semantic_map",
     "linear_map_to",
     "mapped_items",
     "methods",
     "semantic_map",
     "semantic_network",
-    "start_semantic_map",
 ]
 
 
@@ -107,7 +107,7 @@ class SemanticMap(nn.Module):
         return Mapped(described(mixed, known), described(mapped, jnp.zeros_like(known)), distance)
 
 
-def start_semantic_map(
+def initial_semantic_map(
     params: Params,
     *,
     item_embedding: jax.Array,
@@ -269,7 +269,7 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
         "noise": factors.noise,
         "error": error,
     }
-    return partial(start_semantic_map, **{name: jnp.asarray(v) for name, v in given.items()})
+    return partial(initial_semantic_map, **{name: jnp.asarray(v) for name, v in given.items()})
 
 
 def linear_map_to(

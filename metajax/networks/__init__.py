@@ -1,22 +1,22 @@
 """Networks, one architecture a file."""
 
-from metajax.networks.content_network import Adapter, ContentNetwork, start_content
+from metajax.networks.content_network import Adapter, ContentNetwork, initial_content
 from metajax.networks.encoder import Encoded, Encoder, initial_encoder
-from metajax.networks.graph_layers import (
+from metajax.networks.graph import (
     GraphAttention,
     GraphConvolution,
+    GraphModel,
     GraphNetwork,
     GraphResidual,
     GraphSAGE,
     LightGCN,
+    graph_model,
+    with_graph,
 )
-from metajax.networks.graph_model import GraphModel, graph_model, start_graph
 from metajax.networks.linen import from_linen, from_support_module
 from metajax.networks.meta_params import with_meta_params
-from metajax.networks.rating_graph import at_items, rating_graph, start_rating_graph
 from metajax.networks.rating_network import RatingNetwork, initial_bias, initial_identity
 from metajax.networks.ridge_network import RidgeNetwork, initial_evidence
-from metajax.networks.spectral_nodes import spectral_nodes
 from metajax.networks.update_gru import update_gru
 
 __all__ = [
@@ -33,19 +33,15 @@ __all__ = [
     "LightGCN",
     "RatingNetwork",
     "RidgeNetwork",
-    "at_items",
     "from_linen",
     "from_support_module",
     "graph_model",
     "initial_bias",
+    "initial_content",
     "initial_encoder",
     "initial_evidence",
     "initial_identity",
-    "rating_graph",
-    "spectral_nodes",
-    "start_content",
-    "start_graph",
-    "start_rating_graph",
     "update_gru",
+    "with_graph",
     "with_meta_params",
 ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from metajax.networks.meta_params import with_initial_values
 from metajax.types import Evidence, Inputs, Params
 
-__all__ = ["Adapter", "ContentNetwork", "start_content"]
+__all__ = ["Adapter", "ContentNetwork", "initial_content"]
 
 
 class Adapter(nn.Module):
@@ -77,7 +77,7 @@ class ContentNetwork(nn.Module):
         return Evidence(expected, design, jnp.broadcast_to(noise, expected.shape))
 
 
-def start_content(
+def initial_content(
     params: Params,
     *,
     item_domain: jax.Array,

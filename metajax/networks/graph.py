@@ -1,27 +1,143 @@
-"""Message-passing layers on a graph.
+"""Message passing on graphs: sums over edges, layers, and a recommender on the users' graph.
 
 All are sums over the edges into a node, of arrays that lead with the edges or the nodes: there is
 never a matrix of nodes by nodes. Padding has weight 0 and adds nothing; a node that no edge leads
 to has an empty sum.
+
+Messages are by far the largest array: those of a million edges both ways, of 64 numbers each, fill
+half a gigabyte. Made and added up in blocks, there and on the way back, they stay in a processor's
+caches, and cost a third of the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metajax.networks.messages import in_degree, incoming
-from metajax.types import Edges
+from metajax.types import BipartiteGraph, Edges, Inputs, MemberInputs, NodeVectors, Params
 
 __all__ = [
     "GraphAttention",
     "GraphConvolution",
+    "GraphModel",
     "GraphNetwork",
     "GraphResidual",
     "GraphSAGE",
     "LightGCN",
+    "edges_as_floats",
+    "edges_in",
+    "graph_model",
+    "in_degree",
+    "incoming",
+    "outgoing",
+    "with_graph",
 ]
+
+
+# Edges a block. More, so that an accelerator has fewer steps to take one after the other, cost a
+# CPU its caches.
+_BLOCK = 1 << 14
+
+
+def in_degree(edges: Edges, nodes: int) -> jax.Array:
+    """Sums the weights of the edges into each node, `[N]`."""
+    return jax.ops.segment_sum(edges.weight, edges.target, nodes, indices_are_sorted=True)
+
+
+def incoming(
+    x: jax.Array, edges: Edges, share: jax.Array | None = None, *, nodes: int | None = None
+) -> jax.Array:
+    """Sums the messages into each node.
+
+    Args:
+        x: `[N, D]` what each node sends.
+        edges: Along which.
+        share: `[M, H]` by what each edge multiplies it, each column another H-th of D; None means
+            the weight of the edge.
+        nodes: Number of targets where they are not the sources; None means N.
+
+    Returns:
+        `[nodes, D]`, 0 where no edge leads to.
+    """
+    share = edges.weight[:, None] if share is None else share
+    return _added(True, len(x) if nodes is None else nodes, x, share, edges.source, edges.target)
+
+
+def outgoing(x: jax.Array, edges: Edges, *, nodes: int) -> jax.Array:
+    """Sums at each source the messages of its targets, against the edges.
+
+    Args:
+        x: `[N, D]` what each target sends.
+        edges: Against which, by their weights.
+        nodes: Number of sources.
+
+    Returns:
+        `[nodes, D]`, 0 where no edge leads from.
+    """
+    return _added(False, nodes, x, edges.weight[:, None], edges.target, edges.source)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _added(
+    in_order: bool,
+    nodes: int,
+    x: jax.Array,
+    share: jax.Array,
+    source: jax.Array,
+    target: jax.Array,
+) -> jax.Array:
+    def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        share, source, target = block
+        by_head = _at(x, source).reshape(*share.shape, -1) * share[:, :, None]
+        sent = by_head.reshape(-1, x.shape[1])
+        return total.at[target].add(sent, indices_are_sorted=in_order, mode="drop"), None
+
+    nothing = jnp.zeros((nodes, x.shape[1]), x.dtype)
+    if len(source) <= _BLOCK:
+        return add(nothing, (share, source, target))[0]
+    return jax.lax.scan(add, nothing, _blocks(share, source, target))[0]
+
+
+def _kept(in_order: bool, nodes: int, *given: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _added(in_order, nodes, *given), given
+
+
+def _back(
+    in_order: bool, nodes: int, given: tuple[jax.Array, ...], slope: jax.Array
+) -> tuple[Any, ...]:
+    """Backward pass of `_added`; the gradient of a share is the product of both ends."""
+    del in_order, nodes
+    x, share, source, target = given
+
+    # A product with ones adds up rows several times faster than a sum along them.
+    heads = jnp.repeat(jnp.eye(share.shape[1], dtype=x.dtype), x.shape[1] // share.shape[1], axis=0)
+
+    def product(block: tuple[jax.Array, ...]) -> jax.Array:
+        source, target = block
+        return jnp.matmul(_at(x, source) * _at(slope, target), heads, precision="highest")
+
+    if len(source) <= _BLOCK:
+        shares = product((source, target))
+    else:
+        shares = jax.lax.map(product, _blocks(source, target)).reshape(share.shape)
+    return _added(False, len(x), slope, share, target, source), shares, None, None
+
+
+_added.defvjp(_kept, _back)
+
+
+def _at(x: jax.Array, node: jax.Array) -> jax.Array:
+    # Clipping only spares a check: builders of edges refuse what leads out of range.
+    return jnp.take(x, node, axis=0, mode="clip")
+
+
+def _blocks(*columns: jax.Array) -> tuple[jax.Array, ...]:
+    """Cuts columns of edges, whose number is a power of two."""
+    return tuple(column.reshape(-1, _BLOCK, *column.shape[1:]) for column in columns)
+
 
 _SLOPE = 0.2
 
@@ -183,3 +299,193 @@ class GraphResidual(nn.Module):
         zeros = nn.initializers.zeros_init()
         change = nn.Dense(x.shape[1], use_bias=False, kernel_init=zeros, name="change")
         return x + change(nn.relu(self.network(x, edges)))  # pyrefly: ignore
+
+
+# Whole numbers up to here are exact in float32.
+_NODES = 2**24
+
+
+class GraphModel(NamedTuple):
+    """A network on a graph as pure functions.
+
+    What `propagate` returns is to be shared: it costs the whole graph, a score D numbers.
+    """
+
+    init: Callable[..., Params]
+    """`init(key, inputs) -> params`."""
+    apply: Callable[[Params, Any], jax.Array]
+    """`apply(params, inputs) -> scores [N]`: `score` of what is propagated."""
+    propagate: Callable[..., Any]
+    """`propagate(params, without=None) -> nodes`, `NodeVectors` for instance; `without` `[n]` are
+    users whose edges are left out, as if they were not in the graph."""
+    score: Callable[[Any, Any], jax.Array]
+    """`score(nodes, inputs) -> scores [N]` of who has shown nothing; of a user in the graph where
+    inputs are `MemberInputs` and the model has vectors of users."""
+    fixed: tuple[str, ...] = ("graph",)
+    """Which parameters are not trained, and must not decay."""
+
+
+def graph_model(
+    graph: BipartiteGraph,
+    network: nn.Module | None = None,
+    *,
+    width: int = 64,
+    bias: float | jax.Array = 0.0,
+) -> GraphModel:
+    """Scores an item for a user by the product of their vectors, and the item's bias.
+
+    A vector is what the network makes of a table of embeddings and the graph. Users who are not in
+    the graph get theirs from the items they chose (`adaptation.neighbourhood`): with LightGCN just
+    what its steps would give them, were they in the graph with an embedding that is all strangers'
+    and without being heard by the items; with any other network the mean of the items.
+
+    The graph lies among the parameters, and not in the closure: as a constant of the program it
+    would be compiled into it, and each fold would need a program of its own. It is not trained, and
+    is kept as floats so that parameters which hold it can be differentiated; an optimizer with
+    weight decay must leave it alone, as that of `learners.graph_learner` does.
+
+    Args:
+        graph: Of the training users; see `data.training_graph`. Another one of as many nodes
+            is put in its place by `with_graph`.
+        network: Maps nodes `[N, width]` and `Edges` to nodes `[N, D]`, for instance
+            `GraphNetwork([GraphSAGE(64), GraphSAGE(64)])`; None means `LightGCN(3)`.
+        width: Numbers an embedding.
+        bias: First bias of the items, one for all or `[I]`: for ratings their mean.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If `width` < 1, `bias` is neither one number nor I, or the graph has more than
+            2^24 nodes.
+
+    Example:
+        >>> from metajax.data import bipartite_graph
+        >>> graph = bipartite_graph([0, 0, 1], [0, 1, 1], users=2, items=3)
+        >>> model = graph_model(graph, LightGCN(2), width=8)
+        >>> nodes = model.propagate(model.init(jax.random.key(0), None))
+        >>> nodes.user.shape, nodes.item.shape
+        ((2, 8), (3, 8))
+    """
+    if width < 1:
+        raise ValueError(f"width must be >= 1, got {width}.")
+    if graph.users + graph.items > _NODES:
+        raise ValueError(
+            f"graph must have at most {_NODES} nodes, got {graph.users + graph.items}."
+        )
+    users, items = graph.users, graph.items
+    if jnp.shape(bias) not in ((), (items,)):
+        raise ValueError(f"bias must be one number or {items}, got the shape {jnp.shape(bias)}.")
+    network = LightGCN() if network is None else network
+
+    def init(key: jax.Array, inputs: Any) -> Params:
+        del inputs
+        key_user, key_item, key_network = jax.random.split(key, 3)
+        draw = nn.initializers.normal(0.1)
+        nodes = draw(key_user, (users, width)), draw(key_item, (items, width))
+        started = network.init(key_network, jnp.concatenate(nodes), graph.edges)
+        params = started.get("params", {})
+        out: Any = jax.eval_shape(network.apply, started, jnp.concatenate(nodes), graph.edges)
+        return {
+            "graph": edges_as_floats(graph.edges),
+            "user": nodes[0],
+            "item": nodes[1],
+            "network": params,
+            "item_bias": jnp.zeros(items) + bias,
+            "stranger": jnp.zeros(out.shape[1]),
+        }
+
+    def propagate(params: Params, without: jax.Array | None = None) -> NodeVectors:
+        edges = edges_in(params, without)
+        x = jnp.concatenate([params["user"], params["item"]])
+        out, sent, power = _passed(network, params["network"], x, edges)
+        return NodeVectors(
+            out[:users],
+            out[users:],
+            params["item_bias"],
+            params["stranger"],
+            sent[users:],
+            jnp.array(power),
+        )
+
+    def score(nodes: NodeVectors, inputs: Inputs | MemberInputs) -> jax.Array:
+        if isinstance(inputs, MemberInputs):
+            vector, inputs = nodes.user[inputs.user], inputs.inputs
+        else:
+            vector = nodes.new_user[None]
+        return nodes.item_bias[inputs.item] + jnp.sum(nodes.item[inputs.item] * vector, axis=1)
+
+    def apply(params: Params, inputs: Inputs | MemberInputs) -> jax.Array:
+        return score(propagate(params), inputs)
+
+    return GraphModel(init, apply, propagate, score)
+
+
+def with_graph(params: Params, graph: BipartiteGraph) -> Params:
+    """Puts another graph in the place of the one that parameters hold.
+
+    Args:
+        params: Parameters of a `graph_model`.
+        graph: Of as many users and items, and no more edges than there is room for.
+
+    Returns:
+        The parameters, changed.
+
+    Raises:
+        ValueError: If a size does not fit.
+    """
+    for name, size, other in (
+        ("users", len(params["user"]), graph.users),
+        ("items", len(params["item"]), graph.items),
+    ):
+        if size != other:
+            raise ValueError(f"graph must have {size} {name}, with padding, got {other}.")
+    room, used = len(params["graph"].source), len(graph.edges.source)
+    if used > room:
+        raise ValueError(f"graph must have at most {room} edges, with padding, got {used}.")
+    last = graph.users + graph.items - 1
+    fills = last, last, 0
+    padded = (
+        jnp.pad(leaf, (0, room - used), constant_values=fill)
+        for leaf, fill in zip(graph.edges, fills, strict=True)
+    )
+    return {**params, "graph": edges_as_floats(Edges(*padded))}
+
+
+def edges_as_floats(edges: Edges) -> Edges:
+    """Returns edges as parameters hold them."""
+    return Edges(*(leaf.astype(jnp.float32) for leaf in edges))
+
+
+def edges_in(params: Params, without: jax.Array | None = None) -> Edges:
+    """Reads the graph that parameters hold.
+
+    Args:
+        params: With `graph`, and with tables `user` and `item` of the nodes.
+        without: `[n]` users whose edges weigh nothing; None means nobody.
+
+    Returns:
+        The edges.
+    """
+    floats = jax.lax.stop_gradient(params["graph"])
+    source, target = floats.source.astype(jnp.int32), floats.target.astype(jnp.int32)
+    if without is None:
+        return Edges(source, target, floats.weight)
+    stays = jnp.ones(len(params["user"]) + len(params["item"])).at[without].set(0)
+    return Edges(source, target, floats.weight * stays[source] * stays[target])
+
+
+def _passed(
+    network: nn.Module, params: Params, x: jax.Array, edges: Edges
+) -> tuple[jax.Array, jax.Array, float]:
+    """Returns the nodes `[N, D]`, what they send to strangers `[N, D]`, and the power."""
+    applied: Callable[..., Any] = partial(network.apply, {"params": params})
+    if not isinstance(network, LightGCN):
+        out = applied(x, edges)
+        return out, out, 1.0
+    steps = applied(x, edges, method="steps")
+    # The stranger is one more neighbour of each of its items.
+    scale = jax.lax.rsqrt(in_degree(edges, len(x)) + 1)[:, None]
+    nothing = jnp.zeros_like(x)
+    sent = scale * sum(steps[:-1], nothing)
+    return sum(steps, nothing) / len(steps), sent / len(steps), 0.5

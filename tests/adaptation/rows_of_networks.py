@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from conformance import ITEMS, QUERY, SUPPORT, Row, drawn, nothing, task_of
 
-from metajax import cross_domain, learners, losses, networks
+from metajax import cross_domain, losses, networks
 from metajax.adaptation import (
     amortised,
     cosine_prototypes,
@@ -20,8 +20,10 @@ from metajax.adaptation import (
     sequence_steps,
 )
 from metajax.data import bipartite_graph
-from metajax.methods.attentive_neighbours import MemorisedUsers, start_memory, user_memory
+from metajax.methods.attentive_neighbours import MemorisedUsers, initial_memory, user_memory
 from metajax.methods.attribute_prototypes import AttributePrototypes
+from metajax.methods.graph_fold_in import graph_fold_in
+from metajax.methods.graph_ridge import graph_ridge, rating_graph
 from metajax.methods.matching_network import MatchingNetwork
 from metajax.methods.mecos import PairNetwork
 from metajax.methods.neural_process import Attended, AttentiveProcess, ConditionalProcess
@@ -156,7 +158,7 @@ def memory_row() -> Row:
     )
     blank = model.init(jax.random.key(0), None)
     blank["evidence"] -= 4.0
-    params = start_memory(blank, memory)
+    params = initial_memory(blank, memory)
 
     def zero_shot(params, inputs):
         return model.decode(params, model.encode(params, nothing()), inputs)
@@ -222,7 +224,7 @@ def item_row() -> Row:
 def graph_row(network) -> Row:
     graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
     model = networks.graph_model(graph, network, width=3)
-    learner = learners.graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
+    learner = graph_fold_in(model, losses.squared_error, outer=optax.sgd(0.1))
     # The graph is no number to be changed a little.
     params = {
         **drawn(Model(model.init, model.apply)),
@@ -233,8 +235,8 @@ def graph_row(network) -> Row:
 
 def rating_graph_row() -> Row:
     graph = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=ITEMS)
-    model = networks.rating_graph(graph, networks.GraphSAGE(2), width=2, adapter=True)
-    learner = learners.graph_ridge(model, losses.squared_error, outer=optax.sgd(0.1))
+    model = rating_graph(graph, networks.GraphSAGE(2), width=2, adapter=True)
+    learner = graph_ridge(model, losses.squared_error, outer=optax.sgd(0.1))
     blank = model.init(jax.random.key(0), None)
     params = drawn(Model(model.init, model.apply)) | {"graph": blank["graph"]}
     return Row(learner, {**params, "noise": blank["noise"]}, model.apply)

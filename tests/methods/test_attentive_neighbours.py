@@ -7,8 +7,8 @@ from metajax.data import TrainingSet, from_columns
 from metajax.data.dataset import Shapes
 from metajax.methods.attentive_neighbours import (
     MemorisedUsers,
+    initial_memory,
     memorised,
-    start_memory,
     user_memory,
     user_memory_of,
 )
@@ -162,10 +162,10 @@ def test_a_memory_that_does_not_fit_is_refused():
     blank = MODEL.init(jax.random.key(0), None)
     many = MemorisedUsers(*(jnp.zeros((ROOM + 1, 1)) for _ in MemorisedUsers._fields))
     with pytest.raises(ValueError, match="memory must hold at most 8 users, got 1 more"):
-        start_memory(blank, many)
+        initial_memory(blank, many)
     wrong = PARAMS["memory"]._replace(features=jnp.zeros((ROOM, 3)))
     with pytest.raises(ValueError, match=r"features must have the shape \(8, 2\), got \(8, 3\)"):
-        start_memory(blank, wrong)
+        initial_memory(blank, wrong)
 
 
 def test_more_users_than_there_is_room_for_are_a_sample():

@@ -10,9 +10,9 @@ from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.methods.semantic_map import (
     SemanticMap,
+    initial_semantic_map,
     linear_map_to,
     semantic_map,
-    start_semantic_map,
 )
 from metajax.types import Examples, Inputs, Task
 
@@ -105,7 +105,7 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
     batch = jax.tree.map(lambda leaf: leaf[None], task)
     state = learner.init(jax.random.key(0), batch)
     given = {name: jnp.asarray(value) for name, value in table.items()}
-    state = state._replace(params=start_semantic_map(state.params, **given))
+    state = state._replace(params=initial_semantic_map(state.params, **given))
     _, metrics = jax.jit(learner.update)(state, batch)
 
     guess = np.concatenate([table["traits"], features], axis=1) @ table["weights"]

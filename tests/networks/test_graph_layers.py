@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from metajax.data.graph import bipartite_graph, edges_of
-from metajax.networks import GraphAttention, GraphConvolution, GraphNetwork, GraphSAGE, LightGCN
+from metajax.networks import (
+    GraphAttention,
+    GraphConvolution,
+    GraphNetwork,
+    GraphResidual,
+    GraphSAGE,
+    LightGCN,
+)
 
 REFERENCE = json.loads(Path(__file__).with_name("graph_reference.json").read_text())
 X, SEEN_AS = jnp.asarray(REFERENCE["nodes"]), jnp.asarray(REFERENCE["seen_as"])
@@ -138,3 +145,18 @@ def test_a_network_has_a_relu_between_its_layers():
     expected = applied(GraphConvolution(2), params["layers_1"], jnp.asarray(hidden), EDGES)
     found = applied(network, params, X, EDGES)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_residual_starts_at_the_nodes_and_then_adds_a_map_of_the_networks_output():
+    rng = np.random.default_rng(0)
+    edges = bipartite_graph([0, 0, 1, 2], [0, 1, 1, 3], users=3, items=4).edges
+    x = rng.normal(size=(7, 3)).astype(np.float32)
+    network = GraphResidual(GraphSAGE(2))
+    params = network.init(jax.random.key(0), x, edges)["params"]
+    np.testing.assert_array_equal(network.apply({"params": params}, x, edges), x)
+    kernel = rng.normal(size=(2, 3))
+    params = {**params, "change": {"kernel": kernel}}
+    said: Any = GraphSAGE(2).apply({"params": params["network"]}, x, edges)
+    expected = x + np.maximum(said, 0) @ kernel
+    found: Any = network.apply({"params": params}, x, edges)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 
 from metajax.adaptation import neighbourhood
 from metajax.data import bipartite_graph
-from metajax.networks import GraphNetwork, GraphSAGE, LightGCN, graph_model, start_graph
+from metajax.networks import GraphNetwork, GraphSAGE, LightGCN, graph_model, with_graph
 from metajax.types import Examples, Inputs, MemberInputs
 
 USERS, ITEMS, WIDTH = 4, 5, 3
@@ -105,7 +105,7 @@ def test_a_graph_of_fewer_edges_fits_where_there_was_one_of_more():
     model = graph_model(GRAPH, LightGCN(2), width=WIDTH)
     params = drawn(model)
     fewer = bipartite_graph(USER[:1], ITEM[:1], users=USERS, items=ITEMS)
-    found = model.propagate(start_graph(params, fewer))
+    found = model.propagate(with_graph(params, fewer))
     expected = model.propagate({**params, "graph": fewer.edges})
     for leaf, right in zip(found, expected, strict=True):
         np.testing.assert_allclose(leaf, right, rtol=1e-6)
@@ -115,10 +115,10 @@ def test_sizes_that_cannot_be_meant_are_refused():
     model = graph_model(GRAPH, width=WIDTH)
     params = jax.eval_shape(model.init, jax.random.key(0), None)
     with pytest.raises(ValueError, match="graph must have 5 items, with padding, got 6"):
-        start_graph(params, bipartite_graph(USER, ITEM, users=USERS, items=6))
+        with_graph(params, bipartite_graph(USER, ITEM, users=USERS, items=6))
     twice = bipartite_graph([*USER, *USER], [*ITEM, *ITEM], users=USERS, items=ITEMS)
     with pytest.raises(ValueError, match="graph must have at most 16 edges, with padding, got 32"):
-        start_graph(params, twice)
+        with_graph(params, twice)
     with pytest.raises(ValueError, match=r"bias must be one number or 5, got the shape \(4,\)"):
         graph_model(GRAPH, bias=jnp.ones(4))
     with pytest.raises(ValueError, match="relevant must be a number, got nan"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metajax.data import edges_of
-from metajax.networks import messages
+from metajax.networks import graph
 
 NODES, WIDTH, HEADS = 5, 4, 2
 RNG = np.random.default_rng(0)
@@ -25,19 +25,19 @@ def by_hand(x, share):
 
 @pytest.mark.parametrize("block", [4, 16])
 def test_messages_add_up_whatever_the_blocks(monkeypatch, block):
-    monkeypatch.setattr(messages, "_BLOCK", block)
-    found = messages.incoming(X, EDGES, SHARE)
+    monkeypatch.setattr(graph, "_BLOCK", block)
+    found = graph.incoming(X, EDGES, SHARE)
     np.testing.assert_allclose(found, by_hand(X, SHARE), rtol=1e-5, atol=1e-6)
-    found = messages.incoming(X, EDGES)
+    found = graph.incoming(X, EDGES)
     np.testing.assert_allclose(found, by_hand(X, EDGES.weight[:, None]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [4, 16])
 def test_gradients_are_those_of_the_sums(monkeypatch, block):
-    monkeypatch.setattr(messages, "_BLOCK", block)
+    monkeypatch.setattr(graph, "_BLOCK", block)
 
     def total(x, share):
-        return jnp.sum(messages.incoming(x, EDGES, share) * SEEN_AS)
+        return jnp.sum(graph.incoming(x, EDGES, share) * SEEN_AS)
 
     of_x, of_share = jax.jit(jax.grad(total, argnums=(0, 1)))(X, SHARE)
     expected = np.zeros((NODES, WIDTH))
@@ -51,28 +51,26 @@ def test_gradients_are_those_of_the_sums(monkeypatch, block):
 
 @pytest.mark.parametrize("block", [4, 16])
 def test_sums_against_the_edges_are_the_transpose(monkeypatch, block):
-    monkeypatch.setattr(messages, "_BLOCK", block)
+    monkeypatch.setattr(graph, "_BLOCK", block)
     # Between 5 sources and 8 targets: <A x, y> = <x, A' y>.
     y = jnp.asarray(RNG.normal(size=(8, WIDTH)), jnp.float32)
 
     def product(x, y):
-        return jnp.sum(messages.incoming(x, EDGES, nodes=8) * y)
+        return jnp.sum(graph.incoming(x, EDGES, nodes=8) * y)
 
-    assert messages.incoming(X, EDGES, nodes=8).shape == (8, WIDTH)
-    back = messages.outgoing(y, EDGES, nodes=NODES)
+    assert graph.incoming(X, EDGES, nodes=8).shape == (8, WIDTH)
+    back = graph.outgoing(y, EDGES, nodes=NODES)
     np.testing.assert_allclose(jnp.sum(X * back), product(X, y), rtol=1e-5)
     np.testing.assert_allclose(jax.jit(jax.grad(product))(X, y), back, rtol=1e-5, atol=1e-6)
-    through = jax.jit(jax.grad(lambda y: jnp.sum(X * messages.outgoing(y, EDGES, nodes=NODES))))
-    np.testing.assert_allclose(
-        through(y), messages.incoming(X, EDGES, nodes=8), rtol=1e-5, atol=1e-6
-    )
+    through = jax.jit(jax.grad(lambda y: jnp.sum(X * graph.outgoing(y, EDGES, nodes=NODES))))
+    np.testing.assert_allclose(through(y), graph.incoming(X, EDGES, nodes=8), rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_can_be_differentiated_again(monkeypatch):
-    monkeypatch.setattr(messages, "_BLOCK", 4)
+    monkeypatch.setattr(graph, "_BLOCK", 4)
 
     def total(x):
-        return jnp.sum(jnp.square(messages.incoming(x, EDGES)) * SEEN_AS)
+        return jnp.sum(jnp.square(graph.incoming(x, EDGES)) * SEEN_AS)
 
     matrix = by_hand(np.eye(NODES)[:, :WIDTH], EDGES.weight[:, None])  # columns of the adjacency
     first = jax.grad(total)

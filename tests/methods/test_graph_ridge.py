@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses
+from metajax import baselines, losses, registry
 from metajax.data import bipartite_graph, blank_graph
-from metajax.networks import GraphSAGE, rating_graph, start_rating_graph
+from metajax.data.dataset import shapes_of
+from metajax.methods.graph_ridge import graph_ridge, initial_rating_graph, rating_graph
+from metajax.networks import GraphSAGE
 from metajax.types import Examples, Inputs, MemberInputs, Task
 
 USERS, ITEMS, WIDTH, HIDDEN = 3, 4, 2, 5
@@ -26,7 +28,7 @@ MODEL = rating_graph(blank_graph(USERS, ITEMS, 4), GraphSAGE(HIDDEN), width=WIDT
 
 
 def started():
-    return start_rating_graph(jax.jit(MODEL.init)(jax.random.key(0), None), GRAPH, **KNOWN)
+    return initial_rating_graph(jax.jit(MODEL.init)(jax.random.key(0), None), GRAPH, **KNOWN)
 
 
 def moved():
@@ -85,7 +87,7 @@ def test_an_update_moves_what_is_learned_alone():
     shown = Examples(inputs, jnp.array([[4.0, 2.0]]), jnp.ones((1, 2), bool))
     who = MemberInputs(inputs, jnp.zeros((1, 2), int), shown.mask, shown.labels)
     task = Task(shown, shown._replace(inputs=who))
-    learner = learners.graph_ridge(MODEL, losses.squared_error, outer=optax.adamw(0.1))
+    learner = graph_ridge(MODEL, losses.squared_error, outer=optax.adamw(0.1))
     params = moved()
     state = learner.init(jax.random.key(0), task)._replace(params=params)
     after = jax.jit(learner.update)(state, task)[0].params
@@ -97,6 +99,42 @@ def test_an_update_moves_what_is_learned_alone():
 def test_what_does_not_fit_is_refused():
     params = started()
     with pytest.raises(ValueError, match=r"user must have the shape \(3, 2\), got \(2, 2\)"):
-        start_rating_graph(params, GRAPH, **{**KNOWN, "user": jnp.zeros((2, 2))})
+        initial_rating_graph(params, GRAPH, **{**KNOWN, "user": jnp.zeros((2, 2))})
     with pytest.raises(ValueError, match="width must be >= 1, got 0"):
         rating_graph(GRAPH, width=0)
+
+
+@pytest.mark.parametrize("name", ["gcn_ridge", "shared_graph"])
+def test_the_first_predictions_are_those_of_the_fold_in_of_both_domains(name, two_domains):
+    settings = registry.settings_for(name, rank=2)
+    params = registry.first_progress(settings, two_domains).state.params
+    rule = registry.adaptation_of(settings, shapes_of(two_domains))
+    rng = np.random.default_rng(1)
+    item = jnp.asarray(rng.permutation(30)[:8])
+    inputs = Inputs(jnp.zeros((8, 0)), jnp.zeros((8, 0)), item)
+    support = Examples(inputs, jnp.asarray(rng.integers(1, 6, 8), jnp.float32), item % 3 > 0)
+    fold_in = baselines.eb_fold_in
+    closed = fold_in.fit(two_domains, rank=2)
+    expected = fold_in.adaptation.predict(closed, fold_in.adaptation.adapt(closed, support), inputs)
+
+    @jax.jit
+    def predicted(params):
+        return rule.predict(params, rule.adapt(params, support), inputs)
+
+    np.testing.assert_allclose(predicted(params), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_users_in_the_graph_start_where_their_ratings_put_them(two_domains):
+    """Each is the posterior mean under the identities and the noise of the items they rated."""
+    params = registry.first_progress(registry.settings_for("gcn_ridge", rank=2), two_domains)
+    params = params.state.params
+    log = two_domains.interactions
+    for user in log.users[:5]:
+        rows = slice(*log.offsets[user : user + 2])
+        x = np.asarray(params["item"], np.float64)[log.item[rows]]
+        y = log.rating[rows] - np.asarray(params["item_bias"])[log.item[rows]]
+        noise = float(params["noise"][0])
+        expected = np.linalg.solve(np.eye(3) + x.T @ x / noise, x.T @ y / noise)
+        np.testing.assert_allclose(params["user"][user], expected, rtol=1e-3, atol=1e-4)
+    nobody = np.flatnonzero(log.user_counts == 0)
+    assert not np.asarray(params["user"])[nobody].any()

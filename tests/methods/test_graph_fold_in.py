@@ -8,10 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from metajax import learners, losses
+from metajax import losses, registry
 from metajax.adaptation import neighbourhood
 from metajax.data import bipartite_graph
-from metajax.networks import GraphAttention, GraphNetwork, LightGCN, graph_model, start_graph
+from metajax.data.dataset import shapes_of
+from metajax.methods.graph_fold_in import graph_fold_in, spectral_nodes
+from metajax.methods.light_gcn import light_gcn
+from metajax.networks import GraphAttention, GraphNetwork, LightGCN, graph_model, with_graph
 from metajax.types import Examples, Inputs, MemberInputs, Task
 
 # Sizes that do not meet by chance.
@@ -55,7 +58,7 @@ def started(learner, tasks=TASKS_OF_MEMBERS):
 
 
 def test_an_update_follows_the_gradient_of_the_mean_loss_of_known_users():
-    learner = learner_of(learners.light_gcn)
+    learner = learner_of(light_gcn)
     state = started(learner)
 
     def mean_loss(params):
@@ -73,7 +76,7 @@ def test_an_update_follows_the_gradient_of_the_mean_loss_of_known_users():
 
 
 def test_a_fold_in_learns_on_the_graph_without_the_users_of_the_update():
-    learner = learner_of(learners.graph_fold_in, microbatch=2)
+    learner = learner_of(graph_fold_in, microbatch=2)
     state = started(learner)
     others = USER >= TASKS
     graph = bipartite_graph(USER[others], ITEM[others], users=USERS, items=ITEMS)
@@ -109,7 +112,7 @@ def equations(jaxpr, inside=()):
                     yield from equations(inner, (*inside, name))
 
 
-@pytest.mark.parametrize("recipe", [learners.light_gcn, learners.graph_fold_in])
+@pytest.mark.parametrize("recipe", [light_gcn, graph_fold_in])
 def test_the_graph_is_gone_through_once_an_update_and_not_for_every_task(recipe):
     learner = learner_of(recipe, microbatch=2)
     state = jax.eval_shape(learner.init, jax.random.key(0), TASKS_OF_MEMBERS)
@@ -132,9 +135,7 @@ def test_the_graph_is_gone_through_once_an_update_and_not_for_every_task(recipe)
 
 
 def test_decay_and_gradients_leave_the_graph_as_it_is():
-    learner = learners.graph_fold_in(
-        LIGHT, losses.squared_error, outer=optax.adamw(0.1, weight_decay=1.0)
-    )
+    learner = graph_fold_in(LIGHT, losses.squared_error, outer=optax.adamw(0.1, weight_decay=1.0))
     state = started(learner)
     after, _ = jax.jit(learner.update)(state, TASKS_OF_MEMBERS)
     for leaf, before in zip(after.params["graph"], GRAPH.edges, strict=True):
@@ -143,7 +144,7 @@ def test_decay_and_gradients_leave_the_graph_as_it_is():
 
 
 def test_one_program_serves_the_graphs_of_all_folds():
-    learner, traced = learner_of(learners.light_gcn), []
+    learner, traced = learner_of(light_gcn), []
 
     @jax.jit
     def update(state, tasks):
@@ -154,7 +155,7 @@ def test_one_program_serves_the_graphs_of_all_folds():
     first, _ = update(state, TASKS_OF_MEMBERS)
     # Fewer edges in the same room.
     other = bipartite_graph(USER[:50], ITEM[:50], users=USERS, items=ITEMS)
-    state = state._replace(params=start_graph(state.params, other))
+    state = state._replace(params=with_graph(state.params, other))
     second, _ = update(state, TASKS_OF_MEMBERS)
     assert len(traced) == 1
     assert np.abs(first.params["item"] - second.params["item"]).max() > 1e-4
@@ -169,9 +170,9 @@ NETWORKS = {
 @pytest.mark.parametrize(
     ("network", "recipe", "loss"),
     [
-        ("light", learners.light_gcn, losses.bpr),
-        ("light", learners.graph_fold_in, losses.softmax_cross_entropy),
-        ("attention", learners.graph_fold_in, losses.squared_error),
+        ("light", light_gcn, losses.bpr),
+        ("light", graph_fold_in, losses.softmax_cross_entropy),
+        ("attention", graph_fold_in, losses.squared_error),
     ],
 )
 def test_ratings_and_orders_are_learned(network, recipe, loss):
@@ -189,7 +190,7 @@ def test_ratings_and_orders_are_learned(network, recipe, loss):
 
 
 def test_known_users_have_to_be_named():
-    learner = learner_of(learners.light_gcn)
+    learner = learner_of(light_gcn)
     nobody = tasks_of(members=False)
     state = jax.eval_shape(learner.init, jax.random.key(0), nobody)
     with pytest.raises(TypeError, match="as MemberInputs, got Inputs"):
@@ -197,7 +198,62 @@ def test_known_users_have_to_be_named():
 
 
 def test_a_fold_in_trains_without_names_too():
-    learner = learner_of(learners.graph_fold_in)
+    learner = learner_of(graph_fold_in)
     nobody = tasks_of(members=False)
     _, metrics = jax.jit(learner.update)(started(learner, nobody), nobody)
     assert np.isfinite(metrics["loss"])
+
+
+# Two groups of users, each with items of its own, and a little noise; nobody chose the last item.
+GROUPS = (np.arange(8)[:, None] % 2 == np.arange(6)[None] % 2) ^ (
+    np.random.default_rng(0).random((8, 6)) < 0.1
+)
+GROUPS[:, -1] = False
+GROUPED = bipartite_graph(*np.nonzero(GROUPS), users=8, items=6)
+
+
+def test_items_span_the_first_singular_vectors_of_the_normalised_choices():
+    degrees = [np.maximum(GROUPS.sum(axis), 1) for axis in (1, 0)]
+    r = GROUPS / np.sqrt(degrees[0])[:, None] / np.sqrt(degrees[1])
+    _, values, vectors = np.linalg.svd(r)
+    assert values[2] < 0.7 * values[1]
+    users, items = spectral_nodes(GROUPED, 2, sweeps=30)
+    projector = vectors[:2].T @ vectors[:2]
+    np.testing.assert_allclose(items @ items.T / 6, projector, atol=1e-5)
+    np.testing.assert_allclose(users, r @ items, atol=1e-5)
+    assert not items[-1].any()
+
+
+def test_what_cannot_be_spanned_is_refused():
+    with pytest.raises(ValueError, match=r"width must be in \[1, 6\] \(the items\), got 7"):
+        spectral_nodes(GROUPED, 7)
+    with pytest.raises(ValueError, match="sweeps must be >= 1, got 0"):
+        spectral_nodes(GROUPED, 2, sweeps=0)
+
+
+@pytest.mark.parametrize("name", ["light_gcn", "graph_gat"])
+def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, two_domains):
+    settings, two_domains = (
+        registry.settings_for(name, embedding=4),
+        two_domains._replace(item_domain=None),
+    )
+    params = registry.first_progress(settings, two_domains).state.params
+    rule = registry.adaptation_of(settings, shapes_of(two_domains))
+    item = jnp.arange(30)
+    nothing = Examples(
+        Inputs(jnp.zeros((30, 0)), jnp.zeros((30, 0)), item), jnp.ones(30), jnp.zeros(30, bool)
+    )
+
+    @jax.jit
+    def predicted(params):
+        return rule.predict(params, rule.adapt(params, nothing), nothing.inputs)
+
+    log, (low, high) = two_domains.interactions, two_domains.scale
+    liked = np.bincount(log.item[log.rating >= low + 0.75 * (high - low)], minlength=30)
+    np.testing.assert_allclose(predicted(params), np.log1p(liked), rtol=1e-6)
+
+
+def test_vectors_are_not_ratings(two_domains):
+    settings = registry.settings_for("graph_sage", objective="rating")
+    with pytest.raises(ValueError, match="objective must be of an order of items, got 'rating'"):
+        registry.learner_of(settings, shapes_of(two_domains))
