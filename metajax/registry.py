@@ -10,9 +10,8 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
-import json
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import baselines, cross_domain, methods
+from metajax import baselines, cross_domain, fields, methods
 from metajax.adaptation import matching, paths
 from metajax.baselines import Baseline
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
-from metajax.methods import Method, Settings, check_name, nearest, objectives, to_dict
+from metajax.fields import check_keys, check_name, names_of
+from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.sampling import Sampler
 from metajax.methods.settings import reading_fields
 from metajax.training import Progress, begin
@@ -39,7 +39,6 @@ __all__ = [
     "all_methods",
     "baseline_names",
     "changes_for",
-    "check_keys",
     "check_options",
     "check_values",
     "first_progress",
@@ -58,7 +57,7 @@ __all__ = [
     "with_changes",
 ]
 
-_SHARED = {field.name for field in dataclasses.fields(Settings)} - {"method", "options"}
+_SHARED = set(names_of(Settings)) - {"method", "options"}
 
 
 @functools.cache
@@ -91,11 +90,10 @@ def check_options(method: Method) -> None:
     Raises:
         ValueError: If one has.
     """
-    for field in dataclasses.fields(method.options):
-        if field.name in _SHARED:
+    for name in names_of(method.options):
+        if name in _SHARED:
             raise ValueError(
-                f"options of {method.name!r} must not have names of shared settings, got "
-                f"{field.name!r}."
+                f"options of {method.name!r} must not have names of shared settings, got {name!r}."
             )
 
 
@@ -201,7 +199,7 @@ def settings_for(method: str | Method, **changes: Any) -> Settings:
     """
     method = trained_method_of(method)
     chosen = {**method.settings, **changes}
-    check_keys(chosen, method, f"settings of {method.name}")
+    check_keys(chosen, _keys_of(method.options), f"settings of {method.name}")
     own = {name: value for name, value in chosen.items() if name not in _SHARED}
     shared = {name: value for name, value in chosen.items() if name in _SHARED}
     return Settings(method=method.name, options=method.options(**own), **shared)
@@ -213,13 +211,8 @@ def with_changes(settings: Settings, **changes: Any) -> Settings:
     Raises:
         ValueError: As `settings_for`.
     """
-    own = {field.name for field in dataclasses.fields(settings.options)}
-    for name in changes:
-        if name not in _SHARED | own:
-            raise ValueError(
-                f"settings of {settings.method}: unknown setting {name!r}; "
-                f"{nearest(name, [*sorted(_SHARED), *sorted(own)])}"
-            )
+    check_keys(changes, _keys_of(settings.options), f"settings of {settings.method}")
+    own = names_of(settings.options)
     options = {name: value for name, value in changes.items() if name in own}
     shared = {name: value for name, value in changes.items() if name not in own}
     return dataclasses.replace(
@@ -239,9 +232,8 @@ def settings_like(method: str | Method, settings: Settings) -> Settings:
         The settings.
     """
     method = trained_method_of(method)
-    own = {field.name for field in dataclasses.fields(method.options)}
     known = {**vars(settings), **vars(settings.options)}
-    taken = {name: value for name, value in known.items() if name in _SHARED | own}
+    taken = {name: value for name, value in known.items() if name in _keys_of(method.options)}
     return settings_for(method, **{**taken, **method.settings})
 
 
@@ -261,7 +253,7 @@ def changes_for(method: str | Method, changes: Mapping[str, Any]) -> dict[str, A
     """
     method = trained_method_of(method)
     check_values(changes, "changes", method, options=True)
-    known = _SHARED | set(_options_of(method))
+    known = _keys_of(method.options)
     everyone = {name: value for name, value in changes.items() if name in known}
     return {**everyone, **changes.get(method.name, {})}
 
@@ -280,7 +272,7 @@ def check_values(
     Raises:
         ValueError: If a key is unknown.
     """
-    tables = {method.name: _options_of(method) for method in (*all_methods(), *more)}
+    tables = {method.name: names_of(method.options) for method in (*all_methods(), *more)}
     outside = sorted({name for table in tables.values() for name in table})
     known = ["method", *sorted(_SHARED), *tables, *(outside if options else ())]
     for key, value in values.items():
@@ -291,41 +283,21 @@ def check_values(
                 f"{source}: {key!r} is an option of a method and belongs in its table, such as "
                 f"{where}.{key}."
             )
-        _check_key(key, known, source)
+        check_keys([key], known, source)
         if key in tables:
             if not isinstance(value, Mapping):
                 raise ValueError(f"{source}: {key} must be a table of options, got {value!r}.")
-            for name in value:
-                _check_key(name, tables[key], f"{source}, {key}")
+            check_keys(value, tables[key], f"{source}, {key}")
 
 
-def check_keys(keys: Iterable[str], method: Method, source: str) -> None:
-    """Refuses an unknown setting and names the nearest known one.
-
-    Args:
-        keys: Names of shared settings and options.
-        method: The method.
-        source: Where they are from, for the error.
-
-    Raises:
-        ValueError: If a key is neither a shared setting nor an option of the method.
-    """
-    for key in keys:
-        _check_key(key, [*sorted(_SHARED), *_options_of(method)], source)
-
-
-def _check_key(key: str, known: Iterable[str], source: str) -> None:
-    if key not in known:
-        raise ValueError(f"{source}: unknown setting {key!r}; {nearest(key, known)}")
-
-
-def _options_of(method: Method) -> list[str]:
-    return [field.name for field in dataclasses.fields(method.options)]
+def _keys_of(options: Any) -> list[str]:
+    """Lists shared settings and options, by a dataclass of options or an instance."""
+    return [*sorted(_SHARED), *names_of(options)]
 
 
 def to_json(settings: Settings) -> str:
     """Writes settings as JSON: shared ones, and a table of options named by the method."""
-    return json.dumps(to_dict(settings), indent=1) + "\n"
+    return fields.to_json(to_dict(settings))
 
 
 def from_json(path: Path) -> Settings:
@@ -334,21 +306,17 @@ def from_json(path: Path) -> Settings:
     Raises:
         ValueError: If the file holds something else; names the file.
     """
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        method = trained_method_of(values.pop("method"))
-        options = values.pop(method.name, {})
-        for table, kind in ((values, Settings), (options, method.options)):
-            for field in dataclasses.fields(kind):
-                if isinstance(table.get(field.name), list):
-                    table[field.name] = tuple(table[field.name])
-        for key in options:
-            _check_key(key, _options_of(method), method.name)
-        for key in values:
-            _check_key(key, _SHARED, "settings")
-        return settings_for(method, **values, **options)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the settings of a run: {error}") from None
+
+    def build(**values: Any) -> Settings:
+        if "method" not in values:
+            raise ValueError("there is no method.")
+        found = trained_method_of(values.pop("method"))
+        options = values.pop(found.name, {})
+        check_keys(options, names_of(found.options), found.name)
+        check_keys(values, _SHARED, "settings")
+        return settings_for(found, **values, **options)
+
+    return fields.from_json(path, build, "the settings of a run")
 
 
 def learner_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> MetaLearner:

@@ -13,8 +13,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from metajax import registry
+from metajax.fields import check_numbers, check_whole, names_of, with_tuples
 from metajax.methods import Method, Settings
-from metajax.methods.settings import check_numbers, check_whole, reading_fields
+from metajax.methods.settings import reading_fields
 
 __all__ = ["ACROSS", "of_comparison", "of_training", "plain", "settings_of", "without_config"]
 
@@ -78,7 +79,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     options: Any = settings_of(method)
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
-    preferred = {n: value for n, value in method.settings.items() if n not in _names(method)}
+    preferred = {n: v for n, v in method.settings.items() if n not in names_of(method.options)}
     layers = [
         ("environment", environment),
         (str(config), file),
@@ -96,8 +97,8 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
 
 def settings_of(method: Method) -> type:
     """Returns the dataclass of settings whose options Cyclopts shows under the method's name."""
-    kind, own = method.options, {n: v for n, v in method.settings.items() if n in _names(method)}
-    default = kind(**own)
+    kind = method.options
+    default = kind(**{n: v for n, v in method.settings.items() if n in names_of(kind)})
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class MethodSettings(Settings):
@@ -109,25 +110,20 @@ def settings_of(method: Method) -> type:
 def plain(settings: Settings | None) -> Settings:
     """Returns settings that Cyclopts made of `settings_of` as `Settings`."""
     assert settings is not None  # The defaults of the method are always given.
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    return Settings(**values)
-
-
-def _names(method: Method) -> list[str]:
-    return [field.name for field in dataclasses.fields(method.options)]
+    return Settings(**{name: getattr(settings, name) for name in names_of(Settings)})
 
 
 def _environment() -> dict[str, Any]:
     """Reads METAJAX_RATE, and METAJAX_MAML_INNER_RATE into the table of maml."""
     source = "environment, METAJAX_*"
-    shared = {field.name for field in dataclasses.fields(Settings)}
+    shared = names_of(Settings)
     found: dict[str, Any] = {}
     for variable in os.environ:
         if not variable.startswith(_PREFIX) or variable in _NOT_SETTINGS:
             continue
         name, value = variable.removeprefix(_PREFIX).lower(), os.environ[variable]
         tables = [m for m in registry.all_methods() if name.startswith(f"{m.name}_")]
-        fitting = [m for m in tables if name.removeprefix(f"{m.name}_") in _names(m)]
+        fitting = [m for m in tables if name.removeprefix(f"{m.name}_") in names_of(m.options)]
         if name not in shared and fitting:
             table = found.setdefault(fitting[0].name, {})
             table[name.removeprefix(f"{fitting[0].name}_")] = value
@@ -139,7 +135,7 @@ def _environment() -> dict[str, Any]:
 
 def _check_values(values: Mapping[str, Any], source: str, *, options: bool = False) -> None:
     registry.check_values(values, source, options=options)
-    check_numbers(values, source)
+    check_numbers(values, source, Settings)
     for method in registry.all_methods():
         check_numbers(values.get(method.name, {}), f"{source}, {method.name}", method.options)
         if options:
@@ -148,7 +144,7 @@ def _check_values(values: Mapping[str, Any], source: str, *, options: bool = Fal
 
 def _check_options(tokens: tuple[str, ...], method: Method) -> None:
     """Refuses options of another method, and the method's own ones without its name."""
-    own = {f"--{name.replace('_', '-')}": name for name in _names(method)}
+    own = {f"--{name.replace('_', '-')}": name for name in names_of(method.options)}
     for token in tokens:
         if token.partition("=")[0] in own:
             option = token.partition("=")[0]
@@ -206,11 +202,6 @@ def of_comparison(config: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("data", "fold", "seed", "method"):
         if name in values:
             raise ValueError(f"{config}: {name} is chosen by the comparison, got {values[name]!r}.")
-    values = _with_tuples(values)
+    values = with_tuples(values)
     reading: dict[str, Any] = {name: values.pop(name) for name in reading_fields if name in values}
     return values, Settings(**reading).reading()
-
-
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {list: tuple, dict: _with_tuples}
-    return {name: kinds.get(type(v), lambda same: same)(v) for name, v in values.items()}

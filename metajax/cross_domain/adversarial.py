@@ -26,9 +26,10 @@ from metajax.cross_domain.embedding_map import EmbeddingMap
 from metajax.cross_domain.tasks import cross_tasks, source_table
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, rows_of_user
+from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params

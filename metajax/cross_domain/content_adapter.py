@@ -26,7 +26,8 @@ from metajax.baselines.content import (
 from metajax.cross_domain.domains import check_domains
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods import Method, Settings, bounded, by_one_pass
+from metajax.fields import bounded
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import Model, Params
 

@@ -21,9 +21,10 @@ from metajax.cross_domain.tasks import (
 )
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, inputs_of, of_member, rows_of_user
+from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler
 from metajax.networks import from_support_module
 from metajax.networks.meta_params import with_initial_values

@@ -18,8 +18,9 @@ from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.joint_fold_in import fit_joint_factors
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import TrainingSet
+from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
-from metajax.methods.settings import Settings, bounded
+from metajax.methods.settings import Settings
 from metajax.networks.linen import init_params
 from metajax.types import Evidence, Examples, Inputs, Params, Posterior, SupportModel
 

@@ -1,7 +1,6 @@
 """A source and a target domain as one data set: from two data sets, or by splitting one."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from metajax.cross_domain.overlap import joint_names, read_overlap_list
 from metajax.data import datasets
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows
+from metajax.fields import check_fields
 
 __all__ = [
     "DomainPair",
@@ -20,8 +20,6 @@ __all__ = [
     "domain_logs",
     "join_domains",
     "load_domains",
-    "pair_from_json",
-    "pair_to_json",
     "random_domains",
     "split_domains",
     "with_absolute_paths",
@@ -62,6 +60,7 @@ class DomainPair:
 
     def __post_init__(self):
         """Refuses missing names and options of two data sets where one is split."""
+        check_fields(self)
         if not self.source or not self.target:
             raise ValueError(
                 "source and target must both be given, as data sets or, with a column, as tokens "
@@ -137,23 +136,6 @@ def with_absolute_paths(pair: DomainPair) -> DomainPair:
         target=place(pair.target),
         overlap_list=None if listed is None else str(Path(listed).resolve()),
     )
-
-
-def pair_to_json(pair: DomainPair) -> str:
-    """Returns a pair of domains as JSON."""
-    return json.dumps(dataclasses.asdict(pair), indent=1) + "\n"
-
-
-def pair_from_json(path: Path) -> DomainPair:
-    """Reads a pair of domains that `pair_to_json` wrote.
-
-    Raises:
-        ValueError: If the file holds something else; names the file.
-    """
-    try:
-        return DomainPair(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the domains of a run: {error}") from None
 
 
 def split_domains(

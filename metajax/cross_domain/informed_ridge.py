@@ -19,8 +19,9 @@ from metajax.cross_domain.domains import SOURCE, check_domains
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
+from metajax.fields import bounded
 from metajax.gaussian import Population, em_step
-from metajax.methods import Method, Settings, bounded, by_one_pass
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.methods.bayesian_ridge import (
     fixed_parameters,
     initial_from_factors,

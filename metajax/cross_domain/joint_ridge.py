@@ -12,7 +12,8 @@ from metajax import learners
 from metajax.cross_domain.joint_fold_in import fit_joint_factors, joint_fold_in_of
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods import Method, Settings, bounded, by_one_pass
+from metajax.fields import bounded
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.methods.bayesian_ridge import fixed_parameters
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params

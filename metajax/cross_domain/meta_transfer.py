@@ -16,8 +16,9 @@ from metajax.cross_domain.tasks import CrossDomainOptions, cross_table, cross_ta
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.data.sampler import TaskTable
+from metajax.fields import bounded
 from metajax.losses import shrunk_squared_error
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.methods.sampling import Sampler
 from metajax.networks import RatingNetwork, from_linen, initial_identity
 from metajax.types import MetaLearner, Model, Params

@@ -32,6 +32,7 @@ from metajax.cross_domain.domains import SOURCE, TARGET, check_domains, domain_l
 from metajax.cross_domain.tasks import CrossDomainOptions, cross_tasks_of_both
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions
+from metajax.fields import bounded
 from metajax.gaussian import (
     Population,
     Statistics,
@@ -42,7 +43,7 @@ from metajax.gaussian import (
 )
 from metajax.learners import fixed, frozen, learner_with, query_loss
 from metajax.learners.outer import TaskLoss
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import Examples, Inputs, Loss, MetaLearner, Params, Posterior, SupportModel, Task

@@ -23,8 +23,9 @@ from metajax.cross_domain.domains import SOURCE
 from metajax.cross_domain.parameter_transfer import source_then_target, source_updates
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
+from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import (

@@ -25,9 +25,10 @@ from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.embedding_map import EmbeddingMap
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
+from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.types import Examples, Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = [

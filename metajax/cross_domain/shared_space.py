@@ -21,10 +21,11 @@ from metajax.cross_domain.domain_factors import (
 from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
+from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, bounded, objectives, outer_optimizer
+from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import (

@@ -1,6 +1,5 @@
 """Data sets by name, each one entry of a table, fetched and cached on first use."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from metajax.data.dataset import Dataset, Table
 from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
+from metajax.fields import suggestion
 
 __all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
 
@@ -51,10 +51,9 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
         return found._replace(name=name_or_path)
     if Path(name_or_path).exists():
         return read(name_or_path, **reading)
-    near = difflib.get_close_matches(str(name_or_path), names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    end = suggestion(name_or_path, names())
     raise DataError(
-        f"no such path, nor one of the names {', '.join(names())}{hint}", file=name_or_path
+        f"no such path, nor one of the names {', '.join(names())}{end}", file=name_or_path
     )
 
 

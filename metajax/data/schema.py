@@ -4,7 +4,6 @@ A vocabulary or a mean that has seen the test users leaks them; a schema is fitt
 rows it is given, and travels with the model.
 """
 
-import difflib
 import json
 import math
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import get_args
 import numpy as np
 
 from metajax.data.dataset import Kind, Table
+from metajax.fields import suggestion
 
 __all__ = ["Field", "Schema", "encode", "encode_rows", "fit_schema", "from_json", "to_json"]
 
@@ -154,9 +154,7 @@ def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndar
     for row in rows:
         for key in row:
             if key not in names:
-                near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
-                raise KeyError(f"no feature {key!r}{hint}")
+                raise KeyError(f"no feature {key!r}{suggestion(key, names, listed=True)}")
     return _encode(schema, [[row.get(name) for row in rows] for name in names], len(rows))
 
 

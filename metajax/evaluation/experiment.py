@@ -24,7 +24,8 @@ from metajax.evaluation.records import Kind
 from metajax.evaluation.tables import Compared, compared
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
-from metajax.methods import Method, check_name, to_dict
+from metajax.fields import check_name
+from metajax.methods import Method, to_dict
 from metajax.registry import method_of, predicts_ratings, settings_for
 from metajax.training import DivergedError
 

@@ -12,7 +12,7 @@ from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.splits import ColdTasks
 from metajax.data.warm_cold import warm_cold
-from metajax.methods import check_name
+from metajax.fields import check_name
 
 __all__ = ["FOLDS", "Preparation", "Split", "check_ratings", "cross_domain", "prepare", "protocols"]
 

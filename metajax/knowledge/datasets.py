@@ -3,7 +3,6 @@
 A new graph is one entry of `_GRAPHS`.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from metajax.data.datasets import RECBOLE, RECBOLE_SHA256
 from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError
+from metajax.fields import suggestion
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, first_five
 from metajax.knowledge.readers import ML_100K_LINK_SHA256, read_graph, read_link
 
@@ -66,10 +66,9 @@ def load_graph(
         return read_cached(name, _GRAPHS[name_or_path], progress)
     if Path(name_or_path).exists():
         return read_graph(name_or_path, **reading)
-    near = difflib.get_close_matches(str(name_or_path), graph_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    end = suggestion(name_or_path, graph_names())
     raise DataError(
-        f"no such path, nor one of the names {', '.join(graph_names())}{hint}", file=name_or_path
+        f"no such path, nor one of the names {', '.join(graph_names())}{end}", file=name_or_path
     )
 
 

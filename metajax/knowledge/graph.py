@@ -5,7 +5,6 @@ that a graph grows within its capacity without recompilation. Vocabularies are a
 entity keeps its index for good, and tables learned on an earlier graph still fit.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.data.dataset import room
+from metajax.fields import suggestion
 
 __all__ = [
     "Attribute",
@@ -250,9 +250,7 @@ def index_of(vocabulary: Vocabulary, name: str, what: str = "entity") -> int:
     """
     if name in vocabulary.index:
         return vocabulary.index[name]
-    near = difflib.get_close_matches(name, vocabulary.names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise KeyError(f"no {what} {name!r}{hint}")
+    raise KeyError(f"no {what} {name!r}{suggestion(name, vocabulary.names)}")
 
 
 def triples_of(graph: KnowledgeGraph, entity: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.fields import bounded, check_fields
 from metajax.knowledge.graph import KnowledgeGraph
 from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
 from metajax.knowledge.negative_sampling import TrainingTriples, training_triples
@@ -64,40 +65,29 @@ class GraphSettings:
     """Inverse temperature of the weights of negatives; 0 weights all alike."""
     negatives: int = 16
     """Negatives of each triple, for each of head, relation and tail."""
-    rate: float = 0.01
+    rate: float = bounded(0.01, above=0)
     """Learning rate of Adam."""
     batch: int = 1024
     """Triples of an update."""
-    chunk: int = 32
+    chunk: int = bounded(32, least=1)
     """Triples that share negatives; the greatest common divisor with the batch is used."""
-    epochs: int = 60
+    epochs: int = bounded(60, least=1)
     """Most epochs."""
-    seed: int = 0
+    seed: int = bounded(0, least=0)
     """Seed of the split, the initial embeddings, the order of triples, and the negatives."""
 
-    validate_every: int = 10
+    validate_every: int = bounded(10, least=1)
     """Epochs between validations."""
-    patience: int = 3
+    patience: int = bounded(3, least=1)
     """Validations without improvement before training stops."""
-    queries: int = 500
+    queries: int = bounded(500, least=1)
     """Most validation triples that are ranked, drawn once."""
-    divergence_factor: float = 1e3
+    divergence_factor: float = bounded(1e3, least=1)
     """Training has diverged if an embedding exceeds the initial bound by this factor."""
 
     def __post_init__(self):
-        """Checks the fields that no function checks early."""
-        for name, rule, holds in (
-            ("rate", "> 0", self.rate > 0),
-            ("seed", ">= 0", self.seed >= 0),
-            ("chunk", ">= 1", self.chunk >= 1),
-            ("epochs", ">= 1", self.epochs >= 1),
-            ("validate_every", ">= 1", self.validate_every >= 1),
-            ("patience", ">= 1", self.patience >= 1),
-            ("queries", ">= 1", self.queries >= 1),
-            ("divergence_factor", ">= 1", self.divergence_factor >= 1),
-        ):
-            if not holds:
-                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)}.")
+        """Refuses values of the wrong type or out of range."""
+        check_fields(self)
 
 
 class Epoch(NamedTuple):

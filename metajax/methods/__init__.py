@@ -9,9 +9,6 @@ from metajax.methods.parts import by_gradient_steps, by_one_pass, objectives, ou
 from metajax.methods.settings import (
     Options,
     Settings,
-    bounded,
-    check_name,
-    nearest,
     to_dict,
 )
 
@@ -19,11 +16,8 @@ __all__ = [
     "Method",
     "Options",
     "Settings",
-    "bounded",
     "by_gradient_steps",
     "by_one_pass",
-    "check_name",
-    "nearest",
     "objectives",
     "outer_optimizer",
     "to_dict",

@@ -13,11 +13,12 @@ import optax
 from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import LIKED, preference_curve, preferences
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.learners.outer import meta_learner
 from metajax.losses import blanked
 from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.types import (
     Adaptation,
     Examples,

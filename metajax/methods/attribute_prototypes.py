@@ -12,10 +12,11 @@ import optax
 from metajax.adaptation import cosine_prototypes
 from metajax.baselines.content import fit_content, item_domains, widths_of_content
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.learners.outer import meta_learner
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import (
     AmongPrototypes,

@@ -11,9 +11,10 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import taste_map
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
 

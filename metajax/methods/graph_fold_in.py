@@ -16,6 +16,7 @@ from metajax.adaptation import neighbourhood
 from metajax.baselines.preferences import liked_counts
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.learners.graph import new_user_learner
 from metajax.methods.graph_ridge import (
     Layers,
@@ -26,7 +27,7 @@ from metajax.methods.graph_ridge import (
 )
 from metajax.methods.method import Method
 from metajax.methods.parts import objectives, outer_optimizer
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import GraphModel, GraphResidual, graph_model, with_graph
 from metajax.networks.graph import LightGCN
 from metajax.types import (

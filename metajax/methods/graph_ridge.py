@@ -21,11 +21,12 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.learners.graph import new_user_learner
 from metajax.methods.bayesian_ridge import check_rank
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import (
     GraphAttention,
     GraphConvolution,

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from metajax import learners
+from metajax.fields import bounded
 from metajax.methods.method import Method
 from metajax.methods.parts import by_gradient_steps
-from metajax.methods.settings import Settings, bounded
+from metajax.methods.settings import Settings
 from metajax.methods.two_tower import (
     GradientOptions,
     inner_rates,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from metajax import learners
 from metajax.data.dataset import Shapes
+from metajax.fields import bounded
 from metajax.methods.item_encoder import (
     EncoderOptions,
     encoder_of,
@@ -17,7 +18,7 @@ from metajax.methods.item_encoder import (
 )
 from metajax.methods.method import Method
 from metajax.methods.parts import RATES, by_one_pass
-from metajax.methods.settings import Settings, bounded
+from metajax.methods.settings import Settings
 from metajax.networks import from_linen
 from metajax.networks.encoder import Tower
 from metajax.types import Inputs, Matched

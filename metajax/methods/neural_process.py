@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from metajax import learners
 from metajax.data.dataset import Shapes
+from metajax.fields import bounded
 from metajax.methods.item_encoder import (
     EncoderOptions,
     encoder_of,
@@ -22,7 +23,7 @@ from metajax.methods.item_encoder import (
 )
 from metajax.methods.method import Method
 from metajax.methods.parts import RATES, objectives, outer_optimizer
-from metajax.methods.settings import Settings, bounded
+from metajax.methods.settings import Settings
 from metajax.networks import from_support_module
 from metajax.networks.encoder import Encoded, Tower
 from metajax.types import Examples, Gaussian, Inputs, MetaLearner

@@ -17,12 +17,13 @@ from metajax.baselines.content import content_features, fit_content, item_domain
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
+from metajax.fields import bounded
 from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
 from metajax.methods.method import Method
 from metajax.methods.parts import by_one_pass, identities_of
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import from_linen
 from metajax.networks.encoder import Tower
 from metajax.networks.meta_params import with_initial_values

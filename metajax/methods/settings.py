@@ -1,21 +1,11 @@
 """Settings of a training run: those that all methods share, and each method's own options."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-__all__ = [
-    "Options",
-    "Settings",
-    "bounded",
-    "check_name",
-    "check_numbers",
-    "check_whole",
-    "nearest",
-    "reading_fields",
-    "to_dict",
-]
+from metajax.fields import bounded, check_fields
+
+__all__ = ["Options", "Settings", "reading_fields", "to_dict"]
 
 reading_fields = (
     "user_column",
@@ -26,64 +16,6 @@ reading_fields = (
     "scale",
 )
 """The settings of how a table is read."""
-
-
-def bounded(
-    default: Any,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-) -> Any:
-    """Declares a field of a dataclass of settings whose values have a range.
-
-    Args:
-        default: The default.
-        least: Smallest legal value.
-        most: Largest legal value.
-        above: Largest value that is too small.
-
-    Returns:
-        The field; `check_fields` reads the range.
-    """
-    return dataclasses.field(
-        default=default, metadata={"least": least, "most": most, "above": above}
-    )
-
-
-def check_fields(values: Any) -> None:
-    """Checks types and ranges of a dataclass of settings.
-
-    Args:
-        values: An instance.
-
-    Raises:
-        ValueError: If a value has the wrong type or is out of the range that `bounded` declares.
-    """
-    for field in dataclasses.fields(values):
-        value = getattr(values, field.name)
-        _check_type(field, value)
-        if value is None:
-            continue
-        for bound, legal in _BOUNDS.items():
-            limit = field.metadata.get(bound)
-            if limit is not None and not legal(value, limit):
-                least, most = field.metadata["least"], field.metadata["most"]
-                rule = (
-                    f"be > {limit:g}"
-                    if bound == "above"
-                    else f"be >= {least:g}"
-                    if most is None
-                    else f"be {least:g} to {most:g}"
-                )
-                raise ValueError(f"{field.name} must {rule}, got {value}.")
-
-
-_BOUNDS = {
-    "least": lambda value, limit: value >= limit,
-    "most": lambda value, limit: value <= limit,
-    "above": lambda value, limit: value > limit,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,68 +116,3 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     values = dataclasses.asdict(settings)
     options = values.pop("options")
     return {**values, settings.method: options} if options else values
-
-
-def check_name(name: str, known: Iterable[str], what: str) -> None:
-    """Refuses an unknown name and names the nearest known one.
-
-    Args:
-        name: The name.
-        known: All legal names.
-        what: What it names, for the error.
-
-    Raises:
-        ValueError: If the name is not known.
-    """
-    known = list(known)
-    if name not in known:
-        raise ValueError(f"{what} must be a known name, got {name!r}; {nearest(name, known)}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the end of an error about an unknown name: the nearest one, or all."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-
-
-def check_numbers(values: Mapping[str, Any], source: str, kind: Any = Settings) -> None:
-    """Refuses fractions where a whole number is asked for, before a parser rounds them.
-
-    Args:
-        values: Settings by name, as text or as TOML has them.
-        source: Where they are from, for the error.
-        kind: The dataclass whose fields they are.
-
-    Raises:
-        ValueError: If a field of type int has a value that is a number and not whole.
-    """
-    for field in dataclasses.fields(kind):
-        if field.type is int:
-            check_whole(values.get(field.name), field.name, source)
-
-
-def check_whole(value: Any, name: str, source: str) -> None:
-    """Refuses a number that is not whole.
-
-    Args:
-        value: As text or as TOML has it; None is accepted.
-        name: What to call it.
-        source: Where it is from.
-
-    Raises:
-        ValueError: If it is a number and not whole.
-    """
-    try:
-        whole = value is None or (not isinstance(value, bool) and float(value).is_integer())
-    except (TypeError, ValueError):
-        return  # Not a number at all: the parser of the value reports it.
-    if not whole:
-        raise ValueError(f"{source}: {name} must be a whole number, got {value}.")
-
-
-def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
-    for kind, legal in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
-        fits = isinstance(value, legal) and isinstance(value, bool) == (kind is bool)
-        if field.type is kind and not fits:
-            raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}.")

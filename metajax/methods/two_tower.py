@@ -15,6 +15,7 @@ import numpy as np
 from metajax import learners
 from metajax.baselines.factors import fit_factors
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import bounded
 from metajax.learners.gru_adapter import all_features
 from metajax.methods.method import Method
 from metajax.methods.parts import (
@@ -23,7 +24,7 @@ from metajax.methods.parts import (
     objectives,
     outer_optimizer,
 )
-from metajax.methods.settings import Options, Settings, bounded
+from metajax.methods.settings import Options, Settings
 from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
 from metajax.types import Inputs, MetaLearner, Model, Params
 

@@ -3,15 +3,14 @@
 A run needs its source no more once it is created; its files are listed in `metajax.runs.run`.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from metajax import checkpoint
+from metajax import checkpoint, fields
 from metajax.knowledge import (
     Completion,
     Epoch,
@@ -95,7 +94,7 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
     run = GraphRun(folder, chosen, split)
     progress = begin_links(run.split.training, chosen)
     contents = {
-        SETTINGS: json.dumps(dataclasses.asdict(chosen), indent=1) + "\n",
+        SETTINGS: fields.to_json(chosen),
         GRAPH: json.dumps(split_to_json(run.split)) + "\n",
     }
     create_folder(folder, contents, progress)
@@ -123,16 +122,7 @@ def settings_of(folder: Path) -> GraphSettings:
     """
     if not (folder / GRAPH).is_file():
         raise ValueError(f"{folder}: no run on a graph is here (there is no {GRAPH}).")
-    path = folder / SETTINGS
-    values: dict[str, Any] = read_json(path)
-    known = vocabulary_of(field.name for field in dataclasses.fields(GraphSettings))
-    try:
-        for name in values:
-            index_of(known, name, "setting")
-        values["without"] = tuple(values["without"])
-        return GraphSettings(**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the settings of a run on a graph: {error.args[0]}") from None
+    return fields.from_json(folder / SETTINGS, GraphSettings, "the settings of a run on a graph")
 
 
 def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:

@@ -1,6 +1,5 @@
 """Recommendation to new users: a few ratings and attributes in, a ranked list of titles out."""
 
-import difflib
 import functools
 import re
 import unicodedata
@@ -13,6 +12,7 @@ import numpy as np
 
 from metajax.data.dataset import Table
 from metajax.data.schema import Schema, encode_rows
+from metajax.fields import suggestion
 from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = [
@@ -288,10 +288,10 @@ def _found(catalogue: Catalogue, names: np.ndarray, title: str) -> int:
         ids = ", ".join(str(i) for i in catalogue.ids[found])
         raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
     if not len(found):
-        near: Sequence[str] = difflib.get_close_matches(wanted, names[meant].tolist(), n=3)
-        known = [str(catalogue.titles[np.flatnonzero(names == name)[0]]) for name in near]
-        hint = f"; nearest are {', '.join(map(repr, known))}" if known else ""
-        raise KeyError(f"no item has the title or id {title!r}{hint}.")
+        titles = map(str, catalogue.titles[meant])
+        known = dict(zip(names[meant].tolist(), titles, strict=True))
+        end = suggestion(wanted, known, most=3)
+        raise KeyError(f"no item has the title or id {title!r}{end}")
     return int(found[0])
 
 

@@ -21,13 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from metajax import checkpoint, registry
+from metajax import checkpoint, fields, registry
 from metajax.cross_domain.domains import (
     DomainPair,
     Domains,
     load_domains,
-    pair_from_json,
-    pair_to_json,
     with_absolute_paths,
 )
 from metajax.cross_domain.users import CrossUsers, cross_users
@@ -142,7 +140,7 @@ def create(
     progress = first_progress(chosen, run.users.training)
     contents = {SETTINGS: registry.to_json(chosen)}
     if pair is not None:
-        contents[_DOMAINS] = pair_to_json(pair)
+        contents[_DOMAINS] = fields.to_json(pair)
     for name, facts in (("data", fingerprint(run.dataset)), ("schema", _schemas(run.users))):
         contents[f"{name}.json"] = json.dumps(facts, indent=1) + "\n"
     create_folder(folder, contents, progress)
@@ -165,7 +163,7 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     chosen = settings_of(folder)
     pair = None
     if (folder / _DOMAINS).exists():
-        pair = pair_from_json(folder / _DOMAINS)
+        pair = fields.from_json(folder / _DOMAINS, DomainPair, "the domains of a run")
         loaded = load_domains(pair, chosen.reading(), progress=progress)
     else:
         loaded = datasets.load(chosen.data, progress=progress, **chosen.reading())

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 import metajax
-from metajax import cli, registry, runs
+from metajax import cli, fields, registry, runs
 from metajax.cross_domain.domains import (
     DomainPair,
     load_domains,
-    pair_from_json,
-    pair_to_json,
     with_absolute_paths,
 )
 
@@ -137,11 +135,11 @@ def test_one_data_set_is_split_by_a_column(tmp_path):
     for side, others in ((0, {"drama", "romance"}), (1, {"action", "science"})):
         assert not any(others & set(t.split()) for t in tokens[domains.item_domain == side])
     path = tmp_path / "domains.json"
-    path.write_text(pair_to_json(with_absolute_paths(pair)))
-    assert pair_from_json(path) == pair
+    path.write_text(fields.to_json(with_absolute_paths(pair)))
+    assert fields.from_json(path, DomainPair, "the domains of a run") == pair
     path.write_text('{"source": 1}')
     with pytest.raises(ValueError, match="not the domains of a run"):
-        pair_from_json(path)
+        fields.from_json(path, DomainPair, "the domains of a run")
 
 
 def test_unmatched_data_sets_are_joined_without_a_common_user(paths):

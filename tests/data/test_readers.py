@@ -306,7 +306,7 @@ def test_options_are_checked(tmp_path):
     with pytest.raises(ValueError, match="user= may be given for a CSV"):
         read(tmp_path, user="user_id")
     _write(tmp_path, log__csv="user,item\n1,a\n")
-    with pytest.raises(DataError, match=r"no column 'itm'; .* Did you mean 'item'"):
+    with pytest.raises(DataError, match=r"no column 'itm'; .* did you mean 'item'"):
         read(tmp_path / "log.csv", item="itm")
     with pytest.raises(DataError, match="cannot be both user and item"):
         read(tmp_path / "log.csv", item="user")

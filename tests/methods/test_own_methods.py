@@ -13,7 +13,8 @@ from metajax import cli, learners, registry
 from metajax.baselines import Baseline
 from metajax.data.dataset import Shapes
 from metajax.evaluation import compare
-from metajax.methods import Method, Options, bounded, by_one_pass, outer_optimizer
+from metajax.fields import bounded
+from metajax.methods import Method, Options, by_one_pass, outer_optimizer
 from metajax.types import Adaptation, Model
 
 

@@ -136,7 +136,7 @@ def test_diverging_embeddings_leave_a_usable_checkpoint(tmp_path, settings):
         (
             "settings.json",
             '{"without": [], "widht": 8}',
-            r"settings of a run on a graph: no setting 'widht'; did you mean 'width'\?$",
+            r"a run on a graph: GraphSettings: unknown setting 'widht'; did you mean 'width'\?$",
         ),
         ("metrics.jsonl", "[1]\n", r"metrics\.jsonl: not the metrics of a run"),
     ],

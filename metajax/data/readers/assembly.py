@@ -1,6 +1,5 @@
 """Assembly of a `Dataset` from a parsed log and feature tables, with checks for every format."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from metajax.data.readers.text import (
     number_of,
     parsed,
 )
+from metajax.fields import suggestion
 
 __all__ = [
     "Duplicates",
@@ -115,9 +115,8 @@ def find_roles(
     for role, given in (("user", user), ("item", item), ("rating", rating), ("time", time)):
         if given is not None:
             if given not in names:
-                near = difflib.get_close_matches(given, names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise DataError(f"no column {given!r}; found {found}.{hint}", file=file)
+                end = suggestion(given, names)
+                raise DataError(f"no column {given!r}; found {found}{end}", file=file)
             roles[role] = given
             continue
         fits = [name for name in names if _plain(name) in _ALIASES[role].split()]

@@ -1,0 +1,233 @@
+"""Frozen dataclasses of settings: ranges and types of fields, unknown names, JSON."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+__all__ = [
+    "bounded",
+    "check_fields",
+    "check_keys",
+    "check_name",
+    "check_numbers",
+    "check_whole",
+    "from_json",
+    "names_of",
+    "suggestion",
+    "to_json",
+    "with_tuples",
+]
+
+T = TypeVar("T")
+
+
+def bounded(
+    default: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """Declares a field of a dataclass of settings whose values have a range.
+
+    Args:
+        default: The default.
+        least: Smallest legal value.
+        most: Largest legal value.
+        above: Largest value that is too small.
+
+    Returns:
+        The field; `check_fields` reads the range.
+    """
+    return dataclasses.field(
+        default=default, metadata={"least": least, "most": most, "above": above}
+    )
+
+
+def check_fields(values: Any) -> None:
+    """Checks types and ranges of a dataclass of settings.
+
+    Args:
+        values: An instance.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of the range that `bounded` declares.
+    """
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        _check_type(field, value)
+        if value is None:
+            continue
+        for bound, legal in _BOUNDS.items():
+            limit = field.metadata.get(bound)
+            if limit is not None and not legal(value, limit):
+                least, most = field.metadata["least"], field.metadata["most"]
+                rule = (
+                    f"be > {limit:g}"
+                    if bound == "above"
+                    else f"be >= {least:g}"
+                    if most is None
+                    else f"be {least:g} to {most:g}"
+                )
+                raise ValueError(f"{field.name} must {rule}, got {value}.")
+
+
+_BOUNDS = {
+    "least": lambda value, limit: value >= limit,
+    "most": lambda value, limit: value <= limit,
+    "above": lambda value, limit: value > limit,
+}
+
+
+def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
+    for kind, legal in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
+        fits = isinstance(value, legal) and isinstance(value, bool) == (kind is bool)
+        if field.type is kind and not fits:
+            raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}.")
+
+
+def check_numbers(values: Mapping[str, Any], source: str, kind: Any) -> None:
+    """Refuses fractions where a whole number is asked for, before a parser rounds them.
+
+    Args:
+        values: Settings by name, as text or as TOML has them.
+        source: Where they are from, for the error.
+        kind: The dataclass whose fields they are.
+
+    Raises:
+        ValueError: If a field of type int has a value that is a number and not whole.
+    """
+    for field in dataclasses.fields(kind):
+        if field.type is int:
+            check_whole(values.get(field.name), field.name, source)
+
+
+def check_whole(value: Any, name: str, source: str) -> None:
+    """Refuses a number that is not whole.
+
+    Args:
+        value: As text or as TOML has it; None is accepted.
+        name: What to call it.
+        source: Where it is from.
+
+    Raises:
+        ValueError: If it is a number and not whole.
+    """
+    try:
+        whole = value is None or (not isinstance(value, bool) and float(value).is_integer())
+    except (TypeError, ValueError):
+        return  # Not a number at all: the parser of the value reports it.
+    if not whole:
+        raise ValueError(f"{source}: {name} must be a whole number, got {value}.")
+
+
+def suggestion(
+    name: object,
+    known: Iterable[str] | Mapping[str, str],
+    *,
+    most: int = 1,
+    listed: bool = False,
+) -> str:
+    """Ends an error about an unknown name with the nearest known ones.
+
+    Args:
+        name: The unknown name.
+        known: All legal names; of a mapping, keys are compared and values shown.
+        most: Most names to suggest.
+        listed: Whether all names are listed where none is near.
+
+    Returns:
+        The end of the sentence, from its semicolon or full stop on.
+
+    Example:
+        >>> suggestion("mmal", ["maml", "anil"]), suggestion("x", ["maml"], listed=True)
+        ("; did you mean 'maml'?", '; known are maml.')
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=most)
+    shown = [known[found] for found in near] if isinstance(known, Mapping) else near
+    if not shown:
+        return f"; known are {', '.join(known)}." if listed else "."
+    if most == 1:
+        return f"; did you mean {shown[0]!r}?"
+    return f"; nearest are {', '.join(map(repr, shown))}."
+
+
+def check_name(name: str, known: Iterable[str], what: str) -> None:
+    """Refuses an unknown name and names the nearest known one.
+
+    Args:
+        name: The name.
+        known: All legal names.
+        what: What it names, for the error.
+
+    Raises:
+        ValueError: If the name is not known.
+    """
+    known = list(known)
+    if name not in known:
+        end = suggestion(name, known, listed=True)
+        raise ValueError(f"{what} must be a known name, got {name!r}{end}")
+
+
+def check_keys(keys: Iterable[str], known: Iterable[str], source: str) -> None:
+    """Refuses unknown settings and names the nearest known one.
+
+    Args:
+        keys: Names of settings.
+        known: All legal names.
+        source: Where they are from, for the error.
+
+    Raises:
+        ValueError: If a key is not known.
+    """
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            end = suggestion(key, known, listed=True)
+            raise ValueError(f"{source}: unknown setting {key!r}{end}")
+
+
+def names_of(kind: Any) -> list[str]:
+    """Lists the fields of a dataclass, or of an instance of one."""
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def to_json(values: Any) -> str:
+    """Writes a dataclass of settings, or a mapping of settings by name, as JSON."""
+    values = values if isinstance(values, Mapping) else dataclasses.asdict(values)
+    return json.dumps(values, indent=1) + "\n"
+
+
+def from_json(path: Path, kind: Callable[..., T], what: str) -> T:
+    """Reads settings that `to_json` wrote; arrays become tuples.
+
+    Args:
+        path: The file.
+        kind: A dataclass, of which each field must be there; or a function of settings by name.
+        what: What the file holds, for the error.
+
+    Returns:
+        An instance, or what the function returned.
+
+    Raises:
+        ValueError: If the file holds something else; names the file.
+    """
+    try:
+        values = with_tuples(json.loads(path.read_text()))
+        if dataclasses.is_dataclass(kind):
+            check_keys(values, names_of(kind), kind.__name__)
+            missing = [name for name in names_of(kind) if name not in values]
+            if missing:
+                raise ValueError(f"there is no {missing[0]}.")
+        return kind(**values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not {what}: {error}") from None
+
+
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings as read from JSON or TOML, with tuples for arrays, in tables too."""
+    kinds = cast(dict[type, Callable[[Any], Any]], {list: tuple, dict: with_tuples})
+    return {name: kinds.get(type(value), lambda v: v)(value) for name, value in values.items()}
