@@ -11,7 +11,6 @@ from metajax.adaptation.adjoints import (
 )
 from metajax.adaptation.amortised import amortised
 from metajax.adaptation.context_steps import append_context, context_steps
-from metajax.adaptation.cosine_prototypes import cosine_prototypes
 from metajax.adaptation.factored.inner_state import InnerState
 from metajax.adaptation.factored.low_rank import LowRank, inner_product, is_low_rank
 from metajax.adaptation.factored.plan import Form
@@ -33,7 +32,7 @@ from metajax.adaptation.partition import (
     within,
 )
 from metajax.adaptation.prototype_steps import prototype_steps
-from metajax.adaptation.prototypes import prototypes
+from metajax.adaptation.prototypes import cosine_prototypes, prototypes
 from metajax.adaptation.residual_attention import residual_attention
 from metajax.adaptation.ridge_head import ridge_head
 from metajax.adaptation.sequence_steps import sequence_steps

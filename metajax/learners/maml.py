@@ -1,15 +1,21 @@
-"""Model-agnostic meta-learning and its first-order form."""
+"""Model-agnostic meta-learning: first-order, implicit, and on a network that reads a sequence."""
 
 from typing import Required, TypedDict, Unpack
 
 import optax
 
-from metajax.adaptation import Adjoint, FirstOrder, Form, gradient_steps
+from metajax.adaptation import Adjoint, FirstOrder, Form, Implicit, gradient_steps, sequence_steps
 from metajax.learners.outer import meta_learner
 from metajax.losses import on_examples
 from metajax.types import Choice, Loss, MetaLearner, Model, Optimizer
 
-__all__ = ["Options", "fomaml", "maml"]
+__all__ = [
+    "Options",
+    "fomaml",
+    "imaml",
+    "maml",
+    "sequential",
+]
 
 
 class Options(TypedDict, total=False):
@@ -106,3 +112,82 @@ def fomaml(
         Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017, section 5.2.
     """
     return maml(model, loss, inner=inner, adapts=adapts, adjoint=FirstOrder(), **options)
+
+
+def imaml(
+    model: Model,
+    loss: Loss,
+    *,
+    inner: Optimizer,
+    proximal: float = 1.0,
+    iterations: int = 5,
+    damping: float = 0.0,
+    adapts: Choice = "*",
+    **options: Unpack[Options],
+) -> MetaLearner:
+    """Implicit MAML, whose inner problem is `argmin_w L(w) + (proximal / 2) |w - params|^2`.
+
+    The meta-gradient costs a few products with the Hessian, and its memory does not grow with the
+    number of steps. It is exact once steps and iterations have converged. The weights of a user
+    are always kept in full.
+
+    Args:
+        model: The network.
+        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        inner: Optimizer of the inner steps; its steps are differentiated at no point.
+        proximal: Weight of the pull to the meta-parameters, > 0.
+        iterations: Of conjugate gradients, at least 1.
+        damping: Added to `proximal` in the linear system, where the loss is not convex.
+        adapts: The parameters that adapt: patterns of paths or a predicate.
+        **options: As in `maml`.
+
+    Returns:
+        A meta-learner.
+
+    Raises:
+        ValueError: If `proximal`, `iterations` or `damping` is out of range.
+
+    References:
+        Rajeswaran, Finn, Kakade and Levine, Meta-Learning with Implicit Gradients, NeurIPS 2019,
+        algorithms 1 and 2. Differs: parameters that do not adapt have their gradient, too.
+    """
+    adjoint = Implicit(proximal, iterations, damping)
+    return maml(model, loss, inner=inner, adapts=adapts, adjoint=adjoint, **options)
+
+
+def sequential(
+    model: Model,
+    loss: Loss,
+    *,
+    inner: Optimizer,
+    outer: optax.GradientTransformation,
+    steps: int = 1,
+    adapts: Choice = "*",
+    inner_loss: Loss | None = None,
+    adjoint: Adjoint | None = None,
+    form: Form = "auto",
+    microbatch: int | None = None,
+) -> MetaLearner:
+    """MAML of a network that reads a user's history in order.
+
+    The rows of a support are in order of time: `sample_tasks(order="time")` draws such supports.
+
+    Args and Returns: as in `maml`, except that `model.apply` scores `InHistory`, for instance of
+    a `methods.sequential.SequenceNetwork`, and that the inner loss is of each interaction given
+    those before it.
+
+    References:
+        After Zheng et al., Cold-start Sequential Recommendation via Meta Learner, AAAI 2021.
+        Differs: users are cold and not items (for those see `mecos`); inner steps adapt the
+        predictor.
+    """
+    adaptation = sequence_steps(
+        model.apply,
+        inner_loss or loss,
+        inner,
+        steps,
+        adapts=adapts,
+        adjoint=adjoint,
+        form=form,
+    )
+    return meta_learner(model, adaptation, loss, outer, microbatch=microbatch)
