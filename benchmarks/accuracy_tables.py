@@ -1,4 +1,4 @@
-"""Tables of how well cold users are served: in one domain, and in one that they are new to."""
+"""Tables of cold-start accuracy: in one domain, and across two domains."""
 
 from functools import partial
 from typing import Any
@@ -43,7 +43,7 @@ def by_support(metric: str) -> str:
 
 
 def differences() -> str:
-    """Of the learned method that is best in the mean: all of each metric, both orders."""
+    """Paired differences of the learned method with the best mean, by metric and order."""
     records = select(from_json(read("cold_start_accuracy")), protocol="P1")
     rows = []
     for metric in ("rmse", "ndcg@10", "hr@1"):
@@ -66,7 +66,7 @@ def _difference(r: Record, name: str = "difference") -> str:
 
 
 def warm_cold() -> str:
-    """RMSE by who and what is cold, at the most that is seen; the best of a column is bold."""
+    """RMSE by cold users and items, at the largest support; the best of a column is bold."""
     records = [
         r
         for r in from_json(read("cold_start_accuracy"))
@@ -82,8 +82,8 @@ def warm_cold() -> str:
         return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
 
     rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
-    words = {"P2": "", "P2-newest": ", newest films"}
-    header = ["", *(panel.replace("_", " ") + words[protocol] for protocol, panel in columns)]
+    suffix = {"P2": "", "P2-newest": ", newest films"}
+    header = ["", *(panel.replace("_", " ") + suffix[protocol] for protocol, panel in columns)]
     return markdown(header, rows)
 
 
@@ -122,13 +122,13 @@ def _columns(columns: dict[str, list[Record]]) -> str:
 
 
 def cross_domain_by_support() -> str:
-    """Methods by how much of the target is seen, at full overlap."""
+    """Methods by target support size, at full overlap."""
     full = [r for r in _across(overlap=1.0, shuffled_source=False) if r.facts["pair"] in PAIRS]
     return _columns({f"K={k}": [r for r in full if r.k == k] for k in (0, 1, 3, 5)})
 
 
 def cross_domain_by_overlap() -> str:
-    """Methods by overlap and in the controls, nothing of the target seen."""
+    """Methods by overlap and in the controls, without target ratings."""
     columns = {
         f"{overlap:.0%}": [
             r
@@ -143,7 +143,7 @@ def cross_domain_by_overlap() -> str:
 
 
 def cross_domain_best() -> str:
-    """The best method of each pair: by how much it is ahead, paired by user."""
+    """Paired differences of the best method of each pair."""
     rows = []
     for overlap in (1.0, 0.0):
         for pair in PAIRS:

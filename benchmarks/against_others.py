@@ -1,4 +1,4 @@
-"""What does a step of exact MAML cost, here and as it is written elsewhere?
+"""Time and memory of an exact MAML step, here and in other implementations.
 
     python benchmarks/against_others.py --workload W1|W2 [--steps 1] [--repeats 15] [--json FILE]
 
@@ -71,7 +71,7 @@ class Method(NamedTuple):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What must be installed."""
+        """Required packages."""
         if self.program is not None:
             return ()
         return ("torch", self.name) if self.name in ("higher", "torchopt") else ("torch",)
@@ -250,7 +250,7 @@ def _show(records: list[dict[str, Any]], title: str) -> None:
 
 
 def _compare(records: list[dict[str, Any]]) -> None:
-    """Prints how the first row of this package stands to the others."""
+    """Prints the ratios of the first row of this package to the others."""
     by_method: dict[str, dict[str, Any]] = {}
     for record in records:
         by_method.setdefault(record["method"], record)

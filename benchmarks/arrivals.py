@@ -1,4 +1,4 @@
-"""Snapshots of graphs whose entities arrive one after the other, and their test triples."""
+"""Snapshots of growing graphs, and their test triples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,9 +32,14 @@ def entities_arriving(split: Split, seed: int, arrivals: int) -> Snapshots:
 
 
 def films_by_year(
-    films: FilmGraph, seed: int, *, last_years: Sequence[int], share: float = 0.1, asked: int = 300
+    films: FilmGraph,
+    seed: int,
+    *,
+    last_years: Sequence[int],
+    share: float = 0.1,
+    largest: int = 300,
 ) -> Snapshots:
-    """Lets films arrive by year, and whoever has to do with one with the first of them.
+    """Lets films arrive by year, and other entities with the first film they are linked to.
 
     Facts of films whose year is not known are left out. A share of each snapshot's facts is the
     test, two entities joined twice with both facts; what has an entity that no fact of training
@@ -45,7 +50,7 @@ def films_by_year(
         seed: Of the test.
         last_years: The last year of each snapshot, rising.
         share: Of the facts that are for the test.
-        asked: At most so many of them are asked, of each snapshot.
+        largest: Maximum number of test facts of each snapshot.
 
     Returns:
         The snapshots.
@@ -54,7 +59,7 @@ def films_by_year(
     triples = triples[films.year[triples[:, 0]] > 0]
     head, _, tail = triples.T
     snapshot = np.searchsorted(last_years, films.year)
-    # Who is no film comes with the first one.
+    # Other entities arrive with their first film.
     arrived = np.where(films.year > 0, snapshot, len(last_years))
     other = films.year[tail] == 0
     np.minimum.at(arrived, tail[other], snapshot[head[other]])
@@ -77,7 +82,7 @@ def films_by_year(
         for_test = is_drawn & seen[rows[:, [0, 2]]].all(axis=1)
         seen[rows[:, [0, 2]]] = True
         train.append(rows[~for_test])
-        test.append(rng.permutation(rows[for_test])[:asked])
+        test.append(rng.permutation(rows[for_test])[:largest])
     return Snapshots(train, test, every, sizes, len(films.graph.relations.names))
 
 

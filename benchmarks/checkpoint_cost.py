@@ -1,10 +1,10 @@
-"""What does it cost to store a training state so that every flipped bit is found?
+"""Time to save and restore a training state with a checksum of every byte.
 
     python benchmarks/checkpoint_cost.py [--megabytes 1 1024] [--json FILE]
 
 Two kinds of verified storage take turns: that of `metajax.checkpoint` (the bytes of all arrays in
 one file, a manifest with its sha256), and arrays written by Orbax with a manifest of the sha256 of
-every file. Orbax alone, which restores flipped bits without a word, is there to compare. The state
+every file. Orbax alone, which restores flipped bits silently, is the reference. The state
 is on one device, or sharded over a mesh of 8 virtual CPU devices. Blocked is how long a training
 loop waits for a save that goes on in the background: `AsyncCheckpointer`, or a thread that is
 given a copy of the state. Every save is read back and forced to the disk, but for Orbax alone.

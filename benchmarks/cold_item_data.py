@@ -1,4 +1,4 @@
-"""Films, what is said of them, and who likes which: what `cold_items.py` starts from."""
+"""Data of `cold_items.py`: films, their content features and their ratings."""
 
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -30,7 +30,7 @@ RELEVANT = 4.0
 
 
 class Source(NamedTuple):
-    """A graph, and which of its entities the films are."""
+    """A graph, and the entity of each film."""
 
     graph: KnowledgeGraph
     entity: np.ndarray
@@ -43,9 +43,9 @@ class Source(NamedTuple):
 
 
 class Described:
-    """The films, what is said of them, and who likes them.
+    """Films with their content features and ratings.
 
-    Entities of one film are left out of the graph: they tell no films apart.
+    Entities of a single film are left out of the graph: no two films share them.
     """
 
     def __init__(self, dataset: Dataset, graph: KnowledgeGraph):
@@ -63,18 +63,18 @@ class Described:
         rating = np.zeros((self.users, self.items), np.float32)
         rating[self.log.user, self.log.item] = self.log.rating
         self.rating = rating
-        # An order that tells nothing, for equal scores.
+        # A random order, for equal scores.
         self.order = np.random.default_rng(0).permutation(self.items)
 
     @cached_property
     def vectors(self) -> dict[str, np.ndarray]:
-        """What is said of films, by what says it."""
+        """Content vectors of films, by source."""
         sources = {"attributes": self.attributes, "graph": self.graph, "awards": self.awarded}
         return {name: source.vectors for name, source in sources.items()}
 
     @cached_property
     def rotated(self) -> dict[int, np.ndarray]:
-        """RotatE's vectors of films, by seed, as they come to be asked for."""
+        """Cache of RotatE's vectors of films, by seed."""
         return {}
 
     def shuffled(self, seed: int) -> np.ndarray:
@@ -89,7 +89,7 @@ class Described:
         return split_items(log, among=self.linked, seed=seed)
 
     def training(self, log: Interactions, features: np.ndarray) -> TrainingSet:
-        """Returns what there is to learn from."""
+        """Returns the training set."""
         nothing = np.zeros((self.users, 0), np.float32)
         return TrainingSet(log, nothing, features.astype(np.float32), self.dataset.scale)
 
@@ -100,7 +100,7 @@ class Described:
         return liked
 
     def judged(self, scores: np.ndarray, cold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns `[U]` NDCG@10 and AUC among some films, NaN where they are all alike to one."""
+        """Returns `[U]` NDCG@10 and AUC among some films, NaN where all are relevant or none."""
         cold = self.order[np.isin(self.order, cold)]
         relevant = self.rating[:, cold] >= RELEVANT
         some = relevant.any(axis=1) & ~relevant.all(axis=1)
@@ -111,10 +111,12 @@ class Described:
     def among_all(self, scores: np.ndarray, cold: np.ndarray) -> np.ndarray:
         """Returns `[U]` NDCG@10 among all films but those the user rated in training."""
         is_cold = np.isin(np.arange(self.items), cold)
-        asked = (self.rating == 0) | is_cold
+        candidate = (self.rating == 0) | is_cold
         relevant = (self.rating >= RELEVANT) & is_cold
         order = self.order
-        found = _ndcg(*map(jnp.asarray, (scores[:, order], relevant[:, order], asked[:, order])))
+        found = _ndcg(
+            *map(jnp.asarray, (scores[:, order], relevant[:, order], candidate[:, order]))
+        )
         return np.where(relevant.any(axis=1), np.asarray(found, np.float64), np.nan)
 
 
@@ -128,10 +130,10 @@ def _attributes(dataset: Dataset, relations: Sequence[str]) -> Source:
     triples = []
     columns = dataset.items.columns
     for n, (genres, year) in enumerate(zip(columns["genres"], columns["year"], strict=True)):
-        said = [("genre", genre) for genre in str(genres).split()]
+        facts = [("genre", genre) for genre in str(genres).split()]
         if str(year).isdigit():
-            said += [("year", str(int(year) + step)) for step in range(-2, 3)]
-        triples += [(f"film {n}", name, f"{name} {v}") for name, v in said if name in relations]
+            facts += [("year", str(int(year) + step)) for step in range(-2, 3)]
+        triples += [(f"film {n}", name, f"{name} {v}") for name, v in facts if name in relations]
     graph = graph_from_names(triples)
     known = graph.entities.index
     return Source(
@@ -151,5 +153,5 @@ def _judged(scores: jax.Array, relevant: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 @jax.jit
-def _ndcg(scores: jax.Array, relevant: jax.Array, asked: jax.Array) -> jax.Array:
-    return jax.vmap(lambda s, r, a: metrics.ndcg(s, r, k=10, where=a))(scores, relevant, asked)
+def _ndcg(scores: jax.Array, relevant: jax.Array, candidate: jax.Array) -> jax.Array:
+    return jax.vmap(lambda s, r, a: metrics.ndcg(s, r, k=10, where=a))(scores, relevant, candidate)

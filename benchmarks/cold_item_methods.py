@@ -1,4 +1,4 @@
-"""What `cold_items.py` compares: scores of all films for all users, from what is said of films."""
+"""Methods of `cold_items.py`: scores of all films for all users, from content features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -49,9 +49,9 @@ def _cosine(about: Described, log: Interactions, seed: int, *, source: str) -> n
     """Sums the cosines of a film with those that the user likes."""
     del seed
     of = getattr(about, source)
-    said = item_features(of.graph, of.entity)
-    rows = np.zeros((about.items, len(said.relation)), np.float32)
-    rows[said.item, said.feature] = tfidf(said)
+    features = item_features(of.graph, of.entity)
+    rows = np.zeros((about.items, len(features.relation)), np.float32)
+    rows[features.item, features.feature] = tfidf(features)
     return (about.liked(log) @ rows) @ rows.T
 
 
@@ -68,8 +68,8 @@ def _ridge(
 def _ease(about: Described, log: Interactions, seed: int, **settings: float) -> np.ndarray:
     del seed
     people = about.training(log, np.zeros((about.items, 0)))
-    told = _with_entities(about, people)
-    return _scores(baselines.ease, told, people, **settings)
+    extended = _with_entities(about, people)
+    return _scores(baselines.ease, extended, people, **settings)
 
 
 def _with_entities(about: Described, training: TrainingSet) -> TrainingSet:
@@ -81,7 +81,7 @@ def _with_entities(about: Described, training: TrainingSet) -> TrainingSet:
 def _network(
     about: Described, log: Interactions, seed: int, *, name: str, updates: int
 ) -> np.ndarray:
-    """Trains vectors of entities, so that those of films, made of them, order what users like."""
+    """Trains entity vectors, from which film vectors are propagated, by rankings of films."""
     people = about.training(log, np.zeros((about.items, 0)))
     nobody = people._replace(interactions=select_rows(log, np.zeros(len(log.item), bool)))
     graph = _with_entities(about, nobody)
@@ -101,7 +101,7 @@ def _network(
 
 
 def _rotated(about: Described, seed: int) -> np.ndarray:
-    """Trains RotatE on the graph without awards; returns what it makes of films."""
+    """Trains RotatE on the graph without awards; returns its vectors of films."""
     if seed not in about.rotated:
         graph, entity = about.graph
         sizes = {"entities": len(graph.entities.names), "relations": len(graph.relations.names)}
@@ -129,7 +129,7 @@ def _scores(
 
 
 def _predicted(method: Any, params: Any, people: TrainingSet) -> np.ndarray:
-    """Scores every film for every user, adapted to all that is known of them."""
+    """Scores every film for every user, adapted to all of their training ratings."""
     log = people.interactions
     length = log.user_counts
     users, most = len(length), length.max()

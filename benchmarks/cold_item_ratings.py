@@ -1,8 +1,8 @@
-"""Does a graph help to tell how a film that nobody has rated will be? Part of `cold_items.py`.
+"""Rating prediction of unrated films with and without a graph. Part of `cold_items.py`.
 
 Protocol P2, five draws: a fifth of the users and of the films are cold. A Gaussian model of ratings
-expects of a cold film what its attributes tell (`baselines.attribute_factors`): those of the log,
-and beside them what the graph says, or what it says of another film.
+predicts a cold film from its attributes (`baselines.attribute_factors`): those of the log, alone or
+with the graph's features of this or of a random film.
 """
 
 from typing import Any
@@ -24,31 +24,31 @@ PANELS = {"warm_user_cold_item": "known users", "cold_user_cold_item": "new user
 
 
 def ratings(about: Described) -> list[dict[str, Any]]:
-    """Returns records of the RMSE of films that nobody has rated, and of its differences."""
+    """Returns records of the RMSE of unrated films, and of its differences."""
     graph = about.vectors["graph"]
     errors: dict[tuple[str, str], list[np.ndarray]] = {}
     for draw in range(DRAWS):
         split = prepare("P2", about.dataset, fold=draw, seed=0)
-        beside = {
+        added = {
             "attributes": None,
             "attributes, graph": graph,
             "attributes, random graph": graph[about.shuffled(draw)],
         }
-        for name, vectors in beside.items():
-            told = split if vectors is None else _with(split, vectors)
+        for name, vectors in added.items():
+            extended = split if vectors is None else _with(split, vectors)
             for panel in PANELS:
-                errors.setdefault((name, panel), []).append(_squared(told, panel))
+                errors.setdefault((name, panel), []).append(_squared(extended, panel))
     return [
         record
         for name in dict.fromkeys(name for name, _ in errors)
-        for rival in (None, "attributes")
-        if rival != name
-        for record in _records(errors, name, rival)
+        for reference in (None, "attributes")
+        if reference != name
+        for record in _records(errors, name, reference)
     ]
 
 
 def _with(split: Any, vectors: np.ndarray) -> Any:
-    """Puts vectors beside the attributes, as long as these on average."""
+    """Appends vectors to the attributes, scaled to the same mean length."""
     own = split.training.item_features
     length = np.sqrt(np.mean(np.sum(own**2, axis=1)))
     features = np.concatenate([own, length * vectors], axis=1).astype(np.float32)
@@ -59,7 +59,7 @@ def _with(split: Any, vectors: np.ndarray) -> Any:
 
 
 def _squared(split: Any, panel: str) -> np.ndarray:
-    """Returns `[3, T]` who the users are, their summed squared errors and how many there are."""
+    """Returns `[3, T]` users, their summed squared errors and numbers of ratings."""
     factors, _ = with_attributes(fit_factors(split.final.interactions), split.final)
     adaptation, params = eb_fold_in.adaptation, fold_in_of(factors)
     method = FittedMethod("factors", "baseline", adaptation, params, True, False, {})
@@ -69,14 +69,14 @@ def _squared(split: Any, panel: str) -> np.ndarray:
 
 
 def _records(
-    errors: dict[tuple[str, str], list[np.ndarray]], name: str, rival: str | None
+    errors: dict[tuple[str, str], list[np.ndarray]], name: str, reference: str | None
 ) -> list[dict[str, Any]]:
     records = []
     for panel, label in PANELS.items():
         user, own, count = np.concatenate(errors[name, panel], axis=1)
         other = np.zeros_like(own)
-        if rival:
-            other = np.concatenate(errors[rival, panel], axis=1)[1]
+        if reference:
+            other = np.concatenate(errors[reference, panel], axis=1)[1]
         terms = [rows[None] for rows in (own, other, count)]
         drawn = resampled_sums(terms, user, RESAMPLES, 0)
         values = np.sqrt(drawn[0] / drawn[2]) - np.sqrt(drawn[1] / drawn[2])
@@ -86,7 +86,7 @@ def _records(
             {
                 "dataset": "ml-100k",
                 "method": f"factors: {name}",
-                "against": f"factors: {rival}" if rival else None,
+                "against": f"factors: {reference}" if reference else None,
                 "metric": f"RMSE of unrated films, {label}",
                 "mean": round(float(mean), 4),
                 "low": round(float(low), 4),

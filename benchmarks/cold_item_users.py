@@ -1,4 +1,4 @@
-"""Does a graph help to serve people nobody knows? Part of `cold_items.py`."""
+"""Ranking for new users with and without a graph. Part of `cold_items.py`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,13 +31,13 @@ def new_users(
             "EASE, random entities": entity[about.shuffled(seed)],
         }
         for name, of_item in variants.items():
-            told: Any = split
+            extended: Any = split
             if of_item is not None:
                 with_graph = partial(entities_as_users, graph=about.graph.graph, entity=of_item)
-                told = told._replace(
+                extended = extended._replace(
                     training=with_graph(split.training), final=with_graph(split.final)
                 )
-            judged = judge(tuned(baselines.ease, told)[panel], told, panel)
+            judged = judge(tuned(baselines.ease, extended)[panel], extended, panel)
             if of_item is None:
                 users.append(judged.per_user.user)
             for k in (1, 5):
@@ -47,19 +47,19 @@ def new_users(
                 found.setdefault((name, k), []).append(ndcg)
     user, records = np.concatenate(users), []
     for (name, k), values in found.items():
-        for rival in (None, "EASE", "EASE, random entities"):
-            if rival == name:
+        for reference in (None, "EASE", "EASE, random entities"):
+            if reference == name:
                 continue
             own = np.concatenate(values)
-            if rival:
-                own = own - np.concatenate(found[rival, k])
+            if reference:
+                own = own - np.concatenate(found[reference, k])
             kept = ~np.isnan(own)
             mean, low, high = (round(v, 4) for v in intervals(own[kept], user[kept]))
             records.append(
                 {
                     "dataset": "ml-100k",
                     "method": name,
-                    "against": rival,
+                    "against": reference,
                     "metric": f"NDCG@10 of new users, K = {k}",
                     "mean": mean,
                     "low": low,

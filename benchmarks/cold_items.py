@@ -1,19 +1,19 @@
-"""Does a knowledge graph help to rank films that nobody has seen yet, and people nobody knows?
+"""Ranking of cold films, and for new users, with a knowledge graph.
 
     python benchmarks/cold_items.py [--parts films,users,ratings] [--seeds 3] [--json FILE]
 
 MovieLens-100K. A fifth of the films that the graph knows, drawn by seed, have no rating in
-training; every user is known by all of their other ratings. The cold films are ordered for each
-user, among themselves and among all films that the user has not rated; relevant is what they then
-gave four stars or more. `same size` compares a film with the fifth of the cold films of which the
-graph says about as much: how much is said of a film tells how popular it is.
+training; every user is known by all of their other ratings. The cold films are ranked for each
+user, among themselves and among all films that the user has not rated; relevant are ratings of four
+stars or more. `same size` ranks a film among the fifth of the cold films with about as many facts,
+because the number of facts correlates with popularity.
 
-What has settings is tuned on a fifth of the remaining films of the graph, in the same way, and
-then fitted again. Awards tell how a film was received: `with awards` cannot be had of a new film.
-In the random graph films have each other's entities.
+Settings are tuned on a fifth of the remaining films of the graph, in the same way, then methods are
+fitted again. Awards leak how a film was received: `with awards` is not available for a new film. In
+the random graph entities are permuted among films.
 
-Then new users, protocol P1, of whom 1 or 5 ratings are known: does it help them that entities count
-as users who like their films? And ratings of films that nobody has rated, protocol P2.
+Then new users with 1 or 5 known ratings, protocol P1, with entities as pseudo-users who like their
+films; and rating prediction of unrated films, protocol P2.
 """
 
 import argparse
@@ -41,12 +41,12 @@ RESAMPLES = 2000
 AMONG = "NDCG@10 among cold films"
 METRICS = (AMONG, "AUC among cold films", "NDCG@10 among all films")
 SAME_SIZE = ("NDCG@10, same size", "AUC, same size")
-# Who each method is compared with: what the graph alone tells, and no graph or a random one.
-RIVALS = ("TF-IDF", "ridge: attributes", "ridge: attributes, random graph")
+# References: the graph alone, and no graph or a random one.
+REFERENCES = ("TF-IDF", "ridge: attributes", "ridge: attributes, random graph")
 
 
 class Measured(NamedTuple):
-    """Of one method: by metric, a number for each of the users who have any, in each draw."""
+    """Measurements of one method: by metric, a number for each user and draw."""
 
     values: dict[str, list[np.ndarray]]
     """`[U]` a draw, NaN where nothing is relevant."""
@@ -63,30 +63,30 @@ def intervals(values: np.ndarray, user: np.ndarray) -> tuple[float, float, float
 
 
 def records_of(measured: dict[str, Measured], seeds: int) -> list[dict[str, Any]]:
-    """Makes a record for each method and metric, and for each difference that is asked for."""
+    """Makes a record for each method and metric, and for each difference."""
     records = []
     for method, found in measured.items():
         for metric in found.values:
-            for rival in (None, *RIVALS):
-                if rival == method or (rival and rival not in measured):
+            for reference in (None, *REFERENCES):
+                if reference == method or (reference and reference not in measured):
                     continue
                 own = np.concatenate(found.values[metric])
                 users = np.tile(np.arange(len(found.values[metric][0])), seeds)
-                if rival:
-                    own = own - np.concatenate(measured[rival].values[metric])
+                if reference:
+                    own = own - np.concatenate(measured[reference].values[metric])
                 kept = ~np.isnan(own)
                 mean, low, high = intervals(own[kept], users[kept])
                 record = {
                     "dataset": "ml-100k",
                     "method": method,
-                    "against": rival,
+                    "against": reference,
                     "metric": metric,
                     "mean": round(mean, 4),
                     "low": round(low, 4),
                     "high": round(high, 4),
                     "seeds": seeds,
                 }
-                records.append(record if rival else {**record, "settings": found.chosen})
+                records.append(record if reference else {**record, "settings": found.chosen})
     return records
 
 
@@ -111,14 +111,14 @@ def one_draw(about: Described, method: str, seed: int) -> tuple[dict[str, np.nda
     log, cold = about.drawn(about.log, seed)
     settings = grid[0]
     if len(grid) > 1:
-        less, asked = about.drawn(log, seed)
-        judged = [np.nanmean(about.judged(fit(about, less, seed, **s), asked)[0]) for s in grid]
+        less, held_out = about.drawn(log, seed)
+        judged = [np.nanmean(about.judged(fit(about, less, seed, **s), held_out)[0]) for s in grid]
         settings = grid[int(np.argmax(judged))]
     return measure(about, fit(about, log, seed, **settings), cold), settings
 
 
 def cold_films(about: Described, names: Sequence[str], seeds: int) -> list[dict[str, Any]]:
-    """Orders cold films by each method; shows the figures and returns the records."""
+    """Ranks cold films by each method; shows the figures and returns the records."""
     measured: dict[str, Measured] = {}
     for name in track(names, "Methods"):
         drawn = [one_draw(about, name, seed) for seed in range(seeds)]

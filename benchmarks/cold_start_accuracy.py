@@ -1,4 +1,4 @@
-"""How well is a user served of whom nothing, or almost nothing, is known?
+"""Accuracy for cold users by number of shots, and for cold items.
 
     python benchmarks/cold_start_accuracy.py [--quick] [--seeds N] [--trials N] [--jobs N]
         [--folder FOLDER] [--json FILE] [--curve FILE.svg]
@@ -6,8 +6,8 @@
 Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
 shots; 5 folds over users, repeated by seed), P2 (warm and cold users by warm and cold items; 5
 draws) and P2 with the newest films cold. All are tuned on validation users with the same number of
-trials and fitted again with them. Finished parts are kept in the folder: the same command goes on
-where it was stopped. It is `metajax compare` with these choices.
+trials and fitted again with them. Finished parts are kept in the folder: the same command
+resumes. It is `metajax compare` with these choices.
 
 The grids of the baselines and the defaults of the learners were drawn up while looking at folds of
 seed 0, which is one of the repetitions here.

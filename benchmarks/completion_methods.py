@@ -22,13 +22,13 @@ from metajax.knowledge.ranking import candidate_scores
 __all__ = [
     "NewFilms",
     "Question",
-    "beside",
     "fitted",
     "frequency",
     "neighbours",
     "new_films",
     "question",
     "rotate",
+    "stacked",
     "trained",
 ]
 
@@ -44,30 +44,30 @@ class NewFilms(NamedTuple):
     """Number of entities in old facts."""
     films: int
     """Number of new films."""
-    said: np.ndarray
+    facts: np.ndarray
     """`[R]` number of facts of new films by relation, whatever the tail."""
 
 
 class Question(NamedTuple):
-    """A relation of which nothing is said of the new films."""
+    """A relation whose facts of the new films are hidden."""
 
     relation: int
     candidates: np.ndarray
     """`[C]` entities."""
     count: np.ndarray
-    """`[C]` number of old films that each is said of."""
+    """`[C]` number of old films with each."""
     right: np.ndarray
-    """`[F, C]` bool, the facts that are asked for."""
+    """`[F, C]` bool, the hidden facts."""
 
 
 def new_films(films: FilmGraph, first_year: int, last_year: int) -> NewFilms:
-    """Takes the films of some years for new, and earlier ones for old; there are no later ones."""
+    """Splits films into those of some years, the new ones, and earlier ones."""
     graph, year = films
     triples = graph.triples.astype(np.int64)
     head, _, tail = triples.T
     of_old = (year[head] > 0) & (year[head] < first_year) & (year[tail] < first_year)
     old = triples[of_old]
-    # By what old films say alone: who is in two facts must not tell that one is of a new film.
+    # By facts of old films alone, so that degrees do not leak those of new films.
     degree = np.bincount(old[:, [0, 2]].ravel(), minlength=len(year))
     old = old[degree[old[:, 2]] >= 2]
     new = triples[(year[head] >= first_year) & (year[head] <= last_year)]
@@ -79,10 +79,10 @@ def new_films(films: FilmGraph, first_year: int, last_year: int) -> NewFilms:
     def numbered(rows: np.ndarray) -> np.ndarray:
         return np.stack([number[rows[:, 0]], rows[:, 1], number[rows[:, 2]]], axis=1)
 
-    said = np.bincount(new[:, 1], minlength=len(graph.relations.names))
+    facts = np.bincount(new[:, 1], minlength=len(graph.relations.names))
     new = numbered(new)
     new = new[(new[:, 2] >= 0) & (new[:, 2] < len(entities))]
-    return NewFilms(numbered(old), new, len(entities), len(recent), said)
+    return NewFilms(numbered(old), new, len(entities), len(recent), facts)
 
 
 def question(given: NewFilms, relation: int) -> Question:
@@ -96,45 +96,45 @@ def question(given: NewFilms, relation: int) -> Question:
     return Question(relation, candidates, count, right)
 
 
-def frequency(given: NewFilms, asked: Question) -> np.ndarray:
-    """Scores what most old films have highest."""
-    return np.tile(asked.count.astype(np.float64), (given.films, 1))
+def frequency(given: NewFilms, query: Question) -> np.ndarray:
+    """Scores candidates by their number of old films."""
+    return np.tile(query.count.astype(np.float64), (given.films, 1))
 
 
-def neighbours(given: NewFilms, asked: Question, *, nearest: int = 50) -> np.ndarray:
-    """Adds up the cosines of those of the nearest old films that have a tail.
+def neighbours(given: NewFilms, query: Question, *, nearest: int = 50) -> np.ndarray:
+    """Sums the cosines of the nearest old films that have a tail.
 
     Nearness is by TF-IDF of all that is shown; where none has it, what is frequent comes first.
     """
-    old, new = _vectors(given, asked.relation)
+    old, new = _vectors(given, query.relation)
     cosine = new @ old.T
     least = np.partition(cosine, -nearest, axis=1)[:, -nearest]
     kept = np.where(cosine >= least[:, None], cosine, 0)
-    films, tails = np.unique(given.old[:, 0]), given.old[given.old[:, 1] == asked.relation]
-    has = np.zeros((len(films), len(asked.candidates)))
-    has[np.searchsorted(films, tails[:, 0]), np.searchsorted(asked.candidates, tails[:, 2])] = 1
-    return kept @ has + 1e-6 * asked.count
+    films, tails = np.unique(given.old[:, 0]), given.old[given.old[:, 1] == query.relation]
+    has = np.zeros((len(films), len(query.candidates)))
+    has[np.searchsorted(films, tails[:, 0]), np.searchsorted(query.candidates, tails[:, 2])] = 1
+    return kept @ has + 1e-6 * query.count
 
 
 def rotate(
-    given: NewFilms, asked: Question, run: Programs, params: Any, key: jax.Array, epochs: int
+    given: NewFilms, query: Question, run: Programs, params: Any, key: jax.Array, epochs: int
 ) -> np.ndarray:
-    """Places the new films by what is shown, trains their rows, and scores by RotatE."""
-    sizes = {"entities": given.entities + given.films, "relations": len(given.said)}
-    shown = training_triples(given.new[given.new[:, 1] != asked.relation], **sizes)
-    new = new_rows(params, entities=given.entities, relations=len(given.said))
+    """Places the new films by their shown facts, trains their rows, and scores by RotatE."""
+    sizes = {"entities": given.entities + given.films, "relations": len(given.facts)}
+    shown = training_triples(given.new[given.new[:, 1] != query.relation], **sizes)
+    new = new_rows(params, entities=given.entities, relations=len(given.facts))
     params = run.place(params, shown, new["entity"])
     params = run.train(params, shown, key, epochs, new, None)
     film = given.entities + jnp.arange(given.films)
-    queries = jnp.stack([film, jnp.full_like(film, asked.relation), film], axis=1)
+    queries = jnp.stack([film, jnp.full_like(film, query.relation), film], axis=1)
     scores = _scores(run.learner.score, params, queries, side="tail")
-    return np.asarray(scores)[:, asked.candidates].astype(np.float64)
+    return np.asarray(scores)[:, query.candidates].astype(np.float64)
 
 
 def trained(given: NewFilms, run: Programs, key: jax.Array, epochs: int) -> Any:
     """Trains RotatE on the old films; its tables have room for the new ones."""
     first, second = jax.random.split(key)
-    entities, relations = given.entities, len(given.said)
+    entities, relations = given.entities, len(given.facts)
     rows = room(entities + given.films)
     params = run.learner.init(first, entities=rows, relations=relations).params
     old = training_triples(given.old, entities=entities, relations=relations)
@@ -142,8 +142,8 @@ def trained(given: NewFilms, run: Programs, key: jax.Array, epochs: int) -> Any:
     return run.train(params, old, second, epochs, everything, None)
 
 
-def beside(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts scores of several methods side by side, of each film with mean 0 and variance 1."""
+def stacked(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks scores of several methods, standardised for each film."""
     rows = np.stack(scores, axis=-1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     spread = rows.std(axis=1, keepdims=True)
@@ -151,20 +151,20 @@ def beside(scores: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def fitted(scores: np.ndarray, right: np.ndarray, steps: int = 150) -> np.ndarray:
-    """Finds what each method counts: weights under which right answers are the most likely.
+    """Fits weights of the methods by maximum likelihood of the right answers.
 
-    Each right answer is to be told from all wrong ones, by a softmax of the weighted sum.
+    The likelihood is a softmax of the weighted sum over a right answer and all wrong ones.
 
     Args:
-        scores: `[F, C, M]` from `beside`.
+        scores: `[F, C, M]` from `stacked`.
         right: `[F, C]` bool.
         steps: Of Adam.
 
     Returns:
         `[M]` weights.
     """
-    asked = right.any(axis=1)
-    return np.asarray(_fitted(jnp.asarray(scores[asked], jnp.float32), right[asked], steps))
+    query = right.any(axis=1)
+    return np.asarray(_fitted(jnp.asarray(scores[query], jnp.float32), right[query], steps))
 
 
 @partial(jax.jit, static_argnames="steps")
@@ -190,7 +190,7 @@ _scores = jax.jit(candidate_scores, static_argnames=("score", "side"))
 
 
 def _vectors(given: NewFilms, relation: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weighs what other relations say of old films and of new ones by TF-IDF, to unit length."""
+    """TF-IDF vectors of old and of new films by the other relations, of unit length."""
     size, films = given.entities, np.unique(given.old[:, 0])
     shown, new = (rows[rows[:, 1] != relation] for rows in (given.old, given.new))
     attributes, place = np.unique(shown[:, 1] * size + shown[:, 2], return_inverse=True)

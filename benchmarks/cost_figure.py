@@ -1,4 +1,4 @@
-"""Draws what `inner_loop_cost` measured: the ratio to a plain supervised step along one axis."""
+"""Figure of `inner_loop_cost`: the ratio to a plain supervised step along one axis."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["draw"]
 
 _HUES = {"plain": LIGHT["plain"], "factored": LIGHT["learned-1"], "auto": LIGHT["learned-0"]}
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
-_WIDTH, _HEIGHT, _LEGEND = 380, 340, 180  # pixels of a panel, and of the legend beside them
+_WIDTH, _HEIGHT, _LEGEND = 380, 340, 180  # pixels of a panel, and of the legend
 
 
 def draw(records: list[dict[str, Any]]) -> str:

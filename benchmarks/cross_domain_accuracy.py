@@ -1,18 +1,18 @@
-"""How well is a user served in a domain they are new to, who is known in another?
+"""Accuracy for users who are new to a target domain and known in a source domain.
 
     python benchmarks/cross_domain_accuracy.py [--quick] [--pairs A,B,...] [--synthetic]
         [--overlaps 1,0.5,...] [--methods ...] [--others ...] [--trials N] [--jobs N]
         [--folder FOLDER] [--json FILE]
 
 Domains are genres of MovieLens-100K: a film belongs to one only if its genres fall on one side.
-Users with ten ratings on both sides are asked, 5 folds; their source history is shown, of the
-target 0, 1, 3 or 5 ratings, and the rest of the target is asked. Overlap is the share of the
-training users of whom it is known that they are one person in both domains. Two controls: each
+Users with ten ratings on both sides are tested, 5 folds; their source history is shown, of the
+target 0, 1, 3 or 5 ratings, and the rest of the target is the query. Overlap is the share of the
+training users who are linked in both domains. Two controls: each
 user gets the source history of another (`shuffled`), and items are split by a coin (`random`).
 `--others` are methods that are judged at full overlap and at none alone, and in no control.
-`--synthetic` asks the same of two data sets in files, whose best possible predictor is known: which
-share of what can be gained does each method recover? Finished parts are kept in the folder: the
-same command goes on where it was stopped, and the JSON file keeps what is there of other pairs.
+`--synthetic` evaluates on two generated data sets with a known Bayes-optimal predictor, and reports
+the share of the possible gain that each method recovers. Finished parts are kept in the folder: the
+same command resumes, and the JSON file keeps what is there of other pairs.
 """
 
 import argparse
@@ -103,9 +103,9 @@ def main() -> None:
                 ends, between = [], [(1.0, False)]
             between += [end for end in ends if end[0] not in (0, 1)]
             ends = [end for end in ends if end not in between]
-            for kinds, asked in ((ends, methods + others), (between, methods)):
+            for kinds, chosen in ((ends, methods + others), (between, methods)):
                 if kinds:
-                    records += _compared(pair, domains, kinds, asked, folds, given)
+                    records += _compared(pair, domains, kinds, chosen, folds, given)
     minutes = (time.monotonic() - began) / 60
     machine = f"{jax.devices()[0].device_kind} ({platform.machine()}), jax {jax.__version__}"
     print(f"{minutes:.1f} minutes, {date.today()}, {machine}.")

@@ -28,13 +28,13 @@ import jax
 import numpy as np
 from completion_methods import (
     NewFilms,
-    beside,
     fitted,
     frequency,
     neighbours,
     new_films,
     question,
     rotate,
+    stacked,
     trained,
 )
 from growth_methods import Epochs, programs
@@ -58,15 +58,15 @@ TOGETHER = "all together"
 
 def scored(given: NewFilms, relation: int, run: Any, params: Any, key: jax.Array) -> dict[str, Any]:
     """Returns `[F, C]` scores by method, and those that are weighed."""
-    asked = question(given, relation)
-    near = {n: neighbours(given, asked, nearest=n) for n in (10, 50, 200)}
-    often = frequency(given, asked)
+    query = question(given, relation)
+    near = {n: neighbours(given, query, nearest=n) for n in (10, 50, 200)}
+    often = frequency(given, query)
     placed, moved = (
-        rotate(given, asked, run, params, key, epochs) for epochs in (0, EPOCHS.arrival)
+        rotate(given, query, run, params, key, epochs) for epochs in (0, EPOCHS.arrival)
     )
     known = [np.log1p(often), *(np.log(0.01 + scores) for scores in near.values()), near[50]]
     return {
-        "right": asked.right,
+        "right": query.right,
         "methods": {
             "frequency": often,
             BASELINE: near[50],
@@ -74,14 +74,14 @@ def scored(given: NewFilms, relation: int, run: Any, params: Any, key: jax.Array
             "RotatE, new rows": moved,
         },
         "weighed": {
-            WITHOUT: beside(known),
-            WITH: beside([*known, placed, moved]),
+            WITHOUT: stacked(known),
+            WITH: stacked([*known, placed, moved]),
         },
     }
 
 
 def hits(scores: np.ndarray, right: np.ndarray, length: int = 10) -> np.ndarray:
-    """Counts for each film how many of its right tails are among the first.
+    """Counts the right tails of each film among the first.
 
     Args:
         scores: `[F, C]`.
@@ -108,15 +108,15 @@ def one_seed(
     learned = [trained(given, run, first, EPOCHS.retraining) for given in (before, now)]
     found = {}
     for name, relation in relations.items():
-        past, asked = (
+        past, query = (
             scored(given, relation, run, params, second)
             for given, params in zip((before, now), learned, strict=True)
         )
-        scores = dict(asked["methods"])
-        for method, parts in asked["weighed"].items():
+        scores = dict(query["methods"])
+        for method, parts in query["weighed"].items():
             scores[method] = parts @ fitted(past["weighed"][method], past["right"])
         for method, values in scores.items():
-            found[name, method] = hits(values, asked["right"])
+            found[name, method] = hits(values, query["right"])
     return found
 
 
@@ -173,12 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     runs = [one_seed(films, relations, seed) for seed in range(options.seeds)]
     counts = {cell: np.mean([run[cell] for run in runs], axis=0) for cell in runs[0]}
     given = new_films(films, 1997, 1998)
-    asked = {name: question(given, relation) for name, relation in relations.items()}
-    findable = {name: one.right.sum(axis=1) for name, one in asked.items()}
+    query = {name: question(given, relation) for name, relation in relations.items()}
+    findable = {name: one.right.sum(axis=1) for name, one in query.items()}
     records = records_of(counts, findable, options.seeds)
-    for name, one in asked.items():
+    for name, one in query.items():
         shared = {"relation": name, "metric": "findable", "candidates": len(one.candidates)}
-        facts, found = int(given.said[one.relation]), int(findable[name].sum())
+        facts, found = int(given.facts[one.relation]), int(findable[name].sum())
         counts_of = {"films": int(np.sum(findable[name] > 0)), "facts": facts, "found": found}
         records.append({**shared, **counts_of, "mean": round(found / facts, 5)})
     records = [{"dataset": "ml-100k", **record} for record in records]

@@ -1,4 +1,4 @@
-"""What does message passing on a large graph cost?
+"""Time and memory of message passing on a large graph.
 
     python benchmarks/graph_cost.py [--edges 1000000] [--layers 2] [--json FILE]
 
@@ -60,7 +60,7 @@ class Ready(NamedTuple):
     run: Callable[[], Any]
     compile_s: float
     temp_bytes: int
-    """Temporary memory, beside arguments and results."""
+    """Temporary memory, without arguments and results."""
     largest: int
     """Numbers in the largest array of the program."""
 
@@ -129,7 +129,7 @@ def compiled(function: Callable[..., Any], arguments: tuple[Any, ...], nodes: in
 
 
 def largest_array(text: str) -> int:
-    """Returns how many numbers the largest array of a compiled program has.
+    """Returns the size of the largest array of a compiled program, in numbers.
 
     Example:
         >>> largest_array("%a = f32[2,3]{1,0} add(%b, %c), s32[5] d")

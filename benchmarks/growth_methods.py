@@ -38,15 +38,15 @@ METHODS = (
 
 
 class Held(NamedTuple):
-    """What a method carries from one snapshot to the next."""
+    """State of a method between snapshots."""
 
     params: Any
     fisher: Any
-    """Mean over all triples so far; None where it is not asked for."""
+    """Mean over all triples so far; None where it is not used."""
 
 
 class Epochs(NamedTuple):
-    """How long is trained."""
+    """Epochs of training."""
 
     retraining: int
     arrival: int
@@ -54,7 +54,7 @@ class Epochs(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What runs on the device; compiled once for each number of triples to the power of two."""
+    """Compiled functions, once for each number of triples to the power of two."""
 
     learner: LinkPredictor
     train: Callable[..., Any]

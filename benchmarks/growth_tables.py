@@ -50,7 +50,7 @@ def film_growth_matrix() -> str:
 
 
 def film_completion() -> str:
-    """Hits by relation and method, of what can be found and of all; and what can be found."""
+    """Hits by relation and method, of the findable facts and of all, and their numbers."""
     records = read("film_completion")
     names = _relations(records)
     findable = {r["relation"]: r for r in records if r["metric"] == "findable"}
@@ -74,7 +74,7 @@ def film_completion() -> str:
 
 
 def film_completion_differences() -> str:
-    """What a method has above another, with intervals."""
+    """Differences of methods, with intervals."""
     chosen = [r for r in read("film_completion") if " above " in r["metric"]]
     rows: dict[tuple[str, str], list[str]] = {}
     for r in chosen:

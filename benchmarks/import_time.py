@@ -1,4 +1,4 @@
-"""What does `import metajax` cost beyond importing jax, flax and optax?
+"""CPU time of `import metajax` relative to importing jax, flax and optax.
 
     python benchmarks/import_time.py [--repeats 10]
 
@@ -25,7 +25,7 @@ print(base - start, end - start, modules)
 
 
 def measured() -> tuple[float, float, int]:
-    """Returns the seconds without and with metajax, and how many of its modules are loaded."""
+    """Returns the seconds without and with metajax, and the number of its modules loaded."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=env

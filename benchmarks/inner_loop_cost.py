@@ -1,4 +1,4 @@
-"""What does a step of meta-training cost, by how the inner loop is differentiated and kept?
+"""Time and memory of a meta-training step by adjoint and form of the inner loop.
 
     python benchmarks/inner_loop_cost.py [--quick | --full] [--json FILE] [--plot FILE.svg]
     python benchmarks/inner_loop_cost.py --steps 1,5 --tasks 64,1024 --form plain,auto
@@ -9,7 +9,7 @@ plain supervised step on the same rows take turns, and ratios are medians within
 step, and to the plain form, which keeps every task's weights.
 A form whose program is that of another, to the letter, shares its figures.
 
-Cells are skipped, and say why, if the compiled program needs more temporary memory than
+Cells are skipped, with the reason, if the compiled program needs more temporary memory than
 `--memory`, or if `--minutes` are over before they begin.
 """
 

@@ -21,36 +21,36 @@ def cold_items() -> str:
         figures = [f"{found[method, None, metric]['mean']:.3f}" for metric in metrics]
         pair = [found.get((method, "TF-IDF", metrics[n])) for n in (0, 3)]
         rows.append([method, *figures, *map(_difference, pair)])
-    beside = [f"{metrics[n]}, less TF-IDF's" for n in (0, 3)]
-    return markdown(["", *metrics, *beside], rows)
+    added = [f"{metrics[n]}, less TF-IDF's" for n in (0, 3)]
+    return markdown(["", *metrics, *added], rows)
 
 
 def graph_for_new_users() -> str:
     """EASE for users of whom one or five ratings are known."""
-    return _beside("EASE", "new users, K")
+    return _with_differences("EASE", "new users, K")
 
 
 def graph_for_ratings() -> str:
-    """Ratings of films that nobody has rated."""
-    return _beside("factors: attributes", "unrated films")
+    """RMSE of unrated films."""
+    return _with_differences("factors: attributes", "unrated films")
 
 
-def _beside(rival: str, *parts: str) -> str:
-    """The figures of each method, and their difference to those of one."""
+def _with_differences(reference: str, *parts: str) -> str:
+    """Figures of each method, and their differences to a reference."""
     metrics, methods, found = _cold(*parts)
     rows = [
         [
             method,
             *(f"{found[method, None, metric]['mean']:.3f}" for metric in metrics),
-            *(_difference(found.get((method, rival, metric))) for metric in metrics),
+            *(_difference(found.get((method, reference, metric))) for metric in metrics),
         ]
         for method in methods
     ]
-    return markdown(["", *metrics, *(f"{metric}: less {rival}" for metric in metrics)], rows)
+    return markdown(["", *metrics, *(f"{metric}: less {reference}" for metric in metrics)], rows)
 
 
 def _cold(*parts: str) -> tuple[list[str], list[str], dict[tuple[str, str | None, str], Any]]:
-    """Returns metrics named so, methods, and records by method, rival and metric."""
+    """Returns metrics named so, methods, and records by method, reference and metric."""
     records = [r for r in read("cold_items") if any(part in r["metric"] for part in parts)]
     metrics, methods = (
         list(dict.fromkeys(r[name] for r in records)) for name in ("metric", "method")
@@ -84,7 +84,7 @@ def knowledge_graph() -> str:
 
 
 def relation_clusters() -> str:
-    """MRR with each kind of labels, and how well these agree with the right ones."""
+    """MRR with each kind of labels, and their agreement with the true ones."""
     records = read("relation_clusters")
     rows = []
     for of, weight in dict.fromkeys((r["labels"], r["weight"]) for r in records):

@@ -1,4 +1,4 @@
-"""Compiles steps, tells what they cost, and times several of them side by side.
+"""Compilation, cost and interleaved timing of steps.
 
 A machine's pace drifts; so methods take turns, and a method is compared with another by the
 median of their ratios within a turn.
@@ -32,7 +32,7 @@ _FIRST_MOMENT = 0.1
 
 
 class Compiled(NamedTuple):
-    """A step ready to run, and what it costs."""
+    """A compiled step and its cost."""
 
     run: Callable[[], None]
     """Makes one step further and waits for it."""
@@ -40,7 +40,7 @@ class Compiled(NamedTuple):
     """The gradient of the first step, by parameter; runs that step anew."""
     compile_s: float
     temp_bytes: int
-    """Temporary memory of the compiled program, beside its arguments and results."""
+    """Temporary memory of the compiled program, without its arguments and results."""
     text: str
     """The program before it is compiled."""
     flops: float

@@ -1,4 +1,4 @@
-"""How long does it take from a log on disk to sorted interactions?
+"""Time to read a log on disk into sorted interactions.
 
     python benchmarks/reading.py [--quick] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""Does the relation-cluster term help where each relation has many aliases?
+"""Effect of the relation-cluster loss on a graph whose relations have many aliases.
 
     python benchmarks/relation_clusters.py [--aliases 20] [--seeds 3] [--json FILE]
 
@@ -60,8 +60,8 @@ def one_seed(dataset: str, aliases: int, epochs: int, seed: int) -> list[dict[st
     split, rng = benchmark_graph(dataset), np.random.default_rng(seed)
     kinds = len(split.relations)
     sizes = {"entities": len(split.entities), "relations": kinds * aliases}
-    training, asked = (renamed(part, aliases, rng) for part in (split.train, split.valid))
-    asked = asked[np.isin(asked[:, 1], training[:, 1])]
+    training, ranked = (renamed(part, aliases, rng) for part in (split.train, split.valid))
+    ranked = ranked[np.isin(ranked[:, 1], training[:, 1])]
     known = np.concatenate([split.every * (1, aliases, 1) + (0, k, 0) for k in range(aliases)])
     entities, relations = (vocabulary_of(map(str, range(size))) for size in sizes.values())
     graph = graph_from_triples(training, entities, relations)
@@ -90,7 +90,7 @@ def one_seed(dataset: str, aliases: int, epochs: int, seed: int) -> list[dict[st
         state, epoch = learner.init(first, **sizes), jax.jit(learner.epoch)
         for n in range(epochs):
             state, _ = epoch(state, given, jax.random.fold_in(second, n))
-        ranks = filtered_ranks(learner.score, state.params, asked, **sizes, known=known)
+        ranks = filtered_ranks(learner.score, state.params, ranked, **sizes, known=known)
         records.append(
             {
                 "dataset": dataset,
@@ -108,7 +108,7 @@ def one_seed(dataset: str, aliases: int, epochs: int, seed: int) -> list[dict[st
 
 
 def agreement(labels: np.ndarray | None, right: np.ndarray) -> float:
-    """Returns which part of the labelled relations is of the most frequent kind of its group."""
+    """Purity: the share of labelled relations of the most frequent kind of their cluster."""
     if labels is None:
         return 0.0
     groups = [right[labels == group] for group in np.unique(labels[labels >= 0])]

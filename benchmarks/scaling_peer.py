@@ -1,4 +1,4 @@
-"""One process of `weak_scaling`: makes an update whenever a line comes in, and answers its loss.
+"""One process of `weak_scaling`: makes an update for each line read, and prints its loss.
 
 Its arguments are numbers: inner steps, H, tasks in all, processes, the first one's port, and which
 of them this is. How many devices it has is in XLA's flags.

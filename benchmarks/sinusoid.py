@@ -1,4 +1,4 @@
-"""Does MAML in this package reach the figures of the MAML paper?
+"""Reproduction of the sinusoid regression of the MAML paper.
 
     python benchmarks/sinusoid.py [--seeds 3] [--updates 70000] [--quick] [--json FILE]
 
@@ -9,8 +9,8 @@ Judged on 5 points after 0, 1, 5 and 10 steps: fresh tasks, the same for every m
 What differs from the paper in `maml` and `fomaml`: the rate of Adam falls by a cosine, the
 meta-gradient is clipped to norm 10, and of the parameters seen every 2,500 updates those count
 that have the lowest error on validation tasks, averaged over 1, 5 and 10 steps. Meta-training
-asks for one step alone, and with a constant rate it walks to where a second step of the same size
-is unstable on a few tasks: `maml, as published` shows that, by the last parameters.
+optimises one step alone, and with a constant rate it ends where a second step of the same size is
+unstable on a few tasks: `maml, as published` shows that, by the last parameters.
 The norm was chosen on tasks that are neither validation nor test.
 
 Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017, section 5.1 and table 2.
@@ -67,7 +67,7 @@ MODEL = from_linen(Regressor())
 
 
 class Method(NamedTuple):
-    """A learner, and whether its steadier outer loop or the published one trains it."""
+    """A learner and its outer loop, the stabilised or the published one."""
 
     recipe: Callable[..., MetaLearner]
     steadied: bool
@@ -122,7 +122,7 @@ def judging_tasks(seed: int) -> Task:
 
 
 def trained(method: Method, seed: int, updates: int, show: Callable[[int], None]) -> Params:
-    """Meta-trains one network and returns the parameters that count."""
+    """Meta-trains one network and returns the chosen parameters."""
     outer = optax.adam(OUTER_RATE)
     if method.steadied:
         rate = optax.cosine_decay_schedule(OUTER_RATE, updates)

@@ -1,8 +1,8 @@
-"""Two data sets in files whose best possible predictor is known: how much of a gain is recovered?
+"""Two generated data sets in files with a known Bayes-optimal predictor.
 
 A generated world (`data.synthetic`) is written as two logs, one a domain, in RecBole's atomic
-format, and read back as anybody's data would be. What the Bayes-optimal predictor gains on those
-who do not look at the source is all that could be gained; a method recovers a share of it.
+format, and read back like any data set. The gain of the Bayes-optimal predictor over methods of
+the target alone is the possible gain, of which a method recovers a share.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,14 +57,14 @@ def write_domains(folder: Path, dataset: Dataset, item_domain: np.ndarray) -> li
 
 
 def read_domains(folders: Sequence[Path], *, scale: tuple[float, float] | None) -> Domains:
-    """Reads what `write_domains` wrote; equal user ids are one person."""
+    """Reads what `write_domains` wrote; equal user ids are one user."""
     return cross_domain.join_domains(*(data.load(path, scale=scale) for path in folders))
 
 
 def best_possible(
     world: World, domains: Domains, splits: Sequence[evaluation.Split], panel: str
 ) -> Evaluation:
-    """Judges the Bayes-optimal predictor on what the methods were judged on.
+    """Evaluates the Bayes-optimal predictor on the tasks of the methods.
 
     Args:
         world: What generated the data.
@@ -107,7 +107,7 @@ def add_recovered(
     best: Evaluation,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Adds to records of RMSE the best possible one, and which share of the gain was recovered.
+    """Adds to records of RMSE the best possible one, and the recovered share of the gain.
 
     Args:
         records: Of one protocol, those without transfer included; changed.

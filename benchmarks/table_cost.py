@@ -1,4 +1,4 @@
-"""What does training large embedding tables cost?
+"""Time and memory of an update of large embedding tables.
 
     python benchmarks/table_cost.py [--items 1000000] [--json FILE]
 

@@ -3,7 +3,7 @@
     python benchmarks/tables.py [--check]
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. With --check nothing is written and the
-exit status says whether the page is up to date.
+exit status is 0 if the page is up to date.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def against_others() -> str:
 
 
 def against_goals() -> str:
-    """What the first row of this package is to the others, run by run."""
+    """Ratios of the first row of this package to the others, run by run."""
     rows: dict[str, list[str]] = {}
     for run in RUNS:
         by_method: dict[str, dict[str, Any]] = {}
@@ -141,7 +141,7 @@ def inner_loop_cost() -> str:
 
 
 def inner_loop_forms() -> str:
-    """How many times faster the chosen form is than the plain one, by support and steps."""
+    """Speed-up of the chosen form over the plain one, by support and steps."""
     records = [r for r in read("inner_loop_forms") if r["form"] == "auto"]
     rows = [(r["width"], r["support"]) for r in records if r["steps"] == 1]
     steps = sorted({r["steps"] for r in records})
@@ -170,7 +170,7 @@ def weak_scaling() -> str:
 
 
 def graph_cost() -> str:
-    """Milliseconds and temporary memory, by network and what is done."""
+    """Milliseconds and temporary memory, by network and operation."""
     records = read("graph_cost")
     at = {(r["network"], r["workload"]): r for r in records}
     columns = list(dict.fromkeys(r["workload"] for r in records))
@@ -205,7 +205,7 @@ def table_cost() -> str:
 
 
 def live_graph() -> str:
-    """Microseconds an arrival, and seconds of what is done with all of them."""
+    """Microseconds an arrival, and seconds of operations on all of them."""
     rows = []
     for record in read("live_graph"):
         unit, factor = ("µs", 1000) if "arrival" in record["workload"] else ("s", 0.001)

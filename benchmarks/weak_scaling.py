@@ -1,4 +1,4 @@
-"""What does spreading tasks over devices cost, when every device gets as many?
+"""Weak scaling: cost of sharding tasks over devices at a fixed number a device.
 
     python benchmarks/weak_scaling.py [--workload W1] [--devices 1,2,4,8] [--json FILE]
 
@@ -55,7 +55,7 @@ class Cell(NamedTuple):
 
 
 class Peers:
-    """The processes of a cell, which make an update together whenever they are told to."""
+    """The processes of a cell, which make an update together on request."""
 
     def __init__(self, work: Work, cell: Cell):
         with socket.socket() as probe:
@@ -93,7 +93,7 @@ class Peers:
     def stop(self) -> None:
         """Ends the processes."""
         for process in self.processes:
-            # One that has stopped by itself has nothing to be told.
+            # A stopped process takes no input.
             with suppress(BrokenPipeError):
                 cast(IO[str], process.stdin).close()
         for process in self.processes:

@@ -1,4 +1,4 @@
-"""Where does a meta-step spend its time, and what would the least be?
+"""Profile of a meta-step by kind of operation, with lower bounds of its time.
 
     python benchmarks/where_time_goes.py [--workload W1|W2] [--steps 1] [--json FILE]
 
@@ -7,7 +7,7 @@ JAX's profiler, and adds up the compiled program's operations by kind: products 
 share, products within tasks, and the rest (activations, sums, changes of layout). Times of
 operations that run side by side on several cores add up to more than the step takes.
 
-The floors say what the same machine could do at best: the arithmetic of an exact meta-step,
+The floors are lower bounds on the same machine: the arithmetic of an exact meta-step,
 `(2.3 k S + Q) / (S + Q)` plain steps, at the plain step's own pace; and the operations that XLA
 counts, at that pace. `bytes_ms` is what XLA's count of bytes would take at the rate of a large
 copy, measured here: a floor only where arrays do not stay in the caches.

@@ -1,4 +1,4 @@
-"""The work that the inner-loop benchmarks share: a recommender's towers and tasks for them.
+"""Workloads of the inner-loop benchmarks: a two-tower recommender and its tasks.
 
 A user has 24 attributes and an item 20; towers `24 -> H -> H -> E` and `20 -> H -> E` embed
 them, a predictor `2E -> H -> H -> 1` scores the pair. One meta-step adapts to every task's
@@ -124,7 +124,7 @@ class _Layers(nn.Module):
 
 
 class _Towers(nn.Module):
-    """The network as one writes it without this package, with its names of parameters."""
+    """The network written without this package, with the same names of parameters."""
 
     width: int
     embedding: int

@@ -2,7 +2,7 @@
 
 The vocabulary is in `metajax.types`. The library of adaptations, networks and learners is loaded
 at once; data, baselines, methods, evaluation, runs and knowledge graphs are loaded when they are
-first asked for, so that importing the package costs little more than JAX, Flax and Optax.
+first used, so that importing the package costs little more than JAX, Flax and Optax.
 """
 
 import importlib
@@ -171,7 +171,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name of `__all__` when it is first asked for (PEP 562)."""
+    """Loads a name of `__all__` on first access (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")

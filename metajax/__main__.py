@@ -7,7 +7,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Runs the command line; says what to install where it cannot."""
+    """Runs the command line; names the extra to install where it is missing."""
     if importlib.util.find_spec("cyclopts") is None:
         print(
             "metajax: the command line needs the extra cli: pip install 'metajax[cli]'",

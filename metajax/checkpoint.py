@@ -6,7 +6,7 @@
 
 Storage flips bits, copies stop halfway, disks fill up, and few formats notice. So a checkpoint is
 written under another name, forced to the disk, read back, and appears under its own name in one
-rename; and `restore` verifies every byte before it trusts one, and walks back to the last step that
+rename; and `restore` verifies every byte before it uses any, and falls back to the last step that
 is whole. benchmarks/checkpoint_cost.py compares this with Orbax.
 
 One process writes. Under `jax.distributed` call `save` on one process and `restore` on all.
@@ -47,7 +47,7 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
         state: Any pytree of JAX arrays, NumPy arrays, PRNG keys and Python numbers. Arrays spread
             over several devices of this process are gathered; those spread over several processes
             must be replicated.
-        keep: How many of the latest steps to keep, >= 1, the new one among them.
+        keep: Number of the latest steps to keep, >= 1, the new one among them.
 
     Returns:
         The folder of the new checkpoint.
@@ -122,7 +122,7 @@ def restore(
 
     Raises:
         ValueError: If the checkpoint is whole but a leaf of `like` does not fit it.
-        CheckpointError: If there is no good checkpoint, or the asked-for step is not good.
+        CheckpointError: If there is no good checkpoint, or the given step is not good.
     """
     root = Path(folder).absolute()
     found = sorted(_step_folders(root), reverse=True)

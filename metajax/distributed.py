@@ -22,7 +22,7 @@ def task_mesh(devices: int | None = None) -> Mesh:
     """Mesh of devices along the task axis.
 
     Args:
-        devices: How many; None means all, those of other processes included.
+        devices: Number of devices; None means all, those of other processes included.
 
     Returns:
         A mesh with the one axis `task`.

@@ -90,11 +90,11 @@ def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
 
 
 def check_numbers(values: Mapping[str, Any], source: str, kind: Any) -> None:
-    """Refuses fractions where a whole number is asked for, before a parser rounds them.
+    """Refuses fractions for whole numbers, before a parser rounds them.
 
     Args:
         values: Settings by name, as text or as TOML has them.
-        source: Where they are from, for the error.
+        source: Their origin, for the error.
         kind: The dataclass whose fields they are.
 
     Raises:
@@ -111,7 +111,7 @@ def check_whole(value: Any, name: str, source: str) -> None:
     Args:
         value: As text or as TOML has it; None is accepted.
         name: What to call it.
-        source: Where it is from.
+        source: Its origin.
 
     Raises:
         ValueError: If it is a number and not whole.
@@ -161,7 +161,7 @@ def check_name(name: str, known: Iterable[str], what: str) -> None:
     Args:
         name: The name.
         known: All legal names.
-        what: What it names, for the error.
+        what: Kind of the name, for the error.
 
     Raises:
         ValueError: If the name is not known.
@@ -178,7 +178,7 @@ def check_keys(keys: Iterable[str], known: Iterable[str], source: str) -> None:
     Args:
         keys: Names of settings.
         known: All legal names.
-        source: Where they are from, for the error.
+        source: Their origin, for the error.
 
     Raises:
         ValueError: If a key is not known.

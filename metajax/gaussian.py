@@ -179,7 +179,7 @@ def em_step(
 
     Args:
         statistics: Of S users, each with a row or more.
-        prior: Where the step starts.
+        prior: Prior before the step.
         project: From posterior means `[S, F]` to prior means `[S, F]`, for instance their
             regression on attributes of the users; None means their average.
 

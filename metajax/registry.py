@@ -265,9 +265,9 @@ def check_values(
 
     Args:
         values: Shared settings by name, and tables of options by a method's name.
-        source: Where they are from, for the error.
+        source: Their origin, for the error.
         *more: Methods that `all_methods` does not find.
-        options: Whether an option may be outside a table.
+        options: True if an option may be outside a table.
 
     Raises:
         ValueError: If a key is unknown.
@@ -320,7 +320,7 @@ def from_json(path: Path) -> Settings:
 
 
 def learner_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> MetaLearner:
-    """Builds the learner that the settings describe.
+    """Builds the learner of the settings.
 
     Args:
         settings: The settings.

@@ -1,8 +1,7 @@
-"""The words every part of metajax speaks.
+"""Core types: examples, tasks, models, adaptations, meta-learners.
 
-A cold-start method, learned or not, is a pair of pure functions: `adapt` looks at a few
-interactions of one user, `predict` scores candidates for that user. Everything else in the
-package builds such pairs, trains them, judges them or serves them.
+A cold-start method, learned or not, is a pair of pure functions: `adapt` maps a few interactions
+of one user to an adapted state, `predict` scores candidates by it.
 
 Axes in the docstrings: T tasks, N examples, I items, D features, K list length.
 """
@@ -56,10 +55,10 @@ Params = Any
 
 
 class Inputs(NamedTuple):
-    """What a recommender sees of N interactions before their outcome is known.
+    """Features of N interactions, without their labels.
 
-    Models and learners take any pytree whose leaves lead with N; this is the one that the
-    package's own data, models and baselines share.
+    Networks and learners take any pytree whose leaves lead with N; this is the one that the
+    package's own data, networks and baselines share.
     """
 
     user_features: jax.Array
@@ -71,10 +70,10 @@ class Inputs(NamedTuple):
 
 
 class MemberInputs(NamedTuple):
-    """Interactions of a training user, and everything that fitted parts have seen of that user.
+    """Interactions of a training user, with the user's index and known ratings.
 
-    A model that has memorised the training users leaves this one out, so that it predicts for them
-    as for a new user.
+    A network that stores the training users excludes this one by the index, so that it predicts as
+    for a new user.
     """
 
     inputs: Inputs
@@ -129,7 +128,7 @@ class Examples(NamedTuple):
     inputs: Any
     """A pytree whose leaves lead with N, usually `Inputs`."""
     labels: jax.Array
-    """`[N]` what was observed, for instance the rating."""
+    """`[N]` observed labels, for instance ratings."""
     mask: jax.Array = cast(Any, None)
     """`[N]` bool, False where the example is padding; None, the default, where nothing is."""
 
@@ -138,13 +137,13 @@ class Task(NamedTuple):
     """One cold-start problem; a batch of them has a leading axis T on every leaf."""
 
     support: Examples
-    """The few interactions that adaptation may look at."""
+    """The few interactions to adapt to."""
     query: Examples
-    """The interactions it is judged by."""
+    """The held-out interactions to evaluate on."""
 
 
 class MaskedLoss(Protocol):
-    """A loss of scores against labels, over what a mask keeps."""
+    """A loss of scores against labels, over the examples that a mask keeps."""
 
     def __call__(
         self, scores: Any, labels: jax.Array, *, where: jax.Array | None = None
@@ -160,7 +159,7 @@ class MaskedLoss(Protocol):
 
 
 class ElementwiseLoss(Protocol):
-    """A loss of each score against its label, such as Optax's; it is averaged by the mask."""
+    """A loss of each score against its label, such as Optax's; learners average it by the mask."""
 
     def __call__(self, scores: Any, labels: jax.Array, /) -> jax.Array:
         """Returns a value for each score, `[N]`."""
@@ -172,7 +171,7 @@ Loss = MaskedLoss | ElementwiseLoss
 
 
 class Init(Protocol):
-    """The first values of parameters."""
+    """Initialisation of parameters."""
 
     def __call__(self, key: jax.Array, inputs: Any, /) -> Params:
         """Returns parameters; of the inputs of one task only shapes and types matter."""
@@ -240,8 +239,8 @@ class Model(NamedTuple):
 class Adaptation(NamedTuple):
     """A cold-start method, written for one task; `jax.vmap` makes the batch.
 
-    The adapted state holds what is the user's own and nothing that all users share: under `vmap`
-    shared parameters never get a task axis, and a service stores as little as possible.
+    The adapted state holds no parameters that all users share: under `vmap` these never get a task
+    axis, and a service stores as little as possible.
     """
 
     adapt: Adapt
@@ -254,7 +253,7 @@ class Adaptation(NamedTuple):
 
 
 class MetaState(NamedTuple):
-    """All that meta-training carries from one update to the next: a plain pytree."""
+    """State of meta-training between two updates: a plain pytree."""
 
     params: Params
     """The meta-parameters."""
@@ -272,7 +271,7 @@ class MetaLearner(NamedTuple):
     update: Update
     """`update(state, tasks, key=None) -> (state, metrics)`; the caller jits."""
     adaptation: Adaptation
-    """How a user is served."""
+    """The adaptation that serves a user."""
 
     @property
     def adapt(self) -> Adapt:
@@ -310,7 +309,7 @@ def check_model(model: Any, contract: type = Model) -> None:
 
 
 def returning(network: Callable[..., Any], contract: type) -> Callable[..., Any]:
-    """Checks what a network returns whenever it is called, that is once a trace.
+    """Checks the outputs of a network whenever it is called, that is once a trace.
 
     Args:
         network: A function that returns arrays.
@@ -337,7 +336,7 @@ def returning(network: Callable[..., Any], contract: type) -> Callable[..., Any]
 
 
 class SupportModel(NamedTuple):
-    """A network that reads the support itself, as three pure functions of one task."""
+    """A network with an encoder of the support, as three pure functions of one task."""
 
     init: Init
     """`init(key, inputs) -> params`."""
@@ -353,7 +352,7 @@ class UpdateGRU(NamedTuple):
     init: Callable[[jax.Array, int, int], Params]
     """`init(key, features, outputs) -> params`."""
     step: Callable[[Params, jax.Array, jax.Array], jax.Array]
-    """`step(params, hidden [..., H], seen [..., features]) -> hidden`."""
+    """`step(params, hidden [..., H], inputs [..., features]) -> hidden`."""
     read: Callable[[Params, jax.Array], jax.Array]
     """`read(params, hidden) -> [..., outputs]`: linear, and at first 0."""
     width: int
@@ -392,7 +391,7 @@ class Posterior(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Queries and keys of N interactions for an `residual_attention` adaptation, with H heads."""
+    """Queries and keys of N interactions for a `residual_attention` adaptation, with H heads."""
 
     query: jax.Array
     """`[N, H, D]` query of the interaction as a candidate."""

@@ -133,14 +133,14 @@ def test_sharded_and_replicated_arrays_come_back_where_they_were(tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_state_without_arrays_is_legal(tmp_path):
+def test_a_state_without_arrays_is_accepted(tmp_path):
     save(tmp_path, 0, {"empty": (), "none": np.zeros((0, 2))})
     step, state = restore(tmp_path, {"empty": (), "none": np.ones((0, 2))})
     assert step == 0
     assert state["none"].shape == (0, 2)
 
 
-def test_the_latest_step_is_the_default_and_any_other_can_be_asked_for(tmp_path):
+def test_the_latest_step_is_the_default_and_any_other_can_be_restored(tmp_path):
     for step in (9, 10, 100):
         save(tmp_path, step, step)
     assert steps(tmp_path) == [9, 10, 100]
@@ -262,7 +262,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
         restore(tmp_path, STATE)
 
 
-def test_nothing_to_restore_is_one_clear_line(tmp_path):
+def test_an_empty_folder_is_one_clear_line(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(CheckpointError, match=r"^no good checkpoint in .* \(none found\)\.$"):
             restore(folder, STATE)
@@ -283,7 +283,7 @@ def test_a_misfit_names_the_leaf(tmp_path, like, message):
         restore(tmp_path, like)
 
 
-def test_illegal_arguments_are_named(tmp_path):
+def test_invalid_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"^step must be >= 0, got -1\.$"):
         save(tmp_path, -1, STATE)
     with pytest.raises(ValueError, match=r"^keep must be >= 1, got 0\.$"):
@@ -373,7 +373,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_says_so_and_nothing_else(small_disk):
+def test_a_full_disk_is_the_only_error(small_disk):
     told = r"cannot save step \d+ in .*: No space left on device \(needs about .* are free\)"
     assert re.fullmatch(told, _save_until_full(small_disk, 640, 0))
 

@@ -127,12 +127,12 @@ def one_device():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
-def test_many_devices_give_what_one_gives(one_device, devices):
+def test_many_devices_equal_one(one_device, devices):
     assert result(start(devices)) == pytest.approx(one_device, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(one_device):
+def test_two_processes_equal_one(one_device):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]

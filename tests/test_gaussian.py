@@ -59,7 +59,7 @@ def test_without_rows_the_posterior_is_the_prior():
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_rows_left_out_count_for_nothing_whatever_they_hold(xp):
+def test_masked_rows_are_ignored(xp):
     x, y, noise, *_ = _problem()
     kept = np.array([True, False, True, True, False])
     expected = gaussian.weighted_statistics(x[kept], y[kept], noise[kept])

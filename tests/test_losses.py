@@ -74,7 +74,7 @@ def test_padding_reaches_neither_value_nor_gradient(name, hidden):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_loss_of_nothing_is_zero_and_so_is_its_gradient(name):
+def test_the_loss_of_an_empty_set_is_zero_and_so_is_its_gradient(name):
     labels, nothing = jnp.array([np.nan, 1.0]), jnp.array([False, False])
     value, gradient = jax.value_and_grad(lambda scores: ALL[name](scores, labels, where=nothing))(
         jnp.array([1.0, np.inf])
@@ -84,7 +84,7 @@ def test_the_loss_of_nothing_is_zero_and_so_is_its_gradient(name):
     assert ALL[name](empty, empty) == 0
 
 
-def test_a_gaussian_surprise_is_its_arithmetic_and_hides_padding():
+def test_a_gaussian_nll_is_its_arithmetic_and_ignores_padding():
     def nll(mean, variance):
         labels = jnp.array([1.0, 2.0, jnp.nan])
         return losses.gaussian_nll(mean, labels, variance=variance, where=jnp.array(KEPT))

@@ -130,7 +130,7 @@ def test_the_public_face_is_sorted_and_every_name_resolves():
         metajax.recomend  # noqa: B018
 
 
-def test_what_runs_need_is_loaded_when_asked_for():
+def test_packages_of_runs_are_loaded_on_demand():
     program = """
 import sys
 import metajax

@@ -61,7 +61,7 @@ def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_example_of_a_method_of_ones_own_runs(ml100k):
+def test_the_example_of_an_own_method_runs(ml100k):
     del ml100k
     names: dict[str, Any] = {}
     run(blocks("python")[3], names)
@@ -118,7 +118,7 @@ def test_the_commands_are_bash():
     assert test.strip().endswith("-m pytest -q -n auto")
 
 
-def test_the_tables_of_the_benchmarks_are_what_the_results_say():
+def test_the_tables_of_the_benchmarks_match_the_results():
     command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
     subprocess.run(command, check=True)
 

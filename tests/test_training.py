@@ -107,7 +107,7 @@ def test_a_dispatch_is_its_updates_one_by_one():
 
 
 @pytest.mark.parametrize("dispatches", [1, 3])
-def test_a_resumed_run_goes_on_to_the_same_bits(dispatches):
+def test_a_resumed_run_reaches_the_same_bits(dispatches):
     whole = run(started(), 12)
     half = run(started(), 12)[:dispatches]
     # What a checkpoint keeps: NumPy arrays.
@@ -153,7 +153,7 @@ def test_without_a_validation_all_updates_are_made_and_the_last_is_kept():
     assert (reached[-1][0].best, reached[-1][0].best_step) == (12, 12)
 
 
-def test_the_seed_is_the_tasks():
+def test_the_seed_determines_the_tasks():
     same, other = (
         list(train(LEARNER, sample, TABLE, started(), validate=error, updates=10, seed=seed))
         for seed in (7, 8)
@@ -221,7 +221,7 @@ def test_a_validation_that_is_no_number_is_a_lost_run(value):
     assert caught.step == 4
 
 
-def test_a_run_resumed_in_another_rhythm_is_validated_all_the_same():
+def test_a_run_resumed_with_another_dispatch_size_is_still_validated():
     """From update 2 by fours, every 4: 6, 10 and 14 step over 4, 8 and 12."""
     first, _ = run(started(), 14)[0]
     rows = [row for _, row in run(first, 14, per_dispatch=4)]

@@ -45,7 +45,7 @@ class Adjoint(Protocol):
             *given: What else the loss depends on: shared parameters, the support.
 
         Returns:
-            What the descent returns.
+            The result of the descent.
         """
         ...
 
@@ -80,7 +80,7 @@ class FirstOrder:
     """
 
     def solve(self, loss: Loss, descend: Descent, start: Any, *given: Any) -> tuple[Any, Any]:
-        """Descends along gradients that nothing is differentiated through."""
+        """Descends along gradients that are treated as constants."""
         del start, given
 
         def constant_gradient(*args: Any) -> Any:

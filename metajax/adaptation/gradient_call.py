@@ -24,7 +24,7 @@ Losses = Callable[[Arrays, Arrays, Arrays], jax.Array]
 
 
 class Derivative(NamedTuple):
-    """How a gradient is differentiated.
+    """Rule by which a gradient is differentiated.
 
     `gradients(fast, *weights)` gives the gradient of the losses with respect to `fast` and to
     everything else that is real, each loss counting by its weight, 1 by default.
@@ -43,7 +43,7 @@ def gradient_call(loss: Callable[..., jax.Array], derivative: Derivative) -> Cal
 
     Args:
         loss: `loss(fast, *given) -> []`. What it closes over may be traced.
-        derivative: How the gradient is differentiated.
+        derivative: Rule by which the gradient is differentiated.
 
     Returns:
         The gradient with respect to `fast`, as a function.
@@ -85,7 +85,7 @@ def _value(*arguments: Any, losses: Losses, sizes: tuple[int, int], **_: Any) ->
 def _differentiable(
     losses: Losses, derivative: Derivative, lead: int
 ) -> Callable[[Arrays, Arrays, Arrays], Arrays]:
-    """Makes the gradient as a function that has the derivative."""
+    """Makes the gradient as a function with that derivative."""
 
     def gradients(real: Arrays, others: Arrays) -> Callable[..., tuple[Arrays, Arrays]]:
         def of_fast(fast: Arrays, *weights: jax.Array) -> tuple[Arrays, Arrays]:

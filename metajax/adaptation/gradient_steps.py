@@ -221,8 +221,8 @@ def gradient_steps(
         predict: `predict(params, inputs) -> scores [N]`.
         adapts: Predicate on the path of a parameter (`predictor/layer_0/kernel`): does it adapt?
             The others are shared and never get a task axis.
-        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
-        form: How a user's weights are kept. "factored": the weights of Linen's dense and
+        adjoint: Differentiation through the steps; None means `Reverse()`.
+        form: Storage of a user's weights. "factored": the weights of Linen's dense and
             embedding layers as shared values and a low-rank change, wherever that is exact;
             "plain": every adapted leaf in full; "auto": whichever is cheaper, weight by weight.
             The results differ by rounding alone.
@@ -261,8 +261,8 @@ def check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> Non
     empty support, or one dead unit, would turn the whole meta-gradient to NaN.
 
     Args:
-        optimizer: The inner optimizer. One whose rates are traced has no values to look at, and
-            one that knows the parameters by name or shape takes no lone weight: both pass.
+        optimizer: The inner optimizer. One whose rates are traced has no values to check, and
+            one that depends on names or shapes takes no lone weight: both pass.
 
     Raises:
         ValueError: If the derivative is not finite.

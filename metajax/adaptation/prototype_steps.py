@@ -73,7 +73,7 @@ def prototype_steps(
         adapts: Predicate on the path of a parameter of the network: does it adapt, too? The head
             always does; `matching()` chooses nothing else.
         adjoint: As in `gradient_steps`; through the start of the head every one is exact.
-        form: How the network's adapted weights are kept, see `gradient_steps`. The head is a
+        form: Storage of the network's adapted weights, see `gradient_steps`. The head is a
             user's own from the start, and kept in full.
 
     Returns:

@@ -52,7 +52,7 @@ def prototypes(
         place: `place(params, inputs) -> Placed`.
         distance: d: half the squared Euclidean distance, or minus the cosine.
         scale: Lowest and highest score; None for f the identity, for losses of an order.
-        sharpness: How much more a higher label weighs: 1 is the plain softmax, 0 the plain mean.
+        sharpness: Weight of higher labels: 1 is the plain softmax, 0 the plain mean.
 
     Returns:
         An adaptation whose adapted state is a `Prototype`.

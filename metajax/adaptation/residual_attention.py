@@ -27,7 +27,7 @@ def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
     """Stores the support and predicts by attention to its residuals.
 
     A head h gives candidate i the weights a_h = softmax(prior_hi, q_hi . k_h1 / sqrt(D), ..) over
-    the examples and a slot for having seen nothing. Averaged over the heads,
+    the examples and an empty slot. Averaged over the heads,
 
         score_i = zero_shot_i + sum_j a_ij * worth_j * (label_j - expected_j) .
 
@@ -44,9 +44,8 @@ def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
     References:
         Vinyals et al., Matching Networks for One Shot Learning, NeurIPS 2016, equation 1; heads
         and scaling by Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.2.
-        Differs: labels are ratings and not classes, and count by what they leave over of the
-        zero-shot score; an empty slot; examples are embedded each by itself and not in the
-        context of the others.
+        Differs: labels are ratings and not classes, and enter by their residuals; an empty
+        slot; each example is embedded by itself and not in the context of the others.
     """
     match = returning(match, Matched)
 

@@ -1,9 +1,9 @@
 """Ridge head: closed-form Bayesian linear regression on learned features.
 
-A network says of each interaction what the average user would answer, along which few directions
-users differ in it, and how noisy it is. Where a user lies along those directions has a standard
-normal prior, so the posterior of it is exact, cheap, and differentiable: training passes through
-the solution of the regression, not through steps towards it.
+A network gives each interaction the expected label of the average user, features, and the variance
+of the noise. A user's coefficients of the features have a standard normal prior, so their posterior
+is exact, cheap, and differentiable: training passes through the solution of the regression, not
+through steps towards it.
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def ridge_head(
 
     Args:
         evidence: `evidence(params, inputs) -> Evidence`, a network.
-        prior: `prior(params, support) -> m [F]`, what to expect of a user of whom it is known what
-            they chose; it must not look at labels, and sees padding as zeros. None means 0.
+        prior: `prior(params, support) -> m [F]`, prior mean from the chosen items; independent of
+            labels, padding comes as zeros. None means 0.
 
     Returns:
         An adaptation whose adapted state is a `Posterior`; its `predict_variance` is that of a
@@ -42,8 +42,8 @@ def ridge_head(
     References:
         Bertinetto et al., Meta-learning with Differentiable Closed-form Solvers, ICLR 2019,
         section 3.2. Harrison, Sharma and Pavone, Meta-Learning Priors for Efficient Online
-        Bayesian Regression, WAFR 2018. Differs: noise by example; what is known of the user
-        beforehand enters through `expected`, so that the prior is standard normal.
+        Bayesian Regression, WAFR 2018. Differs: noise by example; features of the user enter
+        through `expected`, so that the prior is standard normal.
     """
     evidence = returning(evidence, Evidence)
 

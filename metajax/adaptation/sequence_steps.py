@@ -47,8 +47,8 @@ def sequence_steps(
         optimizer: As in `gradient_steps`.
         steps: Number of inner steps, at least 1.
         adapts: The parameters that adapt: patterns of paths or a predicate. The others are shared.
-        adjoint: How the meta-gradient passes through the steps.
-        form: How a user's weights are kept.
+        adjoint: Differentiation through the steps.
+        form: Storage of a user's weights.
 
     Returns:
         An adaptation whose adapted state is `Read`. The order of the support's rows counts, the

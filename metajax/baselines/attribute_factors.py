@@ -13,7 +13,7 @@ __all__ = ["Predicted", "predicted_by_attributes", "with_attributes"]
 
 
 class Predicted(NamedTuple):
-    """Prediction of V values of each item from its attributes."""
+    """V values of each item, predicted from its attributes."""
 
     values: np.ndarray
     """`[I, V]`; 0 where attributes are none or all alike."""
@@ -32,7 +32,7 @@ def with_attributes(
 
     Args:
         factors: From `fit_factors` of the training set's log.
-        training: What the factors were fitted to.
+        training: The training set of the factors.
         vector_ridge: Number of ratings at which a vector keeps half of its prediction, > 0.
 
     Returns:

@@ -32,13 +32,13 @@ class Baseline(NamedTuple):
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """Settings to try on validation users, the default first."""
     two_domains: bool = False
-    """Whether it needs a source and a target domain."""
+    """True if it needs a source and a target domain."""
     target_alone: bool = False
     """Whether, of two domains, the target alone decides its scores there: no transfer."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
-    """Adapts a method that treats all users alike: the adapted state is empty."""
+    """Adaptation of unpersonalised methods: the adapted state is empty."""
     return ()
 
 

@@ -78,7 +78,7 @@ def popularity_blend(
 
 
 # Which is better depends on whether the first interactions are a fair sample of what the user
-# likes: the first of each grid trusts the user's taste, the second popularity.
+# likes: the first of each grid favours the user's taste, the second popularity.
 item_knn_blend = popularity_blend(
     "item_knn_blend",
     item_knn,

@@ -137,7 +137,7 @@ def fit_content(
 
 
 class _Users(NamedTuple):
-    """The users of a log, S of them, and what their rows are."""
+    """The S users of a log, and the owner of each row."""
 
     user: np.ndarray
     """`[S]` who."""

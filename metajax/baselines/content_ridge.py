@@ -49,25 +49,24 @@ class Likes(NamedTuple):
 def fit_content_ridge(
     training: TrainingSet, *, ridge: float = 7.0, level_ridge: float = 0.7
 ) -> ContentRidge:
-    """Fits how many like an item of such attributes, and what a user's likes tell of the others.
+    """Fits popularity by attributes, and the posterior covariance of users' tastes for attributes.
 
-    Whether a user likes item i, whose attributes are x_i, is
+    The like, 0 or 1, of item i with attributes x_i is modelled as
 
         y_i = b e_i + x_i . z + noise ,
 
-    where e_i is what all users make one expect, b how much more this one likes than others do, and
-    the tastes z have a normal prior. The user has told of all known items: what is not liked counts
-    as 0. So the matrix to invert is the same for all users, and the score, the posterior mean, is
+    where e_i is the expected share of users who like it, b the user's number of likes relative to
+    the mean, and the tastes z have a normal prior. A known item that is not liked counts as 0, so
+    the matrix to invert is the same for all users, and the score, the posterior mean, is
     `b e_i + x_i . P (sum_(j liked) x_j - b sum_j e_j x_j)`.
 
-    What is expected of a known item differs from the mean of all by what the others alone tell
-    (leave-one-out, which a ridge regression has in closed form): it says of known and new items
-    alike what it would of new ones.
+    The expectation of a known item is its leave-one-out prediction from the other items, which a
+    ridge regression has in closed form: known and new items are predicted alike.
 
     Args:
-        training: The log and `item_features`. Items that nobody met are new.
-        ridge: Penalty of a user's tastes, > 0; the more, the less a few likes tell.
-        level_ridge: Penalty of the map from attributes to what is expected, > 0.
+        training: The log and `item_features`. Items without interactions are new.
+        ridge: Penalty of a user's tastes, > 0; larger values shrink more.
+        level_ridge: Penalty of the map from attributes to popularity, > 0.
 
     Returns:
         The fit. Memory is `I D + D^2`, time `I D^2 + D^3`.

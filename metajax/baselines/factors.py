@@ -190,7 +190,7 @@ class Layout(NamedTuple):
     """The log as segments: by user it points at items, by item at users."""
 
     order: np.ndarray | slice
-    """What sorts the log's columns by segment."""
+    """Permutation that sorts the log's columns by segment."""
     other: np.ndarray
     """`[R]` index at the other end, in that order."""
     offsets: np.ndarray

@@ -25,9 +25,9 @@ def _adapt_random(seed: jax.Array, support: Examples, key: jax.Array | None = No
     """
     if key is not None:
         return jax.random.bits(key).astype(jnp.int32)
-    words = jax.lax.bitcast_convert_type(support.inputs.user_features[0], jnp.int32)
-    odd = 2 * jnp.arange(words.shape[0], dtype=jnp.int32) + 0x3C6EF35F
-    return seed + jnp.sum(words * odd, dtype=jnp.int32)
+    bits = jax.lax.bitcast_convert_type(support.inputs.user_features[0], jnp.int32)
+    odd = 2 * jnp.arange(bits.shape[0], dtype=jnp.int32) + 0x3C6EF35F
+    return seed + jnp.sum(bits * odd, dtype=jnp.int32)
 
 
 def _predict_random(seed: jax.Array, user_seed: jax.Array, inputs: Inputs) -> jax.Array:

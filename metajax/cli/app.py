@@ -101,7 +101,8 @@ _app.meta.help_flags = ()
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[
-        Path | None, Parameter(help="TOML file of settings; the command line and METAJAX_* win.")
+        Path | None,
+        Parameter(help="TOML file of settings; overridden by METAJAX_* and the command line."),
     ] = None,
 ) -> int | None:
     _app.config = []

@@ -63,7 +63,7 @@ def compare(
     with console.fetching(data) as fetched:
         dataset = datasets.load(data, progress=fetched, **reading)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
-    saved = f"stopped; finished parts are in {target}. The same command goes on."
+    saved = f"stopped; finished parts are in {target}. The same command resumes."
     with (
         console.terminable(saved),
         console.stages("Comparing", len(cells) + 1) as begin,

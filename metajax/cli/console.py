@@ -205,7 +205,7 @@ def terminable(message: str) -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM stop work at once, where nothing is lost.
 
     Args:
-        message: Says what is saved and how to go on.
+        message: What is saved, and how to resume.
 
     Raises:
         Stopped: With the message, after either.
@@ -260,8 +260,8 @@ def _bar(
             nonlocal last
             if time.monotonic() - last >= _SECONDS or done >= total:
                 last = time.monotonic()
-                said = "  ".join(facts.values())
-                console.print(f"{what} {done}/{total}  {said}", highlight=False)
+                shown = "  ".join(facts.values())
+                console.print(f"{what} {done}/{total}  {shown}", highlight=False)
 
         yield print_line
         return

@@ -100,7 +100,7 @@ def train(
         check_resume(resume, run, settings, GraphSettings(), graph_runs.settings_of)
         opened = graph_runs.open_run(resume)
         progress = runs.resumed(opened, on_skip=console.skipped)
-        print(f"Going on with {resume} at update {int(progress.state.step)}.")
+        print(f"Resuming {resume} at update {int(progress.state.step)}.")
     elif not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
     else:
@@ -160,7 +160,7 @@ def complete(
         progress = runs.resumed(opened, on_skip=console.skipped)
     if not int(progress.best_step):
         raise ValueError(
-            f"{run}: no epoch has been validated yet. Go on: metajax graph train --resume {run}"
+            f"{run}: no epoch has been validated yet. Resume: metajax graph train --resume {run}"
         )
     titles = _titles(opened, data)
     entity = _entity_of(opened, titles, entity)
@@ -188,7 +188,7 @@ def complete(
 def _loaded(
     source: str, link: str | Path | None, item_prefix: str | None, literals: Any
 ) -> tuple[KnowledgeGraph, Statements | None]:
-    """Loads a graph; with the statements of its file, for line numbers."""
+    """Loads a graph, and the statements of its file for line numbers."""
     statements = None
     if source in graph_names():
         if link is not None:
@@ -243,8 +243,8 @@ def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         "entity": run.split.test.entities.names[head],
         "relation": run.split.test.relations.names[relation],
     }
-    words = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
-    print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {words}")
+    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
+    print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {options}")
 
 
 def _titles(run: GraphRun, data: str | None) -> dict[str, str]:

@@ -37,7 +37,7 @@ def without_config(
         kind: The dataclass of which some options are fields.
 
     Returns:
-        What Cyclopts asks besides the command line, here nothing, and the command line.
+        Sources of options besides the command line, here none, and the command line.
 
     Raises:
         ValueError: If there is a file, or an option is of another type than its field.
@@ -56,7 +56,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
         tokens: The command line, of `train` or `transfer`.
 
     Returns:
-        What Cyclopts asks besides the command line, the strongest first: environment, file, the
+        Sources of options besides the command line, the strongest first: environment, file, the
         method's defaults; and the command line.
 
     Raises:
@@ -159,7 +159,7 @@ def _check_options(tokens: tuple[str, ...], method: Method) -> None:
 
 
 def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
-    # Cyclopts rounds 2.5 to a whole number and says nothing.
+    # Cyclopts silently rounds 2.5 to a whole number.
     given = _given(tokens)
     check_numbers(given, "command line", kind)
     check_whole(given.get("top"), "top", "command line")

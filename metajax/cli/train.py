@@ -42,8 +42,8 @@ def train(
     Args:
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/DATA-METHOD, numbered if taken.
-        resume: Folder of a run to go on with, with the settings it was begun with.
-        report: Judge on the cold users in the end, beside the simple baselines.
+        resume: Folder of a run to resume, with its own settings.
+        report: Evaluate on the cold users at the end, with the simple baselines.
     """
     if report:
         check_report()
@@ -61,7 +61,7 @@ def train(
 
 
 def check_report() -> None:
-    """Refuses to begin what could not be reported in the end.
+    """Refuses to train when the report could not be written.
 
     Raises:
         ValueError: If a package is missing.
@@ -97,15 +97,15 @@ def check_resume(
     if run is not None:
         raise ValueError(f"--resume writes to {resume}, so --run must be left out, got {run}.")
     if settings not in (default, settings_of(resume)) or others:
-        raise ValueError(f"--resume goes on with the settings of {resume}; give no others.")
+        raise ValueError(f"--resume continues with the settings of {resume}; give no others.")
 
 
 def resumed(folder: Path) -> tuple[runs.Run, Progress]:
-    """Opens a run where it was left, and says so."""
+    """Opens a run at its last checkpoint, and prints the number of updates made."""
     opened = open_run(folder)
     with console.busy("Reading the last good checkpoint"):
         progress = runs.resumed(opened, on_skip=console.skipped)
-    print(f"Going on with {folder} at update {int(progress.state.step)}.")
+    print(f"Resuming {folder} at update {int(progress.state.step)}.")
     return opened, progress
 
 
@@ -116,9 +116,9 @@ def train_and_judge(
 
     Args:
         opened: The run.
-        progress: Where it is.
-        report: Whether to judge it.
-        trials: How many settings of its grid each baseline tries; None means all.
+        progress: Its progress.
+        report: True to evaluate it and write the report.
+        trials: Number of settings of its grid that each baseline tries; None means all.
 
     Returns:
         The exit status.
@@ -154,9 +154,9 @@ def train_to_end(
 
     Args:
         run: An open run of any kind.
-        progress: Where it is.
+        progress: Its progress.
         bar: Yields the function to call with each row of figures.
-        command: The command whose `--resume` goes on with the run.
+        command: The command whose `--resume` continues the run.
 
     Returns:
         The last progress, and the exit status if training was stopped, else None.
@@ -174,5 +174,5 @@ def train_to_end(
     if finished:
         return progress, None
     step = int(progress.state.step)
-    print(f"Saved at update {step}. Go on: metajax {command} --resume {run.folder}")
+    print(f"Saved at update {step}. Resume: metajax {command} --resume {run.folder}")
     return progress, 130 if caught[0] == signal.SIGINT else 0

@@ -42,13 +42,13 @@ def transfer(
             source, separated by commas.
         target: The same of where there is little.
         column: Column of tokens of items, such as genres, by which --data is split in two.
-        matched: Whether anybody is in both data sets.
-        overlap_list: File of the user ids, or source and target ids, that are one person; by
+        matched: The data sets have users in common.
+        overlap_list: File of the user ids, or source and target ids, of the same user; by
             default equal ids are.
         rescale: Map the source's ratings to the target's scale.
         run: Folder of the run; must not exist. Default: runs/TARGET-transfer, numbered if taken.
-        resume: Folder of a run to go on with, with the settings it was begun with.
-        report: Judge on the cold users in the end, beside simple methods and no transfer.
+        resume: Folder of a run to resume, with its own settings.
+        report: Evaluate on the cold users at the end, with baselines and no transfer.
         quick: Few updates, and baselines as they are: to see that everything runs.
     """
     if report:

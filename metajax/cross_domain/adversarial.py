@@ -1,4 +1,4 @@
-"""Domain-adversarial training: user features by which a discriminator cannot tell the domain."""
+"""Domain-adversarial training: user features that are invariant to the domain."""
 
 import dataclasses
 from collections.abc import Callable

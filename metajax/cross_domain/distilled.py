@@ -205,8 +205,7 @@ def distilled(
         query = blanked(task.query)
         if not isinstance(query.inputs, MemberInputs):
             raise TypeError(
-                "queries must tell what was rated, as MemberInputs, got "
-                f"{type(query.inputs).__name__}."
+                f"queries must mark rated items by MemberInputs, got {type(query.inputs).__name__}."
             )
         inputs = query.inputs.inputs
         scores = student.decode(params, adaptation.adapt(params, task.support, key), inputs)

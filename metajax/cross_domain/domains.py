@@ -52,11 +52,11 @@ class DomainPair:
     data: str = "ml-100k"
     """Data set to split; unused without a column."""
     matched: bool = True
-    """Whether the data sets have users in common."""
+    """True if the data sets have users in common."""
     overlap_list: str | None = None
     """File of user ids, or of pairs of ids, that mean one user; by default equal ids do."""
     rescale: bool = False
-    """Whether to map the source's ratings linearly to the target's scale."""
+    """True to map the source's ratings linearly to the target's scale."""
 
     def __post_init__(self):
         """Refuses missing names and options of two data sets where one is split."""
@@ -210,10 +210,10 @@ def join_domains(
     Args:
         source: Data set of the source.
         target: Data set of the target.
-        matched: Whether they have users in common. If not, only attributes and the distribution
+        matched: True if they have users in common. If not, only attributes and the distribution
             of tastes can be transferred.
         overlap_list: As in `joint_names`.
-        rescale: Whether to map the source's ratings linearly to the target's scale.
+        rescale: True to map the source's ratings linearly to the target's scale.
 
     Returns:
         The domains. Item ids get the prefix `source:` or `target:`; user ids too where equal ids do
@@ -281,7 +281,7 @@ def check_domains(training: TrainingSet) -> np.ndarray:
         ValueError: If it has no `item_domain`.
     """
     if training.item_domain is None:
-        raise ValueError("training must tell two domains apart, got no item_domain.")
+        raise ValueError("training must have two domains, got no item_domain.")
     return training.item_domain
 
 

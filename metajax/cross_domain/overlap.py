@@ -1,4 +1,4 @@
-"""Overlap of two domains: which users, or rows of two tables, are the same."""
+"""Overlap of two domains: users, or rows of two tables, matched by id."""
 
 import csv
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def joint_names(
     Args:
         source: `[n]` user ids of the source.
         target: `[m]` user ids of the target.
-        matched: Whether the data sets have users in common.
+        matched: True if the data sets have users in common.
         overlap_list: `[p]` ids that mean the same user in both, or `[p, 2]` pairs of a source and
             a target id; all others are different users. None: equal ids mean one user.
 
@@ -54,14 +54,14 @@ def joint_names(
             first, second = (repr(str(ids[0])) if len(ids) else "none" for ids in (source, target))
             raise ValueError(
                 f"source and target must share users to be matched, got ids like {first} and "
-                f"{second}: list who is one person, or join them unmatched."
+                f"{second}: list matching users, or join them unmatched."
             )
         return source, target
     names = np.char.add("source:", source), np.char.add("target:", target)
     if overlap_list is None:
         return names
     if not matched:
-        raise ValueError("matched must be True where an overlap_list says who is in both.")
+        raise ValueError("matched must be True where an overlap_list is given.")
     pairs = np.array(list(overlap_list)).astype(str)
     if pairs.ndim == 1:
         pairs = np.stack([pairs, pairs], axis=1)
@@ -81,7 +81,7 @@ def joint_names(
 
 
 def read_overlap_list(path: str | Path) -> list[tuple[str, ...]]:
-    """Reads which users of two data sets are the same.
+    """Reads pairs of ids of the same user in two data sets.
 
     A line holds an id that means the same user in both, or an id of the source and one of the
     target, separated by a comma or a tab. A first line `user_id` or `source,target` is a heading.

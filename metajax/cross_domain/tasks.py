@@ -110,7 +110,7 @@ def sample_cross_tasks(
         query: Q, most target interactions in the query.
         source_query: Most source interactions in the query, disjoint from the support; at most half
             of the history.
-        members: Whether the inputs of queries are `MemberInputs`.
+        members: True if the inputs of queries are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, source + support]` and `[T, Q + source_query]`; rows of
@@ -135,7 +135,7 @@ def sample_cross_tasks(
         size = jnp.minimum(jax.random.randint(size_key, (), 0, support + 1), count - 1)
         rows = distinct(row_key, count, support + query)
         shown = rows_of_user(target_rows, user, rows[:support], jnp.arange(support) < size)
-        asked = rows_of_user(
+        queried = rows_of_user(
             target_rows,
             user,
             rows[size + jnp.arange(query)],
@@ -149,10 +149,10 @@ def sample_cross_tasks(
         history = rows_of_user(source_rows, user, rows[:source], jnp.arange(source) < seen)
         place = jnp.arange(source_query)
         rest = rows_of_user(source_rows, user, rows[seen + place], place < kept)
-        asked = _after(asked, rest)
+        queried = _after(queried, rest)
         if members:
-            asked = of_member(asked, target_rows.user[user])
-        return Task(_after(history, shown), asked)
+            queried = of_member(queried, target_rows.user[user])
+        return Task(_after(history, shown), queried)
 
     return jax.vmap(one)(users, jax.random.split(task_key, tasks))
 

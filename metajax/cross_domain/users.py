@@ -48,7 +48,7 @@ class CrossUsers(NamedTuple):
 
     @property
     def ranked(self) -> bool:
-        """Whether rankings of the catalogue are evaluated: False, ratings of the target are."""
+        """False: ratings of the target are evaluated, not rankings of the catalogue."""
         return False
 
     def ks(self, panel: str) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def cross_users(
         folds: Number of parts.
         overlap: Share of the training users of both domains that keep one id; each of the others
             becomes two users. In [0, 1].
-        shuffled: Whether to give each user the source history of another: a negative control, in
+        shuffled: True to give each user the source history of another: a negative control, in
             which the source is uninformative.
         least: Interactions in each domain that make a user eligible as a test user.
         seed: Seed of the folds and draws.

@@ -1,7 +1,7 @@
 """Cold items: sequences of interactions that end in an item, their split and their sampler.
 
-An interaction is a sequence, the user's earlier ones, that ends in an item. Of an item with few
-interactions, these sequences are all that is known of the users to recommend it to.
+A sequence holds a user's earlier interactions and ends in an item. The few sequences that end in a
+cold item describe the users to recommend it to.
 """
 
 from typing import NamedTuple
@@ -49,7 +49,7 @@ def sequence_table(training: TrainingSet, *, seed: int = 0) -> SequenceTable:
     """Moves a training set to the device.
 
     Args:
-        training: What may be learned from.
+        training: The training set.
         seed: Breaks ties of time.
 
     Returns:
@@ -84,7 +84,7 @@ def sample_item_tasks(
     negatives: int,
     length: int = 20,
 ) -> Task:
-    """Draws items as if they were cold: a few sequences that end in each, and others to judge by.
+    """Draws tasks of simulated cold items: a few sequences that end in each, and a query.
 
     Items are drawn uniformly, with replacement between tasks. Each draws its own support size,
     uniformly from 0 to `support`; one sequence is always left for the query. Label 1 marks the
@@ -132,12 +132,12 @@ def sample_item_tasks(
         chosen = distinct(row_key, count, support + query)
         rows = table.end[table.start[index] + jnp.minimum(chosen, count - 1)]
         shown = jnp.arange(support)
-        asked = jnp.minimum(size + jnp.arange(query), support + query - 1)
+        held = jnp.minimum(size + jnp.arange(query), support + query - 1)
         other = jax.random.randint(other_key, (negatives,), 0, len(table.end))
         other = table.end[other]
         judged = examples(
             target,
-            jnp.concatenate([rows[asked], other]),
+            jnp.concatenate([rows[held], other]),
             jnp.concatenate([jnp.ones(query), jnp.zeros(negatives)]),
             jnp.concatenate([jnp.arange(query) < count - size, table.item[other] != target]),
         )
@@ -176,7 +176,7 @@ class ItemTasks(NamedTuple):
     support_length: np.ndarray
     """`[C, K]` int32 their lengths; 0 is padding."""
     query_item: np.ndarray
-    """`[Q, L]` int32 sequences, each asked about all cold items."""
+    """`[Q, L]` int32 sequences, with all cold items as candidates."""
     query_length: np.ndarray
     """`[Q]` int32 their lengths, >= 1."""
     query_target: np.ndarray
@@ -190,7 +190,7 @@ def split_items(
     among: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[Interactions, np.ndarray]:
-    """Draws cold items and takes all that was done with them out of the log.
+    """Draws cold items and removes their interactions from the log.
 
     Args:
         interactions: The log.
@@ -224,15 +224,15 @@ def item_tasks(
     length: int = 20,
     seed: int = 0,
 ) -> ItemTasks:
-    """Asks of each later sequence in which of the cold items it ended.
+    """Makes next-item tasks: later sequences, with all cold items as candidates.
 
-    A sequence consists of the user's last interactions before, of items that training knows; one
+    A sequence consists of the user's last interactions before, of items of the training log; one
     without any is left out. Users are not cold: what they did later with other items may be in
     the training log.
 
     Args:
         interactions: The whole log.
-        training: What was trained on, without the cold items.
+        training: The training log, without the cold items.
         cold: `[C]` distinct item indices.
         support: K, how many sequences are seen of each: the first in time.
         length: L, the longest sequence.
@@ -280,7 +280,7 @@ def item_tasks(
     ties = np.random.default_rng(seed).random(len(ends))
     by_time = np.lexsort((ties, time[ends], target))
     place = np.arange(len(ends)) - np.searchsorted(target[by_time], target[by_time])
-    shown, asked = by_time[place < support], by_time[place >= support]
+    shown, held = by_time[place < support], by_time[place >= support]
     at = target[shown], place[place < support]
     supports = np.zeros((len(cold), support, length), np.int32)
     lengths = np.zeros((len(cold), support), np.int32)
@@ -289,7 +289,7 @@ def item_tasks(
         cold,
         supports,
         lengths,
-        sequence[asked].astype(np.int32),
-        size[asked].astype(np.int32),
-        target[asked],
+        sequence[held].astype(np.int32),
+        size[held].astype(np.int32),
+        target[held],
     )

@@ -31,9 +31,9 @@ class ColdUsers(NamedTuple):
     item_schema: Schema
     """Encodes items, learned from the items that training users interacted with."""
     training: TrainingSet
-    """What learners train on: the training users without the validation users."""
+    """Training set without the validation users."""
     final: TrainingSet
-    """What a tuned closed form is refitted on: training and validation users."""
+    """Training set of the refit: training and validation users."""
     validation: dict[str, ColdTasks]
     """By order of the supports: the validation users' tasks, which settings are chosen by."""
     test: dict[str, ColdTasks]
@@ -41,7 +41,7 @@ class ColdUsers(NamedTuple):
 
     @property
     def ranked(self) -> bool:
-        """Whether orders of the whole catalogue are judged: yes."""
+        """True: rankings of the whole catalogue are evaluated too."""
         return True
 
     def ks(self, panel: str) -> tuple[int, ...]:
@@ -114,13 +114,13 @@ def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str
 
 
 def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | None = None) -> Task:
-    """Lays cold users out as a batch of tasks, for a quick look at a method while it trains.
+    """Lays cold users out as a batch of tasks, to monitor a method while it trains.
 
     Args:
         tasks: T cold users.
         training: Gives the features.
-        query: Q, the most interactions that are asked of a user: an even choice from their query.
-        most: The most users, an even choice; None means all.
+        query: Q, the largest query of a user: evenly spaced interactions of theirs.
+        most: Maximum number of users, evenly spaced; None means all.
 
     Returns:
         Tasks whose inputs are `Inputs`; leaves lead with `[T, P]` and `[T, Q]`.
@@ -130,8 +130,8 @@ def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | N
     if most is not None and users > most:
         chosen = np.arange(most) * users // most
     length = np.diff(tasks.query_offsets)[chosen, None]  # [T, 1]
-    asked = np.minimum(length, query)
-    place = np.arange(query) * length // np.maximum(asked, 1)
+    size = np.minimum(length, query)
+    place = np.arange(query) * length // np.maximum(size, 1)
     row = tasks.query_offsets[chosen, None] + np.minimum(place, length - 1)  # [T, Q]
 
     def examples(item: np.ndarray, rating: np.ndarray, mask: np.ndarray) -> Examples:
@@ -142,5 +142,5 @@ def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | N
 
     return Task(
         examples(*(table[chosen] for table in tasks[1:4])),
-        examples(tasks.query_item[row], tasks.query_rating[row], np.arange(query) < asked),
+        examples(tasks.query_item[row], tasks.query_rating[row], np.arange(query) < size),
     )

@@ -30,14 +30,14 @@ class Table(NamedTuple):
     columns: dict[str, np.ndarray]
     """Column name to `[n]` raw strings; tokens are separated by spaces."""
     kinds: dict[str, Kind]
-    """Column name to what it holds. Text is for people (titles) and is not encoded."""
+    """Column name to kind. Text, such as titles, is not encoded."""
 
 
 class Dataset(NamedTuple):
     """A named data set."""
 
     name: str
-    """What it was loaded as: a registered name or a path."""
+    """Name or path that it was loaded by."""
     interactions: Interactions
     """The log."""
     users: Table
@@ -49,7 +49,7 @@ class Dataset(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """Data that a method may learn from, without test users."""
+    """Training data of a method, without test users."""
 
     interactions: Interactions
     """The training users' log; other users are there, without interactions."""
@@ -92,7 +92,7 @@ def shapes_of(training: TrainingSet) -> Shapes:
 
 
 def room(count: int) -> int:
-    """Returns the next power of two, at least 1: what is padded so far shares compiled programs."""
+    """Returns the next power of two, at least 1: arrays padded to it share compiled programs."""
     return 1 << (max(count, 1) - 1).bit_length()
 
 

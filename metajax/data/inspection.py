@@ -54,10 +54,10 @@ def _kinds(table: Table) -> str:
 
 
 def problems(dataset: Dataset, support: int = 10) -> list[str]:
-    """Lists what a person should know before judging methods on a data set.
+    """Lists properties of a data set that limit the evaluation of methods on it.
 
     Args:
-        dataset: What a reader returned.
+        dataset: The data set.
         support: The largest support that methods are judged with; a user needs one interaction
             more to be judged by.
 

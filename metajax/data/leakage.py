@@ -38,11 +38,11 @@ def check_tasks(tasks: ColdTasks) -> None:
 
 
 def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool = False) -> None:
-    """Raises `LeakageError` if the training log has seen what the tasks ask.
+    """Raises `LeakageError` if cold users or query items of the tasks are in the training log.
 
     Args:
-        training: What the methods learn from.
-        tasks: What they are judged by.
+        training: The training log.
+        tasks: The held-out tasks.
         warm_users: False: no user of the tasks may be in the log. True: they may, but none of
             their query items, as in `Quadrants`.
     """
@@ -65,7 +65,7 @@ def check_training(training: Interactions, tasks: ColdTasks, *, warm_users: bool
 
 
 def check_cold_items(training: Interactions, tasks: ColdTasks) -> None:
-    """Raises `LeakageError` if an item that the tasks ask about is in the training log."""
+    """Raises `LeakageError` if a query item of the tasks is in the training log."""
     seen = np.intersect1d(tasks.query_item, training.item)
     if len(seen):
         raise LeakageError(

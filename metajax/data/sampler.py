@@ -62,7 +62,7 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     """Moves a training set to the device.
 
     Args:
-        training: What may be learned from.
+        training: The training set.
         seed: Breaks ties of time.
 
     Returns:
@@ -93,12 +93,12 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
 
 
 class Draw(NamedTuple):
-    """One user, and which of their rows a task is made of."""
+    """A drawn user and the rows of the task."""
 
     user: jax.Array
     """`[]` int32, counted among the users of the table."""
     key: jax.Array
-    """For what else is drawn for this task."""
+    """PRNG key of further draws for this task."""
     support_rows: jax.Array
     """`[S]` int32, counted from the user's first row."""
     support_mask: jax.Array
@@ -135,7 +135,7 @@ def sample_tasks(
         order: `random`: the support is any of the user's interactions. `time`: the support is
             the user's first ones, the query is drawn from the later ones. `mixed`: one or the
             other, by a coin for each task.
-        members: Whether the inputs of a query are `MemberInputs`.
+        members: True if the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose inputs are `Inputs`; leaves lead with `[T, S]` and `[T, Q]`.
@@ -210,13 +210,13 @@ def of_member(
     known: jax.Array | None = None,
     rating: jax.Array | None = None,
 ) -> Examples:
-    """Says whose a query is.
+    """Adds the user's index and known ratings to a query.
 
     Args:
         query: N rows of one user.
-        user: `[]` int32 who, as the training set counts its users.
-        known: `[N]` bool, what of it the user has rated; None means all.
-        rating: `[N]` how; None means the labels.
+        user: `[]` int32 index of the user in the training set.
+        known: `[N]` bool, True where the user has rated the item; None means all.
+        rating: `[N]` these ratings; None means the labels.
 
     Returns:
         The query with `MemberInputs`.
@@ -275,10 +275,9 @@ def sample_catalogue_tasks(
 ) -> Task:
     """Draws tasks whose query is the whole catalogue without the support.
 
-    Label 1 marks what the user rated `relevant` or better, 0 everything else. What a support of
-    full size S would have held is not asked for: it is a candidate of label 0, as in protocol P1,
-    where users are judged by what comes after the pool whatever they have shown of it. A query
-    without a 1 is masked out whole: it would teach nothing.
+    Label 1 marks what the user rated `relevant` or better, 0 everything else. Items of a
+    support of full size S are candidates of label 0, as in protocol P1, where the query starts
+    after the pool at every support size. A query without a 1 is masked out.
 
     Args:
         table: The training set.
@@ -287,7 +286,7 @@ def sample_catalogue_tasks(
         support: S, the largest support; its labels are ratings, as in `sample_tasks`.
         relevant: Lowest rating of a relevant item; by default every interaction counts.
         order: As in `sample_tasks`.
-        members: Whether the inputs of a query are `MemberInputs`.
+        members: True if the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, S]` and `[T, I]`.
@@ -336,7 +335,7 @@ def sample_candidate_tasks(
         negatives: C, the sampled items, of label 0.
         relevant: Lowest rating of a relevant item; by default every interaction counts.
         order: As in `sample_tasks`.
-        members: Whether the inputs of a query are `MemberInputs`.
+        members: True if the inputs of a query are `MemberInputs`.
 
     Returns:
         Tasks whose leaves lead with `[T, S]` and `[T, Q + C]`.
@@ -370,7 +369,7 @@ def sample_candidate_tasks(
 def _listed(
     table: TaskTable, draw: Draw, support: Examples, item: jax.Array, liked: jax.Array
 ) -> Examples:
-    """Lists candidates `[N]` without those in the support; nothing where none is liked."""
+    """Makes a query of candidates `[N]` that are not in the support; empty where none is liked."""
     in_support = (item[:, None] == support.inputs.item[None]) & support.mask[None]  # [N, S]
     mask = ~in_support.any(axis=1)
     liked &= mask

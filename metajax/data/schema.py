@@ -21,12 +21,12 @@ __all__ = ["Field", "Schema", "encode", "encode_rows", "fit_schema", "from_json"
 
 @dataclass(frozen=True)
 class Field:
-    """How one column is encoded."""
+    """Encoding of one column."""
 
     name: str
     """The column."""
     kind: Kind
-    """What it holds; text takes no columns."""
+    """Kind of its values; text takes no columns."""
     vocabulary: tuple[str, ...] = ()
     """The known categories or tokens, sorted; all others share the unknown slot."""
     mean: float = 0.0
@@ -53,14 +53,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Schema:
-    """How the rows of a table are encoded."""
+    """Encoding of the rows of a table."""
 
     fields: tuple[Field, ...]
     """One a column of the table, in its order."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the encoded columns, for people."""
+        """Names of the encoded columns."""
         return tuple(column for field in self.fields for column in field.columns)
 
     @property
@@ -74,7 +74,7 @@ def fit_schema(table: Table, rows: np.ndarray, *, min_count: int = 5) -> Schema:
 
     Args:
         table: Raw features.
-        rows: `[n]` the only rows to look at: the training users, or the items they rated.
+        rows: `[n]` the rows to fit to: the training users, or the items they rated.
         min_count: A category or token seen in fewer of these rows is unknown.
 
     Returns:
@@ -109,7 +109,7 @@ def encode(schema: Schema, table: Table) -> np.ndarray:
 
     Args:
         schema: From `fit_schema`.
-        table: Raw features; columns that the schema does not know are left out.
+        table: Raw features; columns that are not in the schema are left out.
 
     Returns:
         `[n, D]` float32.
@@ -165,10 +165,10 @@ def to_json(schema: Schema) -> str:
 
 
 def from_json(text: str) -> Schema:
-    """Reads what `to_json` wrote.
+    """Reads a schema from the JSON of `to_json`.
 
     Raises:
-        ValueError: If the text is anything else; it says what.
+        ValueError: If the text is anything else.
     """
     try:
         content = json.loads(text)

@@ -2,7 +2,7 @@
 
 Every split is a pure function of the log and a seed. The order of a user's interactions comes from
 a hash of (seed, user, item), so it depends neither on the lines of the file nor on which other
-users are asked for. `metajax.data.leakage` checks the results.
+users are selected. `metajax.data.leakage` checks the results.
 """
 
 from typing import Literal, NamedTuple
@@ -47,7 +47,7 @@ class ColdTasks(NamedTuple):
     query_rating: np.ndarray
     """`[Q]` float32 ratings."""
     given: int = 0
-    """So many columns of the pool are shown at every K: what is known of the user elsewhere."""
+    """Number of leading columns of the pool that are shown at every K, such as source history."""
 
 
 class Fold(NamedTuple):
@@ -64,7 +64,7 @@ class Fold(NamedTuple):
 class Quadrants(NamedTuple):
     """Warm and cold users by warm and cold items.
 
-    A warm user's support is all that training has seen of them, a cold user's a few ratings of warm
+    A warm user's support is all of their training ratings, a cold user's a few ratings of warm
     items. Users without a query in a quadrant are left out of it.
     """
 
@@ -158,7 +158,7 @@ def warm_cold_quadrants(
     cold_items: np.ndarray | None = None,
     seed: int = 0,
 ) -> Quadrants:
-    """Splits users and items into warm and cold, and judges all four pairings.
+    """Splits users and items into warm and cold, with tasks of all four pairings.
 
     Of each warm user's ratings of warm items, `floor(held_out * n)` in seeded random order are the
     warm-warm query and the rest is training. A cold user gets `min(support, n - 1)` of their n
@@ -218,7 +218,7 @@ def leave_k_out(
 
     Args:
         interactions: The log.
-        k: How many to hold out, at least 1.
+        k: Number to hold out, at least 1.
         order: "time", with ties in seeded random order, or "random".
         seed: Seed of the order.
 
@@ -282,15 +282,15 @@ def collected(
     query: np.ndarray,
     pool: int,
 ) -> ColdTasks:
-    """Collects what is seen and what is asked of some users.
+    """Collects supports and queries of some users.
 
     Args:
         interactions: The log, of R rows.
-        users: `[n]` user indices; who has no query is left out.
-        rank: `[R]` the place of each row among its user's rows, for a row of a support < `pool`.
-        support: `[R]` bool, the rows that are seen.
-        query: `[R]` bool, the rows that are asked.
-        pool: P, the most that is seen of a user.
+        users: `[n]` user indices; those without a query are left out.
+        rank: `[R]` position of each row among its user's rows; < `pool` in supports.
+        support: `[R]` bool, the rows of supports.
+        query: `[R]` bool, the rows of queries.
+        pool: P, the largest support.
 
     Returns:
         The tasks, in the order of `users`.
@@ -351,12 +351,12 @@ def ranked(
     return rank
 
 
-def _hash(seed: int, *words: np.ndarray) -> np.ndarray:
+def _hash(seed: int, *columns: np.ndarray) -> np.ndarray:
     # SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA
-    # 2014) over the words: 64 bits, so within one user's rows ties do not happen in practice.
+    # 2014) over the columns: 64 bits, so within one user's rows ties do not happen in practice.
     state = np.random.SeedSequence(seed).generate_state(1, np.uint64)
-    for word in words:
-        state = (state ^ word.astype(np.uint64)) + 0x9E3779B97F4A7C15
+    for column in columns:
+        state = (state ^ column.astype(np.uint64)) + 0x9E3779B97F4A7C15
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB
         state = state ^ (state >> 31)

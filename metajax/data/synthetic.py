@@ -1,6 +1,6 @@
 """Synthetic data sets from a linear-Gaussian model, and their Bayes-optimal predictor.
 
-On real data nobody knows how good a cold-start method could be. Here a user's latent vector z,
+On real data the best possible accuracy is unknown. Here a user's latent vector z,
 given the user's attributes a, and a rating of an item with regressors x are drawn from
 
     z | a ~ N(W'a, S),    rating = mean + item bias + x . z + N(0, noise) ,
@@ -13,8 +13,8 @@ several, one more for each domain. An item's regressors are [1, its vector], in 
 and in its domain's.
 
 Ratings are continuous and not clipped: rounding or clipping would make the closed form inexact.
-Who rates what depends on activity, popularity and domain, never on z, so it holds no information
-about z.
+The choice of rated items depends on activity, popularity and domain, never on z, so it holds no
+information about z.
 
 References:
     C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 3.3. Here the
@@ -57,7 +57,7 @@ _YEAR = 31_536_000  # seconds
 
 
 class BayesParams(NamedTuple):
-    """Parameters of the Bayes-optimal predictor: the items and the population."""
+    """Parameters of the Bayes-optimal predictor: items and population."""
 
     mean: jax.Array
     """`[]` mean rating."""
@@ -88,7 +88,7 @@ class BayesState(NamedTuple):
 
 
 class World(NamedTuple):
-    """A generated data set with everything that generated it."""
+    """A generated data set with its generating parameters."""
 
     dataset: Dataset
     """As any other data set; users and items, some of them cold, in a seeded order."""

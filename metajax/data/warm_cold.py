@@ -34,9 +34,9 @@ class WarmCold(NamedTuple):
     item_schema: Schema
     """Encodes items, learned from the items of `training`."""
     training: TrainingSet
-    """What learners train on: warm users and items, less those held out again."""
+    """Training set: warm users and items, less those held out again."""
     final: TrainingSet
-    """What a tuned method is refitted on: all that is seen of warm users and items."""
+    """Training set of the refit: all seen ratings of warm users and items."""
     validation: dict[str, ColdTasks]
     """By quadrant: tasks of what was held out again, which settings are chosen by."""
     test: dict[str, ColdTasks]
@@ -44,7 +44,7 @@ class WarmCold(NamedTuple):
 
     @property
     def ranked(self) -> bool:
-        """Whether orders of the whole catalogue are judged: no, ratings alone."""
+        """False: ratings are evaluated, not rankings of the whole catalogue."""
         return False
 
     def ks(self, panel: str) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ def _years(dataset: Dataset) -> np.ndarray:
 
 
 def _checked(quadrants: Quadrants, part: str) -> dict[str, ColdTasks]:
-    """Names the quadrants, gives warm users' supports one width, and looks for leaks."""
+    """Names the quadrants, gives warm users' supports one width, and checks for leaks."""
     items = len(quadrants.training.item_ids)
     named: dict[str, ColdTasks] = {}
     for name, tasks in zip(QUADRANTS, quadrants[1:], strict=True):

@@ -1,4 +1,4 @@
-"""A cell of a comparison, one method on one fold, and the folder that keeps what is finished.
+"""A cell of a comparison, one method on one fold, and the folder of finished cells.
 
 FOLDER/experiment.json   which data
 FOLDER/cells/            a file for each finished cell: NumPy's `.npz` and its sha256
@@ -45,16 +45,16 @@ class Cell(NamedTuple):
     protocol: str
     """One of `protocols`."""
     fold: int
-    """Which fold, or draw."""
+    """Number of the fold, or draw."""
     seed: int
-    """Which repetition."""
+    """Number of the repetition."""
 
 
 class Outcome(NamedTuple):
     """Measurements of a cell."""
 
     kind: Kind
-    """A baseline is one of those to beat."""
+    """Baseline or learned method."""
     by_order: Mapping[str, Evaluation]
     """By panel, the measurements; none where the method was left out."""
     settings: Mapping[str, Mapping[str, Any]]
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
 
 def cell_file(folder: Path, cell: Cell, conditions: Mapping[str, Any]) -> Path:
-    """Returns where a cell is kept.
+    """Returns the file of a cell.
 
     Args:
         folder: Of the cells.
@@ -74,7 +74,7 @@ def cell_file(folder: Path, cell: Cell, conditions: Mapping[str, Any]) -> Path:
         conditions: All that its figures depend on, as JSON would hold it.
 
     Returns:
-        The file, which need not be there.
+        The file, which may not exist.
     """
     text = json.dumps(conditions, sort_keys=True, default=list)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -154,7 +154,7 @@ _NAME = "experiment.json"
 
 
 def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
-    """Makes the folder of a comparison, or makes sure that it is one of the same data.
+    """Makes the folder of a comparison, or checks that it is one of the same data.
 
     Args:
         folder: New, empty, or that of an earlier comparison.

@@ -1,4 +1,4 @@
-"""Next-item ranking of cold items: which of all cold items does a sequence end in?"""
+"""Next-item ranking: the rank of a sequence's cold target among all cold items."""
 
 from functools import partial
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def score_cold_items(
         params: Its parameters.
         tasks: The cold items and the sequences.
         item_features: `[I, Di]` encoded attributes of all items.
-        shots: How many of the supports are seen; None means all.
+        shots: Number of supports that are seen; None means all.
 
     Returns:
         `[Q, C]` scores.

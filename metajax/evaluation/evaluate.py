@@ -49,7 +49,7 @@ class PerUser(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The measurements of one method; `evaluation.intervals` makes figures of them."""
+    """The measurements of one method, from which `evaluation.intervals` computes figures."""
 
     method: str
     """Its name in tables."""
@@ -134,7 +134,7 @@ def evaluate(
         LeakageError: If a query item is in the support.
         NonFinitePredictionsError: If a score is NaN or infinite.
         ConstantPredictionsError: If nearly all users' scores are constant over the items and a
-            ranking is asked, or all scores are the same and that is not allowed.
+            ranking is evaluated, or all scores are the same and that is not allowed.
     """
     for name, value in (("length", length), ("chunk", chunk)):
         if value < 1:
@@ -157,7 +157,9 @@ def evaluate(
         "lists": ranking,
         "clock": False,
     }
-    asked = tuple(metric for metric in table_with(metrics, length=length) if measured[metric.needs])
+    selected = tuple(
+        metric for metric in table_with(metrics, length=length) if measured[metric.needs]
+    )
     judge = partial(
         _measure,
         Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
@@ -169,7 +171,7 @@ def evaluate(
         relevant=relevant,
         key=key,
         length=length,
-        metrics=asked,
+        metrics=selected,
     )
     judged = [
         judge(batch, np.int32(tasks.given + k))
@@ -191,7 +193,7 @@ def evaluate(
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
     run = np.zeros(users, np.int32)
     per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
-    return Evaluation(method, ks, items, asked, per_user)
+    return Evaluation(method, ks, items, selected, per_user)
 
 
 def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -276,7 +278,7 @@ class _Batch(NamedTuple):
     support_item: jax.Array
     """`[C, P]` items of the pool."""
     support_column: jax.Array
-    """`[C, P]` where they lie in the shuffled catalogue."""
+    """`[C, P]` their positions in the shuffled catalogue."""
     support_rating: jax.Array
     """`[C, P]` their ratings."""
     support_mask: jax.Array
@@ -340,20 +342,20 @@ def _measure(
         inputs = Inputs(repeat(pool), item_features[item], item)
         own_key = None if key is None else jax.random.fold_in(key, user.user)
         adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
-        asked = Inputs(repeat(items), shuffled, order)
+        queried = Inputs(repeat(items), shuffled, order)
         if user.candidate is not None:
             own = user.candidate
-            asked = Inputs(repeat(len(own)), item_features[own], own)
-        scores = adaptation.predict(params, adapted, asked)
-        if scores.shape != asked.item.shape:
+            queried = Inputs(repeat(len(own)), item_features[own], own)
+        scores = adaptation.predict(params, adapted, queried)
+        if scores.shape != queried.item.shape:
             raise ValueError(
-                f"predict must return scores [{len(asked.item)}], got {list(scores.shape)}."
+                f"predict must return scores [{len(queried.item)}], got {list(scores.shape)}."
             )
 
         finite = jnp.all(jnp.isfinite(scores))
         deviation = None
         if adaptation.predict_variance is not None:
-            deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, asked))
+            deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, queried))
             finite &= jnp.all(jnp.isfinite(deviation))
         gains = user.in_query & (user.rating >= relevant)
         left, top = user.in_query, jnp.full(length, -1)
@@ -403,7 +405,7 @@ def _batches(
         user_features: `[U, Du]` encoded attributes.
         order: `[I]` int32 the shuffled catalogue.
         chunk: C, the users of a batch; the last one is filled with copies of the last user.
-        ranking: Whether all items are candidates, or those of the query alone.
+        ranking: True if all items are candidates, False for those of the query alone.
 
     Yields:
         The batches.
@@ -503,5 +505,5 @@ def _check_constant(
         if rating and high.max() - low.min() <= _FLAT * max(abs(high.max()), abs(low.min())):
             raise ConstantPredictionsError(
                 f"{method} predicts {low.min():g} for every user and item at K={k} (pass "
-                "allow_constant=True if that is meant)."
+                "allow_constant=True if that is intended)."
             )

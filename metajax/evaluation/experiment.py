@@ -39,7 +39,7 @@ __all__ = [
 
 
 def method_names() -> list[str]:
-    """Lists what can be compared on one domain: every baseline, then every trained method."""
+    """Names of the methods of one domain: every baseline, then every trained method."""
     return registry.baseline_names(domains=1) + registry.names(domains=1)
 
 
@@ -92,10 +92,10 @@ def cells_of(
 def protocols_of(
     protocols: Sequence[str] | Mapping[str, Preparation],
 ) -> Mapping[str, Preparation]:
-    """Returns the protocols that are asked for, by name.
+    """Returns the chosen protocols by name.
 
     Raises:
-        ValueError: If there is none of a name.
+        ValueError: If a name is unknown.
     """
     if isinstance(protocols, Mapping):
         return protocols
@@ -118,20 +118,20 @@ class _Shared(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A method before it has seen data."""
+    """A method before it is fitted."""
 
     kind: Kind
-    """A baseline is one of those to beat."""
+    """Baseline or learned method."""
     tune: Callable[[Split, dict[Any, Trained]], dict[str, FittedMethod]]
-    """`tune(split, fits)` makes it ready to be judged, panel by panel."""
+    """`tune(split, fits)`: the fitted method of each panel."""
     conditions: dict[str, Any]
-    """All that its figures depend on."""
+    """Conditions of its figures."""
     group: str
     """The method whose training it shares, or its own name."""
 
 
 def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
-    """Plans a cell; raises ValueError where a setting means nothing."""
+    """Plans a cell; raises ValueError for an invalid setting."""
     method, trials = shared.own.get(cell.method) or method_of(cell.method), shared.trials
     conditions: dict[str, Any] = {"cell": cell, "grid": [dict(c) for c in method.grid[:trials]]}
     if shared.metrics:
@@ -188,35 +188,35 @@ def compare(
 ) -> Compared:
     """Tunes and judges methods under the same protocols, and compares them user by user.
 
-    Each method is tuned on validation users and refitted with them. Cells (a method on a fold) that
-    the folder holds finished are not judged again, so what was stopped resumes where it was, and
-    another method or repetition adds to what is there. Code is not part of what a cell is known
-    by: after changing a method, take another folder.
+    Each method is tuned on validation users and refitted with them. Finished cells (a
+    method on a fold) in the folder are not judged again, so a stopped comparison resumes, and
+    further methods or repetitions are added. Cells are identified by settings, not by code: after
+    changing a method, take another folder.
 
     Args:
         data: The data, or the name or path that `data.load` takes.
         methods: Names, of `method_names`, or methods of one's own; None means every simple
             baseline and every trained method of one domain.
-        protocols: `P1`, `P2` or `P2-newest`; or one's own by name, by which finished cells know
-            it.
+        protocols: `P1`, `P2` or `P2-newest`; or one's own by name, which
+            identifies it in finished cells.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
-        metrics: Metrics of one's own, as in `evaluate`; finished cells know them by name.
-        trials: How many settings of its grid each method tries on the validation users, baselines
-            included; None means all.
+        metrics: Metrics of one's own, as in `evaluate`; finished cells identify them by name.
+        trials: Number of settings of its grid that each method tries, baselines included; None
+            means all.
         changes: Settings of trained methods that are not their defaults: shared ones, options of
             all methods that have them, and tables of options by a method's name.
-        folder: Where finished cells are kept; None keeps none.
-        jobs: The number of processes, each with its share of the methods; what is one's own
-            they must be able to import.
-        on_stage: Called with what each of `cells_of` is when its turn comes (with several jobs,
-            when it is finished), and at the end once more, for the intervals.
+        folder: Folder of finished cells; None keeps none.
+        jobs: Number of processes, each with its share of the methods; they must be able to import
+            methods and metrics of one's own.
+        on_stage: Called with a text of each cell when it starts (with several jobs, when it is
+            finished), and at the end once more, for the intervals.
 
     Returns:
-        The figures, and what could not be judged.
+        The figures, and the methods that could not be judged.
 
     Raises:
-        ValueError: If an argument is out of range, a setting means nothing, the data do not suit a
+        ValueError: If an argument is out of range, a setting is invalid, the data do not suit a
             protocol, or the folder holds something else.
         OSError: If the folder cannot be written.
         RuntimeError: If one of several processes failed.
@@ -260,12 +260,12 @@ def compare(
 
 
 class _Todo(NamedTuple):
-    """A cell that is asked for."""
+    """A cell to evaluate."""
 
     cell: Cell
     plan: _Plan
     file: Path | None
-    """Where it is kept once it is finished."""
+    """Its file once it is finished."""
 
 
 def _file(kept: Path | None, cell: Cell, plan: _Plan, facts: Mapping[str, Any]) -> Path | None:
@@ -344,13 +344,13 @@ def _in_processes(
 
     reported: set[Cell] = set()
 
-    def look() -> None:
+    def report_finished() -> None:
         for file in [file for file in left if file is not None and file.exists()]:
             cell = left.pop(file)
             reported.add(cell)
             on_stage(_text(cell))
 
-    in_processes(_work, work, waiting=look)
+    in_processes(_work, work, waiting=report_finished)
     return reported
 
 
@@ -379,6 +379,6 @@ def _judged(
         return Outcome(plan.kind, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}
-    # Of few shots alone: what a thousand cost is another question.
+    # For few shots alone.
     cost = cost_of(method, split, first) if split.ranked else None
     return Outcome(plan.kind, by_order, settings, cost, "")

@@ -183,8 +183,8 @@ def records_of(
 
     Args:
         evaluation: Of one run, or of several concatenated.
-        kind: Whether the method is one of those to beat.
-        protocol: How the tasks were made, for instance "P1".
+        kind: Baseline or learned method.
+        protocol: Protocol of the tasks, for instance "P1".
         order: Order of the supports, for instance "random".
         seeds: The seeds of the runs.
         resamples: Number of bootstrap samples, at least 1.
@@ -294,12 +294,12 @@ _KEPT = 1 << 26
 def resampled_sums(
     terms: Sequence[np.ndarray], cluster: np.ndarray, resamples: int, seed: int
 ) -> list[np.ndarray]:
-    """Sums terms over users, of whom as many are drawn with replacement as there are.
+    """Sums terms over bootstrap samples of the users.
 
     Args:
         terms: Of each `[K, T]` numbers, a column a user.
         cluster: `[T]` what is drawn as a whole.
-        resamples: How often to draw, at least 1.
+        resamples: Number of bootstrap samples, at least 1.
         seed: Of the draws.
 
     Returns:
@@ -324,7 +324,7 @@ def resampled_sums(
 
 
 def _counts(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields how often each of n is drawn, `[rows, n]`, a few resamples at a time."""
+    """Yields counts of the draws of each of n, `[rows, n]`, a few resamples at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, _ROWS):
         rows = min(_ROWS, resamples - start)
@@ -335,5 +335,5 @@ def _counts(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 @functools.lru_cache(maxsize=2)
 def _kept_counts(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
-    # A table asks for the same draws for each of its methods.
+    # A table needs the same draws for each of its methods.
     return tuple(_counts(n, resamples, seed))

@@ -80,8 +80,8 @@ class Metric(NamedTuple):
     name: str
     """Its name in records; `@k` at the end stands for the length of the list, as in `ndcg@k`."""
     function: Callable[..., jax.Array] | None
-    """Of one user, `[]`; None where the harness measures it otherwise. What it is called with
-    depends on `needs`."""
+    """Of one user, `[]`; None where it is measured otherwise. Its arguments depend on
+    `needs`."""
     needs: Literal["ratings", "variance", "order", "lists", "clock"] = "order"
     """`ratings`: `function(scores, labels, where=)`, predictions clipped to the scale and the
     ratings of the query. `variance`: `function(scores, labels, deviation=, where=)`, predictions
@@ -89,7 +89,7 @@ class Metric(NamedTuple):
     labels 1 where relevant, `k` unless it is None. `lists`: the recommended lists. `clock`: what
     serving costs."""
     better: Better = "higher"
-    """Which way is better, or the value that is right."""
+    """Direction that is better, or the ideal value."""
     pooling: Pooling = user_mean
     """The pooling of users' figures."""
     title: str = ""
@@ -97,7 +97,7 @@ class Metric(NamedTuple):
     form: str = ".3f"
     """Format specification of a figure."""
     k: int | None = None
-    """Length of the list that the function looks at; of a name in `@k` that of the evaluation."""
+    """Length of the list that the function is given; of a name in `@k` that of the evaluation."""
 
 
 def _squared_error(scores: jax.Array, labels: jax.Array, *, where: jax.Array) -> jax.Array:
@@ -140,7 +140,7 @@ table: tuple[Metric, ...] = (
 
 
 def metric_of(function: Callable[..., jax.Array] | Metric) -> Metric:
-    """Makes an entry of a metric of an order, from a function like those of `metajax.metrics`.
+    """Makes an entry of a ranking metric from a function like those of `metajax.metrics`.
 
     Args:
         function: `function(scores, labels, *, k, where) -> []`, higher is better; without `k` it
@@ -167,7 +167,7 @@ def metric_of(function: Callable[..., jax.Array] | Metric) -> Metric:
 def table_with(
     own: Sequence[Callable[..., jax.Array] | Metric], *, length: int
 ) -> tuple[Metric, ...]:
-    """Returns the table and behind it metrics of one's own, for lists of one length.
+    """Returns the table followed by metrics of one's own, for lists of one length.
 
     Args:
         own: As in `metric_of`.
@@ -218,7 +218,7 @@ def _known(name: str) -> Metric | None:
 
 
 def target(metric: Metric) -> float | None:
-    """Returns the value that is right, of a metric of calibration: of `within@50`, .5."""
+    """Returns the ideal value of a calibration metric: of `within@50`, .5."""
     return None if isinstance(metric.better, str) else metric.better
 
 

@@ -1,4 +1,4 @@
-"""Protocols: which users and items are cold, in one form for all methods."""
+"""Protocols: splits into warm and cold users and items, in one form for all methods."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,7 +25,7 @@ _WIDTH = 8
 class Split(Protocol):
     """A fold, or a draw, of a protocol; `ColdUsers` and `WarmCold` are such.
 
-    The tasks come in panels: by the order of the supports, or by who and what is cold.
+    The tasks come in panels: by the order of the supports, or by cold users and items.
     """
 
     @property
@@ -40,7 +40,7 @@ class Split(Protocol):
 
     @property
     def validation(self) -> Mapping[str, ColdTasks]:
-        """By panel: the tasks that settings are chosen by."""
+        """By panel: the tasks on which settings are chosen."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Split(Protocol):
 
     @property
     def ranked(self) -> bool:
-        """True where orders of the whole catalogue are judged, False where ratings alone are."""
+        """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
         ...
 
     def ks(self, panel: str) -> tuple[int, ...]:
@@ -59,21 +59,21 @@ class Split(Protocol):
 
 
 class Preparation(NamedTuple):
-    """A protocol: its way to split a data set."""
+    """A protocol as a function that splits a data set."""
 
     split: Callable[[Dataset, int, int], Split]
     """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
     ranked: bool
-    """True where orders of the whole catalogue are judged."""
+    """True if rankings of the whole catalogue are evaluated."""
 
 
 def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
-    """Splits a data set as a protocol says.
+    """Splits a data set by a protocol.
 
     Args:
         protocol: The name of one of `protocols`, or one's own.
         dataset: The data.
-        fold: Which part, in [0, 5); under P2 which of five draws.
+        fold: Number of the fold, in [0, 5); under P2 of the draw.
         seed: Another seed is another repetition.
 
     Returns:
@@ -92,15 +92,13 @@ def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: i
 
 
 def check_ratings(dataset: Dataset) -> None:
-    """Refuses data that nothing can be learned from, or judged by.
+    """Refuses data without ratings, without variety in them, or with too few users.
 
     Raises:
         ValueError: If there are no ratings, or no variety in them, or too few users.
     """
     if dataset.scale is None:
-        raise ValueError(
-            f"{dataset.name}: training needs a rating column, got an implicit log (who met what)."
-        )
+        raise ValueError(f"{dataset.name}: training needs a rating column, got an implicit log.")
     low, high = dataset.scale
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
@@ -124,7 +122,7 @@ def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = Fal
     """Makes a protocol of users who are new to one domain and known in another.
 
     Args:
-        domains: Whose `dataset` is what is compared on.
+        domains: The domains, whose `dataset` is compared on.
         overlap: As in `cross_domain.cross_users`.
         shuffled: As in `cross_domain.cross_users`.
 

@@ -79,7 +79,7 @@ class Record:
     seeds: tuple[int, ...]
     """The repetitions behind it."""
     users: int | None = None
-    """The number of users that it is about."""
+    """Number of users."""
     best_baseline: str | None = None
     """The baseline that the method was compared with user by user."""
     difference: float | None = None
@@ -89,7 +89,7 @@ class Record:
     difference_high: float | None = None
     """Upper end."""
     no_transfer: str | None = None
-    """Of users known in another domain: the best method that sees the target domain alone."""
+    """Across domains: the best method that uses the target domain alone."""
     no_transfer_difference: float | None = None
     """Method minus that one."""
     no_transfer_difference_low: float | None = None
@@ -97,14 +97,14 @@ class Record:
     no_transfer_difference_high: float | None = None
     """Upper end."""
     kind: Kind
-    """A baseline is one of those to beat."""
+    """Baseline or learned method."""
     better: Better | None = None
-    """Of a metric that is not in the table: which way is better, or the value that is right."""
+    """Of a metric that is not in the table: which way is better, or the ideal value."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further columns of a study, such as its pair of domains; keys of their own in JSON."""
 
     def __post_init__(self):
-        """Refuses what is no figure."""
+        """Refuses invalid kinds and figures."""
         if self.kind not in ("baseline", "learned"):
             raise ValueError(f"kind must be baseline or learned, got {self.kind!r}.")
         numbers = ["mean"]
@@ -134,7 +134,7 @@ _ALWAYS = ("low", "high")
 
 
 def to_json(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Returns records as `json.dump` takes them; what does not apply to a figure has no key."""
+    """Returns records as `json.dump` takes them; fields that do not apply have no key."""
     rows = []
     for record in records:
         row = {name: getattr(record, name) for name in _FIELDS}
@@ -291,7 +291,7 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
 
     Args:
         records: Any records.
-        metrics: Which metrics, in which order.
+        metrics: Names of the metrics, in order.
         k: Interactions seen; where both were not measured at it, the nearest at which they were.
 
     Returns:
@@ -310,7 +310,7 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """Sums comparisons up in one sentence, those of the first protocol."""
+    """Summary of the comparisons of the first protocol in one sentence."""
     if not comparisons:
         return "No learned method was compared with a simple baseline."
     protocol = comparisons[0].learned.protocol
@@ -354,7 +354,7 @@ def negative_transfer(records: Iterable[Record], *, metric: str = "rmse") -> lis
 
     Args:
         records: Any; what counts is their `no_transfer_difference`.
-        metric: Which figures to look at.
+        metric: Name of the metric.
 
     Returns:
         A sentence for each method and protocol with a support size at which the whole 95 %

@@ -1,4 +1,4 @@
-"""Learned methods and baselines on the same folds, and the records that follow."""
+"""Evaluation of learned methods and baselines on the same folds, and their records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -43,9 +43,9 @@ class Judged(NamedTuple):
     """The measurements of one method."""
 
     kind: Kind
-    """A baseline is one of those to beat."""
+    """Baseline or learned method."""
     by_order: Mapping[str, Evaluation]
-    """By order of the supports, or whatever else a protocol's panels are, the measurements."""
+    """Measurements by order of the supports, or by another panel of the protocol."""
 
 
 def judge_all(
@@ -62,14 +62,14 @@ def judge_all(
 
     Args:
         split: The fold.
-        learners: What was trained.
+        learners: The trained methods.
         settings: Of plain training; all but the way of learning are kept.
-        trials: How many settings of its grid each baseline tries; None means all.
+        trials: Number of settings of its grid that each baseline tries; None means all.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
-        The measurements, and a sentence for each baseline that these data leave nothing to judge
-        of, such as a popularity where everything is equally popular.
+        The measurements, and a sentence for each baseline with constant predictions, such as
+        popularity where all items are equally popular.
 
     Raises:
         ValueError: If a learner's predictions cannot be judged.
@@ -126,13 +126,13 @@ def table(
 ) -> list[Record]:
     """Lists all figures, with paired differences of the learned methods to the best baseline.
 
-    The best baseline is the best on the test users, cell by cell: the bar is as high as it can be.
+    The best baseline is the best on the test users, cell by cell: the strictest comparison.
     Of users who are known in another domain, each method is also compared with the best of those
     of the target domain alone, `Baseline.target_alone`.
 
     Args:
         judged: Measurements of each method; of several folds, concatenated.
-        protocol: How the tasks were made, for instance "P1".
+        protocol: Protocol of the tasks, for instance "P1".
         seeds: The seeds behind them.
 
     Returns:
@@ -215,10 +215,10 @@ class Compared(NamedTuple):
 
 
 def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
-    """Joins the cells of each method and lists what they found.
+    """Joins the cells of each method and lists their records.
 
     Args:
-        outcomes: Of every cell that was asked for.
+        outcomes: Of every cell of the comparison.
 
     Returns:
         The figures of the methods that could be judged in all their cells, and notes.
@@ -236,7 +236,7 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
         by_method: dict[str, list[Outcome]] = {}
         for cell, outcome in of_protocol.items():
             by_method.setdefault(cell.method, []).append(outcome)
-        # A method that failed somewhere has not been asked what the others were.
+        # A method that failed in one cell was not judged on the same tasks as the others.
         whole = {
             name: all_ for name, all_ in by_method.items() if not any(o.left_out for o in all_)
         }

@@ -55,7 +55,7 @@ class FittedMethod(NamedTuple):
     name: str
     """Its name in tables."""
     kind: Kind
-    """A baseline is one of those to beat."""
+    """Baseline or learned method."""
     adaptation: Adaptation
     """Its pair of functions."""
     params: Params
@@ -132,7 +132,7 @@ def trained(
         split: The fold.
         settings: Its settings before the changes of its grid.
         trials: The number of settings to try, in the order of the grid; None means all.
-        refit: Whether to train what was chosen again, with the validation users, for as many
+        refit: True to train the choice again, with the validation users, for as many
             updates as validated best, as closed forms are fitted again.
         shared: Trainings of this fold by their settings, shared between methods; added to.
 
@@ -204,7 +204,7 @@ def judge(
     Args:
         method: Tuned and fitted.
         split: The fold.
-        panel: Which of the test tasks.
+        panel: Panel of the test tasks.
         metrics: Metrics of one's own, as in `evaluate`.
 
     Returns:
@@ -303,7 +303,7 @@ def train_on(
     Args:
         split: The fold.
         settings: Those of the training.
-        progress: Where to start: `registry.first_progress`, or a checkpoint.
+        progress: Initial progress: `registry.first_progress`, or a checkpoint.
         method: The method, where it is none that has a name; by default that of the settings.
 
     Yields:
@@ -343,7 +343,7 @@ def refit_on(
     Args:
         split: The fold.
         settings: Those of the training.
-        progress: Where to start: `registry.first_progress` of `split.final`.
+        progress: Initial progress: `registry.first_progress` of `split.final`.
         updates: The number of updates with the lowest validation loss.
         method: As in `train_on`.
 

@@ -1,7 +1,7 @@
-"""Cells judged by several processes at once, each with methods of its own.
+"""Parallel evaluation of cells by several processes, each with methods of its own.
 
-What is compiled for a method serves all its cells, so methods are dealt out and not cells. The
-processes meet in the folder alone: a cell is finished when its file is there.
+A compiled program serves all cells of its method, so methods are distributed and not cells. The
+processes share the folder alone: a cell is finished when its file is there.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["in_processes"]
 
-_SECONDS = 0.3  # between two looks at the folder
+_SECONDS = 0.3  # between two checks of the folder
 
 
 def in_processes(
@@ -25,7 +25,7 @@ def in_processes(
 
     Args:
         work: A function that a new process can import.
-        shares: What is passed to it; anything that can be pickled.
+        shares: Its arguments, which can be pickled.
         waiting: Called now and then, and once more at the end.
 
     Raises:
@@ -69,6 +69,6 @@ def _guarded(work: Callable[[Any], Any], share: Any, errors: Any) -> None:
     except ValueError as error:
         errors.put(("ValueError", str(error)))
     except Exception as error:
-        # A bug, so where it lies is worth more than a clean line.
+        # A bug, so the traceback is printed.
         traceback.print_exc()
         errors.put((type(error).__name__, f"{type(error).__name__}: {error}"))

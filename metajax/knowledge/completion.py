@@ -26,7 +26,7 @@ class Answer(NamedTuple):
     score: float
     """Its score, without a margin."""
     known: bool
-    """Whether the triple is known."""
+    """True if the triple is known."""
 
 
 class Completion(NamedTuple):

@@ -1,4 +1,4 @@
-"""Summary of a knowledge graph, and problems to know of before learning from it."""
+"""Summary of a knowledge graph, and problems that affect learning from it."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """A live hypergraph of recent interactions, with exponential decay.
 
-An arrival says that a node is in a hyperedge: an item in a session or a basket, or of a user, who
-is a hyperedge too (this is the bipartite graph of users and items). The latest arrivals are in a
-ring buffer of fixed size, with incidence weights that decay with age. All shapes are static:
-nothing is recompiled while the stream goes on.
+An arrival is an incidence of a node and a hyperedge: an item in a session, a basket, or the history
+of a user, who is a hyperedge too (this is the bipartite graph of users and items). The latest
+arrivals are in a ring buffer of fixed size, with incidence weights that decay with age. All shapes
+are static: nothing is recompiled while the stream continues.
 
 Irregularities of a stream:
 

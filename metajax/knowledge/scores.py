@@ -59,7 +59,7 @@ class Score(NamedTuple):
     features: Callable[[Any], jax.Array]
     """`features(o) -> [.., F]`: features of relations, for the relation-cluster term."""
     is_distance: bool
-    """Whether `match` is a negative distance, and queries are isometries."""
+    """True if `match` is a negative distance, and queries are isometries."""
 
 
 def score_of(name: str) -> Score:

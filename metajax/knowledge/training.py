@@ -188,7 +188,7 @@ def train_links(
         validation: Triples of the same names, from `split_triples`; None: no validation, all
             epochs.
         settings: Of the model and its training; those of the source and the split are not used.
-        progress: Where to resume; None: `begin_links`.
+        progress: Initial progress; None: `begin_links`.
         predictor: A link predictor with another optimizer, say; None: `predictor_of(settings)`.
 
     Yields:

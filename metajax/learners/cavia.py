@@ -27,7 +27,7 @@ def cavia(
     adjoint: Adjoint | None = None,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Fast context adaptation: inner steps adapt a context vector, an input of the network.
+    """CAVIA: inner steps adapt a context vector, an input of the network.
 
     Args:
         model: The network; it sees inputs that have a context.
@@ -39,7 +39,7 @@ def cavia(
         join: `join(inputs, context [C]) -> inputs`; by default the context follows the features
             of the user.
         inner_loss: The loss of the support; None means `loss`.
-        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
+        adjoint: Differentiation through the steps; None means `Reverse()`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

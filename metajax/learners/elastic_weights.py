@@ -28,7 +28,7 @@ def fisher_information(
     which `weight` may take up. Where every task is fitted perfectly it is 0.
 
     Args:
-        adaptation: How to adapt and to predict: any adaptation or meta-learner.
+        adaptation: The adaptation and prediction: any adaptation or meta-learner.
         loss: `loss(scores, labels, *, where) -> []`, of one task's query.
         params: The parameters at which gradients are taken, trained on the first kind of task.
         tasks: A batch of the first kind of any size: one task is in memory at a time.
@@ -54,9 +54,9 @@ def ewc_penalty(params: Params, anchor: Params, fisher: Params, weight: float) -
 
     Args:
         params: The parameters now.
-        anchor: The parameters that served the first kind of task.
+        anchor: Parameters trained on the first kind of task.
         fisher: From `fisher_information`.
-        weight: How much the first kind counts, >= 0.
+        weight: Weight of the penalty, >= 0.
 
     Returns:
         `[]` the penalty.

@@ -49,7 +49,7 @@ def prototypical(
         outer: Optax optimizer of the parameters.
         distance: See `adaptation.prototypes`.
         scale: Lowest and highest score; None for a loss of an order.
-        sharpness: How much more a higher label weighs.
+        sharpness: Weight of higher labels over lower ones.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -68,7 +68,7 @@ def gru_adapter(
         A meta-learner with the parameters `{"network": ..., "gru": ...}`.
 
     Raises:
-        ValueError: If `sees` is another word, or `width` or `steps` < 1.
+        ValueError: If `sees` is unknown, or `width` or `steps` < 1.
 
     References:
         See `gru_gradients` and `gru_embeddings`.

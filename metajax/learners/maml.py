@@ -32,9 +32,9 @@ class Options(TypedDict, total=False):
     inner_loss: Loss | None
     """The loss of the support; None means that of the query."""
     adjoint: Adjoint | None
-    """How the meta-gradient passes through the steps."""
+    """Differentiation through the steps."""
     form: Form
-    """How a user's weights are kept, see `gradient_steps`."""
+    """Storage of a user's weights, see `gradient_steps`."""
     microbatch: int | None
     """Tasks that are in memory at once."""
 
@@ -63,8 +63,8 @@ def maml(
         steps: Number of inner steps, at least 1.
         adapts: The parameters that adapt: patterns of paths or a predicate. The others are shared.
         inner_loss: The loss of the support; None means `loss`.
-        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
-        form: How a user's weights are kept, see `gradient_steps`.
+        adjoint: Differentiation through the steps; None means `Reverse()`.
+        form: Storage of a user's weights, see `gradient_steps`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -44,24 +44,24 @@ def maml_plus_plus(
     """MAML++: MAML with three stabilising changes, each of which can be switched off.
 
     Rates, one for each adapting leaf and step, are learned. In the first `multi_step` updates the
-    query is asked after every inner step; the weights of the answers pass from all alike to the
-    last alone. In the first `first_order` updates the meta-gradient has no second derivatives.
-    What an update does is chosen inside one compiled program, and only that is run: an update of
+    query loss is taken after every inner step; the weights anneal from equal to the last step
+    alone. In the first `first_order` updates the meta-gradient has no second derivatives.
+    The kind of update is chosen inside one compiled program, and only that is run: an update of
     first order takes half the time of one of second order. What grows is the time to compile, with
     each kind of update.
 
     Args:
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        rate: First value of every rate.
+        rate: Initial value of every rate.
         outer: Optax optimizer of the meta-parameters; the paper's is Adam with cosine decay.
         steps: Number of inner steps, at least 1.
         first_order: Number of updates by first order, >= 0.
         multi_step: Number of updates with a loss of every step, >= 0.
         adapts: The parameters of the network that adapt: patterns of paths or a predicate.
         inner_loss: The loss of the support; None means `loss`.
-        adjoint: How the meta-gradient passes through the steps after the first-order updates.
-        form: How a user's weights are kept; rates of leaves leave the factors exact.
+        adjoint: Differentiation through the steps after the first-order updates.
+        form: Storage of a user's weights; rates of leaves leave the factors exact.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
@@ -106,11 +106,11 @@ def maml_plus_plus(
             del key
             query_loss = on_examples(partial(loop.predict, params), loss)
 
-            def asked(adapted: Any) -> jax.Array:
+            def loss_of(adapted: Any) -> jax.Array:
                 return query_loss(adapted, task.query)
 
-            adapted, _, losses = loop.run(params, task.support, probe=asked if many else None)
-            return _importance(step, steps, multi_step) @ losses if many else asked(adapted)
+            adapted, _, losses = loop.run(params, task.support, probe=loss_of if many else None)
+            return _importance(step, steps, multi_step) @ losses if many else loss_of(adapted)
 
         return task_loss
 

@@ -26,7 +26,7 @@ def meta_sgd(
     Args:
         model: The network.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        rate: First value of every rate.
+        rate: Initial value of every rate.
         adapts: The parameters of the network that adapt: patterns of paths or a predicate.
         **options: As in `maml`.
 

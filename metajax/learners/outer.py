@@ -102,7 +102,7 @@ def query_loss(adaptation: Adaptation | MetaLearner, loss: Loss) -> TaskLoss:
     """Task loss of most learners: the loss of the query after adaptation to the support.
 
     Args:
-        adaptation: How to adapt and to predict.
+        adaptation: The adaptation and prediction.
         loss: `loss(scores, labels, *, where) -> []`.
 
     Returns:
@@ -133,7 +133,7 @@ def learner_with(
         task_losses: Task losses by the number of updates from which each holds, the first from 0.
             The update is one program of which one loss runs at a time.
         model: As in `meta_learner`.
-        adaptation: How the learner serves a user.
+        adaptation: The adaptation that serves a user.
         optimizer: As in `meta_learner`.
         microbatch: As in `meta_learner`.
         shared: `shared(params, tasks)` returns arrays of floats that task losses take in the place

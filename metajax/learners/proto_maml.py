@@ -39,16 +39,16 @@ def proto_maml(
         model: The network, with its own scores.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         embed: `embed(network, inputs) -> [N, D]`; prototypes are means of these.
-        levels: C changes of the network's score, ascending: for ratings 1 to 5 beside a network
+        levels: C changes of the network's score, ascending: for ratings 1 to 5 with a network
             that predicts them, for instance -2, -1, 0, 1, 2.
         inner: Optimizer of the inner steps.
         outer: Optax optimizer of the meta-parameters.
         steps: Number of inner steps, at least 1.
-        adapts: Predicate on the path of a parameter of the network: does it adapt beside the
+        adapts: Predicate on the path of a parameter of the network: does it adapt with the
             head?
         inner_loss: The loss of the support; None means `loss`.
-        adjoint: How the meta-gradient passes through the steps; None means `Reverse()`.
-        form: How a user's weights are kept, see `gradient_steps`.
+        adjoint: Differentiation through the steps; None means `Reverse()`.
+        form: Storage of a user's weights, see `gradient_steps`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -50,8 +50,8 @@ def reptile(
             of the way, as the paper does.
         steps: Number of inner steps, at least 1.
         adapts: Predicate on the path of a parameter: does it adapt, and learn?
-        inner_loss: What is descended on; None means `loss`.
-        form: How a user's weights are kept, see `gradient_steps`.
+        inner_loss: The loss of the support; None means `loss`.
+        form: Storage of a user's weights, see `gradient_steps`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

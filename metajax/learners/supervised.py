@@ -28,7 +28,7 @@ def supervised(
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
-        A learner that does not look at the support.
+        A learner that ignores the support.
     """
     return meta_learner(model, zero_shot(model.apply), loss, outer, microbatch=microbatch)
 

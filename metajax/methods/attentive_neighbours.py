@@ -251,7 +251,7 @@ def attentive_neighbours(
     """Attentive neighbours: scores by attention to similar training users and item-to-item weights.
 
     Train it on `data.sample_catalogue_tasks(members=True)`: the model remembers the training
-    users, and has to be asked about each of them as if it did not.
+    users, and predicts for each of them as for a new user.
 
     Args:
         model: What remembers, a `user_memory`; it sees padding as it is.

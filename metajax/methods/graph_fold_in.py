@@ -108,14 +108,13 @@ def graph_fold_in(
     relevant: float = -math.inf,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns vectors of which those of the items that a new user chose tell what else they like.
+    """Graph fold-in: graph embeddings, trained on users as if they were new.
 
-    Every task is that of a stranger: its support is joined to the graph, its query judges. Where
-    tasks say whose they are (`MemberInputs`), the edges of all users of an update are left out of
-    the graph in it, so that items do not know what is asked; otherwise the graph knows the query,
-    and training is easier than what it trains for.
+    The support of a task is joined to the graph as a new user, and the loss is that of the query.
+    With `MemberInputs` an update leaves out the edges of all its users, so that the graph does not
+    leak the query; with plain `Inputs` it does.
 
-    Args, Returns and Raises: as in `light_gcn`; inputs of the tasks may be plain `Inputs`.
+    Args, Returns and Raises: as in `light_gcn`.
     """
     rule = neighbourhood(relevant=relevant)
     return new_user_learner(model, rule, loss, outer=outer, microbatch=microbatch)

@@ -214,15 +214,15 @@ def graph_ridge(
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns what the graph adds to what is known of items; users are Bayesian regressions on that.
+    """Graph ridge: a Bayesian ridge head on item features to which graph layers add a correction.
 
-    Tasks are those of strangers, as in `graph_fold_in`. In two domains the rows of a user in one of
-    them tell what they will like in the other, whose items lie in the same space.
+    Users of training tasks count as new, as in `graph_fold_in`. In two domains, whose items share
+    one space, a user's rows in one domain predict the other.
 
     Args:
         model: A `rating_graph`, or another whose `propagate` returns `Evidence` of items.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        outer: Optax optimizer of the parameters; those that are `fixed` stay as they are.
+        outer: Optax optimizer of the parameters; those that are `fixed` do not change.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -40,16 +40,16 @@ def light_gcn(
     relevant: float = -math.inf,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns vectors of the users in the graph, and serves others by what they choose.
+    """LightGCN: embeddings by linear propagation; new users by fold-in of their items.
 
-    The baseline, without meta-learning: the support of a training task is not looked at. Train it
-    on tasks that say whose they are, `data.sample_candidate_tasks(members=True)` or
+    The baseline, without meta-learning: the support of a training task is not used. Train it on
+    tasks with `MemberInputs`, `data.sample_candidate_tasks(members=True)` or
     `data.sample_catalogue_tasks(members=True)`.
 
     Args:
-        model: A `networks.graph_model`; the learner's namesake is that of a `LightGCN`.
+        model: A `networks.graph_model`; for the paper that of a `LightGCN`.
         loss: `loss(scores, labels, *, where) -> []`, of the query, for instance `losses.bpr`.
-        outer: Optax optimizer of the parameters; the graph among them stays as it is.
+        outer: Optax optimizer of the parameters; the graph among them is fixed.
         relevant: Lowest label of an item of the support that counts as chosen.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
@@ -61,7 +61,7 @@ def light_gcn(
 
     References:
         He et al., LightGCN: Simplifying and Powering Graph Convolution Network for
-        Recommendation, SIGIR 2020. Differs: any loss; biases of items; strangers are served.
+        Recommendation, SIGIR 2020. Differs: any loss; biases of items; fold-in of new users.
     """
     on_query = on_examples(model.score, loss)
 
@@ -71,9 +71,7 @@ def light_gcn(
         del key, step
         inputs = task.query.inputs
         if not isinstance(inputs, MemberInputs):
-            raise TypeError(
-                f"tasks must say whose they are, as MemberInputs, got {type(inputs).__name__}."
-            )
+            raise TypeError(f"tasks must have MemberInputs, got {type(inputs).__name__}.")
         return on_query(nodes, task.query)
 
     def shared(params: Params, tasks: Task) -> NodeVectors:

@@ -108,10 +108,10 @@ def mecos(
     outer: optax.GradientTransformation,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """MeCos: predicts from a few sequences that end in a new item which others will.
+    """MeCos: next-item prediction of a new item from a few sequences that end in it.
 
-    It adapts to an item: the support are sequences that end in it, the query are sequences of
-    which it is asked whether they do, from `data.sample_item_tasks`. To recommend new items for
+    It adapts to an item: the support are sequences that end in it, the query are sequences that end
+    in it or not, from `data.sample_item_tasks`. To recommend new items for
     one sequence, adapt to each of them and compare their scores (`cold_items.score_cold_items`).
 
     Args:

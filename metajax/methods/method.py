@@ -19,7 +19,7 @@ def random_values(settings: Settings, training: TrainingSet) -> Callable[[Params
 
 
 class Method(NamedTuple):
-    """A trained method, as a recipe from settings to a learner.
+    """A trained method: functions from settings to network, learner and tasks.
 
     `learner`, `network` and `sampler` may depend on any setting but data, fold and seed: one
     compiled program serves all of those. The method's own options are `settings.options`.
@@ -45,8 +45,7 @@ class Method(NamedTuple):
     sampler: Callable[[Settings, Shapes], Sampler] | None = None
     """`sampler(settings, shapes)`: the training tasks; None: those of the objective."""
     members: bool = False
-    """Whether the objective's tasks carry the user's index, for networks that hold one row a
-    training user."""
+    """True if tasks carry the user's index, for networks with one row a training user."""
     options: type = Options
     """Frozen dataclass of the method's own options, each with a default."""
     settings: Mapping[str, Any] = MappingProxyType({})
@@ -54,16 +53,16 @@ class Method(NamedTuple):
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """Changes of the defaults to try on validation users, no change first."""
     kind: Literal["baseline", "learned"] = "learned"
-    """Whether it counts as a baseline in comparisons."""
+    """A baseline or a learned method in comparisons."""
     any_support: bool = False
-    """Whether it adapts to more interactions than the `Settings.support` it was trained on; if
-    not, evaluation truncates the support."""
+    """True if it adapts to more interactions than the `Settings.support` of training; otherwise
+    evaluation truncates the support."""
     two_domains: bool = False
-    """Whether it needs a source and a target domain."""
+    """True if it needs a source and a target domain."""
     trained_as: "Method | None" = None
     """A method with the same training and another adaptation: the grid acts after training, so
     that all settings share one training."""
 
     def __hash__(self) -> int:
-        """Hashes the name, so that a method can be part of a key of a cache."""
+        """Hashes the name, so that a method can be a cache key."""
         return hash(self.name)

@@ -1,4 +1,4 @@
-"""What several recipes are made of: the network, its first values, its optimizer, its objective."""
+"""Shared parts of methods: objectives, the outer optimizer, builders of learners."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,20 +27,20 @@ __all__ = [
 ]
 
 RATES = ({}, {"rate": 3e-4}, {"rate": 3e-3})
-"""The grid of those who learn at about the default rate, or at a third or three times of it."""
+"""Grid of outer rates: the default, a third and three times of it."""
 
 
 class Objective(NamedTuple):
-    """What training asks of the scores."""
+    """Training objective: losses and the tasks they are taken on."""
 
     loss: Callable[..., jax.Array]
     """`loss(scores, labels, *, where) -> []`, of a task's query."""
     inner_loss: Callable[..., jax.Array]
-    """The same of a support, for those who adapt by its gradient."""
+    """The loss of a support, for inner gradient steps."""
     sampler: Callable[[Settings, Shapes], Sampler]
-    """`sampler(settings, shapes)` says what tasks are trained on."""
+    """`sampler(settings, shapes)`: the training tasks."""
     rating: bool
-    """Whether scores that meet it are ratings; if not, they only order the items."""
+    """True if its scores are ratings; otherwise they only order the items."""
 
 
 # The support's error is summed, as a likelihood is: ten ratings move a user further than one.
@@ -51,7 +51,7 @@ objectives: dict[str, Objective] = {
     ),
     "ndcg": Objective(losses.approximate_ndcg, losses.total_squared_error, ranking_tasks, False),
 }
-"""What `Settings.objective` may name."""
+"""By the names of `Settings.objective`."""
 
 
 def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
@@ -87,7 +87,7 @@ def by_gradient_steps(
 
     Args:
         learner: `learner(model, loss, *, inner, outer, steps, adapts, inner_loss, microbatch)`.
-        learned_rate: Whether the learner takes `rate`, the first of its learned rates, and not
+        learned_rate: True if the learner takes `rate`, the first of its learned rates, and not
             `inner`.
         **more: Further arguments of the learner.
     """
@@ -105,15 +105,15 @@ def by_gradient_steps(
 def by_one_pass(
     method: Callable[..., MetaLearner], *fixed: str, **options: Any
 ) -> Callable[[Settings, Any], MetaLearner]:
-    """Gives a learner without inner steps, such as `learners.prototypical`, what settings say.
+    """Returns `Method.learner` of a learner without inner steps, such as `learners.prototypical`.
 
     Args:
         method: `method(model, loss, *, outer, microbatch, **options)`.
-        *fixed: Parameters that come from closed forms and are to stay, as in `learners.fixed`.
+        *fixed: Parameters of closed forms, as in `learners.fixed`.
         **options: Of the method.
 
     Returns:
-        What a recipe takes as its `learner`.
+        The `learner` of a `Method`.
     """
 
     def learner(settings: Settings, network: Any) -> MetaLearner:

@@ -1,4 +1,4 @@
-"""Where training tasks come from: ratings or orders of items, of one domain or of two."""
+"""Samplers of training tasks: ratings of users, or rankings of the catalogue."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +15,12 @@ __all__ = ["Sampler", "ranking_tasks", "rating_tasks"]
 
 
 class Sampler(NamedTuple):
-    """How training tasks are drawn, and from what."""
+    """A sampler of training tasks, and the table it samples from."""
 
     sample: Callable[[Any, jax.Array], Task]
     """`sample(table, key) -> tasks`, on the device."""
     table: Callable[..., Any] = task_table
-    """`table(training, *, seed)` is what they are drawn from."""
+    """`table(training, *, seed)`: the table on the device."""
 
 
 def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:

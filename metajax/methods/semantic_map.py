@@ -163,10 +163,10 @@ def semantic_map(
     closeness: float = 0.1,
     microbatch: int | None = None,
 ) -> MetaLearner:
-    """Learns where an item of given attributes lies in the space of pretrained embeddings.
+    """Semantic map: learns a map from item attributes to pretrained embeddings.
 
     A user is the posterior given their ratings, as in `adaptation.ridge_head`. Every item of a
-    query is asked as if nobody had rated it, and drawn to its own embedding:
+    query counts as unrated, and its map is regularised towards its embedding:
 
         loss(scores by the map) + closeness * mean squared distance to the items' embeddings .
 
@@ -177,7 +177,7 @@ def semantic_map(
             `SemanticMap`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters; those of closed forms stay as they are.
-        closeness: How much the distance counts, >= 0.
+        closeness: Weight of the distance, >= 0.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
@@ -203,11 +203,11 @@ def semantic_map(
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
         del step
         adapted = adaptation.adapt(params, task.support, key)
-        asked = blanked(task.query)
-        found = model.apply(params, asked.inputs)
+        query = blanked(task.query)
+        found = model.apply(params, query.inputs)
         scores = found.guess.expected + found.guess.design @ adapted.mean
-        near = masked_mean(found.distance, asked.mask)
-        return loss(scores, asked.labels, where=asked.mask) + closeness * near
+        near = masked_mean(found.distance, query.mask)
+        return loss(scores, query.labels, where=query.mask) + closeness * near
 
     return learner_with(
         {0: task_loss}, model, adaptation, fixed(outer, *_FIXED), microbatch=microbatch

@@ -46,19 +46,19 @@ class Settings:
     time_column: str | None = None
     """Column of the time."""
     duplicates: Literal["error", "last"] = "error"
-    """What to do with a user's second rating of an item."""
+    """Treatment of a user's second rating of an item."""
     scale: tuple[float, float] | None = None
     """Lowest and highest rating; by default those of the data."""
 
     fold: int = bounded(0, least=0, most=4)
-    """Which fold's users are held out as cold users, 0 to 4."""
+    """Fold whose users are held out as cold users, 0 to 4."""
     seed: int = bounded(0, least=0)
     """Seed of the folds, of the initial parameters and of the task sampler."""
 
     method: str = "maml"
     """Name of the method, such as maml, fomaml or two_tower."""
     objective: str = "rating"
-    """What scores are trained to be: rating; or an order: ranking (all items), ndcg (its head)."""
+    """Training objective: rating; or an order: ranking (all items), ndcg (its head)."""
 
     rate: float = bounded(1e-3, above=0)
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""

@@ -61,8 +61,8 @@ def html(
         title: Heading of the page.
         run_facts: Facts of the run: data, date, machine, settings.
         notes: Sentences to print below, one a paragraph.
-        metrics: Which metrics are drawn.
-        tables: Which metrics are in the tables; None means all.
+        metrics: Metrics to draw.
+        tables: Metrics of the tables; None means all.
 
     Returns:
         The text of an HTML file. It loads nothing and runs no script.
@@ -165,7 +165,7 @@ def _panels(
 def _sides(
     records: Sequence[Record], metrics: Sequence[str], colours: dict[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Draws all methods side by side: by quadrant, and at the first recommendation of all."""
+    """Draws all methods side by side: by quadrant, and at the first recommendation."""
     quadrants = [
         panel
         for metric in metrics
@@ -174,9 +174,9 @@ def _sides(
     ]
     first = panels_of(select(records, metric="hr@1"))
     chosen = {"Warm and cold users, warm and cold items": (quadrants, -1)}
-    # On a page of one learned method its curve says as much.
+    # With one learned method its curve shows the same.
     if len(distinct(select(records, kind="learned"), "method")) > 1:
-        chosen["The first recommendation to somebody new"] = (first, 0)
+        chosen["First recommendation to a new user"] = (first, 0)
     sides: dict[str, list[dict[str, Any]]] = {}
     for s, (heading, (panels, at)) in enumerate(chosen.items()):
         for n, panel in enumerate(panels):

@@ -91,7 +91,7 @@ def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -
     Args:
         records: Records of one protocol, order and metric.
         name: Prefix of the element ids, unique in the page.
-        colours: What `method_colours` gave for all records.
+        colours: `method_colours` of all records.
 
     Returns:
         The `<svg>` element, and a sentence on methods that lie off the scale, or "".
@@ -99,7 +99,7 @@ def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -
     title = f"{panel_title(records[0])} against interactions seen"
     with canvas(_WIDTH, _HEIGHT, constrained=True) as figure:
         off_scale = _draw_curves(figure.subplots(), _curves(records, colours))
-        return inline(figure, name, title, _words(records)), off_scale
+        return inline(figure, name, title, _description(records)), off_scale
 
 
 def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
@@ -117,7 +117,7 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
         [select(records, metric=metric, order=order) for order in orders] for metric in metrics
     ]
     names = ", ".join(title_of(named(metric)) for metric in metrics)
-    words = " ".join(_words(panel) for row in panels for panel in row if panel)
+    description = " ".join(_description(panel) for row in panels for panel in row if panel)
     with canvas(_WIDTH * len(orders), _HEIGHT * len(metrics), constrained=True) as figure:
         grid = figure.subplots(len(metrics), len(orders), squeeze=False)
         for axes, panel in zip(grid.flat, itertools.chain(*panels), strict=True):
@@ -128,7 +128,7 @@ def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
                 _draw_curves(axes, _curves(panel, colours))
             else:
                 axes.set_axis_off()
-        return document(figure, "curve", f"{names} against interactions seen", words)
+        return document(figure, "curve", f"{names} against interactions seen", description)
 
 
 def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
@@ -218,7 +218,7 @@ def _shortened(name: str) -> str:
 
 
 def _apart(ks: list[int]) -> list[int]:
-    """Leaves out ticks whose labels would run into each other."""
+    """Leaves out ticks whose labels would overlap."""
     kept = ks[:1]
     for k in ks[1:]:
         if k - kept[-1] >= 0.06 * (ks[-1] - ks[0]):
@@ -232,7 +232,7 @@ def panel_title(record: Record) -> str:
     return f"{setting} ({better_way(record.entry)})"
 
 
-def _words(records: Sequence[Record]) -> str:
+def _description(records: Sequence[Record]) -> str:
     last = select(records, k=distinct(records, "k")[-1])
     top = best(last)
     return (
@@ -252,12 +252,12 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
     Args:
         records: Records of one protocol, order and metric, each with a `difference`.
         name: Prefix of the element ids, unique in the page.
-        colours: What `method_colours` gave for all records.
+        colours: `method_colours` of all records.
 
     Returns:
         The `<svg>` element.
     """
-    words = " ".join(
+    description = " ".join(
         f"{r.method} at K = {r.k}: {r.difference:+.4f}, "
         f"{r.difference_low:+.4f} to {r.difference_high:+.4f}."
         for r in records
@@ -266,7 +266,7 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
     height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
     with canvas(_WIDTH, height, constrained=True) as figure:
         _draw_differences(figure.subplots(), records, colours)
-        return inline(figure, name, title, words)
+        return inline(figure, name, title, description)
 
 
 def interval_panel(
@@ -277,7 +277,7 @@ def interval_panel(
     Args:
         records: Records of one protocol, order, metric and k, with intervals.
         name: Prefix of the element ids, unique in the page.
-        colours: What `method_colours` gave for all records.
+        colours: `method_colours` of all records.
 
     Returns:
         The `<svg>` element, and a sentence on baselines that are left out, or "".
@@ -286,12 +286,12 @@ def interval_panel(
     left = select(ordered, kind="baseline")[_KEPT:]
     shown = [record for record in ordered if record not in left]
     title = f"{panel_title(records[0])} at K = {records[0].k}, method by method"
-    words = " ".join(
+    description = " ".join(
         f"{r.method}: {printed(r)}, {printed(r, r.low)} to {printed(r, r.high)}." for r in shown
     )
     with canvas(_WIDTH, 56 + _ROW * len(shown), constrained=True) as figure:
         _draw_intervals(figure.subplots(), shown, colours)
-        drawn = inline(figure, name, title, words)
+        drawn = inline(figure, name, title, description)
     names = ", ".join(f"{r.method} ({printed(r)})" for r in left)
     return drawn, f"Not drawn: {names}." if left else ""
 
@@ -336,8 +336,8 @@ def _draw_differences(axes: Any, records: Sequence[Record], colours: dict[str, s
     axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.3f}".replace("-", "\u2212") if x else "0")
     style(axes, "x")
-    words = ["better", "worse"] if records[0].entry.better == "lower" else ["worse", "better"]
-    for x, side, text in ((0, "left", f"← {words[0]}"), (1, "right", f"{words[1]} →")):
+    labels = ["better", "worse"] if records[0].entry.better == "lower" else ["worse", "better"]
+    for x, side, text in ((0, "left", f"← {labels[0]}"), (1, "right", f"{labels[1]} →")):
         axes.annotate(
             text, (x, 0), (0, -24), xycoords="axes fraction", textcoords="offset points",
             ha=side, va="top", color=LIGHT["muted"],
@@ -376,7 +376,7 @@ def canvas(width: int, height: int, *, constrained: bool = False) -> Iterator[An
     Args:
         width: In pixels.
         height: In pixels.
-        constrained: Whether Matplotlib lays it out, by its constrained layout.
+        constrained: True for Matplotlib's constrained layout.
 
     Yields:
         The figure.
@@ -409,32 +409,32 @@ def style(axes: Any, direction: str) -> None:
     axes.xaxis.label.set_color(LIGHT["muted"])
 
 
-def inline(drawn: Any, name: str, title: str, words: str) -> str:
+def inline(drawn: Any, name: str, title: str, description: str) -> str:
     """Writes a figure as an element of a page that defines `COLOURS` as CSS variables.
 
     Args:
         drawn: The figure.
         name: Prefix of the element ids, unique in the page.
-        title: What it shows.
-        words: What it says, for those who do not see it.
+        title: Its title.
+        description: Text alternative of the figure.
 
     Returns:
         The `<svg>` element.
     """
-    svg = _element(drawn, name, title, words)
+    svg = _element(drawn, name, title, description)
     for role, light in LIGHT.items():
         svg = svg.replace(light, f"var(--{role})")
     return svg
 
 
-def document(drawn: Any, name: str, title: str, words: str) -> str:
+def document(drawn: Any, name: str, title: str, description: str) -> str:
     """Writes a figure as an SVG file with a light background; arguments as in `inline`."""
-    opening, body = _element(drawn, name, title, words).split(">", 1)
+    opening, body = _element(drawn, name, title, description).split(">", 1)
     ground = f'<rect width="100%" height="100%" rx="8" fill="{LIGHT["surface"]}"/>'
     return f"{opening} {_NAMESPACES}>{ground}{body}"
 
 
-def _element(drawn: Any, name: str, title: str, words: str) -> str:
+def _element(drawn: Any, name: str, title: str, description: str) -> str:
     text = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     drawn.savefig(text, format="svg", metadata=nothing)
@@ -448,5 +448,5 @@ def _element(drawn: Any, name: str, title: str, words: str) -> str:
     return (
         f'<svg viewBox="{box}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-desc">{escape(words)}</desc>{body}'
+        f'<desc id="{name}-desc">{escape(description)}</desc>{body}'
     )

@@ -54,7 +54,7 @@ def table_of(records: Sequence[Record]) -> dict[str, Any]:
         records: Of one protocol, metric and order.
 
     Returns:
-        What `caption_of` gives, the sizes `ks`, and `rows` of a method, whether it is learned, and
+        The `caption_of` it, the sizes `ks`, and `rows` of a method, whether it is learned, and
         a cell for each size; None where it was not measured.
     """
     ks = distinct(records, "k")
@@ -162,7 +162,7 @@ def terminal_table(
 
     Args:
         records: The figures.
-        metrics: Which metrics to show; those without records are left out. None means RMSE and
+        metrics: Metrics to show; those without records are left out. None means RMSE and
             NDCG@10, or the first metric that there is.
         brief: One line a method: instead of the differences a mark behind the mean of a learned
             method, + where it is better than the best simple baseline and - where it is worse,

@@ -136,13 +136,13 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         `ranking_metrics` of realistic, optimistic and pessimistic ranks; of the realistic ranks of
         heads and of tails alone; and of the `frequency_baseline`.
     """
-    asked = {
+    shared = {
         "triples": run.split.test.triples,
         "entities": len(run.split.training.entities.names),
         "relations": len(run.split.training.relations.names),
         "known": run.split.known,
     }
-    ranks = filtered_ranks(score_of(run.settings.score), params, **asked)
+    ranks = filtered_ranks(score_of(run.settings.score), params, **shared)
     found = {
         "realistic": ranking_metrics(ranks),
         "optimistic": ranking_metrics(ranks._replace(pessimistic=ranks.optimistic)),
@@ -150,7 +150,7 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         "heads": ranking_metrics(Ranks(*(side[:1] for side in ranks))),
         "tails": ranking_metrics(Ranks(*(side[1:] for side in ranks))),
         "frequency": ranking_metrics(
-            filtered_ranks(*frequency_baseline(run.split.training), **asked)
+            filtered_ranks(*frequency_baseline(run.split.training), **shared)
         ),
     }
     report = {"queries": ranks.realistic.size, "left_out": run.split.left_out, **found}

@@ -50,7 +50,7 @@ def judge_run(
     Args:
         run: A trained run.
         params: The parameters that validated best.
-        trials: How many settings of its grid each baseline tries; None means all.
+        trials: Number of settings of its grid that each baseline tries; None means all.
         on_stage: Called with the name of each stage when it begins.
 
     Returns:
@@ -78,7 +78,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
 
     Args:
         run: The run that was judged.
-        records: What `judge_run` returned.
+        records: The records of `judge_run`.
         left_out: Further notes for the page.
 
     Returns:

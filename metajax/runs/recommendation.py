@@ -83,8 +83,8 @@ def recommend(
         ratings: Title (or id) of an item to the user's rating of it; may be empty. Where there are
             two domains `source:` or `target:` in front of a title names its domain.
         user: Attributes by name; those left out count as missing.
-        top: How many items, at least 1; no more than there are.
-        source: Whether items of the source domain are recommended too, where there is one.
+        top: Number of items, at least 1; at most all.
+        source: True to recommend items of the source domain too, where there is one.
 
     Returns:
         The best items, best first.
@@ -117,8 +117,8 @@ def recommend_batch(
         recommender: A trained method.
         ratings: For each user the ratings, as in `recommend`.
         users: For each user the attributes by name, or None for none; None: for no user any.
-        top: How many items, at least 1; no more than there are.
-        source: Whether items of the source domain are recommended too, where there is one.
+        top: Number of items, at least 1; at most all.
+        source: True to recommend items of the source domain too, where there is one.
 
     Returns:
         For each user the list that `recommend` returns.

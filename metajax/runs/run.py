@@ -77,7 +77,7 @@ class Trainable(Protocol):
         """Trains.
 
         Args:
-            progress: Where training begins.
+            progress: Initial progress.
 
         Returns:
             Each next progress, with a NamedTuple of figures that has `step` and `validation`; the

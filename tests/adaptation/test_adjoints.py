@@ -251,7 +251,7 @@ def test_conjugate_gradients_solve_for_many_weights_under_vmap():
         ),
     ],
 )
-def test_what_cannot_work_is_refused(make, message):
+def test_unsupported_combinations_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

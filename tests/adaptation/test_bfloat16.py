@@ -68,7 +68,7 @@ def types(tree):
 
 
 @pytest.mark.parametrize("form", ["plain", "factored"])
-def test_what_moves_with_a_user_is_float32(started, form):
+def test_adapted_state_is_float32(started, form):
     state, tasks = started
     learner = learner_of(HALF, form)
     found = types(jax.eval_shape(learner.adapt, state.params, one(tasks.support)))
@@ -97,7 +97,7 @@ def test_meta_parameters_their_gradient_and_the_losses_are_float32(started, adjo
     assert set(types(metrics).values()) == {SINGLE}
 
 
-def test_hidden_layers_compute_in_bfloat16_and_what_gives_scores_does_not(started):
+def test_hidden_layers_compute_in_bfloat16_and_the_last_layer_in_float32(started):
     state, tasks = started
     learner = learner_of(HALF, "plain")
     adapted = jax.eval_shape(learner.adapt, state.params, one(tasks.support))

@@ -72,7 +72,7 @@ def test_the_same_support_gives_the_same_bits(judged, task):
     chex.assert_trees_all_equal(judged(task), judged(task))
 
 
-def test_an_empty_support_gives_the_zero_shot_answer(row, judged, task):
+def test_an_empty_support_gives_the_zero_shot_score(row, judged, task):
     nothing = task.support._replace(mask=jnp.zeros(SUPPORT, bool))
     (_, scores), gradient = judged(task._replace(support=nothing))
     expected = row.zero_shot(row.params, task.query.inputs)
@@ -82,7 +82,7 @@ def test_an_empty_support_gives_the_zero_shot_answer(row, judged, task):
     chex.assert_trees_all_equal_shapes(gradient, row.params)
 
 
-def test_the_order_of_the_support_counts_where_it_is_said_to(row, judged, task):
+def test_the_order_of_the_support_matters_for_sequence_methods_alone(row, judged, task):
     shuffled = jax.tree.map(lambda leaf: leaf[jnp.array([2, 0, 3, 1])], task.support)
     other, scores = judged(task._replace(support=shuffled)), judged(task)
     if row.in_order:

@@ -137,7 +137,7 @@ def low_rank_leaves(adapted):
         ("medley", "sgd"),
     ],
 )
-def test_factors_give_what_weights_give(name, optimizer):
+def test_factored_and_plain_forms_agree(name, optimizer):
     model, params, tasks = started(MODELS[name])
     plain, factored = (
         gradient_steps(loss_of(model), LINEAR[optimizer], 2, predict=model.apply, form=form)
@@ -153,7 +153,7 @@ def test_factors_give_what_weights_give(name, optimizer):
     )
 
 
-def test_factors_give_what_weights_give_in_single_precision():
+def test_factored_and_plain_forms_agree_in_single_precision():
     with jax.enable_x64(False):
         model, params, tasks = jax.tree.map(
             lambda leaf: leaf.astype(np.float32) if hasattr(leaf, "astype") else leaf,
@@ -211,7 +211,7 @@ def test_auto_factors_where_factors_are_smaller():
     assert not isinstance(adapted["user_tower"]["layer_1"]["kernel"], LowRank)
 
 
-def test_only_what_adapts_is_adapted():
+def test_only_adapting_parameters_change():
     model, params, tasks = started(MODELS["towers and items"])
     chosen = matching("predictor/*", "*/embedding")
     plain, factored = (

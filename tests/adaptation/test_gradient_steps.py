@@ -142,7 +142,7 @@ def test_unrolled_and_scanned_steps_equal_a_loop_by_hand(steps, adjoint):
     chex.assert_trees_all_close(ours, jax.value_and_grad(jax.jit(by_hand))(w), rtol=1e-12)
 
 
-def test_what_does_not_adapt_never_gets_a_task_axis():
+def test_shared_parameters_have_no_task_axis():
     tasks, model = 7, from_linen(RatingNetwork((11, 13), (17,), (19,)))
     batch = jax.tree.map(
         lambda *leaves: jnp.stack(leaves),
@@ -176,7 +176,7 @@ def test_what_does_not_adapt_never_gets_a_task_axis():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_empty_support_gives_the_zero_shot_answer(name):
+def test_an_empty_support_gives_the_zero_shot_score(name):
     w, task = regression(2)
     nothing = task.support._replace(mask=jnp.zeros(3, bool))
     adaptation = linear_steps(OPTIMIZERS[name])
@@ -206,7 +206,7 @@ def test_an_optimizer_without_a_derivative_at_zero_is_refused(optimizer):
     linear_steps(optimizer, adjoint=FirstOrder())
 
 
-def test_an_optimizer_that_knows_the_parameters_by_name_is_accepted():
+def test_an_optimizer_by_parameter_names_is_accepted():
     optimizer = optax.multi_transform(
         {"slow": optax.sgd(0.1), "fast": optax.sgd(0.2)}, {"a": "slow", "b": "fast"}
     )
@@ -233,7 +233,7 @@ def test_the_learning_rate_may_be_traced():
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_at_least_one_step_is_asked_for(steps):
+def test_zero_steps_are_refused(steps):
     with pytest.raises(ValueError, match=rf"steps must be >= 1, got {steps}\."):
         linear_steps(steps=steps)
 

@@ -45,7 +45,7 @@ def test_an_optimizer_is_linear_or_not(optimizer, expected):
     assert linear_leaves(optimizer, PARAMS) == expected
 
 
-def test_rates_that_are_traced_are_looked_at_too():
+def test_traced_rates_are_checked():
     seen = []
 
     @jax.jit

@@ -98,7 +98,7 @@ def test_a_cosine_to_nowhere_is_zero_and_has_a_gradient():
         ({"scale": (5.0, 1.0)}, r"scale must be \(lowest, highest\), got \(5.0, 1.0\)"),
     ],
 )
-def test_what_means_nothing_is_refused(options, message):
+def test_invalid_values_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         prototypes(place, **options)
 

@@ -31,7 +31,7 @@ def scores_of(seen, asked):
     return rule.predict(None, adapted, asked)
 
 
-def test_scores_are_zero_shot_scores_moved_by_the_attended_surprise():
+def test_scores_are_zero_shot_scores_plus_attended_residuals():
     seen, asked = rows(3), rows(4)
     expected = np.asarray(asked["score"], float)
     for i in range(4):
@@ -44,7 +44,7 @@ def test_scores_are_zero_shot_scores_moved_by_the_attended_surprise():
     np.testing.assert_allclose(scores_of(seen, asked), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_with_nothing_to_tell_examples_apart_it_is_the_shrunk_mean_of_the_labels():
+def test_equal_keys_give_the_shrunk_mean_of_the_labels():
     # Three examples and a slot of weight two: (2 * 3.5 + 5 + 1 + 3) / 5 = 3.2.
     same = {"expected": np.full(3, 3.5), "worth": np.ones(3), "key": np.zeros((3, HEADS, WIDTH))}
     asked = rows(1, score=np.array([3.5]), prior=np.full((1, HEADS), np.log(2)))

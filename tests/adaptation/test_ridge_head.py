@@ -100,7 +100,7 @@ def test_before_training_it_is_the_empirical_bayes_fold_in(training):
     )
 
 
-def test_everything_learns_but_what_a_closed_form_says(training):
+def test_all_parameters_but_closed_forms_are_trained(training):
     inputs = Inputs(
         jnp.asarray(training.user_features[:4]),
         jnp.asarray(training.item_features[:4]),
@@ -168,7 +168,7 @@ def test_a_gradient_solves_one_system_after_the_other():
     chex.assert_numerical_grads(loss, (jnp.array(1.3),), order=1, atol=1e-7, rtol=1e-7, eps=1e-5)
 
 
-def test_a_prior_mean_is_where_nothing_seen_leaves_a_user_and_labels_correct():
+def test_a_prior_mean_is_the_state_of_an_empty_support_and_labels_correct_it():
     rng = np.random.default_rng(2)
     seen, mean = some_evidence(rng, 4, 3), np.array([0.3, -0.2, 0.5])
     labels, mask = rng.normal(size=4), np.array([True, True, False, True])

@@ -75,7 +75,7 @@ def test_a_table_that_adapts_is_not_copied():
         *(("plain", "predictor/*", adjoint) for adjoint in (Linearized(), Mixed(), Implicit())),
     ],
 )
-def test_no_adjoint_copies_what_all_tasks_share(form, adapts, adjoint):
+def test_no_adjoint_copies_shared_weights(form, adapts, adjoint):
     update, state, tasks = update_of(form=form, adapts=matching(adapts), adjoint=adjoint)
     kernels = {name: jax.tree.leaves(part)[-1].shape for name, part in state.params.items()}
     # The direct layer and the biases are vectors.

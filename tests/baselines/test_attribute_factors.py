@@ -40,7 +40,7 @@ def test_the_error_is_that_of_items_that_were_left_out():
     np.testing.assert_allclose(found.error, expected, rtol=1e-6)
 
 
-def test_the_items_rated_most_span_what_is_expected():
+def test_the_items_rated_most_are_the_landmarks():
     found = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7, landmarks=1)
     level = COUNT @ VALUES / COUNT.sum()
     # All of it is a multiple of how near an item is to the one rated nine times.
@@ -49,7 +49,7 @@ def test_the_items_rated_most_span_what_is_expected():
     np.testing.assert_allclose(found.values - level, near * (found.values[3] - level), rtol=1e-6)
 
 
-def test_what_is_given_for_unrated_items_is_not_looked_at():
+def test_values_of_unrated_items_are_ignored():
     blank = np.where(COUNT[:, None] > 0, VALUES, np.nan)
     seen, given = (predicted_by_attributes(FEATURES, v, COUNT) for v in (VALUES, blank))
     np.testing.assert_array_equal(given.values, seen.values)
@@ -57,14 +57,14 @@ def test_what_is_given_for_unrated_items_is_not_looked_at():
 
 
 @pytest.mark.parametrize("features", [np.zeros((7, 0)), np.tile(RNG.normal(size=40), (7, 1))])
-def test_where_attributes_tell_nothing_nothing_is_expected(features):
+def test_uninformative_attributes_predict_zero(features):
     found = predicted_by_attributes(features, VALUES, COUNT)
     np.testing.assert_array_equal(found.values, np.zeros((7, 2)))
     level = COUNT @ VALUES / COUNT.sum()
     np.testing.assert_allclose(found.error, COUNT @ (VALUES - level) ** 2 / COUNT.sum())
 
 
-def test_vectors_move_from_what_is_expected_to_their_own_and_biases_of_unrated_items_alone(
+def test_vectors_shrink_to_predictions_and_only_unrated_items_get_predicted_biases(
     training,
 ):
     features = RNG.normal(size=(7, 2)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_without_attributes_factors_stay_as_they_are(training):
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_can_mean_nothing_is_refused(training):
+def test_invalid_arguments_are_refused(training):
     with pytest.raises(ValueError, match=r"ridge must be > 0, got 0"):
         predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.0)
     with pytest.raises(ValueError, match=r"landmarks must be >= 1, got 0"):

@@ -40,7 +40,7 @@ def test_a_ridge_of_zero_is_refused(training):
         demographics.fit(training, ridge=0.0)
 
 
-def test_an_items_bias_is_shrunk_to_what_its_features_say(training):
+def test_an_items_bias_is_shrunk_to_its_regression_on_features(training):
     features = np.random.default_rng(5).normal(size=(7, 2)).astype(np.float32)
     training, log = training._replace(item_features=features), training.interactions
     params = attribute_ridge.fit(

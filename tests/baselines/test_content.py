@@ -71,7 +71,7 @@ def test_the_source_falls_in_two_by_its_main_attribute(world):
     np.testing.assert_array_equal(content_groups(bare), 2 * DOMAIN)
 
 
-def test_what_holds_everywhere_is_told_from_what_holds_in_a_group(world):
+def test_variance_components_of_all_groups_and_of_one_are_recovered(world):
     """Variances of .49 and .04 + .09, the gender's included, are what the world was made of."""
     training, *_ = world
     # Tastes for the kind would explain some of it as well.
@@ -116,9 +116,9 @@ def test_a_user_of_the_source_alone_is_known_in_the_target(world):
     assert np.sqrt(np.mean(error**2)) < 0.3 < 0.6 < np.std(level[known])
 
 
-def test_settings_that_mean_nothing_are_refused(world):
+def test_invalid_settings_are_refused(world):
     training, *_ = world
-    with pytest.raises(ValueError, match="training must tell two domains apart"):
+    with pytest.raises(ValueError, match="training must have two domains"):
         content_fold_in.fit(training._replace(item_domain=None))
     with pytest.raises(ValueError, match=r"steps must be >= 1, got 0\."):
         fit_content(training, steps=0)

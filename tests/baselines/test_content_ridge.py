@@ -73,7 +73,7 @@ def test_an_item_that_is_like_those_liked_goes_up():
     assert after[8] < before[8]
 
 
-def test_padding_says_nothing():
+def test_padding_is_ignored():
     params = fit_content_ridge(training())
     plain, padded = scores(params, [0], [5.0]), scores(params, [0], [5.0], padding=2)
     np.testing.assert_array_equal(padded, plain)

@@ -34,7 +34,7 @@ def test_the_adapted_state_is_the_posterior(training, make_support, candidates):
     np.testing.assert_allclose(variance, by_hand, rtol=1e-4)
 
 
-def test_without_support_the_prior_speaks(training, make_support):
+def test_an_empty_support_gives_the_prior(training, make_support):
     params = eb_fold_in.fit(training, rank=2)
     posterior = eb_fold_in.adaptation.adapt(params, make_support([], [], padding=1))
     np.testing.assert_array_equal(posterior.mean, 0)

@@ -103,7 +103,7 @@ def test_the_prior_of_the_factors_is_standard_normal(training):
     )
 
 
-def test_items_nobody_rated_have_no_bias_and_no_vector(training):
+def test_unrated_items_have_no_bias_and_no_vector(training):
     fitted = fit_factors(training.interactions, rank=2)
     assert fitted.item_bias[6] == 0
     np.testing.assert_array_equal(fitted.item_factors[6], 0)

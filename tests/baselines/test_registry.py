@@ -93,7 +93,7 @@ def test_vmap_under_jit_equals_an_eager_loop(fitted, make_support, candidates):
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_personal_methods_hear_the_support(fitted, make_support, candidates):
+def test_personalised_methods_depend_on_the_support(fitted, make_support, candidates):
     baseline, params, scores = fitted
     before = scores(params, make_support([], [], padding=1), candidates)
     after = scores(params, make_support([0], [5.0]), candidates)

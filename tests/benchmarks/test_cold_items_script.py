@@ -46,7 +46,7 @@ def about(scripts):
     return data.Described(Dataset("films", log, users, items, (1.0, 5.0)), graph)
 
 
-def test_who_likes_a_director_is_told_by_the_graph_alone(scripts, about):
+def test_preferences_for_a_director_are_found_by_the_graph_alone(scripts, about):
     script, _ = scripts
     names = ("number of facts", "genre", "TF-IDF", "ridge: attributes, graph")
     found = {name: script.one_draw(about, name, 0)[0] for name in names}
@@ -77,7 +77,7 @@ def test_cold_films_are_out_of_the_log_and_of_the_graph_of_likes(about):
     assert not np.isin(less.item, cold).any()
 
 
-def test_ratings_of_new_films_are_told_by_their_director(about, monkeypatch):
+def test_ratings_of_new_films_are_predicted_by_their_director(about, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     script = importlib.import_module("cold_item_ratings")
     monkeypatch.setattr(script, "DRAWS", 1)

@@ -34,7 +34,7 @@ def given(script):
     return script("completion_methods").new_films(films, 1997, 1998)
 
 
-def test_only_old_films_say_whom_a_new_one_may_have(script, given):
+def test_candidates_come_from_old_films_alone(script, given):
     methods = script("completion_methods")
     # Of the old films' people and genres 4, 5 and 8 are in two facts; of 3, 4 and 5 in new ones.
     assert given.old.tolist() == [
@@ -42,37 +42,37 @@ def test_only_old_films_say_whom_a_new_one_may_have(script, given):
     ]  # fmt: skip
     assert (given.entities, given.films) == (6, 1)
     assert given.new.tolist() == [[6, BY, 3], [6, WITH, 4], [6, GENRE, 5]]
-    assert given.said.tolist() == [2, 2, 1]
-    asked = methods.question(given, WITH)
-    assert asked.candidates.tolist() == [4]
-    assert asked.count.tolist() == [2]
-    assert asked.right.tolist() == [[True]]
+    assert given.facts.tolist() == [2, 2, 1]
+    query = methods.question(given, WITH)
+    assert query.candidates.tolist() == [4]
+    assert query.count.tolist() == [2]
+    assert query.right.tolist() == [[True]]
 
 
-def test_neighbours_add_up_cosines_of_what_else_is_said(script, given):
+def test_neighbours_sum_cosines_of_the_other_relations(script, given):
     methods = script("completion_methods")
-    asked = methods.question(given, WITH)
-    # Film 0 and the new one are said the same of; 2 shares the genre alone, 1 the director alone,
+    query = methods.question(given, WITH)
+    # Film 0 and the new one have the same facts; 2 shares the genre alone, 1 the director alone,
     # each in 2 of 3 films, so that the cosines are 1, and 1 / sqrt(2) twice.
     for nearest, cosines in ((1, 1), (3, 1 + 1 / math.sqrt(2))):
-        scores = methods.neighbours(given, asked, nearest=nearest)
+        scores = methods.neighbours(given, query, nearest=nearest)
         np.testing.assert_allclose(scores, [[cosines + 2e-6]], rtol=1e-6)
 
 
-def test_where_rotate_looks_for_a_tail_does_not_depend_on_what_is_hidden(script, given):
+def test_rotate_scores_do_not_depend_on_hidden_facts(script, given):
     methods, growth = script("completion_methods"), script("growth_methods")
     run = growth.programs(32)
     params = run.learner.init(jax.random.key(0), entities=8, relations=3).params
     # Untrained: compiling takes long, and training has tests of its own.
     run = run._replace(train=lambda params, *rest: params)
-    asked = methods.question(given, BY)
-    found = methods.rotate(given, asked, run, params, jax.random.key(1), 2)
+    query = methods.question(given, BY)
+    found = methods.rotate(given, query, run, params, jax.random.key(1), 2)
     hidden = given._replace(new=given.new[given.new[:, 1] != BY])
     np.testing.assert_array_equal(
-        found, methods.rotate(hidden, asked, run, params, jax.random.key(1), 2)
+        found, methods.rotate(hidden, query, run, params, jax.random.key(1), 2)
     )
     moved = given._replace(new=given.new[:2])
-    other = methods.rotate(moved, asked, run, params, jax.random.key(1), 2)
+    other = methods.rotate(moved, query, run, params, jax.random.key(1), 2)
     assert abs(found - other).max() > 1e-3
 
 
@@ -88,7 +88,7 @@ def test_hits_share_the_middle_of_equal_ranks_and_skip_other_right_tails(script)
 def test_weights_are_where_the_likelihood_is_flat(script):
     methods = script("completion_methods")
     rng = np.random.default_rng(0)
-    scores = methods.beside([rng.normal(size=(30, 4)) for _ in range(2)])
+    scores = methods.stacked([rng.normal(size=(30, 4)) for _ in range(2)])
     np.testing.assert_allclose(scores.std(axis=1), 1)
     right = rng.random((30, 4)) < 1 / (1 + np.exp(2 - 2 * scores[:, :, 0]))
     right[:, 3] = False

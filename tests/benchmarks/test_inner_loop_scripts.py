@@ -98,7 +98,7 @@ def test_a_cell_of_the_grid_leaves_a_record_and_a_line_of_the_figure(script, tmp
     assert "<svg" in drawn.read_text()
 
 
-def test_a_cell_above_the_memory_budget_says_so(script, tmp_path, capsys):
+def test_a_cell_above_the_memory_budget_is_reported(script, tmp_path, capsys):
     cell = [*TINY, "--steps", "1", "--adjoint", "reverse", "--form", "plain"]
     (record,) = script("inner_loop_cost").main([*cell, "--memory", "0"])
     assert record["median_ms"] is None

@@ -54,7 +54,7 @@ def test_films_arrive_by_year_and_others_with_their_first_film(script):
     assert sum(map(len, graph.test)) > 0
 
 
-def test_two_facts_of_the_same_two_entities_are_asked_together_or_not(script):
+def test_two_facts_of_the_same_two_entities_are_in_the_same_part(script):
     arrivals, data = script("arrivals"), script("knowledge_data")
     rng = np.random.default_rng(0)
     pairs = rng.integers((0, 20), (20, 25), (60, 2))
@@ -69,7 +69,7 @@ def test_two_facts_of_the_same_two_entities_are_asked_together_or_not(script):
     assert not train & test
 
 
-def test_what_is_forgotten_is_what_triples_lose_among_the_same_candidates(script):
+def test_forgetting_is_the_loss_of_mrr_among_the_same_candidates(script):
     growth = script("knowledge_growth")
     mrr = {(0, 0): 0.8, (1, 0): 0.7, (1, 1): 0.5, (2, 0): 0.6, (2, 1): 0.4, (2, 2): 0.3}
     rows = [

@@ -14,7 +14,7 @@ def scaling(monkeypatch):
 
 
 @pytest.mark.slow
-def test_devices_and_processes_leave_records_beside_their_control(scaling, tmp_path, capsys):
+def test_devices_and_processes_have_records_with_their_control(scaling, tmp_path, capsys):
     written = tmp_path / "scaling.json"
     tiny = ["--tasks", "2", "--width", "4", "--repeats", "3", "--seconds", "0"]
     scaling.main([*tiny, "--devices", "2", "--json", str(written)])

@@ -91,7 +91,7 @@ def test_train_judges_reports_and_recommends(run, options, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, expected):
+def test_a_signal_saves_and_prints_how_to_resume(run, options, tmp_path, number, expected):
     folder = tmp_path / "run"
     long = [*[o for o in options if not o.startswith("--updates")], "--updates=100000"]
 
@@ -105,15 +105,15 @@ def test_a_signal_saves_and_says_how_to_go_on(run, options, tmp_path, number, ex
     status, out, _ = run("train", *long, "--patience=100000", "--no-report", "--run", folder)
     thread.join()
     assert status == expected
-    assert f"Go on: metajax train --resume {folder}" in out
+    assert f"Resume: metajax train --resume {folder}" in out
     status, _, err = run("train", "--resume", folder, "--rate=0.5")
     assert status == 2
     assert one_line(err) == (
-        f"metajax: --resume goes on with the settings of {folder}; give no others."
+        f"metajax: --resume continues with the settings of {folder}; give no others."
     )
 
 
-def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monkeypatch):
+def test_compare_reports_and_resumes(run, small, tmp_path, monkeypatch):
     from metajax.evaluation import experiment
 
     folder = tmp_path / "comparison"
@@ -136,7 +136,7 @@ def test_compare_reports_and_goes_on_where_it_stopped(run, small, tmp_path, monk
     monkeypatch.setattr(experiment, "_judged", interrupted)
     status, _, err = run(*words, "--methods=item_mean,popularity")
     assert status == 0
-    assert f"stopped; finished parts are in {folder}. The same command goes on." in err
+    assert f"stopped; finished parts are in {folder}. The same command resumes." in err
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_the_environment_is_for_training_alone(run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_while_judging_says_that_the_run_is_saved(
+def test_a_signal_during_evaluation_reports_the_saved_run(
     run, trained, monkeypatch, number, expected
 ):
 
@@ -289,7 +289,7 @@ def test_synthetic_data_are_trained_on_and_evaluated(run, tmp_path):
     assert all(r["mean"] > 0 for r in ranked)
 
 
-def test_the_command_line_wins_over_the_environment_over_the_file(
+def test_the_command_line_overrides_the_environment_and_that_the_file(
     run, options, tmp_path, monkeypatch
 ):
     (tmp_path / "a.toml").write_text("tasks = 7\nsupport = 7\nquery = 7\n")

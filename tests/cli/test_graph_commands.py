@@ -256,7 +256,7 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_an_unanswerable_query_is_one_line(run, trained, words, message):
+def test_an_invalid_query_is_one_line(run, trained, words, message):
     message = message.replace("DIR", str(trained))
     assert run("complete", trained, *words) == (2, "", f"metajax: {message}")
 
@@ -345,7 +345,7 @@ def test_diverging_embeddings_name_the_last_good_checkpoint(run, films, tmp_path
     assert run("complete", folder, "--entity=film3", "--relation=genre") == (
         2,
         "",
-        f"metajax: {folder}: no epoch has been validated yet. Go on: metajax graph train "
+        f"metajax: {folder}: no epoch has been validated yet. Resume: metajax graph train "
         f"--resume {folder}",
     )
 
@@ -363,7 +363,7 @@ def test_a_signal_during_ranking_loses_nothing(run, trained, monkeypatch):
     )
 
 
-def test_a_signal_saves_and_says_how_to_go_on(run, films, tmp_path):
+def test_a_signal_saves_and_prints_how_to_resume(run, films, tmp_path):
     folder = tmp_path / "run"
 
     def interrupt():
@@ -377,9 +377,9 @@ def test_a_signal_saves_and_says_how_to_go_on(run, films, tmp_path):
     status, out, _ = run("train", films, *QUICK, *long, f"--run={folder}")
     thread.join()
     assert status == 0
-    assert f"Go on: metajax graph train --resume {folder}" in out
+    assert f"Resume: metajax graph train --resume {folder}" in out
     status, _, err = run("train", "--resume", folder, "--rate=0.5")
     assert (status, err) == (
         2,
-        f"metajax: --resume goes on with the settings of {folder}; give no others.",
+        f"metajax: --resume continues with the settings of {folder}; give no others.",
     )

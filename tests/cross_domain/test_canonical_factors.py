@@ -89,7 +89,7 @@ def test_correlations_stay_below_one():
 
 def test_one_domain_alone_is_refused():
     alone = training(0.5)._replace(item_domain=None)
-    with pytest.raises(ValueError, match="training must tell two domains apart"):
+    with pytest.raises(ValueError, match="training must have two domains"):
         canonical_factors(alone)
     with pytest.raises(ValueError, match="rank must be >= 1"):
         canonical_factors(training(0.5), rank=0)

@@ -72,7 +72,7 @@ def task():
 
 @pytest.mark.parametrize("loss", [losses.squared_error, optax.squared_error])
 @pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
-def test_the_teacher_is_asked_about_all_and_ratings_about_what_was_rated(trust, loss):
+def test_the_teacher_covers_all_items_and_ratings_the_rated_ones(trust, loss):
     learner = learner_of(trust, loss)
     state = learner.init(jax.random.key(0), task())
     after, metrics = jax.jit(learner.update)(state, task())
@@ -85,7 +85,7 @@ def test_the_teacher_is_asked_about_all_and_ratings_about_what_was_rated(trust, 
     assert np.any(after.params["student"]["item_bias"] != state.params["student"]["item_bias"])
 
 
-def test_what_cannot_be_taught_is_refused():
+def test_invalid_distillation_tasks_are_refused():
     with pytest.raises(ValueError, match=r"trust must be in \[0, 1\], got 1\.5\."):
         learner_of(1.5)
     plain = task()

@@ -60,7 +60,7 @@ def test_an_item_belongs_to_a_domain_only_if_it_is_on_one_side():
     assert pair.dataset.items.columns["genres"].tolist() == ["a b", "c"]
 
 
-def test_a_split_that_cannot_be_meant_is_refused():
+def test_an_invalid_split_is_refused():
     with pytest.raises(ValueError, match=r"column must be one of tokens, \['genres'\], got 'year'"):
         split_domains(BOTH, "year", {"a"}, {"c"})
     with pytest.raises(ValueError, match=r"must share no token, got \['a'\] in both"):
@@ -164,7 +164,7 @@ def test_domains_that_do_not_fit_are_refused():
     stranger = dataset(["x"], ["1"], [("x", "1", 4)])
     with pytest.raises(
         ValueError,
-        match="must share users to be matched, got ids like 'v' and 'x': list who is one person",
+        match="must share users to be matched, got ids like 'v' and 'x': list matching users",
     ):
         join_domains(TARGET, stranger)
     numbered = TARGET._replace(users=TARGET.users._replace(ids=np.array([7, 8])))
@@ -194,7 +194,7 @@ def test_a_training_set_falls_apart_into_its_domains():
     assert triples(target) == {("u", "2", 2), ("v", "2", 3)}
     assert source.user_ids is target.user_ids is log.user_ids
     for refuse in (check_domains, domain_logs):
-        with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+        with pytest.raises(ValueError, match="must have two domains, got no item_domain"):
             refuse(training._replace(item_domain=None))
 
 

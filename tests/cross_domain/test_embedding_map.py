@@ -23,7 +23,7 @@ def test_the_linear_map_is_the_ridge_regression_of_the_pairs():
     np.testing.assert_allclose(map_rows(params, SOURCE), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_direction_that_no_pair_shows_is_mapped_to_nothing():
+def test_a_direction_without_pairs_is_mapped_to_zero():
     flat = SOURCE * np.array([1.0, 0.0, 1.0])
     params = fit_map(flat, TARGET, OVERLAP, ridge=0.0)
     moved = map_rows(params, jnp.array([[0.0, 5.0, 0.0], [0.0, 0.0, 0.0]]))
@@ -62,7 +62,7 @@ def test_a_bridge_maps_the_mean_as_its_map_does_rows():
         ({"rate": 0.0}, r"rate must be > 0, got 0\.0"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(options, message):
+def test_invalid_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         fit_map(SOURCE, TARGET, OVERLAP, **options)
 

@@ -29,7 +29,7 @@ def test_the_reversal_grows_as_in_the_paper():
         np.testing.assert_allclose(strength(jnp.array(step)), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_a_schedule_that_means_nothing_is_refused():
+def test_an_invalid_schedule_is_refused():
     with pytest.raises(ValueError, match="updates must be >= 1, got 0"):
         reversal_schedule(0)
     with pytest.raises(ValueError, match="peak must be >= 0, got -1"):

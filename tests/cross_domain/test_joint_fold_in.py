@@ -91,7 +91,7 @@ def generosity(params):
     return between[0, 1] / np.sqrt(between[0, 0] * between[1, 1])
 
 
-def test_what_users_in_both_show_counts_and_without_any_the_belief(both):
+def test_common_users_determine_the_correlation_and_the_prior_without_any(both):
     # Whatever is believed, those in both show how alike the domains are.
     for belief in (0.0, 0.9):
         assert generosity(fit_joint_factors(both, rank=1, correlation=belief)) > 0.8
@@ -114,7 +114,7 @@ def test_the_same_for_the_same_arguments_and_in_float32(both):
     assert {leaf.dtype.name for leaf in one} == {"float32"}
 
 
-def test_what_cannot_be_meant_is_refused(both):
+def test_invalid_settings_are_refused(both):
     wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"correlation": 1.0}, r"correlation must be in \[0, 1\), got 1.0"),
         ({"attribute_ridge": 0.0}, "attribute_ridge must be > 0"),
@@ -124,7 +124,7 @@ def test_what_cannot_be_meant_is_refused(both):
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):
             fit_joint_factors(both, **options)
-    with pytest.raises(ValueError, match="must tell two domains apart"):
+    with pytest.raises(ValueError, match="must have two domains"):
         fit_joint_factors(both._replace(item_domain=None))
     nobody = both._replace(interactions=select_users(both.interactions, np.array([0])))
     with pytest.raises(ValueError, match="must hold at least one rating"):

@@ -84,7 +84,7 @@ def test_the_posterior_of_a_training_user_is_that_of_a_new_one():
         np.testing.assert_allclose(covariance[user], inverse, rtol=1e-3, atol=1e-5)
 
 
-def test_without_common_users_the_source_says_nothing():
+def test_without_common_users_the_source_has_no_effect():
     split = cross_users(two_domains(True), overlap=0.0)
     params = linear_map.fit(split.training, rank=1, steps=2)
     for rating in (-1.0, 7.0):
@@ -99,7 +99,5 @@ def test_without_common_users_the_source_says_nothing():
 
 def test_one_domain_alone_is_refused():
     training: TrainingSet = cross_users(two_domains(True)).training._replace(item_domain=None)
-    with pytest.raises(
-        ValueError, match="training must tell two domains apart, got no item_domain"
-    ):
+    with pytest.raises(ValueError, match="training must have two domains, got no item_domain"):
         linear_map.fit(training)

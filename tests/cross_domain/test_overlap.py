@@ -14,7 +14,7 @@ def test_rows_of_equal_ids_are_copied_and_the_others_stay():
     np.testing.assert_array_equal(copied, [[6, 7], [-1, -1], [0, 1]])
 
 
-def test_ids_may_be_of_other_kinds_where_pairs_say_what_they_mean():
+def test_ids_of_different_types_are_matched_by_listed_pairs():
     overlap = matched_rows([10, 20, 30, 40], ["u", "v", "w"], pairs=[(40, "v"), (10, "w")])
     np.testing.assert_array_equal(overlap, [[3, 1], [0, 2]])
 
@@ -36,7 +36,7 @@ def test_tables_without_a_match_are_refused():
         matched_rows(["1", "1"], ["1"])
 
 
-def test_a_number_is_not_the_text_that_looks_like_it():
+def test_a_number_does_not_equal_its_text():
     with pytest.raises(ValueError, match=r"ids of one type to be matched, got numbers and text\."):
         matched_rows([7, 8], ["7", "u"])
     # A list of pairs says what is meant.

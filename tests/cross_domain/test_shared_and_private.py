@@ -58,7 +58,7 @@ def test_the_difference_is_the_sum_of_squared_covariances():
 
 
 @pytest.mark.parametrize("microbatch", [None, 2])
-def test_the_loss_is_the_ratings_and_what_the_kinds_of_features_have_in_common(microbatch):
+def test_the_loss_is_the_rating_loss_plus_the_difference_loss(microbatch):
     """Ratings show a user's place, so that both domains serve themselves almost without error."""
     rule = learner(own=2.0, difference=3.0, microbatch=microbatch)
     state = rule.init(jax.random.key(0), TASKS)

@@ -43,7 +43,7 @@ def test_shared_features_are_initially_mapped_by_the_correlations():
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_both_kinds_of_features_say_at_first_where_a_user_lies(side):
+def test_shared_and_private_features_initially_determine_the_user(side):
     place = jnp.array([0.3, -1.2, 2.0])
     features = MODEL.features(started(), place, side)
     np.testing.assert_array_equal(features.shared, place[:2])

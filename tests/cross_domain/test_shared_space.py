@@ -58,6 +58,6 @@ def test_the_factors_stay_as_they_are_and_the_maps_learn():
     assert np.all(np.any(after.params["maps"] != before.params["maps"], axis=(1, 2)))
 
 
-def test_a_share_is_between_nothing_and_all():
+def test_a_share_is_between_zero_and_one():
     with pytest.raises(ValueError, match=r"source_share must be in \[0, 1\], got 1.5"):
         learner(1.5)

@@ -48,7 +48,7 @@ def test_the_initial_state_is_the_posterior_of_jointly_normal_users():
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_random_parameters_transfer_nothing():
+def test_random_parameters_do_not_transfer():
     blank = MODEL.init(jax.random.key(0), None)
     np.testing.assert_array_equal(blank["maps"][0] @ blank["maps"][1].T, np.zeros((WIDTH, WIDTH)))
 

@@ -30,7 +30,7 @@ def test_predictions_are_those_of_the_fold_in_of_the_target(fitted, make_support
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
-def test_the_source_alone_is_nothing(fitted, make_support):
+def test_the_source_alone_has_no_effect(fitted, make_support):
     params, _ = fitted
     told = target_only.adaptation.adapt(params, make_support([0, 2], [5.0, 1.0]))
     silent = target_only.adaptation.adapt(params, make_support([], [], padding=2))
@@ -38,5 +38,5 @@ def test_the_source_alone_is_nothing(fitted, make_support):
 
 
 def test_one_domain_alone_is_refused(training):
-    with pytest.raises(ValueError, match="must tell two domains apart"):
+    with pytest.raises(ValueError, match="must have two domains"):
         target_only.fit(training)

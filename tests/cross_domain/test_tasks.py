@@ -75,8 +75,8 @@ def test_members_carry_their_user_index(tasks):
     assert found.inputs.known.all()
 
 
-def test_what_cannot_be_sampled_is_refused():
-    with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+def test_invalid_samples_are_refused():
+    with pytest.raises(ValueError, match="must have two domains, got no item_domain"):
         cross_table(TRAINING._replace(item_domain=None))
     with pytest.raises(ValueError, match="query must be >= 1, got 0"):
         sample_cross_tasks(
@@ -84,7 +84,7 @@ def test_what_cannot_be_sampled_is_refused():
         )
 
 
-def test_what_is_asked_of_the_source_is_not_shown():
+def test_source_queries_are_not_in_the_support():
     sample = partial(sample_cross_tasks, tasks=200, source=2, support=1, query=1, source_query=2)
     tasks = jax.tree.map(np.asarray, jax.jit(sample)(cross_table(TRAINING), jax.random.key(1)))
     sizes = set()
@@ -125,7 +125,7 @@ def test_unmatched_source_users_are_drawn_from_all_of_the_source():
 
 
 def test_unmatched_source_users_need_a_row_or_more():
-    with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+    with pytest.raises(ValueError, match="must have two domains, got no item_domain"):
         source_table(TRAINING._replace(item_domain=None))
     tables = cross_table(TRAINING)
     tasks = sample_cross_tasks(tables, jax.random.key(0), tasks=1, source=1, support=1, query=1)

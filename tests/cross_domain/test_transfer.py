@@ -60,7 +60,7 @@ def tiny(**changes):
 
 
 @pytest.mark.slow
-def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, tmp_path):
+def test_a_stopped_transfer_resumes_evaluates_and_recommends(run, paths, tmp_path):
     pair = DomainPair(source=os.path.relpath(paths[0]), target=paths[1])
     domains = load_domains(pair, {})
     folders = [tmp_path / "stopped", tmp_path / "whole"]
@@ -69,7 +69,7 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
     runs.train_run(opened, progress, on_row=rows.append, stop=lambda: len(rows) >= 2)
     status, out, err = run("transfer", "--resume", folders[0], "--quick")
     assert status == 0, err
-    assert f"Going on with {folders[0]} at update 15." in out
+    assert f"Resuming {folders[0]} at update 15." in out
     assert "RMSE, new to the target, protocol transfer" in out
     assert (folders[0] / "report.html").read_text().startswith("<!")
 
@@ -103,7 +103,7 @@ def test_a_transfer_that_was_stopped_goes_on_judges_and_recommends(run, paths, t
     assert "give no others" in err
     status, _, err = run("transfer", "--resume", folders[0], "--source", paths[0])
     assert status == 2
-    assert "--resume goes on with the settings of" in err
+    assert "--resume continues with the settings of" in err
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def one_line(printed):
     return line
 
 
-def test_what_cannot_be_joined_is_refused_in_one_line(run, paths, tmp_path):
+def test_domains_that_cannot_be_joined_are_refused_in_one_line(run, paths, tmp_path):
     rng = np.random.default_rng(1)
     ten = write(tmp_path, "ten", rng, np.zeros(USERS), np.linspace(-2, 7, ITEMS), top=10)
     log = tmp_path / "other" / "other.inter"

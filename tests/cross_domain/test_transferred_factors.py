@@ -132,7 +132,7 @@ def test_the_prior_of_target_items_is_the_one_source_item():
 
 def test_unusable_training_sets_are_refused():
     both = training(matched=True)
-    with pytest.raises(ValueError, match="must tell two domains apart, got no item_domain"):
+    with pytest.raises(ValueError, match="must have two domains, got no item_domain"):
         fit_transferred_factors(both._replace(item_domain=None))
     with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
         fit_transferred_factors(both, steps=0)

@@ -40,7 +40,7 @@ def posterior(mean, covariance, items, labels, noise):
     return inverse @ (told @ mean + x.T @ y / noise), inverse
 
 
-def test_rows_of_either_domain_correct_what_the_other_lets_expect():
+def test_rows_of_either_domain_update_the_posterior_of_the_other():
     items, labels = np.array([0, 3, 2, 4]), np.array([1.0, -0.5, 2.0, 0.3])
     source, _ = posterior(np.zeros(WIDTH), np.eye(WIDTH), items[[0, 2]], labels[[0, 2]], 0.5)
     spread = np.diag(SPREAD**2)
@@ -75,7 +75,7 @@ def test_no_gradient_reaches_the_factors():
     assert np.any(gradient["log_spread"])
 
 
-def test_what_does_not_fit_is_refused():
+def test_sizes_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="width must be >= 1, got 0"):
         cross_domain.two_domain_network(3, 0, cross_domain.PosteriorMeanMap())
     with pytest.raises(ValueError, match=r"bias must have the shape \(6,\), got \(5,\)"):

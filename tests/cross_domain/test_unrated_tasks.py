@@ -26,7 +26,7 @@ def tasks():
     return jax.tree.map(np.asarray, jax.jit(sample)(unrated_table(training), jax.random.key(0)))
 
 
-def test_the_first_half_is_asked_for_ratings_that_it_gave(tasks):
+def test_queries_of_the_first_half_are_rated_items(tasks):
     support, query = jax.tree.map(lambda leaf: leaf[:51], tasks)
     assert query.inputs.known.all()
     mask, inputs = query.mask, query.inputs.inputs
@@ -37,7 +37,7 @@ def test_the_first_half_is_asked_for_ratings_that_it_gave(tasks):
     assert not support.mask[:, :2].any()
 
 
-def test_the_second_half_shows_the_source_and_is_asked_for_any_item_of_the_target(tasks):
+def test_queries_of_the_second_half_are_unrated_target_items(tasks):
     support, query = jax.tree.map(lambda leaf: leaf[51:], tasks)
     assert len(support.mask) == 50
     assert not query.inputs.known.any()

@@ -56,7 +56,7 @@ def check(tasks):
 
 
 @pytest.mark.parametrize("order", ["random", "time"])
-def test_a_catalogue_is_all_items_but_the_support_marked_as_the_log_says(order):
+def test_a_catalogue_query_is_all_items_but_the_support_with_labels_of_the_log(order):
     without = 0
     for known, seen, pool, query in check(drawn_by(sample_catalogue_tasks, order=order)):
         np.testing.assert_array_equal(query.inputs.item, np.arange(ITEMS))
@@ -102,7 +102,7 @@ def test_at_least_one_item_is_sampled():
     [sample_catalogue_tasks, partial(sample_candidate_tasks, query=2, negatives=5)],
     ids=["catalogue", "candidates"],
 )
-def test_members_say_who_they_are_and_what_they_rated(sample):
+def test_members_carry_their_index_and_ratings(sample):
     tasks = drawn_by(sample, members=True)
     inputs = tasks.query.inputs
     jax.tree.map(

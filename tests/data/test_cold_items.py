@@ -66,7 +66,7 @@ def shown(part, task):
     return [(items[row][: lengths[row]].tolist(), part.labels[task][row]) for row in rows]
 
 
-def test_a_task_is_about_one_item_and_what_others_did_before_it(drawn):
+def test_a_task_holds_sequences_that_end_in_one_item(drawn):
     everything = [done[:n][-LENGTH:] for done in histories(LOG) for n in range(1, len(done))]
     for task in range(len(drawn.query.mask)):
         target = int(drawn.query.inputs.target_features[task, 0, 0])
@@ -112,7 +112,7 @@ def test_cold_items_are_nowhere_in_the_training_log():
         split_items(LOG, share=1)
 
 
-def test_cold_items_are_asked_about_after_their_supports_and_by_warm_items_alone():
+def test_queries_of_cold_items_follow_their_supports_and_hold_warm_items():
     training, cold = split_items(LOG, share=0.3, seed=1)
     tasks = item_tasks(LOG, training, cold, support=2, length=LENGTH)
     done = histories(LOG)
@@ -147,7 +147,7 @@ def test_a_cold_item_in_the_training_log_is_a_leak():
         ([1], {"length": 0}, "length must be >= 1, got 0"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(cold, options, message):
+def test_invalid_tasks_are_refused(cold, options, message):
     with pytest.raises(ValueError, match=message):
         item_tasks(LOG, LOG, np.array(cold), **options)
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_asked_is_refused(cold, options, message):
         ({"length": 0}, "length must be >= 1, got 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(options, message):
+def test_invalid_arguments_of_draws_are_refused(options, message):
     legal = {"tasks": 2, "support": 1, "query": 1, "negatives": 1, "length": 2}
     with pytest.raises(ValueError, match=message):
         sample_item_tasks(sequence_table(TRAINING), jax.random.key(0), **{**legal, **options})

@@ -67,7 +67,7 @@ def assert_same_log(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-def test_what_is_learned_does_not_see_test_users():
+def test_fitted_encodings_exclude_test_users():
     fold = READY.fold
     changed = cold_users(with_strange(DATASET, fold.test), fold=1, folds=FOLDS, seed=3)
     assert_same_log(changed.fold, fold)
@@ -86,7 +86,7 @@ def test_what_is_learned_does_not_see_test_users():
     assert not np.array_equal(READY.test["time"].query_rating, changed.test["time"].query_rating)
 
 
-def test_what_training_learns_does_not_see_validation_users():
+def test_the_training_set_excludes_validation_users():
     fold = READY.fold
     changed = cold_users(with_strange(DATASET, fold.validation), fold=1, folds=FOLDS, seed=3)
     assert changed.user_schema == READY.user_schema
@@ -185,7 +185,7 @@ def test_too_few_users_are_refused():
         cold_users(DATASET._replace(interactions=few), folds=FOLDS)
 
 
-def test_padded_tasks_ask_an_even_choice_of_each_query():
+def test_padded_queries_are_evenly_spaced():
     tasks = ColdTasks(
         user=np.array([4, 2]),
         support_item=np.array([[3, 5], [7, 0]], np.int32),

@@ -186,7 +186,7 @@ def test_the_cache_serves_without_a_network(sources, atomic):
     _same(load("ml-100k"), whole)
 
 
-def test_no_network_and_no_cache_says_what_to_do(sources):
+def test_no_network_and_no_cache_prints_instructions(sources):
     _go_offline(sources)
     with pytest.raises(DataUnavailable) as caught:
         load("ml-100k")

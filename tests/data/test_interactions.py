@@ -57,7 +57,7 @@ def test_an_implicit_log_has_ratings_of_one_and_no_times():
     np.testing.assert_array_equal(log.time, [0])
 
 
-def test_an_empty_log_is_legal():
+def test_an_empty_log_is_accepted():
     none = np.array([], int)
     log = from_columns(none, none, user_ids=USERS, item_ids=ITEMS)
     np.testing.assert_array_equal(log.offsets, [0, 0, 0, 0])
@@ -86,7 +86,7 @@ def test_only_the_chosen_rows_are_kept():
         ([1, 1], [0, 0], [1.0, 2.0], "got user 'v' with item 'a' twice"),
     ],
 )
-def test_what_is_not_a_log_is_refused(user, item, rating, message):
+def test_an_invalid_log_is_refused(user, item, rating, message):
     with pytest.raises(ValueError, match=message):
         from_columns(
             np.array(user), np.array(item), np.array(rating), user_ids=USERS, item_ids=ITEMS

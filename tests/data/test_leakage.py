@@ -19,7 +19,7 @@ def log():
     return from_columns(user, item, **ids)
 
 
-def test_what_splits_returns_does_not_leak(log):
+def test_splits_do_not_leak(log):
     for fold in splits.cold_user_folds(log):
         check_fold(fold)
         tasks = splits.cold_user_tasks(log, fold.test, pool=3)

@@ -289,7 +289,7 @@ def test_a_folder_must_hold_one_log(tmp_path):
         read(tmp_path)
 
 
-def test_what_is_not_there_is_said_so(tmp_path):
+def test_missing_files_and_columns_are_named(tmp_path):
     for reader in (read, read_atomic, read_movielens, read_table):
         with pytest.raises(DataError, match="no such file"):
             reader(tmp_path / "none.csv")

@@ -83,7 +83,7 @@ def test_features_and_labels_belong_to_user_and_item(drawn):
         np.testing.assert_array_equal(part.inputs.item_features, np.stack([item, -item], axis=-1))
 
 
-def test_members_say_who_they_are():
+def test_members_carry_their_index():
     options = {"tasks": 5, "support": 1, "query": 2}
     query = drawn_from(TABLE, 0, members=True, **options).query
     plain = drawn_from(TABLE, 0, **options).query
@@ -105,7 +105,7 @@ def test_users_and_support_sizes_are_uniform(drawn):
     assert not size[user == 2].any()
 
 
-def test_in_time_the_support_is_what_came_first(drawn):
+def test_in_time_order_the_support_comes_first(drawn):
     order, tasks = drawn
     log, owner = TRAINING.interactions, TRAINING.interactions.user
     in_time = 0
@@ -193,7 +193,7 @@ def test_training_sets_of_about_one_size_have_tables_of_one_shape():
         ({"order": "recent"}, "order must be random, time or mixed, got 'recent'"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(options, message):
+def test_invalid_arguments_of_draws_are_refused(options, message):
     legal: dict[str, Any] = {"tasks": 2, "support": 1, "query": 1}
     with pytest.raises(ValueError, match=message):
         sample_tasks(TABLE, jax.random.key(0), **{**legal, **options})

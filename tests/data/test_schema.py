@@ -71,7 +71,7 @@ def test_raw_rows_are_encoded_as_the_table_is():
     np.testing.assert_array_equal(encode_rows(SCHEMA, rows), encode(SCHEMA, TABLE))
 
 
-def test_what_is_missing_has_its_own_columns():
+def test_missing_values_have_their_own_columns():
     np.testing.assert_array_equal(encode_rows(SCHEMA, [{}]), [[0, 1, 1, 0, 0, 0, 0]])
     np.testing.assert_array_equal(
         encode_rows(SCHEMA, [{"age": float("nan"), "job": "", "tags": []}]),
@@ -79,7 +79,7 @@ def test_what_is_missing_has_its_own_columns():
     )
 
 
-def test_no_rows_are_legal():
+def test_no_rows_are_accepted():
     assert encode_rows(SCHEMA, []).shape == (0, 7)
     assert fit_schema(TABLE, np.array([], int)).width == 2 + 1 + 1
 

@@ -74,7 +74,7 @@ def test_support_and_query_are_all_that_a_user_rated(log, order):
         assert len(support) == min(4, len(log.item[rows]) - 1)
 
 
-def test_who_has_one_interaction_gets_an_empty_pool_and_who_has_none_is_left_out(log):
+def test_users_with_one_interaction_have_an_empty_pool_and_those_with_none_are_left_out(log):
     tasks = splits.cold_user_tasks(log, np.array([2, 1, 0]))
     np.testing.assert_array_equal(tasks.user, [2, 1])
     np.testing.assert_array_equal(tasks.support_mask.sum(1), [1, 0])

@@ -92,7 +92,7 @@ def test_no_support_gives_the_prior_and_padding_adds_nothing(small, tasks):
     )
 
 
-def test_the_error_is_what_theory_says_and_every_perturbation_is_worse():
+def test_the_error_equals_theory_and_every_perturbation_is_worse():
     # 3000 users of 4 questions: the mean squared error of 12,000 normal errors of variance v has
     # a standard deviation of about v * sqrt(2 / 12,000), somewhat more as a user's errors agree.
     big = world(users=3000, items=40, rank=2, interactions=12, cold=0, seed=7)
@@ -135,7 +135,7 @@ def test_the_error_is_what_theory_says_and_every_perturbation_is_worse():
         assert np.mean(difference) > 3 * standard_error, name
 
 
-def test_one_domain_tells_something_about_the_other(small):
+def test_domains_are_correlated(small):
     params = small.bayes_params
     one, other = (np.flatnonzero(small.item_domain == domain)[:SHOTS] for domain in (0, 1))
 
@@ -175,7 +175,7 @@ def test_the_same_seed_is_the_same_world_and_another_is_not(small):
     assert not np.array_equal(small.user_latent, other.user_latent)
 
 
-def test_the_data_set_has_strings_missing_values_and_legal_ratings(small):
+def test_the_data_set_has_strings_missing_values_and_valid_ratings(small):
     data = small.dataset
     log, (low, high) = data.interactions, data.scale
     assert log.user_ids.dtype.kind == "U"
@@ -195,7 +195,7 @@ def test_the_data_set_has_strings_missing_values_and_legal_ratings(small):
     np.testing.assert_array_equal(encode(small.item_schema, data.items), small.item_features)
 
 
-def test_domains_overlap_and_nobody_rates_outside_theirs(small):
+def test_domains_overlap_and_users_rate_inside_theirs(small):
     assert set(small.item_domain.tolist()) == {0, 1}
     both = small.user_domains.sum(axis=1)
     assert set(both.tolist()) == {1, 2}
@@ -215,7 +215,7 @@ def test_some_users_and_items_are_cold_and_most_are_not():
     assert abs(np.mean(per_user[per_user > 8]) - 40) < 4
 
 
-def test_attributes_say_something_about_latent_vectors(small):
+def test_attributes_correlate_with_latent_vectors(small):
     residual = small.user_latent - small.user_features @ small.bayes_params.attribute_weights
     explained = 1 - np.var(residual[:, :3], axis=0) / np.var(small.user_latent[:, :3], axis=0)
     # .35 of the shared block's variance, with 400 users.
@@ -239,6 +239,6 @@ def test_one_domain_needs_no_blocks():
         ({"interactions": 8}, "interactions must be > 8, got 8"),
     ],
 )
-def test_illegal_settings_are_named(setting, message):
+def test_invalid_settings_are_named(setting, message):
     with pytest.raises(ValueError, match=message):
         world(**setting)

@@ -75,7 +75,7 @@ def test_each_quadrant_has_its_users_and_items():
             ).any()
 
 
-def test_nothing_that_is_asked_was_trained_on():
+def test_queries_are_not_in_the_training_log():
     assert not rows_asked(READY.test) & rows_seen(READY.final)
     assert not rows_asked(READY.validation) & rows_seen(READY.training)
     assert not rows_asked(READY.validation) & rows_asked(READY.test)
@@ -84,7 +84,7 @@ def test_nothing_that_is_asked_was_trained_on():
     assert rows_asked(READY.validation) <= rows_seen(READY.final)
 
 
-def test_what_is_learned_does_not_see_what_is_asked():
+def test_fitted_values_do_not_depend_on_queries():
     asked = {(int(u), int(i)) for u, i in rows_asked(READY.test) | rows_asked(READY.validation)}
 
     def other(rating, user, item):
@@ -117,7 +117,7 @@ def test_vocabularies_come_from_warm_users_and_items():
     np.testing.assert_array_equal(changed.training.item_features, encode(READY.item_schema, items))
 
 
-def test_what_training_learns_does_not_see_validation_users():
+def test_the_training_set_excludes_validation_users():
     cold = np.unique(READY.validation["cold_user_warm_item"].user)
     ages = DATASET.users.columns["age"].copy()
     ages[cold] = "99"
@@ -125,7 +125,7 @@ def test_what_training_learns_does_not_see_validation_users():
     assert warm_cold(DATASET._replace(users=users), draw=3).user_schema == READY.user_schema
 
 
-def test_a_quadrant_of_cold_items_that_asks_about_warm_ones_is_refused(monkeypatch):
+def test_warm_items_in_a_query_of_cold_items_are_refused(monkeypatch):
     split = module.warm_cold_quadrants
 
     def leaking(interactions, **options):
@@ -164,7 +164,7 @@ def test_another_draw_has_other_cold_users_and_the_same_draw_the_same():
     assert len(READY.validation[name].user) > 2
 
 
-def test_what_is_judged_at_depends_on_who_is_cold():
+def test_support_sizes_depend_on_the_quadrant():
     assert READY.ks("cold_user_cold_item") == READY.ks("cold_user_warm_item") == (0, 1, 3, 5)
     # Few, and all there can be.
     assert READY.ks("warm_user_cold_item") == (10, ITEMS)
@@ -173,7 +173,7 @@ def test_what_is_judged_at_depends_on_who_is_cold():
     np.testing.assert_array_equal(seen, rows)
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_invalid_arguments_of_draws_are_refused():
     with pytest.raises(ValueError, match="cold_items must be random or newest, got 'oldest'"):
         warm_cold(DATASET, cold_items="oldest")  # type: ignore
     with pytest.raises(ValueError, match="made: newest items need a numeric column year, got none"):

@@ -86,7 +86,7 @@ def test_ranks_are_counted_and_ties_are_in_the_middle():
         rank_cold_items(scores[:2], tasks)
 
 
-def test_a_few_sequences_tell_of_which_kind_a_cold_item_is():
+def test_a_few_sequences_determine_the_kind_of_a_cold_item():
     log = world()
     training, cold = split_items(log, share=0.25, seed=0)
     tasks = item_tasks(log, training, cold, support=3, length=4)

@@ -93,7 +93,7 @@ def in_plain_numpy(tasks, k, t):
     }
 
 
-def test_the_harness_equals_plain_numpy():
+def test_evaluation_equals_plain_numpy():
     per_user = judged(BIASES, jnp.array(BIAS)).per_user
     for at, k in enumerate(KS):
         for t in range(USERS):
@@ -151,7 +151,7 @@ def test_where_nothing_is_ranked_the_queries_alone_are_scored():
     assert not {"ndcg@4", "hr@1"} & rated.per_user.values.keys()
 
 
-def test_who_knows_the_ratings_makes_no_error():
+def test_an_oracle_has_no_error():
     def known(ratings, inputs):
         # The first feature tells who it is.
         who = jnp.argmin(jnp.abs(inputs.user_features[0, 0] - USER_FEATURES[:, 0]))
@@ -176,7 +176,7 @@ def test_all_support_sizes_and_chunks_share_one_program():
     assert traces == [(ITEMS,)]
 
 
-def test_the_order_of_users_and_their_company_change_nothing():
+def test_the_order_and_choice_of_users_change_nothing():
     together = judged(BIASES, jnp.array(BIAS)).per_user
     order = np.random.default_rng(5).permutation(USERS)
     shuffled = judged(BIASES, jnp.array(BIAS), cold_user_tasks(LOG, order, pool=3)).per_user
@@ -238,7 +238,7 @@ def test_every_query_item_of_an_implicit_log_is_relevant():
     assert per_user.has_relevant.all()
 
 
-def test_a_user_draws_the_same_whoever_else_is_judged():
+def test_random_draws_of_a_user_do_not_depend_on_other_users():
     adaptation = Adaptation(
         lambda params, support, key=None: key,
         lambda params, key, x: jax.random.normal(key, (ITEMS,))[x.item],
@@ -259,14 +259,14 @@ def test_a_ranking_needs_scores_that_differ():
     judged(adaptation, (), ranking=False)
 
 
-def test_one_rating_for_everything_must_be_meant():
+def test_constant_predictions_are_refused_unless_allowed():
     adaptation = zero_shot(lambda params, x: jnp.full(x.item.shape, 3.5))
     with pytest.raises(ConstantPredictionsError, match=r"flat predicts 3\.5 for every user"):
         judged(adaptation, (), method="flat", ranking=False)
     judged(adaptation, (), ranking=False, allow_constant=True)
 
 
-def test_a_collapse_at_one_support_size_is_seen():
+def test_constant_predictions_at_one_support_size_are_found():
     adaptation = Adaptation(
         lambda params, support, key=None: jnp.sum(support.mask) < 1,
         lambda params, empty, x: jnp.where(empty, params[x.item], 0),
@@ -278,7 +278,7 @@ def test_a_collapse_at_one_support_size_is_seen():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_named(bad):
+def test_scores_that_are_not_finite_are_named(bad):
     def predict(params, inputs):
         is_four = inputs.user_features[:, 0] == USER_FEATURES[4, 0]
         return jnp.where(is_four & (inputs.item == 2), bad, params[inputs.item])

@@ -95,7 +95,7 @@ def test_costs_are_microseconds_and_bytes_of_one_user(finished):
     assert all(0 < costs[method, "adapt_us"] < 1e6 for method in METHODS)
 
 
-def test_what_is_finished_is_not_judged_again(dataset, finished, folder, judged):
+def test_finished_cells_are_not_judged_again(dataset, finished, folder, judged):
     stages = []
     again = compared(dataset, folder, on_stage=stages.append)
     assert judged == []
@@ -103,9 +103,7 @@ def test_what_is_finished_is_not_judged_again(dataset, finished, folder, judged)
     assert stages == [*(f"{name}, P1, fold 0, seed 0" for name in METHODS), "intervals"]
 
 
-def test_a_comparison_that_was_stopped_goes_on_where_it_stopped(
-    dataset, finished, tmp_path, judged
-):
+def test_a_stopped_comparison_resumes(dataset, finished, tmp_path, judged):
     def stop(stage):
         if stage.startswith("popularity"):
             raise KeyboardInterrupt
@@ -121,7 +119,7 @@ def test_a_comparison_that_was_stopped_goes_on_where_it_stopped(
 
 
 @pytest.mark.slow
-def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
+def test_several_processes_equal_one(dataset, finished, tmp_path):
     stages = []
     names = ["item_user_bias", "eb_fold_in", "popularity"]
     options = {"metrics": [metrics.auc], "on_stage": stages.append}
@@ -138,7 +136,7 @@ def test_several_processes_find_what_one_finds(dataset, finished, tmp_path):
     assert {r.method for r in select(found.records, metric="auc")} == {"popularity"}
 
 
-def test_what_goes_wrong_in_a_process_is_told(tmp_path):
+def test_errors_in_a_process_are_reported(tmp_path):
     with pytest.raises(ValueError, match="invalid literal for int"):
         workers.in_processes(int, ["no number"], waiting=lambda: None)
 
@@ -151,7 +149,7 @@ def test_what_goes_wrong_in_a_process_is_told(tmp_path):
         ({"methods": ["item_mean", *METHODS]}, ["item_mean"]),
     ],
 )
-def test_what_would_give_other_figures_is_judged(dataset, folder, judged, options, expected):
+def test_changed_conditions_are_judged_anew(dataset, folder, judged, options, expected):
     compared(dataset, folder, **options)
     assert judged == expected
 
@@ -216,13 +214,13 @@ def test_a_folder_of_something_else_is_left_alone(dataset, finished, folder, tmp
         ({"changes": {"steps": 0}}, "steps must be >= 1, got 0"),
     ],
 )
-def test_a_comparison_that_means_nothing_is_refused_first(dataset, tmp_path, options, message):
+def test_an_invalid_comparison_is_refused_first(dataset, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         compared(dataset, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
 
 
-def test_several_processes_need_a_folder_to_meet_in(dataset):
+def test_several_processes_need_a_folder(dataset):
     with pytest.raises(ValueError, match="jobs must be 1 where no folder keeps what is finished"):
         compared(dataset, None, jobs=2)
 
@@ -285,7 +283,7 @@ def test_every_method_has_the_same_number_of_trials(dataset):
     assert tried == [0.0]
 
 
-def test_methods_of_ones_own_stand_beside_those_of_the_registry(dataset, tmp_path):
+def test_own_methods_are_compared_with_those_of_the_registry(dataset, tmp_path):
     closed = baselines.item_user_bias._replace(name="mine")
     learned = trained_method_of("maml")._replace(name="my_maml")
     names = ["item_user_bias", closed, "maml", learned]
@@ -313,7 +311,7 @@ def test_methods_of_ones_own_stand_beside_those_of_the_registry(dataset, tmp_pat
         ({"metrics": [metrics.ndcg]}, "metrics must have names of their own, got 'ndcg@1' twice"),
     ],
 )
-def test_what_is_ones_own_must_have_a_name_and_be_importable(dataset, tmp_path, options, message):
+def test_own_methods_must_have_a_name_and_be_importable(dataset, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         compared(dataset, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()

@@ -87,7 +87,7 @@ def test_calibration_is_the_share_of_ratings_inside_the_interval():
     np.testing.assert_allclose(figures["within@90"], [(1 + 2 + 2) / 6] * 2)
 
 
-def test_where_nobody_has_anything_relevant_a_ranking_has_coverage_alone():
+def test_without_relevant_items_a_ranking_has_coverage_alone():
     nothing = evaluation(needs=("order", "lists"), has_relevant=np.zeros((2, 3), bool))
     assert [metric.name for metric in metrics_of(nothing)] == ["coverage@2"]
     assert list(summarise(nothing)) == ["coverage@2"]
@@ -99,7 +99,7 @@ def test_where_nobody_has_anything_relevant_a_ranking_has_coverage_alone():
         interval(nothing, "ndcg@2")
 
 
-def test_a_figure_about_nobody_has_no_row():
+def test_a_figure_of_no_user_has_no_record():
     first = np.array([[True] * 3, [False] * 3])
     rows = records_of(
         evaluation(has_relevant=first, count=first * 2, squared=first * 8.0),
@@ -237,6 +237,6 @@ def test_records_hold_the_figures_and_their_intervals():
         (("order", "lists"), ["ndcg@2", "precision@2", "recall@2", "hr@1", "coverage@2"]),
     ],
 )
-def test_records_leave_out_what_was_not_measured(needs, metrics):
+def test_records_leave_out_unmeasured_metrics(needs, metrics):
     found = records_of(evaluation(needs=needs), **SETTING, resamples=10)
     assert distinct(found, "metric") == metrics

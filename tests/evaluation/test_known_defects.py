@@ -52,7 +52,7 @@ def scoring(scores, name="fixed") -> FittedMethod:
 
 
 @pytest.mark.parametrize("baseline", SIMPLE, ids=lambda baseline: baseline.name)
-def test_nothing_is_learned_from_test_users(baseline, dataset, split):
+def test_fits_do_not_depend_on_test_users(baseline, dataset, split):
     """Ratings, times and attributes of the test users are changed; what was tuned is not."""
     log = dataset.interactions
     theirs = np.isin(log.user, split.fold.test)
@@ -67,7 +67,7 @@ def test_nothing_is_learned_from_test_users(baseline, dataset, split):
 
 
 @pytest.mark.parametrize("baseline", SIMPLE, ids=lambda baseline: baseline.name)
-def test_who_else_is_judged_and_in_which_order_changes_nothing(baseline, split):
+def test_figures_do_not_depend_on_other_users_and_their_order(baseline, split):
     method = tuned(baseline, split, trials=1)["random"]
     together = judge(method, split, "random").per_user
     tasks = split.test["random"]
@@ -89,7 +89,7 @@ def test_who_else_is_judged_and_in_which_order_changes_nothing(baseline, split):
         np.testing.assert_array_equal(judged.top_items[:, theirs], together.top_items[:, ours])
 
 
-def test_tuning_never_looks_at_test_users(split, monkeypatch):
+def test_tuning_does_not_depend_on_test_users(split, monkeypatch):
     looked, original = [], tuning.evaluate
 
     def noted(adaptation, params, tasks, *args, **options):

@@ -67,7 +67,7 @@ def test_every_entry_is_found_by_the_name_of_its_records(metric):
     assert (metric.function is None) == (metric.needs in ("lists", "clock"))
 
 
-def test_the_table_prints_metrics_as_people_do():
+def test_the_table_prints_conventional_names():
     titles = {"rmse": "RMSE", "rmse_user": "RMSE per user", "ndcg@10": "NDCG@10", "hr@1": "HR@1"}
     titles |= {"precision@10": "precision@10", "adapt_us": "adaptation, µs a user", "mine": "mine"}
     assert {name: title_of(named(name)) for name in titles} == titles
@@ -75,7 +75,7 @@ def test_the_table_prints_metrics_as_people_do():
     assert {name: better_way(named(name)) for name in ways} == ways
 
 
-def test_a_metric_of_ones_own_equals_plain_numpy(dataset):
+def test_an_own_metric_equals_plain_numpy(dataset):
     split = prepare("P1", dataset, fold=0, seed=0)
     tasks, seen = split.test["random"], split.training
     params = eb_fold_in.fit(seen)
@@ -106,7 +106,7 @@ def test_a_metric_of_ones_own_equals_plain_numpy(dataset):
     assert (figures["auc"] > 0.5).all()
 
 
-def test_a_metric_of_ones_own_has_records_intervals_and_differences(compared):
+def test_an_own_metric_has_records_intervals_and_differences(compared):
     records = compared[0].records
     own = select(records, metric="reciprocal_rank@10")
     assert {r.method for r in own} == {"popularity", "two_tower", "maml"}
@@ -123,7 +123,7 @@ def test_a_metric_of_ones_own_has_records_intervals_and_differences(compared):
     assert all(r.better is None for r in select(records, metric="ndcg@10"))
 
 
-def test_a_metric_of_ones_own_stands_in_json_csv_frames_and_on_the_page(compared):
+def test_an_own_metric_is_in_json_csv_frames_and_on_the_page(compared):
     found = compared[0]
     assert evaluation.from_json(found.to_json()) == found.records
     lines = found.to_csv().splitlines()
@@ -140,7 +140,7 @@ def test_a_metric_of_ones_own_stands_in_json_csv_frames_and_on_the_page(compared
     assert "reciprocal_rank@10, random order (higher is better) against interactions seen" in drawn
 
 
-def test_cells_with_a_metric_of_ones_own_are_read_back(dataset, compared, monkeypatch):
+def test_cells_with_an_own_metric_are_read_back(dataset, compared, monkeypatch):
     found, folder = compared
     monkeypatch.setattr("metajax.evaluation.experiment._judged", None)
     again = evaluation.compare(
@@ -169,7 +169,7 @@ def test_cells_with_a_metric_of_ones_own_are_read_back(dataset, compared, monkey
         ),
     ],
 )
-def test_what_is_no_metric_is_refused(dataset, own, error, message):
+def test_an_invalid_metric_is_refused(dataset, own, error, message):
     split = prepare("P1", dataset, fold=0, seed=0)
     seen = split.training
     with pytest.raises(error, match=message):

@@ -63,7 +63,7 @@ def found(panel=PANEL):
     return judged, table(judged, protocol="overlap 1", seeds=[0])
 
 
-def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source():
+def test_each_method_is_compared_with_the_best_of_the_target_alone():
     judged, records = found()
     misled, mean, local = (judged[n].by_order[PANEL] for n in (3, 0, 1))
     at_zero, at_one = select(records, method="misled", metric="rmse")
@@ -79,7 +79,7 @@ def test_each_method_is_compared_with_the_best_that_does_not_look_at_the_source(
     validate(records)
 
 
-def test_only_what_lies_beyond_its_interval_is_warned_of():
+def test_warnings_need_an_interval_without_zero():
     _, records = found()
     (sentence,) = negative_transfer(records)
     (at_one,) = select(records, method="misled", metric="rmse", k=1)
@@ -90,7 +90,7 @@ def test_only_what_lies_beyond_its_interval_is_warned_of():
     )
 
 
-def test_where_there_is_one_domain_nothing_is_compared_with_no_transfer():
+def test_one_domain_has_no_comparison_with_no_transfer():
     _, records = found("random")
     assert not any(record.no_transfer is not None for record in records)
     assert negative_transfer(records) == []

@@ -98,7 +98,7 @@ def test_one_trial_is_the_default(split):
     assert levels(methods) == pytest.approx(dict.fromkeys(split.test, 0.1))
 
 
-def test_what_diverges_is_not_chosen_and_is_an_error_alone(split):
+def test_diverged_settings_are_not_chosen_and_raise_if_all_diverge(split):
     trained(CLIMBING, split, settings_of(CLIMBING), refit=False)
     wild = with_changes(settings_of(CLIMBING), inner_rate=2.0)
     with pytest.raises(DivergedError):
@@ -116,7 +116,7 @@ def test_a_refit_makes_as_many_updates_as_validated_best(split):
     assert TRAININGS == [0.5, 0.5]
 
 
-def test_recipes_that_train_alike_train_once(split):
+def test_methods_with_the_same_training_train_once(split):
     shared = {}
     trained(CLIMBING, split, settings_of(CLIMBING), trials=1, shared=shared)
     assert len(TRAININGS) == 2
@@ -129,7 +129,7 @@ def test_recipes_that_train_alike_train_once(split):
 
 
 @pytest.mark.parametrize("protocol", protocols)
-def test_a_protocol_says_the_same_as_its_splits(protocol, ml100k):
+def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
     split = prepare(protocol, ml100k, fold=1, seed=2)
     assert split.ranked == protocols[protocol].ranked
     assert list(split.validation) == list(split.test)
@@ -139,7 +139,7 @@ def test_a_protocol_says_the_same_as_its_splits(protocol, ml100k):
         assert max(split.ks(panel)) <= tasks.support_mask.shape[1]
 
 
-def test_a_simple_baseline_may_know_nothing_of_cold_items(small):
+def test_baselines_may_be_constant_on_cold_items(small):
     """All items are the same to an item mean where nobody has rated them."""
     split = prepare("P2", load(str(small)), fold=0, seed=0)
     method = tuned(baselines.item_mean, split, trials=1)["cold_user_cold_item"]

@@ -60,7 +60,7 @@ def test_a_user_s_state_is_the_context_alone(regressions):
     assert not contexts[3].any()  # nothing seen
 
 
-def test_the_context_follows_what_is_known_of_the_user():
+def test_the_context_follows_the_user_features():
     inputs = Inputs(jnp.ones((2, 1)), jnp.zeros((2, 4)), jnp.arange(2))
     joined = append_context(inputs, jnp.array([5.0, 6.0]))
     np.testing.assert_array_equal(joined.user_features, [[1, 5, 6], [1, 5, 6]])
@@ -69,6 +69,6 @@ def test_the_context_follows_what_is_known_of_the_user():
         append_context({"x": jnp.ones((2, 1))}, jnp.zeros(1))
 
 
-def test_a_context_of_nothing_is_refused():
+def test_a_context_of_width_zero_is_refused():
     with pytest.raises(ValueError, match=r"^size of the context must be >= 1, got 0\.$"):
         cavia(NETWORK, losses.squared_error, inner=optax.sgd(1.0), outer=optax.sgd(1.0), size=0)

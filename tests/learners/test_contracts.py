@@ -216,7 +216,7 @@ def test_parameters_are_chosen_by_patterns_or_a_predicate(name, choice):
     assert jax.tree.leaves(own[moves])
 
 
-def test_a_choice_of_nothing_and_of_something_else_is_refused():
+def test_empty_and_invalid_choices_are_refused():
     none: Any = ((1, 2), 3)
     for wrong in none:
         with pytest.raises(TypeError):

@@ -42,14 +42,14 @@ def test_leaves_that_are_frozen_later_move_until_then():
     assert np.abs(found[1]["body"]["kernel"] - PARAMS["body"]["kernel"]).min() > 0.1
 
 
-def test_the_gradient_of_what_is_frozen_clips_nothing():
+def test_gradients_of_frozen_parameters_do_not_clip_others():
     clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
     found = moved(frozen(clipped, "body/*"), 1)[0]
     # The head's gradient is (4, 4), of norm 4 sqrt 2.
     np.testing.assert_allclose(found["head"], 1 - np.sqrt(0.5) * np.ones(2), rtol=1e-6)
 
 
-def test_what_cannot_be_frozen_is_refused():
+def test_invalid_choices_of_frozen_parameters_are_refused():
     with pytest.raises(ValueError, match="patterns must be at least one"):
         frozen(OUTER)
     with pytest.raises(ValueError, match="after must be >= 0, got -1"):

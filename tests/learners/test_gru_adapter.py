@@ -78,7 +78,7 @@ def test_it_starts_as_if_there_were_no_cell_and_learns_to_use_it(line, regressio
     assert np.abs(new.params["gru"]["readout"]).min() > 0
 
 
-def test_another_word_is_refused(line):
+def test_an_unknown_mode_is_refused(line):
     with pytest.raises(ValueError, match=r"^sees must be one of gradients, embeddings, got 'all'"):
         learner_of(line, "all")
     with pytest.raises(ValueError, match=r"^width must be >= 1, got 0"):

@@ -44,7 +44,7 @@ def test_the_update_is_that_of_ridge_regression_towards_the_parameters(line, reg
     np.testing.assert_allclose(new.params, expected, rtol=1e-10)
 
 
-def test_a_pull_of_nothing_is_refused(line):
+def test_a_proximal_weight_of_zero_is_refused(line):
     with pytest.raises(ValueError, match=r"^proximal must be > 0, got 0\.$"):
         imaml(line, losses.squared_error, inner=optax.sgd(0.1), outer=optax.sgd(0.1), proximal=0)
 

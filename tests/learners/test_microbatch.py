@@ -91,6 +91,6 @@ def test_memory_is_that_of_the_microbatch():
     assert temporary(16, 512) < 1.2 * temporary(16, 64)
 
 
-def test_a_microbatch_of_nothing_is_refused():
+def test_a_microbatch_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"^microbatch must be >= 1, got 0\.$"):
         learner(0)

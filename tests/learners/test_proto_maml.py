@@ -70,7 +70,7 @@ def test_before_the_first_step_it_is_the_classifier_by_the_nearest_prototype():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("adapts", ["", "body"])
-def test_a_step_goes_down_the_loss_of_the_head_and_of_what_else_adapts(adapts):
+def test_a_step_descends_the_loss_of_the_head_and_of_adapting_parameters(adapts):
     before, after = learner_of(0.0, matching(adapts)), learner_of(0.05, matching(adapts))
     params = started(before)
     first, second = (jax.jit(learner.adapt)(params, SEEN) for learner in (before, after))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 RATE, TASKS, ROWS, ITEMS = 0.1, 5, 4, 7
 
 
-def test_an_update_goes_a_fraction_of_the_way_to_where_the_tasks_lead(line, regressions, kept):
+def test_an_update_moves_a_fraction_towards_the_mean_adapted_parameters(line, regressions, kept):
     learner = reptile(
         line, losses.squared_error, inner=optax.sgd(RATE), outer=optax.sgd(0.25), steps=3
     )

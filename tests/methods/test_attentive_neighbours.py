@@ -113,13 +113,13 @@ def test_scores_are_those_of_the_formula():
     np.testing.assert_allclose(scores(PARAMS, some), found[jnp.array([5, 2, 2])], rtol=1e-6)
 
 
-def test_the_recipe_fits_the_inverses():
+def test_the_method_fits_the_inverses():
     start = memorised(settings_for("attentive_neighbours"), training_set(RATINGS))
     found = start(MODEL.init(jax.random.key(0), None))["memory"].inverse
     np.testing.assert_allclose(found, inverses(RATINGS, 3000.0), rtol=1e-5, atol=1e-9)
 
 
-def test_who_has_shown_nothing_is_told_by_attributes():
+def test_users_without_support_are_scored_by_attributes():
     nothing = SUPPORT._replace(mask=jnp.zeros(3, bool))
     expected = reference(PARAMS, RATINGS, nothing)
     np.testing.assert_allclose(scores(PARAMS, support=nothing), expected, rtol=1e-4, atol=1e-4)
@@ -129,7 +129,7 @@ def test_who_has_shown_nothing_is_told_by_attributes():
 
 
 @pytest.mark.parametrize("member", [0, 2, 4])
-def test_a_member_is_answered_as_if_never_met(member):
+def test_a_member_is_scored_like_a_new_user(member):
     """Leaving out is exact: the same as fitting everything without the user's ratings.
 
     All but the rarity of items, which is a matter of all users.
@@ -181,7 +181,7 @@ def test_more_users_than_there_is_room_for_are_a_sample():
     assert len(set(memory.user.tolist())) == 3
 
 
-def test_what_cannot_be_ranked_is_refused():
+def test_unsupported_catalogues_and_objectives_are_refused():
     shapes = Shapes(30_000, 2, 1, SCALE)
     with pytest.raises(ValueError, match="at most 20000 items, got 30000"):
         user_memory_of(settings_for("attentive_neighbours"), shapes)

@@ -46,14 +46,14 @@ def predicted(method, params, tasks):
     return jax.jit(jax.vmap(one))(tasks)
 
 
-def test_a_content_adapter_begins_as_the_closed_form(prepared, training):
+def test_a_content_adapter_starts_as_the_closed_form(prepared, training):
     learner, progress, tasks = prepared("content_adapter")
     expected = predicted(content_fold_in.adaptation, fit_content(training), tasks)
     found = predicted(learner, progress.state.params, tasks)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_prototypes_begin_at_items_and_know_of_a_stranger_what_is_expected(prepared, training):
+def test_prototypes_begin_at_items_and_predict_the_expectation_for_new_users(prepared, training):
     learner, progress, tasks = prepared("attribute_prototypes")
     params, fitted = progress.state.params, fit_content(training)
     said = np.concatenate([fitted.traits, training.item_features], axis=1)
@@ -67,7 +67,7 @@ def test_prototypes_begin_at_items_and_know_of_a_stranger_what_is_expected(prepa
     np.testing.assert_allclose(found, fitted.expected[item] + usual, rtol=1e-4)
 
 
-def test_prototypes_learn_and_what_is_said_of_items_does_not_wear_down(prepared):
+def test_prototypes_learn_and_content_features_do_not_decay(prepared):
     learner, progress, tasks = prepared("attribute_prototypes", rate=0.1, weight_decay=0.1)
     state = progress.state
     update, before = jax.jit(learner.update), state.params
@@ -93,7 +93,7 @@ def test_a_student_begins_near_its_teacher(prepared, training):
     assert np.sqrt(np.mean((found - taught) ** 2)) < 0.3 * known
 
 
-def test_an_adapter_changes_the_target_alone_and_what_is_shared_stays(prepared, training):
+def test_an_adapter_changes_the_target_alone(prepared, training):
     learner, progress, tasks = prepared("content_adapter", rate=0.1)
     before = progress.state.params
     state = progress.state
@@ -120,7 +120,7 @@ def test_an_adapter_changes_the_target_alone_and_what_is_shared_stays(prepared, 
     assert change[training.item_domain == 1].max() > 1e-3
 
 
-def test_tasks_of_the_source_lead_from_one_half_of_it_to_the_other(prepared, training):
+def test_source_tasks_have_supports_in_one_half_and_queries_in_the_other(prepared, training):
     *_, tasks = prepared("meta_transfer", tasks=40)
     group = content_groups(training)
     shown, asked = group[tasks.support.inputs.item], group[tasks.query.inputs.item]
@@ -131,7 +131,7 @@ def test_tasks_of_the_source_lead_from_one_half_of_it_to_the_other(prepared, tra
     assert set(asked[np.asarray(tasks.query.mask)]) == {1}
 
 
-def test_where_items_are_all_alike_a_coin_halves_the_source(training):
+def test_items_without_attributes_are_halved_at_random(training):
     bare = training._replace(item_features=np.zeros((len(training.item_features), 0), np.float32))
     halves = meta_transfer._sampler(registry.settings_for("meta_transfer"), shapes_of(bare))
     for table in halves.table(bare, seed=0):

@@ -189,7 +189,7 @@ def test_ratings_and_orders_are_learned(network, recipe, loss):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
-def test_known_users_have_to_be_named():
+def test_member_inputs_are_required():
     learner = learner_of(light_gcn)
     nobody = tasks_of(members=False)
     state = jax.eval_shape(learner.init, jax.random.key(0), nobody)
@@ -197,7 +197,7 @@ def test_known_users_have_to_be_named():
         jax.eval_shape(learner.update, state, nobody)
 
 
-def test_a_fold_in_trains_without_names_too():
+def test_a_fold_in_trains_with_plain_inputs():
     learner = learner_of(graph_fold_in)
     nobody = tasks_of(members=False)
     _, metrics = jax.jit(learner.update)(started(learner, nobody), nobody)
@@ -224,7 +224,7 @@ def test_items_span_the_first_singular_vectors_of_the_normalised_choices():
     assert not items[-1].any()
 
 
-def test_what_cannot_be_spanned_is_refused():
+def test_too_many_singular_vectors_are_refused():
     with pytest.raises(ValueError, match=r"width must be in \[1, 6\] \(the items\), got 7"):
         spectral_nodes(GROUPED, 7)
     with pytest.raises(ValueError, match="sweeps must be >= 1, got 0"):
@@ -232,7 +232,7 @@ def test_what_cannot_be_spanned_is_refused():
 
 
 @pytest.mark.parametrize("name", ["light_gcn", "graph_gat"])
-def test_who_has_chosen_nothing_is_first_shown_what_is_popular(name, two_domains):
+def test_users_without_interactions_initially_get_popular_items(name, two_domains):
     settings, two_domains = (
         registry.settings_for(name, embedding=4),
         two_domains._replace(item_domain=None),

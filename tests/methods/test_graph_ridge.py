@@ -66,7 +66,7 @@ def test_items_are_described_by_a_layer_an_adapter_and_a_correction():
         np.testing.assert_allclose(leaf, right, rtol=1e-5, atol=1e-5)
 
 
-def test_users_left_out_tell_nothing_of_the_items_they_rated():
+def test_users_left_out_do_not_affect_their_items():
     params = moved()
     found = jax.jit(MODEL.propagate)(params, jnp.array([0, 2]))
     for leaf, right in zip(found[:3], expected(params, USER[2:3], ITEM[2:3]), strict=True):
@@ -81,7 +81,7 @@ def test_the_adapter_changes_items_of_the_target_alone():
     assert (change[[0, 3]] == 0).all()
 
 
-def test_an_update_moves_what_is_learned_alone():
+def test_an_update_moves_learned_parameters_alone():
     blank = jnp.zeros((1, 2, 0))
     inputs = Inputs(blank, blank, jnp.array([[1, 3]]))
     shown = Examples(inputs, jnp.array([[4.0, 2.0]]), jnp.ones((1, 2), bool))
@@ -96,7 +96,7 @@ def test_an_update_moves_what_is_learned_alone():
         assert all(jax.tree.leaves(same)) == (name in MODEL.fixed), name
 
 
-def test_what_does_not_fit_is_refused():
+def test_sizes_that_do_not_match_are_refused():
     params = started()
     with pytest.raises(ValueError, match=r"user must have the shape \(3, 2\), got \(2, 2\)"):
         initial_rating_graph(params, GRAPH, **{**KNOWN, "user": jnp.zeros((2, 2))})

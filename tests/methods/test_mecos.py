@@ -78,7 +78,7 @@ def test_it_is_the_arithmetic_of_its_parts():
     np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-5)
 
 
-def test_what_stands_behind_a_sequence_adds_nothing():
+def test_padding_of_a_sequence_adds_nothing():
     longer = jnp.pad(QUERY.item, ((0, 0), (0, 2)), constant_values=3)
     state = MODEL.encode(PARAMS, SUPPORT)
     np.testing.assert_allclose(

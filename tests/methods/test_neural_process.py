@@ -109,7 +109,7 @@ def test_there_are_as_many_heads_as_there_is_room_for():
         built(AttentiveProcess, heads=5)
 
 
-def test_a_reference_of_ones_own_takes_the_place_of_the_bias():
+def test_an_own_reference_replaces_the_bias():
     model, params = built(ConditionalProcess, reference=2.0)
     first = model.init(jax.random.key(0), SUPPORT.inputs)
     assert first["examples"]["reference"] == 2.0
@@ -122,7 +122,7 @@ def test_a_reference_of_ones_own_takes_the_place_of_the_bias():
 
 
 @pytest.mark.parametrize("loss", [None, losses.squared_error])
-def test_the_learner_scores_means_and_is_sure_only_of_what_it_has_learned(loss):
+def test_scores_are_means_and_variances_need_the_likelihood_loss(loss):
     model, params = built(ConditionalProcess)
     learner = neural_process(model, loss, outer=optax.sgd(1.0))
     task = Task(SUPPORT, Examples(QUERY, jnp.ones(4), jnp.array([True, True, True, False])))

@@ -86,7 +86,7 @@ def test_compare_takes_methods_by_value(small):
         compare(str(small), [level._replace(name="maml")], **options)
 
 
-def test_commands_know_methods_of_entry_points(small, installed, tmp_path, capsys):
+def test_commands_find_methods_of_entry_points(small, installed, tmp_path, capsys):
     folder = tmp_path / "run"
     train = ["train", "--method=level", "--level.level=2.5", f"--data={small}", "--run", folder]
     few = ["--per-dispatch=5", "--validate-every=5", "--no-report"]
@@ -104,7 +104,7 @@ def test_commands_know_methods_of_entry_points(small, installed, tmp_path, capsy
     assert "bent" in registry.baseline_names()
 
 
-def test_evaluate_knows_methods_of_entry_points(small, installed, tmp_path, monkeypatch):
+def test_evaluate_finds_methods_of_entry_points(small, installed, tmp_path, monkeypatch):
     monkeypatch.setattr("metajax.evaluation.tables.all_baselines", lambda: (bent,))
     folder = tmp_path / "run"
     few = ["--per-dispatch=5", "--validate-every=5", "--no-report", f"--data={small}"]

@@ -58,7 +58,7 @@ def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
     + [(name, 2) for name in ("two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential")]
     + [(recipe.name, 2) for recipe in registry.all_methods() if recipe.two_domains],
 )
-def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_domains, quick):
+def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_domains, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
     settings, training = tiny(name, quick), (training, of_two_domains)[domains - 1]
     learner = registry.learner_of(settings, shapes_of(training))
@@ -87,7 +87,7 @@ def test_the_parts_of_every_recipe_fit_together(name, domains, training, of_two_
 
 
 @pytest.mark.parametrize("recipe", registry.all_methods(), ids=lambda recipe: recipe.name)
-def test_what_shares_a_training_differs_in_adaptation_alone(recipe, training, quick):
+def test_methods_that_share_a_training_differ_in_adaptation_alone(recipe, training, quick):
     if recipe.trained_as is None:
         return
     for changes in recipe.grid:
@@ -120,7 +120,7 @@ def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(trai
     )
 
 
-def test_a_random_start_knows_the_mean_rating_alone(training, quick):
+def test_random_initial_values_predict_the_mean_rating(training, quick):
     learner = registry.learner_of(tiny("maml_from_random", quick), shapes_of(training))
     params = registry.first_progress(tiny("maml_from_random", quick), training).state.params
     sampler = registry.sampler_of(tiny("maml", quick), shapes_of(training))
@@ -132,7 +132,7 @@ def test_a_random_start_knows_the_mean_rating_alone(training, quick):
     np.testing.assert_allclose(scores, np.full(len(scores), mean), rtol=1e-6)
 
 
-def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
+def test_the_relevance_threshold_depends_on_the_rating_scale(training, quick):
     """Three quarters up: 4 of 1 to 5, 3 of 0 to 4."""
     settings = tiny("maml", quick, objective="ranking", tasks=64)
     wanted = {}
@@ -144,7 +144,7 @@ def test_what_is_relevant_depends_on_the_scale_of_the_data(training, quick):
     assert 0 < wanted[1.0, 5.0] < wanted[0.0, 4.0]
 
 
-def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training, quick):
+def test_larger_supports_are_truncated_to_the_trained_size(training, quick):
     shapes = shapes_of(training)
     settings = tiny("maml", quick, support=3)
     params = registry.first_progress(settings, training).state.params
@@ -169,13 +169,13 @@ def test_who_was_trained_on_few_interactions_is_shown_the_first_of_many(training
     assert judged(ridge, shapes) == registry.adaptation_of(ridge, shapes)
 
 
-def test_a_recipes_defaults_are_its_own_and_can_be_changed():
+def test_a_methods_defaults_are_its_own_and_can_be_changed():
     assert registry.settings_for("maml") == Settings(options=GradientOptions())
     assert not registry.settings_for("maml_from_random").options.pretrained
     assert registry.settings_for("maml_from_random", pretrained=True).options.pretrained
 
 
-def test_an_unknown_recipe_is_named_with_the_nearest():
+def test_an_unknown_method_is_named_with_the_nearest():
     for ask in (registry.trained_method_of, registry.settings_for, registry.method_of):
         with pytest.raises(ValueError, match="got 'mmal'; did you mean 'maml'"):
             ask("mmal")

@@ -43,7 +43,7 @@ def started(training):
     return network, params, inputs
 
 
-def test_items_that_nobody_rated_are_expected_to_be_as_those_like_them(training):
+def test_unrated_items_are_predicted_by_similar_ones(training):
     network, params, inputs = started(training)
     found = network.apply(params, inputs)
     # A Gaussian process of two kinds of five items, whose kernel is 1 within a kind and 1/e between
@@ -63,7 +63,7 @@ def test_items_that_nobody_rated_are_expected_to_be_as_those_like_them(training)
     np.testing.assert_array_equal(noise[:10], noise[0])
 
 
-def test_a_taste_carries_over_to_items_that_nobody_rated(training):
+def test_tastes_extend_to_unrated_items(training):
     network, params, inputs = started(training)
     head = ridge_head(network.apply)
     expected = network.apply(params, inputs).expected

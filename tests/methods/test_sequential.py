@@ -83,7 +83,7 @@ def by_hand(seen):
 
 
 @pytest.mark.parametrize("seen", [[0, 0, 0], [3, 3, 3], [0, 1, 2]])
-def test_an_input_is_scored_by_what_came_before_it(seen):
+def test_an_input_is_scored_by_the_history_before_it(seen):
     scores = MODEL.apply(PARAMS, InHistory(HISTORY, jnp.array(seen), NOW))
     np.testing.assert_allclose(scores, by_hand(seen), rtol=1e-4, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_heads_have_to_divide_the_width():
         jax.eval_shape(model.init, jax.random.key(0), NOW)
 
 
-def test_what_comes_later_does_not_reach_what_is_scored_before():
+def test_scores_do_not_depend_on_later_entries():
     def scores(labels):
         history = HISTORY._replace(labels=labels)
         return MODEL.apply(PARAMS, InHistory(history, jnp.array([0, 1, 3]), NOW))

@@ -41,7 +41,7 @@ def test_settings_survive_a_round_trip(tmp_path):
         ("validate_every", 15, "validate_every must be a multiple of per_dispatch (10), got 15."),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(name, value, rule):
+def test_an_invalid_value_is_refused(name, value, rule):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         registry.settings_for("maml", **{name: value})
     assert str(error.value) == rule

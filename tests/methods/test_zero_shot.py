@@ -50,7 +50,7 @@ def test_a_map_is_a_ridge_regression_in_which_items_count_by_their_ratings():
     np.testing.assert_allclose(error, np.mean(np.sum((y - x @ expected) ** 2, axis=1)), rtol=1e-9)
 
 
-def test_a_cold_item_is_liked_by_who_likes_its_kind(training):
+def test_a_cold_item_is_ranked_by_its_kind(training):
     settings = registry.settings_for("semantic_map", rank=2, width=4)
     shapes = shapes_of(training)
     adaptation = registry.adaptation_of(settings, shapes)
@@ -77,7 +77,7 @@ def test_a_cold_item_is_liked_by_who_likes_its_kind(training):
     assert (variance > 0.09).all()
 
 
-def test_training_asks_for_items_as_if_nobody_had_rated_them():
+def test_training_queries_count_as_unrated_items():
     """The loss in NumPy: scores by the map, and the distance to what is known of the items."""
     network = networks.from_linen(SemanticMap(3, 2, 1))
     rng = np.random.default_rng(2)
@@ -119,7 +119,7 @@ def test_training_asks_for_items_as_if_nobody_had_rated_them():
     np.testing.assert_allclose(metrics["loss"], np.mean(error**2) + 0.3 * distance, rtol=1e-5)
 
 
-def test_what_comes_from_closed_forms_is_not_trained(small):
+def test_closed_form_parameters_are_not_trained(small):
     training = cold_users(load(str(small))).training
     sizes = {"rank": 2, "width": 4, "tasks": 4, "query": 3}
     settings = registry.settings_for("semantic_map", **sizes, rate=0.1, weight_decay=0.1)
@@ -138,7 +138,7 @@ def test_what_comes_from_closed_forms_is_not_trained(small):
     assert set(same) == {"item_embedding", "item_spread", "known", "traits"}
 
 
-def test_settings_of_a_map_that_mean_nothing_are_refused(training):
+def test_invalid_settings_of_a_map_are_refused(training):
     with pytest.raises(ValueError, match=r"closeness must be >= 0, got -1\."):
         semantic_map(
             networks.from_linen(SemanticMap(3, 2, 1)),

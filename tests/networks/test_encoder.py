@@ -36,7 +36,7 @@ def test_it_has_the_towers_and_identities_of_the_rating_network():
     np.testing.assert_array_equal(expected, 3 + bias[inputs.item])
 
 
-def test_what_is_not_known_is_left_out():
+def test_missing_features_are_left_out():
     encoder, params = built(inputs_of(users=0))
     assert sorted(params) == ["bias", "item_tower"]
     user, item, bias = encoder.apply({**params, "bias": jnp.array(3.5)}, inputs_of(0))

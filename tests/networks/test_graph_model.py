@@ -51,7 +51,7 @@ def test_known_users_score_by_the_product_of_vectors_and_the_bias_of_items():
     np.testing.assert_allclose(model.apply(params, asked), stranger, rtol=1e-5, atol=1e-6)
 
 
-def test_a_stranger_gets_what_lightgcn_would_give_them_unheard():
+def test_a_new_user_equals_a_lightgcn_node_without_outgoing_messages():
     """The user is put into the graph for the step to them, and left out of every other."""
     model = graph_model(GRAPH, LightGCN(2), width=WIDTH)
     params = drawn(model)
@@ -68,7 +68,7 @@ def test_a_stranger_gets_what_lightgcn_would_give_them_unheard():
     np.testing.assert_allclose(found, np.array(params["stranger"]) + heard, rtol=1e-5, atol=1e-6)
 
 
-def test_a_stranger_is_the_mean_of_their_items_with_other_networks():
+def test_a_new_user_is_the_mean_of_their_items_with_other_networks():
     model = graph_model(GRAPH, GraphNetwork([GraphSAGE(2)]), width=WIDTH)
     params = drawn(model)
     nodes = model.propagate(params)
@@ -80,7 +80,7 @@ def test_a_stranger_is_the_mean_of_their_items_with_other_networks():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_users_left_out_are_as_if_they_had_never_been_there():
+def test_users_left_out_equal_a_graph_without_them():
     model = graph_model(GRAPH, LightGCN(2), width=WIDTH)
     params = drawn(model)
     stays = (USER != 0) & (USER != 2)
@@ -111,7 +111,7 @@ def test_a_graph_of_fewer_edges_fits_where_there_was_one_of_more():
         np.testing.assert_allclose(leaf, right, rtol=1e-6)
 
 
-def test_sizes_that_cannot_be_meant_are_refused():
+def test_invalid_sizes_are_refused():
     model = graph_model(GRAPH, width=WIDTH)
     params = jax.eval_shape(model.init, jax.random.key(0), None)
     with pytest.raises(ValueError, match="graph must have 5 items, with padding, got 6"):

@@ -146,7 +146,7 @@ def test_other_libraries_adapt_in_full_as_linen_does_by_factors(adapters):
         chex.assert_trees_all_close(of_equinox(by_equinox), gradient, rtol=1e-11)
 
 
-def test_a_linen_network_that_knows_of_no_adaptation_is_factored_where_that_is_cheaper():
+def test_a_plain_linen_network_is_factored_where_that_is_cheaper():
     with jax.enable_x64(True):
         linen, given = from_linen(LinenNetwork()), weights()
         chosen, factored = meta_gradient(linen, given, "auto")

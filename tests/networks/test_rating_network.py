@@ -60,7 +60,7 @@ def test_without_identity_the_network_is_two_towers_and_a_predictor():
 
 
 @pytest.mark.parametrize(("users", "items", "joined"), [(0, 3, 3 + 8), (2, 0, 4 + 8), (0, 0, 8)])
-def test_nothing_known_of_a_side_leaves_its_tower_out(users, items, joined):
+def test_a_side_without_features_has_no_tower(users, items, joined):
     inputs = inputs_of(users, items)
     model, params = built(inputs, items=ITEMS, identity_width=8)
     assert ("user_tower" in params) == bool(users)
@@ -69,7 +69,7 @@ def test_nothing_known_of_a_side_leaves_its_tower_out(users, items, joined):
     assert model.apply(params, inputs).shape == (4,)
 
 
-def test_a_network_with_nothing_to_see_is_refused():
+def test_a_network_without_inputs_is_refused():
     with pytest.raises(ValueError, match="inputs must have features where items is 0, got none"):
         built(inputs_of(0, 0))
 
@@ -100,7 +100,7 @@ def test_started_identities_score_the_given_biases(direct):
         np.testing.assert_allclose(model.apply(started, inputs), expected, rtol=1e-5)
 
 
-def test_a_started_bias_is_the_first_answer():
+def test_an_initial_bias_is_the_initial_score():
     inputs = inputs_of()
     model, params = built(inputs)
     np.testing.assert_array_equal(model.apply(initial_bias(params, 3.5), inputs), [3.5] * 4)

@@ -125,7 +125,7 @@ def test_every_number_of_every_record_stands_in_the_tables(page):
     assert "Seeds: 0, 1, 2." in page
 
 
-def test_figures_have_a_title_and_words_and_headers_a_scope(page):
+def test_figures_have_a_title_and_a_description_and_headers_a_scope(page):
     parsed = Page(page)
     images = [attrs for tag, attrs in parsed.tags if tag == "svg"]
     assert len(images) == 8  # curve and differences, two metrics, two orders
@@ -162,14 +162,14 @@ def test_names_are_escaped_everywhere(tmp_path):
         (0.970, -0.012, -0.004, "ndcg@10", "loses to the best simple baseline on NDCG@10"),
     ],
 )
-def test_the_headline_tells_wins_ties_and_losses(mean, low, high, metric, words):
+def test_the_headline_lists_better_tied_and_worse_metrics(mean, low, high, metric, words):
     records = [record("bias", 0.978, metric=metric), learned(mean, low, high, metric=metric)]
     sentence = f"With 5 interactions seen, ridge head {words} (random order)."
     assert headline(compare_all(records, [metric])) == sentence
     assert sentence in report.html(records, title="")
 
 
-def test_the_headline_keeps_what_was_won_apart_from_what_was_lost():
+def test_the_headline_separates_better_from_worse_metrics():
     records = [
         record("bias", 0.978),
         learned(0.970, -0.012, -0.004),
@@ -185,7 +185,7 @@ def test_the_headline_keeps_what_was_won_apart_from_what_was_lost():
     )
 
 
-def test_the_best_learned_method_is_judged_and_its_choice_is_told():
+def test_the_best_learned_method_is_compared_and_its_selection_reported():
     records = [
         record("bias", 0.978),
         learned(0.990, 0.01, 0.02),
@@ -234,7 +234,7 @@ def test_a_size_that_both_kinds_have_is_compared():
     assert comparison.learned.k == comparison.baseline.k == 1
 
 
-def test_a_difference_from_a_baseline_without_a_record_proves_nothing():
+def test_a_difference_from_a_baseline_without_a_record_has_no_verdict():
     records = [record("fold-in", 0.975), learned(0.970, -0.012, -0.004)]
     (comparison,) = compare_all(records, ["rmse"])
     assert comparison.verdict == "untested"
@@ -257,7 +257,7 @@ def test_a_figure_without_an_interval_has_none():
     assert "None" not in report.html(mixed, title="")
 
 
-def test_wrong_records_are_told_in_one_line():
+def test_invalid_records_are_refused_in_one_line():
     with pytest.raises(ValueError, match=r"^records must hold at least one figure, got none\.$"):
         report.html([], title="")
     rows = to_json([record("bias", 1.0)] * 2)
@@ -377,7 +377,7 @@ def test_quadrants_and_first_recommendations_are_drawn_method_by_method():
     page = report.html(many(), title="")
     text = Page(page).text
     place = text.index("Warm and cold users, warm and cold items")
-    first = text.index("The first recommendation to somebody new")
+    first = text.index("First recommendation to a new user")
     assert "RMSE, warm users, cold items, protocol P2, K\u00a0=\u00a05" in text[place:first]
     assert "HR@1, random order, protocol P1, K\u00a0=\u00a00" in text[first:]
     # What is read aloud: the best on top.
@@ -407,7 +407,7 @@ def test_the_tables_may_be_of_some_metrics_alone():
     assert "RMSE, random order" not in tables
 
 
-def test_a_brief_table_has_a_line_a_method_and_marks_what_is_clear():
+def test_a_brief_table_has_a_line_a_method_and_marks_clear_differences():
     text = io.StringIO()
     Console(file=text, width=80).print(report.terminal_table(many(), ["rmse"], brief=True))
     lines = [line.split() for line in text.getvalue().splitlines()]

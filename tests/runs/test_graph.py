@@ -96,7 +96,7 @@ def test_the_report_holds_the_ranks_of_test_triples(trained):
     assert_same_bits(runs.resumed(run), progress)
 
 
-def test_known_facts_of_all_parts_are_left_out_of_answers(trained):
+def test_known_facts_of_all_parts_are_left_out_of_completions(trained):
     folder, progress, _ = trained
     run = graph_runs.open_run(folder)
     for part in (run.split.training, run.split.validation, run.split.test):

@@ -77,7 +77,7 @@ def test_a_batch_gives_each_user_their_own_list():
     assert recommend_batch(recommender, BATCH[:1]) == [recommend(recommender, {})]
 
 
-def test_a_batch_larger_than_what_is_scored_at_once_is_scored_in_parts(monkeypatch):
+def test_a_large_batch_is_scored_in_parts(monkeypatch):
     users = [{"age": 20 + n} for n in range(7)]
     whole = recommend_batch(recommender, [{"1": 4}] * 7, users)
     monkeypatch.setattr(recommendation, "_SCORES", 8)  # two users by four items

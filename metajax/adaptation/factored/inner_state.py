@@ -107,13 +107,13 @@ def changes(plan: Plan, state: InnerState) -> dict[int, LowRank]:
 
 
 def adapted(plan: Plan, state: InnerState) -> Any:
-    """Returns what a prediction needs: values and changes, in the shape of the parameters."""
+    """Returns values and changes for prediction, in the structure of the parameters."""
     found = changes(plan, state)
     return plan.fast([found.get(n, w) for n, w in zip(plan.adapting, state.weights, strict=True)])
 
 
 def taps(plan: Plan) -> list[Tap]:
-    """Makes the zeros through whose gradients each call is seen."""
+    """Makes the zeros whose gradients are those of each call's outputs."""
     return [
         Tap(
             jnp.zeros(call.outputs.shape, call.outputs.dtype),
@@ -136,7 +136,7 @@ def stepped(
     Args:
         plan: The plan.
         rule: The inner optimizer.
-        state: Where the descent stands.
+        state: State of the descent.
         tapped: Gradients of `taps`, one for each call.
         gradients: Of the weights that are kept in full.
         seen: For each call, what goes into it if that is constant, else None.
@@ -164,7 +164,7 @@ def stepped(
 
 
 def rows(inputs: jax.Array) -> jax.Array:
-    """Flattens the leading axes of what goes into a layer: `[R, a]`, or integers `[R]`."""
+    """Flattens the leading axes of a layer's inputs: `[R, a]`, or integers `[R]`."""
     if jnp.issubdtype(inputs.dtype, jnp.integer):
         return inputs.reshape(-1)
     return inputs.reshape(-1, inputs.shape[-1])

@@ -23,11 +23,11 @@ class Call(NamedTuple):
     """One use of a weight by a linear layer."""
 
     leaf: int
-    """Which leaf of the parameters the weight is."""
+    """Index of the weight among the leaves of the parameters."""
     inputs: jax.ShapeDtypeStruct
-    """What goes in: `[..., a]`, or integers `[...]`."""
+    """Inputs: `[..., a]`, or integers `[...]`."""
     outputs: jax.ShapeDtypeStruct
-    """What comes out: `[..., b]`."""
+    """Outputs: `[..., b]`."""
     constant: bool
     """True if the inputs do not depend on the adapting parameters."""
 
@@ -54,7 +54,7 @@ def linear_calls(
     Args:
         function: `function(params, *args)`, any.
         params: Its parameters.
-        adapting: Which leaves of the parameters adapt.
+        adapting: Indices of the adapting leaves of the parameters.
         *args: Its other arguments; of all arguments only shapes and types matter.
 
     Returns:
@@ -129,7 +129,7 @@ def changed(
         The function's result; what went into each call; the sum of the taps' products with that.
 
     Raises:
-        RuntimeError: If the function calls its layers otherwise than the taps say.
+        RuntimeError: If the function calls its layers otherwise than the taps specify.
     """
     leaves = jax.tree.leaves(params)
     place = {id(leaves[n]): n for n in changes}

@@ -20,7 +20,7 @@ __all__ = [
 
 
 class LowRank(NamedTuple):
-    """The change `sum_i X_i^T D_i` of a weight `[a, b]`, what one user's adaptation leaves.
+    """Low-rank change `sum_i X_i^T D_i` of a weight `[a, b]` by one user's adaptation.
 
     Axes: R rows, the examples of a support as a layer sees them.
     """

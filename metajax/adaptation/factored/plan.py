@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     """Static treatment of each leaf of the parameters."""
 
     count: int
-    """How many leaves there are."""
+    """Number of leaves."""
     structure: Any
     """The tree that they are the leaves of."""
     adapting: list[int]
@@ -73,10 +73,10 @@ def plan_anew(
     Args:
         loss_fn: The inner loss.
         params: The meta-parameters.
-        support: What the loss is of; of all arrays only shapes and types matter.
-        optimizer: What moves the adapting leaves.
+        support: Support of the loss; of all arrays only shapes and types matter.
+        optimizer: Optimizer of the adapting leaves.
         adapts: Predicate on the path of a leaf.
-        form: How the adapting leaves are to be kept.
+        form: Storage of the adapting leaves.
         steps: Number of inner steps.
 
     Returns:
@@ -106,13 +106,13 @@ def plan_again(
     *,
     adapts: Callable[[str], bool],
 ) -> Plan:
-    """Plans to go on with a descent, each leaf kept as it was.
+    """Plans the continuation of a descent, each leaf kept as it was.
 
     Args:
         loss_fn: The inner loss.
         params: The meta-parameters.
-        support: What the loss is of from now on.
-        weights: Where the descent stands, `InnerState.weights`.
+        support: Support of the continued loss.
+        weights: Present `InnerState.weights`.
         adapts: Predicate on the path of a leaf.
 
     Returns:
@@ -228,7 +228,7 @@ def _zeros(optimizer: optax.GradientTransformation, fast: Params, state: Any) ->
 
 
 def _follow(jaxpr: Any, inputs: list[_Seen]) -> list[_Seen]:
-    """Walks through a jaxpr from what its inputs depend on to what its outputs do."""
+    """Propagates dependences through a jaxpr, from its inputs to its outputs."""
     seen: dict[Any, _Seen] = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def of(atom: Any) -> _Seen:

@@ -40,7 +40,7 @@ def read(
         item: The column of item ids.
         rating: The column of ratings.
         time: The column of times.
-        duplicates: What a repeated pair of user and item is: an error, or "last" to keep its
+        duplicates: Treatment of repeated pairs of user and item: an error, or "last" to keep its
             last line.
         scale: Lowest and highest legal rating; None takes the format's, or the log's own.
 

@@ -61,7 +61,7 @@ class Log(NamedTuple):
     """R parsed lines of a log, in the order of the file."""
 
     file: str
-    """Where it came from, for errors."""
+    """Its origin, for errors."""
     roles: Roles
     """Its column names, for errors."""
     user: np.ndarray
@@ -77,7 +77,7 @@ class Log(NamedTuple):
     item_ids: np.ndarray
     """`[I]` strings, sorted, all of them used."""
     place: Callable[[int], Place]
-    """Index of a row to where it lies in the file."""
+    """Index of a row to its place in the file."""
 
 
 def find_roles(
@@ -145,7 +145,7 @@ def log_of(table: TextTable, roles: Roles) -> Log:
 
     Args:
         table: The file.
-        roles: Which column is what.
+        roles: The roles of the columns.
 
     Returns:
         The log.
@@ -237,7 +237,7 @@ def assemble(
         log: The parsed log.
         users: Features of some users, in any order.
         items: Features of some items, in any order.
-        duplicates: What a repeated pair of user and item is: an error, or "last" to keep its
+        duplicates: Treatment of repeated pairs of user and item: an error, or "last" to keep its
             last line.
         scale: Lowest and highest legal rating; None takes them from the log.
 

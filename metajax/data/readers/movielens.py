@@ -52,14 +52,14 @@ Open = Callable[[str], tuple[bytes, str] | None]
 def read_movielens(
     path: str | Path, *, duplicates: Duplicates = "error", scale: Scale | None = None
 ) -> Dataset:
-    """Reads MovieLens as GroupLens gives it out.
+    """Reads MovieLens as GroupLens publishes it.
 
     Users have age, gender, occupation and zip_code where the layout has them; items have title
     (article first, without the year), year and genres.
 
     Args:
         path: A folder or zip file with `u.data` (100K), `ratings.dat` (1M, 10M) or `ratings.csv`
-            (the later ones). Beside it u.user and u.item, users.dat and movies.dat, or
+            (the later ones). With it u.user and u.item, users.dat and movies.dat, or
             movies.csv, where there are any.
         duplicates: As in `assemble`.
         scale: As in `assemble`; None means 1 to 5, or 0.5 to 5 where the log has half stars.

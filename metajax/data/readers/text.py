@@ -1,4 +1,4 @@
-"""Delimited text as columns of strings with line numbers, and the error that names a place in it.
+"""Delimited text as columns of strings with line numbers, and errors with file and line.
 
 Standard library only: reading MovieLens-100K must not need an extra.
 """
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 class Place(TypedDict, total=False):
-    """Where a row lies: a line of a text file, or a row of a binary one, both from 1."""
+    """Position of a row: a line of a text file, or a row of a binary one, both from 1."""
 
     line: int
     row: int
 
 
 class DataError(ValueError):
-    """Names the file, the place and the rule that was broken, in one line.
+    """An invalid file: its name, the place and the broken rule, in one line.
 
     Lines are counted as an editor counts them: from 1, the header included.
     """
@@ -64,7 +64,7 @@ class TextTable(NamedTuple):
     """A file of delimited text."""
 
     file: str
-    """Where it came from, for errors."""
+    """Its origin, for errors."""
     columns: dict[str, Sequence[str]]
     """Column name to its fields, one a row."""
     lines: Sequence[int]
@@ -162,7 +162,7 @@ def parsed(table: TextTable, column: str, parse: Callable[[str], T]) -> list[T]:
 
     Args:
         table: The file.
-        column: Which column.
+        column: Index of the column.
         parse: Turns a field into a value; its ValueError is raised again with line and column.
 
     Returns:
