@@ -275,17 +275,17 @@ class MetaLearner(NamedTuple):
 
     @property
     def adapt(self) -> Adapt:
-        """`adaptation.adapt`."""
+        """The `adapt` of the adaptation."""
         return self.adaptation.adapt
 
     @property
     def predict(self) -> Predict:
-        """`adaptation.predict`."""
+        """The `predict` of the adaptation."""
         return self.adaptation.predict
 
     @property
     def predict_variance(self) -> Predict | None:
-        """`adaptation.predict_variance`."""
+        """The `predict_variance` of the adaptation."""
         return self.adaptation.predict_variance
 
 

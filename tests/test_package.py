@@ -1,7 +1,9 @@
 import ast
 import graphlib
 import importlib
+import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +144,37 @@ print(metajax.data.Interactions.__module__, "metajax.data" in sys.modules)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run.stdout.split("\n")[:2] == ["[]", "metajax.data.interactions True"]
+
+
+def resolves(name):
+    """Whether the dotted name of a module, an attribute or a field exists."""
+    for end in range(name.count(".") + 1, 0, -1):
+        parts = name.split(".")
+        if importlib.util.find_spec("metajax." + parts[0]) is None:
+            return False
+        try:
+            found = importlib.import_module(".".join(["metajax", *parts[:end]]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if part not in getattr(found, "__dataclass_fields__", ()) and not hasattr(found, part):
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
+
+
+def test_references_in_prose_resolve():
+    """Of backticked dotted names, those whose first part is a file or folder of the package."""
+    own = [row for row in ROWS if not row.startswith("__")]
+    reference = re.compile(rf"`(?:metajax\.)?((?:{'|'.join(own)})(?:\.[A-Za-z_]\w*)+)[(`\[]")
+    # A change log speaks of names as they were.
+    pages = [ROOT.parent / "README.md", ROOT.parent / "benchmarks" / "README.md"]
+    found = {
+        (path.relative_to(ROOT.parent).as_posix(), name)
+        for path in [*ROOT.rglob("*.py"), *(ROOT.parent / "benchmarks").glob("*.py"), *pages]
+        for name in reference.findall(path.read_text())
+        if not name.endswith((".py", ".json", ".toml"))
+    }
+    assert len(found) > 50
+    assert {(path, name) for path, name in found if not resolves(name)} == set()

@@ -37,7 +37,7 @@ def compare(
 
     Args:
         data: Data set: a name (ml-100k, synthetic) or a path.
-        methods: Names, separated by commas; by default every baseline and every learner.
+        methods: Names, separated by commas; by default every baseline and trained method.
         protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
             items), P2-newest (the newest items are cold).
         folds: Number of folds, of five, or of draws.
@@ -45,7 +45,7 @@ def compare(
         trials: Number of settings each method tries on validation users; by default its grid.
         folder: Folder of finished parts. Default: runs/DATA-compare.
         jobs: Number of processes.
-        config: TOML file of settings of the learners, and of reading the data.
+        config: TOML file of settings of trained methods, and of reading the data.
         quick: One fold, few updates, no tuning: a smoke test.
     """
     options = {

@@ -50,7 +50,7 @@ class Judged(NamedTuple):
 
 def judge_all(
     split: Split,
-    learners: Sequence[FittedMethod],
+    learned: Sequence[FittedMethod],
     settings: Settings,
     *,
     trials: int | None = None,
@@ -62,7 +62,7 @@ def judge_all(
 
     Args:
         split: The fold.
-        learners: The trained methods.
+        learned: The trained methods.
         settings: Of plain training; all but the way of learning are kept.
         trials: Number of settings of its grid that each baseline tries; None means all.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
@@ -72,11 +72,11 @@ def judge_all(
         popularity where all items are equally popular.
 
     Raises:
-        ValueError: If a learner's predictions cannot be judged.
+        ValueError: If a method's predictions cannot be judged.
     """
     found: list[Judged] = []
     left_out: list[str] = []
-    simple, plain = _baselines(split, [method.name for method in learners])
+    simple, plain = _baselines(split, [method.name for method in learned])
     for baseline in simple:
         on_stage(baseline.name)
         try:
@@ -87,29 +87,27 @@ def judge_all(
     for method in plain:
         on_stage(method.name)
         chosen = settings_like(method, settings)
-        # Not refitted with the validation users: the learners of one run are not either.
+        # Not refitted with the validation users: the methods of one run are not either.
         methods = trained(method, split, chosen, refit=False, shared=shared)
         found.append(_judged(methods, split))
-    for method in learners:
+    for method in learned:
         on_stage(method.name)
         found.append(_judged(dict.fromkeys(split.test, method), split))
     return found, left_out
 
 
-def stages(split: Split, learners: Sequence[str]) -> int:
-    """Returns how often `judge_all` calls `on_stage` for learners of these names."""
-    return sum(map(len, _baselines(split, learners))) + len(learners)
+def stages(split: Split, learned: Sequence[str]) -> int:
+    """Returns how often `judge_all` calls `on_stage` for trained methods of these names."""
+    return sum(map(len, _baselines(split, learned))) + len(learned)
 
 
-def _baselines(
-    split: Split, learners: Sequence[str]
-) -> tuple[Sequence[Baseline], Sequence[Method]]:
-    """Returns closed forms, and ways of training without meta-learning that are not learners."""
+def _baselines(split: Split, learned: Sequence[str]) -> tuple[Sequence[Baseline], Sequence[Method]]:
+    """Returns closed forms, and ways of training without meta-learning that were not trained."""
     if split.training.item_domain is not None:
         across = [b for b in all_baselines() if b.two_domains]
         across.sort(key=lambda found: not found.target_alone)
         return (item_mean, item_user_bias, eb_fold_in, *across), ()
-    plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learners]
+    plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learned]
     return [b for b in all_baselines() if not b.two_domains], plain
 
 

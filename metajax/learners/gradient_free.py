@@ -97,7 +97,8 @@ def bayesian_ridge(
             `networks.RidgeNetwork`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
         outer: Optax optimizer of the parameters.
-        prior: As in `adaptation.ridge_head`, for instance that of a `cross_domain.InformedRidge`.
+        prior: As in `adaptation.ridge_head`, for instance of a
+            `cross_domain.InformedRidgeModel`.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:

@@ -273,7 +273,7 @@ def light(settings: Settings) -> Any:
 def rating_graph_of(
     layers: Layers, *, adapter: bool = False
 ) -> Callable[[Settings, Shapes], GraphModel]:
-    """Returns what builds a `models.rating_graph` with room for the graph of the training set."""
+    """Returns `Method.network` of a `rating_graph` with room for the graph of the training set."""
 
     def network(settings: Settings, shapes: Shapes) -> GraphModel:
         graph = blank_graph(shapes.users, shapes.items, shapes.rows)

@@ -99,7 +99,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
     }
     notes = [
         _PROTOCOL if run.pair is None else _PROTOCOL_ACROSS,
-        "Baselines and learner were tuned on validation users. Their grids, and the defaults of "
+        "Baselines and method were tuned on validation users. Their grids, and the defaults of "
         "train, were chosen on MovieLens-100K with seed 0: for an untouched test take another "
         "seed or other data.",
         "Differences are paired by user, against the best simple baseline on these very users; "
@@ -143,7 +143,7 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "P1: of a cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the "
         "tenth are queried, the same for every number of shots. P2: 20 % of users and of items are "
         "cold; of a cold user up to 5 ratings of warm items are shown, of a warm user 10 or "
-        "(K = 1000) all; a learner trained on supports of 10 uses 10 of them.",
+        "(K = 1000) all; a method trained on supports of 10 uses 10 of them.",
         "Differences are paired by user, against the best tuned simple baseline on these very "
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,
