@@ -126,3 +126,12 @@ def test_the_tables_of_the_benchmarks_match_the_results():
 def test_the_dev_group_and_the_dev_extra_are_the_same_tools():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["dependency-groups"]["dev"] == ["metajax[dev]"]
+
+
+def test_the_map_names_every_file_and_folder_of_the_package():
+    tree = next(block for block in blocks("text") if block.startswith("metajax/\n"))
+    named = set(re.findall(r"^  (\S+)", tree, re.MULTILINE))
+    package = ROOT / "metajax"
+    there = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    there |= {path.name for path in package.glob("*.py")} - {"__main__.py"}
+    assert named == there
