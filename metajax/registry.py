@@ -28,8 +28,8 @@ from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Shapes, TrainingSet, shapes_of
 from metajax.fields import check_keys, check_name, names_of
 from metajax.methods import Method, Settings, objectives, to_dict
-from metajax.methods.sampling import Sampler
 from metajax.methods.settings import reading_fields
+from metajax.methods.tasks import Sampler
 from metajax.training import Progress, begin
 from metajax.types import Adaptation, Examples, MetaLearner, Params, Task
 

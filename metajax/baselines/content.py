@@ -19,7 +19,7 @@ from metajax.types import Evidence, Inputs, Posterior
 
 __all__ = ["Content", "content_evidence", "fit_content", "widths_of_content"]
 
-_TRAITS, _GROUPS = 3, 3
+TRAITS, _GROUPS = 3, 3
 
 # A user is the square of all directions.
 _TASTES = 16
@@ -85,7 +85,7 @@ def fit_content(
     if not len(log.item):
         raise ValueError("training must hold at least one rating, got none.")
     traits, group = content_features(training, item_ridge=item_ridge), content_groups(training)
-    width, items = _TRAITS, len(domain)
+    width, items = TRAITS, len(domain)
     by_group = [traits * (group == n)[:, None] for n in range(_GROUPS)]
     described = np.concatenate([traits, *by_group], axis=1)  # [I, V]
     tastes = taste_map(training, 1.0, share=taste, most=_TASTES)
@@ -195,7 +195,7 @@ def _user_map(
 
 def widths_of_content(item_width: int) -> tuple[int, int]:
     """Returns V and L of a `Content` whose items have so many encoded attributes."""
-    traits = _TRAITS * (1 + _GROUPS)
+    traits = TRAITS * (1 + _GROUPS)
     return traits, traits + min(item_width, _TASTES)
 
 

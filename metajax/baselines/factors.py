@@ -20,6 +20,7 @@ __all__ = [
     "Factors",
     "Layout",
     "fit_factors",
+    "identities_of",
     "item_regressions",
     "layouts",
     "row_statistics",
@@ -305,3 +306,18 @@ def _unpacked(triangles: np.ndarray, width: int) -> np.ndarray:
     matrices = np.empty((len(triangles), width, width))
     matrices[:, rows, columns] = matrices[:, columns, rows] = triangles
     return matrices
+
+
+def identities_of(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """Turns factors into identities `[I, d + 1]` and biases `[I]` of a network.
+
+    With the prior N(m, L L') of a user's latents, the score mean + b + [1, v] . w is
+    (mean + b + [1, v] . m) + ([1, v] L) . z with z standard normal. In these coordinates a user
+    starts at z = 0 and gradient steps from there shrink towards the prior in every direction
+    alike, as the posterior mean does.
+    """
+    ones = np.ones((len(factors.item_bias), 1), np.float32)
+    design = np.concatenate([ones, factors.item_factors], axis=1)  # [I, d + 1]
+    root = np.linalg.cholesky(factors.prior_covariance)
+    bias = factors.mean + factors.item_bias + design @ factors.prior_mean
+    return design @ root, np.asarray(bias)

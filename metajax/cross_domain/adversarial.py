@@ -30,7 +30,7 @@ from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, objectives, outer_optimizer
-from metajax.methods.sampling import Sampler
+from metajax.methods.tasks import Sampler
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import Examples, Loss, MetaLearner, Params, Posterior, SupportModel, Task

@@ -25,7 +25,7 @@ from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, objectives, outer_optimizer
-from metajax.methods.sampling import Sampler
+from metajax.methods.tasks import Sampler
 from metajax.networks import from_support_module
 from metajax.networks.meta_params import with_initial_values
 from metajax.types import (

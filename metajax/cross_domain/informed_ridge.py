@@ -58,6 +58,9 @@ class InformedRidgeOptions(CrossDomainOptions):
     """Principal components of the implicit feedback."""
     feedback_ridge: float = bounded(60.0, above=0)
     """Penalty of the regression on implicit feedback and attributes, in users."""
+    attribute_axes: int = bounded(32, least=0)
+    """Most main axes of item attributes along which users differ; memory of a user is the square of
+    all directions."""
     source_power: float = bounded(0.7, above=0)
     """Initial weight of a source rating against a target rating: ratings of one domain are
     correlated evidence of tastes in the other."""
@@ -303,7 +306,7 @@ def initial_informed_ridge(params: Params, table: PriorTable, power: jax.Array) 
 
 def _network(settings: Settings, shapes: Shapes) -> InformedRidgeModel:
     return informed_ridge_network(
-        shapes.items, settings.options.rank + 1, preference_directions(shapes)
+        shapes.items, settings.options.rank + 1, preference_directions(settings, shapes)
     )
 
 
@@ -335,7 +338,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
         level=jnp.asarray((prior.level - usual) @ whitening),
         unknown=jnp.asarray((prior.unknown - usual) @ whitening),
     )
-    with_factors = initial_from_factors(factors, training)
+    with_factors = initial_from_factors(settings, factors, training)
     of_user = jnp.asarray(prior.of_user @ whitening, jnp.float32)
 
     def initial(params: Params) -> Params:

@@ -19,7 +19,7 @@ from metajax.data.sampler import TaskTable
 from metajax.fields import bounded
 from metajax.losses import shrunk_squared_error
 from metajax.methods import Method, Settings, objectives, outer_optimizer
-from metajax.methods.sampling import Sampler
+from metajax.methods.tasks import Sampler
 from metajax.networks import RatingNetwork, from_linen, initial_identity
 from metajax.types import MetaLearner, Model, Params
 

@@ -12,8 +12,8 @@ from metajax.cross_domain.domains import domain_logs
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
 from metajax.fields import bounded
-from metajax.methods.sampling import Sampler
 from metajax.methods.settings import Options, Settings
+from metajax.methods.tasks import Sampler
 from metajax.types import Examples, Task
 
 __all__ = [

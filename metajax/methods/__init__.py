@@ -5,7 +5,7 @@ by `metajax.registry`. `method` is the contract, `settings` the settings.
 """
 
 from metajax.methods.method import Method
-from metajax.methods.parts import by_gradient_steps, by_one_pass, objectives, outer_optimizer
+from metajax.methods.objective import by_gradient_steps, by_one_pass, objectives, outer_optimizer
 from metajax.methods.settings import (
     Options,
     Settings,

@@ -17,7 +17,7 @@ from metajax.fields import bounded
 from metajax.learners.outer import meta_learner
 from metajax.losses import blanked
 from metajax.methods.method import Method
-from metajax.methods.parts import objectives, outer_optimizer
+from metajax.methods.objective import objectives, outer_optimizer
 from metajax.methods.settings import Options, Settings
 from metajax.types import (
     Adaptation,

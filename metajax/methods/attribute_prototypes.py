@@ -15,7 +15,7 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.outer import meta_learner
 from metajax.methods.method import Method
-from metajax.methods.parts import by_one_pass
+from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import (

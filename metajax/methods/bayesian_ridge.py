@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from metajax import learners
 from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import taste_map
-from metajax.baselines.factors import Factors, fit_factors
+from metajax.baselines.factors import Factors, fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.methods.method import Method
-from metajax.methods.parts import by_one_pass, identities_of
+from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
 from metajax.types import Model, Params
@@ -32,9 +32,6 @@ __all__ = [
 fixed_parameters = ("item_embedding", "item_spread", "taste_map")
 """The parameters of a `RidgeNetwork` that are not trained."""
 
-# A user is the square of all directions, so wide attributes keep their main axes alone.
-_TASTES = 32
-
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeOptions(Options):
@@ -42,21 +39,26 @@ class RidgeOptions(Options):
 
     rank: int = bounded(8, least=0)
     """Factors of an item, at least 1."""
+    attribute_axes: int = bounded(32, least=0)
+    """Most main axes of item attributes along which users differ; memory of a user is the square of
+    all directions."""
 
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the network for `rank` factors, the user's bias, and tastes for attributes."""
-    network = RidgeNetwork(shapes.items, settings.options.rank + 1, preference_directions(shapes))
+    network = RidgeNetwork(
+        shapes.items, settings.options.rank + 1, preference_directions(settings, shapes)
+    )
     return from_linen(network)
 
 
-def preference_directions(shapes: Shapes) -> int:
-    """Returns along how many directions of attributes users differ."""
-    return min(shapes.item_width, _TASTES)
+def preference_directions(settings: Settings, shapes: Shapes) -> int:
+    """Number of directions of item attributes along which users differ."""
+    return min(shapes.item_width, settings.options.attribute_axes)
 
 
 def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts from factors in closed form, which attributes complete.
+    """Initialises by factors in closed form, completed by attributes.
 
     Without attributes the first predictions are the fold-in's. With them items without ratings
     have the expected ones of items like them, and a user may like an attribute more than others
@@ -64,7 +66,7 @@ def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Param
     """
     check_rank(settings)
     factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
-    return initial_from_factors(factors, training)
+    return initial_from_factors(settings, factors, training)
 
 
 def check_rank(settings: Settings) -> None:
@@ -73,17 +75,20 @@ def check_rank(settings: Settings) -> None:
         raise ValueError("rank must be >= 1 for a ridge head, got 0.")
 
 
-def initial_from_factors(factors: Factors, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts from given factors, which attributes complete."""
+def initial_from_factors(
+    settings: Settings, factors: Factors, training: TrainingSet
+) -> Callable[[Params], Params]:
+    """Initialises by given factors, completed by attributes."""
     factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
+    axes = settings.options.attribute_axes
     return partial(
         initial_evidence,
         embedding=embedding,
         bias=bias,
         noise=factors.noise,
         spread=jnp.asarray(spread),
-        taste_map=jnp.asarray(taste_map(training, float(factors.noise), most=_TASTES)),
+        taste_map=jnp.asarray(taste_map(training, float(factors.noise), most=axes)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from metajax import learners
 from metajax.methods.method import Method
-from metajax.methods.parts import step_arguments
+from metajax.methods.objective import step_arguments
 from metajax.methods.settings import Settings
 from metajax.methods.two_tower import (
     StepOptions,

@@ -26,7 +26,7 @@ from metajax.methods.graph_ridge import (
     samples_and_aggregates,
 )
 from metajax.methods.method import Method
-from metajax.methods.parts import objectives, outer_optimizer
+from metajax.methods.objective import objectives, outer_optimizer
 from metajax.methods.settings import Options, Settings
 from metajax.networks import GraphModel, GraphResidual, graph_model, with_graph
 from metajax.networks.graph import LightGCN
@@ -126,6 +126,8 @@ class VectorOptions(Options):
 
     embedding: int = bounded(32, least=1)
     """Width of the vectors of users and items."""
+    layers: int = bounded(2, least=1)
+    """Layers, or steps of propagation."""
     length: float = bounded(1.0, above=0)
     """Length of the initial vectors, a multiple of that of the smoothest directions. Where layers
     are added, and a new user is the mean of their items, vectors whose mean square is 1 would let

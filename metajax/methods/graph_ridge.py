@@ -18,14 +18,14 @@ import optax
 
 from metajax.adaptation import ridge_head
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.baselines.factors import fit_factors, user_posteriors
+from metajax.baselines.factors import fit_factors, identities_of, user_posteriors
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.graph import new_user_learner
 from metajax.methods.bayesian_ridge import check_rank
 from metajax.methods.method import Method
-from metajax.methods.parts import by_one_pass, identities_of
+from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import (
     GraphAttention,
@@ -237,6 +237,8 @@ class GraphRidgeOptions(Options):
 
     width: int = bounded(16, least=1)
     """Width of the layers."""
+    layers: int = bounded(2, least=1)
+    """Layers, or steps of propagation."""
     rank: int = bounded(8, least=0)
     """Factors of an item, at least 1."""
 
@@ -246,28 +248,27 @@ Layers = Callable[[Settings], Any]
 
 
 def convolutions(settings: Settings) -> Any:
-    """Builds two layers of graph convolution."""
-    return GraphNetwork(
-        [GraphConvolution(settings.options.width), GraphConvolution(settings.options.width)]
-    )
+    """Builds layers of graph convolution."""
+    options = settings.options
+    return GraphNetwork([GraphConvolution(options.width) for _ in range(options.layers)])
 
 
 def attentions(settings: Settings) -> Any:
-    """Builds two layers of graph attention, the first of two heads."""
-    heads = 2 if settings.options.width % 2 == 0 else 1
-    first = GraphAttention(settings.options.width // heads, heads=heads)
-    return GraphNetwork([first, GraphAttention(settings.options.width)])
+    """Builds layers of graph attention, the last of one head and the others of two."""
+    width, heads = settings.options.width, 2 if settings.options.width % 2 == 0 else 1
+    first = [GraphAttention(width // heads, heads) for _ in range(settings.options.layers - 1)]
+    return GraphNetwork([*first, GraphAttention(width)])
 
 
 def samples_and_aggregates(settings: Settings) -> Any:
-    """Builds two layers of GraphSAGE."""
-    return GraphNetwork([GraphSAGE(settings.options.width), GraphSAGE(settings.options.width)])
+    """Builds layers of GraphSAGE."""
+    options = settings.options
+    return GraphNetwork([GraphSAGE(options.width) for _ in range(options.layers)])
 
 
 def light(settings: Settings) -> Any:
-    """Builds LightGCN of two steps."""
-    del settings
-    return LightGCN(2)
+    """Builds LightGCN."""
+    return LightGCN(settings.options.layers)
 
 
 def rating_graph_of(

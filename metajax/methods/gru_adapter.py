@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from metajax import learners
 from metajax.adaptation import matching
 from metajax.methods.method import Method
-from metajax.methods.parts import (
+from metajax.methods.objective import (
     RATES,
     adapted_parameters,
     by_gradient_steps,

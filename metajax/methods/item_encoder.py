@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from metajax.baselines.factors import fit_factors
+from metajax.baselines.factors import fit_factors, identities_of
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
-from metajax.methods.parts import identities_of, objectives
+from metajax.methods.objective import objectives
 from metajax.methods.settings import Options, Settings
 from metajax.networks import Encoder, initial_encoder
 from metajax.types import Params

@@ -2,7 +2,7 @@
 
 from metajax import learners
 from metajax.methods.method import Method
-from metajax.methods.parts import by_gradient_steps
+from metajax.methods.objective import by_gradient_steps
 from metajax.methods.two_tower import (
     GradientOptions,
     inner_rates,

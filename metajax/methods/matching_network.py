@@ -17,7 +17,7 @@ from metajax.methods.item_encoder import (
     reference_label,
 )
 from metajax.methods.method import Method
-from metajax.methods.parts import RATES, by_one_pass
+from metajax.methods.objective import RATES, by_one_pass
 from metajax.methods.settings import Settings
 from metajax.networks import from_linen
 from metajax.networks.encoder import Tower

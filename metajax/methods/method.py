@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.methods.sampling import Sampler
 from metajax.methods.settings import Options, Settings
+from metajax.methods.tasks import Sampler
 from metajax.types import MetaLearner, Params
 
 __all__ = ["Method", "random_values"]

@@ -22,7 +22,7 @@ from metajax.methods.item_encoder import (
     reference_label,
 )
 from metajax.methods.method import Method
-from metajax.methods.parts import RATES, objectives, outer_optimizer
+from metajax.methods.objective import RATES, objectives, outer_optimizer
 from metajax.methods.settings import Settings
 from metajax.networks import from_support_module
 from metajax.networks.encoder import Encoded, Tower

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from metajax import learners
 from metajax.methods.method import Method
-from metajax.methods.parts import by_gradient_steps
+from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
 from metajax.methods.two_tower import (
     GradientOptions,

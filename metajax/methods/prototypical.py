@@ -9,7 +9,7 @@ from metajax import learners
 from metajax.data.dataset import Shapes
 from metajax.methods.item_encoder import EncoderOptions, encoder_of, initial_popularity
 from metajax.methods.method import Method
-from metajax.methods.parts import RATES, by_one_pass
+from metajax.methods.objective import RATES, by_one_pass
 from metajax.methods.settings import Settings
 from metajax.networks import from_linen
 from metajax.types import Inputs, Placed

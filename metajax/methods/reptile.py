@@ -5,7 +5,7 @@ import optax
 from metajax import learners
 from metajax.adaptation import matching
 from metajax.methods.method import Method
-from metajax.methods.parts import objectives, step_arguments
+from metajax.methods.objective import objectives, step_arguments
 from metajax.methods.settings import Settings
 from metajax.methods.two_tower import (
     GradientOptions,

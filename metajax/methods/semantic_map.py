@@ -13,8 +13,8 @@ import optax
 
 from metajax.adaptation import ridge_head
 from metajax.baselines.attribute_factors import with_attributes
-from metajax.baselines.content import content_features, fit_content, item_domains
-from metajax.baselines.factors import fit_factors
+from metajax.baselines.content import TRAITS, content_features, fit_content, item_domains
+from metajax.baselines.factors import fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.fields import bounded
@@ -22,7 +22,7 @@ from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean
 from metajax.methods.method import Method
-from metajax.methods.parts import by_one_pass, identities_of
+from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import from_linen
 from metajax.networks.encoder import Tower
@@ -214,9 +214,6 @@ def semantic_map(
     )
 
 
-_TRAITS = 3
-
-
 @dataclass(frozen=True, kw_only=True)
 class MapOptions(Options):
     """Options of the semantic map."""
@@ -233,7 +230,7 @@ def semantic_network(settings: Settings, shapes: Shapes) -> Model:
     """Builds the map into the space of `rank` factors and the user's level."""
     return from_linen(
         SemanticMap(
-            shapes.items, settings.options.rank + 1, _TRAITS, widths=(settings.options.width,)
+            shapes.items, settings.options.rank + 1, TRAITS, widths=(settings.options.width,)
         )
     )
 

@@ -13,7 +13,7 @@ from metajax.data.dataset import Shapes
 from metajax.fields import bounded
 from metajax.methods.item_encoder import EncoderOptions, encoder_of, initial_values, reference_label
 from metajax.methods.method import Method
-from metajax.methods.parts import by_gradient_steps
+from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import from_linen

@@ -13,17 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.baselines.factors import fit_factors
+from metajax.baselines.factors import fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.gru_adapter import all_features
 from metajax.methods.method import Method
-from metajax.methods.parts import (
-    by_gradient_steps,
-    identities_of,
-    objectives,
-    outer_optimizer,
-)
+from metajax.methods.objective import by_gradient_steps, objectives, outer_optimizer
 from metajax.methods.settings import Options, Settings
 from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
 from metajax.types import Inputs, MetaLearner, Model, Params

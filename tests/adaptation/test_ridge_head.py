@@ -10,8 +10,8 @@ import pytest
 from metajax import losses, networks
 from metajax.adaptation import ridge_head
 from metajax.baselines import eb_fold_in, fit_factors
+from metajax.baselines.factors import identities_of
 from metajax.data import TrainingSet, from_columns
-from metajax.methods.parts import identities_of
 from metajax.types import Evidence, Examples, Inputs
 
 

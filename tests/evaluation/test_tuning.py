@@ -10,7 +10,7 @@ from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.tuning import judge, losses_of, trained, tuned
 from metajax.methods import Method, Settings
-from metajax.methods.sampling import rating_tasks
+from metajax.methods.tasks import rating_tasks
 from metajax.methods.two_tower import GradientOptions
 from metajax.registry import settings_for, with_changes
 from metajax.training import DivergedError

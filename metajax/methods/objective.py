@@ -1,18 +1,16 @@
-"""Shared parts of methods: objectives, the outer optimizer, builders of learners."""
+"""Training objectives, the outer optimizer, and learners built from settings."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
 from metajax import learners, losses
 from metajax.adaptation import matching
-from metajax.baselines.factors import Factors
 from metajax.data.dataset import Shapes
-from metajax.methods.sampling import Sampler, ranking_tasks, rating_tasks
 from metajax.methods.settings import Settings
+from metajax.methods.tasks import Sampler, ranking_tasks, rating_tasks
 from metajax.types import MetaLearner, Model
 
 __all__ = [
@@ -20,7 +18,6 @@ __all__ = [
     "adapted_parameters",
     "by_gradient_steps",
     "by_one_pass",
-    "identities_of",
     "objectives",
     "outer_optimizer",
     "step_arguments",
@@ -103,47 +100,29 @@ def by_gradient_steps(
 
 
 def by_one_pass(
-    method: Callable[..., MetaLearner], *fixed: str, **options: Any
+    learner: Callable[..., MetaLearner], *fixed: str, **more: Any
 ) -> Callable[[Settings, Any], MetaLearner]:
     """Returns `Method.learner` of a learner without inner steps, such as `learners.prototypical`.
 
     Args:
-        method: `method(model, loss, *, outer, microbatch, **options)`.
+        learner: `learner(model, loss, *, outer, microbatch, **more)`.
         *fixed: Parameters of closed forms, as in `learners.fixed`.
-        **options: Of the method.
-
-    Returns:
-        The `learner` of a `Method`.
+        **more: Further arguments of the learner.
     """
 
-    def learner(settings: Settings, network: Any) -> MetaLearner:
+    def build(settings: Settings, network: Any) -> MetaLearner:
         outer = outer_optimizer(settings)
-        return method(
+        return learner(
             network,
             objectives[settings.objective].loss,
             outer=learners.fixed(outer, *fixed) if fixed else outer,
             microbatch=settings.microbatch,
-            **options,
+            **more,
         )
 
-    return learner
+    return build
 
 
 def adapted_parameters(settings: Settings) -> tuple[str, ...]:
     """Returns the patterns of the network's parameters that adapt to a user."""
     return settings.options.adapts or (("direct/*",) if settings.options.rank else ("predictor/*",))
-
-
-def identities_of(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
-    """Turns factors into identities `[I, d + 1]` and biases `[I]` of a network.
-
-    With the prior N(m, L L') of a user's latents, the score mean + b + [1, v] . w is
-    (mean + b + [1, v] . m) + ([1, v] L) . z with z standard normal. In these coordinates a user
-    starts at z = 0 and gradient steps from there shrink towards the prior in every direction
-    alike, as the posterior mean does.
-    """
-    ones = np.ones((len(factors.item_bias), 1), np.float32)
-    design = np.concatenate([ones, factors.item_factors], axis=1)  # [I, d + 1]
-    root = np.linalg.cholesky(factors.prior_covariance)
-    bias = factors.mean + factors.item_bias + design @ factors.prior_mean
-    return design @ root, np.asarray(bias)
