@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metajax import cross_domain, data, evaluation, registry
+from metajax import cross_domain, data, registry
 from metajax.cross_domain.domains import Domains
 from metajax.data import Dataset, Table
 from metajax.data.synthetic import World
@@ -62,7 +62,7 @@ def read_domains(folders: Sequence[Path], *, scale: tuple[float, float] | None) 
 
 
 def best_possible(
-    world: World, domains: Domains, splits: Sequence[evaluation.Split], panel: str
+    world: World, domains: Domains, splits: Sequence[data.Split], panel: str
 ) -> Evaluation:
     """Evaluates the Bayes-optimal predictor on the tasks of the methods.
 
@@ -94,7 +94,7 @@ def best_possible(
                 features,
                 world.item_features[item],
                 scale=domains.dataset.scale,
-                ks=split.ks(panel),
+                ks=split.ks[panel],
                 ranking=False,
             )
             for split in splits

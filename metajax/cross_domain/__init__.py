@@ -78,12 +78,11 @@ from metajax.cross_domain.shared_space import (
 )
 from metajax.cross_domain.target_only import target_only
 from metajax.cross_domain.tasks import cross_table, sample_cross_tasks, source_table
-from metajax.cross_domain.users import CrossUsers, cross_users
+from metajax.cross_domain.users import cross_users
 
 __all__ = [
     "AdversarialModel",
     "CanonicalFactors",
-    "CrossUsers",
     "DomainFactors",
     "DomainPair",
     "Domains",

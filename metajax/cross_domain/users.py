@@ -1,17 +1,14 @@
 """Cold users of the target domain with a history in the source: splits without leaks."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from metajax.cross_domain.domains import TARGET, Domains
-from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
-from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import ColdTasks, Fold, cold_user_folds, collected, ranked
+from metajax.data.schema import encoded
+from metajax.data.splits import ColdTasks, Fold, Split, cold_user_folds, collected, ranked
 
-__all__ = ["CrossUsers", "cross_users"]
+__all__ = ["cross_users"]
 
 PANEL = "target"
 """The one panel of a cross-domain split."""
@@ -23,40 +20,6 @@ HISTORY = 256
 """Most source interactions in the support of a test user, drawn at random from more."""
 
 
-class CrossUsers(NamedTuple):
-    """A fold of users with a history in both domains, whose target ratings are hidden but K.
-
-    Test users have no row in training. Their support of size K is their source history and K
-    ratings of the target: the first `ColdTasks.given` columns are always shown.
-    """
-
-    fold: Fold
-    """Users with a history in both domains, in three parts; all others train. Without common
-    users, users of the target."""
-    user_schema: Schema
-    """Encoding of users, learned from the training users."""
-    item_schema: Schema
-    """Encoding of items, learned from the items of the training users."""
-    training: TrainingSet
-    """Training users of both domains; `item_domain` distinguishes them."""
-    final: TrainingSet
-    """Training and validation users."""
-    validation: dict[str, ColdTasks]
-    """Under `PANEL`, the tasks for choosing settings."""
-    test: dict[str, ColdTasks]
-    """Under `PANEL`, the tasks of the final evaluation."""
-
-    @property
-    def ranked(self) -> bool:
-        """False: ratings of the target are evaluated, not rankings of the catalogue."""
-        return False
-
-    def ks(self, panel: str) -> tuple[int, ...]:
-        """Returns the numbers of target ratings in the support."""
-        del panel
-        return _KS
-
-
 def cross_users(
     domains: Domains,
     *,
@@ -66,8 +29,12 @@ def cross_users(
     shuffled: bool = False,
     least: int = 10,
     seed: int = 0,
-) -> CrossUsers:
-    """Prepares one fold of cold users of the target.
+) -> Split:
+    """Prepares one fold of users with a history in both domains, whose target ratings are hidden.
+
+    Test users have no row in training. Their support of size K is their source history and K
+    ratings of the target: the first `ColdTasks.given` columns are always shown. All other users
+    train. The tasks are under `PANEL`.
 
     For domains without common users, the test users are users of the target without a source
     history.
@@ -121,19 +88,13 @@ def cross_users(
         _unlinked(select_users(log, part), in_target, overlap, names, seed)
         for part in (trained, final)
     ]
-    user_schema = fit_schema(dataset.users, trained)
-    item_schema = fit_schema(dataset.items, np.unique(logs[0].item))
-    training = TrainingSet(
-        logs[0],
-        np.tile(encode(user_schema, dataset.users), (2, 1)),
-        encode(item_schema, dataset.items),
-        dataset.scale,
-        item_domain=domains.item_domain,
-    )
+    user_schema, item_schema, training = encoded(dataset, logs[0], trained)
+    features = np.tile(training.user_features, (2, 1))
+    training = training._replace(user_features=features, item_domain=domains.item_domain)
     log = log._replace(
         user_ids=names, offsets=np.append(log.offsets, np.full(users, log.offsets[-1]))
     )
-    prepared = CrossUsers(
+    prepared = Split(
         chosen,
         user_schema,
         item_schema,
@@ -141,6 +102,7 @@ def cross_users(
         training._replace(interactions=logs[1]),
         validation={PANEL: _tasks(log, in_target, chosen.validation, seed)},
         test={PANEL: _tasks(log, in_target, chosen.test, seed)},
+        ks={PANEL: _KS},
     )
     check_fold(chosen)
     for seen, parts in ((logs[0], prepared.validation), (logs[1], prepared.test)):

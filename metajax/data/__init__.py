@@ -8,7 +8,7 @@ from metajax.data.cold_items import (
     sequence_table,
     split_items,
 )
-from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.datasets import load, names
 from metajax.data.fetch import DataUnavailable
@@ -32,17 +32,17 @@ from metajax.data.schema import Schema, encode, encode_rows, fit_schema
 from metajax.data.splits import (
     ColdTasks,
     Fold,
+    Split,
     cold_user_folds,
     cold_user_tasks,
     leave_k_out,
     time_split,
     warm_cold_quadrants,
 )
-from metajax.data.warm_cold import WarmCold, warm_cold
+from metajax.data.warm_cold import warm_cold
 
 __all__ = [
     "ColdTasks",
-    "ColdUsers",
     "DataError",
     "DataUnavailable",
     "Dataset",
@@ -52,10 +52,10 @@ __all__ = [
     "LeakageError",
     "Schema",
     "SequenceTable",
+    "Split",
     "Table",
     "TaskTable",
     "TrainingSet",
-    "WarmCold",
     "bipartite_graph",
     "blank_graph",
     "cold_user_folds",

@@ -1,56 +1,22 @@
 """Protocol P1: a fold of cold users, with encoded training sets and checked tasks."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
-from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import ColdTasks, Fold, Order, cold_user_folds, cold_user_tasks
+from metajax.data.schema import encoded
+from metajax.data.splits import ColdTasks, Order, Split, cold_user_folds, cold_user_tasks
 from metajax.types import Examples, Inputs, Task
 
-__all__ = ["ColdUsers", "cold_users", "cold_users_of", "padded"]
+__all__ = ["cold_users", "cold_users_of", "padded"]
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
 
 
-class ColdUsers(NamedTuple):
-    """A fold of protocol P1: cold users by a number of shots.
-
-    Vocabularies, scalers and everything fitted come from the training users alone.
-    """
-
-    fold: Fold
-    """The users in three parts."""
-    user_schema: Schema
-    """Encodes users, learned from the training users."""
-    item_schema: Schema
-    """Encodes items, learned from the items that training users interacted with."""
-    training: TrainingSet
-    """Training set without the validation users."""
-    final: TrainingSet
-    """Training set of the refit: training and validation users."""
-    validation: dict[str, ColdTasks]
-    """By order of the supports: the validation users' tasks, which settings are chosen by."""
-    test: dict[str, ColdTasks]
-    """By order of the supports: the test users' tasks, for the final judgement alone."""
-
-    @property
-    def ranked(self) -> bool:
-        """True: rankings of the whole catalogue are evaluated too."""
-        return True
-
-    def ks(self, panel: str) -> tuple[int, ...]:
-        """Returns the support sizes that tasks are judged at, the same in every order."""
-        del panel
-        return KS
-
-
-def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0) -> ColdUsers:
+def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
     """Prepares one fold of P1.
 
     Args:
@@ -75,17 +41,10 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
             "users in all."
         )
     train_log = select_users(dataset.interactions, chosen.train)
-    user_schema = fit_schema(dataset.users, chosen.train)
-    item_schema = fit_schema(dataset.items, np.unique(train_log.item))
-    training = TrainingSet(
-        train_log,
-        encode(user_schema, dataset.users),
-        encode(item_schema, dataset.items),
-        dataset.scale,
-    )
+    user_schema, item_schema, training = encoded(dataset, train_log, chosen.train)
     everyone = np.concatenate([chosen.train, chosen.validation])
     final = training._replace(interactions=select_users(dataset.interactions, everyone))
-    prepared = ColdUsers(
+    prepared = Split(
         chosen,
         user_schema,
         item_schema,
@@ -93,6 +52,8 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         final,
         validation=cold_users_of(dataset, chosen.validation, seed=seed),
         test=cold_users_of(dataset, chosen.test, seed=seed),
+        ks=dict.fromkeys(("random", "time"), KS),
+        ranked=True,
     )
     check_fold(chosen)
     for log, parts in ((train_log, prepared.validation), (final.interactions, prepared.test)):

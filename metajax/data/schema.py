@@ -13,10 +13,20 @@ from typing import get_args
 
 import numpy as np
 
-from metajax.data.dataset import Kind, Table
+from metajax.data.dataset import Dataset, Kind, Table, TrainingSet
+from metajax.data.interactions import Interactions
 from metajax.fields import suggestion
 
-__all__ = ["Field", "Schema", "encode", "encode_rows", "fit_schema", "from_json", "to_json"]
+__all__ = [
+    "Field",
+    "Schema",
+    "encode",
+    "encode_rows",
+    "encoded",
+    "fit_schema",
+    "from_json",
+    "to_json",
+]
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,25 @@ def encode(schema: Schema, table: Table) -> np.ndarray:
         )
     columns = [table.columns[field.name].tolist() for field in schema.fields]
     return _encode(schema, columns, len(table.ids))
+
+
+def encoded(
+    dataset: Dataset, log: Interactions, users: np.ndarray
+) -> tuple[Schema, Schema, TrainingSet]:
+    """Encodes a data set by schemas that training users and their items alone have fitted.
+
+    Args:
+        dataset: The data.
+        log: The training users' log.
+        users: `[n]` the training users.
+
+    Returns:
+        The schemas of users and of items, and the training set.
+    """
+    user_schema = fit_schema(dataset.users, users)
+    item_schema = fit_schema(dataset.items, np.unique(log.item))
+    features = encode(user_schema, dataset.users), encode(item_schema, dataset.items)
+    return user_schema, item_schema, TrainingSet(log, *features, dataset.scale)
 
 
 def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndarray:

@@ -5,17 +5,21 @@ a hash of (seed, user, item), so it depends neither on the lines of the file nor
 users are selected. `metajax.data.leakage` checks the results.
 """
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions, select_rows
+from metajax.data.schema import Schema
 
 __all__ = [
     "ColdTasks",
     "Fold",
     "Order",
     "Quadrants",
+    "Split",
     "cold_user_folds",
     "cold_user_tasks",
     "collected",
@@ -59,6 +63,33 @@ class Fold(NamedTuple):
     """`[n]` user indices that settings are chosen by."""
     test: np.ndarray
     """`[n]` user indices that the reported figures come from."""
+
+
+class Split(NamedTuple):
+    """A fold, or a draw, of a protocol.
+
+    Vocabularies, scalers and everything fitted come from the training users alone. The tasks come
+    in panels: by the order of the supports, or by cold users and items.
+    """
+
+    fold: Fold
+    """The users in three parts."""
+    user_schema: Schema
+    """Encoding of users, learned from the training users."""
+    item_schema: Schema
+    """Encoding of items, learned from the items of the training users."""
+    training: TrainingSet
+    """The training set of trained methods."""
+    final: TrainingSet
+    """The training set of the refit: training and validation users."""
+    validation: Mapping[str, ColdTasks]
+    """By panel: the tasks on which settings are chosen."""
+    test: Mapping[str, ColdTasks]
+    """By panel: the tasks of the test, evaluated once."""
+    ks: Mapping[str, tuple[int, ...]]
+    """By panel: the support sizes that its tasks are judged at."""
+    ranked: bool = False
+    """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
 
 
 class Quadrants(NamedTuple):

@@ -1,15 +1,15 @@
 """Protocol P2: a draw of warm and cold users by warm and cold items, with checked tasks."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.dataset import Dataset
 from metajax.data.leakage import check_cold_items, check_tasks, check_training
-from metajax.data.schema import Schema, encode, fit_schema
-from metajax.data.splits import ColdTasks, Quadrants, warm_cold_quadrants
+from metajax.data.schema import encoded
+from metajax.data.splits import ColdTasks, Fold, Quadrants, Split, warm_cold_quadrants
 
-__all__ = ["QUADRANTS", "WarmCold", "warm_cold"]
+__all__ = ["QUADRANTS", "warm_cold"]
 
 QUADRANTS = Quadrants._fields[1:]
 """The names of the four pairings, as in `Quadrants`."""
@@ -22,48 +22,17 @@ _FEW, _MANY = 10, 1000
 _SHARE = 0.2
 
 
-class WarmCold(NamedTuple):
-    """A draw of protocol P2.
-
-    Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
-    cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand.
-    """
-
-    user_schema: Schema
-    """Encodes users, learned from the users of `training`."""
-    item_schema: Schema
-    """Encodes items, learned from the items of `training`."""
-    training: TrainingSet
-    """Training set: warm users and items, less those held out again."""
-    final: TrainingSet
-    """Training set of the refit: all seen ratings of warm users and items."""
-    validation: dict[str, ColdTasks]
-    """By quadrant: tasks of what was held out again, which settings are chosen by."""
-    test: dict[str, ColdTasks]
-    """By quadrant: the tasks for the final judgement alone."""
-
-    @property
-    def ranked(self) -> bool:
-        """False: ratings are evaluated, not rankings of the whole catalogue."""
-        return False
-
-    def ks(self, panel: str) -> tuple[int, ...]:
-        """Returns the support sizes that a quadrant is judged at."""
-        widths = [parts[panel].support_mask.shape[1] for parts in (self.validation, self.test)]
-        if panel.startswith("warm_user"):
-            return (min(_FEW, *widths), min(widths))
-        return tuple(k for k in (0, 1, 3, 5) if k <= min(widths))
-
-
 def warm_cold(
     dataset: Dataset,
     *,
     draw: int = 0,
     cold_items: Literal["random", "newest"] = "random",
     since: float = 1997,
-) -> WarmCold:
+) -> Split:
     """Prepares one draw of P2: 20 % of the users are cold, and some items.
 
+    Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
+    cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand.
     Settings are chosen in the way in which they are judged: within what training sees, users and
     items are held out once more.
 
@@ -75,7 +44,7 @@ def warm_cold(
         since: The first year of the newest.
 
     Returns:
-        The draw, checked for leaks.
+        The draw, checked for leaks; the panels are those of `QUADRANTS`.
 
     Raises:
         ValueError: If an argument is out of range, the items have no year, or a quadrant
@@ -100,22 +69,27 @@ def warm_cold(
         outer.training, share=_SHARE, cold_items=held_back, seed=2 * draw + 1
     )
     seen = inner.training
-    user_schema = fit_schema(dataset.users, seen.users)
-    item_schema = fit_schema(dataset.items, np.unique(seen.item))
-    training = TrainingSet(
-        seen,
-        encode(user_schema, dataset.users),
-        encode(item_schema, dataset.items),
-        dataset.scale,
-    )
-    return WarmCold(
+    user_schema, item_schema, training = encoded(dataset, seen, seen.users)
+    validation, test = _checked(inner, "validation"), _checked(outer, "test")
+    warm = outer.training.users
+    return Split(
+        Fold(seen.users, np.setdiff1d(warm, seen.users), np.setdiff1d(log.users, warm)),
         user_schema,
         item_schema,
         training,
         training._replace(interactions=outer.training),
-        validation=_checked(inner, "validation"),
-        test=_checked(outer, "test"),
+        validation,
+        test,
+        ks={name: _ks(name, validation[name], test[name]) for name in QUADRANTS},
     )
+
+
+def _ks(quadrant: str, *parts: ColdTasks) -> tuple[int, ...]:
+    """Returns the support sizes that a quadrant is judged at."""
+    widths = [tasks.support_mask.shape[1] for tasks in parts]
+    if quadrant.startswith("warm_user"):
+        return (min(_FEW, *widths), min(widths))
+    return tuple(k for k in (0, 1, 3, 5) if k <= min(widths))
 
 
 def _years(dataset: Dataset) -> np.ndarray:

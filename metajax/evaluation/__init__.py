@@ -6,7 +6,6 @@ from metajax.evaluation.intervals import interval, paired_difference, summarise
 from metajax.evaluation.metrics import Metric
 from metajax.evaluation.protocols import (
     Preparation,
-    Split,
     check_ratings,
     cross_domain,
     prepare,
@@ -33,7 +32,6 @@ __all__ = [
     "PerUser",
     "Preparation",
     "Record",
-    "Split",
     "cells_of",
     "check_ratings",
     "compare",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metajax.data.cold_users import padded
-from metajax.evaluation.protocols import Split
+from metajax.data.splits import Split
 from metajax.evaluation.tuning import FittedMethod
 from metajax.types import Adaptation, Examples, Params
 

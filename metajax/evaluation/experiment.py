@@ -14,11 +14,12 @@ from metajax import registry
 from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
+from metajax.data.splits import Split
 from metajax.evaluation.cells import Cell, Outcome, cell_file, open_folder, read_cell, write_cell
 from metajax.evaluation.cost import cost_of
 from metajax.evaluation.evaluate import ConstantPredictionsError, NonFinitePredictionsError
 from metajax.evaluation.metrics import Metric, metric_of, table_with
-from metajax.evaluation.protocols import FOLDS, Preparation, Split, prepare
+from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
 from metajax.evaluation.records import Kind
 from metajax.evaluation.tables import Compared, compared

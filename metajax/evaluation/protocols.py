@@ -1,8 +1,8 @@
 """Protocols: splits into warm and cold users and items, in one form for all methods."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -10,52 +10,16 @@ from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.splits import ColdTasks
+from metajax.data.splits import Split
 from metajax.data.warm_cold import warm_cold
 from metajax.fields import check_name
 
-__all__ = ["FOLDS", "Preparation", "Split", "check_ratings", "cross_domain", "prepare", "protocols"]
+__all__ = ["FOLDS", "Preparation", "check_ratings", "cross_domain", "prepare", "protocols"]
 
 FOLDS = 5
 
 # Folds whose features are about equally wide share what was compiled for one of them.
 _WIDTH = 8
-
-
-class Split(Protocol):
-    """A fold, or a draw, of a protocol; `ColdUsers` and `WarmCold` are such.
-
-    The tasks come in panels: by the order of the supports, or by cold users and items.
-    """
-
-    @property
-    def training(self) -> TrainingSet:
-        """The training set of trained methods."""
-        ...
-
-    @property
-    def final(self) -> TrainingSet:
-        """The training set of the refit: training and validation users."""
-        ...
-
-    @property
-    def validation(self) -> Mapping[str, ColdTasks]:
-        """By panel: the tasks on which settings are chosen."""
-        ...
-
-    @property
-    def test(self) -> Mapping[str, ColdTasks]:
-        """By panel: the tasks of the test, evaluated once."""
-        ...
-
-    @property
-    def ranked(self) -> bool:
-        """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
-        ...
-
-    def ks(self, panel: str) -> tuple[int, ...]:
-        """Returns the support sizes that tasks of a panel are judged at."""
-        ...
 
 
 class Preparation(NamedTuple):
@@ -150,7 +114,7 @@ protocols: dict[str, Preparation] = {
 or the newest."""
 
 
-def _filled(split: Any) -> Any:
+def _filled(split: Split) -> Split:
     """Pads the features with columns of zeros."""
 
     def fill(training: TrainingSet) -> TrainingSet:

@@ -8,12 +8,12 @@ import numpy as np
 
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
 from metajax.cross_domain.users import PANEL
+from metajax.data.splits import Split
 from metajax.evaluation.cells import Cell, Outcome
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, concatenate
 from metajax.evaluation.intervals import metrics_of, paired_differences, records_of, summarise
 from metajax.evaluation.metrics import badness
-from metajax.evaluation.protocols import Split
 from metajax.evaluation.records import (
     Kind,
     Record,

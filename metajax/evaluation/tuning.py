@@ -11,7 +11,7 @@ import numpy as np
 from metajax.baselines import Baseline, tune
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
-from metajax.data.splits import ColdTasks
+from metajax.data.splits import ColdTasks, Split
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
     Evaluation,
@@ -20,7 +20,6 @@ from metajax.evaluation.evaluate import (
 )
 from metajax.evaluation.intervals import summarise
 from metajax.evaluation.metrics import Metric
-from metajax.evaluation.protocols import Split
 from metajax.evaluation.records import Kind
 from metajax.methods import Method, Settings
 from metajax.registry import (
@@ -283,7 +282,7 @@ def _evaluate(
         training.item_features,
         scale=training.scale,
         method=method.name,
-        ks=split.ks(panel),
+        ks=split.ks[panel],
         rating=method.rating,
         ranking=method.ranking and split.ranked,
         metrics=metrics,
@@ -415,7 +414,7 @@ def _rating_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], d
     def losses(params: Params) -> dict[str, float]:
         return {
             panel: float(
-                np.mean([rmse(params, tasks, given + k, low, high) for k in split.ks(panel)])
+                np.mean([rmse(params, tasks, given + k, low, high) for k in split.ks[panel]])
             )
             for panel, (tasks, given) in batches.items()
         }
@@ -449,7 +448,7 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
                 training.user_features,
                 training.item_features,
                 scale=training.scale,
-                ks=[k for k in split.ks(panel) if k in (0, 1, 5)],
+                ks=[k for k in split.ks[panel] if k in (0, 1, 5)],
                 rating=False,
             )
         except ConstantPredictionsError:

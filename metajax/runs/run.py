@@ -28,10 +28,11 @@ from metajax.cross_domain.domains import (
     load_domains,
     with_absolute_paths,
 )
-from metajax.cross_domain.users import CrossUsers, cross_users
+from metajax.cross_domain.users import cross_users
 from metajax.data import datasets, schema
-from metajax.data.cold_users import ColdUsers, cold_users
+from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
+from metajax.data.splits import Split
 from metajax.evaluation import check_ratings, train_on
 from metajax.methods import Settings
 from metajax.registry import adaptation_of, first_progress, progress_like
@@ -95,7 +96,7 @@ class Run(NamedTuple):
     """Its settings."""
     dataset: Dataset
     """Its data."""
-    users: ColdUsers | CrossUsers
+    users: Split
     """The fold: training, validation and cold users."""
     pair: DomainPair | None = None
     """The two domains of a transfer."""
@@ -391,7 +392,7 @@ def _prepared(
     return Run(folder, chosen, loaded, cold_users(loaded, fold=chosen.fold, seed=chosen.seed))
 
 
-def _schemas(users: ColdUsers | CrossUsers) -> dict[str, Any]:
+def _schemas(users: Split) -> dict[str, Any]:
     schemas = {"user": users.user_schema, "item": users.item_schema}
     return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
 

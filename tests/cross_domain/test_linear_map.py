@@ -44,7 +44,7 @@ def rmse(domains: Domains) -> np.ndarray:
         split.final.user_features,
         split.final.item_features,
         scale=split.final.scale,
-        ks=split.ks(PANEL),
+        ks=split.ks[PANEL],
         ranking=False,
     )
     return summarise(judged)["rmse"]

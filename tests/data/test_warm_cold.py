@@ -165,9 +165,9 @@ def test_another_draw_has_other_cold_users_and_the_same_draw_the_same():
 
 
 def test_support_sizes_depend_on_the_quadrant():
-    assert READY.ks("cold_user_cold_item") == READY.ks("cold_user_warm_item") == (0, 1, 3, 5)
+    assert READY.ks["cold_user_cold_item"] == READY.ks["cold_user_warm_item"] == (0, 1, 3, 5)
     # Few, and all there can be.
-    assert READY.ks("warm_user_cold_item") == (10, ITEMS)
+    assert READY.ks["warm_user_cold_item"] == (10, ITEMS)
     seen = READY.test["warm_user_cold_item"].support_mask.sum(1)
     rows = READY.final.interactions.user_counts[READY.test["warm_user_cold_item"].user]
     np.testing.assert_array_equal(seen, rows)
@@ -181,3 +181,11 @@ def test_invalid_arguments_of_draws_are_refused():
     few = select_rows(DATASET.interactions, DATASET.interactions.user < 3)
     with pytest.raises(ValueError, match="data must leave tasks in every quadrant, got none in"):
         warm_cold(DATASET._replace(interactions=few))
+
+
+def test_users_of_a_draw_are_in_three_parts():
+    train, validation, test = READY.fold
+    np.testing.assert_array_equal(train, READY.training.interactions.users)
+    np.testing.assert_array_equal(np.sort(np.concatenate(READY.fold)), DATASET.interactions.users)
+    assert np.isin(READY.validation["cold_user_warm_item"].user, validation).all()
+    assert np.isin(READY.test["cold_user_warm_item"].user, test).all()

@@ -136,7 +136,7 @@ def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
     for training in (split.training, split.final):
         assert training.user_features.shape[1] % 8 == training.item_features.shape[1] % 8 == 0
     for panel, tasks in split.test.items():
-        assert max(split.ks(panel)) <= tasks.support_mask.shape[1]
+        assert max(split.ks[panel]) <= tasks.support_mask.shape[1]
 
 
 def test_baselines_may_be_constant_on_cold_items(small):
