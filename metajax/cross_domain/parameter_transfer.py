@@ -55,8 +55,7 @@ __all__ = [
     "methods",
     "parameter_transfer",
     "shared_user_mlp",
-    "source_then_target",
-    "source_updates",
+    "trained_in_source",
 ]
 
 # Ratings of a source item from which on its factors are reliable enough for the items' prior.
@@ -237,24 +236,6 @@ def parameter_transfer(
         elsewhere that regularise those of the target. Differs from the latter: the posterior of a
         user is transferred, a new user's too.
     """
-    return source_then_target(
-        model, loss, outer=outer, pretraining=pretraining, kept=kept, microbatch=microbatch
-    )
-
-
-def source_then_target(
-    model: SupportModel,
-    loss: Loss,
-    *,
-    outer: optax.GradientTransformation,
-    pretraining: int,
-    kept: tuple[str, ...],
-    microbatch: int | None = None,
-) -> MetaLearner:
-    """Trains on the source's part of queries, then on the target's, with some parameters frozen.
-
-    Arguments, result and errors are those of `parameter_transfer`.
-    """
     if pretraining < 1:
         raise ValueError(f"pretraining must be >= 1, got {pretraining}.")
     adaptation = amortised(model.encode, model.decode)
@@ -280,9 +261,21 @@ def source_then_target(
     )
 
 
-def source_updates(settings: Settings) -> int:
-    """Returns the number of updates in the source, by the option `source_part`."""
-    return max(int(settings.options.source_part * settings.updates), 1)
+def trained_in_source(
+    learner: Callable[..., MetaLearner],
+) -> Callable[[Settings, SupportModel], MetaLearner]:
+    """Returns the `Method.learner` of one with `pretraining`, by the option `source_part`."""
+
+    def build(settings: Settings, network: SupportModel) -> MetaLearner:
+        return learner(
+            network,
+            objectives[settings.objective].loss,
+            outer=outer_optimizer(settings),
+            pretraining=max(int(settings.options.source_part * settings.updates), 1),
+            microbatch=settings.microbatch,
+        )
+
+    return build
 
 
 def _users_of_target(
@@ -348,20 +341,10 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
     return lambda params: initial_factors(params, found)
 
 
-def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
-    return parameter_transfer(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        pretraining=source_updates(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 methods: tuple[Method, ...] = (
     Method(
         "parameter_transfer",
-        _learner,
+        trained_in_source(parameter_transfer),
         _network,
         _initial,
         cross_tasks_of_both,

@@ -20,12 +20,12 @@ from metajax.cross_domain.domain_factors import (
     zero_factors,
 )
 from metajax.cross_domain.domains import SOURCE
-from metajax.cross_domain.parameter_transfer import source_then_target, source_updates
+from metajax.cross_domain.parameter_transfer import parameter_transfer, trained_in_source
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
 from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
-from metajax.methods import Method, Settings, objectives, outer_optimizer
+from metajax.methods import Method, Settings
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import (
@@ -210,7 +210,7 @@ def relation_transfer(
         As `RelationNetwork`.
     """
     kept = ("relations/relation/*", "relations/correction/*", "relations/head/*")
-    return source_then_target(
+    return parameter_transfer(
         model, loss, outer=outer, pretraining=pretraining, kept=kept, microbatch=microbatch
     )
 
@@ -230,20 +230,10 @@ def _initial(params: Params, found: CanonicalFactors) -> Params:
     }
 
 
-def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
-    return relation_transfer(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        pretraining=source_updates(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 methods: tuple[Method, ...] = (
     Method(
         "relation_transfer",
-        _learner,
+        trained_in_source(relation_transfer),
         _network,
         from_canonical_factors(_initial),
         cross_tasks_of_both,
