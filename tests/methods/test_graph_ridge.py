@@ -9,7 +9,7 @@ import pytest
 from metajax import baselines, losses, registry
 from metajax.data import bipartite_graph, blank_graph
 from metajax.data.dataset import shapes_of
-from metajax.methods.graph_ridge import graph_ridge, initial_rating_graph, rating_graph
+from metajax.methods.graph_ridge import graph_ridge, initial_rating_graph, light, rating_graph
 from metajax.networks import GraphSAGE
 from metajax.types import Examples, Inputs, MemberInputs, Task
 
@@ -138,3 +138,16 @@ def test_users_in_the_graph_start_where_their_ratings_put_them(two_domains):
         np.testing.assert_allclose(params["user"][user], expected, rtol=1e-3, atol=1e-4)
     nobody = np.flatnonzero(log.user_counts == 0)
     assert not np.asarray(params["user"])[nobody].any()
+
+
+@pytest.mark.parametrize("name", ["gcn_ridge", "gat_ridge", "sage_ridge"])
+def test_the_option_layers_is_the_number_of_layers(name, two_domains):
+    settings = registry.settings_for(name, rank=2, width=4, layers=3)
+    params = registry.first_progress(settings, two_domains).state.params
+    assert set(params["network"]) == {"layers_0", "layers_1", "layers_2"}
+
+
+def test_the_option_layers_is_the_number_of_steps_of_light_gcn():
+    for name in ("light_gcn", "graph_light", "light_gcn_ridge"):
+        assert light(registry.settings_for(name)).layers == 2
+        assert light(registry.settings_for(name, layers=3)).layers == 3

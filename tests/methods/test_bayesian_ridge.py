@@ -33,8 +33,8 @@ def training():
     return TrainingSet(log, np.zeros((40, 1), np.float32), even, (1.0, 5.0))
 
 
-def started(training):
-    settings = registry.settings_for("bayesian_ridge", rank=2)
+def started(training, **changes):
+    settings = registry.settings_for("bayesian_ridge", rank=2, **changes)
     network = ridge_network(settings, shapes_of(training))
     items = jnp.arange(ITEMS)
     features = jnp.asarray(training.item_features)
@@ -117,3 +117,13 @@ def test_without_attributes_there_are_no_tastes(training):
     found = partial(network.apply, params)(inputs._replace(item_features=jnp.zeros((ITEMS, 0))))
     assert found.design.shape == (ITEMS, 3)
     np.testing.assert_allclose(found.expected[10], found.expected[11])
+
+
+@pytest.mark.parametrize(("axes", "kept"), [(0, 0), (1, 1), (32, 2)])
+def test_attribute_axes_limit_the_directions_of_attributes(training, axes, kept):
+    network, params, inputs = started(training, attribute_axes=axes)
+    assert network.apply(params, inputs).design.shape == (ITEMS, 3 + kept)
+    settings = registry.settings_for("informed_ridge", rank=2, attribute_axes=axes)
+    informed = registry.trained_method_of("informed_ridge").network(settings, shapes_of(training))
+    blank = informed.init(jax.random.key(0), inputs)["network"].get("taste_map")
+    assert (0 if blank is None else blank["kernel"].shape[1]) == kept
