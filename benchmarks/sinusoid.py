@@ -69,7 +69,7 @@ MODEL = from_linen(Regressor())
 class Method(NamedTuple):
     """A learner and its outer loop, the stabilised or the published one."""
 
-    recipe: Callable[..., MetaLearner]
+    learner: Callable[..., MetaLearner]
     steadied: bool
 
 
@@ -127,7 +127,7 @@ def trained(method: Method, seed: int, updates: int, show: Callable[[int], None]
     if method.steadied:
         rate = optax.cosine_decay_schedule(OUTER_RATE, updates)
         outer = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adam(rate))
-    learner = method.recipe(MODEL, squared_error, inner=optax.sgd(INNER_RATE), outer=outer)
+    learner = method.learner(MODEL, squared_error, inner=optax.sgd(INNER_RATE), outer=outer)
     validation = judging_tasks(1_000_001)
 
     def validate(params: Params) -> float:
@@ -204,7 +204,7 @@ def main() -> None:
         before = np.stack(by_steps[0])
         for steps, runs in by_steps.items():
             error = np.stack(runs)
-            paper = PAPER.get(steps) if METHODS[name].recipe is maml else None
+            paper = PAPER.get(steps) if METHODS[name].learner is maml else None
             row = {"method": name, "steps": steps, "paper": paper, **shared}
             mse = figures(error)
             records.append({**row, "metric": "mse", **mse})

@@ -60,7 +60,7 @@ class DistilledOptions(CrossDomainOptions):
 
     width: int = bounded(16, least=1)
     """Width of the student's hidden layer."""
-    trust: float = bounded(0.5, least=0, most=1)
+    teacher_weight: float = bounded(0.5, least=0, most=1)
     """Weight of the teacher's predictions; ratings have the rest."""
 
 
@@ -163,12 +163,12 @@ def distilled(
     loss: Loss,
     *,
     outer: optax.GradientTransformation,
-    trust: float = 0.5,
+    teacher_weight: float = 0.5,
     microbatch: int | None = None,
 ) -> MetaLearner:
     """Trains a student by ratings and by a teacher's predictions for the same user and items.
 
-        (1 - trust) * loss(student, ratings) + trust * loss(student, teacher)
+        (1 - teacher_weight) * loss(student, ratings) + teacher_weight * loss(student, teacher)
 
     The first term is of the rated rows of a query, the second of all: queries may hold items of
     one domain for users of the other, of whom no rating is known.
@@ -179,7 +179,7 @@ def distilled(
         loss: `loss(scores, labels, *, where) -> []`, of the query,
             or elementwise as in `losses.with_mask`.
         outer: Optax optimizer of the student.
-        trust: Weight of the teacher's predictions, in [0, 1].
+        teacher_weight: Weight of the teacher's predictions, in [0, 1].
         microbatch: Tasks in memory at once; None means all of an update.
 
     Returns:
@@ -187,7 +187,7 @@ def distilled(
         `MemberInputs`, as from `sample_unrated_tasks`.
 
     Raises:
-        ValueError: If `trust` is not in [0, 1].
+        ValueError: If `teacher_weight` is not in [0, 1].
 
     References:
         Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv 1503.02531,
@@ -196,8 +196,8 @@ def distilled(
         recommendation via knowledge distillation, Knowledge-Based Systems 2025. Differs: targets
         are ratings and no soft classes, so there is no temperature; no common users are needed.
     """
-    if not 0 <= trust <= 1:
-        raise ValueError(f"trust must be in [0, 1], got {trust}.")
+    if not 0 <= teacher_weight <= 1:
+        raise ValueError(f"teacher_weight must be in [0, 1], got {teacher_weight}.")
     masked_loss, adaptation = with_mask(loss), amortised(student.encode, student.decode)
 
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
@@ -212,7 +212,9 @@ def distilled(
         adapted = teacher.adapt(params["teacher"], task.support, key)
         targets = jax.lax.stop_gradient(teacher.predict(params["teacher"], adapted, inputs))
         by_ratings = masked_loss(scores, query.labels, where=query.mask & query.inputs.known)
-        return (1 - trust) * by_ratings + trust * masked_loss(scores, targets, where=query.mask)
+        return (1 - teacher_weight) * by_ratings + teacher_weight * masked_loss(
+            scores, targets, where=query.mask
+        )
 
     return learner_with(
         {0: task_loss}, student, adaptation, fixed(outer, "teacher"), microbatch=microbatch
@@ -350,7 +352,7 @@ def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
         ridge_head(content_evidence),
         objectives[settings.objective].loss,
         outer=outer_optimizer(settings),
-        trust=settings.options.trust,
+        teacher_weight=settings.options.teacher_weight,
         microbatch=settings.microbatch,
     )
 

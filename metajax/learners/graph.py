@@ -1,4 +1,4 @@
-"""Meta-learners on a graph, which is propagated once an update, whatever the tasks."""
+"""Meta-learners on a graph, with one propagation an update for all tasks."""
 
 from collections.abc import Callable
 from typing import Any

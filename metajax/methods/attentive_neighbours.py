@@ -45,18 +45,18 @@ __all__ = [
 
 
 SHARPNESS = (1.0, 3.0)
-"""To which powers preferences are raised in the item-to-item weights: how much the user likes, and
-almost only the best ratings."""
+"""Exponents of preferences in the item-to-item weights; a large one keeps almost only the best
+ratings."""
 
 
 class MemorisedUsers(NamedTuple):
-    """What closed forms keep of the training users; it is not trained.
+    """Memory of the training users by closed forms; it is not trained.
 
     All leaves are floats, so that parameters which hold them can be differentiated.
     """
 
     user: jax.Array
-    """`[M]` who, as the training set counts its users."""
+    """`[M]` indices of the users in the training set."""
     present: jax.Array
     """`[M]` 1, or 0 in padding."""
     features: jax.Array
@@ -68,7 +68,7 @@ class MemorisedUsers(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is kept of a new user."""
+    """State of a new user."""
 
     features: jax.Array
     """`[Du]` encoded attributes."""
@@ -83,34 +83,34 @@ class Seen(NamedTuple):
 def user_memory(
     items: int, user_width: int, *, members: int = 1024, scale: tuple[float, float] | None = None
 ) -> SupportModel:
-    """Describes the ranker.
+    """Ranker with a memory of training users, as pure functions.
 
-    Its score of item i for a user who has shown the support S is
+    Its score of item i for a user with the support S is
 
         log(p_i) + b_i + sum_c w_c K^g_c sum_(j in S) r_j^c B^c_ji ,
         p_i = e + (1 - t) popularity_i + t sum_m a_m [m likes i] .
 
-    The prior p is what users like this one like: the attention a of member m is a softmax of minus
-    half the squared distance of attributes, each on a learned scale, plus h K^q times how much of
-    what S likes m likes too. The evidence is that of a linear autoencoder B, fitted to
-    preferences r to the power c. Learned are b, and how far to trust each part as a function of K;
-    the memory and B come from closed forms (`initial_memory`).
+    The prior p is the share of similar users who like the item: the attention a of member m is a
+    softmax of minus half the squared distance of attributes, each on a learned scale, plus h K^q
+    times the similarity of its preferences to those of S. The evidence is that of a linear
+    autoencoder B, fitted to preferences r to the power c. Learned are b, and the weights of the
+    parts as functions of K; the memory and B come from closed forms (`initial_memory`).
 
     Args:
         items: I, the size of the catalogue.
         user_width: Du, the number of encoded attributes of a user.
-        members: M, how many training users there is room for.
+        members: M, capacity of the memory in training users.
         scale: Lowest and highest rating; None for an implicit log.
 
     Returns:
         The model. `encode` expects a user's attributes in every row of the support; of an empty
-        one in padding. `decode` takes `Inputs` or, of users it remembers, `MemberInputs`: it
-        answers as if it did not. Memory is `M I + 2 I^2`.
+        one in padding. `decode` takes `Inputs` or, of memorised users, `MemberInputs`: these are
+        excluded from the memory. Memory is `M I + 2 I^2`.
 
     References:
         Vinyals et al., Matching Networks for One Shot Learning, NeurIPS 2016, for the attention to
-        what is remembered (there the support, here other users); Steck, Embarrassingly Shallow
-        Autoencoders for Sparse Data, WWW 2019, for B. Putting them together by what is learned on
+        the memory (there the support, here other users); Steck, Embarrassingly Shallow
+        Autoencoders for Sparse Data, WWW 2019, for B. Combining them by weights learned on
         held-out users is stacking: Wolpert, Stacked Generalization, Neural Networks 5, 1992.
     """
     low, high = scale or (0.0, 1.0)
@@ -132,8 +132,8 @@ def user_memory(
                 inverse=jnp.broadcast_to(jnp.eye(items), (kinds, items, items)),
             ),
             "attributes": jnp.zeros(user_width),
-            "likeness": jnp.zeros(2),
-            "trust": jnp.array(2.0),
+            "similarity": jnp.zeros(2),
+            "neighbour_logit": jnp.array(2.0),
             "floor": jnp.array(-5.0),
             "evidence": jnp.stack([jnp.log(jnp.array([60.0, 20.0])), jnp.zeros(kinds)], axis=1),
             "item_bias": jnp.zeros(items),
@@ -167,7 +167,7 @@ def user_memory(
 
 
 def initial_memory(params: Params, memory: MemorisedUsers) -> Params:
-    """Fills the memory, up to the room there is.
+    """Fills the memory, up to its capacity.
 
     Args:
         params: Parameters of a `user_memory`.
@@ -197,26 +197,26 @@ def initial_memory(params: Params, memory: MemorisedUsers) -> Params:
 
 
 def _prior(params: Params, memory: MemorisedUsers, seen: Seen, others: jax.Array) -> jax.Array:
-    """Returns `[I]` how probable it is that the user likes each item."""
+    """Returns `[I]` prior probabilities that the user likes each item."""
     liked = (memory.preferences >= LIKED).astype(jnp.float32)  # [M, I]
     popularity = others @ liked / jnp.maximum(jnp.sum(others), 1)
-    # An item that few like says more of who likes it.
+    # An item that few like is more informative about its users.
     rarity = jnp.log(jnp.sum(memory.present) / (1 + jnp.sum(liked, axis=0)))
-    # As if everyone had ten more items that nobody shares: short histories prove little.
+    # As if every user had ten more items that no other has: shrinks short histories.
     length = jnp.sqrt(jnp.sum(memory.preferences**2, axis=1) + 10)  # [M]
-    worth = jnp.maximum(rarity, 0.1)[seen.item] * seen.preference  # [S]
-    shared = memory.preferences[:, seen.item] @ worth / length  # [M]
+    weight = jnp.maximum(rarity, 0.1)[seen.item] * seen.preference  # [S]
+    shared = memory.preferences[:, seen.item] @ weight / length  # [M]
     distance = jnp.square(memory.features - seen.features[None]) @ jnp.exp(params["attributes"])
-    logits = _by_count(params["likeness"], seen.count) * shared - 0.5 * distance
+    logits = _by_count(params["similarity"], seen.count) * shared - 0.5 * distance
     attention = jax.nn.softmax(jnp.where(others > 0, logits, -1e9))
-    trust = jax.nn.sigmoid(params["trust"])
-    return jnp.exp(params["floor"]) + (1 - trust) * popularity + trust * (attention @ liked)
+    share = jax.nn.sigmoid(params["neighbour_logit"])
+    return jnp.exp(params["floor"]) + (1 - share) * popularity + share * (attention @ liked)
 
 
 def _evidence(
     params: Params, memory: MemorisedUsers, seen: Seen, own: jax.Array | None
 ) -> jax.Array:
-    """Returns `[I]` what the support says by the autoencoders, `own` preferences left out."""
+    """Returns `[I]` scores of the support by the autoencoders, `own` preferences left out."""
     total = jnp.zeros(memory.preferences.shape[1])
     for sharpness, inverse, weight in zip(
         SHARPNESS, memory.inverse, params["evidence"], strict=True
@@ -231,8 +231,8 @@ def _evidence(
             rows += pull[seen.item][:, None] * pull_scaled[None]
             diagonal += pull * pull_scaled
         self = seen.item[:, None] == jnp.arange(len(diagonal))[None]
-        said = seen.preference**sharpness @ jnp.where(self, 0, -rows / diagonal[None])
-        total += _by_count(weight, seen.count) * said
+        scores = seen.preference**sharpness @ jnp.where(self, 0, -rows / diagonal[None])
+        total += _by_count(weight, seen.count) * scores
     return total
 
 
@@ -250,15 +250,15 @@ def attentive_neighbours(
 ) -> MetaLearner:
     """Attentive neighbours: scores by attention to similar training users and item-to-item weights.
 
-    Train it on `data.sample_catalogue_tasks(members=True)`: the model remembers the training
+    Train it on `data.sample_catalogue_tasks(members=True)`: the model stores the training
     users, and predicts for each of them as for a new user.
 
     Args:
-        model: What remembers, a `user_memory`; it sees padding as it is.
+        model: The memory, a `user_memory`; padding is passed as it is.
         loss: `loss(scores, labels, *, where) -> []`, of the query, for instance
             `losses.approximate_ndcg`.
-        outer: Optax optimizer of the parameters. The memory has no gradient, but decay would wear
-            it down.
+        outer: Optax optimizer of the parameters. The memory has no gradient and must not
+            decay.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
     Returns:
@@ -303,7 +303,7 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
 
 
 def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Remembers training users and fits the linear autoencoders."""
+    """Stores training users and fits the linear autoencoders."""
     log, curve = training.interactions, preference_curve(training.scale)
     users = log.users
     if len(users) > settings.options.memory:
@@ -325,7 +325,7 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
 
 
 def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
-    """Builds the learner: the memory stays as it is, and items' biases learn slowly."""
+    """Builds the learner: the memory is fixed, and items' biases learn slowly."""
     groups = {"memory": "fixed", "item_bias": "slow"}
     optimizers: dict[Hashable, optax.GradientTransformation] = {
         "fixed": optax.set_to_zero(),

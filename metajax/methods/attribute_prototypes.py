@@ -1,4 +1,4 @@
-"""Attribute prototypes: users by their nearness to learned points among content features."""
+"""Attribute prototypes: cosine attention to learned prototypes in the space of content features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +37,12 @@ __all__ = [
 
 
 class AttributePrototypes(nn.Module):
-    """Places items by a network of what is said of them, and users' tastes at prototypes.
+    """Embeds items by a content network, and predicts users' residuals at prototypes.
 
-    What a user of given attributes thinks of a prototype is a linear form of the attributes,
-    which starts at 0.
+    The residual of a user at a prototype is linear in the user's attributes, initially 0.
 
     Attributes:
-        content: Maps inputs to `Evidence`: its design is the place, its expected label is what
-            is expected.
+        content: Maps inputs to `Evidence`: its design is the embedding of the item.
         width: D, its number of directions.
         prototypes: M.
     """
@@ -55,7 +53,7 @@ class AttributePrototypes(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> AmongPrototypes:
-        """Places N interactions."""
+        """Embeds N interactions."""
         zeros = nn.initializers.zeros_init()
         found = self.content(inputs)
         value = jnp.broadcast_to(
@@ -64,7 +62,7 @@ class AttributePrototypes(nn.Module):
         if inputs.user_features.shape[1]:
             taste = nn.Dense(self.prototypes, use_bias=False, kernel_init=zeros, name="user_value")
             value += taste(inputs.user_features)
-        # At first the prototypes weigh as much as 16 examples, and the level's prior as 5.
+        # Initially the prototypes weigh as much as 16 examples, and the level's prior as 5.
         each = nn.initializers.constant(jnp.log(16.0 / self.prototypes))
         return AmongPrototypes(
             found.design,
@@ -108,7 +106,7 @@ class PrototypeOptions(Options):
 
 
 def content_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Initialises a `ContentNetwork` by the closed form, whose predictions are its first."""
+    """Initialises a `ContentNetwork` by the closed form, which it then predicts."""
     del settings
     fitted = fit_content(training)
     domain = jnp.asarray(item_domains(training), jnp.float32)

@@ -1,4 +1,4 @@
-"""Bayesian ridge head on factors that attributes complete."""
+"""Bayesian ridge head on item factors, those of unrated items predicted from attributes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,9 +60,8 @@ def preference_directions(settings: Settings, shapes: Shapes) -> int:
 def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
     """Initialises by factors in closed form, completed by attributes.
 
-    Without attributes the first predictions are the fold-in's. With them items without ratings
-    have the expected ones of items like them, and a user may like an attribute more than others
-    do, which is all that can be said of such an item to one user and not to another.
+    Without attributes the first predictions are the fold-in's. With them unrated items get the
+    expectation of similar items, personalised by the user's tastes for attributes.
     """
     check_rank(settings)
     factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)

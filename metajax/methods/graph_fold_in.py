@@ -53,7 +53,7 @@ __all__ = [
 def spectral_nodes(
     graph: BipartiteGraph, width: int, *, sweeps: int = 10, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds vectors that message passing keeps, as the best start for what passes messages.
+    """Leading singular vectors of the normalised graph, as initial embeddings.
 
     With R the users' choices, each divided by the roots of both ends' degrees, the items' vectors
     span the first right singular vectors of R, and those of the users are R times them. Products
@@ -64,7 +64,7 @@ def spectral_nodes(
         graph: Of users and items.
         width: D, directions, at least 1 and at most as many as there are items.
         sweeps: Iterations, >= 1.
-        seed: Of the random first directions.
+        seed: Of the random initial directions.
 
     Returns:
         `[U, D]` users and `[I, D]` items, float32; the mean square of the items' is 1 where
@@ -94,7 +94,7 @@ def spectral_nodes(
 
 @partial(jax.jit, static_argnames="users")
 def _swept(items: jax.Array, edges: Edges, *, users: int) -> tuple[jax.Array, jax.Array]:
-    """Sends items' vectors to the users, and back."""
+    """Propagates items' vectors to the users, and back."""
     nodes = jnp.pad(items, ((users, 0), (0, 0)))
     _, there, back = LightGCN(2).steps(nodes, edges)
     return there[:users], back[users:]
@@ -139,7 +139,7 @@ class VectorOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOptions(VectorOptions):
-    """Options of rankings by vectors to which layers add something."""
+    """Options of rankings by vectors with further layers."""
 
     width: int = bounded(32, least=1)
     """Width of the layers."""

@@ -1,8 +1,7 @@
 """Graph ridge: message passing on ratings corrects closed-form items, users are a ridge head.
 
-A closed form knows an item by how it was rated. Message passing adds by whom: an item with few
-ratings is described by the tastes of its raters, and these by all else that they rated, in another
-domain too.
+A closed form fits an item to its ratings. Message passing adds its raters: an item with few ratings
+is described by the tastes of its raters, and these by all their ratings, in another domain too.
 """
 
 from collections.abc import Callable
@@ -75,25 +74,25 @@ _FIXED = ("graph", "user", "item", "item_bias", "item_domain", "noise")
 def rating_graph(
     graph: BipartiteGraph, network: nn.Module | None = None, *, width: int, adapter: bool = False
 ) -> GraphModel:
-    """Corrects what closed forms say of the items by message passing.
+    """Model that corrects closed-form evidence of items by message passing.
 
     An item has an embedding x_i and an expected rating b_i, under which users are standard normal
     vectors z; a user in the graph has the posterior mean of z. Nodes start as (z, 0, 0) and
-    (0, x_i, b_i), with the logarithm of their degree behind. With h_i, what the network makes of
-    item i, the item is described by
+    (0, x_i, b_i), followed by the logarithm of their degree. With the network's output h_i for item
+    i, the item is described by
 
         [x_i, b_i] + relu(h_i + t_i h_i A) C
 
     where C starts at 0, so that the first predictions are those of the closed form. Layers are
-    the same for users and items of all domains; the adapter A, which also starts at 0, changes what
-    they say of items of the target, t_i = 1. Users are adapted to by `adaptation.ridge_head`.
+    the same for users and items of all domains; the adapter A, which also starts at 0, changes
+    their output for items of the target, t_i = 1. Users adapt by `adaptation.ridge_head`.
 
     Args:
         graph: As in `graph_model`.
         network: Maps nodes `[N, 2 width + 2]` and `Edges` to nodes `[N, D]`; None means two
             layers of `GraphSAGE(16)`.
         width: F, directions in which users differ, >= 1.
-        adapter: Whether there is an adapter.
+        adapter: True to add the adapter.
 
     Returns:
         The model, whose `propagate` returns the `Evidence` of all items `[I]`. What
@@ -108,10 +107,10 @@ def rating_graph(
         Zhao, Li and Fu, Cross-Domain Recommendation via Preference Propagation GraphNet, CIKM
         2019, for one graph of both domains, of which users are the bridge, under shared layers.
         Liu, Li, Li and Pan, Cross Domain Recommendation via Bi-directional Transfer Graph
-        Collaborative Filtering Networks, CIKM 2020, for keeping what is specific of a domain beside
-        what is common. Differs from both: ratings and not implicit feedback; nodes start from
-        closed forms, not from learned embeddings; layers are common, and an adapter of the target
-        is what is specific; users who are not in the graph are served.
+        Collaborative Filtering Networks, CIKM 2020, for domain-specific in addition to
+        common features. Differs from both: ratings and not implicit feedback; nodes start from
+        closed forms, not from learned embeddings; layers are common, and only an adapter of the
+        target is specific; new users are folded in.
     """
     if width < 1:
         raise ValueError(f"width must be >= 1, got {width}.")
@@ -140,7 +139,7 @@ def rating_graph(
         fixed = jax.lax.stop_gradient({name: params[name] for name in _FIXED if name != "graph"})
         user, item, bias = fixed["user"], fixed["item"], fixed["item_bias"]
         edges = edges_in(params, without)
-        # The mean rating is in every bias and tells nothing of an item.
+        # The mean rating is in every bias and does not distinguish items.
         known = jnp.concatenate([item, (bias - jnp.mean(bias))[:, None]], axis=1)
         degree = jnp.log1p(in_degree(edges, len(user) + len(item)))[:, None]
         nodes = jnp.concatenate(
@@ -164,7 +163,7 @@ def rating_graph(
 
 
 def at_items(items: Evidence, inputs: Inputs | MemberInputs) -> Evidence:
-    """Describes N interactions, given what is known of all I items."""
+    """Evidence of N interactions, given that of all I items."""
     item = (inputs.inputs if isinstance(inputs, MemberInputs) else inputs).item
     return jax.tree.map(lambda leaf: leaf[item], items)
 
@@ -179,14 +178,14 @@ def initial_rating_graph(
     noise: jax.Array,
     item_domain: jax.Array | None = None,
 ) -> Params:
-    """Fills in the graph and what closed forms say of its nodes.
+    """Initialises the graph and its nodes by closed forms.
 
     Args:
         params: Parameters of a `rating_graph`.
         graph: As in `with_graph`.
-        user: `[U, F]` expected place of each user in the graph; 0 for who rated nothing.
-        item: `[I, F]` what a unit along each direction adds to a rating.
-        item_bias: `[I]` the rating of a user of whom nothing is known.
+        user: `[U, F]` posterior mean of each user in the graph; 0 without ratings.
+        item: `[I, F]` embedding of each item.
+        item_bias: `[I]` expected rating by a new user.
         noise: `[I]` variance of a rating of each item, > 0.
         item_domain: `[I]` 0 for an item of the source, 1 for one of the target; None means 0.
 
@@ -286,7 +285,7 @@ def rating_graph_of(
 
 
 def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts from factors, which attributes complete, and from the posteriors of users under them.
+    """Initialises by factors, with unrated items from attributes, and by posteriors of users.
 
     The first predictions are those of a fold-in on the items of all domains.
     """

@@ -28,7 +28,7 @@ __all__ = ["EmbeddingOptions", "methods"]
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingOptions(TowerOptions):
-    """Options of the GRU that reads items and ratings: it takes no inner steps."""
+    """Options of the GRU on items and ratings, without inner steps."""
 
     adapts: tuple[str, ...] = ()
     """Patterns of the parameters that adapt to a user; by default direct/*, or where items have no

@@ -1,4 +1,4 @@
-"""The encoder of items that several networks start from: options and initial values."""
+"""Encoder of items of several networks: options and initial values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions(Options):
-    """Options of networks that start from an `Encoder`."""
+    """Options of networks with an `Encoder`."""
 
     width: int = bounded(64, least=1)
     """Width of the hidden layers."""
@@ -50,7 +50,7 @@ def encoder_of(settings: Settings, shapes: Shapes) -> Encoder:
 
 
 def reference_label(settings: Settings, shapes: Shapes) -> float | None:
-    """Returns the label that those of a support are compared with: see `MatchingNetwork`."""
+    """Returns the reference that residuals of labels are taken from: see `MatchingNetwork`."""
     if objectives[settings.objective].rating:
         return None
     return 1.0 if shapes.scale is None else sum(shapes.scale) / 2

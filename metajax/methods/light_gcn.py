@@ -1,4 +1,4 @@
-"""LightGCN: trained on known users, serving new ones by the items they chose."""
+"""LightGCN: trained on known users, with fold-in of new ones by their items."""
 
 import math
 from collections.abc import Callable

@@ -31,7 +31,7 @@ __all__ = [
 
 
 class MatchingNetwork(nn.Module):
-    """Attends from candidates, shifted by the user's embedding, to what the user has rated.
+    """Attends from candidates, shifted by the user's embedding, to the user's rated items.
 
     Attributes:
         encoder: Maps inputs to `Encoded`.

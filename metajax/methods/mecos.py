@@ -26,7 +26,7 @@ __all__ = [
 
 
 class PairNetwork(nn.Module):
-    """Encodes pairs of a sequence and the item it is asked about, and matches pairs to pairs.
+    """Encodes pairs of a sequence and a candidate item, and matches query to support pairs.
 
     A sequence is read by an LSTM, whose last state attends to all states. Joined with the item's
     attributes, which may be none, it is a pair. A support is the mean of its pairs and a prior;
@@ -38,7 +38,7 @@ class PairNetwork(nn.Module):
         embedding: Width of that.
         width: Width of states, pairs and supports, R.
         steps: Steps of matching.
-        prior_weight: How many sequences the prior is worth at first.
+        prior_weight: Initial weight of the prior, in sequences.
 
     References:
         Zheng, Liu, Li and Wu, Cold-start Sequential Recommendation via Meta Learner, AAAI 2021:
@@ -56,7 +56,7 @@ class PairNetwork(nn.Module):
     prior_weight: float = 1.0
 
     def setup(self):
-        """Makes the parts."""
+        """Builds the layers."""
         self.item_embedding = nn.Embed(self.items, self.embedding)
         self.lstm = nn.RNN(nn.OptimizedLSTMCell(self.width))
         self.pair = Tower((self.width, self.width))
@@ -66,7 +66,7 @@ class PairNetwork(nn.Module):
         self.zero_shot = nn.Dense(1)
 
     def encode(self, support: Examples) -> jax.Array:
-        """Sums the sequences of one item up: `[R]`."""
+        """Encodes the sequences of one item as their mean: `[R]`."""
         total = jnp.sum(jnp.where(support.mask[:, None], self._pairs(support.inputs), 0), axis=0)
         weight = jnp.exp(self.weight)
         return (weight * self.prior + total) / (weight + jnp.sum(support.mask))
@@ -84,7 +84,7 @@ class PairNetwork(nn.Module):
         return score + self.zero_shot(pairs)[:, 0]
 
     def __call__(self, support: Examples, inputs: Sequences) -> jax.Array:
-        """Does one after the other."""
+        """Encodes, then decodes."""
         return self.decode(self.encode(support), inputs)
 
     def _pairs(self, inputs: Sequences) -> jax.Array:
@@ -111,8 +111,8 @@ def mecos(
     """MeCos: next-item prediction of a new item from a few sequences that end in it.
 
     It adapts to an item: the support are sequences that end in it, the query are sequences that end
-    in it or not, from `data.sample_item_tasks`. To recommend new items for
-    one sequence, adapt to each of them and compare their scores (`cold_items.score_cold_items`).
+    in it or not, from `data.sample_item_tasks`. To recommend new items for one sequence, adapt to
+    each of them and compare their scores (`cold_items.score_cold_items`).
 
     Args:
         model: The network, for instance a `PairNetwork`.

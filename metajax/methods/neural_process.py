@@ -38,14 +38,14 @@ __all__ = [
 
 
 class ConditionalProcess(nn.Module):
-    """Sums a support up as one vector, the mean of its examples' vectors and of a prior's.
+    """Encodes a support as one vector, the mean of its examples' vectors and of a prior's.
 
     Attributes:
         encoder: Maps inputs to `Encoded`.
         width: Width of an example's vector and of the hidden layers, R.
-        reference: What a label is compared with. None: the item's bias, as is right where scores
+        reference: Reference of labels. None: the item's bias, as is right where scores
             predict labels. A number: a learned one that starts there, for losses of an order.
-        prior_weight: How many examples the prior vector is worth at first.
+        prior_weight: Initial weight of the prior vector, in examples.
         least_deviation: Smallest standard deviation of a label.
 
     References:
@@ -61,14 +61,14 @@ class ConditionalProcess(nn.Module):
     least_deviation: float = 0.1
 
     def setup(self):
-        """Makes the parts."""
+        """Builds the layers."""
         self.examples = _Examples(self.width, self.reference)
         self.prior = self.param("prior", nn.initializers.zeros_init(), (self.width,))
         self.weight = self.param("weight", nn.initializers.constant(jnp.log(self.prior_weight)), ())
         self.decoder = _Decoder((self.width, self.width), self.least_deviation)
 
     def encode(self, support: Examples) -> jax.Array:
-        """Sums a support up: `[R]`."""
+        """Encodes a support: `[R]`."""
         vectors = self.examples(self.encoder(support.inputs), support.labels)
         total = jnp.sum(jnp.where(support.mask[:, None], vectors, 0), axis=0)
         weight = jnp.exp(self.weight)
@@ -81,23 +81,23 @@ class ConditionalProcess(nn.Module):
         return self.decoder(encoded, jnp.broadcast_to(state, shape))
 
     def __call__(self, support: Examples, inputs: Inputs) -> Gaussian:
-        """Does one after the other."""
+        """Encodes, then decodes."""
         return self.decode(self.encode(support), inputs)
 
 
 class Attended(NamedTuple):
-    """A support as an `AttentiveProcess` keeps it, behind a slot for having seen nothing."""
+    """Keys and values of a support, after an empty slot, for an `AttentiveProcess`."""
 
     key: jax.Array
-    """`[1 + S, H, R // H]` by which its items are found."""
+    """`[1 + S, H, R // H]` attention keys of its items."""
     value: jax.Array
-    """`[1 + S, H, R // H]` what its examples say."""
+    """`[1 + S, H, R // H]` attention values of its examples."""
     mask: jax.Array
     """`[1 + S]` bool, True for the slot."""
 
 
 class AttentiveProcess(nn.Module):
-    """Sums a support up anew for each candidate, by attention from its item to theirs.
+    """Encodes a support for each candidate, by attention from its item to theirs.
 
     Attributes: as in `ConditionalProcess`, and
         heads: Attention heads, H, of width R // H each.
@@ -118,7 +118,7 @@ class AttentiveProcess(nn.Module):
     least_deviation: float = 0.1
 
     def setup(self):
-        """Makes the parts."""
+        """Builds the layers."""
         if not 1 <= self.heads <= self.width:
             raise ValueError(f"heads must be in [1, {self.width}] (the width), got {self.heads}.")
         self.examples = _Examples(self.width, self.reference)
@@ -150,7 +150,7 @@ class AttentiveProcess(nn.Module):
         return self.decoder(encoded, self.joined(summed))
 
     def __call__(self, support: Examples, inputs: Inputs) -> Gaussian:
-        """Does one after the other."""
+        """Encodes, then decodes."""
         return self.decode(self.encode(support), inputs)
 
 

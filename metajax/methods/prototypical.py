@@ -21,7 +21,7 @@ __all__ = [
 
 
 class PrototypeNetwork(nn.Module):
-    """Places items by attributes and identity, and a user's prior prototype by attributes.
+    """Embeds items by attributes and identity, and a user's prior prototype by attributes.
 
     Attributes:
         encoder: Maps inputs to `Encoded`.
@@ -35,7 +35,7 @@ class PrototypeNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> Placed:
-        """Places N interactions."""
+        """Embeds N interactions."""
         user, item, bias = self.encoder(inputs)
         # All near each other at first: what is scored then is the bias.
         near = nn.initializers.variance_scaling(0.02, "fan_in", "truncated_normal")

@@ -21,7 +21,7 @@ _ADAPTED = ("*_tower/*", "predictor/*", "direct/*")
 
 
 def _reptile(settings: Settings, network: Model) -> MetaLearner:
-    """Moves by a decaying fraction, as the paper does.
+    """Reptile with a decaying outer step, as in the paper.
 
     An optimizer that divides by the size of its gradients would go as far where tasks agree as
     where they do not. An order is descended on by its own loss: the squares of a whole catalogue

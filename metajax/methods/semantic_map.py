@@ -43,22 +43,22 @@ __all__ = [
 
 
 class Mapped(NamedTuple):
-    """N interactions, described by what is known of their items and by attributes alone."""
+    """Evidence of N interactions, by embeddings of their items and by attributes alone."""
 
     evidence: Evidence
-    """By the item's own embedding as far as it has one, and else by the map."""
-    guess: Evidence
-    """By the map, as if nobody had rated the item."""
+    """By the item's own embedding, mixed with the map for few ratings."""
+    mapped: Evidence
+    """By the map, as for an unrated item."""
     distance: jax.Array
-    """`[N]` squared distance of the two, for what is known of the item."""
+    """`[N]` squared distance of the two, weighted by how well the item is known."""
 
 
 class SemanticMap(nn.Module):
     """Maps traits and attributes of items into the space of pretrained embeddings.
 
-    The map is linear, plus what hidden layers add to it, which starts at 0. The expected label is
-    the item's bias and what a user of these attributes is expected to be like; the noise of what
-    the map describes has in it how far the map is off.
+    The map is linear, plus the output of hidden layers, which starts at 0. The expected label is
+    the item's bias plus the product of the embedding with a user's expected coefficients by their
+    attributes; the noise of mapped items includes the error of the map.
 
     Parameters are named `map`, `hidden`, `correction`, `user_map`, `item_bias`, `log_noise`,
     `log_error` and, from closed forms and not trained, `item_embedding`, `known`, `traits` and
@@ -67,7 +67,7 @@ class SemanticMap(nn.Module):
     Attributes:
         items: Number of items.
         width: F, of the embeddings.
-        traits: V, numbers that are known of an item beside its attributes.
+        traits: V, number of an item's features in addition to its attributes.
         widths: Widths of the hidden layers; none means a linear map.
     """
 
@@ -78,7 +78,7 @@ class SemanticMap(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> Mapped:
-        """Describes N interactions."""
+        """Returns the evidence of N interactions."""
         zeros = nn.initializers.zeros_init()
 
         def given(name: str, *shape: int) -> jax.Array:
@@ -86,10 +86,10 @@ class SemanticMap(nn.Module):
             return jax.lax.stop_gradient(table)[inputs.item]
 
         own, known = given("item_embedding", self.width), given("known")
-        said = jnp.concatenate([given("traits", self.traits), inputs.item_features], axis=1)
-        mapped = nn.Dense(self.width, use_bias=False, name="map")(said)
+        features = jnp.concatenate([given("traits", self.traits), inputs.item_features], axis=1)
+        mapped = nn.Dense(self.width, use_bias=False, name="map")(features)
         if self.widths:
-            hidden = nn.relu(Tower(self.widths, name="hidden")(said))
+            hidden = nn.relu(Tower(self.widths, name="hidden")(features))
             mapped += nn.Dense(self.width, kernel_init=zeros, name="correction")(hidden)
         bias = self.param("item_bias", zeros, (self.items,))[inputs.item]
         noise = jnp.exp(self.param("log_noise", zeros, ())) + given("item_spread") ** 2
@@ -120,15 +120,15 @@ def initial_semantic_map(
     noise: jax.Array,
     error: jax.Array,
 ) -> Params:
-    """Starts from pretrained embeddings and a linear map to them.
+    """Initialises by pretrained embeddings and a linear map to them.
 
     Args:
         params: Parameters of a `SemanticMap`.
         item_embedding: `[I, F]` for users with a standard normal prior.
-        known: `[I]` how far an item goes by its own embedding, in [0, 1].
-        traits: `[I, V]` what is known of items beside their attributes.
+        known: `[I]` weight of an item's own embedding, in [0, 1].
+        traits: `[I, V]` features of items in addition to their attributes.
         item_bias: `[I]` ratings by a user whose latents are 0.
-        item_spread: `[I]` standard deviation of what is not known of the biases.
+        item_spread: `[I]` standard deviation of the biases.
         weights: `[V + Di, F]` from traits and attributes to embeddings.
         noise: `[]` variance of a rating, > 0.
         error: `[]` expected squared distance of the map, > 0.
@@ -176,7 +176,7 @@ def semantic_map(
         model: The network; its `apply` returns `Mapped`, for instance of a
             `SemanticMap`.
         loss: `loss(scores, labels, *, where) -> []`, of the query.
-        outer: Optax optimizer of the parameters; those of closed forms stay as they are.
+        outer: Optax optimizer of the parameters; those of closed forms are fixed.
         closeness: Weight of the distance, >= 0.
         microbatch: Tasks that are in memory at once; None means all of an update.
 
@@ -205,7 +205,7 @@ def semantic_map(
         adapted = adaptation.adapt(params, task.support, key)
         query = blanked(task.query)
         found = model.apply(params, query.inputs)
-        scores = found.guess.expected + found.guess.design @ adapted.mean
+        scores = found.mapped.expected + found.mapped.design @ adapted.mean
         near = masked_mean(found.distance, query.mask)
         return loss(scores, query.labels, where=query.mask) + closeness * near
 
@@ -236,10 +236,10 @@ def semantic_network(settings: Settings, shapes: Shapes) -> Model:
 
 
 def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:
-    """Starts from factors, and a linear map to them in closed form.
+    """Initialises by factors, and a linear map to them in closed form.
 
     Of two domains the space is the source's. All items of the target are mapped into it, rated or
-    not: nobody needs to be known in both.
+    not, so that no common users are needed.
     """
     if not settings.options.rank:
         raise ValueError("rank must be >= 1 for a map into a space of factors, got 0.")
@@ -249,8 +249,8 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
     factors = fit_factors(log, rank=settings.options.rank, seed=settings.seed)
     embedding, bias = identities_of(factors)
     count = log.item_counts
-    said = np.concatenate([traits, training.item_features], axis=1)
-    weights, error = linear_map_to(embedding, said, count)
+    features = np.concatenate([traits, training.item_features], axis=1)
+    weights, error = linear_map_to(embedding, features, count)
     if training.item_domain is None:
         expected, spread = with_attributes(factors, source)
         bias = identities_of(expected)[1]
@@ -271,25 +271,25 @@ def mapped_items(settings: Settings, training: TrainingSet) -> Callable[[Params]
 
 
 def linear_map_to(
-    embedding: np.ndarray, said: np.ndarray, count: np.ndarray, *, ridge: float = 1.0
+    embedding: np.ndarray, features: np.ndarray, count: np.ndarray, *, ridge: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Regresses embeddings on what is said of items; items count by their ratings.
+    """Regresses embeddings on content features of items, weighted by numbers of ratings.
 
     Args:
         embedding: `[I, F]` of the items.
-        said: `[I, V]` traits and attributes.
-        count: `[I]` ratings of each item; of those without any nothing is looked at.
+        features: `[I, V]` traits and attributes.
+        count: `[I]` number of ratings of each item; items without ratings are ignored.
         ridge: Penalty of the weights, in items of the average count, > 0.
 
     Returns:
         `[V, F]` weights, and `[]` the mean squared distance that they leave.
     """
     share = count / np.sum(count)
-    said, embedding = np.asarray(said, np.float64), np.asarray(embedding, np.float64)
-    gram = said.T @ (share[:, None] * said)
-    gram += ridge / np.count_nonzero(count) * np.eye(said.shape[1])
-    weights = np.linalg.solve(gram, said.T @ (share[:, None] * embedding))
-    rest = np.sum((embedding - said @ weights) ** 2, axis=1)
+    features, embedding = np.asarray(features, np.float64), np.asarray(embedding, np.float64)
+    gram = features.T @ (share[:, None] * features)
+    gram += ridge / np.count_nonzero(count) * np.eye(features.shape[1])
+    weights = np.linalg.solve(gram, features.T @ (share[:, None] * embedding))
+    rest = np.sum((embedding - features @ weights) ** 2, axis=1)
     return weights, np.maximum(share @ rest, 1e-6)
 
 

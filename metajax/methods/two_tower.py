@@ -1,4 +1,4 @@
-"""Two-tower rating network without meta-learning, and what gradient-based methods on it share.
+"""Two-tower rating network without meta-learning, and parts of gradient-based methods on it.
 
 Items start from factors in closed form, so for most gradient-based methods the adapted parameters
 are the layer that maps an item's identity to the score: a user's own vector of the factor model.

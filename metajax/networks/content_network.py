@@ -1,4 +1,4 @@
-"""Items of two domains in one space of what is said of them, with an adapter for the target."""
+"""Content features of items of two domains in one space, with an adapter for the target."""
 
 import flax.linen as nn
 import jax
@@ -11,14 +11,14 @@ __all__ = ["Adapter", "ContentNetwork", "initial_content"]
 
 
 class Adapter(nn.Module):
-    """A bottleneck beside the identity: `x + up(relu(down(x)))`, with `up` 0 at first.
+    """Residual bottleneck: `x + up(relu(down(x)))`, with `up` initialised to 0.
 
     Attributes:
         width: Width of the bottleneck.
 
     References:
         Houlsby et al., Parameter-Efficient Transfer Learning for NLP, ICML 2019, section 2.1.
-        Differs: up is exactly 0 at first and not nearly; there is no layer norm to train with it.
+        Differs: up is exactly 0 initially, not nearly; there is no layer norm to train with it.
     """
 
     width: int
@@ -32,20 +32,19 @@ class Adapter(nn.Module):
 
 
 class ContentNetwork(nn.Module):
-    """Describes an interaction by what is said of its item in any domain.
+    """Evidence of an interaction from content features of its item in any domain.
 
-    A linear encoder of the item's traits and attributes, which both domains share, says along
-    which directions users differ in it; in the target an `Adapter` changes them. The expected
-    label is the item's bias and, along these directions, what a user of these attributes is
-    expected to be like. With a standard normal prior in front of it, `adaptation.ridge_head` says
-    who the user is.
+    A linear encoder of the item's traits and attributes, which both domains share, gives the row
+    of the design matrix; in the target an `Adapter` changes it. The expected label is the item's
+    bias plus the product of that row with the coefficients expected of a user with these
+    attributes. `adaptation.ridge_head` adds the user's deviation, with a standard normal prior.
 
     Parameters are named `encoder`, `adapter`, `user_map`, `item_bias`, `log_noise` and, from
     closed forms and not to be trained, `traits` and `item_domain`.
 
     Attributes:
         items: Number of items.
-        traits: V, numbers that are known of an item beside its attributes.
+        traits: V, number of an item's features in addition to its attributes.
         width: L, directions along which users differ.
         bottleneck: Width of the adapter.
     """
@@ -57,16 +56,16 @@ class ContentNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs) -> Evidence:
-        """Describes N interactions; F is `width`."""
+        """Returns the evidence of N interactions; F is `width`."""
         zeros = nn.initializers.zeros_init()
         table = self.param("traits", zeros, (self.items, self.traits))
         domain = self.param("item_domain", zeros, (self.items,))
         bias = self.param("item_bias", zeros, (self.items,))
         noise = jnp.exp(self.param("log_noise", zeros, ()))
-        said = jnp.concatenate(
+        features = jnp.concatenate(
             [jax.lax.stop_gradient(table)[inputs.item], inputs.item_features], axis=1
         )
-        shared = nn.Dense(self.width, use_bias=False, name="encoder")(said)
+        shared = nn.Dense(self.width, use_bias=False, name="encoder")(features)
         own = Adapter(self.bottleneck, name="adapter")(shared)
         in_target = jax.lax.stop_gradient(domain)[inputs.item][:, None]
         design = (1 - in_target) * shared + in_target * own
@@ -87,15 +86,15 @@ def initial_content(
     user_map: jax.Array,
     noise: jax.Array,
 ) -> Params:
-    """Starts from a Gaussian model of ratings, of which the first predictions are the posterior.
+    """Initialises by a Gaussian model of ratings, whose posterior it then predicts.
 
     Args:
         params: Parameters of a `ContentNetwork`.
         item_domain: `[I]` 0 for an item of the source, 1 for one of the target.
         expected: `[I]` ratings by a user whose latents are 0.
-        traits: `[I, V]` what is known of items beside their attributes.
+        traits: `[I, V]` features of items in addition to their attributes.
         encoder: `[V + Di, L]` from traits and attributes to directions.
-        user_map: `[Du, L]` from attributes of a user to where they are expected.
+        user_map: `[Du, L]` from attributes of a user to expected coefficients.
         noise: `[]` variance of a rating, > 0.
 
     Returns:

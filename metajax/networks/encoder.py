@@ -15,7 +15,7 @@ __all__ = ["Encoded", "Encoder", "Tower", "initial_encoder"]
 
 
 class Encoded(NamedTuple):
-    """N interactions as an `Encoder` sees them."""
+    """Embeddings of N interactions by an `Encoder`."""
 
     user: jax.Array
     """`[N, E]` the user of each, by attributes; E is 0 where nothing is known of users."""

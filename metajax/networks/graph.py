@@ -322,7 +322,7 @@ class GraphModel(NamedTuple):
     """`score(nodes, inputs) -> scores [N]` of who has shown nothing; of a user in the graph where
     inputs are `MemberInputs` and the model has vectors of users."""
     fixed: tuple[str, ...] = ("graph",)
-    """Which parameters are not trained, and must not decay."""
+    """Names of parameters that are not trained, and must not decay."""
 
 
 def graph_model(
@@ -332,12 +332,12 @@ def graph_model(
     width: int = 64,
     bias: float | jax.Array = 0.0,
 ) -> GraphModel:
-    """Scores an item for a user by the product of their vectors, and the item's bias.
+    """Scores of users and items by inner products of propagated embeddings, plus item biases.
 
-    A vector is what the network makes of a table of embeddings and the graph. Users who are not in
-    the graph get theirs from the items they chose (`adaptation.neighbourhood`): with LightGCN just
-    what its steps would give them, were they in the graph with an embedding that is all strangers'
-    and without being heard by the items; with any other network the mean of the items.
+    The network propagates a table of embeddings over the graph. New users get their vectors from
+    the items they chose (`adaptation.neighbourhood`): with LightGCN exactly by its steps, from an
+    embedding that all new users share and without messages to the items; with any other network
+    by the mean of the items.
 
     The graph lies among the parameters, and not in the closure: as a constant of the program it
     would be compiled into it, and each fold would need a program of its own. It is not trained, and
@@ -350,7 +350,7 @@ def graph_model(
         network: Maps nodes `[N, width]` and `Edges` to nodes `[N, D]`, for instance
             `GraphNetwork([GraphSAGE(64), GraphSAGE(64)])`; None means `LightGCN(3)`.
         width: Numbers an embedding.
-        bias: First bias of the items, one for all or `[I]`: for ratings their mean.
+        bias: Initial bias of the items, one for all or `[I]`: for ratings their mean.
 
     Returns:
         The model.
@@ -392,7 +392,7 @@ def graph_model(
             "item": nodes[1],
             "network": params,
             "item_bias": jnp.zeros(items) + bias,
-            "stranger": jnp.zeros(out.shape[1]),
+            "new_user": jnp.zeros(out.shape[1]),
         }
 
     def propagate(params: Params, without: jax.Array | None = None) -> NodeVectors:
@@ -403,7 +403,7 @@ def graph_model(
             out[:users],
             out[users:],
             params["item_bias"],
-            params["stranger"],
+            params["new_user"],
             sent[users:],
             jnp.array(power),
         )
@@ -422,7 +422,7 @@ def graph_model(
 
 
 def with_graph(params: Params, graph: BipartiteGraph) -> Params:
-    """Puts another graph in the place of the one that parameters hold.
+    """Replaces the graph among parameters.
 
     Args:
         params: Parameters of a `graph_model`.
@@ -453,16 +453,16 @@ def with_graph(params: Params, graph: BipartiteGraph) -> Params:
 
 
 def edges_as_floats(edges: Edges) -> Edges:
-    """Returns edges as parameters hold them."""
+    """Converts edges to floats, as they are stored among parameters."""
     return Edges(*(leaf.astype(jnp.float32) for leaf in edges))
 
 
 def edges_in(params: Params, without: jax.Array | None = None) -> Edges:
-    """Reads the graph that parameters hold.
+    """Returns the graph among parameters.
 
     Args:
         params: With `graph`, and with tables `user` and `item` of the nodes.
-        without: `[n]` users whose edges weigh nothing; None means nobody.
+        without: `[n]` users whose edges get weight 0; None means no user.
 
     Returns:
         The edges.
@@ -478,13 +478,13 @@ def edges_in(params: Params, without: jax.Array | None = None) -> Edges:
 def _passed(
     network: nn.Module, params: Params, x: jax.Array, edges: Edges
 ) -> tuple[jax.Array, jax.Array, float]:
-    """Returns the nodes `[N, D]`, what they send to strangers `[N, D]`, and the power."""
+    """Returns the nodes `[N, D]`, their messages to new users `[N, D]`, and the power."""
     applied: Callable[..., Any] = partial(network.apply, {"params": params})
     if not isinstance(network, LightGCN):
         out = applied(x, edges)
         return out, out, 1.0
     steps = applied(x, edges, method="steps")
-    # The stranger is one more neighbour of each of its items.
+    # A new user is one more neighbour of each of its items.
     scale = jax.lax.rsqrt(in_degree(edges, len(x)) + 1)[:, None]
     nothing = jnp.zeros_like(x)
     sent = scale * sum(steps[:-1], nothing)

@@ -42,7 +42,7 @@ def from_linen(module: nn.Module) -> Model:
 
 
 def init_params(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:
-    """Returns the first parameters of a Linen module.
+    """Returns the initial parameters of a Linen module.
 
     Raises:
         ValueError: If the module keeps other variables, such as batch statistics: a user's

@@ -60,7 +60,7 @@ class RatingNetwork(nn.Module):
             `[N]` ratings.
 
         Raises:
-            ValueError: If `direct` is asked for without `items`, or there is nothing to see.
+            ValueError: If `direct` is given without `items`, or there are no inputs.
         """
         towers = (
             ("user_tower", self.user_widths, inputs.user_features),

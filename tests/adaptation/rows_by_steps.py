@@ -24,10 +24,10 @@ def of_network(params, inputs):
     return apply(params["network"], inputs)
 
 
-def of_learner(recipe, zero_shot=of_network, *, in_order=False, **options) -> Row:
-    """A recipe's learner of the network above."""
+def of_learner(method, zero_shot=of_network, *, in_order=False, **options) -> Row:
+    """A method's learner of the network above."""
     network = Model(init=lambda key, inputs: PARAMS, apply=apply)
-    learner = recipe(network, losses.squared_error, outer=optax.sgd(0.1), **options)
+    learner = method(network, losses.squared_error, outer=optax.sgd(0.1), **options)
     batch = jax.tree.map(lambda leaf: leaf[None], TASK)
     start = Model(init=lambda key, inputs: learner.init(key, batch).params, apply=apply)
     return Row(learner, drawn(start, 0.1), zero_shot, in_order=in_order)

@@ -23,7 +23,7 @@ def training():
 
 @pytest.fixture(scope="module")
 def prepared(training):
-    """Returns `prepared(name) -> (learner, progress, tasks)` of a recipe, made small."""
+    """Returns `prepared(name) -> (learner, progress, tasks)` of a method, made small."""
 
     def prepare(name, **changes):
         sizes = {"tasks": 6, "query": 4, "embedding": 8, "width": 8, "updates": 20}
@@ -56,8 +56,8 @@ def test_a_content_adapter_starts_as_the_closed_form(prepared, training):
 def test_prototypes_begin_at_items_and_predict_the_expectation_for_new_users(prepared, training):
     learner, progress, tasks = prepared("attribute_prototypes")
     params, fitted = progress.state.params, fit_content(training)
-    said = np.concatenate([fitted.traits, training.item_features], axis=1)
-    design = said @ np.asarray(fitted.encoder)
+    features = np.concatenate([fitted.traits, training.item_features], axis=1)
+    design = features @ np.asarray(fitted.encoder)
     for prototype in np.asarray(params["prototype"]):
         assert np.abs(design - prototype).max(axis=1).min() < 1e-4
     nothing = tasks.support._replace(mask=jnp.zeros_like(tasks.support.mask))
@@ -145,8 +145,8 @@ def test_meta_transfer_takes_shrunk_steps_in_the_space_of_content(prepared, trai
     learner, progress, _ = prepared("meta_transfer", steps=1, inner_rate=2.0)
     *_, tasks = prepared("content_adapter")
     fitted = fit_content(training)
-    said = np.concatenate([fitted.traits, training.item_features], axis=1)
-    design, usual = said @ np.asarray(fitted.encoder), np.asarray(fitted.expected)
+    features = np.concatenate([fitted.traits, training.item_features], axis=1)
+    design, usual = features @ np.asarray(fitted.encoder), np.asarray(fitted.expected)
     one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), tasks)
     seen = one.support.mask
     item, asked = one.support.inputs.item[seen], one.query.inputs.item

@@ -45,7 +45,7 @@ def test_the_initial_student_is_the_posterior_for_the_mean_spread():
     np.testing.assert_allclose(scores, usual + DESIGN @ z, rtol=1e-4)
 
 
-def learner_of(trust, loss=losses.squared_error):
+def learner_of(teacher_weight, loss=losses.squared_error):
     """A teacher who says 3 of item 3, 4 of item 4 and so on, and 1 more if told so."""
 
     def says(params, inputs):
@@ -56,7 +56,9 @@ def learner_of(trust, loss=losses.squared_error):
         encode=lambda params, support: STUDENT.encode(params["student"], support),
         decode=lambda params, state, inputs: STUDENT.decode(params["student"], state, inputs),
     )
-    return cross_domain.distilled(taught, zero_shot(says), loss, outer=optax.sgd(0.1), trust=trust)
+    return cross_domain.distilled(
+        taught, zero_shot(says), loss, outer=optax.sgd(0.1), teacher_weight=teacher_weight
+    )
 
 
 def task():
@@ -71,22 +73,24 @@ def task():
 
 
 @pytest.mark.parametrize("loss", [losses.squared_error, optax.squared_error])
-@pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
-def test_the_teacher_covers_all_items_and_ratings_the_rated_ones(trust, loss):
-    learner = learner_of(trust, loss)
+@pytest.mark.parametrize("teacher_weight", [0.0, 0.3, 1.0])
+def test_the_teacher_covers_all_items_and_ratings_the_rated_ones(teacher_weight, loss):
+    learner = learner_of(teacher_weight, loss)
     state = learner.init(jax.random.key(0), task())
     after, metrics = jax.jit(learner.update)(state, task())
     one = jax.tree.map(lambda leaf: leaf[0], task())
     adapted = learner.adapt(state.params, one.support)
     scores = np.asarray(learner.predict(state.params, adapted, inputs([2, 3])))
     rated, lesson = (scores[1] - 2.0) ** 2, np.mean((scores - [3.0, 4.0]) ** 2)
-    np.testing.assert_allclose(metrics["loss"], (1 - trust) * rated + trust * lesson, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["loss"], (1 - teacher_weight) * rated + teacher_weight * lesson, rtol=1e-5
+    )
     assert float(after.params["teacher"]) == 1.0
     assert np.any(after.params["student"]["item_bias"] != state.params["student"]["item_bias"])
 
 
 def test_invalid_distillation_tasks_are_refused():
-    with pytest.raises(ValueError, match=r"trust must be in \[0, 1\], got 1\.5\."):
+    with pytest.raises(ValueError, match=r"teacher_weight must be in \[0, 1\], got 1\.5\."):
         learner_of(1.5)
     plain = task()
     plain = plain._replace(query=plain.query._replace(inputs=plain.query.inputs.inputs))

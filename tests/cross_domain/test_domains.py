@@ -127,7 +127,7 @@ def test_a_malformed_overlap_list_is_refused():
         joined([("u", "v"), ("v", "v")])
     with pytest.raises(ValueError, match=r"must be ids or pairs of ids, got shape \(1, 3\)"):
         joined([("u", "v", "w")])
-    with pytest.raises(ValueError, match="matched must be True where an overlap_list says"):
+    with pytest.raises(ValueError, match="matched must be True where an overlap_list is given"):
         joined(["v"], matched=False)
 
 

@@ -1,4 +1,4 @@
-"""Gradient recipes learn an order as well as ratings: the loss is an argument."""
+"""Gradient methods learn an order as well as ratings: the loss is an argument."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ NETWORK = Model(
 )
 SGD = {"inner": optax.sgd(0.3)}
 EMBED = {"embed": lambda params, x: x @ params["body"], "levels": (0.0, 1.0)}
-RECIPES = {
+METHODS = {
     "maml": partial(learners.maml, **SGD),
     "reptile": partial(learners.reptile, **SGD),
     "meta_sgd": partial(learners.meta_sgd, rate=0.3),
@@ -47,10 +47,10 @@ TASKS = Task(liked(0, 3), liked(1, 5))
 
 @pytest.mark.parametrize(
     ("name", "loss"),
-    [("maml", losses.bpr), *((name, losses.softmax_cross_entropy) for name in RECIPES)],
+    [("maml", losses.bpr), *((name, losses.softmax_cross_entropy) for name in METHODS)],
 )
 def test_an_order_is_learned(name, loss):
-    learner = RECIPES[name](NETWORK, loss, outer=optax.adam(0.05))
+    learner = METHODS[name](NETWORK, loss, outer=optax.adam(0.05))
 
     @jax.jit
     def trained(state):

@@ -61,14 +61,14 @@ def design(part, t):
     return np.stack([np.ones(mask.sum()), x[mask]], axis=1), y[mask]
 
 
-def learner_of(recipe, **options):
-    return recipe(
+def learner_of(method, **options):
+    return method(
         LINE, losses.squared_error, inner=optax.sgd(INNER), outer=optax.sgd(OUTER), **options
     )
 
 
 @pytest.mark.parametrize(
-    ("recipe", "options", "arithmetic"),
+    ("method", "options", "arithmetic"),
     [
         (maml, {}, {}),
         (maml, {"adapts": matching("bias")}, {"adapts": (1.0, 0.0)}),
@@ -78,8 +78,8 @@ def learner_of(recipe, **options):
     ],
 )
 @pytest.mark.parametrize("steps", [1, 3])
-def test_an_update_is_the_update_by_hand(recipe, options, arithmetic, steps):
-    learner = learner_of(recipe, steps=steps, **options)
+def test_an_update_is_the_update_by_hand(method, options, arithmetic, steps):
+    learner = learner_of(method, steps=steps, **options)
     tasks = batch()
     state = learner.init(jax.random.key(0), tasks)
     state = state._replace(params={"bias": jnp.array(0.3), "slope": jnp.array(-1.2)})
@@ -95,8 +95,8 @@ def test_an_update_is_the_update_by_hand(recipe, options, arithmetic, steps):
 
 def test_first_order_has_the_loss_of_maml_and_another_gradient():
     tasks, updated = batch(), []
-    for recipe in (maml, fomaml):
-        learner = learner_of(recipe, steps=3)
+    for method in (maml, fomaml):
+        learner = learner_of(method, steps=3)
         updated.append(learner.update(learner.init(jax.random.key(0), tasks), tasks))
     (exact, metrics), (biased, biased_metrics) = updated
     np.testing.assert_allclose(metrics["loss"], biased_metrics["loss"], rtol=1e-12)

@@ -40,7 +40,7 @@ def training_set(ratings) -> TrainingSet:
 
 
 def fitted(ratings):
-    """The recipe's closed forms, and learned parameters none of which is what it starts at."""
+    """The method's closed forms, and learned parameters none of which is what it starts at."""
     settings = settings_for("attentive_neighbours")
     start = memorised(settings, training_set(ratings))
     params = start(MODEL.init(jax.random.key(0), None))
@@ -88,17 +88,17 @@ def reference(params, ratings, support):
         distance = np.sum((FEATURES[member] - user) ** 2 * np.exp(p["attributes"]))
         shared = sum(rarity[i] * worth * place[row, i] for i, worth in seen)
         shared /= np.sqrt(np.sum(place[row] ** 2) + 10)
-        weight = np.exp(p["likeness"][0]) * count ** p["likeness"][1]
+        weight = np.exp(p["similarity"][0]) * count ** p["similarity"][1]
         logits.append(weight * shared - 0.5 * distance)
-    trust = 1 / (1 + np.exp(-p["trust"]))
-    prior = (1 - trust) * likes.mean(0) + trust * softmax(np.array(logits)) @ likes
+    share = 1 / (1 + np.exp(-p["neighbour_logit"]))
+    prior = (1 - share) * likes.mean(0) + share * softmax(np.array(logits)) @ likes
     score = np.log(np.exp(p["floor"]) + prior) + p["item_bias"]
     both = zip(p["evidence"], (1, 3), inverses(ratings, RIDGE), strict=True)
     for (weight, growth), sharpness, inverse in both:
         weights = -inverse / np.diagonal(inverse)
         np.fill_diagonal(weights, 0)
-        said = sum(worth**sharpness * weights[i] for i, worth in seen)
-        score = score + np.exp(weight) * count**growth * said
+        scores = sum(worth**sharpness * weights[i] for i, worth in seen)
+        score = score + np.exp(weight) * count**growth * scores
     return score
 
 
@@ -137,8 +137,8 @@ def test_a_member_is_scored_like_a_new_user(member):
     without = RATINGS.copy()
     without[member] = 0
     rarity = np.log(4 / (1 + (RATINGS >= 4).sum(0))), np.log(3 / (1 + (without >= 4).sum(0)))
-    params = {**PARAMS, "likeness": jnp.array([-30.0, 0.0])}
-    params_without = {**fitted(without), "likeness": params["likeness"]}
+    params = {**PARAMS, "similarity": jnp.array([-30.0, 0.0])}
+    params_without = {**fitted(without), "similarity": params["similarity"]}
     assert not np.allclose(*rarity)
     inputs = MemberInputs(
         CATALOGUE,

@@ -93,8 +93,8 @@ def test_tastes_explain_their_share_of_an_average_rated_item(training):
 @pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
 def test_weight_decay_leaves_closed_forms_as_they_are(name, training):
     settings = registry.settings_for(name, rank=1, weight_decay=0.5, rate=0.1, updates=2)
-    recipe = registry.trained_method_of(name)
-    learner = recipe.learner(settings, recipe.network(settings, shapes_of(training)))
+    method = registry.trained_method_of(name)
+    learner = method.learner(settings, method.network(settings, shapes_of(training)))
     inputs = Inputs(jnp.ones((1, 3, 1)), jnp.ones((1, 3, 2)), jnp.arange(3)[None])
     rows = Examples(inputs, jnp.ones((1, 3)), jnp.ones((1, 3), bool))
     state = learner.init(jax.random.key(0), Task(rows, rows))

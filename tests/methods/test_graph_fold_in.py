@@ -49,8 +49,8 @@ TASKS_OF_MEMBERS = tasks_of()
 LIGHT = graph_model(GRAPH, LightGCN(2), width=WIDTH, bias=0.5)
 
 
-def learner_of(recipe, model=LIGHT, loss=losses.squared_error, **options):
-    return recipe(model, loss, outer=optax.sgd(1.0), **options)
+def learner_of(method, model=LIGHT, loss=losses.squared_error, **options):
+    return method(model, loss, outer=optax.sgd(1.0), **options)
 
 
 def started(learner, tasks=TASKS_OF_MEMBERS):
@@ -92,7 +92,7 @@ def test_a_fold_in_learns_on_the_graph_without_the_users_of_the_update():
 
         return jnp.mean(jax.vmap(of_task)(TASKS_OF_MEMBERS))
 
-    trained = {name: state.params[name] for name in ("user", "item", "item_bias", "stranger")}
+    trained = {name: state.params[name] for name in ("user", "item", "item_bias", "new_user")}
     gradient = jax.jit(jax.grad(lambda trained: mean_loss({**state.params, **trained})))(trained)
     after, _ = jax.jit(learner.update)(state, TASKS_OF_MEMBERS)
     for name, slope in gradient.items():
@@ -112,9 +112,9 @@ def equations(jaxpr, inside=()):
                     yield from equations(inner, (*inside, name))
 
 
-@pytest.mark.parametrize("recipe", [light_gcn, graph_fold_in])
-def test_the_graph_is_gone_through_once_an_update_and_not_for_every_task(recipe):
-    learner = learner_of(recipe, microbatch=2)
+@pytest.mark.parametrize("method", [light_gcn, graph_fold_in])
+def test_the_graph_is_gone_through_once_an_update_and_not_for_every_task(method):
+    learner = learner_of(method, microbatch=2)
     state = jax.eval_shape(learner.init, jax.random.key(0), TASKS_OF_MEMBERS)
     program = jax.make_jaxpr(learner.update)(state, TASKS_OF_MEMBERS).jaxpr
     found = list(equations(program))
@@ -168,16 +168,16 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(
-    ("network", "recipe", "loss"),
+    ("network", "method", "loss"),
     [
         ("light", light_gcn, losses.bpr),
         ("light", graph_fold_in, losses.softmax_cross_entropy),
         ("attention", graph_fold_in, losses.squared_error),
     ],
 )
-def test_ratings_and_orders_are_learned(network, recipe, loss):
+def test_ratings_and_orders_are_learned(network, method, loss):
     model = graph_model(GRAPH, NETWORKS[network], width=WIDTH)
-    learner = recipe(model, loss, outer=optax.adam(0.05))
+    learner = method(model, loss, outer=optax.adam(0.05))
 
     @jax.jit
     def trained(state):

@@ -43,12 +43,12 @@ def test_names_are_unique():
     assert len(set(registry.names())) == len(registry.all_methods())
 
 
-@pytest.mark.parametrize("recipe", registry.all_methods(), ids=lambda recipe: recipe.name)
-def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
-    assert recipe.grid[0] == {}
-    chosen = [registry.settings_for(recipe.name, **changes) for changes in recipe.grid]
+@pytest.mark.parametrize("method", registry.all_methods(), ids=lambda method: method.name)
+def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(method):
+    assert method.grid[0] == {}
+    chosen = [registry.settings_for(method.name, **changes) for changes in method.grid]
     assert len(set(chosen)) == len(chosen)
-    assert chosen[0] == registry.settings_for(recipe)
+    assert chosen[0] == registry.settings_for(method)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_every_setting_of_a_grid_is_one_and_the_first_changes_nothing(recipe):
     [(name, 1) for name in registry.names(domains=1)]
     # Of those that know nothing of domains, one of each way to look at a support.
     + [(name, 2) for name in ("two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential")]
-    + [(recipe.name, 2) for recipe in registry.all_methods() if recipe.two_domains],
+    + [(method.name, 2) for method in registry.all_methods() if method.two_domains],
 )
 def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_domains, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
@@ -86,13 +86,13 @@ def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_
     assert before == after
 
 
-@pytest.mark.parametrize("recipe", registry.all_methods(), ids=lambda recipe: recipe.name)
-def test_methods_that_share_a_training_differ_in_adaptation_alone(recipe, training, quick):
-    if recipe.trained_as is None:
+@pytest.mark.parametrize("method", registry.all_methods(), ids=lambda method: method.name)
+def test_methods_that_share_a_training_differ_in_adaptation_alone(method, training, quick):
+    if method.trained_as is None:
         return
-    for changes in recipe.grid:
-        own = registry.first_progress(tiny(recipe.name, quick, **changes), training)
-        other = registry.first_progress(tiny(recipe.trained_as.name, quick), training)
+    for changes in method.grid:
+        own = registry.first_progress(tiny(method.name, quick, **changes), training)
+        other = registry.first_progress(tiny(method.trained_as.name, quick), training)
         jax.tree.map(np.testing.assert_array_equal, own.state, other.state)
 
 

@@ -37,13 +37,13 @@ def training():
 def test_a_map_is_a_ridge_regression_in_which_items_count_by_their_ratings():
     """Repeating an item's row as often as it was rated is the same as counting it."""
     rng = np.random.default_rng(1)
-    said, embedding, count = (
+    features, embedding, count = (
         rng.normal(size=(5, 2)),
         rng.normal(size=(5, 3)),
         np.array([1, 3, 0, 2, 2]),
     )
-    weights, error = linear_map_to(embedding, said, count, ridge=0.5)
-    x, y = np.repeat(said, count, axis=0), np.repeat(embedding, count, axis=0)
+    weights, error = linear_map_to(embedding, features, count, ridge=0.5)
+    x, y = np.repeat(features, count, axis=0), np.repeat(embedding, count, axis=0)
     # Four items were rated, twice on average.
     expected = np.linalg.solve(x.T @ x + 0.5 * 2 * np.eye(2), x.T @ y)
     np.testing.assert_allclose(weights, expected, rtol=1e-9)

@@ -46,9 +46,9 @@ def test_known_users_score_by_the_product_of_vectors_and_the_bias_of_items():
     expected = [nodes[u] @ nodes[USERS + i] for u, i in ((0, 1), (2, 4), (3, 3))]
     expected += np.array(params["item_bias"])[[1, 4, 3]]
     np.testing.assert_allclose(model.apply(params, who), expected, rtol=1e-5, atol=1e-6)
-    stranger = nodes[[USERS + 1, USERS + 4, USERS + 3]] @ np.array(params["stranger"])
-    stranger += np.array(params["item_bias"])[[1, 4, 3]]
-    np.testing.assert_allclose(model.apply(params, asked), stranger, rtol=1e-5, atol=1e-6)
+    new_user = nodes[[USERS + 1, USERS + 4, USERS + 3]] @ np.array(params["new_user"])
+    new_user += np.array(params["item_bias"])[[1, 4, 3]]
+    np.testing.assert_allclose(model.apply(params, asked), new_user, rtol=1e-5, atol=1e-6)
 
 
 def test_a_new_user_equals_a_lightgcn_node_without_outgoing_messages():
@@ -60,12 +60,12 @@ def test_a_new_user_equals_a_lightgcn_node_without_outgoing_messages():
     found = neighbourhood().adapt(model.propagate(params), support)
     x = np.concatenate([params["user"], params["item"]])
     degree = np.bincount(ITEM, minlength=ITEMS)
-    heard = np.zeros(WIDTH)
-    # Steps 0 and 1 of the items are heard in steps 1 and 2 of the user.
+    messages = np.zeros(WIDTH)
+    # Steps 0 and 1 of the items are messages in steps 1 and 2 of the user.
     for step in (x, normalised(USERS, USER, ITEM) @ x):
         for i in chosen:
-            heard += step[USERS + i] / np.sqrt(3 * (degree[i] + 1)) / 3
-    np.testing.assert_allclose(found, np.array(params["stranger"]) + heard, rtol=1e-5, atol=1e-6)
+            messages += step[USERS + i] / np.sqrt(3 * (degree[i] + 1)) / 3
+    np.testing.assert_allclose(found, np.array(params["new_user"]) + messages, rtol=1e-5, atol=1e-6)
 
 
 def test_a_new_user_is_the_mean_of_their_items_with_other_networks():
@@ -76,7 +76,7 @@ def test_a_new_user_is_the_mean_of_their_items_with_other_networks():
     support = Examples(inputs_of(1, 3, 4), labels, jnp.ones(3, bool))
     found = neighbourhood(relevant=4.0).adapt(nodes, support)
     items = np.array(nodes.item)
-    expected = np.array(params["stranger"]) + (items[1] + items[4]) / 2
+    expected = np.array(params["new_user"]) + (items[1] + items[4]) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

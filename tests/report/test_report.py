@@ -193,7 +193,7 @@ def test_the_best_learned_method_is_compared_and_its_selection_reported():
     ]
     page = Page(report.html(records, title="")).text
     assert "With 5 interactions seen, prototypes beats" in page
-    assert "The best of 2 learned methods was picked by these same figures" in page
+    assert "The best of 2 learned methods was chosen on these same figures" in page
 
 
 def test_the_nearest_size_stands_in_where_five_was_not_measured():

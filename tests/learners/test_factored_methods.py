@@ -24,7 +24,7 @@ def hidden(network, inputs):
     return inputs.user_features @ network["user_tower"]["layer_0"]["kernel"]
 
 
-RECIPES = {
+METHODS = {
     "anil": (partial(learners.anil, head=HEAD, **SGD), "predictor/layer_1/kernel"),
     "boil": (
         partial(learners.boil, head=lambda path: not TOWERS(path), **SGD),
@@ -54,13 +54,13 @@ def rated(seed) -> Examples:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", METHODS)
 def test_factors_and_full_weights_give_the_same_update(name):
-    recipe, factored_leaf = RECIPES[name]
+    method, factored_leaf = METHODS[name]
     model = from_linen(RatingNetwork((6,), (7,), (3,), ITEMS, identity_width=2))
     tasks = Task(rated(0), rated(1))
     learner = {
-        form: recipe(model, losses.squared_error, outer=optax.sgd(1.0), steps=2, form=form)
+        form: method(model, losses.squared_error, outer=optax.sgd(1.0), steps=2, form=form)
         for form in ("plain", "factored")
     }
     shapes = jax.eval_shape(learner["plain"].init, jax.random.key(0), tasks)
