@@ -374,8 +374,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_the_only_error(small_disk):
-    told = r"cannot save step \d+ in .*: No space left on device \(needs about .* are free\)"
-    assert re.fullmatch(told, _save_until_full(small_disk, 640, 0))
+    result = r"cannot save step \d+ in .*: No space left on device \(needs about .* are free\)"
+    assert re.fullmatch(result, _save_until_full(small_disk, 640, 0))
 
 
 def test_a_full_disk_is_reported_before_anything_is_written(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def sample(table, key):
 
 
 def scripted() -> MetaLearner:
-    """A learner whose table says the loss of each update."""
+    """A learner whose table holds the loss of each update."""
 
     def update(state, tasks, key=None):
         del key

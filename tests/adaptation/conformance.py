@@ -1,4 +1,4 @@
-"""What the suite that every adaptation runs through has to know of each."""
+"""Rows of the conformance suite of adaptations, and shared helpers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ def task_of(seed) -> Task:
 
 
 class Row(NamedTuple):
-    """An adaptation, and what the suite has to know of it."""
+    """An adaptation, with what the suite needs."""
 
     adaptation: Adaptation | MetaLearner
     params: Any

@@ -95,4 +95,4 @@ BY_STEPS: dict[str, Callable[[], Row]] = {
     ),
     "reptile": partial(of_learner, learners.reptile, apply, inner=optax.sgd(0.1), steps=2),
 }
-"""By name, what makes a row: nothing is compiled before it is asked for."""
+"""Builders of rows by name, so that nothing is compiled before it is used."""

@@ -199,7 +199,7 @@ def sequence_row() -> Row:
 
 
 def item_task_of(seed) -> Task:
-    """A cold item: labels say which sequences end in it."""
+    """A cold item: labels mark the sequences that end in it."""
     rng, length = np.random.default_rng(seed), 3
 
     def part(n):
@@ -294,4 +294,4 @@ OF_NETWORKS: dict[str, Callable[[], Row]] = {
         domains_row, cross_domain.two_domain_network(ITEMS, 3, cross_domain.PosteriorMeanMap(2))
     ),
 }
-"""By name, what makes a row: nothing is compiled before it is asked for."""
+"""Builders of rows by name, so that nothing is compiled before it is used."""

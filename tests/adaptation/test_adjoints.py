@@ -1,4 +1,4 @@
-"""How the meta-gradient is taken, against central differences and closed forms."""
+"""Adjoints against central differences and closed forms."""
 
 from functools import partial
 from typing import Any

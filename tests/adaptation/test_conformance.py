@@ -1,4 +1,4 @@
-"""What every adaptation owes its users, whatever its rule."""
+"""Conformance of every adaptation: shapes, masks, vmap, jit and empty supports."""
 
 from functools import partial
 

@@ -33,7 +33,7 @@ SUPPORT, QUERY, ITEMS, TASKS = 4, 3, 9, 3
 
 
 class Perceptron(nn.Module):
-    """What a user brings along: nothing of it knows of adaptation."""
+    """A plain Linen module, without code for adaptation."""
 
     @nn.compact
     def __call__(self, inputs):

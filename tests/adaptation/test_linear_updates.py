@@ -1,4 +1,4 @@
-"""Which optimizers move a weight by a linear combination of its gradients."""
+"""Detection of optimizers whose updates are linear in the gradients."""
 
 from typing import Any
 

@@ -128,18 +128,18 @@ def cosine(a, b):
 
 
 def test_a_score_is_the_mean_of_prototypes_weighed_by_a_softmax_of_cosines():
-    seen, asked = RNG.normal(size=(4, 3)), RNG.normal(size=(6, 3))
+    seen, queried = RNG.normal(size=(4, 3)), RNG.normal(size=(6, 3))
     usual, labels = RNG.normal(size=4), RNG.normal(size=4)
     support = Examples(
         (jnp.asarray(seen), jnp.asarray(usual)), jnp.asarray(labels), jnp.ones(4) > 0
     )
     adapted = jax.jit(RULE.adapt)(2.0, support)
-    scores = RULE.predict(2.0, adapted, (jnp.asarray(asked), jnp.zeros(6)))
+    scores = RULE.predict(2.0, adapted, (jnp.asarray(queried), jnp.zeros(6)))
 
     level = np.sum(labels - usual) / (5 + 4)
     values = np.concatenate([VALUE, labels - usual - level])
     expected = []
-    for place in asked:
+    for place in queried:
         weights = np.concatenate(
             [WEIGHT * np.exp(2 * cosine(place, PROTOTYPE)), np.exp(2 * cosine(place, seen))]
         )

@@ -31,14 +31,14 @@ def some_evidence(rng, n, width):
 
 def test_the_posterior_is_that_of_a_bayesian_linear_regression():
     rng = np.random.default_rng(0)
-    seen, asked = some_evidence(rng, 4, 3), some_evidence(rng, 2, 3)
+    seen, queried = some_evidence(rng, 4, 3), some_evidence(rng, 2, 3)
     labels, mask = rng.normal(size=4), np.array([True, True, False, True])
     # The network of this test hands on what it is given.
     head = ridge_head(lambda params, inputs: Evidence(*inputs))
     with jax.enable_x64(True):
         inputs = tuple(map(jnp.asarray, seen[:3]))
         posterior = head.adapt((), Examples(inputs, jnp.asarray(labels), jnp.asarray(mask)))
-        candidates = tuple(map(jnp.asarray, asked[:3]))
+        candidates = tuple(map(jnp.asarray, queried[:3]))
         scores = head.predict((), posterior, candidates)
         assert head.predict_variance is not None
         variances = head.predict_variance((), posterior, candidates)
@@ -48,8 +48,10 @@ def test_the_posterior_is_that_of_a_bayesian_linear_regression():
     mean = covariance @ x.T @ weight @ (labels[mask] - seen.expected[mask])
     np.testing.assert_allclose(posterior.mean, mean, rtol=1e-12)
     np.testing.assert_allclose(posterior.covariance, covariance, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(scores, asked.expected + asked.design @ mean, rtol=1e-12)
-    by_hand = [row @ covariance @ row + s for row, s in zip(asked.design, asked.noise, strict=True)]
+    np.testing.assert_allclose(scores, queried.expected + queried.design @ mean, rtol=1e-12)
+    by_hand = [
+        row @ covariance @ row + s for row, s in zip(queried.design, queried.noise, strict=True)
+    ]
     np.testing.assert_allclose(variances, by_hand, rtol=1e-12)
 
 

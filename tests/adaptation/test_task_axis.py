@@ -1,4 +1,4 @@
-"""What must not be made for every task: copies of what all of them share."""
+"""Absence of copies of shared weights along the task axis."""
 
 import re
 

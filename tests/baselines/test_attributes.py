@@ -60,7 +60,7 @@ def test_an_items_bias_is_shrunk_to_its_regression_on_features(training):
     penalty = np.diag([0, 1, 1]) * 2.0 / 6
     gram = x[:6].T @ (weight[:, None] * x[:6]) + penalty
     expected = x @ np.linalg.solve(gram, x[:6].T @ (weight * residual))
-    # Nobody rated the last item: it has what its features say.
+    # Nobody rated the last item: it has the prediction of its features.
     assert count[6] == 0
     item_bias = np.asarray(params.biases.item_bias)
     np.testing.assert_allclose(item_bias[6], expected[6], atol=1e-5)

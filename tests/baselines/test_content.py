@@ -124,9 +124,9 @@ def test_invalid_settings_are_refused(world):
         fit_content(training, steps=0)
     with pytest.raises(ValueError, match="taste must be > 0"):
         fit_content(training, taste=0.0)
-    nobody = training.interactions._replace(
+    empty = training.interactions._replace(
         offsets=np.zeros(USERS + 1, np.int64), item=np.zeros(0, np.int32),
         rating=np.zeros(0, np.float32), time=np.zeros(0),
     )  # fmt: skip
     with pytest.raises(ValueError, match="at least one rating, got none"):
-        fit_content(training._replace(interactions=nobody))
+        fit_content(training._replace(interactions=empty))

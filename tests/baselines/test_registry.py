@@ -97,5 +97,5 @@ def test_personalised_methods_depend_on_the_support(fitted, make_support, candid
     baseline, params, scores = fitted
     before = scores(params, make_support([], [], padding=1), candidates)
     after = scores(params, make_support([0], [5.0]), candidates)
-    deaf = {"global_mean", "item_mean", "random", "popularity"}
-    assert np.array_equal(before, after) == (baseline.name in deaf)
+    unpersonalised = {"global_mean", "item_mean", "random", "popularity"}
+    assert np.array_equal(before, after) == (baseline.name in unpersonalised)

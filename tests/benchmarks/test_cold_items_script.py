@@ -21,7 +21,7 @@ def scripts():
 
 @pytest.fixture(scope="module")
 def about(scripts):
-    """Two directors; every user likes the films of one of them, which no genre tells."""
+    """Two directors; every user likes the films of one of them, independent of genres."""
     _, data = scripts
     rng = np.random.default_rng(0)
     director = rng.integers(2, size=FILMS)
@@ -72,8 +72,8 @@ def test_cold_films_are_out_of_the_log_and_of_the_graph_of_likes(about):
     log, cold = about.drawn(about.log, 3)
     assert len(cold) == 8
     assert not about.liked(log)[:, cold].any()
-    less, asked = about.drawn(log, 3)
-    assert not set(asked) & set(cold)
+    less, queried = about.drawn(log, 3)
+    assert not set(queried) & set(cold)
     assert not np.isin(less.item, cold).any()
 
 
@@ -84,8 +84,8 @@ def test_ratings_of_new_films_are_predicted_by_their_director(about, monkeypatch
     records = {(r["method"], r["against"], r["metric"]): r for r in script.ratings(about)}
     assert len(records) == 10
     metric = "RMSE of unrated films, known users"
-    told = records["factors: attributes, graph", "factors: attributes", metric]
-    assert told["high"] < 0
+    result = records["factors: attributes, graph", "factors: attributes", metric]
+    assert result["high"] < 0
     alone = records["factors: attributes", None, metric]["mean"]
     graph = records["factors: attributes, graph", None, metric]["mean"]
-    assert graph - alone == pytest.approx(told["mean"], abs=2e-4)
+    assert graph - alone == pytest.approx(result["mean"], abs=2e-4)

@@ -37,7 +37,7 @@ def test_a_triple_arrives_with_its_later_entity(script):
 
 def test_films_arrive_by_year_and_others_with_their_first_film(script):
     arrivals, data = script("arrivals"), script("knowledge_data")
-    # Films 0 to 5, the last of unknown year; 6 to 8 are whoever made them.
+    # Films 0 to 5, the last of unknown year; 6 to 8 are their makers.
     year = np.array([1990, 1996, 1994, 1996, 1993, 0, 0, 0, 0])
     facts = [(4, 0, 6), (0, 0, 6), (2, 0, 7), (2, 1, 1), (1, 0, 6), (3, 0, 8), (1, 1, 8), (5, 0, 6)]
     names = knowledge.vocabulary_of(map(str, range(9)))

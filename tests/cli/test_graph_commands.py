@@ -165,8 +165,8 @@ def test_training_ends_with_a_table_and_the_next_command(run, films, tmp_path):
 
 
 def test_completion_ranks_missing_triples(run, trained):
-    asked = ["complete", trained, "--entity=film3", "--relation=genre"]
-    status, out, _ = run(*asked, "--top=3")
+    queried = ["complete", trained, "--entity=film3", "--relation=genre"]
+    status, out, _ = run(*queried, "--top=3")
     assert status == 0
     first, *answers, last = out.splitlines()
     assert first == "film3 --genre--> ?"
@@ -175,7 +175,7 @@ def test_completion_ranks_missing_triples(run, trained):
     assert scores == sorted(scores, reverse=True)
     assert last == "1 known triples are left out; --known shows them."
     assert "genre0" not in out
-    status, out, _ = run(*asked, "--top=99", "--known")
+    status, out, _ = run(*queried, "--top=99", "--known")
     assert [line.split()[2:] for line in out.splitlines() if "genre0" in line] == [["known"]]
     status, out, _ = run("complete", trained, "--entity=genre0", "--relation=genre", "--side=head")
     lines = out.splitlines()
@@ -191,19 +191,19 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     words = [f"--link={link}", "--without=*award*", *QUICK, "--epochs=1", f"--run={folder}"]
     assert run("train", films, *words)[0] == 0
-    asked = ["--entity=genre0", "--relation=genre", "--side=head", "--top=99", f"--data={small}"]
-    _, out, _ = run("complete", folder, *asked)
-    told = [line.split(maxsplit=2)[1:] for line in out.splitlines()]
-    assert ["film4", "Film 4"] in told
-    assert ["film31"] in told
+    queried = ["--entity=genre0", "--relation=genre", "--side=head", "--top=99", f"--data={small}"]
+    _, out, _ = run("complete", folder, *queried)
+    result = [line.split(maxsplit=2)[1:] for line in out.splitlines()]
+    assert ["film4", "Film 4"] in result
+    assert ["film31"] in result
     for name in ("Film 4", "film 4", "film4"):
-        _, out, _ = run("complete", folder, f"--entity={name}", "--relation=genre", asked[-1])
+        _, out, _ = run("complete", folder, f"--entity={name}", "--relation=genre", queried[-1])
         assert out.splitlines()[0] == "film4 (Film 4) --genre--> ?"
-    status, _, err = run("complete", folder, "--entity=Fim 4", "--relation=genre", asked[-1])
+    status, _, err = run("complete", folder, "--entity=Fim 4", "--relation=genre", queried[-1])
     assert status == 2
     assert err.startswith("metajax: no item has the title or id 'Fim 4'; nearest are 'Film 4', ")
     (tmp_path / "log.csv").write_text("user,item\nu,3\n")
-    status, _, err = run("complete", folder, *asked[:2], f"--data={tmp_path / 'log.csv'}")
+    status, _, err = run("complete", folder, *queried[:2], f"--data={tmp_path / 'log.csv'}")
     assert (status, err) == (
         2,
         "metajax: links must be of items of the log, got 29 unknown: '0', '1', '2', '4', '5', ....",
@@ -212,16 +212,16 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
     # A graph that goes by the name of a data set has the titles of that, where it can be had.
     settings = folder / "settings.json"
     settings.write_text(settings.read_text().replace(str(films), "ml-100k"))
-    load, asked = datasets.load, ["--entity=film4", "--relation=genre"]
+    load, queried = datasets.load, ["--entity=film4", "--relation=genre"]
     monkeypatch.setattr(datasets, "load", lambda name, progress: load(small))
-    _, out, _ = run("complete", folder, *asked)
+    _, out, _ = run("complete", folder, *queried)
     assert out.splitlines()[0] == "film4 (Film 4) --genre--> ?"
 
     def unavailable(name, progress):
         raise DataUnavailable("no network.")
 
     monkeypatch.setattr(datasets, "load", unavailable)
-    status, out, err = run("complete", folder, *asked)
+    status, out, err = run("complete", folder, *queried)
     assert (status, err) == (0, "metajax: titles are left out: no network.")
     assert out.splitlines()[0] == "film4 --genre--> ?"
 

@@ -29,10 +29,10 @@ def make_support():
 
     def make(items, ratings, *, padding=0, features=FEATURES):
         length = len(items) + padding
-        told = jnp.tile(jnp.asarray(features, jnp.float32), (length, 1))
+        found = jnp.tile(jnp.asarray(features, jnp.float32), (length, 1))
         item = jnp.asarray([*items, *[10**6] * padding], jnp.int32)
         labels = jnp.asarray([*ratings, *[jnp.nan] * padding], jnp.float32)
-        inputs = Inputs(told, jnp.zeros((length, 1)), item)
+        inputs = Inputs(found, jnp.zeros((length, 1)), item)
         return Examples(inputs, labels, jnp.arange(length) < len(items))
 
     return make
@@ -41,5 +41,5 @@ def make_support():
 @pytest.fixture(scope="session")
 def candidates():
     """Returns every item of the toy catalogue as inputs."""
-    told = jnp.tile(jnp.array(FEATURES), (ITEMS, 1))
-    return Inputs(told, jnp.zeros((ITEMS, 1)), jnp.arange(ITEMS))
+    found = jnp.tile(jnp.array(FEATURES), (ITEMS, 1))
+    return Inputs(found, jnp.zeros((ITEMS, 1)), jnp.arange(ITEMS))

@@ -31,10 +31,10 @@ def examples(items, labels) -> Examples:
 
 
 def tasks() -> Task:
-    """The source is shown, the target is asked, and at its end a stranger's source."""
+    """Supports of the source, queries of the target, followed by another user's source."""
     taste = places()
-    strangers = np.roll(taste, 1, axis=0)
-    query = np.concatenate([taste[:, :1], strangers], axis=1)
+    new_users = np.roll(taste, 1, axis=0)
+    query = np.concatenate([taste[:, :1], new_users], axis=1)
     return Task(examples([0, 1], taste), examples([2, 0, 1], query))
 
 
@@ -50,7 +50,7 @@ def learner(strength, loss=losses.squared_error):
     return cross_domain.adversarial(started, loss, outer=outer, strength=lambda step: strength)
 
 
-def told_apart(params) -> float:
+def accuracy_of_discriminator(params) -> float:
     """How often the discriminator is right of users of both domains."""
 
     def right(place):
@@ -65,7 +65,7 @@ def told_apart(params) -> float:
 
 @pytest.mark.parametrize(("strength", "least", "most"), [(0.0, 0.85, 1.0), (1.0, 0.4, 0.6)])
 def test_the_reversal_brings_the_discriminator_to_chance(strength, least, most):
-    """What tells the domains apart is of no use to ratings, so that features can do without it."""
+    """The domain is independent of ratings, so that features can be invariant to it."""
     rule, batch = learner(strength), tasks()
 
     @jax.jit
@@ -73,7 +73,7 @@ def test_the_reversal_brings_the_discriminator_to_chance(strength, least, most):
         return jax.lax.scan(lambda s, _: (rule.update(s, batch)[0], None), state, length=300)[0]
 
     state = trained(rule.init(jax.random.key(0), batch))
-    assert least <= told_apart(state.params) <= most
+    assert least <= accuracy_of_discriminator(state.params) <= most
     # The ratings are served all the same.
     adapted = jax.vmap(rule.adapt, (None, 0))(state.params, batch.support)
     scores = jax.vmap(rule.predict, (None, 0, 0))(state.params, adapted, batch.query.inputs)

@@ -16,7 +16,7 @@ from metajax.types import Examples, Inputs
 
 @pytest.fixture(scope="module")
 def training():
-    """Two domains whose users nobody knows in both."""
+    """Two domains without common users."""
     world = synthetic.world(users=40, items=60, seed=0)
     return cross_users(Domains(world.dataset, world.item_domain), overlap=0.0).training
 
@@ -86,10 +86,10 @@ def test_a_student_begins_near_its_teacher(prepared, training):
     found = predicted(learner, params, tasks)
     taught = predicted(content_fold_in.adaptation, params["teacher"], tasks)
     nothing = tasks.support._replace(mask=jnp.zeros_like(tasks.support.mask))
-    strangers = predicted(
+    new_users = predicted(
         content_fold_in.adaptation, params["teacher"], tasks._replace(support=nothing)
     )
-    known = np.sqrt(np.mean((taught - strangers) ** 2))
+    known = np.sqrt(np.mean((taught - new_users) ** 2))
     assert np.sqrt(np.mean((found - taught) ** 2)) < 0.3 * known
 
 
@@ -123,12 +123,12 @@ def test_an_adapter_changes_the_target_alone(prepared, training):
 def test_source_tasks_have_supports_in_one_half_and_queries_in_the_other(prepared, training):
     *_, tasks = prepared("meta_transfer", tasks=40)
     group = content_groups(training)
-    shown, asked = group[tasks.support.inputs.item], group[tasks.query.inputs.item]
+    shown, queried = group[tasks.support.inputs.item], group[tasks.query.inputs.item]
     seen = np.asarray(tasks.support.mask)
     # 64 rows are shown of one half, up to 5 of the other.
     assert set(shown[:, :64][seen[:, :64]]) == {0}
     assert set(shown[:, 64:][seen[:, 64:]]) == {1}
-    assert set(asked[np.asarray(tasks.query.mask)]) == {1}
+    assert set(queried[np.asarray(tasks.query.mask)]) == {1}
 
 
 def test_items_without_attributes_are_halved_at_random(training):
@@ -149,10 +149,10 @@ def test_meta_transfer_takes_shrunk_steps_in_the_space_of_content(prepared, trai
     design, usual = features @ np.asarray(fitted.encoder), np.asarray(fitted.expected)
     one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), tasks)
     seen = one.support.mask
-    item, asked = one.support.inputs.item[seen], one.query.inputs.item
+    item, queried = one.support.inputs.item[seen], one.query.inputs.item
     z = 4 * design[item].T @ (one.support.labels[seen] - usual[item]) / (30 + seen.sum())
     found = predicted(learner, progress.state.params, tasks)[0]
-    np.testing.assert_allclose(found, usual[asked] + design[asked] @ z, rtol=1e-4)
+    np.testing.assert_allclose(found, usual[queried] + design[queried] @ z, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["content_adapter", "distilled", "meta_transfer", "semantic_map"])

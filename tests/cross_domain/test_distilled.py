@@ -46,9 +46,9 @@ def test_the_initial_student_is_the_posterior_for_the_mean_spread():
 
 
 def learner_of(teacher_weight, loss=losses.squared_error):
-    """A teacher who says 3 of item 3, 4 of item 4 and so on, and 1 more if told so."""
+    """A teacher that predicts 3 for item 3, 4 for item 4 and so on, plus an optional 1."""
 
-    def says(params, inputs):
+    def prediction(params, inputs):
         return params + inputs.item
 
     taught = STUDENT._replace(
@@ -57,16 +57,16 @@ def learner_of(teacher_weight, loss=losses.squared_error):
         decode=lambda params, state, inputs: STUDENT.decode(params["student"], state, inputs),
     )
     return cross_domain.distilled(
-        taught, zero_shot(says), loss, outer=optax.sgd(0.1), teacher_weight=teacher_weight
+        taught, zero_shot(prediction), loss, outer=optax.sgd(0.1), teacher_weight=teacher_weight
     )
 
 
 def task():
     """The second of three items has a label, the third is padding."""
     support = Examples(inputs([0, 1]), jnp.array([1.0, -1.0]), jnp.array([True, True]))
-    asked = inputs([2, 3, 4])
+    queried = inputs([2, 3, 4])
     known = jnp.array([False, True, True])
-    member = MemberInputs(asked, jnp.zeros(3, int), known, jnp.zeros(3))
+    member = MemberInputs(queried, jnp.zeros(3, int), known, jnp.zeros(3))
     labels = jnp.array([jnp.nan, 2.0, jnp.nan])
     query = Examples(member, jnp.where(known, labels, 0), jnp.array([True, True, False]))
     return jax.tree.map(lambda leaf: leaf[None], Task(support, query))

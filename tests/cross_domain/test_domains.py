@@ -115,12 +115,12 @@ def test_a_malformed_overlap_list_is_refused():
     def joined(overlap_list, **options):
         return join_domains(SOURCE, TARGET, overlap_list=overlap_list, rescale=True, **options)
 
-    strangers = [(f"x{n}", "v") for n in range(7)]
+    new_users = [(f"x{n}", "v") for n in range(7)]
     with pytest.raises(
         ValueError,
         match=r"users of the source, got 7 unknown: 'x0', 'x1', 'x2', 'x3', 'x4', \.\.\.$",
     ):
-        joined(strangers)
+        joined(new_users)
     with pytest.raises(ValueError, match=r"must name users of the target, got 1 unknown: 'u'\.$"):
         joined(np.array(["u"]))
     with pytest.raises(ValueError, match="must name a target user once, got 'v' twice"):
@@ -161,12 +161,12 @@ def test_a_file_that_is_no_list_is_refused_with_its_line(tmp_path):
 def test_domains_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"must share a scale, got \(0.0, 10.0\) and \(1.0, 5.0\)"):
         join_domains(SOURCE, TARGET)
-    stranger = dataset(["x"], ["1"], [("x", "1", 4)])
+    new_user = dataset(["x"], ["1"], [("x", "1", 4)])
     with pytest.raises(
         ValueError,
         match="must share users to be matched, got ids like 'v' and 'x': list matching users",
     ):
-        join_domains(TARGET, stranger)
+        join_domains(TARGET, new_user)
     numbered = TARGET._replace(users=TARGET.users._replace(ids=np.array([7, 8])))
     with pytest.raises(
         ValueError, match="must have ids of one type to be matched, got text and num"
@@ -222,11 +222,11 @@ def test_all_of_the_source_and_some_of_the_target_are_shown(pair):
             )
             assert set(source.tolist()) == {i for i in own if pair.item_domain[i] == 0}
             assert pair.item_domain[target].tolist() == [1] * 5
-            asked = slice(*tasks.query_offsets[t : t + 2])
-            items = tasks.query_item[asked].tolist()
+            queried = slice(*tasks.query_offsets[t : t + 2])
+            items = tasks.query_item[queried].tolist()
             assert set(items) == set(own) - set(shown.tolist())
-            assert [own[i] for i in items] == tasks.query_rating[asked].tolist()
-    # Who is asked has trained nothing, on neither side.
+            assert [own[i] for i in items] == tasks.query_rating[queried].tolist()
+    # Test users are in no training set, of either domain.
     assert not of_users(split.training.interactions, split.fold.validation)
     assert not of_users(split.final.interactions, split.fold.test)
 
@@ -263,7 +263,7 @@ def test_without_overlap_no_training_user_is_in_both_domains(pair):
 def test_without_common_users_users_of_the_target_are_tested(pair):
     log, target = pair.dataset.interactions, pair.item_domain[pair.dataset.interactions.item] == 1
     users = len(log.user_ids)
-    # Every user is two, without being told so.
+    # Every user is two unlinked ones.
     apart = from_columns(
         log.user + users * target,
         log.item,
@@ -293,7 +293,7 @@ def test_the_negative_control_permutes_source_histories(pair):
         sources = [[tuple(sorted(row[:given])) for row in x.support_item] for x in (a, b)]
         assert sorted(sources[0]) == sorted(sources[1])
         assert all(one != other for one, other in zip(*sources, strict=True))
-    # Nor does anyone train with their own, be it somebody with too few rows to be asked.
+    # Nor do training users have their own, even those with too few rows to be tested.
     mixed = cross_users(pair, shuffled=True, least=12)
     log = pair.dataset.interactions
     others = np.setdiff1d(log.user, np.concatenate(mixed.fold))

@@ -50,8 +50,8 @@ def expected_of(choices, training):
     """The prior mean, as its docstring has it."""
     chosen = chosen_of(training)
     some = chosen.any(axis=1)[:, None]
-    told = np.where(some, choices.level + chosen @ choices.of_item, choices.unknown)
-    return told + training.user_features @ choices.of_user
+    found = np.where(some, choices.level + chosen @ choices.of_item, choices.unknown)
+    return found + training.user_features @ choices.of_user
 
 
 def test_one_step_is_the_ridge_regression_of_the_posteriors_on_all_axes(training):

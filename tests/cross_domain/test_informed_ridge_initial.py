@@ -26,7 +26,7 @@ def test_the_first_predictions_are_the_posterior_under_the_prior_of_choices():
 
     user = 3
     source, target = (np.flatnonzero(world.item_domain == side) for side in (0, 1))
-    shown, asked = np.concatenate([source[:5], target[:2]]), target[2:]
+    shown, queried = np.concatenate([source[:5], target[:2]]), target[2:]
     ratings = np.linspace(1, 5, 7)
 
     def inputs(items):
@@ -39,7 +39,7 @@ def test_the_first_predictions_are_the_posterior_under_the_prior_of_choices():
 
     support = Examples(inputs(shown), jnp.asarray(ratings), jnp.ones(7, bool))
     scores = jax.jit(
-        lambda params: rule.predict(params, rule.adapt(params, support), inputs(asked))
+        lambda params: rule.predict(params, rule.adapt(params, support), inputs(queried))
     )(params)
 
     factors = fit_factors(training.interactions, rank=2, item_ridge=30.0)
@@ -52,5 +52,5 @@ def test_the_first_predictions_are_the_posterior_under_the_prior_of_choices():
     precision = np.linalg.inv(choices.covariance)
     left = precision + (weight[:, None] * x[shown]).T @ x[shown]
     right = precision @ mean + x[shown].T @ (weight * (ratings - bias[shown]))
-    expected = bias[asked] + x[asked] @ np.linalg.solve(left, right)
+    expected = bias[queried] + x[queried] @ np.linalg.solve(left, right)
     np.testing.assert_allclose(scores, expected, rtol=2e-4)

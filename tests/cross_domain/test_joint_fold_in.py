@@ -92,20 +92,20 @@ def generosity(params):
 
 
 def test_common_users_determine_the_correlation_and_the_prior_without_any(both):
-    # Whatever is believed, those in both show how alike the domains are.
-    for belief in (0.0, 0.9):
-        assert generosity(fit_joint_factors(both, rank=1, correlation=belief)) > 0.8
+    # For any prior correlation, common users determine the correlation.
+    for prior in (0.0, 0.9):
+        assert generosity(fit_joint_factors(both, rank=1, correlation=prior)) > 0.8
     log = both.interactions
     apart = from_columns(
         log.user + USERS * DOMAIN[log.item], log.item, log.rating,
         user_ids=np.array([f"u{u:03}" for u in range(2 * USERS)]), item_ids=log.item_ids,
     )  # fmt: skip
     features = np.tile(both.user_features, (2, 1))
-    strangers = both._replace(interactions=apart, user_features=features)
-    for belief in (0.0, 0.5):
-        found = fit_joint_factors(strangers, rank=1, correlation=belief, attribute_ridge=1e6)
+    new_users = both._replace(interactions=apart, user_features=features)
+    for prior in (0.0, 0.5):
+        found = fit_joint_factors(new_users, rank=1, correlation=prior, attribute_ridge=1e6)
         # Nearly: items move, and with them what an average rating is.
-        assert abs(generosity(found) - belief) < 0.15
+        assert abs(generosity(found) - prior) < 0.15
 
 
 def test_the_same_for_the_same_arguments_and_in_float32(both):
@@ -126,6 +126,6 @@ def test_invalid_settings_are_refused(both):
             fit_joint_factors(both, **options)
     with pytest.raises(ValueError, match="must have two domains"):
         fit_joint_factors(both._replace(item_domain=None))
-    nobody = both._replace(interactions=select_users(both.interactions, np.array([0])))
+    empty = both._replace(interactions=select_users(both.interactions, np.array([0])))
     with pytest.raises(ValueError, match="must hold at least one rating"):
-        fit_joint_factors(nobody)
+        fit_joint_factors(empty)

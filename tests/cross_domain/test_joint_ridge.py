@@ -22,16 +22,16 @@ def test_the_first_predictions_are_those_of_the_joint_fold_in():
         return Inputs(*map(jnp.asarray, (features, training.item_features[items], items)))
 
     shapes = shapes_of(training)
-    shown, asked = np.array([3, 8, 11, 20, 0]), np.arange(20, 40)
+    shown, queried = np.array([3, 8, 11, 20, 0]), np.arange(20, 40)
     ratings = jnp.array([1.0, 5.0, 4.0, 2.0, jnp.nan])
     support = Examples(inputs(shown), ratings, jnp.arange(5) < 4)
     fitted = joint_fold_in.fit(training, rank=2, item_ridge=30.0)
     posterior = joint_fold_in.adaptation.adapt(fitted, support)
-    expected = joint_fold_in.adaptation.predict(fitted, posterior, inputs(asked))
+    expected = joint_fold_in.adaptation.predict(fitted, posterior, inputs(queried))
     adapted = rule.adapt(params, support)
-    np.testing.assert_allclose(rule.predict(params, adapted, inputs(asked)), expected, rtol=2e-4)
+    np.testing.assert_allclose(rule.predict(params, adapted, inputs(queried)), expected, rtol=2e-4)
     assert rule.predict_variance is not None
     assert joint_fold_in.adaptation.predict_variance is not None
-    spread = joint_fold_in.adaptation.predict_variance(fitted, posterior, inputs(asked))
-    got = rule.predict_variance(params, adapted, inputs(asked))
+    spread = joint_fold_in.adaptation.predict_variance(fitted, posterior, inputs(queried))
+    got = rule.predict_variance(params, adapted, inputs(queried))
     np.testing.assert_allclose(got, spread, rtol=2e-4)

@@ -77,8 +77,8 @@ def test_the_posterior_of_a_training_user_is_that_of_a_new_one():
             factors.noise
         )
         inverse = np.linalg.inv(precision)
-        told = np.linalg.solve(factors.prior_covariance, factors.prior_mean)
-        expected = inverse @ (told + rows_x.T @ y / float(factors.noise))
+        found = np.linalg.solve(factors.prior_covariance, factors.prior_mean)
+        expected = inverse @ (found + rows_x.T @ y / float(factors.noise))
         assert users[user] == user
         np.testing.assert_allclose(mean[user], expected, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(covariance[user], inverse, rtol=1e-3, atol=1e-5)

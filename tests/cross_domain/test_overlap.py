@@ -39,7 +39,7 @@ def test_tables_without_a_match_are_refused():
 def test_a_number_does_not_equal_its_text():
     with pytest.raises(ValueError, match=r"ids of one type to be matched, got numbers and text\."):
         matched_rows([7, 8], ["7", "u"])
-    # A list of pairs says what is meant.
+    # A list of pairs resolves it.
     assert matched_rows([7, 8], ["7", "u"], pairs=[(8, "7")]).tolist() == [[1, 0]]
 
 

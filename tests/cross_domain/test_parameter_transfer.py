@@ -40,8 +40,8 @@ def error_in(learner, params, side: int) -> jax.Array:
     def error(task: Task) -> jax.Array:
         adapted = learner.adapt(params, task.support)
         scores = learner.predict(params, adapted, task.query.inputs)
-        asked = DOMAIN[task.query.inputs.item] == side
-        return losses.squared_error(scores, task.query.labels, where=asked)
+        queried = DOMAIN[task.query.inputs.item] == side
+        return losses.squared_error(scores, task.query.labels, where=queried)
 
     return jnp.mean(jax.vmap(error)(BATCH))
 

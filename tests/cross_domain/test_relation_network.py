@@ -59,10 +59,10 @@ def test_relations_carried_over_in_part_are_a_linear_map_of_users():
     mapped = cross_domain.two_domain_network(ITEMS, WIDTH, cross_domain.PosteriorMeanMap())
     by_map = {"linear": {"kernel": jnp.diag(CARRIED), "bias": jnp.zeros(WIDTH)}}
     linear = {**started(mapped), "bridge": {"map": by_map}, "log_spread": jnp.log(SPREAD)}
-    asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
+    queried = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
     for items, labels in (([0, 2, 3, 1], [1.0, -0.5, 2.0, 0.3]), ([5], [1.0]), ([4], [-1.0])):
         scores = [
-            model.decode(given, model.encode(given, rows(items, labels)), asked)
+            model.decode(given, model.encode(given, rows(items, labels)), queried)
             for model, given in ((MODEL, params), (mapped, linear))
         ]
         np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)

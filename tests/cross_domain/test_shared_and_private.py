@@ -53,8 +53,8 @@ def test_the_difference_is_the_sum_of_squared_covariances():
     hidden = jnp.where(where[:, None], private, jnp.nan)
     found = jax.jit(cross_domain.difference_loss)(shared, hidden, where=where)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    nobody = cross_domain.difference_loss(shared, private, where=jnp.zeros(USERS, bool))
-    assert nobody == 0
+    empty = cross_domain.difference_loss(shared, private, where=jnp.zeros(USERS, bool))
+    assert empty == 0
 
 
 @pytest.mark.parametrize("microbatch", [None, 2])

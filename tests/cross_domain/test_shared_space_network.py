@@ -54,12 +54,12 @@ def test_random_parameters_do_not_transfer():
 
 
 def test_hidden_layers_add_nothing_at_first_and_something_once_they_have_learned():
-    params, asked = started(), inputs_of(np.arange(ITEMS))
+    params, queried = started(), inputs_of(np.arange(ITEMS))
     support = Examples(inputs_of(ROWS), jnp.asarray(LABELS), jnp.ones(len(ROWS), bool))
     plain = cross_domain.shared_space_network(ITEMS, WIDTH)
-    scores = plain.decode(params, plain.encode(params, support), asked)
+    scores = plain.decode(params, plain.encode(params, support), queried)
     state = MODEL.encode(params, support)
-    np.testing.assert_allclose(MODEL.decode(params, state, asked), scores, rtol=1e-6)
+    np.testing.assert_allclose(MODEL.decode(params, state, queried), scores, rtol=1e-6)
     kernel = params["predictor"]["score"]["kernel"]
     params["predictor"]["score"]["kernel"] = kernel + 1.0
-    assert np.abs(MODEL.decode(params, state, asked) - scores).max() > 1e-3
+    assert np.abs(MODEL.decode(params, state, queried) - scores).max() > 1e-3

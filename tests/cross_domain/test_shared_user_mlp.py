@@ -34,14 +34,14 @@ def test_the_posterior_is_given_the_rows_of_both_domains():
     state = jax.jit(MODEL.encode)(PARAMS, rows(items, labels))
     np.testing.assert_allclose(state.mean, place, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.covariance, covariance, rtol=1e-4, atol=1e-5)
-    asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
+    queried = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
     expected = FACTORS.bias + FACTORS.embedding @ state.mean
-    np.testing.assert_allclose(MODEL.decode(PARAMS, state, asked), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(MODEL.decode(PARAMS, state, queried), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_scores_add_the_output_of_the_mlp():
     state = MODEL.encode(PARAMS, rows([0, 1], [1.0, 2.0]))
-    asked = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
+    queried = rows(np.arange(ITEMS), np.zeros(ITEMS)).inputs
     kernels = {name: leaf["kernel"] for name, leaf in PARAMS["predictor"]["hidden"].items()}
     user = np.tile(state.mean, (ITEMS, 1))
     item = np.asarray(FACTORS.embedding)
@@ -49,7 +49,7 @@ def test_scores_add_the_output_of_the_mlp():
     expected = np.maximum(pair @ np.asarray(kernels["layer_0"]), 0).sum(axis=1)
     out = {"kernel": jnp.ones((3, 1))}
     learned = {**PARAMS, "predictor": {**PARAMS["predictor"], "out": out}}
-    added = MODEL.decode(learned, state, asked) - MODEL.decode(PARAMS, state, asked)
+    added = MODEL.decode(learned, state, queried) - MODEL.decode(PARAMS, state, queried)
     np.testing.assert_allclose(added, expected, rtol=1e-4, atol=1e-5)
 
 

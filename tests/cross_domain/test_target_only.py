@@ -32,9 +32,9 @@ def test_predictions_are_those_of_the_fold_in_of_the_target(fitted, make_support
 
 def test_the_source_alone_has_no_effect(fitted, make_support):
     params, _ = fitted
-    told = target_only.adaptation.adapt(params, make_support([0, 2], [5.0, 1.0]))
+    found = target_only.adaptation.adapt(params, make_support([0, 2], [5.0, 1.0]))
     silent = target_only.adaptation.adapt(params, make_support([], [], padding=2))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), told, silent)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, silent)
 
 
 def test_one_domain_alone_is_refused(training):

@@ -47,14 +47,14 @@ def test_supports_are_the_source_and_some_of_the_target(tasks):
         support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
         user = int(query.inputs.user_features[0, 0])
         assert user != 2
-        shown, asked = support.inputs.item[support.mask], query.inputs.item[query.mask]
+        shown, queried = support.inputs.item[support.mask], query.inputs.item[query.mask]
         own = LOGS[user]
         source = [i for i in shown if DOMAIN[i] == 0]
         assert (DOMAIN[support.inputs.item[3:][support.mask[3:]]] == 1).all()
         assert len(source) == min(3, sum(DOMAIN[i] == 0 for i in own))
-        assert (DOMAIN[asked] == 1).all()
-        assert len(asked)
-        both = [*shown.tolist(), *asked.tolist()]
+        assert (DOMAIN[queried] == 1).all()
+        assert len(queried)
+        both = [*shown.tolist(), *queried.tolist()]
         assert len(set(both)) == len(both)
         assert set(both) <= set(own)
         for part in (support, query):
@@ -92,11 +92,11 @@ def test_source_queries_are_not_in_the_support():
         support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
         own = [i for i in LOGS[int(query.inputs.user_features[0, 0])] if DOMAIN[i] == 0]
         shown = support.inputs.item[:2][support.mask[:2]].tolist()
-        asked = query.inputs.item[1:][query.mask[1:]].tolist()
-        assert set(shown + asked) <= set(own)
-        assert len(set(shown + asked)) == len(shown) + len(asked)
-        sizes.add((len(own), len(shown), len(asked)))
-    # Of two interactions one is asked, of four two, of none nothing.
+        queried = query.inputs.item[1:][query.mask[1:]].tolist()
+        assert set(shown + queried) <= set(own)
+        assert len(set(shown + queried)) == len(shown) + len(queried)
+        sizes.add((len(own), len(shown), len(queried)))
+    # Of two interactions one is queried, of four two, of none nothing.
     assert sizes == {(2, 1, 1), (4, 2, 2), (0, 0, 0)}
 
 
@@ -114,13 +114,13 @@ def test_unmatched_source_users_are_drawn_from_all_of_the_source():
     met = set()
     for t in range(200):
         rows = jax.tree.map(lambda leaf, t=t: leaf[t, 2:], tasks.query)
-        stranger = int(rows.inputs.user_features[0, 0])
-        own = [i for i in LOGS[stranger] if DOMAIN[i] == 0]
+        new_user = int(rows.inputs.user_features[0, 0])
+        own = [i for i in LOGS[new_user] if DOMAIN[i] == 0]
         shown = rows.inputs.item[rows.mask].tolist()
         assert len(set(shown)) == len(shown) == min(3, len(own))
         assert set(shown) <= set(own)
-        np.testing.assert_allclose(rows.labels[rows.mask], rating(stranger, np.array(shown)))
-        met.add(stranger)
+        np.testing.assert_allclose(rows.labels[rows.mask], rating(new_user, np.array(shown)))
+        met.add(new_user)
     assert met == {user for user, own in LOGS.items() if any(DOMAIN[i] == 0 for i in own)}
 
 

@@ -87,7 +87,7 @@ def test_the_first_step_is_that_of_the_textbook_user_by_user_and_item_by_item():
 
 @pytest.mark.parametrize("matched", [True, False])
 def test_source_ratings_predict_those_of_the_target(matched):
-    """Whether anybody is in both: without, what items are like ties the domains together."""
+    """With and without common users; without, attributes of items link the domains."""
     both = training(matched=matched)
     found = fit_transferred_factors(both, rank=1, steps=10)
     rng = np.random.default_rng(0)
@@ -101,8 +101,8 @@ def test_source_ratings_predict_those_of_the_target(matched):
             leaf / np.sqrt(found.noise[0])
             for leaf in (found.embedding[item], rating - found.bias[item])
         )
-        told = found.embedding[ITEMS:] @ np.linalg.solve(np.eye(2) + x.T @ x, x.T @ y)
-        off.append(told - true[user, ITEMS:])
+        result = found.embedding[ITEMS:] @ np.linalg.solve(np.eye(2) + x.T @ x, x.T @ y)
+        off.append(result - true[user, ITEMS:])
     share = np.mean(np.square(off)) / np.mean(true[USERS - NEW :, ITEMS:] ** 2)
     # 18 ratings of noise .4 leave .01 of the variance open; a rotation has to be found unmatched.
     assert share < (0.03 if matched else 0.1)
@@ -123,7 +123,7 @@ def test_the_prior_of_target_items_is_the_one_source_item():
     log = both.interactions
     few = both._replace(interactions=select_rows(log, (log.item == 0) | (log.item >= ITEMS)))
     found = fit_transferred_factors(few, rank=1, steps=1)
-    # An embedding is believed to be off by a standard deviation of 1e-3 ** 0.5.
+    # The prior standard deviation of an embedding is 1e-3 ** 0.5.
     np.testing.assert_allclose(
         found.embedding[ITEMS:], np.tile(found.embedding[:1], (ITEMS, 1)), atol=3 * 1e-3**0.5
     )

@@ -35,9 +35,9 @@ def rows(items, labels, mask=None) -> Examples:
 def posterior(mean, covariance, items, labels, noise):
     """The textbook's, of `[n]` ratings of items under a normal prior."""
     x, y = FACTORS.embedding[items], labels - FACTORS.bias[items]
-    told = np.linalg.inv(covariance)
-    inverse = np.linalg.inv(told + x.T @ x / noise)
-    return inverse @ (told @ mean + x.T @ y / noise), inverse
+    found = np.linalg.inv(covariance)
+    inverse = np.linalg.inv(found + x.T @ x / noise)
+    return inverse @ (found @ mean + x.T @ y / noise), inverse
 
 
 def test_rows_of_either_domain_update_the_posterior_of_the_other():
@@ -50,8 +50,8 @@ def test_rows_of_either_domain_update_the_posterior_of_the_other():
     np.testing.assert_allclose(state.source, source, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.target.mean, target, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.target.covariance, covariance, rtol=1e-4, atol=1e-5)
-    asked = np.arange(ITEMS)
-    scores = MODEL.decode(started(), state, rows(asked, np.zeros(ITEMS)).inputs)
+    queried = np.arange(ITEMS)
+    scores = MODEL.decode(started(), state, rows(queried, np.zeros(ITEMS)).inputs)
     place = np.where(DOMAIN[:, None] == 1, target, source)
     expected = FACTORS.bias + np.sum(FACTORS.embedding * place, axis=1)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)

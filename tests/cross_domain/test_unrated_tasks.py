@@ -8,7 +8,7 @@ import pytest
 from metajax.cross_domain.distilled import sample_unrated_tasks, unrated_table
 from metajax.data import TrainingSet, from_columns
 
-# Users 0 and 1 are of the source, 2 and 3 of the target; item 7 is rated by nobody.
+# Users 0 and 1 are of the source, 2 and 3 of the target; item 7 is unrated.
 USER = np.array([0, 0, 0, 1, 2, 2, 2, 3, 3])
 ITEM = np.array([0, 1, 2, 3, 4, 5, 6, 4, 6])
 DOMAIN = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)

@@ -43,7 +43,7 @@ def drawn_by(sample, **options):
 
 
 def check(tasks):
-    """Every label is what the log says, the support is no candidate, features are the item's."""
+    """Labels equal the log, the support is no candidate, features are the item's."""
     for t in range(len(tasks.query.mask)):
         support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
         user = int(query.inputs.user_features[0, 0])

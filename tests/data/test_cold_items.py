@@ -26,7 +26,7 @@ def log_of(rows):
 
 
 def random_log():
-    """Every user does 3 to 9 things, at times that say when: 100 user + place."""
+    """Every user has 3 to 9 interactions, at times 100 user + place."""
     rng = np.random.default_rng(0)
     rows = []
     for user in range(USERS):
@@ -41,7 +41,7 @@ TRAINING = TrainingSet(LOG, np.zeros((USERS, 0), np.float32), FEATURES, None)
 
 
 def histories(log) -> list[list[int]]:
-    """What each user did, in order of time."""
+    """Each user's items, in order of time."""
     blocks = np.split(np.arange(len(log.item)), log.offsets[1:-1])
     return [log.item[rows[np.argsort(log.time[rows], kind="stable")]].tolist() for rows in blocks]
 
@@ -128,8 +128,8 @@ def test_queries_of_cold_items_follow_their_supports_and_hold_warm_items():
             tasks.support_item[c, k, : tasks.support_length[c, k]].tolist() for k in range(2)
         ]
         assert support == before[:2]
-        asked = np.flatnonzero(tasks.query_target == c)
-        query = [tasks.query_item[q, : tasks.query_length[q]].tolist() for q in asked]
+        queried = np.flatnonzero(tasks.query_target == c)
+        query = [tasks.query_item[q, : tasks.query_length[q]].tolist() for q in queried]
         assert query == before[2:]
 
 

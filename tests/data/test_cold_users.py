@@ -14,7 +14,7 @@ from metajax.data.splits import ColdTasks, Order, cold_user_folds, cold_user_tas
 module = importlib.import_module("metajax.data.cold_users")
 
 USERS, ITEMS, FOLDS = 60, 36, 3
-# The last items, which nobody rates.
+# The last items, which are unrated.
 UNRATED = np.arange(30, ITEMS)
 
 
@@ -105,8 +105,8 @@ def test_the_vocabulary_of_items_comes_from_items_that_training_users_rated():
     table = DATASET.items._replace(columns={"genre": genre})
     dataset = DATASET._replace(items=table, interactions=log._replace(item=item))
     ready = cold_users(dataset, fold=1, folds=FOLDS, seed=3)
-    asked = ready.test["random"]
-    assert np.isin(UNRATED, np.append(asked.query_item, asked.support_item)).all()
+    queried = ready.test["random"]
+    assert np.isin(UNRATED, np.append(queried.query_item, queried.support_item)).all()
     assert ready.item_schema == READY.item_schema
     assert ready.item_schema.fields[0].vocabulary == ("x", "y")
     np.testing.assert_array_equal(ready.training.item_features, encode(ready.item_schema, table))
@@ -124,7 +124,7 @@ def test_each_part_has_its_own_users():
         assert set(tasks) == {"random", "time"}
         for part in tasks.values():
             np.testing.assert_array_equal(part.user, users)
-            # A pool of up to ten, and all the rest is asked.
+            # A pool of up to ten, and all the rest is the query.
             rows = log.user_counts[users]
             np.testing.assert_array_equal(part.support_mask.sum(1), np.minimum(10, rows - 1))
             np.testing.assert_array_equal(
@@ -150,7 +150,7 @@ def test_a_leaking_split_is_refused(monkeypatch):
         patch.setattr(module, "cold_user_folds", lambda log, **options: (leak,))
         with pytest.raises(LeakageError, match="a user must be in one part of a fold"):
             cold_users(DATASET, folds=FOLDS)
-    # The log that training gets is checked itself, whatever the fold says.
+    # The training log itself is checked, whatever the fold.
     monkeypatch.setattr(module, "select_users", lambda log, users: log)
     with pytest.raises(LeakageError, match="a cold user must not be in the training log"):
         cold_users(DATASET, folds=FOLDS)

@@ -15,7 +15,7 @@ ORDERS = ["random", "time", "mixed"]
 
 
 def training_of(counts, *, times=None) -> TrainingSet:
-    """User u has `counts[u]` of the items, rated 100 u + item: the rating says whose it is."""
+    """User u has `counts[u]` of the items, rated 100 u + item, which identifies the user."""
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(len(counts)), counts)
     item = np.concatenate([rng.permutation(ITEMS)[:n] for n in counts])
@@ -65,12 +65,12 @@ def test_a_task_holds_its_own_users_interactions_once(drawn):
     log, owner = TRAINING.interactions, TRAINING.interactions.user
     owned = [set(log.item[owner == user]) for user in range(len(COUNTS))]
     for t, user in enumerate(of_user(tasks)):
-        seen, asked = (part.inputs.item[t][part.mask[t]] for part in tasks)
-        together = np.concatenate([seen, asked])
+        seen, queried = (part.inputs.item[t][part.mask[t]] for part in tasks)
+        together = np.concatenate([seen, queried])
         assert len(set(together)) == len(together)
         assert set(together) <= owned[user]
         # As many as there are, and always one to judge by.
-        assert len(asked) == min(COUNTS[user] - len(seen), 5) >= 1
+        assert len(queried) == min(COUNTS[user] - len(seen), 5) >= 1
 
 
 def test_features_and_labels_belong_to_user_and_item(drawn):
@@ -172,7 +172,7 @@ def test_training_sets_of_about_one_size_have_tables_of_one_shape():
     one, other = (task_table(training_of(counts)) for counts in ([3, 5, 1, 2], [4, 0, 4, 1]))
     assert jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
     assert (one.user.shape, one.item.shape) == ((4,), (16,))
-    # Padding is nobody: of the others each is drawn a third of the time.
+    # Padding is no user: of the others each is drawn a third of the time.
     assert (one.users, other.users) == (4, 3)
     np.testing.assert_array_equal(other.count, [4, 4, 1, 0])
     who, times = np.unique(

@@ -41,17 +41,17 @@ def tasks(small: World) -> tuple[Examples, Examples, np.ndarray]:
 
 
 @jax.jit
-def posterior(params, support: Examples, asked: Inputs):
+def posterior(params, support: Examples, queried: Inputs):
     adapted = bayes.adapt(params, support)
-    scores = bayes.predict(params, adapted, asked)
-    return adapted, scores, bayes_error(params, adapted, asked)
+    scores = bayes.predict(params, adapted, queried)
+    return adapted, scores, bayes_error(params, adapted, queried)
 
 
 def test_the_posterior_solves_the_normal_equations(small, tasks):
     support, query, _ = tasks
     task = jax.tree.map(lambda leaf: leaf[0], support)
-    asked = jax.tree.map(lambda leaf: leaf[0], query).inputs
-    _, got, error = posterior(small.bayes_params, task, asked)
+    queried = jax.tree.map(lambda leaf: leaf[0], query).inputs
+    _, got, error = posterior(small.bayes_params, task, queried)
     p = [np.asarray(leaf, np.float64) for leaf in small.bayes_params]
     mean, item_bias, regressors, weights, covariance, noise = p
     x = regressors[task.inputs.item]
@@ -61,8 +61,8 @@ def test_the_posterior_solves_the_normal_equations(small, tasks):
     precision = np.linalg.inv(covariance)
     system = precision + x.T @ x / noise
     latent = np.linalg.solve(system, precision @ prior + x.T @ y / noise)
-    x_asked = regressors[asked.item]
-    scores = mean + item_bias[asked.item] + x_asked @ latent
+    x_asked = regressors[queried.item]
+    scores = mean + item_bias[queried.item] + x_asked @ latent
     np.testing.assert_allclose(got, scores, rtol=0, atol=3e-6)
     variance = noise + np.sum(x_asked @ np.linalg.inv(system) * x_asked, axis=-1)
     np.testing.assert_allclose(error, variance, rtol=2e-6)
@@ -71,24 +71,24 @@ def test_the_posterior_solves_the_normal_equations(small, tasks):
 def test_no_support_gives_the_prior_and_padding_adds_nothing(small, tasks):
     support, query, _ = tasks
     task = jax.tree.map(lambda leaf: leaf[0], support)
-    asked = jax.tree.map(lambda leaf: leaf[0], query).inputs
+    queried = jax.tree.map(lambda leaf: leaf[0], query).inputs
     params = small.bayes_params
     nothing = task._replace(
         inputs=task.inputs._replace(item=np.full(SHOTS, 10**6)),
         labels=np.full(SHOTS, np.nan, np.float32),
         mask=np.zeros(SHOTS, bool),
     )
-    adapted, got, _ = posterior(params, nothing, asked)
+    adapted, got, _ = posterior(params, nothing, queried)
     np.testing.assert_array_equal(adapted.shrink, np.eye(len(adapted.shift)))
     np.testing.assert_array_equal(adapted.shift, 0)
-    prior = asked.user_features @ params.attribute_weights
-    wanted = params.mean + params.item_bias[asked.item]
-    wanted += jnp.sum(params.regressors[asked.item] * prior, axis=-1)
+    prior = queried.user_features @ params.attribute_weights
+    wanted = params.mean + params.item_bias[queried.item]
+    wanted += jnp.sum(params.regressors[queried.item] * prior, axis=-1)
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
     padded = jax.tree.map(lambda a, b: np.concatenate([a, b]), task, nothing)
     chex.assert_trees_all_close(
-        posterior(params, padded, asked), posterior(params, task, asked), rtol=0, atol=1e-6
+        posterior(params, padded, queried), posterior(params, task, queried), rtol=0, atol=1e-6
     )
 
 
@@ -105,11 +105,11 @@ def test_the_error_equals_theory_and_every_perturbation_is_worse():
     @jax.jit
     def judge(params):
         def one(features, item, rating):
-            known, asked = slice(None, SHOTS), slice(SHOTS, None)
+            known, queried = slice(None, SHOTS), slice(SHOTS, None)
             inputs = Inputs(jnp.tile(features, (SHOTS, 1)), jnp.zeros((SHOTS, 0)), item[known])
             adapted = bayes.adapt(params, Examples(inputs, rating[known], jnp.ones(SHOTS, bool)))
-            inputs = Inputs(jnp.tile(features, (ASKED, 1)), jnp.zeros((ASKED, 0)), item[asked])
-            error = bayes.predict(params, adapted, inputs) - rating[asked]
+            inputs = Inputs(jnp.tile(features, (ASKED, 1)), jnp.zeros((ASKED, 0)), item[queried])
+            error = bayes.predict(params, adapted, inputs) - rating[queried]
             return jnp.mean(error**2), jnp.mean(bayes_error(params, adapted, inputs))
 
         return jax.vmap(one)(big.user_features[users], log.item[rows], log.rating[rows])

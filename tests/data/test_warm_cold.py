@@ -65,8 +65,8 @@ def test_each_quadrant_has_its_users_and_items():
             warm_user, warm_item = name.startswith("warm_user"), name.endswith("warm_item")
             assert np.isin(tasks.user, known_users).all() == warm_user
             assert np.isin(tasks.user, known_users).any() == warm_user
-            asked = np.isin(tasks.query_item, known_items)
-            assert asked.mean() > 0.95 if warm_item else not asked.any()
+            queried = np.isin(tasks.query_item, known_items)
+            assert queried.mean() > 0.95 if warm_item else not queried.any()
             # What is seen of a user is of warm items.
             width = ITEMS if warm_user else 5
             assert tasks.support_mask.shape[1] == width
@@ -80,16 +80,16 @@ def test_queries_are_not_in_the_training_log():
     assert not rows_asked(READY.validation) & rows_seen(READY.training)
     assert not rows_asked(READY.validation) & rows_asked(READY.test)
     assert rows_seen(READY.training) < rows_seen(READY.final)
-    # What validation asks is seen by the refit.
+    # Validation queries are in the training set of the refit.
     assert rows_asked(READY.validation) <= rows_seen(READY.final)
 
 
 def test_fitted_values_do_not_depend_on_queries():
-    asked = {(int(u), int(i)) for u, i in rows_asked(READY.test) | rows_asked(READY.validation)}
+    queried = {(int(u), int(i)) for u, i in rows_asked(READY.test) | rows_asked(READY.validation)}
 
     def other(rating, user, item):
         hidden = np.array(
-            [pair in asked for pair in zip(user.tolist(), item.tolist(), strict=True)]
+            [pair in queried for pair in zip(user.tolist(), item.tolist(), strict=True)]
         )
         return np.where(hidden, 6 - rating, rating)
 

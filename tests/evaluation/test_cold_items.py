@@ -56,8 +56,8 @@ def sums(params, support, key=None):
 def test_every_sequence_is_scored_for_every_item():
     rule = Adaptation(
         sums,
-        lambda params, adapted, asked: (
-            params * adapted + asked.length + 100 * asked.target_features[:, 0]
+        lambda params, adapted, queried: (
+            params * adapted + queried.length + 100 * queried.target_features[:, 0]
         ),
     )
     scores = score_cold_items(rule, 10.0, TASKS, FEATURES)

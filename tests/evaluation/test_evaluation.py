@@ -109,8 +109,8 @@ def test_calibration_equals_plain_numpy():
     def variance(params, adapted, inputs):
         return (1 + inputs.item_features[:, 0]) ** 2
 
-    told = BIASES._replace(predict_variance=variance)
-    evaluation = judged(told, jnp.array(BIAS))
+    result = BIASES._replace(predict_variance=variance)
+    evaluation = judged(result, jnp.array(BIAS))
     for at, k in enumerate(KS):
         for t in range(USERS):
             user, query = TASKS.user[t], slice(*TASKS.query_offsets[t : t + 2])
@@ -140,8 +140,8 @@ def test_where_nothing_is_ranked_the_queries_alone_are_scored():
         return 1 + inputs.item_features[:, 0] ** 2
 
     whole = judged(BIASES._replace(predict_variance=variance), jnp.array(BIAS))
-    told = Adaptation(adapt_bias, predict, variance)
-    rated = judged(told, jnp.array(BIAS), ranking=False)
+    result = Adaptation(adapt_bias, predict, variance)
+    rated = judged(result, jnp.array(BIAS), ranking=False)
     # The longest query is of nine items, padded to a power of two.
     assert shapes == [(16,)]
     for name in ("rmse", "mae", "within@50", "within@90", "has_relevant"):
@@ -153,7 +153,7 @@ def test_where_nothing_is_ranked_the_queries_alone_are_scored():
 
 def test_an_oracle_has_no_error():
     def known(ratings, inputs):
-        # The first feature tells who it is.
+        # The first feature identifies the user.
         who = jnp.argmin(jnp.abs(inputs.user_features[0, 0] - USER_FEATURES[:, 0]))
         return ratings[who, inputs.item]
 
@@ -198,7 +198,7 @@ def test_a_method_sees_the_first_k_supports_and_no_more():
         return jnp.sum(jnp.where(support.mask, 2.0**support.inputs.item, 0))
 
     adaptation = Adaptation(adapt, lambda params, seen, x: seen + params[x.item] * 1e-2)
-    # Scores are seen + a rank below 0.12, so the error of each query tells the sum that was seen.
+    # Scores are seen + a rank below 0.12, so the error of each query reveals the sum that was seen.
     per_user = judged(adaptation, jnp.arange(12.0), scale=(-9e9, 9e9)).per_user
     for t in range(1, USERS):
         query = slice(*TASKS.query_offsets[t : t + 2])

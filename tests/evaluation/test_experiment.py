@@ -236,7 +236,7 @@ def test_a_method_without_ratings_has_no_cells_where_ratings_alone_are_judged():
 
 
 def scripted(name, rating):
-    """A baseline that says the same of every item unless `rating` differs between them."""
+    """A baseline that scores all items alike unless `rating` differs between them."""
     return Baseline(
         name,
         "rating",

@@ -1,4 +1,4 @@
-"""What is wrong in published cold-start evaluations must not be possible here."""
+"""Known defects of published cold-start evaluations, which must not be possible here."""
 
 import math
 
@@ -30,7 +30,7 @@ def split(dataset):
 
 
 def only(tasks, chosen):
-    """The tasks of some users, in the order asked for."""
+    """The tasks of some users, in the given order."""
     rows = [np.arange(*tasks.query_offsets[t : t + 2]) for t in chosen]
     lengths = [len(r) for r in rows]
     return tasks._replace(
@@ -45,7 +45,7 @@ def only(tasks, chosen):
 
 
 def scoring(scores, name="fixed") -> FittedMethod:
-    """A method that ranks the items by given scores, whoever asks."""
+    """A method that ranks the items by given scores, for every user."""
     adaptation = Adaptation(lambda params, support, key=None: (), lambda p, a, x: p[x.item])
     params = jnp.asarray(scores, jnp.float32)
     return FittedMethod(name, "baseline", adaptation, params, False, True, {})
@@ -112,11 +112,11 @@ def test_a_query_in_the_support_is_an_error(split):
 
 
 def test_every_item_of_the_catalogue_is_a_candidate(split):
-    """No sampled negatives: an item that nobody was asked about takes a place in the list."""
+    """No sampled negatives: an item outside all queries takes a place in the list."""
     tasks = only(split.test["random"], np.array([0]))
-    asked = tasks.query_item
-    liked = asked[tasks.query_rating >= 4]
-    strange = np.setdiff1d(np.arange(30), np.union1d(asked, tasks.support_item))[:3]
+    queried = tasks.query_item
+    liked = queried[tasks.query_rating >= 4]
+    strange = np.setdiff1d(np.arange(30), np.union1d(queried, tasks.support_item))[:3]
     assert len(liked)
     assert len(strange) == 3
     # Three items without any rating of this user, then one that they like.
@@ -142,7 +142,7 @@ def test_ndcg_is_binary_and_discounted_by_the_logarithm_of_the_rank_plus_one(spl
         query_rating=np.array([1, 5, 2, 4, 4], np.float32),
     )
     scores = np.zeros(30)
-    # The list begins 0, 1, 2, 3 and ends with what nobody asked about; the last relevant is last.
+    # The list begins 0, 1, 2, 3 and ends with items outside all queries; the last relevant is last.
     scores[items] = np.arange(len(items), 0, -1)
     scores[items[4]] = -1
     value = summarise(judge(scoring(scores), split._replace(test={"random": tasks}), "random"))

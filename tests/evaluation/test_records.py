@@ -103,7 +103,7 @@ def test_a_difference_that_is_no_number_is_refused():
 
 
 def test_a_comparison_across_domains_warns_of_the_source_of_another():
-    """With the source histories dealt out anew, a method that believes them is worse."""
+    """With the source histories dealt out anew, a method that uses them is worse."""
     domains = random_domains(load("synthetic"))
     comparison = evaluation.compare(
         domains.dataset,

@@ -140,7 +140,7 @@ def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
 
 
 def test_baselines_may_be_constant_on_cold_items(small):
-    """All items are the same to an item mean where nobody has rated them."""
+    """An item mean is constant over unrated items."""
     split = prepare("P2", load(str(small)), fold=0, seed=0)
     method = tuned(baselines.item_mean, split, trials=1)["cold_user_cold_item"]
     judged = judge(method, split, "cold_user_cold_item")

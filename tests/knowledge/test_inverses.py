@@ -40,7 +40,7 @@ def test_folding_keeps_the_relation_whose_heads_are_described():
     folded = fold_inverses(graph)
     assert named(folded) == set(FILMS)
     assert folded.relations == graph.relations
-    # Whatever the names say.
+    # Whatever the names.
     renamed = [
         (h, {"director": "by", "directed": "a"}.get(r, r), t) for h, r, t in FILMS + DIRECTED
     ]

@@ -1,4 +1,4 @@
-"""The ring of what is going on, and what hypergraph propagation makes of it."""
+"""The ring buffer of arrivals, and propagation on its hypergraph."""
 
 import jax
 import jax.numpy as jnp

@@ -77,7 +77,7 @@ def test_aliases_of_a_relation_learn_from_each_other_with_right_labels_only():
 
 
 def test_aliases_are_in_one_cluster():
-    # Of three kinds of relations, each of four names, with facts enough to tell by.
+    # Of three kinds of relations, each of four names, with enough facts to cluster by.
     rng = np.random.default_rng(0)
     head, tail = rng.integers(10, size=(2, 240))
     name = np.arange(240) % 12

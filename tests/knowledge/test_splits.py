@@ -116,7 +116,7 @@ def graph(films):
 
 def test_a_graph_is_folded_and_split_without_leaks(graph):
     parts = split_graph(graph, without=["*award*"], share=0.1)
-    # 40 films, of a genre and a director each; the directors also say which films are theirs.
+    # 40 films, of a genre and a director each; the directors also have inverse facts.
     assert [part.count for part in parts[:3]] == [64, 8, 8]
     assert len(np.unique(parts.known, axis=0)) == 80
     for part in (parts.validation, parts.test):

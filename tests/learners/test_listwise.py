@@ -1,4 +1,4 @@
-"""Gradient methods learn an order as well as ratings: the loss is an argument."""
+"""Gradient methods with listwise losses."""
 
 from functools import partial
 

@@ -18,7 +18,7 @@ ITEMS = 12
 
 @pytest.fixture(scope="module")
 def training():
-    """Returns items of which all like the even ones, but for the last two, which nobody rated."""
+    """Returns items of which all like the even ones, but for the last two, which are unrated."""
     rng = np.random.default_rng(0)
     user, item = np.nonzero(rng.random((40, ITEMS - 2)) < 0.7)
     rating = np.where(item % 2, 2, 4) + rng.integers(-1, 2, len(user))

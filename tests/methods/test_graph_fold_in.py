@@ -191,20 +191,20 @@ def test_ratings_and_orders_are_learned(network, method, loss):
 
 def test_member_inputs_are_required():
     learner = learner_of(light_gcn)
-    nobody = tasks_of(members=False)
-    state = jax.eval_shape(learner.init, jax.random.key(0), nobody)
+    empty = tasks_of(members=False)
+    state = jax.eval_shape(learner.init, jax.random.key(0), empty)
     with pytest.raises(TypeError, match="as MemberInputs, got Inputs"):
-        jax.eval_shape(learner.update, state, nobody)
+        jax.eval_shape(learner.update, state, empty)
 
 
 def test_a_fold_in_trains_with_plain_inputs():
     learner = learner_of(graph_fold_in)
-    nobody = tasks_of(members=False)
-    _, metrics = jax.jit(learner.update)(started(learner, nobody), nobody)
+    empty = tasks_of(members=False)
+    _, metrics = jax.jit(learner.update)(started(learner, empty), empty)
     assert np.isfinite(metrics["loss"])
 
 
-# Two groups of users, each with items of its own, and a little noise; nobody chose the last item.
+# Two groups of users, each with items of its own, and a little noise; the last item has no edge.
 GROUPS = (np.arange(8)[:, None] % 2 == np.arange(6)[None] % 2) ^ (
     np.random.default_rng(0).random((8, 6)) < 0.1
 )

@@ -84,13 +84,13 @@ def test_a_conditional_process_decodes_the_mean_of_its_examples_and_the_prior():
 def test_an_attentive_process_decodes_what_it_attends_to():
     model, params = built(AttentiveProcess, heads=2)
     _, item, _ = encoded(params, SUPPORT.inputs)
-    _, asked, _ = encoded(params, QUERY)
+    _, queried, _ = encoded(params, QUERY)
 
     def heads(x, layer):
         kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
         return np.einsum("nd,dhk->nhk", x, kernel) + bias
 
-    q = heads(asked, params["query"])
+    q = heads(queried, params["query"])
     k = np.concatenate([params["prior_key"], heads(item, params["key"])])
     v = np.concatenate([params["prior"], heads(example_vectors(params), params["value"])])
     logits = np.einsum("nhk,shk->nhs", q, k) / np.sqrt(2)

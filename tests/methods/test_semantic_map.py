@@ -21,7 +21,7 @@ ITEMS = 30
 
 @pytest.fixture(scope="module")
 def training():
-    """Users like one of two kinds of films; nobody rated the last four, two of each kind."""
+    """Users like one of two kinds of films; the last four, two of each kind, are unrated."""
     rng = np.random.default_rng(0)
     kind = np.arange(ITEMS) % 2
     seen = rng.random((80, ITEMS)) < 0.6

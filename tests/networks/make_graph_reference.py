@@ -1,4 +1,4 @@
-"""Writes graph_reference.json: what PyTorch Geometric's layers make of a small graph.
+"""Writes graph_reference.json: outputs of PyTorch Geometric's layers on a small graph.
 
     python tests/models/make_graph_reference.py
 
@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["main"]
 
 USERS, ITEMS, WIDTH, OUT, HEADS = 4, 3, 3, 2, 2
-# User 3 and item 2 choose and are chosen by nobody.
+# User 3 and item 2 have no edge.
 USER, ITEM, WEIGHT = [0, 0, 1, 2], [0, 1, 1, 0], [1.0, 0.5, 2.0, 1.5]
 TARGET = Path(__file__).with_name("graph_reference.json")
 

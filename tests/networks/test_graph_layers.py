@@ -156,7 +156,7 @@ def test_a_residual_starts_at_the_nodes_and_then_adds_a_map_of_the_networks_outp
     np.testing.assert_array_equal(network.apply({"params": params}, x, edges), x)
     kernel = rng.normal(size=(2, 3))
     params = {**params, "change": {"kernel": kernel}}
-    said: Any = GraphSAGE(2).apply({"params": params["network"]}, x, edges)
-    expected = x + np.maximum(said, 0) @ kernel
+    features: Any = GraphSAGE(2).apply({"params": params["network"]}, x, edges)
+    expected = x + np.maximum(features, 0) @ kernel
     found: Any = network.apply({"params": params}, x, edges)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

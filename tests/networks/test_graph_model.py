@@ -41,14 +41,14 @@ def test_known_users_score_by_the_product_of_vectors_and_the_bias_of_items():
     a = normalised(USERS, USER, ITEM)
     x = np.concatenate([params["user"], params["item"]])
     nodes = (x + a @ x + a @ a @ x) / 3
-    asked = inputs_of(1, 4, 3)
-    who = MemberInputs(asked, jnp.array([0, 2, 3]), jnp.ones(3, bool), jnp.ones(3))
+    queried = inputs_of(1, 4, 3)
+    who = MemberInputs(queried, jnp.array([0, 2, 3]), jnp.ones(3, bool), jnp.ones(3))
     expected = [nodes[u] @ nodes[USERS + i] for u, i in ((0, 1), (2, 4), (3, 3))]
     expected += np.array(params["item_bias"])[[1, 4, 3]]
     np.testing.assert_allclose(model.apply(params, who), expected, rtol=1e-5, atol=1e-6)
     new_user = nodes[[USERS + 1, USERS + 4, USERS + 3]] @ np.array(params["new_user"])
     new_user += np.array(params["item_bias"])[[1, 4, 3]]
-    np.testing.assert_allclose(model.apply(params, asked), new_user, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.apply(params, queried), new_user, rtol=1e-5, atol=1e-6)
 
 
 def test_a_new_user_equals_a_lightgcn_node_without_outgoing_messages():

@@ -91,8 +91,8 @@ def test_the_report_holds_the_ranks_of_test_triples(trained):
     assert found["pessimistic"]["mrr"] == found["realistic"]["mrr_pessimistic"]
     both = (found["heads"]["mrr"] + found["tails"]["mrr"]) / 2
     assert both == pytest.approx(found["realistic"]["mrr"], rel=1e-9)
-    told = json.loads((folder / "report.json").read_text())
-    assert (told["queries"], told["realistic"]) == (16, found["realistic"])
+    result = json.loads((folder / "report.json").read_text())
+    assert (result["queries"], result["realistic"]) == (16, found["realistic"])
     assert_same_bits(runs.resumed(run), progress)
 
 
@@ -102,10 +102,10 @@ def test_known_facts_of_all_parts_are_left_out_of_completions(trained):
     for part in (run.split.training, run.split.validation, run.split.test):
         head, relation, tail = part.triples[0]
         names = part.entities.names
-        asked = {"entity": names[head], "relation": part.relations.names[relation], "top": 99}
-        found = graph_runs.answers(run, progress.best, **asked)
+        queried = {"entity": names[head], "relation": part.relations.names[relation], "top": 99}
+        found = graph_runs.answers(run, progress.best, **queried)
         assert names[tail] not in [answer.entity for answer in found.answers]
-        found = graph_runs.answers(run, progress.best, **asked, keep_known=True)
+        found = graph_runs.answers(run, progress.best, **queried, keep_known=True)
         assert names[tail] in [answer.entity for answer in found.answers if answer.known]
 
 
@@ -119,8 +119,8 @@ def test_diverging_embeddings_leave_a_usable_checkpoint(tmp_path, settings):
     run = graph_runs.open_run(tmp_path / "run")
     with pytest.raises(DivergedError, match="largest number of an embedding"):
         runs.train_run(run, runs.resumed(run))
-    told = last_good(tmp_path / "run")
-    assert told.startswith(f"The last good checkpoint is of update {int(good.state.step)}, in ")
+    result = last_good(tmp_path / "run")
+    assert result.startswith(f"The last good checkpoint is of update {int(good.state.step)}, in ")
     reached = runs.resumed(graph_runs.open_run(tmp_path / "run"))
     assert_same_bits(reached, good)
     found = graph_runs.answers(run, reached.best, entity="film3", relation="genre", top=1)
