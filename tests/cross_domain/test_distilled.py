@@ -95,5 +95,5 @@ def test_invalid_distillation_tasks_are_refused():
     plain = task()
     plain = plain._replace(query=plain.query._replace(inputs=plain.query.inputs.inputs))
     learner = learner_of(0.5)
-    with pytest.raises(TypeError, match="as MemberInputs, got Inputs"):
+    with pytest.raises(TypeError, match="MemberInputs, got Inputs"):
         jax.eval_shape(partial(learner.update, learner.init(jax.random.key(0), plain)), plain)

@@ -193,7 +193,7 @@ def test_member_inputs_are_required():
     learner = learner_of(light_gcn)
     empty = tasks_of(members=False)
     state = jax.eval_shape(learner.init, jax.random.key(0), empty)
-    with pytest.raises(TypeError, match="as MemberInputs, got Inputs"):
+    with pytest.raises(TypeError, match="MemberInputs, got Inputs"):
         jax.eval_shape(learner.update, state, empty)
 
 
