@@ -13,6 +13,7 @@ import pytest
 from metajax import checkpoint, runs
 from metajax.checkpoint import CheckpointError
 from metajax.methods import Settings
+from metajax.registry import with_changes
 from metajax.runs import last_good
 from metajax.runs.recommendation import recommend, recommend_batch
 from metajax.training import DivergedError
@@ -195,7 +196,7 @@ def test_a_log_without_ratings_is_refused_before_a_folder_is_made(begin_run, tmp
 
 
 def test_a_run_that_diverges_keeps_its_checkpoints(begin_run, tmp_path, quick):
-    wild = dataclasses.replace(quick, inner_rate=3.0, steps=6, rate=0.5, clip=1e9)
+    wild = with_changes(quick, inner_rate=3.0, steps=6, rate=0.5, clip=1e9)
     run, progress = begin_run(tmp_path / "run", wild)
     with pytest.raises(DivergedError, match=r"the meta-loss became .* at update"):
         runs.train_run(run, progress)
@@ -227,10 +228,12 @@ def test_a_loaded_run_recommends_to_many_users_as_to_each(trained):
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, quick, trained):
     """SIGKILL at a random moment; nothing can be finished or saved then."""
     folder = tmp_path / "killed"
+    shared = dataclasses.asdict(quick)
+    own = {f"{quick.method}.{name}": value for name, value in shared.pop("options").items()}
     arguments = [
         f"--{name.replace('_', '-')}={value}"
-        for name, value in dataclasses.asdict(quick).items()
-        if value is not None and name != "adapts"
+        for name, value in {**shared, **own}.items()
+        if value is not None and not isinstance(value, bool | tuple)
     ]
     command = [sys.executable, "-m", "metajax", "train", "--no-report", f"--run={folder}"]
     process = subprocess.Popen([*command, *arguments], env={**os.environ, "JAX_PLATFORMS": "cpu"})
