@@ -194,7 +194,7 @@ def _user_map(
 
 
 def widths_of_content(item_width: int) -> tuple[int, int]:
-    """Returns V and L of a `Content` whose items have so many encoded attributes."""
+    """Returns V and L of a `Content`, given the number of encoded attributes of items."""
     traits = TRAITS * (1 + _GROUPS)
     return traits, traits + min(item_width, _TASTES)
 

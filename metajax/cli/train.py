@@ -1,4 +1,4 @@
-"""The command `metajax train`, and what training commands share."""
+"""The command `metajax train`, and functions that training commands share."""
 
 import importlib.util
 import signal

@@ -1,4 +1,4 @@
-"""Shared and private features: separates what transfers between domains from what does not."""
+"""Shared and private features: separation of transferable from domain-specific features."""
 
 import dataclasses
 from collections.abc import Callable

@@ -116,7 +116,7 @@ def blank_graph(users: int, items: int, rows: int) -> BipartiteGraph:
 
 
 def training_graph(training: TrainingSet, *, relevant: float = -np.inf) -> BipartiteGraph:
-    """Joins the users of a training set to what they chose.
+    """Graph of a training set: edges between users and the items they chose.
 
     Users are counted as the log counts them, those without an interaction too, and padded to a
     power of two, as in `shapes_of`.

@@ -119,7 +119,7 @@ def sample_tasks(
     order: TaskOrder = "random",
     members: bool = False,
 ) -> Task:
-    """Draws a batch of tasks; the key is all there is to resume.
+    """Draws a batch of tasks, which the key determines.
 
     Users are drawn uniformly, with replacement between tasks. Each task draws its own support
     size, uniformly from 0 to `support`; support and query are disjoint, without repetition, and

@@ -1,4 +1,4 @@
-"""Evaluation of a cold-start method, learned or not, on users of whom K interactions are seen.
+"""Evaluation of a cold-start method, learned or not, on users with K interactions as support.
 
 For each cold user the method adapts to the first K supports and scores the whole catalogue; the
 metrics of `evaluation.metrics` reduce the scores on the device to a few numbers per user, from

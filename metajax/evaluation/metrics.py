@@ -1,4 +1,4 @@
-"""The table of metrics: name, function, better way, what it needs, pooling, printing.
+"""The table of metrics: name, function, better direction, inputs, pooling, printing.
 
 All that depends on a metric reads its entry, so that adding one is one entry. A metric is a
 function of one list, as in `metajax.metrics`; `jax.vmap` makes the batch. A metric of one's own is

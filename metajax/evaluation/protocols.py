@@ -83,7 +83,7 @@ def _p2(cold_items: Literal["random", "newest"], dataset: Dataset, fold: int, se
 
 
 def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = False) -> Preparation:
-    """Makes a protocol of users who are new to one domain and known in another.
+    """Protocol of users who are new to a target domain and known in a source domain.
 
     Args:
         domains: The domains, whose `dataset` is compared on.

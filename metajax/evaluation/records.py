@@ -144,7 +144,7 @@ def to_json(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def from_json(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """Reads what `to_json` returned; keys that no field has are `facts`.
+    """Reads records from the output of `to_json`; other keys become `facts`.
 
     Raises:
         ValueError: If there is none, a key is missing, a value is no figure's, or two describe the

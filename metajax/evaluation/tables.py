@@ -257,7 +257,7 @@ def _joined(found: Sequence[Outcome]) -> Judged:
 def _costs(
     name: str, found: Sequence[Outcome], protocol: str, seeds: Sequence[int]
 ) -> list[Record]:
-    """Lists what serving a user costs, the median over cells."""
+    """Lists the costs of serving a user, medians over cells."""
     order, evaluation = next(iter(found[0].by_order.items()))
     costs = [outcome.cost for outcome in found if outcome.cost is not None]
     return [
