@@ -110,7 +110,7 @@ def check_whole(value: Any, name: str, source: str) -> None:
 
     Args:
         value: As text or as TOML has it; None is accepted.
-        name: What to call it.
+        name: Its name, for the error.
         source: Its origin.
 
     Raises:
@@ -137,7 +137,7 @@ def suggestion(
         name: The unknown name.
         known: All legal names; of a mapping, keys are compared and values shown.
         most: Most names to suggest.
-        listed: Whether all names are listed where none is near.
+        listed: True to list all names where none is near.
 
     Returns:
         The end of the sentence, from its semicolon or full stop on.
@@ -207,7 +207,7 @@ def from_json(path: Path, kind: Callable[..., T], what: str) -> T:
     Args:
         path: The file.
         kind: A dataclass, of which each field must be there; or a function of settings by name.
-        what: What the file holds, for the error.
+        what: Contents of the file, for the error.
 
     Returns:
         An instance, or what the function returned.

@@ -354,7 +354,7 @@ class UpdateGRU(NamedTuple):
     step: Callable[[Params, jax.Array, jax.Array], jax.Array]
     """`step(params, hidden [..., H], inputs [..., features]) -> hidden`."""
     read: Callable[[Params, jax.Array], jax.Array]
-    """`read(params, hidden) -> [..., outputs]`: linear, and at first 0."""
+    """`read(params, hidden) -> [..., outputs]`: linear, and initially 0."""
     width: int
     """H, the size of the hidden state."""
 
@@ -403,7 +403,7 @@ class Matched(NamedTuple):
     """`[N]` the zero-shot score."""
     expected: jax.Array
     """`[N]` label from which residuals are taken."""
-    worth: jax.Array
+    gain: jax.Array
     """`[N]` change of a score per unit of residual."""
 
 

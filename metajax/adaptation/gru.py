@@ -89,7 +89,7 @@ def gru_gradients(gru: UpdateGRU, learned: Params, rate: float) -> optax.Gradien
     Args:
         gru: The cell, of one feature and one output.
         learned: Its parameters.
-        rate: Rate where the readout is 0, as it is at first.
+        rate: Rate where the readout is 0, its initial value.
 
     Returns:
         An Optax optimizer whose state is `[P, H]`, a hidden state for each of P elements.

@@ -18,7 +18,7 @@ class Memory(NamedTuple):
     key: jax.Array
     """`[S, H, D]` attention keys; 0 in padding."""
     residual: jax.Array
-    """`[S]` `worth * (label - expected)` of each example; 0 in padding."""
+    """`[S]` `gain * (label - expected)` of each example; 0 in padding."""
     mask: jax.Array
     """`[S]` bool, False in padding."""
 
@@ -31,7 +31,7 @@ def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
 
         score_i = zero_shot_i + sum_j a_ij * worth_j * (label_j - expected_j) .
 
-    With expected = zero_shot = c and worth = 1 this is the attention-weighted mean of the labels,
+    With expected = zero_shot = c and gain = 1 this is the attention-weighted mean of the labels,
     of which the empty slot has c. An empty support leaves the zero-shot score, and with few
     examples scores stay near it.
 
@@ -53,16 +53,16 @@ def residual_attention(match: Callable[[Params, Any], Matched]) -> Adaptation:
         del key
         inputs, labels, mask = blanked(support)
         seen = match(params, inputs)
-        residual = jnp.where(mask, seen.worth * (labels - seen.expected), 0)
+        residual = jnp.where(mask, seen.gain * (labels - seen.expected), 0)
         return Memory(jnp.where(mask[:, None, None], seen.key, 0), residual, mask)
 
     def predict(params: Params, adapted: Memory, inputs: Any) -> jax.Array:
-        asked = match(params, inputs)
-        scale = jnp.sqrt(float(asked.query.shape[-1]))
-        logits = jnp.einsum("nhd,shd->nhs", asked.query, adapted.key) / scale
+        candidate = match(params, inputs)
+        scale = jnp.sqrt(float(candidate.query.shape[-1]))
+        logits = jnp.einsum("nhd,shd->nhs", candidate.query, adapted.key) / scale
         logits = jnp.where(adapted.mask[None, None], logits, -jnp.inf)
-        logits = jnp.concatenate([asked.prior[..., None], logits], axis=-1)  # [N, H, 1 + S]
+        logits = jnp.concatenate([candidate.prior[..., None], logits], axis=-1)  # [N, H, 1 + S]
         weights = jnp.mean(jax.nn.softmax(logits, axis=-1), axis=1)[:, 1:]  # [N, S]
-        return asked.score + weights @ adapted.residual
+        return candidate.score + weights @ adapted.residual
 
     return Adaptation(adapt, predict)

@@ -34,7 +34,7 @@ class Baseline(NamedTuple):
     two_domains: bool = False
     """True if it needs a source and a target domain."""
     target_alone: bool = False
-    """Whether, of two domains, the target alone decides its scores there: no transfer."""
+    """True if its scores in the target depend on the target alone: no transfer."""
 
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
@@ -79,7 +79,7 @@ def tune(
     Fit again with the returned settings on training and validation users before the test.
 
     Args:
-        baseline: What to tune.
+        baseline: The baseline to tune.
         training: The training users, without those that `score` judges by.
         score: `score(baseline, params)`, lower is better, for instance the RMSE of the
             validation users.

@@ -84,7 +84,7 @@ def fit_content_ridge(
     log, x = training.interactions, np.asarray(training.item_features, np.float64)
     liked = liked_counts(training).astype(np.float64)
     if not liked.any():
-        raise ValueError("training must hold an item that somebody likes, got none.")
+        raise ValueError("training must hold a liked item, got none.")
     if not np.isfinite(x).all():
         raise ValueError(f"item_features must be finite, got {x[~np.isfinite(x)][0]}.")
     if not x.any():

@@ -104,7 +104,7 @@ def liked_counts(training: TrainingSet, *, least: float = 0.75) -> np.ndarray:
     if not 0 <= least <= 1:
         raise ValueError(f"least must be in [0, 1], got {least}.")
     log = training.interactions
-    # A hair of tolerance: the place of a rating on its scale is rounded to float32.
+    # A small tolerance: the place of a rating on its scale is rounded to float32.
     liked = preferences(training, preference_curve(training.scale)) >= least - 1e-5
     return np.bincount(log.item[liked], minlength=len(log.item_ids)).astype(np.float32)
 

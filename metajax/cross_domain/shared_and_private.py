@@ -171,7 +171,7 @@ def initial_separation(params: Params, found: CanonicalFactors) -> Params:
         "head_source": identity,
         "head_target": identity,
     }
-    # Private directions do not transfer, so that nothing is known of them.
+    # Private directions do not transfer.
     transferred = jnp.where(jnp.arange(width) < shared, found.correlation, 0)
     found = found._replace(correlation=transferred)
     return initial_bridge(params, found, kernels, carried=transferred[:shared])

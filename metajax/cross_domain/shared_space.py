@@ -78,7 +78,7 @@ def shared_space_network(items: int, width: int, widths: tuple[int, ...] = ()) -
 
     Each domain has item embeddings x in closed form, and ratings of a user there have a precision P
     and an information h in the domain's directions. A linear map M of each domain takes both to the
-    shared space: an item lies at `M x`, and a user with a standard normal prior there has
+    shared space: an item is at `M x`, and a user with a standard normal prior there has
 
         covariance = (I + sum_d M_d P_d M_d')^-1,    u = covariance sum_d M_d h_d .
 
@@ -104,7 +104,7 @@ def shared_space_network(items: int, width: int, widths: tuple[int, ...] = ()) -
     def init(key: jax.Array, inputs: Any) -> Params:
         del inputs
         space = 2 * width
-        # Without a transfer at first: each domain has half of the space.
+        # Initially without transfer: each domain has half of the space.
         params = {
             "factors": zero_factors(items, width),
             "maps": jnp.eye(space).reshape(2, width, space),

@@ -21,7 +21,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
 
     Args:
         dataset: The data.
-        fold: Which part of the users is cold, in [0, folds).
+        fold: Index of the cold part of the users, in [0, folds).
         folds: Number of parts.
         seed: Another seed is another repetition.
 

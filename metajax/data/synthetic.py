@@ -105,7 +105,7 @@ class World(NamedTuple):
     item_domain: np.ndarray
     """`[I]` int32."""
     user_latent: np.ndarray
-    """`[U, L]` float32, the truth that no predictor sees."""
+    """`[U, L]` float32, hidden from predictors."""
     bayes: Adaptation
     """The Bayes-optimal predictor."""
     bayes_params: BayesParams

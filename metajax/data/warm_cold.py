@@ -33,7 +33,7 @@ def warm_cold(
 
     Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
     cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand.
-    Settings are chosen in the way in which they are judged: within what training sees, users and
+    Settings are chosen as they are judged: within the training ratings, users and
     items are held out once more.
 
     Args:

@@ -43,7 +43,7 @@ def meta_learner(
     The meta-loss is the mean, over the tasks that have a query, of each task's query loss.
 
     Args:
-        model: Gives the parameters' first values.
+        model: Initialises the parameters.
         adaptation: Maps parameters and a support to predictions.
         loss: `loss(scores, labels, *, where) -> []`, of one task's query.
         optimizer: The outer optimizer, schedule and clipping included.

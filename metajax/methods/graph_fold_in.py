@@ -211,7 +211,7 @@ def _network(settings: Settings, shapes: Shapes, network: Any) -> GraphModel:
 
 def _with_layers(name: str, layers: Layers) -> Method:
     def network(settings: Settings, shapes: Shapes) -> GraphModel:
-        # What layers add to the vectors of nodes is 0 at first.
+        # The output of layers, added to the vectors of nodes, is initially 0.
         return _network(settings, shapes, GraphResidual(layers(settings)))
 
     return _fold_in(name, network, LayerOptions, length=0.2)

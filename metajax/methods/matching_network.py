@@ -38,7 +38,7 @@ class MatchingNetwork(nn.Module):
         heads: Attention heads, H.
         width: Width of each head, D.
         predictor_widths: Hidden widths of the zero-shot score.
-        reference: What a label is compared with. None: the zero-shot score of the same item, as
+        reference: Reference of labels. None: the zero-shot score of the same item, as
             is right where scores predict labels. A number: a learned one that starts there, for
             losses of an order, whose scores are in units of their own.
     """
@@ -64,7 +64,7 @@ class MatchingNetwork(nn.Module):
         shape = (self.heads, self.width)
         query = nn.DenseGeneral(shape, name="query")(shifted)
         key = nn.DenseGeneral(shape, name="key")(item)
-        # A prior key of its own, and how many examples it is worth: about three at first.
+        # A prior key of its own, and its weight in examples: initially about three.
         prior_key = self.param("prior_key", zeros, shape)
         prior = jnp.einsum("nhd,hd->nh", query, prior_key) / jnp.sqrt(float(self.width))
         prior += self.param("prior", nn.initializers.constant(1.0), (1, self.heads))
@@ -72,8 +72,8 @@ class MatchingNetwork(nn.Module):
         if self.reference is not None:
             learned = self.param("reference", nn.initializers.constant(self.reference), ())
             expected = jnp.broadcast_to(learned, score.shape)
-        worth = self.param("worth", nn.initializers.ones_init(), ())
-        return Matched(query, key, prior, score, expected, jnp.broadcast_to(worth, score.shape))
+        gain = self.param("gain", nn.initializers.ones_init(), ())
+        return Matched(query, key, prior, score, expected, jnp.broadcast_to(gain, score.shape))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class PrototypeNetwork(nn.Module):
     Attributes:
         encoder: Maps inputs to `Encoded`.
         width: Dimension of the space, D.
-        prior_label: What the prior's weight is at first: that of one example with this label.
+        prior_label: Label of an example with the initial weight of the prior.
     """
 
     encoder: nn.Module
@@ -37,7 +37,7 @@ class PrototypeNetwork(nn.Module):
     def __call__(self, inputs: Inputs) -> Placed:
         """Embeds N interactions."""
         user, item, bias = self.encoder(inputs)
-        # All near each other at first: what is scored then is the bias.
+        # Initially all near each other, so that the score is the bias.
         near = nn.initializers.variance_scaling(0.02, "fan_in", "truncated_normal")
         place = nn.Dense(self.width, use_bias=False, kernel_init=near, name="item")(item)
         # Without attributes the prior is one point for all users.

@@ -41,7 +41,7 @@ class SequenceNetwork(nn.Module):
         width: Width of the LSTM and of the attention.
         heads: Attention heads.
         predictor_widths: Hidden widths of the predictor.
-        reference: What a label is compared with. None: the item's bias, as is right where scores
+        reference: Reference of labels. None: the item's bias, as is right where scores
             predict labels. A number: a learned one that starts there, for losses of an order.
 
     References:

@@ -18,7 +18,7 @@ class Encoded(NamedTuple):
     """Embeddings of N interactions by an `Encoder`."""
 
     user: jax.Array
-    """`[N, E]` the user of each, by attributes; E is 0 where nothing is known of users."""
+    """`[N, E]` user embeddings by attributes; E is 0 without attributes of users."""
     item: jax.Array
     """`[N, F]` the item of each, by attributes and identity."""
     bias: jax.Array
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         """Embeds N interactions.
 
         Raises:
-            ValueError: If nothing is known of items.
+            ValueError: If items have neither attributes nor identities.
         """
         rows = inputs.item.shape[0]
         user, item = jnp.zeros((rows, 0)), []
@@ -106,8 +106,8 @@ class Tower(nn.Module):
 
     Attributes:
         widths: Widths of the layers; nothing comes after the last one.
-        dtype: What the layers compute in; None means the type of parameters and inputs.
-        scores: Whether the last layer gives scores, which are not rounded to `dtype`.
+        dtype: Type of the computation; None means the type of parameters and inputs.
+        scores: True if the last layer gives scores, which are not rounded to `dtype`.
     """
 
     widths: Sequence[int]

@@ -170,12 +170,12 @@ class GraphAttention(nn.Module):
     """Graph attention: neighbours and the node itself are averaged by attention weights.
 
     The logit of an edge from j to i is `LeakyReLU(a . W x_j + b . W x_i)`, of slope .2, and
-    attention its softmax over the edges into i. Weights only say which edges are there.
+    attention its softmax over the edges into i. Weights only mark the edges that exist.
 
     Attributes:
         width: Numbers a node and head.
         heads: H; their outputs lie side by side, D' = H width, unless `mean`.
-        mean: Whether heads are averaged, D' = width: for a last layer.
+        mean: True to average heads, D' = width: for a last layer.
 
     References:
         Velickovic et al., Graph Attention Networks, ICLR 2018, equations 1 to 6, without the
@@ -339,7 +339,7 @@ def graph_model(
     embedding that all new users share and without messages to the items; with any other network
     by the mean of the items.
 
-    The graph lies among the parameters, and not in the closure: as a constant of the program it
+    The graph is among the parameters, and not in the closure: as a constant of the program it
     would be compiled into it, and each fold would need a program of its own. It is not trained, and
     is kept as floats so that parameters which hold it can be differentiated; an optimizer with
     weight decay must leave it alone, as that of `learners.graph_learner` does.

@@ -16,7 +16,7 @@ def with_meta_params(model: Model, **others: Callable[[jax.Array, Params, Any], 
 
     Args:
         model: The network.
-        **others: By name, `make(key, network, inputs) -> params`, the first values of a part.
+        **others: By name, `make(key, network, inputs) -> params`, the initial values of a part.
 
     Returns:
         A model with the parameters `{"network": ..., name: ...}` and the scores of the network.

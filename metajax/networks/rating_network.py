@@ -30,8 +30,8 @@ class RatingNetwork(nn.Module):
         predictor_widths: Widths of the predictor's hidden layers; its output layer is extra.
         items: Number of items with an identity; 0 for none.
         identity_width: Width of the identity embedding.
-        direct: Whether the identity also reaches the score by a linear layer.
-        dtype: What hidden layers compute in, for instance `jnp.bfloat16`; None means the type of
+        direct: True to add a linear layer from the identity to the score.
+        dtype: Type of the hidden layers, for instance `jnp.bfloat16`; None means the type of
             parameters and inputs. Parameters are float32 whatever it is, and so is what adds up
             to the score: the last layer, the item's bias and the direct layer.
 
@@ -66,7 +66,7 @@ class RatingNetwork(nn.Module):
             ("user_tower", self.user_widths, inputs.user_features),
             ("item_tower", self.item_widths, inputs.item_features),
         )
-        # Where nothing is known of users, or of items, there is nothing to embed.
+        # Without attributes of users, or of items, there is no tower.
         embeddings = [Tower(w, self.dtype, name=name)(x) for name, w, x in towers if x.shape[-1]]
         score = jnp.zeros(())
         if self.items:

@@ -12,7 +12,7 @@ __all__ = ["RidgeNetwork", "initial_evidence"]
 class RidgeNetwork(nn.Module):
     """Design matrix and expected label from item embeddings and attributes of user and item.
 
-    An item lies at its identity plus a linear map of its attributes, turned by a matrix `root`
+    An item is at its identity plus a linear map of its attributes, turned by a matrix `root`
     that all share: with a standard normal prior in front of it, the prior of users has the
     covariance `root root'`. Along further directions, another map of its attributes, users differ
     in their tastes for these. The expected label is the item's bias, a linear form of its

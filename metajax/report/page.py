@@ -111,7 +111,7 @@ def support_size_curve(
 ) -> None:
     """Writes the curves of metric against interactions seen to an SVG file.
 
-    Its background is light, so that it reads on dark pages too.
+    Its background is light, so that it is readable on dark pages too.
 
     Args:
         records: The figures of one protocol; of several, the first one's are drawn.

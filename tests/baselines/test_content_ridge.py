@@ -96,7 +96,7 @@ def test_units_of_the_attributes_make_no_difference():
             "item_features must hold an attribute that is not 0",
         ),
         ({}, {"vectors": VECTORS * np.nan}, r"^item_features must be finite, got nan\.$"),
-        ({}, {"likes": np.zeros_like(LIKES)}, "an item that somebody likes"),
+        ({}, {"likes": np.zeros_like(LIKES)}, "a liked item"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(settings, changed, message):

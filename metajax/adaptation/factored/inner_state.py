@@ -1,8 +1,8 @@
 """State of an inner loop: dense weights, and low-rank gradients of the factored weights.
 
 A weight that is kept as factors is the shared one less a sum of its gradients. The optimizer is
-linear in these, so it is run on their coefficients: it sees the j-th unit vector as the gradient
-of step j, and what it makes of all of them are the weights of the sum.
+linear in these, so it is run on their coefficients: it takes the j-th unit vector as the gradient
+of step j, and its updates are the weights of the sum.
 """
 
 import itertools

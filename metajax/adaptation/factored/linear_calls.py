@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Number of rows the layer sees."""
+        """Number of rows of the layer's inputs."""
         return self.outputs.size // self.outputs.shape[-1]
 
 

@@ -22,7 +22,7 @@ __all__ = [
 class LowRank(NamedTuple):
     """Low-rank change `sum_i X_i^T D_i` of a weight `[a, b]` by one user's adaptation.
 
-    Axes: R rows, the examples of a support as a layer sees them.
+    Axes: R rows of a layer's inputs, the examples of a support.
     """
 
     inputs: tuple[jax.Array, ...]
