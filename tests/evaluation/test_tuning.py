@@ -188,7 +188,15 @@ def test_a_trained_method_is_refitted_with_the_validation_users(split):
 
     def initial(settings, training):
         seen.append(("initial", training is split.final))
-        return lambda params: params
+        return lambda params: params + 100.0 * (training is split.final)
+
+    def learner(settings, network):
+        learner = climbing(settings, network)
+
+        def init(key, tasks):
+            return learner.init(key, tasks)._replace(params=network.init(key, None))
+
+        return learner._replace(init=init)
 
     def sampler(settings, shapes):
         tasks = rating_tasks(settings, shapes)
@@ -199,8 +207,9 @@ def test_a_trained_method_is_refitted_with_the_validation_users(split):
 
         return tasks._replace(table=table)
 
-    noted = CLIMBING._replace(name="noted", initial=initial, sampler=sampler)
-    trained(noted, split, settings_of(noted), trials=1)
+    noted = CLIMBING._replace(name="noted", learner=learner, initial=initial, sampler=sampler)
+    methods = trained(noted, split, settings_of(noted), trials=1)
+    assert min(levels(methods).values()) > 100
     # Of the tables the first of each pair gives the shapes of the initial parameters.
     calls = ["initial", "table", "table"]
     assert seen == [(call, final) for final in (False, True) for call in calls]
