@@ -20,14 +20,14 @@ from metajax.data.interactions import select_rows
 from metajax.fields import bounded
 from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
-from metajax.losses import blanked, masked_mean
+from metajax.losses import blanked, masked_mean, with_mask
 from metajax.methods.method import Method
 from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import from_linen
 from metajax.networks.encoder import Tower
 from metajax.networks.meta_params import with_initial_values
-from metajax.types import Evidence, Inputs, MetaLearner, Model, Params, Task
+from metajax.types import Evidence, Inputs, Loss, MetaLearner, Model, Params, Task
 
 __all__ = [
     "MapOptions",
@@ -157,7 +157,7 @@ _FIXED = ("item_embedding", "item_spread", "known", "traits")
 
 def semantic_map(
     model: Model,
-    loss: Callable[..., jax.Array],
+    loss: Loss,
     *,
     outer: optax.GradientTransformation,
     closeness: float = 0.1,
@@ -175,7 +175,8 @@ def semantic_map(
     Args:
         model: The network; its `apply` returns `Mapped`, for instance of a
             `SemanticMap`.
-        loss: `loss(scores, labels, *, where) -> []`, of the query.
+        loss: `loss(scores, labels, *, where) -> []`, of the query, or elementwise as in
+            `losses.with_mask`.
         outer: Optax optimizer of the parameters; those of closed forms are fixed.
         closeness: Weight of the distance, >= 0.
         microbatch: Tasks that are in memory at once; None means all of an update.
@@ -198,7 +199,7 @@ def semantic_map(
     def known(params: Params, inputs: Any) -> Evidence:
         return model.apply(params, inputs).evidence
 
-    adaptation = ridge_head(known)
+    masked_loss, adaptation = with_mask(loss), ridge_head(known)
 
     def task_loss(params: Params, task: Task, key: jax.Array | None, step: jax.Array) -> jax.Array:
         del step
@@ -207,7 +208,7 @@ def semantic_map(
         found = model.apply(params, query.inputs)
         scores = found.mapped.expected + found.mapped.design @ adapted.mean
         near = masked_mean(found.distance, query.mask)
-        return loss(scores, query.labels, where=query.mask) + closeness * near
+        return masked_loss(scores, query.labels, where=query.mask) + closeness * near
 
     return learner_with(
         {0: task_loss}, model, adaptation, fixed(outer, *_FIXED), microbatch=microbatch

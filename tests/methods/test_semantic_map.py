@@ -77,7 +77,8 @@ def test_a_cold_item_is_ranked_by_its_kind(training):
     assert (variance > 0.09).all()
 
 
-def test_training_queries_count_as_unrated_items():
+@pytest.mark.parametrize("loss", [losses.squared_error, optax.squared_error])
+def test_training_queries_count_as_unrated_items(loss):
     """The loss in NumPy: scores by the map, and the distance to what is known of the items."""
     network = networks.from_linen(SemanticMap(3, 2, 1))
     rng = np.random.default_rng(2)
@@ -91,7 +92,7 @@ def test_training_queries_count_as_unrated_items():
         "noise": np.array(0.5),
         "error": np.array(0.2),
     }
-    learner = semantic_map(network, losses.squared_error, outer=optax.sgd(0.0), closeness=0.3)
+    learner = semantic_map(network, loss, outer=optax.sgd(0.0), closeness=0.3)
     features = np.array([[1.0], [2.0], [-1.0]])
 
     def rows(item):
