@@ -29,7 +29,7 @@ from metajax.data.sampler import TaskTable, distinct, rows_of_user
 from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, objectives, outer_optimizer
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.methods.tasks import Sampler
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
@@ -330,14 +330,8 @@ def _network(settings: Settings, shapes: Shapes) -> AdversarialModel:
     return adversarial_network(shapes.items, settings.options.rank + 1, settings.options.width)
 
 
-def _learner(settings: Settings, network: AdversarialModel) -> MetaLearner:
-    return adversarial(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        strength=reversal_schedule(settings.updates, peak=settings.options.reversal),
-        microbatch=settings.microbatch,
-    )
+def _strength(settings: Settings) -> dict[str, Any]:
+    return {"strength": reversal_schedule(settings.updates, peak=settings.options.reversal)}
 
 
 def _apply(module: nn.Module, params: Params, *inputs: Any, **options: Any) -> jax.Array:
@@ -348,7 +342,7 @@ def _apply(module: nn.Module, params: Params, *inputs: Any, **options: Any) -> j
 methods: tuple[Method, ...] = (
     Method(
         "adversarial",
-        _learner,
+        by_one_pass(adversarial, options=_strength),
         _network,
         from_canonical_factors(initial_adversarial),
         _sampler,

@@ -6,6 +6,7 @@ the prior mean of the latent vector, which the ratings of both domains correct.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -353,7 +354,8 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
 
 def _learner(settings: Settings, network: InformedRidgeModel) -> MetaLearner:
     tables = (f"network/{name}" for name in fixed_parameters)
-    learner = by_one_pass(learners.bayesian_ridge, "table", *tables, prior=network.prior)
+    ridge = partial(learners.bayesian_ridge, prior=network.prior)
+    learner = by_one_pass(ridge, "table", *tables)
     return learner(settings, Model(network.init, network.apply))
 
 

@@ -43,7 +43,7 @@ from metajax.gaussian import (
 )
 from metajax.learners import fixed, frozen, learner_with, query_loss
 from metajax.learners.outer import TaskLoss
-from metajax.methods import Method, Settings, objectives, outer_optimizer
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import Examples, Inputs, Loss, MetaLearner, Params, Posterior, SupportModel, Task
@@ -55,7 +55,7 @@ __all__ = [
     "methods",
     "parameter_transfer",
     "shared_user_mlp",
-    "trained_in_source",
+    "source_updates",
 ]
 
 # Ratings of a source item from which on its factors are reliable enough for the items' prior.
@@ -261,21 +261,9 @@ def parameter_transfer(
     )
 
 
-def trained_in_source(
-    learner: Callable[..., MetaLearner],
-) -> Callable[[Settings, SupportModel], MetaLearner]:
-    """Returns the `Method.learner` of one with `pretraining`, by the option `source_part`."""
-
-    def build(settings: Settings, network: SupportModel) -> MetaLearner:
-        return learner(
-            network,
-            objectives[settings.objective].loss,
-            outer=outer_optimizer(settings),
-            pretraining=max(int(settings.options.source_part * settings.updates), 1),
-            microbatch=settings.microbatch,
-        )
-
-    return build
+def source_updates(settings: Settings) -> dict[str, int]:
+    """Returns the argument `pretraining`, by the option `source_part`."""
+    return {"pretraining": max(int(settings.options.source_part * settings.updates), 1)}
 
 
 def _users_of_target(
@@ -344,7 +332,7 @@ def _initial(settings: Settings, training: TrainingSet) -> Callable[[Params], Pa
 methods: tuple[Method, ...] = (
     Method(
         "parameter_transfer",
-        trained_in_source(parameter_transfer),
+        by_one_pass(parameter_transfer, options=source_updates),
         _network,
         _initial,
         cross_tasks_of_both,

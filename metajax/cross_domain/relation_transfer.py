@@ -20,12 +20,12 @@ from metajax.cross_domain.domain_factors import (
     zero_factors,
 )
 from metajax.cross_domain.domains import SOURCE
-from metajax.cross_domain.parameter_transfer import parameter_transfer, trained_in_source
+from metajax.cross_domain.parameter_transfer import parameter_transfer, source_updates
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
 from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
-from metajax.methods import Method, Settings
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import (
@@ -233,7 +233,7 @@ def _initial(params: Params, found: CanonicalFactors) -> Params:
 methods: tuple[Method, ...] = (
     Method(
         "relation_transfer",
-        trained_in_source(relation_transfer),
+        by_one_pass(relation_transfer, options=source_updates),
         _network,
         from_canonical_factors(_initial),
         cross_tasks_of_both,

@@ -28,7 +28,7 @@ from metajax.data.dataset import Shapes
 from metajax.fields import bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, objectives, outer_optimizer
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.types import Examples, Loss, MetaLearner, Params, Posterior, SupportModel, Task
 
 __all__ = [
@@ -305,21 +305,15 @@ def _network(settings: Settings, shapes: Shapes) -> SeparationModel:
     return shared_and_private_network(shapes.items, options.rank + 1, options.width)
 
 
-def _learner(settings: Settings, network: SeparationModel) -> MetaLearner:
-    return shared_and_private(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        own=settings.options.own_weight,
-        difference=settings.options.difference_weight,
-        microbatch=settings.microbatch,
-    )
+def _weights(settings: Settings) -> dict[str, float]:
+    options = settings.options
+    return {"own": options.own_weight, "difference": options.difference_weight}
 
 
 methods: tuple[Method, ...] = (
     Method(
         "shared_and_private",
-        _learner,
+        by_one_pass(shared_and_private, options=_weights),
         _network,
         from_canonical_factors(initial_separation),
         cross_tasks_of_both,

@@ -25,7 +25,7 @@ from metajax.fields import bounded
 from metajax.gaussian import ridge_posterior
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
-from metajax.methods import Method, Settings, objectives, outer_optimizer
+from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks.encoder import Tower
 from metajax.networks.linen import init_params
 from metajax.types import (
@@ -209,20 +209,12 @@ def _network(settings: Settings, shapes: Shapes) -> SupportModel:
     return shared_space_network(shapes.items, options.rank + 1, (options.width,))
 
 
-def _learner(settings: Settings, network: SupportModel) -> MetaLearner:
-    return shared_space(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        source_share=settings.options.source_share,
-        microbatch=settings.microbatch,
-    )
-
-
 methods: tuple[Method, ...] = (
     Method(
         "shared_space",
-        _learner,
+        by_one_pass(
+            shared_space, options=lambda settings: {"source_share": settings.options.source_share}
+        ),
         _network,
         from_canonical_factors(initial_shared_space),
         cross_tasks_of_both,

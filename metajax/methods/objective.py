@@ -1,6 +1,6 @@
 """Training objectives, the outer optimizer, and learners built from settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -100,14 +100,19 @@ def by_gradient_steps(
 
 
 def by_one_pass(
-    learner: Callable[..., MetaLearner], *fixed: str, **more: Any
+    learner: Callable[..., MetaLearner],
+    *fixed: str,
+    options: Callable[[Settings], Mapping[str, Any]] = lambda settings: {},
 ) -> Callable[[Settings, Any], MetaLearner]:
-    """Returns `Method.learner` of a learner without inner steps, such as `learners.prototypical`.
+    """Builds `Method.learner` from a learner without inner steps.
 
     Args:
-        learner: `learner(model, loss, *, outer, microbatch, **more)`.
-        *fixed: Parameters of closed forms, as in `learners.fixed`.
-        **more: Further arguments of the learner.
+        learner: `learner(model, loss, *, outer, microbatch, **options)`.
+        *fixed: Names of closed-form parameters that are not trained, as in `learners.fixed`.
+        options: Further arguments of the learner, from the settings.
+
+    Returns:
+        The `learner` of a `Method`.
     """
 
     def build(settings: Settings, network: Any) -> MetaLearner:
@@ -117,7 +122,7 @@ def by_one_pass(
             objectives[settings.objective].loss,
             outer=learners.fixed(outer, *fixed) if fixed else outer,
             microbatch=settings.microbatch,
-            **more,
+            **options(settings),
         )
 
     return build

@@ -18,10 +18,10 @@ from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.gru_adapter import all_features
 from metajax.methods.method import Method
-from metajax.methods.objective import by_gradient_steps, objectives, outer_optimizer
+from metajax.methods.objective import by_gradient_steps, by_one_pass
 from metajax.methods.settings import Options, Settings
 from metajax.networks import RatingNetwork, from_linen, initial_bias, initial_identity
-from metajax.types import Inputs, MetaLearner, Model, Params
+from metajax.types import Inputs, Model, Params
 
 __all__ = [
     "GradientOptions",
@@ -107,18 +107,9 @@ def identities(network: Params, inputs: Inputs) -> jax.Array:
     return jnp.take(network["item_embedding"]["embedding"], inputs.item, axis=0)
 
 
-def _supervised(settings: Settings, network: Model) -> MetaLearner:
-    return learners.supervised(
-        network,
-        objectives[settings.objective].loss,
-        outer=outer_optimizer(settings),
-        microbatch=settings.microbatch,
-    )
-
-
 _TWO_TOWER = Method(
     "two_tower",
-    learner=_supervised,
+    learner=by_one_pass(learners.supervised),
     network=rating_network,
     initial=pretrained,
     options=TowerOptions,
