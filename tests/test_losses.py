@@ -109,7 +109,7 @@ def test_blanked_examples_hold_zeros_where_there_is_padding():
     assert shown.inputs["item"].dtype == inputs["item"].dtype
 
 
-def test_a_masked_mean_counts_what_it_keeps():
+def test_a_masked_mean_averages_the_kept_values():
     values = jnp.array([1.0, 2.0, np.nan])
     assert losses.masked_mean(values[:2]) == 1.5
     assert losses.masked_mean(values, jnp.array(KEPT)) == 1.5

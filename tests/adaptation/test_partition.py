@@ -45,6 +45,6 @@ def test_a_lone_array_is_a_parameter_too():
     chex.assert_trees_all_equal(combine(chosen, rest), jnp.ones(2))
 
 
-def test_choosing_nothing_is_refused():
+def test_an_empty_choice_is_refused():
     with pytest.raises(ValueError, match="adapts must choose a parameter, got none of bias, tower"):
         partition(PARAMS, matching("predictor/*"))

@@ -129,7 +129,7 @@ def test_all_parameters_but_closed_forms_are_trained(training):
     assert still == {*tables, "['taste_map']['kernel']"}
 
 
-def test_without_attributes_there_is_nothing_to_map():
+def test_without_attributes_there_is_no_map():
     inputs = Inputs(jnp.zeros((2, 0)), jnp.zeros((2, 0)), jnp.arange(2))
     network = networks.from_linen(networks.RidgeNetwork(items=2, width=2))
     params = network.init(jax.random.key(0), inputs)

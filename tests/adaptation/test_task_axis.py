@@ -85,7 +85,7 @@ def test_no_adjoint_copies_shared_weights(form, adapts, adjoint):
     assert not copies(str(jax.jit(update).lower(state, tasks).compile().as_text()), shared)
 
 
-def test_the_first_step_multiplies_by_weights_that_all_tasks_share():
+def test_the_first_step_multiplies_by_shared_weights():
     """Also where the steps are scanned, which would make copies of them to begin with."""
 
     def products_with_copies(steps):

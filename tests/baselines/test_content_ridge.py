@@ -65,7 +65,7 @@ def test_the_score_is_the_mean_of_a_posterior_that_is_solved_by_hand():
     np.testing.assert_allclose(scores(params, [], []), by_hand([]), rtol=2e-5, atol=2e-6)
 
 
-def test_an_item_that_is_like_those_liked_goes_up():
+def test_similar_items_to_liked_ones_rank_higher():
     vectors = np.eye(ITEMS)[[0, 1, 2, 3, 4, 5, 6, 0, 1]]
     params = fit_content_ridge(training(vectors))
     before, after = scores(params, [1], [5.0]), scores(params, [0], [5.0])
@@ -99,7 +99,7 @@ def test_units_of_the_attributes_make_no_difference():
         ({}, {"likes": np.zeros_like(LIKES)}, "a liked item"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused(settings, changed, message):
+def test_invalid_training_sets_are_refused(settings, changed, message):
     with pytest.raises(ValueError, match=message):
         fit_content_ridge(training(**changed), **settings)
 

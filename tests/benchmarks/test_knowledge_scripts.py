@@ -101,7 +101,7 @@ def test_every_metric_of_a_package_is_a_record(script):
     assert (records["epoch_cpu_ms"]["low"], records["epoch_cpu_ms"]["high"]) == (2.0, 4.0)
 
 
-def test_each_fact_goes_by_one_of_the_names_of_its_relation(script):
+def test_each_fact_has_one_of_the_aliases_of_its_relation(script):
     clusters = script("relation_clusters")
     triples = np.stack([np.arange(200), np.arange(200) % 3, np.arange(200)], axis=1)
     renamed = clusters.renamed(triples, 4, np.random.default_rng(0))

@@ -55,7 +55,7 @@ def test_two_domains_come_back_from_files_as_they_were(small, domains):
 
 
 @pytest.mark.slow
-def test_the_joint_prior_recovers_nine_tenths_of_what_can_be_gained(script, small, domains):
+def test_the_joint_prior_recovers_nine_tenths_of_the_possible_gain(script, small, domains):
     split = evaluation.prepare(evaluation.cross_domain(domains), domains.dataset, fold=0, seed=0)
     records = []
     for baseline in (target_only, joint_fold_in):

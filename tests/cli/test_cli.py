@@ -420,7 +420,7 @@ def test_an_existing_run_folder_is_left_alone(run, options, tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_saved(run, options, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_keeps_saved_checkpoints(run, options, tmp_path, monkeypatch):
     from metajax import checkpoint, runs
 
     folder, save = tmp_path / "run", checkpoint.save

@@ -47,7 +47,7 @@ def test_correlations_of_users_are_found():
     np.testing.assert_allclose(found.correlation, sample_correlations(0.7), atol=0.01)
 
 
-def test_canonical_factors_predict_what_the_joint_ones_do():
+def test_canonical_factors_predict_like_joint_factors():
     """Ratings have the same mean and covariance, within a domain and across."""
     data = training(0.7)
     joint = fit_joint_factors(data, rank=2, attribute_ridge=1e9)

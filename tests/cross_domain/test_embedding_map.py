@@ -30,7 +30,7 @@ def test_a_direction_without_pairs_is_mapped_to_zero():
     np.testing.assert_allclose(moved[0], moved[1], atol=1e-5)
 
 
-def test_a_hidden_layer_learns_what_no_linear_map_can():
+def test_a_hidden_layer_learns_a_nonlinear_map():
     """What the target has is the square of the source: a line explains none of it."""
     x = np.linspace(-1, 1, 21)[:, None]
     pairs = np.stack([np.arange(21)] * 2, axis=1)

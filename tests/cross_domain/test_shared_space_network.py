@@ -53,7 +53,7 @@ def test_random_parameters_do_not_transfer():
     np.testing.assert_array_equal(blank["maps"][0] @ blank["maps"][1].T, np.zeros((WIDTH, WIDTH)))
 
 
-def test_hidden_layers_add_nothing_at_first_and_something_once_they_have_learned():
+def test_hidden_layers_initially_add_zero_and_are_learned():
     params, queried = started(), inputs_of(np.arange(ITEMS))
     support = Examples(inputs_of(ROWS), jnp.asarray(LABELS), jnp.ones(len(ROWS), bool))
     plain = cross_domain.shared_space_network(ITEMS, WIDTH)

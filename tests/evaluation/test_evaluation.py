@@ -129,7 +129,7 @@ def test_calibration_equals_plain_numpy():
         judged(unsure, jnp.array(BIAS))
 
 
-def test_where_nothing_is_ranked_the_queries_alone_are_scored():
+def test_without_rankings_only_queries_are_scored():
     shapes = []
 
     def predict(params, adapted, inputs):

@@ -104,7 +104,7 @@ def test_a_node_counts_once_in_a_hyperedge_at_its_latest_time(events):
     np.testing.assert_allclose(nodes.vector[0], X[0], rtol=1e-6)
 
 
-def test_a_full_buffer_drops_what_arrived_first_whatever_its_time():
+def test_a_full_buffer_drops_the_oldest_arrivals_whatever_their_time():
     events = stream(150, seed=2)
     buffer = ring(events, capacity=50, batch=9)
     assert (len(buffer.node), int(buffer.filled), int(buffer.next)) == (64, 64, 150 - 128)

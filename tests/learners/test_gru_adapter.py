@@ -66,7 +66,7 @@ def test_of_embeddings_the_cell_writes_the_change(line, regressions, kept):
 
 
 @pytest.mark.parametrize("sees", ["gradients", "embeddings"])
-def test_it_starts_as_if_there_were_no_cell_and_learns_to_use_it(line, regressions, sees):
+def test_the_cell_initially_has_no_effect_and_is_learned(line, regressions, sees):
     learner = learner_of(line, sees)
     state = learner.init(jax.random.key(0), regressions)
     support = jax.tree.map(lambda leaf: leaf[0], regressions.support)

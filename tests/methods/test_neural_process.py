@@ -81,7 +81,7 @@ def test_a_conditional_process_decodes_the_mean_of_its_examples_and_the_prior():
     np.testing.assert_allclose(found.variance, variance, rtol=1e-5)
 
 
-def test_an_attentive_process_decodes_what_it_attends_to():
+def test_an_attentive_process_decodes_the_attended_values():
     model, params = built(AttentiveProcess, heads=2)
     _, item, _ = encoded(params, SUPPORT.inputs)
     _, queried, _ = encoded(params, QUERY)

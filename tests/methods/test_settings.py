@@ -75,7 +75,7 @@ def test_an_unknown_key_is_named_with_the_nearest(values, rule):
     assert str(error.value) == rule
 
 
-def test_changes_of_a_comparison_go_where_they_belong():
+def test_changes_of_a_comparison_are_routed_to_their_settings():
     changes = {"updates": 7, "rank": 4, "maml": {"rank": 2}, "reptile": {"steps": 3}}
     assert registry.changes_for("maml", changes) == {"updates": 7, "rank": 2}
     assert registry.changes_for("reptile", changes) == {"updates": 7, "rank": 4, "steps": 3}

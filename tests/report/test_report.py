@@ -92,7 +92,7 @@ def page() -> str:
     return report.html(run(), title="A run", run_facts={"commit": "abc"}, notes=["Tuned."])
 
 
-def test_the_page_loads_nothing_and_is_small(page):
+def test_the_page_has_no_external_resources_and_is_small(page):
     assert "http://" not in page
     assert "https://" not in page
     assert len(page.encode()) < 300_000
