@@ -38,6 +38,7 @@ from metajax.types import (
 )
 
 __all__ = [
+    "AttentionOptions",
     "LayerOptions",
     "VectorOptions",
     "by_vectors",
@@ -145,6 +146,14 @@ class LayerOptions(VectorOptions):
     """Width of the layers."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttentionOptions(LayerOptions):
+    """Options of rankings by vectors with attention."""
+
+    heads: int = bounded(2, least=1)
+    """Attention heads of all layers but the last, which has one; they divide the width."""
+
+
 ranking_defaults = MappingProxyType(
     {
         "objective": "ndcg",
@@ -209,12 +218,12 @@ def _network(settings: Settings, shapes: Shapes, network: Any) -> GraphModel:
     return graph_model(graph, network, width=min(settings.options.embedding, shapes.items))
 
 
-def _with_layers(name: str, layers: Layers) -> Method:
+def _with_layers(name: str, layers: Layers, options: type = LayerOptions) -> Method:
     def network(settings: Settings, shapes: Shapes) -> GraphModel:
         # The output of layers, added to the vectors of nodes, is initially 0.
         return _network(settings, shapes, GraphResidual(layers(settings)))
 
-    return _fold_in(name, network, LayerOptions, length=0.2)
+    return _fold_in(name, network, options, length=0.2)
 
 
 def _fold_in(
@@ -239,7 +248,7 @@ def _fold_in(
 methods: tuple[Method, ...] = (
     _fold_in("graph_light", light_network, VectorOptions, rate=0.03),
     _with_layers("graph_gcn", convolutions),
-    _with_layers("graph_gat", attentions),
+    _with_layers("graph_gat", attentions, AttentionOptions),
     _with_layers("graph_sage", samples_and_aggregates),
 )
 """LightGCN's propagation without layers, then with layers of three kinds."""

@@ -51,6 +51,7 @@ from metajax.types import (
 )
 
 __all__ = [
+    "AttentionRidgeOptions",
     "GraphRidgeOptions",
     "Layers",
     "at_items",
@@ -242,6 +243,14 @@ class GraphRidgeOptions(Options):
     """Factors of an item, at least 1."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttentionRidgeOptions(GraphRidgeOptions):
+    """Options of ridge heads on the graph with attention."""
+
+    heads: int = bounded(2, least=1)
+    """Attention heads of all layers but the last, which has one; they divide the width."""
+
+
 Layers = Callable[[Settings], Any]
 """`layers(settings)` builds the network that passes the messages."""
 
@@ -253,8 +262,14 @@ def convolutions(settings: Settings) -> Any:
 
 
 def attentions(settings: Settings) -> Any:
-    """Builds layers of graph attention, the last of one head and the others of two."""
-    width, heads = settings.options.width, 2 if settings.options.width % 2 == 0 else 1
+    """Builds layers of graph attention, the last of one head.
+
+    Raises:
+        ValueError: If the heads do not divide the width.
+    """
+    width, heads = settings.options.width, settings.options.heads
+    if width % heads:
+        raise ValueError(f"width must be a multiple of heads ({heads}), got {width}.")
     first = [GraphAttention(width // heads, heads) for _ in range(settings.options.layers - 1)]
     return GraphNetwork([*first, GraphAttention(width)])
 
@@ -311,7 +326,9 @@ def closed_forms_of_nodes(settings: Settings, training: TrainingSet) -> Callable
     )
 
 
-def graph_ridge_method(name: str, layers: Layers, *, adapter: bool = False) -> Method:
+def graph_ridge_method(
+    name: str, layers: Layers, options: type = GraphRidgeOptions, *, adapter: bool = False
+) -> Method:
     """Ridge head on a graph; an `adapter` of the target's items needs two domains."""
     return Method(
         name,
@@ -328,14 +345,14 @@ def graph_ridge_method(name: str, layers: Layers, *, adapter: bool = False) -> M
         grid=({}, {"rate": 1e-3}),
         any_support=True,
         two_domains=adapter,
-        options=GraphRidgeOptions,
+        options=options,
     )
 
 
 methods: tuple[Method, ...] = (
     graph_ridge_method("light_gcn_ridge", light),
     graph_ridge_method("gcn_ridge", convolutions),
-    graph_ridge_method("gat_ridge", attentions),
+    graph_ridge_method("gat_ridge", attentions, AttentionRidgeOptions),
     graph_ridge_method("sage_ridge", samples_and_aggregates),
 )
 """Ratings, in one domain or in two; the last needs two."""

@@ -9,7 +9,13 @@ import pytest
 from metajax import baselines, losses, registry
 from metajax.data import bipartite_graph, blank_graph
 from metajax.data.dataset import shapes_of
-from metajax.methods.graph_ridge import graph_ridge, initial_rating_graph, light, rating_graph
+from metajax.methods.graph_ridge import (
+    attentions,
+    graph_ridge,
+    initial_rating_graph,
+    light,
+    rating_graph,
+)
 from metajax.networks import GraphSAGE
 from metajax.types import Examples, Inputs, MemberInputs, Task
 
@@ -151,3 +157,11 @@ def test_the_option_layers_is_the_number_of_steps_of_light_gcn():
     for name in ("light_gcn", "graph_light", "light_gcn_ridge"):
         assert light(registry.settings_for(name)).layers == 2
         assert light(registry.settings_for(name, layers=3)).layers == 3
+
+
+def test_the_option_heads_divides_the_width():
+    for name in ("gat_ridge", "graph_gat"):
+        first, last = attentions(registry.settings_for(name, width=6, heads=3)).layers
+        assert (first.heads, first.width, last.heads, last.width) == (3, 2, 1, 6)
+        with pytest.raises(ValueError, match=r"width must be a multiple of heads \(4\), got 6"):
+            attentions(registry.settings_for(name, width=6, heads=4))
