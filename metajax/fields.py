@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from metajax import files
+
 __all__ = [
     "bounded",
     "check_fields",
@@ -213,10 +215,14 @@ def from_json(path: Path, kind: Callable[..., T], what: str) -> T:
         An instance, or what the function returned.
 
     Raises:
-        ValueError: If the file holds something else; names the file.
+        ValueError: If the file holds something else, or is no file; names it.
+        OSError: If it cannot be read.
     """
+    values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not {what}: it must be an object.")
     try:
-        values = with_tuples(json.loads(path.read_text()))
+        values = with_tuples(values)
         if dataclasses.is_dataclass(kind):
             check_keys(values, names_of(kind), kind.__name__)
             missing = [name for name in names_of(kind) if name not in values]

@@ -33,7 +33,7 @@ def test_a_dataclass_survives_json(tmp_path):
         ('{"width": 4}', "there is no names."),
         ('{"width": 0, "names": []}', "width must be >= 1, got 0."),
         ('{"width": "4", "names": []}', "width must be of type int, got '4'."),
-        ("[1]", "'list' object has no attribute 'items'"),
+        ("[1]", "it must be an object."),
     ],
 )
 def test_another_file_is_refused_in_one_line(tmp_path, text, rule):

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import itertools
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 
 from metajax import registry
 from metajax.fields import check_numbers, check_whole, names_of, with_tuples
+from metajax.files import read_toml
 from metajax.methods import Method, Settings
 from metajax.methods.settings import reading_fields
 
@@ -166,10 +166,7 @@ def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
 
 
 def _read(config: Path, *, options: bool = False) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{config}: {problem}") from None
+    values = read_toml(config)
     _check_values(values, str(config), options=options)
     return values
 

@@ -1,6 +1,7 @@
 """Overlap of two domains: users, or rows of two tables, matched by id."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metajax.data.readers.text import DataError
+from metajax.files import DataError, read_text
 
 __all__ = ["check_overlap", "copy_rows", "joint_names", "matched_rows", "read_overlap_list"]
 
@@ -97,16 +98,19 @@ def read_overlap_list(path: str | Path) -> list[tuple[str, ...]]:
         OSError: If the file cannot be read.
     """
     pairs: list[tuple[str, ...]] = []
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        for n, row in enumerate(csv.reader(file, delimiter="\t" if "\t" in first else ","), 1):
+    text = read_text(path)
+    separator = "\t" if "\t" in text.partition("\n")[0] else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for n, row in enumerate(reader, 1):
             ids = [cell.strip() for cell in row]
             if not any(ids) or (n == 1 and ids in _HEADINGS):
                 continue
             if len(ids) > 2 or not all(ids):
                 raise DataError("a line must hold one user id or two.", file=path, line=n)
             pairs.append((ids[0], ids[-1]))
+    except csv.Error as error:
+        raise DataError(f"{error}.", file=path, line=reader.line_num) from None
     if not pairs:
         raise DataError("the list must name a user, got none.", file=path)
     return pairs

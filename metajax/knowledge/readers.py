@@ -20,6 +20,7 @@ from metajax import checkpoint
 from metajax.data.fetch import is_verified
 from metajax.data.readers import DataError
 from metajax.data.readers.text import TextTable, delimited
+from metajax.files import read_bytes
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, graph_from_names
 
 __all__ = [
@@ -160,7 +161,7 @@ def _read_kg(path: str | Path) -> Statements:
 
 def _read_tsv(path: str | Path) -> Statements:
     """Reads three columns, with or without a header."""
-    table = delimited(_file_bytes(path), str(path), "\t", header=_TSV)
+    table = delimited(read_bytes(path), str(path), "\t", header=_TSV)
     statements = _statements(table, _TSV)
     if tuple(name.lower() for name in statements.triples[0]) != _TSV:
         return statements
@@ -195,7 +196,7 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
 def _read_rdf(path: str | Path) -> Statements:
     """Reads Turtle or N-Triples."""
     ox = _oxigraph()
-    data, turtle = _file_bytes(path), Path(path).suffix.lower() == ".ttl"
+    data, turtle = read_bytes(path), Path(path).suffix.lower() == ".ttl"
     known = ox.RdfFormat.TURTLE if turtle else ox.RdfFormat.N_TRIPLES
     blanks: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -278,15 +279,8 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
     checkpoint.write_file(Path(path), turtle)
 
 
-def _file_bytes(path: str | Path) -> bytes:
-    """Reads a file; a missing one is a `DataError`."""
-    if not Path(path).is_file():
-        raise DataError("no such file.", file=path)
-    return Path(path).read_bytes()
-
-
 def _atomic(path: str | Path, names: Sequence[str]) -> TextTable:
-    table = delimited(_file_bytes(path), str(path), "\t")
+    table = delimited(read_bytes(path), str(path), "\t")
     columns = {header.partition(":")[0]: fields for header, fields in table.columns.items()}
     missing = [name for name in names if name not in columns]
     if missing:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from metajax import checkpoint, fields, registry
+from metajax import checkpoint, fields, files, registry
 from metajax.cross_domain.domains import (
     DomainPair,
     Domains,
@@ -338,9 +338,9 @@ def read_json(path: Path) -> Any:
         ValueError: If it cannot be read; names it.
     """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+        return files.read_json(path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def load(

@@ -130,7 +130,7 @@ def test_diverging_embeddings_leave_a_usable_checkpoint(tmp_path, settings):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("graph.json", "{", r"^[^:]+graph\.json: cannot be read"),
+        ("graph.json", "{", r"^[^:]+graph\.json, line 1: not JSON"),
         ("graph.json", "{}", r"graph\.json: not the graph of a run"),
         ("settings.json", "{}", r"settings\.json: not the settings of a run on a graph"),
         (

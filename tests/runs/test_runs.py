@@ -137,10 +137,10 @@ def test_a_run_is_found_from_anywhere(begin_run, tmp_path, small, quick, monkeyp
     [
         ("metrics.jsonl", "[1]\n", "metrics.jsonl: not the metrics of a run"),
         ("metrics.jsonl", "garbage\n", "metrics.jsonl: not the metrics of a run"),
-        ("schema.json", "{", "schema.json: cannot be read"),
+        ("schema.json", "{", "schema.json, line 1: not JSON"),
         ("schema.json", "{}", "schema.json: does not fit"),
-        ("data.json", "", "data.json: cannot be read"),
-        ("settings.json", "{", "settings.json: not the settings"),
+        ("data.json", "", "data.json, line 1: not JSON"),
+        ("settings.json", "{", "settings.json, line 1: not JSON"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):

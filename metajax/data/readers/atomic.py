@@ -16,6 +16,7 @@ from metajax.data.readers.assembly import (
     log_of,
 )
 from metajax.data.readers.text import DataError, TextTable, delimited, shown
+from metajax.files import check_file, read_bytes
 
 __all__ = ["read_atomic"]
 
@@ -62,10 +63,8 @@ def read_atomic(
 
 
 def _log_path(path: Path) -> Path:
-    if path.is_file():
-        return path
     if not path.is_dir():
-        raise DataError("no such file or folder.", file=path)
+        return check_file(path)
     logs = sorted(path.glob("*.inter"))
     if len(logs) != 1:
         names = ", ".join(log.name for log in logs) or "none"
@@ -74,7 +73,7 @@ def _log_path(path: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[TextTable, dict[str, Kind]]:
-    table = delimited(path.read_bytes(), str(path), "\t")
+    table = delimited(read_bytes(path), str(path), "\t")
     columns, kinds = {}, {}
     for header, fields in table.columns.items():
         name, _, kind = header.rpartition(":")

@@ -19,6 +19,7 @@ from metajax.data.readers.assembly import (
     log_of,
 )
 from metajax.data.readers.text import DataError, TextTable, delimited, quoted
+from metajax.files import check_file, read_bytes
 
 __all__ = ["ITEM_KINDS", "USER_KINDS", "read_movielens", "title_and_year"]
 
@@ -111,11 +112,10 @@ def _opener(path: Path) -> Open:
 
         def from_folder(name: str) -> tuple[bytes, str] | None:
             file = path / name
-            return (file.read_bytes(), str(file)) if file.is_file() else None
+            return (read_bytes(file), str(file)) if file.exists() else None
 
         return from_folder
-    if not path.exists():
-        raise DataError("no such file or folder.", file=path)
+    check_file(path)
     if not zipfile.is_zipfile(path):
         raise DataError("must be a folder or a zip file.", file=path)
 

@@ -15,6 +15,7 @@ import numpy as np
 from metajax.data.dataset import Dataset
 from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble, find_roles
 from metajax.data.readers.text import DataError, Place, decode_lines, shown
+from metajax.files import check_file, read_bytes
 
 if TYPE_CHECKING:
     import polars
@@ -65,9 +66,7 @@ def read_table(
         raise ImportError(
             "reading CSV, TSV or Parquet logs needs polars: pip install 'metajax[cli]'."
         ) from None
-    file = Path(path)
-    if not file.is_file():
-        raise DataError("no such file.", file=path)
+    file = check_file(path)
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         frame, place = _parquet(file, pl), _row
@@ -137,7 +136,7 @@ def _rows(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             raise DataError(f"{error}.", file=file, line=line) from None
         except UnicodeDecodeError:
-            decode_lines(file.read_bytes(), str(file))
+            decode_lines(read_bytes(file), str(file))
             raise
 
 

@@ -6,10 +6,11 @@ Standard library only: reading MovieLens-100K must not need an extra.
 import csv
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
+
+from metajax.files import DataError, decoded
 
 __all__ = [
     "DataError",
@@ -32,32 +33,6 @@ class Place(TypedDict, total=False):
 
     line: int
     row: int
-
-
-class DataError(ValueError):
-    """An invalid file: its name, the place and the broken rule, in one line.
-
-    Lines are counted as an editor counts them: from 1, the header included.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        file: str | Path,
-        line: int | None = None,
-        column: str | int | None = None,
-        row: int | None = None,
-    ):
-        place = [str(file)]
-        if line is not None:
-            place.append(f"line {line}")
-        if row is not None:
-            place.append(f"row {row}")
-        if column is not None:
-            place.append(f"column {column!r}")
-        super().__init__(f"{', '.join(place)}: {message}")
-        self.file, self.line, self.column, self.row = str(file), line, column, row
 
 
 class TextTable(NamedTuple):
@@ -85,15 +60,7 @@ def decode_lines(data: bytes, file: str, encoding: str = "utf-8-sig") -> list[st
     Raises:
         DataError: If there is no line, or a byte cannot be decoded.
     """
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"byte 0x{data[error.start]:02x} is not {encoding.removesuffix('-sig')} text.",
-            file=file,
-            line=line,
-        ) from None
+    text = decoded(data, file, encoding)
     # Not splitlines: it also splits at characters that an editor keeps inside a line.
     lines = text.rstrip("\r\n").split("\n")
     if lines == [""]:
