@@ -40,7 +40,7 @@ class _Popularity(NamedTuple):
     """`[I]` number of training users who like the item."""
 
 
-def _fit_popularity(training: TrainingSet, *, least: float = 0.75) -> _Popularity:
+def _fit_popularity(training: TrainingSet, *, least: float | None = None) -> _Popularity:
     return _Popularity(jnp.asarray(liked_counts(training, least=least)))
 
 
@@ -56,7 +56,7 @@ popularity = Baseline(
     "ranking",
     _fit_popularity,
     Adaptation(adapt_to_nothing, _predict_popularity),
-    grid=({"least": 0.75}, {"least": 1.0}, {"least": 0.0}),
+    grid=({}, {"least": 1.0}, {"least": 0.0}),
 )
 
 baselines: tuple[Baseline, ...] = (

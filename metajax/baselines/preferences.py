@@ -1,7 +1,7 @@
 """Preferences of the ranking baselines: ratings mapped to [0, 1], popularity, co-occurrence.
 
-A preference is the rating's place on the scale, 0 at the lowest and 1 at the highest, to a power;
-in an implicit log every interaction has preference 1.
+A preference is the rating's place on the scale, 0 at the lowest and 1 at the highest, to a power.
+Labels of an implicit log, in (0, 1], are preferences as they are.
 """
 
 from typing import NamedTuple
@@ -21,6 +21,7 @@ __all__ = [
     "liked_counts",
     "preference_curve",
     "preferences",
+    "relevant_preference",
     "support_preferences",
     "tie_break",
 ]
@@ -38,7 +39,7 @@ class PreferenceCurve(NamedTuple):
     intercept: jax.Array
     """`[]` with the slope it maps the scale to [0, 1]."""
     slope: jax.Array
-    """`[]` 0 in an implicit log."""
+    """`[]` in an implicit log 1, and the intercept is 0."""
     sharpness: jax.Array
     """`[]` 1 is linear; the higher, the more only the best ratings count."""
 
@@ -65,13 +66,24 @@ def preference_curve(
     """
     if not sharpness > 0:
         raise ValueError(f"sharpness must be > 0, got {sharpness}.")
-    intercept, slope = 1.0, 0.0
+    intercept, slope = 0.0, 1.0
     if scale is not None:
         low, high = scale
         if not low < high:
             raise ValueError(f"scale must run from low to high, got {scale}.")
         intercept, slope = -low / (high - low), 1 / (high - low)
     return PreferenceCurve(*(jnp.asarray(v, jnp.float32) for v in (intercept, slope, sharpness)))
+
+
+def relevant_preference(scale: tuple[float, float] | None, threshold: float) -> float:
+    """Returns the preference from which on an item is relevant, in [0, 1]: .75 by default.
+
+    Args:
+        scale: Lowest and highest legal rating; None for an implicit log.
+        threshold: Lowest rating of a relevant item, `TrainingSet.threshold`.
+    """
+    low, high = scale or (0.0, 1.0)
+    return min(max((threshold - low) / (high - low), 0.0), 1.0)
 
 
 def preferences(training: TrainingSet, curve: PreferenceCurve) -> np.ndarray:
@@ -87,13 +99,13 @@ def support_preferences(curve: PreferenceCurve, support: Examples) -> tuple[jax.
     return item, present * place**curve.sharpness
 
 
-def liked_counts(training: TrainingSet, *, least: float = 0.75) -> np.ndarray:
+def liked_counts(training: TrainingSet, *, least: float | None = None) -> np.ndarray:
     """Counts how many users like each item, `[I]` float32.
 
     Args:
-        training: The training users' log and the scale.
+        training: The training users' log, the scale and what is relevant.
         least: The preference from which on a rating counts, in [0, 1]: .75 is four stars of
-            five, 0 counts every interaction.
+            five, 0 counts every interaction; None counts what is relevant.
 
     Returns:
         The counts.
@@ -101,6 +113,8 @@ def liked_counts(training: TrainingSet, *, least: float = 0.75) -> np.ndarray:
     Raises:
         ValueError: If `least` is outside [0, 1].
     """
+    if least is None:
+        least = relevant_preference(training.scale, training.threshold)
     if not 0 <= least <= 1:
         raise ValueError(f"least must be in [0, 1], got {least}.")
     log = training.interactions

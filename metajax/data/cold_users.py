@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.dataset import Dataset, TrainingSet, graded
 from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
@@ -34,6 +34,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     """
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be in [0, {folds}), got {fold}.")
+    dataset = graded(dataset)
     chosen = cold_user_folds(dataset.interactions, folds=folds, seed=seed)[fold]
     if not len(chosen.validation):
         raise ValueError(

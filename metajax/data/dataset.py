@@ -15,8 +15,10 @@ __all__ = [
     "Table",
     "TrainingSet",
     "fingerprint",
+    "graded",
     "room",
     "shapes_of",
+    "with_relevant",
 ]
 
 Kind = Literal["numeric", "categorical", "tokens", "text"]
@@ -45,7 +47,22 @@ class Dataset(NamedTuple):
     items: Table
     """Row i describes item i."""
     scale: tuple[float, float] | None
-    """Lowest and highest legal rating; None for an implicit log."""
+    """Lowest and highest legal rating; None for an implicit log, whose labels are strengths of
+    interactions, such as counts, all above 0."""
+    relevant: float | None = None
+    """Lowest label of a relevant item, in the unit of the log; None means three quarters up the
+    scale, which is 4 of 1 to 5, and in an implicit log every interaction."""
+
+    @property
+    def implicit(self) -> bool:
+        """True of a log without ratings, or whose ratings are all equal: who met what."""
+        rating = self.interactions.rating
+        return self.scale is None or not len(rating) or not np.ptp(rating)
+
+    @property
+    def threshold(self) -> float:
+        """Lowest label of a relevant item, in the unit of the log."""
+        return _threshold(None if self.implicit else self.scale, self.relevant)
 
 
 class TrainingSet(NamedTuple):
@@ -61,6 +78,13 @@ class TrainingSet(NamedTuple):
     """Lowest and highest legal rating; None for an implicit log."""
     item_domain: np.ndarray | None = None
     """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
+    relevant: float | None = None
+    """As in `Dataset`."""
+
+    @property
+    def threshold(self) -> float:
+        """Lowest label of a relevant item."""
+        return _threshold(self.scale, self.relevant)
 
 
 class Shapes(NamedTuple):
@@ -80,6 +104,13 @@ class Shapes(NamedTuple):
     """U, users there is room for: those of the log, up to the next power of two."""
     rows: int = 1
     """Interactions there is room for, up to the next power of two."""
+    relevant: float | None = None
+    """As in `Dataset`."""
+
+    @property
+    def threshold(self) -> float:
+        """Lowest label of a relevant item."""
+        return _threshold(self.scale, self.relevant)
 
 
 def shapes_of(training: TrainingSet) -> Shapes:
@@ -88,12 +119,90 @@ def shapes_of(training: TrainingSet) -> Shapes:
     domains = 1 if training.item_domain is None else 2
     users, user_width = training.user_features.shape
     rows = len(training.interactions.item)
-    return Shapes(items, user_width, item_width, training.scale, domains, room(users), room(rows))
+    room_for = room(users), room(rows)
+    return Shapes(
+        items, user_width, item_width, training.scale, domains, *room_for, training.relevant
+    )
 
 
 def room(count: int) -> int:
     """Returns the next power of two, at least 1: arrays padded to it share compiled programs."""
     return 1 << (max(count, 1) - 1).bit_length()
+
+
+def with_relevant(dataset: Dataset, relevant: float | None) -> Dataset:
+    """Sets the threshold from which on an item counts as relevant.
+
+    Args:
+        dataset: The data.
+        relevant: As in `Dataset`.
+
+    Returns:
+        The data with the threshold.
+
+    Raises:
+        ValueError: If no label can reach it, or in an implicit log it is not above 0.
+
+    Example:
+        >>> from metajax.data import load
+        >>> with_relevant(load("synthetic"), 4).threshold
+        4.0
+    """
+    labels = dataset.interactions.rating
+    if relevant is not None:
+        highest = labels.max(initial=0)
+        if dataset.implicit:
+            if not 0 < relevant <= highest:
+                raise ValueError(
+                    "relevant (--relevant) must be above 0 and at most the strongest interaction "
+                    f"({highest:g}), got {relevant:g}."
+                )
+        elif dataset.scale is not None and not dataset.scale[0] <= relevant <= dataset.scale[1]:
+            low, high = dataset.scale
+            raise ValueError(
+                f"relevant (--relevant) must lie in the scale {low:g} to {high:g}, got "
+                f"{relevant:g}."
+            )
+    return dataset._replace(relevant=None if relevant is None else float(relevant))
+
+
+def graded(dataset: Dataset) -> Dataset:
+    """Grades the interactions of an implicit log: labels in (0, 1] in place of strengths.
+
+    The label is the share that the strength is of the threshold `relevant`, at most 1. Without a
+    threshold every label is 1. An item is relevant where its label is 1.
+
+    Args:
+        dataset: The data.
+
+    Returns:
+        The data; with ratings they are unchanged.
+
+    Raises:
+        ValueError: If an interaction's strength is not above 0.
+    """
+    if not dataset.implicit:
+        return dataset
+    log = dataset.interactions
+    if dataset.scale is not None or dataset.relevant is None:
+        label = np.ones_like(log.rating)
+    else:
+        if not (log.rating > 0).all():
+            raise ValueError(
+                f"{dataset.name}: the strength of an interaction must be above 0, got "
+                f"{log.rating.min():g}."
+            )
+        label = np.minimum(log.rating / np.float32(dataset.relevant), 1).astype(np.float32)
+    return dataset._replace(interactions=log._replace(rating=label), scale=None, relevant=1.0)
+
+
+def _threshold(scale: tuple[float, float] | None, relevant: float | None) -> float:
+    if relevant is not None:
+        return relevant
+    if scale is None:
+        return -np.inf
+    low, high = scale
+    return low + 0.75 * (high - low)
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:

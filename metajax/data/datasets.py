@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metajax.data.dataset import Dataset, Table
+from metajax.data.dataset import Dataset, Table, with_relevant
 from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
@@ -24,13 +24,20 @@ def names() -> tuple[str, ...]:
     return tuple(_DATASETS)
 
 
-def load(name_or_path: str | Path, *, progress: Progress | None = None, **reading: Any) -> Dataset:
+def load(
+    name_or_path: str | Path,
+    *,
+    progress: Progress | None = None,
+    relevant: float | None = None,
+    **reading: Any,
+) -> Dataset:
     """Loads a data set by name, or reads one from a path.
 
     Args:
         name_or_path: One of `names()`, or a path for `read`; a folder that has a known name is
             reached as "./ml-100k".
         progress: Called as bytes arrive, if any have to be fetched.
+        relevant: Lowest rating, or count, of a relevant item, as in `Dataset`.
         **reading: Options of `read`, for a path.
 
     Returns:
@@ -38,7 +45,7 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
 
     Raises:
         DataError: If it is neither a known name nor a path, or the file is not as it should be.
-        ValueError: If there are options for a name.
+        ValueError: If there are options for a name, or nothing can be `relevant`.
         DataUnavailable: If it must be fetched and cannot be.
     """
     if isinstance(name_or_path, str) and name_or_path in _DATASETS:
@@ -48,9 +55,9 @@ def load(name_or_path: str | Path, *, progress: Progress | None = None, **readin
             )
         entry = _DATASETS[name_or_path]
         found = entry() if callable(entry) else read_cached(name_or_path, entry, progress)
-        return found._replace(name=name_or_path)
+        return with_relevant(found._replace(name=name_or_path), relevant)
     if Path(name_or_path).exists():
-        return read(name_or_path, **reading)
+        return with_relevant(read(name_or_path, **reading), relevant)
     end = suggestion(name_or_path, names())
     raise DataError(
         f"no such path, nor one of the names {', '.join(names())}{end}", file=name_or_path

@@ -153,7 +153,8 @@ def encoded(
     user_schema = fit_schema(dataset.users, users)
     item_schema = fit_schema(dataset.items, np.unique(log.item))
     features = encode(user_schema, dataset.users), encode(item_schema, dataset.items)
-    return user_schema, item_schema, TrainingSet(log, *features, dataset.scale)
+    training = TrainingSet(log, *features, dataset.scale, relevant=dataset.relevant)
+    return user_schema, item_schema, training
 
 
 def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndarray:

@@ -14,6 +14,7 @@ reading_fields = (
     "time_column",
     "duplicates",
     "scale",
+    "relevant",
 )
 """The settings of how a table is read."""
 
@@ -49,6 +50,9 @@ class Settings:
     """Treatment of a user's second rating of an item."""
     scale: tuple[float, float] | None = None
     """Lowest and highest rating; by default those of the data."""
+    relevant: float | None = None
+    """Lowest rating, or count, of a relevant item; by default three quarters up the scale, and
+    without ratings any."""
 
     fold: int = bounded(0, least=0, most=4)
     """Fold whose users are held out as cold users, 0 to 4."""
@@ -106,6 +110,7 @@ class Settings:
             "rating": self.rating_column,
             "time": self.time_column,
             "scale": self.scale,
+            "relevant": self.relevant,
             "duplicates": None if self.duplicates == "error" else self.duplicates,
         }
         return {name: value for name, value in options.items() if value is not None}

@@ -40,13 +40,12 @@ def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
 
 def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
     """Samples the whole catalogue as a query, with `options` of `data.sample_catalogue_tasks`."""
-    low, high = shapes.scale or (1.0, 1.0)
     return Sampler(
         partial(
             sample_catalogue_tasks,
             tasks=settings.tasks,
             support=settings.support,
-            relevant=low + 0.75 * (high - low),
+            relevant=shapes.threshold,
             order=settings.order,
             **options,
         )
