@@ -7,9 +7,16 @@ in for it. A command is imported when it runs: `metajax --help` only reads docst
 """
 
 import ast
+import dis
+import errno
 import importlib
+import os
 import pkgutil
+import sys
+import tempfile
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import cyclopts
@@ -20,44 +27,126 @@ from metajax.cli import console
 __all__ = ["main"]
 
 
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+# JAX and polars end the process where they cannot start their threads.
+_ADDRESS_SPACE = 2 * 2**30
+
+
 def main(arguments: list[str]) -> int:
     """Runs one command.
+
+    Every error ends in one line on standard error. An error that no rule of this package foresaw
+    leaves its traceback in a file, which the line names.
 
     Args:
         arguments: The arguments after the program's name.
 
     Returns:
-        The exit status: 0 done (or saved after SIGTERM), 2 a mistake that one line on standard
-        error explains, 130 stopped by Ctrl-C.
+        The exit status: 0 done (or saved after SIGTERM), 1 an unforeseen error, 2 a mistake that
+        one line on standard error explains, 130 stopped by Ctrl-C, 141 the reader of standard
+        output has gone.
     """
+    console.show_what_can_be_shown()
     try:
-        return _app.meta(arguments, exit_on_error=False, print_error=False) or 0
+        status = _app.meta(arguments, exit_on_error=False, print_error=False) or 0
+        sys.stdout.flush()
+        return status
     except cyclopts.CycloptsError as problem:
         console.error(str(problem))
-    except KeyError as problem:
-        console.error(str(problem.args[0]))
-    except MemoryError as problem:
-        console.error(f"out of memory: {problem}")
-    except OSError as problem:
-        console.error(f"{problem.filename or 'input/output'}: {problem.strerror or problem}")
     except console.Stopped as stopped:
         console.error(str(stopped))
         return stopped.status
     except KeyboardInterrupt:
         console.error("stopped before there was anything to save.")
         return 130
-    except _mistakes() as problem:
-        console.error(str(problem))
+    except BrokenPipeError:
+        console.close_output()
+        return 141
+    except OSError as problem:
+        if problem.filename is None and problem.errno != errno.ENOSPC:
+            return _unforeseen(problem)
+        where = "standard output" if problem.filename is None else _name_of(problem.filename)
+        console.error(f"{where}: {problem.strerror or problem}")
+    except SystemExit:
+        raise
+    # Not Exception: a panic in polars is no subclass of it.
+    except BaseException as problem:
+        if not _is_foreseen(problem):
+            return _unforeseen(problem)
+        console.error(str(problem.args[0] if isinstance(problem, KeyError) else problem))
     return 2
 
 
-def _mistakes() -> tuple[type[Exception], ...]:
-    # Evaluated once there is an exception to compare with, so that --help need not import JAX.
+def _name_of(filename: str | bytes | int) -> str:
+    return os.fsdecode(filename) if isinstance(filename, str | bytes) else f"file {filename}"
+
+
+def _is_foreseen(problem: BaseException) -> bool:
+    """True for an error of a kind that says what to do, raised by a statement of this package.
+
+    A ValueError of NumPy about shapes is none, though a function of this package called it.
+    """
     from metajax.checkpoint import CheckpointError
     from metajax.data.fetch import DataUnavailable
     from metajax.training import DivergedError
 
-    return CheckpointError, DataUnavailable, DivergedError, ImportError, ValueError
+    rules = (CheckpointError, DataUnavailable, DivergedError)
+    kinds = (*rules, ImportError, KeyError, TypeError, ValueError)
+    return isinstance(problem, rules) or (isinstance(problem, kinds) and _is_raised_here(problem))
+
+
+def _is_raised_here(problem: BaseException) -> bool:
+    last = _innermost(problem.__traceback__)
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    if isinstance(problem, ImportError):  # An import is no raise.
+        return code.co_filename.startswith(_PACKAGE)
+    instruction = dis.opname[code.co_code[last.tb_lasti]]
+    return code.co_filename.startswith(_PACKAGE) and instruction == "RAISE_VARARGS"
+
+
+def _innermost(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    return frames
+
+
+def _unforeseen(problem: BaseException) -> int:
+    """Prints one line, and writes the traceback to a file."""
+    kind, text = type(problem).__name__, str(problem).partition("\n")[0]
+    if isinstance(problem, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        said = f"out of memory: {text}".rstrip(": ")
+    else:
+        said = f"unforeseen error, {kind}: {text}".rstrip(": ")
+    try:
+        handle, name = tempfile.mkstemp(prefix="metajax-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(problem, chain=True))
+    except (OSError, RecursionError) as trouble:
+        console.error(f"{said} (the traceback could not be written: {trouble}).")
+    else:
+        console.error(f"{said} (traceback in {name}).")
+    return 1
+
+
+def _check_address_space() -> None:
+    """Refuses to start where JAX would end the process.
+
+    Raises:
+        ValueError: If the limit of the process's address space is too low.
+    """
+    try:
+        import resource
+    except ImportError:  # There is no such limit on this system.
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit not in (-1, resource.RLIM_INFINITY) and limit < _ADDRESS_SPACE:
+        raise ValueError(
+            f"the address space must be at least {_ADDRESS_SPACE / 2**30:g} GiB, the limit of "
+            f"this process is {limit / 2**30:.2g} GiB (ulimit -v)."
+        )
 
 
 def _commands() -> dict[str, tuple[str, str]]:
@@ -108,6 +197,7 @@ def _launch(
     _app.config = []
     name = tokens[0] if tokens else ""
     if name in _COMMANDS:
+        _check_address_space()
         with console.starting():
             module = importlib.import_module(f"metajax.cli.{name}")
             from metajax.cli import sources

@@ -1,9 +1,12 @@
 """Progress bars, messages and signals of the command line; plain lines in a log."""
 
 import contextlib
+import io
+import os
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +17,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Stopped",
     "busy",
+    "close_output",
     "collected",
     "epochs",
     "error",
     "fetching",
+    "say",
+    "show_what_can_be_shown",
+    "shown",
     "skipped",
     "stages",
     "starting",
@@ -29,10 +36,56 @@ __all__ = [
 _SECONDS = 5.0
 
 
+def shown(text: object) -> str:
+    r"""Returns text in which control characters are written out, so that a terminal obeys none.
+
+    Titles, names and headers come from files, and a terminal takes what follows an escape for a
+    command. Overrides of the direction of text, which make it read as another, are written out
+    too; tabs and line ends become spaces.
+
+    Example:
+        >>> shown("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    return "".join(map(_shown, str(text)))
+
+
+def _shown(character: str) -> str:
+    if character in "\t\r\n\v\f":
+        return " "
+    # Control characters, marks of direction, halves of surrogate pairs, line and paragraph ends.
+    unsafe = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
+    return character.encode("unicode_escape").decode() if unsafe else character
+
+
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def say(line: object) -> None:
+    """Prints a line on standard output, as `shown` has it."""
+    print(shown(line))
+
+
 def error(message: str) -> None:
     """Prints one line on standard error."""
-    text = " ".join(message.split())
-    print(f"metajax: {text}", file=sys.stderr)
+    # Standard error may be closed, or its reader gone; there is nobody else to tell.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"metajax: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+def show_what_can_be_shown() -> None:
+    """Lets standard output write out the characters that its encoding lacks, and not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_output() -> None:
+    """Lets what is left in standard output go nowhere, once its reader has gone."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def skipped(step: int, reason: str) -> None:
@@ -50,7 +103,7 @@ def busy(what: str) -> Iterator[None]:
     """Shows a spinner for work of unknown length."""
     from rich.text import Text
 
-    console = _console()
+    console, what = _console(), shown(what)
     if not console.is_terminal:
         console.print(f"{what} ...", soft_wrap=True)
         yield
@@ -77,7 +130,7 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
         progress.DownloadColumn(),
         progress.TimeRemainingColumn(),
     )
-    console = _console()
+    console, what = _console(), shown(what)
     bar = progress.Progress(*columns, console=console, transient=True)
     task: progress.TaskID | None = None
     with contextlib.ExitStack() as stack:
@@ -181,7 +234,7 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
         def begin(stage: str) -> None:
             nonlocal done
             done += 1
-            facts["stage"] = stage
+            facts["stage"] = shown(stage)
             advance(done)
 
         yield begin

@@ -47,8 +47,8 @@ def data(
     with console.fetching(source) as fetched:
         dataset = datasets.load(source, progress=fetched, **reading)
     for name, value in summary(dataset, support=support).items():
-        print(f"{name:<14} {value}")
+        console.say(f"{name:<14} {value}")
     found = problems(dataset, support)
-    print(f"{'problems':<14} {len(found) or 'none'}")
+    console.say(f"{'problems':<14} {len(found) or 'none'}")
     for line in found:
-        print(f"  - {line}")
+        console.say(f"  - {line}")

@@ -54,5 +54,6 @@ def show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: boo
     """Prints a table, its notes and the path of the report."""
     Console().print(report.terminal_table(records, brief=brief))
     for note in notes:
-        print(note)
-    print(f"{judging.headline(records)}\nReport: {page}")
+        console.say(note)
+    console.say(judging.headline(records))
+    console.say(f"Report: {page}")

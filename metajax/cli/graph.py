@@ -66,7 +66,7 @@ def inspect(
         item_entities(found, item_ids)
 
     for name, value in inspection.summary(found).items():
-        print(f"{name:<14} {value}")
+        console.say(f"{name:<14} {value}")
     table = Table(box=None, pad_edge=False)
     # Whole in narrow terminals too: names are arguments of other commands.
     table.add_column("relation", overflow="fold")
@@ -74,12 +74,12 @@ def inspect(
         table.add_column(heading, justify="right")
     for name, *counts in inspection.relation_table(found):
         # As text, because a name may have brackets.
-        table.add_row(Text(name), *(f"{count:,}" for count in counts))
+        table.add_row(Text(console.shown(name)), *(f"{count:,}" for count in counts))
     Console().print(table, highlight=False)
     lines = inspection.problems(found, statements, item_ids)
-    print(f"{'problems':<14} {len(lines) or 'none'}")
+    console.say(f"{'problems':<14} {len(lines) or 'none'}")
     for line in lines:
-        print(f"  - {line}")
+        console.say(f"  - {line}")
 
 
 @command.command
@@ -100,7 +100,7 @@ def train(
         check_resume(resume, run, settings, GraphSettings(), graph_runs.settings_of)
         opened = graph_runs.open_run(resume)
         progress = runs.resumed(opened, on_skip=console.skipped)
-        print(f"Resuming {resume} at update {int(progress.state.step)}.")
+        console.say(f"Resuming {resume} at update {int(progress.state.step)}.")
     elif not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
     else:
@@ -122,7 +122,7 @@ def train(
     if status is not None:
         return status
     best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
-    print(f"Best validation MRR {best:.4f} in epoch {epoch}.")
+    console.say(f"Best validation MRR {best:.4f} in epoch {epoch}.")
     saved = f"stopped; the run is saved. Rank: metajax graph train --resume {folder}"
     with console.terminable(saved), console.busy("Ranking the test triples"):
         metrics = graph_runs.judge(opened, progress.best)
@@ -176,13 +176,13 @@ def complete(
     margin = opened.settings.margin
     called = f"{entity} ({titles[entity]})" if entity in titles else entity
     ends = (called, "?") if side == "tail" else ("?", called)
-    print(f" --{relation}--> ".join(ends))
+    console.say(f" --{relation}--> ".join(ends))
     for answer in found.answers:
         notes = [titles[answer.entity]] if answer.entity in titles else []
         notes += ["known"] if answer.known else []
-        print("  ".join([f"{answer.score + margin:6.2f}", answer.entity, *notes]))
+        console.say("  ".join([f"{answer.score + margin:6.2f}", answer.entity, *notes]))
     if found.known and not known:
-        print(f"{found.known} known triples are left out; --known shows them.")
+        console.say(f"{found.known} known triples are left out; --known shows them.")
 
 
 def _loaded(
@@ -208,7 +208,7 @@ def _loaded(
 def _print_split(run: GraphRun) -> None:
     """Prints the sizes of the split."""
     training, settings = run.split.training, run.settings
-    print(
+    console.say(
         f"{settings.score} on {settings.source}: {training.count:,} training triples, "
         f"{run.split.validation.count:,} validation, {run.split.test.count:,} test; "
         f"{len(training.entities.names):,} entities, "
@@ -216,13 +216,13 @@ def _print_split(run: GraphRun) -> None:
     )
     reasons = [f"{count:,} that {why}" for why, count in run.split.left_out.items() if count]
     if reasons:
-        print(f"Triples left out: {', '.join(reasons)}.")
+        console.say(f"Triples left out: {', '.join(reasons)}.")
 
 
 def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
     """Prints the ranks of test triples, and the next command."""
     entities = len(run.split.training.entities.names)
-    print(
+    console.say(
         f"{2 * run.split.test.count:,} queries, the head and the tail of each test triple, ranked "
         f"among all {entities:,} entities but those of other known triples:"
     )
@@ -233,10 +233,13 @@ def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         shown = name.upper() if name in ("mrr", "amri") else name
         table.add_row(shown, *(f"{found[name]:.3f}" for found in metrics.values()))
     Console().print(table, highlight=False)
-    print(
+    console.say(
         "Ties: realistic ranks them in the middle, optimistic first, pessimistic last. Heads, "
-        "tails: half of the queries.\nFrequency: candidates by their frequency in training. AMRI: "
-        "0 is a random order, 1 is perfect."
+        "tails: half of the queries."
+    )
+    console.say(
+        "Frequency: candidates by their frequency in training. AMRI: 0 is a random order, 1 is "
+        "perfect."
     )
     head, relation, _ = run.split.test.triples[0]
     given = {
@@ -244,7 +247,7 @@ def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         "relation": run.split.test.relations.names[relation],
     }
     options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
-    print(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {options}")
+    console.say(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {options}")
 
 
 def _titles(run: GraphRun, data: str | None) -> dict[str, str]:

@@ -38,4 +38,4 @@ def recommend(
     with console.busy(f"Loading {run}"):
         recommender = runs.load(run, on_skip=console.skipped)
     for line in recommendation.recommend(recommender, rated, attributes, top=top, source=source):
-        print(f"{line.score:5.2f}  {line.title}")
+        console.say(f"{line.score:5.2f}  {line.title}")

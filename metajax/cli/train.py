@@ -105,7 +105,7 @@ def resumed(folder: Path) -> tuple[runs.Run, Progress]:
     opened = open_run(folder)
     with console.busy("Reading the last good checkpoint"):
         progress = runs.resumed(opened, on_skip=console.skipped)
-    print(f"Resuming {folder} at update {int(progress.state.step)}.")
+    console.say(f"Resuming {folder} at update {int(progress.state.step)}.")
     return opened, progress
 
 
@@ -128,7 +128,7 @@ def train_and_judge(
     """
     settings, folder = opened.settings, opened.folder
     sizes = [len(part) for part in opened.users.fold]
-    print(
+    console.say(
         f"{settings.method} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
@@ -140,7 +140,7 @@ def train_and_judge(
         return status
     measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
-    print(f"Best validation {measure} {best:.4f} at update {step}.")
+    console.say(f"Best validation {measure} {best:.4f} at update {step}.")
     return judge(opened, trials=trials) if report else 0
 
 
@@ -174,5 +174,5 @@ def train_to_end(
     if finished:
         return progress, None
     step = int(progress.state.step)
-    print(f"Saved at update {step}. Resume: metajax {command} --resume {run.folder}")
+    console.say(f"Saved at update {step}. Resume: metajax {command} --resume {run.folder}")
     return progress, 130 if caught[0] == signal.SIGINT else 0
