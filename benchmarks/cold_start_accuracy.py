@@ -6,8 +6,10 @@
 Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
 shots; 5 folds over users, repeated by seed), P2 (warm and cold users by warm and cold items; 5
 draws) and P2 with the newest films cold. All are tuned on validation users with the same number of
-trials and fitted again with them. Finished parts are kept in the folder: the same command
-resumes. It is `metajax compare` with these choices.
+trials, for each order of the supports, and fitted again with them; where the orders choose
+differently, "NAME, one model" has one setting for both. Rankings are judged by both readings, with
+the rest of the pool left out (P1) and asked for (P1-natural). Finished parts are kept in the
+folder: the same command resumes. It is `metajax compare` with these choices.
 
 The grids of the baselines and the defaults of the learners were drawn up while looking at folds of
 seed 0, which is one of the repetitions here.
@@ -67,6 +69,7 @@ def main() -> None:
                 folds=folds,
                 seeds=repetitions,
                 trials=1 if given.quick else given.trials,
+                one_model=protocol == ["P1"],
                 changes=QUICK if given.quick else {},
                 folder=folder,
                 jobs=given.jobs,

@@ -273,11 +273,11 @@ def sample_catalogue_tasks(
     order: TaskOrder = "random",
     members: bool = False,
 ) -> Task:
-    """Draws tasks whose query is the whole catalogue without the support.
+    """Draws tasks whose query is the whole catalogue without the user's pool.
 
-    Label 1 marks what the user rated `relevant` or better, 0 everything else. Items of a
-    support of full size S are candidates of label 0, as in protocol P1, where the query starts
-    after the pool at every support size. A query without a 1 is masked out.
+    Label 1 marks what the user rated `relevant` or better, 0 everything else. The pool is the
+    support of full size S, or of all interactions but one if they are fewer; what of it is not
+    shown is masked out like what is, as in protocol P1. A query without a 1 is masked out.
 
     Args:
         table: The training set.
@@ -300,9 +300,10 @@ def sample_catalogue_tasks(
     def one(draw: Draw) -> Task:
         seen = rows_of_user(table, draw.user, draw.support_rows, draw.support_mask)
         known, rating = _look_up(table, draw.user, catalogue)
-        pooled = (catalogue[:, None] == seen.inputs.item[None]).any(axis=1)
-        liked = known & (rating >= relevant) & ~pooled
-        query = _listed(table, draw, seen, catalogue, liked)
+        pooled = jnp.arange(support) < table.count[draw.user] - 1
+        query = _listed(
+            table, draw, seen._replace(mask=pooled), catalogue, known & (rating >= relevant)
+        )
         if members:
             query = of_member(query, table.user[draw.user], known, rating)
         return Task(seen, query)
@@ -367,11 +368,11 @@ def sample_candidate_tasks(
 
 
 def _listed(
-    table: TaskTable, draw: Draw, support: Examples, item: jax.Array, liked: jax.Array
+    table: TaskTable, draw: Draw, left_out: Examples, item: jax.Array, liked: jax.Array
 ) -> Examples:
-    """Makes a query of candidates `[N]` that are not in the support; empty where none is liked."""
-    in_support = (item[:, None] == support.inputs.item[None]) & support.mask[None]  # [N, S]
-    mask = ~in_support.any(axis=1)
+    """Makes a query of candidates `[N]`, some items left out; empty where none is liked."""
+    matches = (item[:, None] == left_out.inputs.item[None]) & left_out.mask[None]  # [N, S]
+    mask = ~matches.any(axis=1)
     liked &= mask
     mask &= liked.any()
     return Examples(inputs_of(table, draw.user, item), liked.astype(jnp.float32), mask)

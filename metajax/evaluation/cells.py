@@ -57,6 +57,9 @@ class Outcome(NamedTuple):
     """Baseline or learned method."""
     by_order: Mapping[str, Evaluation]
     """By panel, the measurements; none where the method was left out."""
+    one_model: Mapping[str, Evaluation]
+    """By panel, those of one setting for all panels; none where it was not asked for, or is what
+    each panel chose."""
     settings: Mapping[str, Mapping[str, Any]]
     """By panel, the settings chosen on the validation users."""
     cost: Cost | None
@@ -87,22 +90,22 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    facts = outcome._asdict()
-    facts["by_order"] = {
-        panel: evaluation._asdict()
-        | {"metrics": [metric.name for metric in evaluation.metrics], "per_user": None}
-        for panel, evaluation in outcome.by_order.items()
-    }
+    facts, arrays = outcome._asdict(), {}
+    for field in _JUDGED:
+        judged: Mapping[str, Evaluation] = getattr(outcome, field)
+        facts[field] = {
+            panel: evaluation._asdict()
+            | {"metrics": [m.name for m in evaluation.metrics], "per_user": None, "natural": None}
+            for panel, evaluation in judged.items()
+        }
+        for panel, evaluation in judged.items():
+            arrays |= _arrays(f"{field}/{panel}", evaluation.per_user)
+            if evaluation.natural is not None:
+                arrays |= _arrays(f"{field}/{panel}/{_NATURAL}", evaluation.natural)
     facts["settings"] = {panel: dict(chosen) for panel, chosen in outcome.settings.items()}
     facts["cost"] = outcome.cost and outcome.cost._asdict()
-    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
-    for panel, evaluation in outcome.by_order.items():
-        *fields, values = evaluation.per_user
-        names = PerUser._fields[:-1]
-        arrays |= {f"{panel}/{n}": field for n, field in zip(names, fields, strict=True)}
-        arrays |= {f"{panel}/values/{n}": array for n, array in values.items()}
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
     # NumPy's own sums do not cover every byte.
     checkpoint.write_file(path, content.getvalue() + _digest(content.getvalue()))
 
@@ -124,12 +127,13 @@ def read_cell(path: Path, metrics: Sequence[Metric] = ()) -> Outcome | None:
             return None
         with np.load(io.BytesIO(held), allow_pickle=False) as content:
             facts = json.loads(str(content["facts"]))
-            by_order = {
-                panel: _evaluation(found, panel, content, metrics)
-                for panel, found in facts.pop("by_order").items()
-            }
-        cost = facts.pop("cost")
-        return Outcome(**facts, by_order=by_order, cost=cost and Cost(**cost))
+            for field in _JUDGED:
+                facts[field] = {
+                    panel: _evaluation(found, f"{field}/{panel}", content, metrics)
+                    for panel, found in facts[field].items()
+                }
+        facts["cost"] = facts["cost"] and Cost(**facts["cost"])
+        return Outcome(**facts)
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
@@ -139,15 +143,37 @@ def _digest(content: bytes) -> bytes:
 
 
 def _evaluation(
-    found: dict[str, Any], panel: str, content: Mapping[str, Any], own: Sequence[Metric]
+    found: dict[str, Any], prefix: str, content: Mapping[str, Any], own: Sequence[Metric]
 ) -> Evaluation:
-    fields = {name: content[f"{panel}/{name}"] for name in PerUser._fields[:-1]}
-    length = fields["top_items"].shape[-1]
+    length = content[f"{prefix}/top_items"].shape[-1]
     table = {metric.name: metric for metric in table_with(own, length=length)}
     metrics = tuple(table[name] for name in found["metrics"])
-    values = {m.name: content[f"{panel}/values/{m.name}"] for m in metrics if m.function}
     found |= {"ks": tuple(found["ks"]), "metrics": metrics}
-    return Evaluation(**found | {"per_user": PerUser(**fields, values=values)})
+    found["per_user"] = _per_user(prefix, content, metrics)
+    if f"{prefix}/{_NATURAL}/user" in content:
+        of_order = [metric for metric in metrics if metric.needs == "order"]
+        found["natural"] = _per_user(f"{prefix}/{_NATURAL}", content, of_order)
+    return Evaluation(**found)
+
+
+# The fields of an outcome that hold measurements.
+_JUDGED = ("by_order", "one_model")
+
+# Beside the names of `PerUser`, the folder of the natural reading's arrays.
+_NATURAL = "natural"
+
+
+def _arrays(prefix: str, per_user: PerUser) -> dict[str, np.ndarray]:
+    *fields, values = per_user
+    named = dict(zip(PerUser._fields[:-1], fields, strict=True))
+    named |= {f"values/{name}": array for name, array in values.items()}
+    return {f"{prefix}/{name}": array for name, array in named.items()}
+
+
+def _per_user(prefix: str, content: Mapping[str, Any], metrics: Sequence[Metric]) -> PerUser:
+    fields = {name: content[f"{prefix}/{name}"] for name in PerUser._fields[:-1]}
+    values = {m.name: content[f"{prefix}/values/{m.name}"] for m in metrics if m.function}
+    return PerUser(**fields, values=values)
 
 
 _NAME = "experiment.json"

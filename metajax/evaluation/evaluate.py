@@ -2,7 +2,13 @@
 
 For each cold user the method adapts to the first K supports and scores the whole catalogue; the
 metrics of `evaluation.metrics` reduce the scores on the device to a few numbers per user, from
-which `evaluation.intervals` makes figures with intervals. Evaluation refuses leaks, constant
+which `evaluation.intervals` makes figures with intervals.
+
+The rest of a user's pool, which a larger K would show, is neither a hit nor a miss: it is no
+candidate, so that the query is the same at every K and nothing is gained by predicting which items
+fall into a pool. In the natural reading of the same scores that rest is asked for as well.
+
+Evaluation refuses leaks, constant
 predictions and NaN, and shuffles the catalogue, whose order may follow popularity:
 published results of cold-start methods have turned out to be a constant or a random order.
 """
@@ -28,6 +34,7 @@ __all__ = [
     "PerUser",
     "concatenate",
     "evaluate",
+    "natural_reading",
 ]
 
 
@@ -61,6 +68,18 @@ class Evaluation(NamedTuple):
     """The metrics measured, with the length of the list in their names."""
     per_user: PerUser
     """The measurements."""
+    natural: PerUser | None = None
+    """The rankings of the same scores by the natural reading, where it was asked for: candidates
+    are all items but the support of size K, and everything that the user has beyond it is asked
+    for, the rest of the pool included. Its values are those of metrics of an order."""
+
+
+def natural_reading(evaluation: Evaluation) -> Evaluation | None:
+    """Returns the evaluation of rankings by the natural reading; None where there is none."""
+    if evaluation.natural is None:
+        return None
+    metrics = tuple(m for m in evaluation.metrics if m.needs in ("order", "lists"))
+    return evaluation._replace(metrics=metrics, per_user=evaluation.natural, natural=None)
 
 
 def evaluate(
@@ -75,6 +94,7 @@ def evaluate(
     ks: Sequence[int] = (0, 1, 3, 5, 10),
     rating: bool = True,
     ranking: bool = True,
+    natural: bool = False,
     relevant: float | None = None,
     length: int = 10,
     metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
@@ -86,8 +106,8 @@ def evaluate(
     """Judges a method on cold users.
 
     All support sizes and all users run through one compiled program, which is kept for the next
-    call with the same adaptation and shapes. Items that are not in the support of size K are
-    candidates; what is relevant among them comes from the query alone.
+    call with the same adaptation and shapes. Candidates are the items that are not in the pool;
+    what is relevant among them comes from the query alone.
 
     Args:
         adaptation: The method; of a learner, its `adapt` and `predict`.
@@ -100,8 +120,9 @@ def evaluate(
         method: Its name, for tables and errors.
         ks: Support sizes, each at most the pool.
         rating: Judge the scores as ratings.
-        ranking: Judge the scores as a ranking of all items but the support; if not, only the
+        ranking: Judge the scores as a ranking of all items but the pool; if not, only the
             queries are scored.
+        natural: Judge the ranking by the natural reading as well, `Evaluation.natural`.
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
             is 4 of 1 to 5.
         length: Length of the recommended list.
@@ -172,6 +193,7 @@ def evaluate(
         key=key,
         length=length,
         metrics=selected,
+        natural=natural and ranking,
     )
     judged = [
         judge(batch, np.int32(tasks.given + k))
@@ -192,8 +214,13 @@ def evaluate(
     )
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
     run = np.zeros(users, np.int32)
+    by_rest = merged.pop("natural", None)
+    if by_rest is not None:
+        pool = tasks.support_mask.sum(axis=1)
+        shown = np.minimum(tasks.given + np.array(ks)[:, None], pool)
+        by_rest = PerUser(user=tasks.user, run=run, count=count + pool - shown, **by_rest)
     per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
-    return Evaluation(method, ks, items, selected, per_user)
+    return Evaluation(method, ks, items, selected, per_user, by_rest)
 
 
 def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -211,20 +238,29 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     if not evaluations:
         raise ValueError("evaluations must hold at least one, got none.")
     first = evaluations[0]
-    runs, start = [], 0
     for evaluation in evaluations:
-        if evaluation[:-1] != first[:-1]:
+        if _described(evaluation) != _described(first):
             raise ValueError(
                 "evaluations must be alike in method, ks, items and metrics, got "
                 f"{_described(first)} and {_described(evaluation)}."
             )
-        runs.append(evaluation.per_user._replace(run=evaluation.per_user.run + start))
+    natural = [e.natural for e in evaluations if e.natural is not None]
+    return first._replace(
+        per_user=_concatenated([e.per_user for e in evaluations]),
+        natural=_concatenated(natural) if natural else None,
+    )
+
+
+def _concatenated(parts: Sequence[PerUser]) -> PerUser:
+    runs, start = [], 0
+    for part in parts:
+        runs.append(part._replace(run=part.run + start))
         start = runs[-1].run.max() + 1
 
     def joined(name: str, axis: int) -> np.ndarray:
         return np.concatenate([getattr(run, name) for run in runs], axis)
 
-    per_user = PerUser(
+    return PerUser(
         user=joined("user", 0),
         run=joined("run", 0),
         count=joined("count", 1),
@@ -234,12 +270,12 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
             name: np.concatenate([run.values[name] for run in runs], 1) for name in runs[0].values
         },
     )
-    return first._replace(per_user=per_user)
 
 
 def _described(evaluation: Evaluation) -> str:
     names = ", ".join(metric.name for metric in evaluation.metrics)
-    return f"{evaluation.method} at {evaluation.ks} of {evaluation.items} items ({names})"
+    also = "" if evaluation.natural is None else ", also by the natural reading"
+    return f"{evaluation.method} at {evaluation.ks} of {evaluation.items} items ({names}){also}"
 
 
 def _check_arguments(
@@ -291,7 +327,7 @@ class _Batch(NamedTuple):
     """`[C, N]` bool."""
 
 
-@partial(jax.jit, static_argnames=("adaptation", "length", "metrics"))
+@partial(jax.jit, static_argnames=("adaptation", "length", "metrics", "natural"))
 def _measure(
     adaptation: Adaptation,
     params: Params,
@@ -306,6 +342,7 @@ def _measure(
     key: jax.Array | None,
     length: int,
     metrics: tuple[Metric, ...],
+    natural: bool,
 ) -> dict[str, Any]:
     """Adapts to each user's first k supports, scores, and reduces the scores to figures.
 
@@ -322,10 +359,12 @@ def _measure(
         key: For methods that draw, or None.
         length: Of the recommended list.
         metrics: Those to measure.
+        natural: True to measure the ranking by the natural reading as well.
 
     Returns:
-        `[C, ...]` figures by the names of `evaluation.PerUser`, and for the checks the lowest and
-        highest score, and whether all are finite.
+        `[C, ...]` figures by the names of `evaluation.PerUser`, under `natural` those of the
+        natural reading, and for the checks the lowest and highest score, and whether all are
+        finite.
 
     Raises:
         ValueError: If predict does not return one score a candidate.
@@ -358,16 +397,22 @@ def _measure(
             deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, queried))
             finite &= jnp.all(jnp.isfinite(deviation))
         gains = user.in_query & (user.rating >= relevant)
-        left, top = user.in_query, jnp.full(length, -1)
-        seen = user.in_query
-        if user.candidate is None:
-            # One past the end is dropped: what is masked out excludes nothing.
-            column = jnp.where(mask, user.support_column, items)
-            left = jnp.ones(items, bool).at[column].set(False, mode="drop")
-            top = list_metrics.top_items(scores, k=length, where=left)
-            top, seen = jnp.where(top < 0, -1, order[top]), jnp.ones(items, bool)
+        seen = user.in_query if user.candidate is not None else jnp.ones(items, bool)
 
-        def value(metric: Metric, function: Callable[..., jax.Array]) -> jax.Array:
+        def columns(mask: jax.Array) -> jax.Array:
+            # One past the end, which is dropped: what is masked out changes nothing.
+            return jnp.where(mask, user.support_column, items)
+
+        def without(mask: jax.Array) -> jax.Array:
+            return jnp.ones(items, bool).at[columns(mask)].set(False, mode="drop")
+
+        def best(left: jax.Array) -> jax.Array:
+            top = list_metrics.top_items(scores, k=length, where=left)
+            return jnp.where(top < 0, -1, order[top])
+
+        def value(
+            metric: Metric, function: Callable[..., jax.Array], gains: jax.Array, left: jax.Array
+        ) -> jax.Array:
             options: dict[str, Any] = {} if metric.k is None else {"k": metric.k}
             predicted, labels, kept = scores, user.rating, user.in_query
             if metric.needs == "ratings":
@@ -383,10 +428,26 @@ def _measure(
                 )
             return found
 
+        def figures(metrics: Sequence[Metric], gains: jax.Array, left: jax.Array) -> dict[str, Any]:
+            return {
+                "values": {
+                    m.name: value(m, m.function, gains, left)
+                    for m in metrics
+                    if m.function is not None
+                },
+                "top_items": best(left) if user.candidate is None else jnp.full(length, -1),
+                "has_relevant": jnp.any(gains),
+            }
+
+        left = user.in_query if user.candidate is not None else without(user.support_mask)
+        found = figures(metrics, gains, left)
+        if natural:
+            of_order = [metric for metric in metrics if metric.needs == "order"]
+            rest = columns(user.support_mask & ~mask)
+            liked = gains.at[rest].set(user.support_rating >= relevant, mode="drop")
+            found["natural"] = figures(of_order, liked, without(mask))
         return {
-            "values": {m.name: value(m, m.function) for m in metrics if m.function is not None},
-            "top_items": top,
-            "has_relevant": jnp.any(gains),
+            **found,
             "lowest": jnp.min(scores, where=seen, initial=jnp.inf),
             "highest": jnp.max(scores, where=seen, initial=-jnp.inf),
             "finite": finite,

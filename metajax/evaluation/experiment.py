@@ -116,6 +116,8 @@ class _Shared(NamedTuple):
     """Metrics that the table does not have."""
     own: Mapping[str, Baseline | Method]
     """Methods that the registry does not have, by name."""
+    one_model: bool
+    """True to judge one setting for all panels, too."""
 
 
 class _Plan(NamedTuple):
@@ -123,12 +125,14 @@ class _Plan(NamedTuple):
 
     kind: Kind
     """Baseline or learned method."""
-    tune: Callable[[Split, dict[Any, Trained]], dict[str, FittedMethod]]
-    """`tune(split, fits)`: the fitted method of each panel."""
+    tune: Callable[[Split, dict[Any, Trained], bool], dict[str, FittedMethod]]
+    """`tune(split, fits, one_model)`: the fitted method of each panel."""
     conditions: dict[str, Any]
     """Conditions of its figures."""
     group: str
     """The method whose training it shares, or its own name."""
+    one_model: bool
+    """True to judge one setting for all panels, too."""
 
 
 def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
@@ -139,20 +143,26 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
         conditions["metrics"] = [metric.name for metric in shared.metrics]
     if cell.method in shared.own:
         conditions["own"] = True
+    if shared.one_model:
+        conditions["one_model"] = True
     if isinstance(method, Baseline):
         simple = method
         return _Plan(
-            "baseline", lambda s, _: tuned(simple, s, trials=trials), conditions, cell.method
+            "baseline",
+            lambda s, _, one_model: tuned(simple, s, trials=trials, one_model=one_model),
+            conditions,
+            cell.method,
+            shared.one_model,
         )
     group = method.trained_as or method
     settings = settings_for(method, **registry.changes_for(method, shared.changes))
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
     conditions |= {"settings": to_dict(settings), "trained_as": group.name}
 
-    def tune(split: Split, fits: dict[Any, Trained]) -> dict[str, FittedMethod]:
-        return trained(method, split, settings, trials=trials, shared=fits)
+    def tune(split: Split, fits: dict[Any, Trained], one_model: bool) -> dict[str, FittedMethod]:
+        return trained(method, split, settings, trials=trials, one_model=one_model, shared=fits)
 
-    return _Plan(method.kind, tune, conditions, group.name)
+    return _Plan(method.kind, tune, conditions, group.name, shared.one_model)
 
 
 def _predicts_ratings(method: str | Baseline | Method) -> bool:
@@ -163,7 +173,7 @@ def _predicts_ratings(method: str | Baseline | Method) -> bool:
 
 
 # What the figures of a cell mean; another number makes all cells unfinished.
-_VERSION = 2
+_VERSION = 3
 
 # Folds and draws in memory at once.
 _SPLITS = 64
@@ -182,6 +192,7 @@ def compare(
     seeds: Sequence[int] = (0,),
     metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
     trials: int | None = None,
+    one_model: bool = False,
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
     jobs: int = 1,
@@ -205,6 +216,8 @@ def compare(
         metrics: Metrics of one's own, as in `evaluate`; finished cells identify them by name.
         trials: Number of settings of its grid that each method tries, baselines included; None
             means all.
+        one_model: True to add a row, "NAME, one model", for each method that chose different
+            settings for different panels: it has the settings with the lowest mean loss over them.
         changes: Settings of trained methods that are not their defaults: shared ones, options of
             all methods that have them, and tables of options by a method's name.
         folder: Folder of finished cells; None keeps none.
@@ -238,7 +251,7 @@ def compare(
     own = {m.name: m for m in methods or () if not isinstance(m, str) and m.name not in known}
     own_metrics = tuple(map(metric_of, metrics))
     table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
-    shared = _Shared(trials, changes or {}, own_metrics, own)
+    shared = _Shared(trials, changes or {}, own_metrics, own, one_model)
     plans = {cell: _plan_of(cell, shared) for cell in cells}
     if jobs > 1:
         _check_importable(shared)
@@ -372,14 +385,24 @@ def _judged(
 ) -> Outcome:
     """Tunes, refits and judges one method on one split."""
     try:
-        methods = plan.tune(split, fits)
+        methods = plan.tune(split, fits, False)
         by_order = {
             panel: judge(method, split, panel, metrics=metrics) for panel, method in methods.items()
         }
+        by_one = plan.tune(split, fits, True) if plan.one_model else {}
+        # Equal settings are equal parameters.
+        differ = {p for p, method in by_one.items() if method.settings != methods[p].settings}
+        one_model = {
+            panel: judge(method, split, panel, metrics=metrics)
+            if panel in differ
+            else by_order[panel]
+            for panel, method in by_one.items()
+            if differ
+        }
     except (ConstantPredictionsError, DivergedError, NonFinitePredictionsError) as error:
-        return Outcome(plan.kind, {}, {}, None, str(error))
+        return Outcome(plan.kind, {}, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}
     # For few shots alone.
     cost = cost_of(method, split, first) if split.ranked else None
-    return Outcome(plan.kind, by_order, settings, cost, "")
+    return Outcome(plan.kind, by_order, one_model, settings, cost, "")

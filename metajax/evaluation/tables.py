@@ -11,7 +11,12 @@ from metajax.cross_domain.users import PANEL
 from metajax.data.splits import Split
 from metajax.evaluation.cells import Cell, Outcome
 from metajax.evaluation.cost import Cost
-from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, concatenate
+from metajax.evaluation.evaluate import (
+    ConstantPredictionsError,
+    Evaluation,
+    concatenate,
+    natural_reading,
+)
 from metajax.evaluation.intervals import metrics_of, paired_differences, records_of, summarise
 from metajax.evaluation.metrics import badness
 from metajax.evaluation.records import (
@@ -125,6 +130,7 @@ def table(
     """Lists all figures, with paired differences of the learned methods to the best baseline.
 
     The best baseline is the best on the test users, cell by cell: the strictest comparison.
+    Rankings by the natural reading are records of a protocol of their own, "P1-natural".
     Of users who are known in another domain, each method is also compared with the best of those
     of the target domain alone, `Baseline.target_alone`.
 
@@ -136,6 +142,23 @@ def table(
     Returns:
         A record for each method, panel, metric and K.
     """
+    found = _table(judged, protocol, seeds)
+    by_rest = [
+        method._replace(
+            by_order={o: e for o, e in map(_naturally, method.by_order.items()) if e is not None}
+        )
+        for method in judged
+    ]
+    by_rest = [method for method in by_rest if method.by_order]
+    return found + (_table(by_rest, f"{protocol}-natural", seeds) if by_rest else [])
+
+
+def _naturally(item: tuple[str, Evaluation]) -> tuple[str, Evaluation | None]:
+    order, evaluation = item
+    return order, natural_reading(evaluation)
+
+
+def _table(judged: Sequence[Judged], protocol: str, seeds: Sequence[int]) -> list[Record]:
     found: list[Record] = []
     target_only = [baseline.name for baseline in all_baselines() if baseline.target_alone]
     for order in judged[0].by_order:
@@ -238,7 +261,7 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
         whole = {
             name: all_ for name, all_ in by_method.items() if not any(o.left_out for o in all_)
         }
-        judged = [_joined(found) for found in whole.values()]
+        judged = [row for name, found in whole.items() for row in _rows(name, found)]
         if judged:
             records += table(judged, protocol=protocol, seeds=seeds)
             for name, found in whole.items():
@@ -246,12 +269,19 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
     return Compared(records, notes + negative_transfer(records))
 
 
-def _joined(found: Sequence[Outcome]) -> Judged:
-    panels = found[0].by_order
-    return Judged(
-        found[0].kind,
-        {panel: concatenate([outcome.by_order[panel] for outcome in found]) for panel in panels},
-    )
+def _rows(name: str, found: Sequence[Outcome]) -> list[Judged]:
+    """Joins the cells of a method; a second row is that of one model for all panels."""
+    rows = [_joined([outcome.by_order for outcome in found], name, found[0].kind)]
+    if any(outcome.one_model for outcome in found):
+        # Where it has no measurements of its own, every panel chose the same.
+        cells = [outcome.one_model or outcome.by_order for outcome in found]
+        rows.append(_joined(cells, f"{name}, one model", found[0].kind))
+    return rows
+
+
+def _joined(cells: Sequence[Mapping[str, Evaluation]], name: str, kind: Kind) -> Judged:
+    by_order = {panel: concatenate([cell[panel] for cell in cells]) for panel in cells[0]}
+    return Judged(kind, {p: found._replace(method=name) for p, found in by_order.items()})
 
 
 def _costs(

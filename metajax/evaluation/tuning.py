@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines import Baseline, tune
+from metajax.baselines import Baseline
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.splits import ColdTasks, Split
@@ -77,7 +77,7 @@ class Trained(NamedTuple):
 
 
 def tuned(
-    baseline: Baseline, split: Split, *, trials: int | None = None
+    baseline: Baseline, split: Split, *, trials: int | None = None, one_model: bool = False
 ) -> dict[str, FittedMethod]:
     """Chooses a simple baseline's settings on the validation users and refits it with them.
 
@@ -85,10 +85,11 @@ def tuned(
         baseline: The method.
         split: The fold.
         trials: The number of settings to try, in the order of the grid; None means all.
+        one_model: True to choose one setting for all panels, with the lowest mean loss; by default
+            each panel chooses for itself.
 
     Returns:
-        By panel, the method fitted to training and validation users; each panel chooses for
-        itself.
+        By panel, the method fitted to training and validation users.
     """
     adaptation = baseline.adaptation
     rating = baseline.predicts == "rating"
@@ -98,21 +99,17 @@ def tuned(
             baseline.name, "baseline", adaptation, params, rating, not rating, settings
         )
 
-    def score(panel: str, baseline: Baseline, params: Params) -> float:
-        del baseline
-        return _validated(method(params, {}), split, panel)
-
     # A fit depends on the settings alone, so all panels share it.
     grid = baseline.grid[:trials]
-    once = baseline._replace(fit=_remembered(baseline.fit, split.training), grid=grid)
+    losses = [dict.fromkeys(split.test, 0.0)]
+    if len(grid) > 1:
+        losses = []
+        for settings in grid:
+            fit = method(baseline.fit(split.training, **settings), settings)
+            losses.append({panel: _validated(fit, split, panel) for panel in split.test})
     refit = _remembered(baseline.fit, split.final)
-    methods: dict[str, FittedMethod] = {}
-    for panel in split.test:
-        settings = grid[0]
-        if len(grid) > 1:
-            settings, _ = tune(once, split.training, partial(score, panel))
-        methods[panel] = method(refit(split.final, **settings), settings)
-    return methods
+    chosen = {panel: grid[at] for panel, at in _lowest(losses, one_model=one_model).items()}
+    return {panel: method(refit(**settings), settings) for panel, settings in chosen.items()}
 
 
 def trained(
@@ -122,6 +119,7 @@ def trained(
     *,
     trials: int | None = None,
     refit: bool = True,
+    one_model: bool = False,
     shared: dict[Any, Trained] | None = None,
 ) -> dict[str, FittedMethod]:
     """Trains a method with each setting of its grid and chooses one on the validation users.
@@ -133,6 +131,7 @@ def trained(
         trials: The number of settings to try, in the order of the grid; None means all.
         refit: True to train the choice again, with the validation users, for as many
             updates as validated best, as closed forms are fitted again.
+        one_model: As in `tuned`.
         shared: Trainings of this fold by their settings, shared between methods; added to.
 
     Returns:
@@ -160,8 +159,7 @@ def trained(
     if len(found) > 1:
         losses = [losses_of(split, m.adaptation, rating=m.rating)(m.params) for m in found]
     methods: dict[str, FittedMethod] = {}
-    for panel in split.test:
-        best = int(np.argmin(np.nan_to_num([loss[panel] for loss in losses], nan=np.inf)))
+    for panel, best in _lowest(losses, one_model=one_model).items():
         params = found[best].params
         if refit:
             _, candidate, fit = tried[best]
@@ -174,6 +172,15 @@ def trained(
             params = shared[key].params
         methods[panel] = found[best]._replace(params=params)
     return methods
+
+
+def _lowest(losses: Sequence[Mapping[str, float]], *, one_model: bool) -> dict[str, int]:
+    """Returns by panel the number of the setting with the lowest loss, the earliest if several."""
+    # [settings, panels]; a training may have ended in NaN.
+    table = np.nan_to_num([list(of_setting.values()) for of_setting in losses], nan=np.inf)
+    if one_model:
+        table = np.broadcast_to(table.mean(axis=1, keepdims=True), table.shape)
+    return dict(zip(losses[0], map(int, np.argmin(table, axis=0)), strict=True))
 
 
 def learned(
@@ -212,7 +219,7 @@ def judge(
     Raises:
         ValueError: If its predictions cannot be judged; see `evaluation.evaluate`.
     """
-    return _evaluate(method, split, split.test[panel], panel, metrics)
+    return _evaluate(method, split, split.test[panel], panel, metrics, natural=True)
 
 
 def _training(method: Method, candidate: Settings, settings: Settings) -> tuple[Settings, Method]:
@@ -260,8 +267,7 @@ def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., 
     """Caches the fits of a baseline to one training set, by their settings."""
     found: dict[tuple[tuple[str, Any], ...], Params] = {}
 
-    def fitted(training: TrainingSet, **settings: Any) -> Params:
-        del training
+    def fitted(**settings: Any) -> Params:
         key = tuple(sorted(settings.items()))
         if key not in found:
             found[key] = fit(only, **settings)
@@ -271,7 +277,13 @@ def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., 
 
 
 def _evaluate(
-    method: FittedMethod, split: Split, tasks: ColdTasks, panel: str, metrics: Sequence[Metric] = ()
+    method: FittedMethod,
+    split: Split,
+    tasks: ColdTasks,
+    panel: str,
+    metrics: Sequence[Metric] = (),
+    *,
+    natural: bool = False,
 ) -> Evaluation:
     training = split.training
     return evaluate(
@@ -285,6 +297,7 @@ def _evaluate(
         ks=split.ks[panel],
         rating=method.rating,
         ranking=method.ranking and split.ranked,
+        natural=natural,
         metrics=metrics,
         allow_constant=_may_be_constant(method, panel),
     )

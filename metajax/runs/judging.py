@@ -23,8 +23,9 @@ __all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"
 
 _PROTOCOL = (
     "Of each cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the tenth "
-    "are queried, the same for every number of shots. An item is relevant if its rating is at "
-    "least three quarters up the scale."
+    "are queried, the same for every number of shots; those of the ten that are not shown are no "
+    "candidates of a ranking, but under P1-natural, where they are queried as well. An item is "
+    "relevant if its rating is at least three quarters up the scale."
 )
 _PROTOCOL_ACROSS = (
     "Of each cold user the history in the source domain and the first 0, 1, 3 or 5 interactions in "
@@ -141,9 +142,11 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "Every method chose among its settings on validation users, with the same number of "
         "trials where one was given, and was fitted again with those users before the test.",
         "P1: of a cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the "
-        "tenth are queried, the same for every number of shots. P2: 20 % of users and of items are "
-        "cold; of a cold user up to 5 ratings of warm items are shown, of a warm user 10 or "
-        "(K = 1000) all; a method trained on supports of 10 uses 10 of them.",
+        "tenth are queried, the same for every number of shots; those of the ten that are not "
+        "shown are no candidates of a ranking, but under P1-natural, where they are queried as "
+        "well. P2: 20 % of users and of items are cold; of a cold user up to 5 ratings of warm "
+        "items are shown, of a warm user 10 or (K = 1000) all; a method trained on "
+        "supports of 10 uses 10 of them.",
         "Differences are paired by user, against the best tuned simple baseline on these very "
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,

@@ -43,31 +43,35 @@ def drawn_by(sample, **options):
 
 
 def check(tasks):
-    """Labels equal the log, the support is no candidate, features are the item's."""
+    """Supports equal the log, features are the item's."""
     for t in range(len(tasks.query.mask)):
         support, query = (jax.tree.map(lambda leaf, t=t: leaf[t], part) for part in tasks)
         user = int(query.inputs.user_features[0, 0])
         known = {item: rating for (who, item), rating in RATINGS.items() if who == user}
         seen = set(support.inputs.item[support.mask].tolist())
-        pool = set(support.inputs.item.tolist())
+        # One interaction is always left to be asked for.
+        pool = set(support.inputs.item[: len(known) - 1].tolist())
+        assert len(pool) == min(len(support.mask), len(known) - 1)
         assert all(known[i] == r for i, r in zip(support.inputs.item, support.labels, strict=True))
         np.testing.assert_array_equal(query.inputs.item_features[:, 0], query.inputs.item - 0.5)
         yield known, seen, pool, query
 
 
 @pytest.mark.parametrize("order", ["random", "time"])
-def test_a_catalogue_query_is_all_items_but_the_support_with_labels_of_the_log(order):
-    without = 0
+def test_a_catalogue_query_is_all_items_but_the_pool_with_labels_of_the_log(order):
+    without = hidden = 0
     for known, seen, pool, query in check(drawn_by(sample_catalogue_tasks, order=order)):
         np.testing.assert_array_equal(query.inputs.item, np.arange(ITEMS))
         liked = [known.get(i, 0) >= 4 and i not in pool for i in range(ITEMS)]
         if any(liked):
             np.testing.assert_array_equal(query.labels, liked)
-            np.testing.assert_array_equal(query.mask, [i not in seen for i in range(ITEMS)])
+            np.testing.assert_array_equal(query.mask, [i not in pool for i in range(ITEMS)])
+            hidden += pool > seen
         else:
             without += 1
             assert not query.mask.any()
     assert 0 < without < 300
+    assert hidden
 
 
 def test_candidates_are_the_users_own_among_items_they_do_not_know():

@@ -13,6 +13,7 @@ from metajax.evaluation.evaluate import (
     NonFinitePredictionsError,
     concatenate,
     evaluate,
+    natural_reading,
 )
 from metajax.types import Adaptation
 
@@ -64,27 +65,38 @@ def judged(
     return evaluate(adaptation, params, tasks, USER_FEATURES, ITEM_FEATURES, **options)
 
 
+def naturally(evaluation):
+    found = natural_reading(evaluation)
+    assert found is not None
+    return found
+
+
 def measured(per_user):
     """Every field but the users and the run, and every metric by its name."""
     return {**dict(zip(per_user._fields[2:-1], per_user[2:-1], strict=True)), **per_user.values}
 
 
-def in_plain_numpy(tasks, k, t):
+def in_plain_numpy(tasks, k, t, *, natural=False):
     user, query = tasks.user[t], slice(*tasks.query_offsets[t : t + 2])
-    support = tasks.support_item[t][tasks.support_mask[t]][:k]
+    pool = tasks.support_item[t][tasks.support_mask[t]]
+    support, rest = pool[:k], pool[k:]
     shift = (RATING[user, support] - BIAS[support]).sum() / (len(support) + 1)
     scores = BIAS + shift + 0.3 * ITEM_FEATURES @ USER_FEATURES[user]
     item, rating = tasks.query_item[query], tasks.query_rating[query]
     error = np.clip(scores[item], *SCALE) - rating
-    liked = set(item[rating >= 4])
-    top = [i for i in np.argsort(-scores) if i not in set(support)][:LENGTH]
+    liked, left_out, count = set(item[rating >= 4]), set(pool), len(item)
+    if natural:
+        left_out, count = set(support), count + len(rest)
+        liked |= set(rest[RATING[user, rest] >= 4])
+    top = [i for i in np.argsort(-scores) if i not in left_out][:LENGTH]
+    top += [-1] * (LENGTH - len(top))
     hits = np.array([i in liked for i in top])
     discount = 1 / np.log2(np.arange(LENGTH) + 2)
     return {
         "rmse": (error**2).sum(),
         "mae": np.abs(error).sum(),
-        "count": len(item),
-        "ndcg@4": hits @ discount[: len(top)] / (discount[: len(liked)].sum() or 1),
+        "count": count,
+        "ndcg@4": hits @ discount / (discount[: len(liked)].sum() or 1),
         "precision@4": hits.sum() / LENGTH,
         "recall@4": hits.sum() / max(len(liked), 1),
         "hr@1": hits[0],
@@ -101,6 +113,34 @@ def test_evaluation_equals_plain_numpy():
                 value = measured(per_user)[name][at, t]
                 np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     assert 0 < per_user.has_relevant[0].sum() < USERS
+
+
+def test_the_natural_reading_asks_for_the_rest_of_the_pool_too():
+    found = judged(BIASES, jnp.array(BIAS), natural=True)
+    plain = judged(BIASES, jnp.array(BIAS))
+    assert plain.natural is None
+    assert natural_reading(plain) is None
+    jax.tree.map(np.testing.assert_array_equal, found.per_user, plain.per_user)
+    rest = naturally(found)
+    assert [m.name for m in rest.metrics] == [
+        "ndcg@4", "precision@4", "recall@4", "hr@1", "coverage@4"
+    ]  # fmt: skip
+    for at, k in enumerate(KS):
+        for t in range(USERS):
+            expected = in_plain_numpy(TASKS, k, t, natural=True)
+            for name, value in measured(rest.per_user).items():
+                np.testing.assert_allclose(
+                    value[at, t], expected[name], rtol=1e-5, atol=1e-5, err_msg=name
+                )
+    # Where the whole pool is shown the readings agree.
+    for name, value in measured(rest.per_user).items():
+        np.testing.assert_array_equal(value[-1], measured(found.per_user)[name][-1])
+        if name in ("count", "ndcg@4", "recall@4"):
+            assert not np.array_equal(value[0], measured(found.per_user)[name][0])
+    both = concatenate([found, found])
+    np.testing.assert_array_equal(naturally(both).per_user.run, np.repeat([0, 1], USERS))
+    with pytest.raises(ValueError, match=r"alike .* got .*, also by the natural reading and"):
+        concatenate([found, plain])
 
 
 def test_calibration_equals_plain_numpy():
@@ -209,15 +249,48 @@ def test_a_method_sees_the_first_k_supports_and_no_more():
             np.testing.assert_allclose(per_user.values["mae"][at, t], expected, rtol=1e-5)
 
 
-def test_recommendations_are_never_in_the_support():
-    per_user = judged(BIASES, jnp.array(BIAS), length=ITEMS).per_user
+def test_recommendations_are_never_in_the_pool_or_naturally_in_the_support():
+    found = judged(BIASES, jnp.array(BIAS), length=ITEMS, natural=True)
     for t in range(USERS):
+        pool = TASKS.support_item[t][TASKS.support_mask[t]]
         for at, k in enumerate(KS):
-            support = TASKS.support_item[t][TASKS.support_mask[t]][:k]
-            rest = np.setdiff1d(np.arange(ITEMS), support)
-            top = per_user.top_items[at, t]
-            np.testing.assert_array_equal(np.sort(top[top >= 0]), rest)
-            assert (top < 0).sum() == len(support)
+            for per_user, seen in ((found.per_user, pool), (naturally(found).per_user, pool[:k])):
+                top = per_user.top_items[at, t]
+                rest = np.setdiff1d(np.arange(ITEMS), seen)
+                np.testing.assert_array_equal(np.sort(top[top >= 0]), rest)
+                assert (top < 0).sum() == len(seen)
+
+
+def test_nothing_is_gained_by_predicting_which_items_fall_into_the_pool():
+    # Everyone starts with ten of twelve popular items, and likes them, the last two later; then
+    # come ten of the forty others.
+    users, popular, others = 60, 12, 40
+    rng = np.random.default_rng(0)
+    item = np.array(
+        [
+            [*rng.permutation(popular), *(popular + rng.permutation(others)[:10])]
+            for _ in range(users)
+        ]
+    )
+    user, time = np.divmod(np.arange(item.size), item.shape[1])
+    ids = [np.arange(n).astype(str) for n in (users, popular + others)]
+    log = from_columns(
+        user, item.ravel(), np.full(item.size, 5.0), time, user_ids=ids[0], item_ids=ids[1]
+    )
+    tasks = cold_user_tasks(log, np.arange(users), pool=10, order="time")
+    count = np.bincount(log.item) / users
+    pooled = np.bincount(tasks.support_item.ravel(), minlength=len(count)) / users
+
+    def ndcg(scores):
+        options = {"scale": SCALE, "ks": (0, 3), "rating": False, "natural": True}
+        features = [np.zeros((n, 1), np.float32) for n in (users, len(count))]
+        adaptation = zero_shot(lambda params, x: params[x.item])
+        found = evaluate(adaptation, jnp.asarray(scores), tasks, *features, **options)
+        return [e.per_user.values["ndcg@10"].mean(1) for e in (found, naturally(found))]
+
+    for knowing in (count - 2 * pooled, -pooled):
+        for plain, by_pools in zip(ndcg(count), ndcg(knowing), strict=True):
+            assert (by_pools < plain).all()
 
 
 def test_equal_scores_are_ordered_by_the_seed_and_not_by_the_index():

@@ -67,7 +67,7 @@ def test_every_figure_of_every_method_is_a_record(finished):
         ("hr@1", {"popularity", "two_tower", "maml"}),
         ("within@90", {"eb_fold_in"}),
     ):
-        of_metric = select(records, metric=metric)
+        of_metric = select(records, protocol="P1", metric=metric)
         assert {r.method for r in of_metric} == methods
         assert {(r.order, r.k) for r in of_metric} == {
             (order, k) for order in ("random", "time") for k in (0, 1, 3, 5, 10)
@@ -76,7 +76,12 @@ def test_every_figure_of_every_method_is_a_record(finished):
         assert all(r.high is not None and r.mean <= r.high for r in of_metric)
     paired = {r.method for r in records if r.difference is not None}
     assert paired == {"maml"}
-    assert {r.protocol for r in records} == {"P1"}
+    assert {r.protocol for r in records} == {"P1", "P1-natural"}
+    natural = select(records, protocol="P1-natural")
+    assert {r.method for r in natural} == {"popularity", "two_tower", "maml"}
+    assert {r.metric for r in natural} == {
+        "ndcg@10", "precision@10", "recall@10", "hr@1", "coverage@10"
+    }  # fmt: skip
     json.dumps(finished[1].to_json(), allow_nan=False)
 
 
@@ -176,8 +181,9 @@ def test_a_cell_survives_its_file_to_the_bit(finished, tmp_path):
         again = cell_files.read_cell(tmp_path / file.name)
         assert again is not None
         for panel, judged in outcome.by_order.items():
-            assert again.by_order[panel][:-1] == judged[:-1]
-            jax.tree.map(np.testing.assert_array_equal, again.by_order[panel][-1], judged[-1])
+            assert again.by_order[panel][:-2] == judged[:-2]
+            jax.tree.map(np.testing.assert_array_equal, again.by_order[panel][-2:], judged[-2:])
+            assert (judged.natural is not None) == ("ndcg@10" in judged.per_user.values)
         assert again[2:] == outcome[2:]
 
 

@@ -174,9 +174,22 @@ def test_the_best_baseline_is_that_of_each_size_and_the_way_of_the_metric():
     assert [verdict_of(best["ndcg@1", k]) for k in KS] == ["better", "worse"]
 
 
+def test_one_model_for_all_panels_is_a_row_beside_the_settings_of_each_panel():
+    by_order = {"random": evaluation_of("m", np.ones((2, 8)))}
+    one = {"random": evaluation_of("m", np.full((2, 8), 3.0))}
+    chose_alike = Outcome("learned", by_order, {}, {}, None, "")
+    chose_apart = chose_alike._replace(one_model=one)
+    cells = [Cell("m", "P1", fold, 0) for fold in (0, 1)]
+    assert {r.method for r in compared(dict.fromkeys(cells, chose_alike)).records} == {"m"}
+    found = compared(dict(zip(cells, (chose_alike, chose_apart), strict=True))).records
+    rmse = {r.method: r.mean for r in found if (r.metric, r.k) == ("rmse", KS[0])}
+    # Of squared errors of 1 where the panels chose alike, and of 3.
+    assert rmse == pytest.approx({"m": 1, "m, one model": np.sqrt(2)})
+
+
 def test_a_method_that_failed_on_one_fold_has_no_figure():
-    whole = Outcome("baseline", {"random": evaluation_of("m", np.ones((2, 8)))}, {}, None, "")
-    failed = Outcome("baseline", {}, {}, None, "broken predicts NaN")
+    whole = Outcome("baseline", {"random": evaluation_of("m", np.ones((2, 8)))}, {}, {}, None, "")
+    failed = Outcome("baseline", {}, {}, {}, None, "broken predicts NaN")
     outcomes = {
         Cell(name, "P1", fold, 0): failed if (name, fold) == ("failed", 1) else whole
         for name in ("whole", "failed")

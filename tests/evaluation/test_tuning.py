@@ -128,6 +128,35 @@ def test_methods_with_the_same_training_train_once(split):
     assert scores.method == "stepping"
 
 
+def test_one_model_has_the_settings_with_the_lowest_mean_loss_of_all_panels(split):
+    # Predictions are about 1.1, 2.1 or, clipped, 5.
+    ratings = {"random": 2.0, "time": 4.5}
+    opposed = split._replace(
+        validation={
+            panel: tasks._replace(query_rating=np.full_like(tasks.query_rating, ratings[panel]))
+            for panel, tasks in split.validation.items()
+        }
+    )
+
+    def steps(**options):
+        methods = trained(STEPPING, opposed, settings_of(STEPPING), refit=False, **options)
+        return {panel: method.settings.get("steps") for panel, method in methods.items()}
+
+    assert steps() == {"random": 2, "time": 9}
+    assert steps(one_model=True) == {"random": 2, "time": 2}
+
+    def scored(**options):
+        constant = baselines.global_mean._replace(
+            fit=lambda training, level: jnp.float32(level),
+            grid=({"level": 2.0}, {"level": 5.0}),
+        )
+        methods = tuned(constant, opposed, **options)
+        return {panel: method.settings["level"] for panel, method in methods.items()}
+
+    assert scored() == {"random": 2.0, "time": 5.0}
+    assert scored(one_model=True) == {"random": 2.0, "time": 2.0}
+
+
 @pytest.mark.parametrize("protocol", protocols)
 def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
     split = prepare(protocol, ml100k, fold=1, seed=2)
