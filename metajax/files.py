@@ -7,13 +7,15 @@ library opens it.
 
 import json
 import os
+import shlex
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "DataError",
+    "Option",
     "check_file",
     "decoded",
     "read_bytes",
@@ -38,16 +40,44 @@ _KINDS = (
 )
 
 
+class Option(NamedTuple):
+    """An option that a message recommends.
+
+    Example:
+        >>> option = Option("user_column", "who")
+        >>> str(option), option.flag, Option("header", False).flag
+        ("user_column='who'", '--user-column who', '--no-header')
+    """
+
+    name: str
+    """Its name as an argument."""
+    value: Any = None
+    """The recommended value; None leaves it open."""
+
+    def __str__(self):
+        """Returns the option as an argument."""
+        return f"{self.name}={'' if self.value is None else repr(self.value)}"
+
+    @property
+    def flag(self) -> str:
+        """The option as on the command line."""
+        flag = f"--{self.name.replace('_', '-')}"
+        if isinstance(self.value, bool):
+            return flag if self.value else f"--no-{flag[2:]}"
+        values = self.value if isinstance(self.value, tuple) else [self.value]
+        return flag + "".join(f" {shlex.quote(str(v))}" for v in values if v is not None)
+
+
 class DataError(ValueError):
     """An invalid file: its name, the place and the broken rule, in one line.
 
-    Lines are counted as an editor counts them: from 1, the header included.
+    Lines are counted as an editor counts them: from 1, the header included. An option in the
+    message is spelled as Python spells it; `on_command_line` spells it as a flag.
     """
 
     def __init__(
         self,
-        message: str,
-        *,
+        *message: str | Option,
         file: str | Path,
         line: int | None = None,
         column: str | int | None = None,
@@ -60,8 +90,14 @@ class DataError(ValueError):
             place.append(f"row {row}")
         if column is not None:
             place.append(f"column {column!r}")
-        super().__init__(f"{', '.join(place)}: {message}")
+        self.place, self.message = ", ".join(place), message
+        super().__init__(f"{self.place}: {''.join(map(str, message))}")
         self.file, self.line, self.column, self.row = str(file), line, column, row
+
+    def on_command_line(self) -> str:
+        """Returns the line with the flags of the command line in the place of arguments."""
+        words = (part.flag if isinstance(part, Option) else part for part in self.message)
+        return f"{self.place}: {''.join(words)}"
 
 
 def check_file(path: str | Path, *, most: int | None = None) -> Path:

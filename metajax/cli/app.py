@@ -74,8 +74,16 @@ def main(arguments: list[str]) -> int:
     except BaseException as problem:
         if not _is_foreseen(problem):
             return _unforeseen(problem)
-        console.error(str(problem.args[0] if isinstance(problem, KeyError) else problem))
+        console.error(_line_of(problem))
     return 2
+
+
+def _line_of(problem: BaseException) -> str:
+    from metajax.files import DataError
+
+    if isinstance(problem, DataError):
+        return problem.on_command_line()
+    return str(problem.args[0] if isinstance(problem, KeyError) else problem)
 
 
 def _name_of(filename: str | bytes | int) -> str:

@@ -9,6 +9,7 @@ from metajax import evaluation
 from metajax.cli import console, sources
 from metajax.cli.evaluate import show
 from metajax.data import datasets
+from metajax.data.reading import Reading
 from metajax.runs import judging
 
 __all__ = ["compare", "prepare"]
@@ -21,6 +22,7 @@ def prepare(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tu
 
 
 def compare(
+    reading: Annotated[Reading, Parameter(name="*")] = Reading(),  # noqa: B008
     *,
     data: str = "ml-100k",
     methods: str = "",
@@ -36,6 +38,7 @@ def compare(
     """Tunes and evaluates methods and baselines on the same users; resumes where it stopped.
 
     Args:
+        reading: Options of reading the data.
         data: Data set: a name (ml-100k, synthetic) or a path.
         methods: Names, separated by commas; by default every baseline and trained method.
         protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
@@ -56,12 +59,14 @@ def compare(
     }
     cells = evaluation.cells_of(**options)
     changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
-    reading: dict[str, Any] = {}
+    options_of_reading = reading.reading()
     if config is not None:
-        given, reading = sources.of_comparison(config)
+        given, in_file = sources.of_comparison(config)
         changes |= given
+        options_of_reading = in_file | options_of_reading
     with console.fetching(data) as fetched:
-        dataset = datasets.load(data, progress=fetched, **reading)
+        dataset = datasets.load(data, progress=fetched, **options_of_reading)
+    console.notes(dataset)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
     saved = f"stopped; finished parts are in {target}. The same command resumes."
     with (

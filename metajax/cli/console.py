@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metajax.data.dataset import Dataset
     from metajax.knowledge import Epoch
     from metajax.training import Row
 
@@ -22,6 +23,7 @@ __all__ = [
     "epochs",
     "error",
     "fetching",
+    "notes",
     "say",
     "show_what_can_be_shown",
     "shown",
@@ -71,6 +73,12 @@ def error(message: str) -> None:
     # Standard error may be closed, or its reader gone; there is nobody else to tell.
     with contextlib.suppress(OSError, ValueError):
         print(f"metajax: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+def notes(dataset: "Dataset") -> None:
+    """Prints on standard error what the reader of a data set left out or merged."""
+    for note in dataset.notes:
+        error(f"note: {note}.")
 
 
 def show_what_can_be_shown() -> None:

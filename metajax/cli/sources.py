@@ -12,6 +12,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from metajax import registry
+from metajax.data.reading import Reading
 from metajax.fields import check_numbers, check_whole, names_of, with_tuples
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
@@ -201,4 +202,4 @@ def of_comparison(config: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ValueError(f"{config}: {name} is chosen by the comparison, got {values[name]!r}.")
     values = with_tuples(values)
     reading: dict[str, Any] = {name: values.pop(name) for name in reading_fields if name in values}
-    return values, Settings(**reading).reading()
+    return values, Reading(**reading).reading()

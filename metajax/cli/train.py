@@ -54,6 +54,7 @@ def train(
     else:
         with console.fetching(settings.data) as fetched:
             dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+        console.notes(dataset)
         with console.busy("Pretraining item factors"):
             folder = run or runs.free_folder(f"{Path(settings.data).stem}-{settings.method}")
             opened, progress = runs.create(folder, settings, dataset)

@@ -76,6 +76,7 @@ def transfer(
             settings = with_changes(settings, updates=50, **few)
         with console.fetching(chosen.main) as fetched:
             domains = load_domains(chosen, settings.reading(), progress=fetched)
+        console.notes(domains.dataset)
         with console.busy("Pretraining item factors"):
             folder = run or runs.free_folder(f"{Path(chosen.main).stem}-transfer")
             opened, progress = runs.create(folder, settings, domains, chosen)

@@ -102,7 +102,8 @@ def load_domains(
     """
 
     def load(name: str) -> Any:
-        options = {} if name in datasets.names() else reading
+        known = name in datasets.names()
+        options = {k: v for k, v in reading.items() if not known or k == "relevant"}
         return datasets.load(name, progress=progress, **options)
 
     if pair.column is not None:
@@ -265,7 +266,8 @@ def join_domains(
     time = np.concatenate([log.time for log in logs])
     log = from_columns(user, item, rating, time, user_ids=user_ids, item_ids=item_ids)
     name = f"{source.name} to {target.name}"
-    return Domains(Dataset(name, log, users, items, target.scale), domain)
+    notes = tuple(f"{part.name}: {note}" for part in parts for note in part.notes)
+    return Domains(Dataset(name, log, users, items, target.scale, notes=notes), domain)
 
 
 def check_domains(training: TrainingSet) -> np.ndarray:

@@ -20,7 +20,15 @@ from metajax.data.graph import (
 )
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.leakage import LeakageError
-from metajax.data.readers import DataError, read, read_atomic, read_movielens, read_table
+from metajax.data.readers import (
+    DataError,
+    read,
+    read_atomic,
+    read_memory,
+    read_movielens,
+    read_table,
+)
+from metajax.data.reading import Reading
 from metajax.data.sampler import (
     TaskTable,
     sample_candidate_tasks,
@@ -50,6 +58,7 @@ __all__ = [
     "Interactions",
     "ItemTasks",
     "LeakageError",
+    "Reading",
     "Schema",
     "SequenceTable",
     "Split",
@@ -72,6 +81,7 @@ __all__ = [
     "names",
     "read",
     "read_atomic",
+    "read_memory",
     "read_movielens",
     "read_table",
     "sample_candidate_tasks",

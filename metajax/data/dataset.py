@@ -52,6 +52,11 @@ class Dataset(NamedTuple):
     relevant: float | None = None
     """Lowest label of a relevant item, in the unit of the log; None means three quarters up the
     scale, which is 4 of 1 to 5, and in an implicit log every interaction."""
+    notes: tuple[str, ...] = ()
+    """What its reader left out or merged, one sentence each."""
+    parts: np.ndarray | None = None
+    """`[U]` part of each user in the split that the data come with: 0 for training, 1 for
+    validation, 2 for the test, -1 for none; None where they come without."""
 
     @property
     def implicit(self) -> bool:

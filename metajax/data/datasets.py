@@ -10,6 +10,7 @@ from metajax.data.dataset import Dataset, Table, with_relevant
 from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
+from metajax.data.reading import Reading
 from metajax.fields import suggestion
 
 __all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
@@ -24,21 +25,14 @@ def names() -> tuple[str, ...]:
     return tuple(_DATASETS)
 
 
-def load(
-    name_or_path: str | Path,
-    *,
-    progress: Progress | None = None,
-    relevant: float | None = None,
-    **reading: Any,
-) -> Dataset:
-    """Loads a data set by name, or reads one from a path.
+def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Dataset:
+    """Loads a data set by name, or reads one from a path or from memory.
 
     Args:
-        name_or_path: One of `names()`, or a path for `read`; a folder that has a known name is
-            reached as "./ml-100k".
+        data: One of `names()`; or what `read` takes, such as a path, a frame or an array. A folder
+            that has a known name is reached as "./ml-100k".
         progress: Called as bytes arrive, if any have to be fetched.
-        relevant: Lowest rating, or count, of a relevant item, as in `Dataset`.
-        **reading: Options of `read`, for a path.
+        **options: Fields of `Reading`; for a name `relevant` alone.
 
     Returns:
         The data set.
@@ -48,20 +42,19 @@ def load(
         ValueError: If there are options for a name, or nothing can be `relevant`.
         DataUnavailable: If it must be fetched and cannot be.
     """
-    if isinstance(name_or_path, str) and name_or_path in _DATASETS:
-        if reading:
+    if isinstance(data, str) and data in _DATASETS:
+        relevant = options.pop("relevant", None)
+        if options:
             raise ValueError(
-                f"{name_or_path} is read one way; options are for paths, got {', '.join(reading)}."
+                f"{data} is read one way; options are for paths, got {', '.join(options)}."
             )
-        entry = _DATASETS[name_or_path]
-        found = entry() if callable(entry) else read_cached(name_or_path, entry, progress)
-        return with_relevant(found._replace(name=name_or_path), relevant)
-    if Path(name_or_path).exists():
-        return with_relevant(read(name_or_path, **reading), relevant)
-    end = suggestion(name_or_path, names())
-    raise DataError(
-        f"no such path, nor one of the names {', '.join(names())}{end}", file=name_or_path
-    )
+        entry = _DATASETS[data]
+        found = entry() if callable(entry) else read_cached(data, entry, progress)
+        return with_relevant(found._replace(name=data), relevant)
+    if isinstance(data, str | Path) and not Path(data).exists():
+        end = suggestion(data, names())
+        raise DataError(f"no such path, nor one of the names {', '.join(names())}{end}", file=data)
+    return read(data, **options)
 
 
 def _read_recbole_movielens(folder: Path) -> Dataset:
@@ -70,7 +63,7 @@ def _read_recbole_movielens(folder: Path) -> Dataset:
     The atomic files carry the years in a column of their own, save for one film whose title kept
     it, and spell the nameless film "unkonwn".
     """
-    dataset = read_atomic(folder, scale=(1, 5))
+    dataset = read_atomic(folder, Reading(scale=(1.0, 5.0)))
     columns = dataset.items.columns
     titles, years = [], []
     for title, year in zip(columns["movie_title"], columns["release_year"], strict=True):

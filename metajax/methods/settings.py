@@ -3,20 +3,13 @@
 import dataclasses
 from typing import Any, Literal
 
-from metajax.fields import bounded, check_fields
+from metajax.data.reading import Reading
+from metajax.fields import bounded, check_fields, names_of
 
 __all__ = ["Options", "Settings", "reading_fields", "to_dict"]
 
-reading_fields = (
-    "user_column",
-    "item_column",
-    "rating_column",
-    "time_column",
-    "duplicates",
-    "scale",
-    "relevant",
-)
-"""The settings of how a table is read."""
+reading_fields = tuple(names_of(Reading))
+"""The settings of how a log is read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,27 +26,14 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of a training run that all methods share, and the options of its method."""
+class Settings(Reading):
+    """Settings of a training run that all methods share, and the options of its method.
+
+    Those of reading the data are the fields of `Reading`.
+    """
 
     data: str = "ml-100k"
     """Data set: a name (ml-100k, synthetic) or a path."""
-    user_column: str | None = None
-    """Column of the user in a table, where it is not recognised."""
-    item_column: str | None = None
-    """Column of the item."""
-    rating_column: str | None = None
-    """Column of the rating."""
-    time_column: str | None = None
-    """Column of the time."""
-    duplicates: Literal["error", "last"] = "error"
-    """Treatment of a user's second rating of an item."""
-    scale: tuple[float, float] | None = None
-    """Lowest and highest rating; by default those of the data."""
-    relevant: float | None = None
-    """Lowest rating, or count, of a relevant item; by default three quarters up the scale, and
-    without ratings any."""
-
     fold: int = bounded(0, least=0, most=4)
     """Fold whose users are held out as cold users, 0 to 4."""
     seed: int = bounded(0, least=0)
@@ -95,25 +75,13 @@ class Settings:
 
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
+        super().__post_init__()
         check_fields(self)
         if self.validate_every % self.per_dispatch:
             raise ValueError(
                 f"validate_every must be a multiple of per_dispatch ({self.per_dispatch}), "
                 f"got {self.validate_every}."
             )
-
-    def reading(self) -> dict[str, Any]:
-        """Returns the options of `readers.read` that were given."""
-        options = {
-            "user": self.user_column,
-            "item": self.item_column,
-            "rating": self.rating_column,
-            "time": self.time_column,
-            "scale": self.scale,
-            "relevant": self.relevant,
-            "duplicates": None if self.duplicates == "error" else self.duplicates,
-        }
-        return {name: value for name, value in options.items() if value is not None}
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

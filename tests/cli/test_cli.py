@@ -334,10 +334,10 @@ def test_a_learners_own_defaults_are_the_weakest(run, given, pretrained, tmp_pat
     [
         ("", "empty"),
         ("user,item,rating\n", "log.csv"),
-        ("user,film,rating\na,b,3\n", "item"),
+        ("user,thing,rating\na,b,3\n", "name it with --item-column."),
         ("user,item,rating\na,b,good\n", "line 2, column 'rating'"),
-        ("user,item,rating\na,b,3\na,c,nan\n", "line 3, column 'rating'"),
-        ("user,item,rating\na,b,3\na,b,4\n", "line"),
+        ("user,item,rating\na,b,3\na,c,inf\n", "line 3, column 'rating'"),
+        ("user,item,rating\na,b,3\na,b,4\n", "--duplicates newest keeps the newest"),
     ],
 )
 def test_a_broken_log_is_named_by_line_and_column(run, rows, words, tmp_path):

@@ -1,102 +1,91 @@
-"""Readers of interaction logs: MovieLens, RecBole atomic files, CSV, TSV and Parquet.
+"""Readers of interaction logs: MovieLens, RecBole atomic files, tables in files and in memory.
 
 A reader refuses what it does not understand, in one line with the file, the line and the column:
-a rating that is silently missing costs more than an error.
+a rating that is silently missing costs more than an error. What it leaves out, `Dataset.notes` say.
 """
 
 from pathlib import Path
+from typing import Any
 
-from metajax.data.dataset import Dataset
-from metajax.data.readers.assembly import Duplicates, Scale
-from metajax.data.readers.atomic import read_atomic
-from metajax.data.readers.movielens import read_movielens
-from metajax.data.readers.table import SEPARATORS, read_table
+from metajax.data.dataset import Dataset, with_relevant
+from metajax.data.readers.atomic import is_atomic, read_atomic
+from metajax.data.readers.contents import COMPRESSED
+from metajax.data.readers.frames import table_endings
+from metajax.data.readers.movielens import is_movielens, read_movielens
+from metajax.data.readers.table import read_memory, read_table
 from metajax.data.readers.text import DataError
+from metajax.data.reading import Reading
+from metajax.fields import check_keys, names_of
 
-__all__ = ["DataError", "read", "read_atomic", "read_movielens", "read_table"]
+__all__ = ["DataError", "read", "read_atomic", "read_memory", "read_movielens", "read_table"]
 
-_TABLES = (*SEPARATORS, ".parquet")
+# What the layouts of MovieLens fix.
+_FIXED = (
+    "user_column",
+    "item_column",
+    "rating_column",
+    "time_column",
+    "ignore",
+    "header",
+    "separator",
+    "encoding",
+    "users",
+    "items",
+)
 
 
-def read(
-    path: str | Path,
-    *,
-    user: str | None = None,
-    item: str | None = None,
-    rating: str | None = None,
-    time: str | None = None,
-    duplicates: Duplicates = "error",
-    scale: Scale | None = None,
-) -> Dataset:
-    """Reads a log, whose format is recognised from its files.
+def read(data: Any, **options: Any) -> Dataset:
+    """Reads a log, whose format is recognised.
 
-    A folder is MovieLens if it holds u.data, ratings.dat, or ratings.csv with movies.csv; RecBole
-    atomic files if it holds a `.inter` file; else it must hold one CSV, TSV or Parquet file.
+    A folder or zip archive is MovieLens if it holds u.data, ratings.dat, or ratings.csv with
+    movies.csv; RecBole atomic files if it holds a `.inter` file; else a table, as in `read_table`.
 
     Args:
-        path: A file or folder.
-        user: The column of user ids, for a table; as in `read_table`. `item`, `rating` and `time`
-            alike.
-        item: The column of item ids.
-        rating: The column of ratings.
-        time: The column of times.
-        duplicates: Treatment of repeated pairs of user and item: an error, or "last" to keep its
-            last line.
-        scale: Lowest and highest legal rating; None takes the format's, or the log's own.
+        data: A path of a file, a folder or an archive; or a frame, a mapping of columns or an
+            array, as in `read_memory`.
+        **options: Fields of `Reading`.
 
     Returns:
-        The data set, named by its path.
+        The data set, named by its path, or `memory`.
 
     Raises:
-        ValueError: If columns are named for a format that fixes them, or another option is not
-            legal.
+        ValueError: If an option is not legal, or given for a format that fixes it.
         ImportError: If a table is to be read without polars.
         DataError: If no format fits, or the file is not as it should be.
     """
-    place = Path(path)
+    check_keys(options, names_of(Reading), "options of reading")
+    reading = Reading(**options)
+    return with_relevant(_read(data, reading), reading.relevant)
+
+
+def _read(data: Any, reading: Reading) -> Dataset:
+    if not isinstance(data, str | Path):
+        return read_memory(data, reading)
+    place = Path(data)
     if not place.exists():
-        raise DataError("no such file or folder.", file=path)
-    if place.is_dir() and not (_is_atomic(place) or _is_movielens(place)):
-        tables = sorted(f for f in place.iterdir() if f.suffix.lower() in _TABLES)
-        if len(tables) != 1:
-            names = ", ".join(table.name for table in tables) or "none"
-            raise DataError(
-                "looked for u.data, ratings.dat, ratings.csv with movies.csv, a .inter file, or "
-                f"one of {', '.join(_TABLES)}; found {names}.",
-                file=path,
-            )
-        place = tables[0]
-    if place.suffix.lower() in _TABLES:
-        return read_table(
-            place,
-            user=user,
-            item=item,
-            rating=rating,
-            time=time,
-            duplicates=duplicates,
-            scale=scale,
-        )._replace(name=str(path))
-    named = {"user": user, "item": item, "rating": rating, "time": time}
-    named = [f"{role}=" for role, column in named.items() if column is not None]
-    if named:
-        raise ValueError(f"{', '.join(named)} may be given for a CSV, TSV or Parquet file only.")
-    if _is_movielens(place):
-        return read_movielens(path, duplicates=duplicates, scale=scale)
-    if _is_atomic(place):
-        return read_atomic(path, duplicates=duplicates, scale=scale)
-    raise DataError(
-        f"a file must end in .inter, .zip (MovieLens) or one of {', '.join(_TABLES)}.", file=path
-    )
+        raise DataError("no such file or folder.", file=data)
+    if is_atomic(place):
+        return read_atomic(data, reading)
+    named = [name for name in _FIXED if name in reading.reading()]
+    if is_movielens(place) and (place.is_dir() or not named):
+        if named:
+            listed = ", ".join(f"{name}=" for name in named)
+            raise ValueError(f"{listed} may be given for a table, and {data} is MovieLens.")
+        return read_movielens(data, reading)
+    if (
+        place.is_file()
+        and place.suffix.lower() not in (*table_endings, ".zip")
+        and not _packed(place)
+    ):
+        raise DataError(
+            f"the name must end in .inter, .zip or one of {', '.join(table_endings)}.", file=data
+        )
+    return read_table(data, reading)
 
 
-def _is_movielens(path: Path) -> bool:
-    if path.is_file():
-        return path.suffix.lower() == ".zip"
+def _packed(place: Path) -> bool:
     return any(
-        all((path / name).is_file() for name in names)
-        for names in (["u.data"], ["ratings.dat"], ["ratings.csv", "movies.csv"])
+        place.name.lower().endswith(kind + ending)
+        for kind in table_endings
+        for ending in COMPRESSED
     )
-
-
-def _is_atomic(path: Path) -> bool:
-    return path.suffix == ".inter" if path.is_file() else any(path.glob("*.inter"))

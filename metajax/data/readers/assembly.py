@@ -1,10 +1,10 @@
 """Assembly of a `Dataset` from a parsed log and feature tables, with checks for every format."""
 
-import math
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,33 +15,51 @@ from metajax.data.readers.text import (
     Place,
     TextTable,
     integer_of,
+    is_missing,
     number_of,
     parsed,
 )
+from metajax.data.reading import Reading, Scale, rule_of
 from metajax.fields import suggestion
+from metajax.files import Option
 
 __all__ = [
-    "Duplicates",
     "Log",
     "Roles",
-    "Scale",
     "assemble",
+    "check_unused",
+    "column_of_rule",
     "description",
     "find_roles",
+    "id_column",
+    "known_names",
     "log_of",
+    "role_names",
+    "unused_note",
 ]
+
+role_names = ("user", "item", "rating", "time")
 
 # Spelled as `_plain` leaves them: lower case, letters and digits only.
 _ALIASES = {
-    "user": "user userid uid customer customerid reviewer reviewerid visitor visitorid account",
-    "item": "item itemid iid movie movieid product productid asin parentasin book bookid isbn "
-    "track trackid song songid artist artistid game gameid business businessid article articleid",
-    "rating": "rating ratings stars score overall bookrating",
+    "user": "user userid uid users customer customerid reviewer reviewerid visitor visitorid "
+    "account accountid profile profileid",
+    "item": "item itemid iid items movie movieid film filmid product productid asin parentasin "
+    "book bookid isbn track trackid song songid artist artistid game gameid business businessid "
+    "article articleid anime animeid recipe recipeid video videoid news newsid course courseid "
+    "restaurant restaurantid venue venueid location locationid",
+    "rating": "rating ratings stars score overall bookrating reviewscore",
     "time": "timestamp time datetime date ts eventtime unixtime unixreviewtime createdat",
 }
 
-Duplicates = Literal["error", "last"]
-Scale = tuple[float, float]
+# Words in the name of a column that may be what nothing else is.
+_LOOKS = {
+    "rating": "rating ratings rate rates rated feedback weight weights preference preferences pref "
+    "score scores stars grade mark vote votes like likes liked value opinion count counts plays "
+    "playcount listens frequency quantity",
+    "time": "when time timestamp date datetime at ts created unixtime",
+}
+_TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
 class Roles(NamedTuple):
@@ -58,10 +76,8 @@ class Roles(NamedTuple):
 
 
 class Log(NamedTuple):
-    """R parsed lines of a log, in the order of the file."""
+    """R parsed rows of a log, in the order of the file."""
 
-    file: str
-    """Its origin, for errors."""
     roles: Roles
     """Its column names, for errors."""
     user: np.ndarray
@@ -77,75 +93,203 @@ class Log(NamedTuple):
     item_ids: np.ndarray
     """`[I]` strings, sorted, all of them used."""
     place: Callable[[int], Place]
-    """Index of a row to its place in the file."""
+    """Index of a row to its place, with the file."""
+    notes: tuple[str, ...] = ()
+    """What was left out, one sentence each."""
+    part: np.ndarray | None = None
+    """`[R]` int64, 0 for a row of the training file, 1 of validation, 2 of the test."""
 
 
-def find_roles(
-    file: str | Path,
-    names: Sequence[str],
-    *,
-    user: str | None = None,
-    item: str | None = None,
-    rating: str | None = None,
-    time: str | None = None,
-) -> Roles:
-    """Finds the four columns by the names given, else by the names in common use.
+def known_names(names: Sequence[str]) -> int:
+    """Number of column names that are in common use for a role."""
+    aliases = {alias for words in _ALIASES.values() for alias in words.split()}
+    return sum(_plain(name) in aliases for name in names)
+
+
+def find_roles(file: str | Path, names: Sequence[str], reading: Reading = Reading()) -> Roles:  # noqa: B008
+    """Finds the four columns by the names or places given, else by the names in common use.
 
     Args:
         file: The log, for the error.
         names: Its column names.
-        user: The column of user ids, or None to recognise it.
-        item: The column of item ids, or None.
-        rating: The column of ratings, or None.
-        time: The column of times, or None.
+        reading: Gives columns.
 
     Returns:
         The column of each role; rating and time may be None.
 
     Raises:
-        DataError: If a named column is missing, user or item is not recognised, two columns fit
+        DataError: If a given column is missing, user or item is not recognised, two columns fit
             one role, or two roles share a column.
 
     Example:
-        >>> find_roles("log.csv", ["userId", "movieId", "when"], time="when")
+        >>> find_roles("log.csv", ["userId", "movieId", "when"], Reading(time_column="when"))
         Roles(user='userId', item='movieId', rating=None, time='when')
     """
-    found = ", ".join(map(repr, names))
-    roles: dict[str, str | None] = {}
-    for role, given in (("user", user), ("item", item), ("rating", rating), ("time", time)):
-        if given is not None:
-            if given not in names:
-                end = suggestion(given, names)
-                raise DataError(f"no column {given!r}; found {found}{end}", file=file)
-            roles[role] = given
+    shown = ", ".join(map(repr, names))
+    given = {role: getattr(reading, f"{role}_column") for role in role_names}
+    roles: dict[str, str | None] = {
+        role: _column(file, names, column) for role, column in given.items() if column is not None
+    }
+    for role in role_names:
+        if role in roles:
             continue
-        fits = [name for name in names if _plain(name) in _ALIASES[role].split()]
+        fits = [
+            name
+            for name in names
+            if _plain(name) in _ALIASES[role].split() and name not in reading.ignore
+        ]
         if len(fits) > 1:
             either = " and ".join(map(repr, fits))
-            raise DataError(f"{either} may both be the {role}; name one with {role}=.", file=file)
+            raise DataError(
+                f"{either} may both be the {role}; name one with ",
+                Option(f"{role}_column", fits[0]),
+                ".",
+                file=file,
+            )
         if not fits and role in ("user", "item"):
             raise DataError(
-                f"no {role} column recognised; found {found}; name it with {role}= "
-                "(the first line must be a header).",
+                f"no {role} column recognised; found {shown}; name it with ",
+                Option(f"{role}_column"),
+                ".",
                 file=file,
             )
         roles[role] = fits[0] if fits else None
     taken: dict[str, str] = {}
-    for role, name in roles.items():
+    for role in role_names:
+        name = roles[role]
         if name is None:
             continue
         if name in taken:
             raise DataError(f"column {name!r} cannot be both {taken[name]} and {role}.", file=file)
         taken[name] = role
-    return Roles(**roles)  # pyrefly: ignore
+    return Roles(*(roles[role] for role in role_names))  # pyrefly: ignore
 
 
-def log_of(table: TextTable, roles: Roles) -> Log:
+def _column(file: str | Path, names: Sequence[str], given: str | int) -> str:
+    if given in names:
+        return str(given)
+    if isinstance(given, int) or given.isdecimal():
+        place = int(given)
+        if not 1 <= place <= len(names):
+            raise DataError(
+                f"no column {place}; there are {len(names)}, {', '.join(map(repr, names))}.",
+                file=file,
+            )
+        return names[place - 1]
+    end = suggestion(given, names)
+    raise DataError(f"no column {given!r}; found {', '.join(map(repr, names))}{end}", file=file)
+
+
+def id_column(file: str | Path, names: Sequence[str], role: str, name: str | None) -> str:
+    """Finds the column of ids in a file that describes users or items.
+
+    Args:
+        file: The file, for the error.
+        names: Its column names.
+        role: user or item.
+        name: The column of the log.
+
+    Returns:
+        The column of the log's name, else one whose name is in common use for the role, else `id`.
+
+    Raises:
+        DataError: If there is none.
+    """
+    for fits in (
+        [column for column in names if column == name],
+        [column for column in names if name is not None and _plain(column) == _plain(name)],
+        [column for column in names if _plain(column) in _ALIASES[role].split()],
+        [column for column in names if _plain(column) == "id"],
+    ):
+        if fits:
+            return fits[0]
+    shown = ", ".join(map(repr, names))
+    raise DataError(
+        f"no column of {role} ids: none is {name!r}, as in the log, or 'id'; found {shown}.",
+        file=file,
+    )
+
+
+def check_unused(
+    file: str | Path,
+    names: Sequence[str],
+    roles: Roles,
+    reading: Reading,
+    fits: Callable[[str, str], bool],
+) -> None:
+    """Asks about columns that may be the rating or the time, where none is recognised.
+
+    Args:
+        file: The log, for the error.
+        names: Its column names.
+        roles: Those that are used.
+        reading: Names columns to ignore.
+        fits: `fits(column, role)`: the column's fields can be read as that.
+
+    Raises:
+        DataError: If there is such a column.
+    """
+    for name in reading.ignore:
+        if name not in names:
+            raise DataError(f"no column {name!r} to ignore{suggestion(name, names)}", file=file)
+    for role, used in (("rating", roles.rating), ("time", roles.time)):
+        if used is not None:
+            continue
+        for name in names:
+            if name in roles or name in reading.ignore or not _looks(name, role):
+                continue
+            if fits(name, role):
+                raise DataError(
+                    f"column {name!r} looks like the {role}, which is not recognised; use it with ",
+                    Option(f"{role}_column", name),
+                    " or leave it out with ",
+                    Option("ignore", (name,)),
+                    ".",
+                    file=file,
+                )
+
+
+def _looks(name: str, role: str) -> bool:
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", _TYPE.sub("", name))
+    words = re.split(r"[^a-z0-9]+", words.lower())
+    if any(word in _LOOKS[role].split() for word in [*words, _plain(name)]):
+        return True
+    near = {"rating": ["rating", "ratings", "stars"], "time": ["timestamp", "datetime"]}[role]
+    return bool(difflib.get_close_matches(_plain(name), near, n=1, cutoff=0.8))
+
+
+def unused_note(names: Sequence[str], roles: Roles) -> tuple[str, ...]:
+    """Names the columns that are not used, in a sentence; empty if there is none."""
+    unused = [repr(name) for name in names if name not in roles]
+    return (f"columns not used: {', '.join(unused)}",) if unused else ()
+
+
+def column_of_rule(file: str | Path, column: str, names: Sequence[str], roles: Roles) -> str:
+    """Finds the column that a rule of `Reading.drop` is about.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if column in names:
+        return column
+    used = getattr(roles, column) if column in role_names else None
+    if used is None:
+        end = suggestion(column, [*names, *role_names])
+        raise DataError(
+            f"no column {column!r}, of which ", Option("drop"), f" has a rule{end}", file=file
+        )
+    return used
+
+
+def log_of(table: TextTable, roles: Roles, reading: Reading = Reading()) -> Log:  # noqa: B008
     """Parses the columns of a log.
+
+    Rows that a rule drops are left out, and rows without a rating.
 
     Args:
         table: The file.
         roles: The roles of the columns.
+        reading: Gives rules.
 
     Returns:
         The log.
@@ -155,6 +299,7 @@ def log_of(table: TextTable, roles: Roles) -> Log:
     """
     if not table.lines:
         raise DataError("there is a header and no interactions.", file=table.file)
+    table, notes = _kept(table, roles, reading)
     ids, codes = {}, {}
     for column in (roles.user, roles.item):
         names = sorted(set(parsed(table, column, _id_of)))
@@ -168,7 +313,6 @@ def log_of(table: TextTable, roles: Roles) -> Log:
     if roles.time is not None:
         time = np.array(parsed(table, roles.time, integer_of), np.int64)
     return Log(
-        file=table.file,
         roles=roles,
         user=codes[roles.user],
         item=codes[roles.item],
@@ -176,8 +320,69 @@ def log_of(table: TextTable, roles: Roles) -> Log:
         time=time,
         user_ids=ids[roles.user],
         item_ids=ids[roles.item],
-        place=lambda row: {"line": table.lines[row]},
+        place=lambda row: {"file": table.file, "line": table.lines[row]},
+        notes=notes,
     )
+
+
+def _kept(table: TextTable, roles: Roles, reading: Reading) -> tuple[TextTable, tuple[str, ...]]:
+    """Leaves out rows by the rules, and those without a rating."""
+    names, left = list(table.columns), np.ones(len(table.lines), bool)
+    counts = []
+    for text in reading.drop:
+        rule = rule_of(text)
+        fields = table.columns[column_of_rule(table.file, rule.column, names, roles)]
+        known = {field: rule(field) for field in set(fields)}
+        which = np.fromiter(map(known.__getitem__, fields), bool, len(fields))
+        counts.append((text, int(np.sum(left & which))))
+        left &= ~which
+    missing = np.zeros(len(left), bool)
+    if roles.rating is not None:
+        known = {field: is_missing(field) for field in set(table.columns[roles.rating])}
+        fields = table.columns[roles.rating]
+        missing = left & np.fromiter(map(known.__getitem__, fields), bool, len(fields))
+    first = f"line {table.lines[int(np.argmax(missing))]}" if missing.any() else ""
+    notes = notes_of_rows(len(left), counts, int(missing.sum()), first)
+    left &= ~missing
+    if left.all():
+        return table, notes
+    check_left(table.file, left, notes)
+    rows = np.flatnonzero(left).tolist()
+    columns: dict[str, Sequence[str]] = {
+        name: [fields[row] for row in rows]
+        for name, fields in table.columns.items()
+        if name in roles
+    }
+    return TextTable(table.file, columns, [table.lines[row] for row in rows]), notes
+
+
+def notes_of_rows(
+    rows: int, dropped: Sequence[tuple[str, int]], missing: int, first: str
+) -> tuple[str, ...]:
+    """Counts the rows that were left out, in sentences.
+
+    Args:
+        rows: Number of rows of the file.
+        dropped: Each rule, and the number of rows it dropped.
+        missing: Number of rows without a rating.
+        first: Place of the first of them.
+    """
+    notes = [f"{count:,} of {rows:,} rows are dropped by {rule}" for rule, count in dropped]
+    if missing:
+        notes.append(
+            f"{missing:,} of {rows:,} rows have no rating and are skipped, from {first} on"
+        )
+    return tuple(notes)
+
+
+def check_left(file: str | Path, left: np.ndarray, notes: Sequence[str]) -> None:
+    """Refuses a log of which no row is left.
+
+    Raises:
+        DataError: If `left` is True nowhere.
+    """
+    if not left.any():
+        raise DataError(f"no row is left: {'; '.join(notes)}.", file=file)
 
 
 def description(
@@ -225,7 +430,7 @@ def assemble(
     *,
     users: Table | None = None,
     items: Table | None = None,
-    duplicates: Duplicates = "error",
+    reading: Reading = Reading(),  # noqa: B008
     scale: Scale | None = None,
 ) -> Dataset:
     """Checks a log against its scale and for repeated pairs, and lines the descriptions up.
@@ -237,82 +442,127 @@ def assemble(
         log: The parsed log.
         users: Features of some users, in any order.
         items: Features of some items, in any order.
-        duplicates: Treatment of repeated pairs of user and item: an error, or "last" to keep its
-            last line.
-        scale: Lowest and highest legal rating; None takes them from the log.
+        reading: Gives the treatment of repeated pairs, and the scale.
+        scale: The format's lowest and highest legal rating, where `reading` gives none; None takes
+            them from the log.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If an option is not legal.
+        ValueError: If an option does not suit a log without ratings.
         DataError: If a rating is out of the scale, or a pair is repeated and must not be.
     """
-    _check_options(duplicates, scale)
-    if log.rating is not None:
-        if scale is None:
-            scale = (float(log.rating.min()), float(log.rating.max()))
-        outside = np.flatnonzero((log.rating < scale[0]) | (log.rating > scale[1]))
-        if len(outside):
-            row = int(outside[0])
-            raise DataError(
-                f"must lie in the scale [{scale[0]:g}, {scale[1]:g}], got {log.rating[row]:g}.",
-                file=log.file,
-                column=log.roles.rating,
-                **log.place(row),
-            )
-    elif scale is not None:
-        raise ValueError(f"scale must be None where a log has no ratings, got {scale}.")
-
+    if log.rating is None and reading.scale is not None:
+        raise ValueError(f"scale must be None where a log has no ratings, got {reading.scale}.")
     user_ids, user = _union(log.user_ids, log.user, users)
     item_ids, item = _union(log.item_ids, log.item, items)
-    order = _order(log, user * len(item_ids) + item, duplicates)
+    rows, rating, time, notes = _distinct(log, user * len(item_ids) + item, reading)
+    scale = reading.scale or scale
+    if rating is not None:
+        scale = _checked_scale(log, rows, rating, scale)
     return Dataset(
         name=name,
         interactions=from_columns(
-            user[order],
-            item[order],
-            None if log.rating is None else log.rating[order],
-            None if log.time is None else log.time[order],
-            user_ids=user_ids,
-            item_ids=item_ids,
+            user[rows], item[rows], rating, time, user_ids=user_ids, item_ids=item_ids
         ),
         users=_aligned(users, user_ids),
         items=_aligned(items, item_ids),
-        scale=scale,
+        scale=None if rating is None else scale,
+        notes=(*log.notes, *notes),
+        parts=_parts(log, user, len(user_ids), reading),
     )
 
 
-def _check_options(duplicates: str, scale: Scale | None) -> None:
-    if duplicates not in ("error", "last"):
-        raise ValueError(f"duplicates must be 'error' or 'last', got {duplicates!r}.")
+def _checked_scale(log: Log, rows: np.ndarray, rating: np.ndarray, scale: Scale | None) -> Scale:
     if scale is None:
-        return
-    if not (len(scale) == 2 and -math.inf < scale[0] < scale[1] < math.inf):
-        raise ValueError(f"scale must be (low, high) with low < high, got {scale}.")
+        return float(rating.min()), float(rating.max())
+    outside = np.flatnonzero((rating < scale[0]) | (rating > scale[1]))
+    if len(outside):
+        first = int(outside[np.argmin(rows[outside])])
+        raise DataError(
+            f"must lie in the scale [{scale[0]:g}, {scale[1]:g}], got {rating[first]:g}.",
+            column=log.roles.rating,
+            **log.place(int(rows[first])),  # pyrefly: ignore
+        )
+    return scale
 
 
-def _order(log: Log, packed: np.ndarray, duplicates: str) -> np.ndarray:
+def _distinct(
+    log: Log, packed: np.ndarray, reading: Reading
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    """Returns a row of each pair, its rating and its time, and a note of those that were merged."""
+    how = reading.duplicates
+    if how in ("mean", "sum", "max") and log.rating is None:
+        raise ValueError(f"duplicates must not be {how!r} where a log has no ratings.")
     # Not stable, hence twice as fast, and as good where no pair is repeated.
     order = np.argsort(packed)
-    sorted_pairs = packed[order]
-    if not (sorted_pairs[1:] == sorted_pairs[:-1]).any():
-        return order
+    again = packed[order][1:] == packed[order][:-1]
+    if how != "count" and not again.any():
+        return order, _at(log.rating, order), _at(log.time, order), ()
+    if how == "error":
+        _refuse(log, packed)
+    # Of one pair side by side: by time, then by row.
+    keys = (packed,) if log.time is None else (log.time, packed)
+    order = np.lexsort((np.arange(len(packed)), *keys))
+    starts = np.flatnonzero(np.r_[True, packed[order][1:] != packed[order][:-1]])
+    newest = order[np.r_[starts[1:], len(order)] - 1]
+    count = np.diff(np.r_[starts, len(order)])
+    rating = _at(log.rating, newest)
+    if how == "count":
+        rating = count.astype(np.float64)
+    elif log.rating is not None and how != "newest":
+        merge = np.maximum if how == "max" else np.add
+        rating = merge.reduceat(log.rating[order], starts)
+        if how == "mean":
+            rating = rating / count
+    merged = len(order) - len(newest)
+    note = f"{merged:,} of {len(order):,} rows repeat a pair of user and item: {how} is taken"
+    return newest, rating, _at(log.time, newest), (note,) if merged else ()
+
+
+def _at(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if column is None else column[rows]
+
+
+def _refuse(log: Log, packed: np.ndarray) -> None:
     order = np.argsort(packed, kind="stable")
-    sorted_pairs = packed[order]
-    again = np.flatnonzero(sorted_pairs[1:] == sorted_pairs[:-1])
-    if duplicates == "last":
-        return np.delete(order, again)
+    again = np.flatnonzero(packed[order][1:] == packed[order][:-1])
     at = again[np.argmin(order[again + 1])]
     first, second = int(order[at]), int(order[at + 1])
-    (unit, before), *_ = log.place(first).items()
+    before, place = log.place(first), log.place(second)
+    where = " ".join(
+        f"{unit} {value}"
+        for unit, value in before.items()
+        if unit != "file" or value != place.get("file")
+    )
     user, item = str(log.user_ids[log.user[first]]), str(log.item_ids[log.item[first]])
     raise DataError(
-        f"user {user!r} and item {item!r} are already in {unit} {before} ({len(again)} repeated "
-        "in all); duplicates='last' keeps the last.",
-        file=log.file,
-        **log.place(second),
+        f"user {user!r} and item {item!r} are already in {where} ({len(again)} repeated in all); ",
+        Option("duplicates", "newest"),
+        " keeps the newest, or take their mean, sum, max or count.",
+        **place,  # pyrefly: ignore
     )
+
+
+def _parts(log: Log, user: np.ndarray, users: int, reading: Reading) -> np.ndarray | None:
+    """Part of each user, by the files of their rows; -1 for a user without rows."""
+    if log.part is None or reading.splits == "joined":
+        return None
+    parts = np.full(users, -1)
+    parts[user] = log.part
+    strange = np.flatnonzero(parts[user] != log.part)
+    if len(strange):
+        row = int(strange[0])
+        whose = np.unique(user[strange])
+        raise DataError(
+            f"user {str(log.user_ids[log.user[row]])!r} is in another of the files train, valid "
+            f"and test too ({len(whose)} such users), and new users must be in one; ",
+            Option("splits", "joined"),
+            " reads the files as one log.",
+            **log.place(row),  # pyrefly: ignore
+        )
+    return parts
 
 
 def _union(
@@ -350,4 +600,4 @@ def _feature_of(field: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", _TYPE.sub("", name).lower())

@@ -4,24 +4,23 @@ Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", AC
 """
 
 import re
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metajax.data.dataset import Dataset, Kind, Table
 from metajax.data.readers.assembly import (
-    Duplicates,
     Log,
-    Scale,
     assemble,
     description,
     find_roles,
     log_of,
 )
+from metajax.data.readers.contents import contents_of, members_of
 from metajax.data.readers.text import DataError, TextTable, delimited, quoted
+from metajax.data.reading import Reading
 from metajax.files import check_file, read_bytes
 
-__all__ = ["ITEM_KINDS", "USER_KINDS", "read_movielens", "title_and_year"]
+__all__ = ["ITEM_KINDS", "USER_KINDS", "is_movielens", "read_movielens", "title_and_year"]
 
 USER_KINDS: dict[str, Kind] = {
     "age": "numeric",
@@ -40,6 +39,7 @@ _GENRES = (
 )
 # fmt: on
 
+_NAMES = ("u.data", "ratings.dat", "ratings.csv", "movies.csv")
 _LOG = ("user_id", "item_id", "rating", "timestamp")
 
 # "Postino, Il (The Postman)" is catalogued under P; a person types "Il Postino".
@@ -50,9 +50,22 @@ _ARTICLE = re.compile(
 Open = Callable[[str], tuple[bytes, str] | None]
 
 
-def read_movielens(
-    path: str | Path, *, duplicates: Duplicates = "error", scale: Scale | None = None
-) -> Dataset:
+def is_movielens(path: Path) -> bool:
+    """True for a folder or zip archive with the files of MovieLens, and for its u.data alone.
+
+    Raises:
+        DataError: If it is a zip archive that cannot be read.
+    """
+    if path.is_dir():
+        names = {name for name in _NAMES if (path / name).is_file()}
+    elif path.suffix.lower() == ".zip":
+        names = {name.rpartition("/")[2] for name in members_of(path)}
+    else:
+        return path.name in ("u.data", "ratings.dat")
+    return bool(names & {"u.data", "ratings.dat"}) or names >= {"ratings.csv", "movies.csv"}
+
+
+def read_movielens(path: str | Path, reading: Reading = Reading()) -> Dataset:  # noqa: B008
     """Reads MovieLens as GroupLens publishes it.
 
     Users have age, gender, occupation and zip_code where the layout has them; items have title
@@ -61,9 +74,9 @@ def read_movielens(
     Args:
         path: A folder or zip file with `u.data` (100K), `ratings.dat` (1M, 10M) or `ratings.csv`
             (the later ones). With it u.user and u.item, users.dat and movies.dat, or
-            movies.csv, where there are any.
-        duplicates: As in `assemble`.
-        scale: As in `assemble`; None means 1 to 5, or 0.5 to 5 where the log has half stars.
+            movies.csv, where there are any. Or `u.data` or `ratings.dat` itself.
+        reading: Options but those of columns and text; no scale means 1 to 5, or 0.5 to 5 where
+            the log has half stars.
 
     Returns:
         The data set, named by its path.
@@ -71,17 +84,19 @@ def read_movielens(
     Raises:
         DataError: If a file is missing or not as described; it names file, line and column.
     """
-    open_file = _opener(Path(path))
+    place = Path(path)
+    open_file = _opener(place.parent if place.name in ("u.data", "ratings.dat") else place)
     for layout in (_layout_100k, _layout_dat, _layout_csv):
-        found = layout(open_file)
+        found = layout(open_file, reading)
         if found is not None:
             break
     else:
         raise DataError("looked for u.data, ratings.dat or ratings.csv, found none.", file=path)
     log, users, items = found
-    if scale is None and log.rating is not None:
+    scale = None
+    if log.rating is not None:
         scale = (0.5, 5.0) if (log.rating % 1 != 0).any() else (1.0, 5.0)
-    return assemble(str(path), log, users=users, items=items, duplicates=duplicates, scale=scale)
+    return assemble(str(path), log, users=users, items=items, reading=reading, scale=scale)
 
 
 def title_and_year(text: str) -> tuple[str, str]:
@@ -116,13 +131,11 @@ def _opener(path: Path) -> Open:
 
         return from_folder
     check_file(path)
-    if not zipfile.is_zipfile(path):
-        raise DataError("must be a folder or a zip file.", file=path)
+    contents = contents_of(path)
 
     def from_zip(name: str) -> tuple[bytes, str] | None:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.namelist() if m.split("/")[-1] == name]
-            return (archive.read(members[0]), f"{path}/{members[0]}") if members else None
+        found = [one for one in contents if one.name.rpartition("/")[2] == name]
+        return (found[0].read(), found[0].name) if found else None
 
     return from_zip
 
@@ -130,7 +143,7 @@ def _opener(path: Path) -> Open:
 Layout = tuple[Log, Table | None, Table | None]
 
 
-def _layout_100k(open_file: Open) -> Layout | None:
+def _layout_100k(open_file: Open, reading: Reading) -> Layout | None:
     log = _delimited(open_file, "u.data", "\t", _LOG)
     if log is None:
         return None
@@ -146,13 +159,13 @@ def _layout_100k(open_file: Open) -> Layout | None:
         ]
         items = _with_titles(items, genres)
     return (
-        log_of(log, find_roles(log.file, _LOG)),
+        log_of(log, find_roles(log.file, _LOG), reading),
         None if users is None else description(users, "id", USER_KINDS),
         None if items is None else description(items, "id", ITEM_KINDS),
     )
 
 
-def _layout_dat(open_file: Open) -> Layout | None:
+def _layout_dat(open_file: Open, reading: Reading) -> Layout | None:
     log = _delimited(open_file, "ratings.dat", "::", _LOG)
     if log is None:
         return None
@@ -163,13 +176,13 @@ def _layout_dat(open_file: Open) -> Layout | None:
     if items is not None:
         items = _with_titles(items, _genres_of(items.columns["genres"]))
     return (
-        log_of(log, find_roles(log.file, _LOG)),
+        log_of(log, find_roles(log.file, _LOG), reading),
         None if users is None else description(users, "id", USER_KINDS),
         None if items is None else description(items, "id", ITEM_KINDS),
     )
 
 
-def _layout_csv(open_file: Open) -> Layout | None:
+def _layout_csv(open_file: Open, reading: Reading) -> Layout | None:
     found = open_file("ratings.csv")
     if found is None:
         return None
@@ -184,7 +197,7 @@ def _layout_csv(open_file: Open) -> Layout | None:
             )
         movies = _with_titles(movies, _genres_of(movies.columns["genres"]))
         items = description(movies, "movieId", ITEM_KINDS)
-    return log_of(log, find_roles(log.file, list(log.columns))), None, items
+    return log_of(log, find_roles(log.file, list(log.columns)), reading), None, items
 
 
 def _delimited(

@@ -1,174 +1,312 @@
-"""Reader of logs in CSV, TSV or Parquet by polars: 5 million lines in seconds."""
+"""Reader of logs in delimited text, JSON lines or Parquet by polars: 5 million lines in seconds."""
 
-import csv
-import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metajax.data.dataset import Dataset
-from metajax.data.readers.assembly import Duplicates, Log, Scale, assemble, find_roles
-from metajax.data.readers.text import DataError, Place, decode_lines, shown
-from metajax.files import check_file, read_bytes
+from metajax.data.dataset import Dataset, Table
+from metajax.data.readers import assembly
+from metajax.data.readers.assembly import Log, Roles, assemble
+from metajax.data.readers.attributes import attributes_of, beside
+from metajax.data.readers.contents import Content, content_of, contents_of
+from metajax.data.readers.frames import (
+    Frame,
+    frame_in_memory,
+    frame_of,
+    polars_module,
+    table_endings,
+)
+from metajax.data.readers.text import DataError, Place, is_missing, shown
+from metajax.data.reading import Reading, rule_of
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["SEPARATORS", "read_table"]
-
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
+__all__ = ["read_memory", "read_table"]
 
 # Row, column and message to the error to raise.
 Wrong = Callable[[int, str, str], DataError]
 
+# Stems of the files of a split, by part.
+_PARTS = (
+    ("train", "training"),
+    ("valid", "validation", "val", "dev"),
+    ("test", "testing"),
+)
 
-def read_table(
-    path: str | Path,
-    *,
-    user: str | None = None,
-    item: str | None = None,
-    rating: str | None = None,
-    time: str | None = None,
-    duplicates: Duplicates = "error",
-    scale: Scale | None = None,
-) -> Dataset:
-    """Reads a log from a CSV, TSV or Parquet file.
 
-    Ids stay strings as written ("001" is not 1); whole numbers of a Parquet file become strings.
-    Times are numbers, rounded to integers in the source's unit, or ISO date-times, which become
-    seconds since 1970 in UTC. A log without a rating column is implicit.
+def read_table(path: str | Path, reading: Reading = Reading()) -> Dataset:  # noqa: B008
+    """Reads a log from a table, or from a folder or zip archive with one.
+
+    Text (.csv, .tsv, .psv, .txt, .dat, .data), JSON (.jsonl, .ndjson, .json) or .parquet; text and
+    JSON may be compressed (.gz, .zst, .bz2, .xz). Several Parquet files of a folder are one table.
+    Files train, valid and test become the parts of a split, if no user is in two. Files
+    users and items beside the log describe these.
+
+    Ids stay strings as written ("001" is not 1); whole numbers become strings. Times are numbers,
+    rounded to integers in the source's unit, or ISO date-times, which become seconds since 1970 in
+    UTC. A log without a rating column is implicit.
 
     Args:
-        path: The file; text has a header and is UTF-8.
-        user: The column of user ids; None recognises it. `item`, `rating` and `time` alike.
-        item: The column of item ids.
-        rating: The column of ratings.
-        time: The column of times.
-        duplicates: As in `assemble`.
-        scale: As in `assemble`.
+        path: The file, folder or archive.
+        reading: Options; what is not given is recognised.
 
     Returns:
-        The data set, named by its path, without features.
+        The data set, named by its path.
 
     Raises:
         ImportError: If polars is not installed.
-        DataError: If the file is missing or not as described; it names file, line and column.
+        DataError: If a file is missing or not as described; it names file, line and column.
     """
-    try:
-        import polars as pl
-    except ImportError:
-        raise ImportError(
-            "reading CSV, TSV or Parquet logs needs polars: pip install 'metajax[cli]'."
-        ) from None
-    file = check_file(path)
-    suffix = file.suffix.lower()
-    if suffix == ".parquet":
-        frame, place = _parquet(file, pl), _row
-    elif suffix in SEPARATORS:
-        frame = _text(file, SEPARATORS[suffix], pl)
-        place = functools.partial(_line, file, SEPARATORS[suffix])
+    chosen = _chosen(path)
+    log, notes = _log_of_files(chosen.logs, chosen.parts, reading)
+    users, more = _described(chosen.users, reading.users, log, "user", reading)
+    items, others = _described(chosen.items, reading.items, log, "item", reading)
+    log = log._replace(notes=(*notes, *log.notes, *more, *others))
+    return assemble(str(path), log, users=users, items=items, reading=reading)
+
+
+def read_memory(table: Any, reading: Reading = Reading()) -> Dataset:  # noqa: B008
+    """Reads a log from a frame, a mapping of columns or an array.
+
+    Args:
+        table: As in `frame_in_memory`; columns of an array without names are user, item, rating and
+            time in this order, unless `reading` gives places.
+        reading: Options.
+
+    Returns:
+        The data set, named `memory`.
+
+    Raises:
+        ImportError: If polars is not installed.
+        TypeError: If `table` is something else.
+        DataError: If a value is not as it should be; it names row and column.
+    """
+    frame = frame_in_memory(table)
+    if isinstance(table, np.ndarray) and not table.dtype.names:
+        roles = dict(zip(("user", "item", "rating", "time"), frame.frame.columns, strict=False))
+        if not any(getattr(reading, f"{role}_column") for role in assembly.role_names):
+            frame = frame._replace(frame=frame.frame.rename({v: k for k, v in roles.items()}))
+    log, notes = _log_of_frames([frame], None, reading)
+    users, _ = _described(None, reading.users, log, "user", reading)
+    items, _ = _described(None, reading.items, log, "item", reading)
+    return assemble(
+        "memory", log._replace(notes=notes + log.notes), users=users, items=items, reading=reading
+    )
+
+
+class _Chosen(NamedTuple):
+    """Files of a log."""
+
+    logs: list[Content]
+    """Its tables, one or parts of one."""
+    parts: list[int] | None
+    """Part of the split of each table; None: there is no split."""
+    users: Content | None
+    """A file of user attributes beside it."""
+    items: Content | None
+    """A file of item attributes beside it."""
+
+
+def _chosen(path: str | Path) -> _Chosen:
+    """Finds the log in a file, folder or archive, and what describes its users and items."""
+    place = Path(path)
+    if place.is_file() and place.suffix.lower() != ".zip":
+        content = content_of(path)
+        if content.kind not in table_endings:
+            raise DataError(f"the name must end in one of {', '.join(table_endings)}.", file=path)
+        return _Chosen([content], None, beside(place, "users"), beside(place, "items"))
+    if place.is_dir() and place.suffix.lower() == ".parquet":
+        parts = sorted(place.rglob("*.parquet"))
+        if parts:
+            return _Chosen([content_of(part) for part in parts], None, None, None)
+    if not place.exists():
+        raise DataError("no such file or folder.", file=path)
+    tables = [content for content in contents_of(path) if content.kind in table_endings]
+    found = {content.stem: content for content in tables}
+    logs = [content for content in tables if content.stem not in ("users", "items")]
+    splits = [
+        (part, content)
+        for part, stems in enumerate(_PARTS)
+        for content in logs
+        if content.stem in stems or content.stem.rpartition(".")[2] in stems
+    ]
+    parts = [part for part, _ in splits]
+    if len(splits) == len(logs) and len(set(parts)) == len(parts) and 0 in parts and 2 in parts:
+        logs = [content for _, content in splits]
     else:
-        known = ", ".join([*SEPARATORS, ".parquet"])
-        raise DataError(f"the name must end in one of {known}.", file=path)
-    roles = find_roles(path, frame.columns, user=user, item=item, rating=rating, time=time)
-    if not frame.height:
-        raise DataError("there is a header and no interactions.", file=path)
+        parts = None
+        if len(logs) != 1 and not (logs and all(one.kind == ".parquet" for one in logs)):
+            names = ", ".join(content.name.rpartition("/")[2] for content in logs) or "none"
+            raise DataError(
+                "looked for u.data, ratings.dat, ratings.csv with movies.csv, a .inter file, files "
+                f"train and test, or one table ({', '.join(table_endings)}); found {names}.",
+                file=path,
+            )
+    return _Chosen(logs, parts, found.get("users"), found.get("items"))
+
+
+def _log_of_files(
+    logs: Sequence[Content], parts: Sequence[int] | None, reading: Reading
+) -> tuple[Log, tuple[str, ...]]:
+    given = [getattr(reading, f"{role}_column") for role in assembly.role_names]
+    frames = [
+        frame_of(content, reading, known=assembly.known_names, given=given, numbers=given[2:])
+        for content in logs
+    ]
+    return _log_of_frames(frames, parts, reading)
+
+
+def _log_of_frames(
+    frames: Sequence[Frame], parts: Sequence[int] | None, reading: Reading
+) -> tuple[Log, tuple[str, ...]]:
+    """Returns the log of one table or several, and what was left out of them."""
+    pl = polars_module()
+    joined = _joined(frames, pl)
+    names = joined.frame.columns
+    roles = assembly.find_roles(joined.file, names, reading)
+    if not joined.frame.height:
+        raise DataError("there is a header and no interactions.", file=joined.file)
+    assembly.check_unused(
+        joined.file, names, roles, reading, lambda name, role: _fits(joined.frame[name], role, pl)
+    )
+    part = None
+    if parts is not None:
+        part = np.repeat(parts, [frame.frame.height for frame in frames])
+    kept, rows, notes = _kept(joined, roles, reading, pl)
+
+    def place(row: int) -> Place:
+        return joined.place(row if rows is None else int(rows[row]))
 
     def wrong(row: int, column: str, message: str) -> DataError:
-        return DataError(message, file=path, column=column, **place(row))
+        return DataError(message, column=column, **place(row))  # pyrefly: ignore
 
-    user_ids, users = _codes(frame[roles.user], wrong, pl)
-    item_ids, items = _codes(frame[roles.item], wrong, pl)
+    user_ids, users = _codes(kept[roles.user], wrong, pl)
+    item_ids, items = _codes(kept[roles.item], wrong, pl)
     log = Log(
-        file=str(path),
         roles=roles,
         user=users,
         item=items,
-        rating=None if roles.rating is None else _numbers(frame[roles.rating], wrong, pl),
-        time=None if roles.time is None else _times(frame[roles.time], wrong, pl),
+        rating=None if roles.rating is None else _numbers(kept[roles.rating], wrong, pl),
+        time=None if roles.time is None else _times(kept[roles.time], wrong, pl),
         user_ids=user_ids,
         item_ids=item_ids,
         place=place,
+        part=part if part is None or rows is None else part[rows],
     )
-    return assemble(str(path), log, duplicates=duplicates, scale=scale)
+    return log, (*assembly.unused_note(names, roles), *notes)
 
 
-def _parquet(file: Path, pl: ModuleType) -> "polars.DataFrame":
-    try:
-        return pl.read_parquet(file, glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"not a Parquet file: {_first_line(error)}", file=file) from None
-
-
-def _text(file: Path, separator: str, pl: ModuleType) -> "polars.DataFrame":
-    _, header = next(_rows(file, separator), (1, [""]))
-    if not any(header):
-        raise DataError("the file is empty.", file=file, line=1)
-    repeated = [name for name in header if header.count(name) > 1]
-    if repeated:
-        raise DataError(f"the header names {repeated[0]!r} twice.", file=file, line=1)
-    try:
-        frame = pl.read_csv(file, separator=separator, infer_schema=False, glob=False)
-    except pl.exceptions.PolarsError as error:
-        _check_fields(file, separator)
-        raise DataError(_first_line(error), file=file) from None
-    frame = frame.head(frame.height - _blank_lines_at_end(file))
-    # Polars fills a line that is too short; its last field is then missing.
-    if frame.height and frame[frame.columns[-1]].null_count():
-        _check_fields(file, separator)
-    return frame
-
-
-def _rows(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields each row with its line: slow, for errors only."""
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        reader, line = csv.reader(text, delimiter=separator), 1
-        try:
-            for row in reader:
-                yield line, row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{error}.", file=file, line=line) from None
-        except UnicodeDecodeError:
-            decode_lines(read_bytes(file), str(file))
-            raise
-
-
-def _check_fields(file: Path, separator: str) -> None:
-    blank_from, rows = None, _rows(file, separator)
-    _, header = next(rows)
-    for line, row in rows:
-        if not row:
-            blank_from = blank_from or line
-        elif blank_from is not None or len(row) != len(header):
+def _joined(frames: Sequence[Frame], pl: ModuleType) -> Frame:
+    if len(frames) == 1:
+        return frames[0]
+    first = frames[0]
+    for other in frames[1:]:
+        if other.frame.columns != first.frame.columns:
             raise DataError(
-                f"must have {len(header)} fields ({', '.join(header)}), "
-                f"got {0 if blank_from else len(row)}.",
-                file=file,
-                line=blank_from or line,
+                f"must have the columns of {first.file} ({', '.join(first.frame.columns)}), got "
+                f"{', '.join(other.frame.columns)}.",
+                file=other.file,
             )
+    ends = np.cumsum([frame.frame.height for frame in frames])
+
+    def place(row: int) -> Place:
+        at = int(np.searchsorted(ends, row, side="right"))
+        return frames[at].place(row - (int(ends[at - 1]) if at else 0))
+
+    try:
+        whole = pl.concat([frame.frame for frame in frames], how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"parts do not fit together: {error}".splitlines()[0], file=first.file
+        ) from None
+    return Frame(first.file, whole, place)
 
 
-def _blank_lines_at_end(file: Path) -> int:
-    with file.open("rb") as data:
-        data.seek(max(0, file.stat().st_size - 4096))
-        tail = data.read()
-    return max(0, tail[len(tail.rstrip(b"\r\n")) :].count(b"\n") - 1)
+def _kept(
+    table: Frame, roles: Roles, reading: Reading, pl: ModuleType
+) -> tuple["polars.DataFrame", np.ndarray | None, tuple[str, ...]]:
+    """Leaves out rows by the rules, and those without a rating."""
+    frame = table.frame
+    left, counts = np.ones(frame.height, bool), []
+    for text in reading.drop:
+        rule = rule_of(text)
+        column = assembly.column_of_rule(table.file, rule.column, frame.columns, roles)
+        which = _matches(frame[column], rule, pl)
+        counts.append((text, int(np.sum(left & which))))
+        left &= ~which
+    missing = np.zeros(len(left), bool)
+    if roles.rating is not None:
+        column = frame[roles.rating]
+        if column.dtype == pl.String:
+            missing = left & _matches(column, is_missing, pl)
+        elif column.dtype.is_float():
+            missing = left & (column.is_null() | column.is_nan()).fill_null(True).to_numpy()
+        else:
+            missing = left & column.is_null().to_numpy()
+    first = ""
+    if missing.any():
+        place = table.place(int(np.argmax(missing)))
+        first = " ".join(f"{unit} {value}" for unit, value in place.items() if unit != "file")
+    notes = assembly.notes_of_rows(len(left), counts, int(missing.sum()), first)
+    left &= ~missing
+    if left.all():
+        return frame, None, notes
+    assembly.check_left(table.file, left, notes)
+    return frame.filter(pl.Series(left)), np.flatnonzero(left), notes
 
 
-def _line(file: Path, separator: str, row: int) -> Place:
-    line, _ = next(itertools.islice(_rows(file, separator), row + 1, None))
-    return {"line": line}
+def _matches(
+    column: "polars.Series", predicate: Callable[[str], bool], pl: ModuleType
+) -> np.ndarray:
+    """Rows whose field, as text, fits; each distinct field is asked once."""
+    texts = column if column.dtype == pl.String else column.cast(pl.String, strict=False)
+    texts = texts.fill_null("")
+    fitting = [text for text in texts.unique().to_list() if predicate(text)]
+    return texts.is_in(fitting).to_numpy()
 
 
-def _row(row: int) -> Place:
-    return {"row": row + 1}
+def _described(
+    found: Content | None, given: str | None, log: Log, role: str, reading: Reading
+) -> tuple[Table | None, tuple[str, ...]]:
+    """Reads the attributes of users or items, from the file given or the one beside the log."""
+    ids, column = (
+        (log.user_ids, log.roles.user) if role == "user" else (log.item_ids, log.roles.item)
+    )
+    if given is not None:
+        return attributes_of(content_of(given), role, column, ids, reading)
+    if found is None:
+        return None, ()
+    try:
+        return attributes_of(found, role, column, ids, reading)
+    except DataError as error:
+        return None, (f"{found.name.rpartition('/')[2]} beside the log is not used: {error}",)
+
+
+def _fits(column: "polars.Series", role: str, pl: ModuleType) -> bool:
+    """True if a column can be read as ratings, or as times."""
+    if column.dtype.is_numeric():
+        return True
+    if column.dtype in (pl.Date, pl.Datetime):
+        return role == "time"
+    if column.dtype != pl.String:
+        return False
+    values = column.drop_nulls().head(1000)
+    number = _cast(values, pl.Float64, pl)
+    if len(values) and number.null_count() == sum(map(is_missing, values)):
+        return True
+    if role == "rating" or not len(values):
+        return False
+    try:
+        datetime.fromisoformat(values[0].strip())
+    except ValueError:
+        return False
+    return True
 
 
 def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.ndarray, np.ndarray]:
@@ -181,6 +319,9 @@ def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.nd
     if any(name is None or not name.strip() for name in names):
         empty = column.is_null() | (column.str.strip_chars() == "")
         raise wrong(_first(empty), column.name, "an id must not be empty.")
+    if names.str.contains("\0", literal=True).any():
+        row = _first(column.str.contains("\0", literal=True))
+        raise wrong(row, column.name, "an id must not hold a NUL character.")
     codes = column.cast(pl.Enum(names)).to_physical().to_numpy()
     return np.array(names.to_list(), dtype=str), codes.astype(np.int64)
 
@@ -251,7 +392,3 @@ def _first(which: "polars.Series") -> int:
 
 def _shown(value: object) -> str:
     return "nothing" if value is None else shown(str(value))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

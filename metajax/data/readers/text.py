@@ -19,6 +19,7 @@ __all__ = [
     "decode_lines",
     "delimited",
     "integer_of",
+    "is_missing",
     "number_of",
     "parsed",
     "quoted",
@@ -27,10 +28,13 @@ __all__ = [
 
 T = TypeVar("T")
 
+_MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none", "\\n")
+
 
 class Place(TypedDict, total=False):
     """Position of a row: a line of a text file, or a row of a binary one, both from 1."""
 
+    file: str
     line: int
     row: int
 
@@ -61,6 +65,9 @@ def decode_lines(data: bytes, file: str, encoding: str = "utf-8-sig") -> list[st
         DataError: If there is no line, or a byte cannot be decoded.
     """
     text = decoded(data, file, encoding)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError("a NUL character is here; it must be text.", file=file, line=line)
     # Not splitlines: it also splits at characters that an editor keeps inside a line.
     lines = text.rstrip("\r\n").split("\n")
     if lines == [""]:
@@ -160,6 +167,16 @@ def number_of(field: str) -> float:
     if not abs(value) <= np.finfo(np.float32).max:
         raise ValueError(f"must be a finite number, got {shown(field)}.")
     return value
+
+
+def is_missing(field: str | None) -> bool:
+    """True for an empty field, and for what other programs write in the place of nothing.
+
+    Example:
+        >>> is_missing(" "), is_missing("NaN"), is_missing("0")
+        (True, True, False)
+    """
+    return field is None or field.strip().lower() in _MISSING
 
 
 def integer_of(field: str) -> int:
