@@ -16,6 +16,7 @@ ROOT = Path(metajax.__file__).parent
 
 # From the bottom up: every file and folder has a row of its own and imports from rows below it.
 ROWS = [
+    "characters",
     "files",
     "fields",
     "types",

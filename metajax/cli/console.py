@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from metajax.characters import visible
 
 if TYPE_CHECKING:
     from metajax.data.dataset import Dataset
@@ -26,7 +27,6 @@ __all__ = [
     "notes",
     "say",
     "show_what_can_be_shown",
-    "shown",
     "skipped",
     "stages",
     "starting",
@@ -38,41 +38,16 @@ __all__ = [
 _SECONDS = 5.0
 
 
-def shown(text: object) -> str:
-    r"""Returns text in which control characters are written out, so that a terminal obeys none.
-
-    Titles, names and headers come from files, and a terminal takes what follows an escape for a
-    command. Overrides of the direction of text, which make it read as another, are written out
-    too; tabs and line ends become spaces.
-
-    Example:
-        >>> shown("a\x1b[31mb")
-        'a\\x1b[31mb'
-    """
-    return "".join(map(_shown, str(text)))
-
-
-def _shown(character: str) -> str:
-    if character in "\t\r\n\v\f":
-        return " "
-    # Control characters, marks of direction, halves of surrogate pairs, line and paragraph ends.
-    unsafe = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
-    return character.encode("unicode_escape").decode() if unsafe else character
-
-
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
 def say(line: object) -> None:
-    """Prints a line on standard output, as `shown` has it."""
-    print(shown(line))
+    """Prints a line on standard output, with control characters written out."""
+    print(visible(line))
 
 
 def error(message: str) -> None:
     """Prints one line on standard error."""
     # Standard error may be closed, or its reader gone; there is nobody else to tell.
     with contextlib.suppress(OSError, ValueError):
-        print(f"metajax: {shown(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        print(f"metajax: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def notes(dataset: "Dataset") -> None:
@@ -111,7 +86,7 @@ def busy(what: str) -> Iterator[None]:
     """Shows a spinner for work of unknown length."""
     from rich.text import Text
 
-    console, what = _console(), shown(what)
+    console, what = _console(), visible(what)
     if not console.is_terminal:
         console.print(f"{what} ...", soft_wrap=True)
         yield
@@ -138,7 +113,7 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
         progress.DownloadColumn(),
         progress.TimeRemainingColumn(),
     )
-    console, what = _console(), shown(what)
+    console, what = _console(), visible(what)
     bar = progress.Progress(*columns, console=console, transient=True)
     task: progress.TaskID | None = None
     with contextlib.ExitStack() as stack:
@@ -242,7 +217,7 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
         def begin(stage: str) -> None:
             nonlocal done
             done += 1
-            facts["stage"] = shown(stage)
+            facts["stage"] = visible(stage)
             advance(done)
 
         yield begin

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metajax import runs
+from metajax.characters import visible
 from metajax.cli import console, sources
 from metajax.cli.train import check_resume, train_to_end
 from metajax.data import datasets
@@ -74,7 +75,7 @@ def inspect(
         table.add_column(heading, justify="right")
     for name, *counts in inspection.relation_table(found):
         # As text, because a name may have brackets.
-        table.add_row(Text(console.shown(name)), *(f"{count:,}" for count in counts))
+        table.add_row(Text(visible(name)), *(f"{count:,}" for count in counts))
     Console().print(table, highlight=False)
     lines = inspection.problems(found, statements, item_ids)
     console.say(f"{'problems':<14} {len(lines) or 'none'}")

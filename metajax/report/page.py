@@ -4,12 +4,12 @@ The input is a list of records, as of `evaluation.compare`.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from metajax.characters import visible
 from metajax.evaluation.metrics import is_cost
 from metajax.evaluation.records import (
     Comparison,
@@ -19,11 +19,11 @@ from metajax.evaluation.records import (
     distinct,
     headline,
     select,
-    validate,
 )
 from metajax.report import plots
 from metajax.report.tables import (
     caption_of,
+    legible,
     panels_of,
     printed,
     service_of,
@@ -75,7 +75,7 @@ def html(
         import jinja2
     except ImportError as error:
         raise ImportError("the report needs jinja2: pip install 'metajax[cli]'.") from error
-    records = validate(records)
+    records, metrics = legible(records), [visible(metric) for metric in metrics]
     drawn = [metric for metric in metrics if select(records, metric=metric)]
     drawn = drawn or distinct(records, "metric")[:1]
     comparisons = compare_all(records, drawn)
@@ -85,9 +85,10 @@ def html(
     template = resources.files("metajax.report").joinpath("page.html.j2").read_text("utf-8")
     tabled = [record for record in records if not is_cost(record.entry)]
     if tables is not None:
+        tables = [visible(metric) for metric in tables]
         tabled = [record for record in tabled if record.metric in tables]
     colours = plots.method_colours(records)
-    return environment.from_string(template).render(
+    page = environment.from_string(template).render(
         title=title,
         headline=headline(comparisons),
         cards=[_card(comparison) for comparison in comparisons],
@@ -102,6 +103,7 @@ def html(
         colours=plots.COLOURS,
         hues=colours,
     )
+    return visible(page, lines=True)
 
 
 def support_size_curve(
@@ -122,7 +124,7 @@ def support_size_curve(
         ValueError: If there are no records, two describe the same figure, or a metric has none.
         ImportError: If the extra `cli` is not installed.
     """
-    records = validate(records)
+    records, metrics = legible(records), [visible(metric) for metric in metrics]
     records = select(records, protocol=records[0].protocol)
     for metric in metrics:
         if not select(records, metric=metric):
@@ -136,9 +138,10 @@ def _panels(
 ) -> list[dict[str, Any]]:
     """Draws curves and paired differences of every order of the support."""
     panels = []
-    for metric in metrics:
+    for m, metric in enumerate(metrics):
         for n, panel in enumerate(panels_of(select(records, metric=metric))):
-            name = re.sub(r"\W", "-", metric) + f"-{n}"
+            # Not the metric's name: it may hold anything, and two may differ in a mark only.
+            name = f"{m}-{n}"
             paired = [r for r in panel if r.difference is not None]
             paired = select(paired, kind="learned") or paired
             if len(distinct(paired, "method")) > len(colours):

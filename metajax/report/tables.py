@@ -1,8 +1,10 @@
 """Records laid out as rows of methods and columns of support sizes, for a page or a terminal."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from metajax.characters import visible
 from metajax.evaluation.metrics import badness, better_way, is_cost, named, target, title_of
 from metajax.evaluation.records import (
     Record,
@@ -17,6 +19,7 @@ from metajax.evaluation.records import (
 
 __all__ = [
     "caption_of",
+    "legible",
     "panels_of",
     "printed",
     "service_of",
@@ -24,6 +27,22 @@ __all__ = [
     "table_of",
     "terminal_table",
 ]
+
+
+def legible(records: Iterable[Record]) -> list[Record]:
+    """Validates records, and writes out control characters in their names.
+
+    Raises:
+        ValueError: As `validate`.
+    """
+    names = ("method", "metric", "best_baseline", "no_transfer", "protocol")
+    found = []
+    for record in validate(records):
+        texts = {name: getattr(record, name) for name in names}
+        texts = {name: text for name, text in texts.items() if text and visible(text) != text}
+        changed: Any = {name: visible(text) for name, text in texts.items()}
+        found.append(dataclasses.replace(record, **changed) if changed else record)
+    return found
 
 
 def panels_of(records: Sequence[Record]) -> list[list[Record]]:
@@ -181,9 +200,11 @@ def terminal_table(
     from rich.table import Table
     from rich.text import Text
 
-    records = validate(records)
+    records = legible(records)
     known = distinct(records, "metric")
-    if metrics is None:
+    if metrics is not None:
+        metrics = [visible(metric) for metric in metrics]
+    else:
         metrics = [metric for metric in _METRICS if metric in known] or known[:1]
     shown = [panel for metric in metrics for panel in panels_of(select(records, metric=metric))]
     if not shown:

@@ -59,7 +59,7 @@ print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] !
     for name in ("compare", "data", "evaluate", "graph", "recommend", "train", "transfer"):
         assert any(f" {name} " in line for line in table), name
     ours = {name for name in imported.split() if name.split(".")[0] == "metajax"}
-    assert ours == {"metajax.cli", "metajax.cli.app", "metajax.cli.console"}
+    assert ours == {"metajax.characters", "metajax.cli", "metajax.cli.app", "metajax.cli.console"}
     assert not {"jax", "numpy", "optax"} & set(imported.split())
 
 

@@ -429,3 +429,23 @@ def test_the_legend_lists_methods_from_top_to_bottom_as_the_curves_end(tmp_path)
     report.support_size_curve(records, tmp_path / "curve.svg", metrics=["rmse"])
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "curve.svg").read_text())
     assert [text for text in texts if text in ends] == ["top", "middle", "low"]
+
+
+def test_names_that_hold_anything_reach_no_element_and_no_terminal(tmp_path):
+    names = ['"><script>', "a b", "a-b", "\x1b[2J\0", "\u202ex"]
+    records = [
+        replace(one, metric=name, better="lower")
+        for name in names
+        for one in (record("bias", 1.0), learned(0.97, -0.01, -0.006))
+    ]
+    page = report.html(records, title="\ud800\x07", metrics=names)
+    assert "<script" not in page
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800]", page)
+    assert r"\x1b[2J\x00" in page
+    assert r"<title>\ud800\x07</title>" in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(set(ids)) == len(ids) > len(names)
+    assert all(re.fullmatch(r"[\w.-]+", one) for one in ids)
+    report.support_size_curve(records, tmp_path / "curve.svg", names)
+    assert "\x1b" not in (tmp_path / "curve.svg").read_text()
+    assert "\x1b" not in printed(records)
