@@ -95,7 +95,7 @@ def train(
         table: Data of the sampler, an argument of the program and not a constant in it.
         progress: From `begin`, from an earlier iteration, or from a checkpoint.
         validate: `validate(params) -> float`, lower is better; None: no early stopping.
-        updates: Updates in all; rounded up to whole dispatches.
+        updates: Updates in all; the last dispatch makes what is left.
         seed: Of the task sampler.
         per_dispatch: Updates per dispatch.
         validate_every: Updates between validations; a multiple of `per_dispatch`.
@@ -122,15 +122,16 @@ def train(
     key = jax.random.key(seed)
     step = int(progress.state.step)
     while step < updates and step - int(progress.best_step) < patience * validate_every:
+        length = min(per_dispatch, updates - step)
         state, metrics = _dispatch(
-            progress.state, table, key, learner=learner, sample=sample, length=per_dispatch
+            progress.state, table, key, learner=learner, sample=sample, length=length
         )
         losses = np.asarray(metrics["loss"])
         bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(metrics["gradient_norm"])
         if bad.any():
             worst = int(np.argmax(bad))
             raise DivergedError(step + worst + 1, float(losses[worst]))
-        before, step = step, step + per_dispatch
+        before, step = step, step + length
         progress = progress._replace(state=state)
         validation = None
         if validate is None:

@@ -183,10 +183,12 @@ def test_training_stops_when_validation_has_not_improved_for_a_while():
     assert again == []
 
 
-def test_the_last_dispatch_is_whole_and_validated():
+def test_the_last_dispatch_makes_what_is_left_and_is_validated():
     reached, _ = run_script([1.0] * 12, updates=5)
-    assert [(row.step, row.validation) for _, row in reached] == [(2, None), (4, 1.0), (6, 1.0)]
-    assert run_script([1.0] * 12, updates=6, progress=reached[-1][0]) == ([], None)
+    assert [(row.step, row.validation) for _, row in reached] == [(2, None), (4, 1.0), (5, 1.0)]
+    assert run_script([1.0] * 12, updates=5, progress=reached[-1][0]) == ([], None)
+    reached, _ = run_script([1.0] * 12, updates=1)
+    assert [row.step for _, row in reached] == [1]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 7.5])

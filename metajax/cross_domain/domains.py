@@ -267,7 +267,10 @@ def join_domains(
     log = from_columns(user, item, rating, time, user_ids=user_ids, item_ids=item_ids)
     name = f"{source.name} to {target.name}"
     notes = tuple(f"{part.name}: {note}" for part in parts for note in part.notes)
-    return Domains(Dataset(name, log, users, items, target.scale, notes=notes), domain)
+    joined = target._replace(
+        name=name, interactions=log, users=users, items=items, notes=notes, parts=None
+    )
+    return Domains(joined, domain)
 
 
 def check_domains(training: TrainingSet) -> np.ndarray:

@@ -6,7 +6,15 @@ from metajax.cross_domain.domains import TARGET, Domains
 from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
-from metajax.data.splits import ColdTasks, Fold, Split, cold_user_folds, collected, ranked
+from metajax.data.splits import (
+    ColdTasks,
+    Fold,
+    Split,
+    cold_user_folds,
+    collected,
+    ranked,
+    standardised,
+)
 
 __all__ = ["cross_users"]
 
@@ -108,7 +116,7 @@ def cross_users(
     for seen, parts in ((logs[0], prepared.validation), (logs[1], prepared.test)):
         check_tasks(parts[PANEL])
         check_training(seen, parts[PANEL])
-    return prepared
+    return standardised(prepared, dataset)
 
 
 def _counts(log: Interactions, of_items: np.ndarray) -> np.ndarray:

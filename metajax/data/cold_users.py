@@ -7,7 +7,14 @@ from metajax.data.dataset import Dataset, TrainingSet, graded
 from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
-from metajax.data.splits import ColdTasks, Order, Split, cold_user_folds, cold_user_tasks
+from metajax.data.splits import (
+    ColdTasks,
+    Order,
+    Split,
+    cold_user_folds,
+    cold_user_tasks,
+    standardised,
+)
 from metajax.types import Examples, Inputs, Task
 
 __all__ = ["cold_users", "cold_users_of", "padded"]
@@ -61,7 +68,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         for tasks in parts.values():
             check_tasks(tasks)
             check_training(log, tasks)
-    return prepared
+    return standardised(prepared, dataset)
 
 
 def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str, ColdTasks]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax.data.interactions import Interactions
+from metajax.data.labels import Transform
 
 __all__ = [
     "Dataset",
@@ -47,8 +48,9 @@ class Dataset(NamedTuple):
     items: Table
     """Row i describes item i."""
     scale: tuple[float, float] | None
-    """Lowest and highest legal rating; None for an implicit log, whose labels are strengths of
-    interactions, such as counts, all above 0."""
+    """Worst and best legal rating; the worst is the higher number where low ones are good, as for
+    ranks. None for an implicit log, whose labels are strengths of interactions, such as counts, all
+    above 0."""
     relevant: float | None = None
     """Lowest label of a relevant item, in the unit of the log; None means three quarters up the
     scale, which is 4 of 1 to 5, and in an implicit log every interaction."""
@@ -57,6 +59,10 @@ class Dataset(NamedTuple):
     parts: np.ndarray | None = None
     """`[U]` part of each user in the split that the data come with: 0 for training, 1 for
     validation, 2 for the test, -1 for none; None where they come without."""
+    scale_given: bool = True
+    """False if the scale is only the range of the labels at hand."""
+    transform: Transform = "none"
+    """Function through which methods see the labels."""
 
     @property
     def implicit(self) -> bool:
@@ -156,14 +162,13 @@ def with_relevant(dataset: Dataset, relevant: float | None) -> Dataset:
     labels = dataset.interactions.rating
     if relevant is not None:
         highest = labels.max(initial=0)
-        if dataset.implicit:
-            if not 0 < relevant <= highest:
-                raise ValueError(
-                    "relevant (--relevant) must be above 0 and at most the strongest interaction "
-                    f"({highest:g}), got {relevant:g}."
-                )
-        elif dataset.scale is not None and not dataset.scale[0] <= relevant <= dataset.scale[1]:
-            low, high = dataset.scale
+        if dataset.implicit and not 0 < relevant <= highest:
+            raise ValueError(
+                "relevant (--relevant) must be above 0 and at most the strongest interaction "
+                f"({highest:g}), got {relevant:g}."
+            )
+        low, high = sorted(dataset.scale or (relevant, relevant))
+        if not dataset.implicit and not low <= relevant <= high:
             raise ValueError(
                 f"relevant (--relevant) must lie in the scale {low:g} to {high:g}, got "
                 f"{relevant:g}."
@@ -219,9 +224,18 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     for table in (dataset.users, dataset.items):
         for name, column in {"": table.ids, **table.columns}.items():
             digest.update(json.dumps([name, column.tolist()]).encode())
-    return {
+    found: dict[str, Any] = {
         "users": len(log.user_ids),
         "items": len(log.item_ids),
         "interactions": len(log.item),
         "sha256": digest.hexdigest(),
     }
+    if dataset.scale is not None and len(log.rating):
+        # What the log does not say by itself.
+        if dataset.scale != (float(log.rating.min()), float(log.rating.max())):
+            found["scale"] = list(map(float, dataset.scale))
+        if dataset.transform != "none":
+            found["transform"] = dataset.transform
+    if dataset.relevant is not None:
+        found["relevant"] = dataset.relevant
+    return found

@@ -32,7 +32,7 @@ def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Data
         data: One of `names()`; or what `read` takes, such as a path, a frame or an array. A folder
             that has a known name is reached as "./ml-100k".
         progress: Called as bytes arrive, if any have to be fetched.
-        **options: Fields of `Reading`; for a name `relevant` alone.
+        **options: Fields of `Reading`; for a name `relevant` and `transform` alone.
 
     Returns:
         The data set.
@@ -43,14 +43,14 @@ def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Data
         DataUnavailable: If it must be fetched and cannot be.
     """
     if isinstance(data, str) and data in _DATASETS:
-        relevant = options.pop("relevant", None)
+        relevant, transform = options.pop("relevant", None), options.pop("transform", "none")
         if options:
             raise ValueError(
                 f"{data} is read one way; options are for paths, got {', '.join(options)}."
             )
         entry = _DATASETS[data]
         found = entry() if callable(entry) else read_cached(data, entry, progress)
-        return with_relevant(found._replace(name=data), relevant)
+        return with_relevant(found._replace(name=data, transform=transform), relevant)
     if isinstance(data, str | Path) and not Path(data).exists():
         end = suggestion(data, names())
         raise DataError(f"no such path, nor one of the names {', '.join(names())}{end}", file=data)

@@ -23,7 +23,7 @@ class Interactions(NamedTuple):
     item: np.ndarray
     """`[R]` int32 index of the item."""
     rating: np.ndarray
-    """`[R]` float32; all 1 in an implicit log."""
+    """`[R]` float32, or float64 where that would lose digits; all 1 in an implicit log."""
     time: np.ndarray
     """`[R]` int64, in the unit of the source (usually seconds); all 0 where it has none."""
     user_ids: np.ndarray
@@ -86,7 +86,7 @@ def from_columns(
     """
     user, item = np.asarray(user), np.asarray(item)
     rows = len(user)
-    rating = np.ones(rows, np.float32) if rating is None else np.asarray(rating, np.float32)
+    rating = np.ones(rows, np.float32) if rating is None else _exact(np.asarray(rating))
     time = np.zeros(rows, np.int64) if time is None else np.asarray(time, np.int64)
     for name, column in (("item", item), ("rating", rating), ("time", time)):
         if len(column) != rows:
@@ -117,6 +117,13 @@ def from_columns(
         user_ids=np.asarray(user_ids),
         item_ids=np.asarray(item_ids),
     )
+
+
+def _exact(rating: np.ndarray) -> np.ndarray:
+    """Returns ratings in float32, unless float64 holds more of them."""
+    with np.errstate(over="ignore"):
+        single = rating.astype(np.float32)
+    return single if np.array_equal(single, rating, equal_nan=True) else rating.astype(np.float64)
 
 
 def select_users(interactions: Interactions, users: np.ndarray) -> Interactions:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal, get_args
 
+from metajax.data.labels import Transform
 from metajax.fields import check_name
 
 __all__ = ["Duplicates", "Reading", "Rule", "Scale", "rule_of"]
@@ -54,10 +55,14 @@ class Reading:
     splits: Literal["own", "joined"] = "own"
     """Use of files train, valid and test: as the parts of their users, or joined to one log."""
     scale: Scale | None = None
-    """Lowest and highest rating; by default those of the data."""
+    """Worst and best rating (5 1 where low numbers are good); by default the lowest and the highest
+    of the data."""
     relevant: float | None = None
     """Lowest rating, or count, of a relevant item; by default three quarters up the scale, and
     without ratings any."""
+    transform: Transform = "none"
+    """Function through which methods see ratings: none, or log1p (the logarithm of one more) for
+    counts."""
 
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
@@ -91,6 +96,7 @@ class Reading:
         check_name(self.duplicates, _DUPLICATES, "duplicates")
         check_name(self.splits, ("own", "joined"), "splits")
         _check_scale(self.scale)
+        check_name(self.transform, get_args(Transform), "transform")
         if isinstance(self.relevant, bool) or not isinstance(self.relevant, int | float | None):
             raise ValueError(f"relevant must be a number, got {self.relevant!r}.")
 
@@ -174,7 +180,7 @@ def _check_scale(scale: Scale | None) -> None:
     if not (
         isinstance(scale, tuple | list)
         and len(scale) == 2
-        and all(isinstance(end, int | float) for end in scale)
-        and -math.inf < scale[0] < scale[1] < math.inf
+        and all(isinstance(end, int | float) and math.isfinite(end) for end in scale)
+        and scale[0] != scale[1]
     ):
-        raise ValueError(f"scale must be (low, high) with low < high, got {scale}.")
+        raise ValueError(f"scale must be the worst and the best rating, which differ, got {scale}.")

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
+from metajax.data.labels import BEST, WORST, Labels, fit_labels
 from metajax.data.schema import Schema
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "collected",
     "leave_k_out",
     "ranked",
+    "standardised",
     "time_split",
     "warm_cold_quadrants",
 ]
@@ -41,7 +43,7 @@ class ColdTasks(NamedTuple):
     support_item: np.ndarray
     """`[T, P]` int32 item indices; the support of size K is the first `given + K`. Padding is 0."""
     support_rating: np.ndarray
-    """`[T, P]` float32 ratings."""
+    """`[T, P]` ratings, 0 on padding."""
     support_mask: np.ndarray
     """`[T, P]` bool, False where the pool is shorter than P."""
     query_offsets: np.ndarray
@@ -49,7 +51,7 @@ class ColdTasks(NamedTuple):
     query_item: np.ndarray
     """`[Q]` int32 item indices, ascending within a task."""
     query_rating: np.ndarray
-    """`[Q]` float32 ratings."""
+    """`[Q]` ratings."""
     given: int = 0
     """Number of leading columns of the pool that are shown at every K, such as source history."""
 
@@ -90,6 +92,8 @@ class Split(NamedTuple):
     """By panel: the support sizes that its tasks are judged at."""
     ranked: bool = False
     """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
+    labels: Labels = Labels()
+    """How the labels of the log, in its unit, were standardised to those of training and tasks."""
 
 
 class Quadrants(NamedTuple):
@@ -242,6 +246,61 @@ def warm_cold_quadrants(
     )
 
 
+def standardised(split: Split, dataset: Dataset) -> Split:
+    """Standardises the labels of a split, by a map that is fitted to its training users.
+
+    Args:
+        split: A split whose labels are in the unit of the log.
+        dataset: The data that it was made of.
+
+    Returns:
+        The split with its map. Queries keep labels beyond the bulk, so that nothing is judged
+        better than it is; in training sets and supports they are clipped.
+
+    Raises:
+        ValueError: As `fit_labels`.
+    """
+    if dataset.scale is None:
+        return split
+    labels = fit_labels(
+        split.training.interactions.rating,
+        dataset.scale,
+        given=dataset.scale_given,
+        transform=dataset.transform,
+    )
+
+    def clipped(values: np.ndarray) -> np.ndarray:
+        return np.clip(labels.inside(values), WORST, BEST).astype(np.float32)
+
+    relevant = None
+    if dataset.relevant is not None:
+        relevant = float(clipped(np.array(dataset.relevant)))
+
+    def training(found: TrainingSet) -> TrainingSet:
+        log = found.interactions
+        return found._replace(
+            interactions=log._replace(rating=clipped(log.rating)),
+            scale=(WORST, BEST),
+            relevant=relevant,
+        )
+
+    def tasks(found: ColdTasks) -> ColdTasks:
+        return found._replace(
+            support_rating=np.where(
+                found.support_mask, clipped(found.support_rating), np.float32(0)
+            ),
+            query_rating=labels.inside(found.query_rating).astype(np.float32),
+        )
+
+    return split._replace(
+        training=training(split.training),
+        final=training(split.final),
+        validation={panel: tasks(found) for panel, found in split.validation.items()},
+        test={panel: tasks(found) for panel, found in split.test.items()},
+        labels=labels,
+    )
+
+
 def leave_k_out(
     interactions: Interactions, k: int, *, order: Order = "time", seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -342,7 +401,7 @@ def collected(
 
     rows = np.flatnonzero(support & (task >= 0))
     shape, at = (len(users), pool), (task[rows], rank[rows])
-    item, rating = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    item, rating = np.zeros(shape, np.int32), np.zeros(shape, interactions.rating.dtype)
     mask = np.zeros(shape, bool)
     item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
 

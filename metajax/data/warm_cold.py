@@ -7,7 +7,14 @@ import numpy as np
 from metajax.data.dataset import Dataset
 from metajax.data.leakage import check_cold_items, check_tasks, check_training
 from metajax.data.schema import encoded
-from metajax.data.splits import ColdTasks, Fold, Quadrants, Split, warm_cold_quadrants
+from metajax.data.splits import (
+    ColdTasks,
+    Fold,
+    Quadrants,
+    Split,
+    standardised,
+    warm_cold_quadrants,
+)
 
 __all__ = ["QUADRANTS", "warm_cold"]
 
@@ -72,7 +79,7 @@ def warm_cold(
     user_schema, item_schema, training = encoded(dataset, seen, seen.users)
     validation, test = _checked(inner, "validation"), _checked(outer, "test")
     warm = outer.training.users
-    return Split(
+    prepared = Split(
         Fold(seen.users, np.setdiff1d(warm, seen.users), np.setdiff1d(log.users, warm)),
         user_schema,
         item_schema,
@@ -82,6 +89,7 @@ def warm_cold(
         test,
         ks={name: _ks(name, validation[name], test[name]) for name in QUADRANTS},
     )
+    return standardised(prepared, dataset)
 
 
 def _ks(quadrant: str, *parts: ColdTasks) -> tuple[int, ...]:

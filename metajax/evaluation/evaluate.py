@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import metrics as list_metrics
+from metajax.data.labels import Labels
 from metajax.data.leakage import check_tasks
 from metajax.data.splits import ColdTasks
-from metajax.evaluation.metrics import Metric, table_with
+from metajax.evaluation.metrics import Metric, in_unit_of_log, scaled_values, table_with
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params
 
 __all__ = [
@@ -90,6 +91,7 @@ def evaluate(
     item_features: np.ndarray,
     *,
     scale: tuple[float, float] | None,
+    labels: Labels | None = None,
     method: str = "method",
     ks: Sequence[int] = (0, 1, 3, 5, 10),
     rating: bool = True,
@@ -117,6 +119,8 @@ def evaluate(
         item_features: `[I, Di]` encoded attributes of all items.
         scale: Lowest and highest rating; None for an implicit log, where every query item is
             relevant and there are no ratings to judge.
+        labels: How the labels of tasks were standardised, `Split.labels`: errors are in the unit of
+            the log. None means that they are in it.
         method: Its name, for tables and errors.
         ks: Support sizes, each at most the pool.
         rating: Judge the scores as ratings.
@@ -192,7 +196,7 @@ def evaluate(
         relevant=relevant,
         key=key,
         length=length,
-        metrics=selected,
+        metrics=tuple(in_unit_of_log(metric, labels or Labels()) for metric in selected),
         natural=natural and ranking,
     )
     judged = [
@@ -219,6 +223,8 @@ def evaluate(
         pool = tasks.support_mask.sum(axis=1)
         shown = np.minimum(tasks.given + np.array(ks)[:, None], pool)
         by_rest = PerUser(user=tasks.user, run=run, count=count + pool - shown, **by_rest)
+    if labels is not None:
+        merged["values"] = scaled_values(merged["values"], selected, labels.unit)
     per_user = PerUser(user=tasks.user, run=run, count=count, **merged)
     return Evaluation(method, ks, items, selected, per_user, by_rest)
 

@@ -6,8 +6,9 @@ such a function, or a `Metric`, and is passed to `evaluate(metrics=[...])` or
 `compare(metrics=[...])`.
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import metrics
+from metajax.data.labels import Labels
 
 __all__ = [
     "Better",
@@ -22,12 +24,14 @@ __all__ = [
     "Pooling",
     "badness",
     "better_way",
+    "in_unit_of_log",
     "is_cost",
     "is_known",
     "metric_of",
     "named",
     "pooled",
     "pooled_root",
+    "scaled_values",
     "table",
     "table_with",
     "target",
@@ -98,6 +102,10 @@ class Metric(NamedTuple):
     """Format specification of a figure."""
     k: int | None = None
     """Length of the list that the function is given; of a name in `@k` that of the evaluation."""
+    degree: int | None = None
+    """Power of the unit of labels that figures are in, for a function of differences alone: 2 of
+    squared errors. It is given standardised labels, so that no unit is too small or too large for
+    float32; others are given labels in the unit of the log."""
 
 
 def _squared_error(scores: jax.Array, labels: jax.Array, *, where: jax.Array) -> jax.Array:
@@ -120,14 +128,14 @@ def _within(end: float) -> Callable[..., jax.Array]:
 
 table: tuple[Metric, ...] = (
     # Pooled over all ratings, then the mean over users.
-    Metric("rmse", _squared_error, "ratings", "lower", pooled_root, "RMSE"),
-    Metric("mae", _absolute_error, "ratings", "lower", pooled, "MAE"),
-    Metric("mse", _squared_error, "ratings", "lower", pooled, "MSE"),
-    Metric("rmse_user", _squared_error, "ratings", "lower", _ROOTS, "RMSE per user"),
-    Metric("mae_user", _absolute_error, "ratings", "lower", _MEANS, "MAE per user"),
+    Metric("rmse", _squared_error, "ratings", "lower", pooled_root, "RMSE", degree=2),
+    Metric("mae", _absolute_error, "ratings", "lower", pooled, "MAE", degree=1),
+    Metric("mse", _squared_error, "ratings", "lower", pooled, "MSE", degree=2),
+    Metric("rmse_user", _squared_error, "ratings", "lower", _ROOTS, "RMSE per user", degree=2),
+    Metric("mae_user", _absolute_error, "ratings", "lower", _MEANS, "MAE per user", degree=1),
     # The central 50 % and 90 % of a Gaussian end so many standard deviations from its mean.
-    Metric("within@50", _within(0.6744898), "variance", 0.5, pooled),
-    Metric("within@90", _within(1.6448536), "variance", 0.9, pooled),
+    Metric("within@50", _within(0.6744898), "variance", 0.5, pooled, degree=0),
+    Metric("within@90", _within(1.6448536), "variance", 0.9, pooled, degree=0),
     Metric("ndcg@k", metrics.ndcg, title="NDCG"),
     Metric("precision@k", metrics.precision),
     Metric("recall@k", metrics.recall),
@@ -190,6 +198,55 @@ def table_with(
             raise ValueError(f"metrics must have names of their own, got {metric.name!r} twice.")
         found.append(metric)
     return tuple(found)
+
+
+@functools.cache
+def in_unit_of_log(metric: Metric, labels: Labels) -> Metric:
+    """Returns a metric of ratings as a function of standardised labels and predictions.
+
+    Args:
+        metric: An entry.
+        labels: How labels were standardised.
+
+    Returns:
+        The entry; its function maps what it is given to the unit of the log, up to a factor and a
+        shift where the metric has a `degree`. The same object for the same arguments, as programs
+        are cached by it.
+    """
+    function = metric.function
+    if function is None or metric.needs not in ("ratings", "variance") or labels == Labels():
+        return metric
+    if metric.degree == 0 or (metric.degree is not None and labels.transform == "none"):
+        return metric
+    mapped = labels.outside_on_device if metric.degree is None else labels.relative
+
+    def in_unit(scores: jax.Array, actual: jax.Array, **options: jax.Array) -> jax.Array:
+        if "deviation" in options:
+            ends = mapped(scores + options["deviation"]), mapped(scores - options["deviation"])
+            options["deviation"] = jnp.abs(ends[0] - ends[1]) / 2
+        return function(mapped(scores), mapped(actual), **options)
+
+    return metric._replace(function=in_unit)
+
+
+def scaled_values(
+    values: Mapping[str, np.ndarray], metrics: Sequence[Metric], unit: float
+) -> dict[str, np.ndarray]:
+    """Returns users' figures in the unit of the log.
+
+    Args:
+        values: By the names of metrics, figures of standardised labels.
+        metrics: The metrics.
+        unit: The size of a standardised unit.
+
+    Returns:
+        The figures, in float64 where they have the unit of labels or a power of it.
+    """
+    degrees = {metric.name: metric.degree for metric in metrics}
+    return {
+        name: value * np.float64(unit) ** degree if (degree := degrees[name]) else value
+        for name, value in values.items()
+    }
 
 
 def is_known(name: str) -> bool:

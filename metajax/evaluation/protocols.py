@@ -66,7 +66,7 @@ def check_ratings(dataset: Dataset) -> None:
     low, high = dataset.scale
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
-        ("a scale with two ends", low < high, f"{low:g} to {high:g}"),
+        ("a scale with two ends", low != high, f"{low:g} to {high:g}"),
         ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
         ("10 users with interactions", users >= 10, users),
     ):

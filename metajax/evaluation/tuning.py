@@ -11,6 +11,7 @@ import numpy as np
 from metajax.baselines import Baseline
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
+from metajax.data.labels import Labels
 from metajax.data.splits import ColdTasks, Split
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
@@ -293,6 +294,7 @@ def _evaluate(
         training.user_features,
         training.item_features,
         scale=training.scale,
+        labels=split.labels,
         method=method.name,
         ks=split.ks[panel],
         rating=method.rating,
@@ -418,7 +420,9 @@ def losses_of(
 
 def _rating_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], dict[str, float]]:
     low, high = split.training.scale or (-np.inf, np.inf)
-    rmse = partial(_rmse, adaptation)
+    labels = split.labels
+    # Without a transform one program serves all units.
+    rmse = partial(_rmse, adaptation, labels if labels.transform != "none" else Labels())
     batches = {
         panel: (padded(tasks, split.training, query=_QUERY, most=_USERS), tasks.given)
         for panel, tasks in split.validation.items()
@@ -426,24 +430,29 @@ def _rating_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], d
 
     def losses(params: Params) -> dict[str, float]:
         return {
-            panel: float(
-                np.mean([rmse(params, tasks, given + k, low, high) for k in split.ks[panel]])
-            )
+            panel: labels.unit
+            * float(np.mean([rmse(params, tasks, given + k, low, high) for k in split.ks[panel]]))
             for panel, (tasks, given) in batches.items()
         }
 
     return losses
 
 
-@partial(jax.jit, static_argnames="adaptation")
+@partial(jax.jit, static_argnames=("adaptation", "labels"))
 def _rmse(
-    adaptation: Adaptation, params: Params, tasks: Task, k: jax.Array, low: float, high: float
+    adaptation: Adaptation,
+    labels: Labels,
+    params: Params,
+    tasks: Task,
+    k: jax.Array,
+    low: float,
+    high: float,
 ) -> jax.Array:
     def error(task: Task) -> jax.Array:
         seen = task.support.mask & (jnp.arange(task.support.mask.shape[0]) < k)
         adapted = adaptation.adapt(params, task.support._replace(mask=seen))
         scores = adaptation.predict(params, adapted, task.query.inputs)
-        error = jnp.clip(scores, low, high) - task.query.labels
+        error = labels.relative(jnp.clip(scores, low, high)) - labels.relative(task.query.labels)
         return jnp.sum(jnp.square(error), where=task.query.mask)
 
     return jnp.sqrt(jnp.sum(jax.vmap(error)(tasks)) / jnp.sum(tasks.query.mask))
@@ -475,6 +484,9 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
 
 
 def _limit(split: Split) -> float:
-    """Training loss at which training counts as diverged: an error of ten times the scale."""
+    """Training loss at which training counts as diverged: an error of ten times the scale.
+
+    Losses are of standardised labels.
+    """
     low, high = split.training.scale or (-np.inf, np.inf)
     return 100.0 * max(high - low, 1.0) ** 2

@@ -53,8 +53,7 @@ objectives: dict[str, Objective] = {
 
 def outer_optimizer(settings: Settings) -> optax.GradientTransformation:
     """Builds the optimizer of the meta-parameters: AdamW, clipped, warm-up and cosine decay."""
-    # Training makes whole dispatches.
-    updates = -(-settings.updates // settings.per_dispatch) * settings.per_dispatch
+    updates = settings.updates
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, settings.rate, min(50, updates // 10), updates
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import Table
+from metajax.data.labels import BEST, WORST, Labels
 from metajax.data.schema import Schema, encode_rows
 from metajax.fields import suggestion
 from metajax.types import Adaptation, Examples, Inputs, Params
@@ -54,7 +55,11 @@ class Recommender(NamedTuple):
     catalogue: Catalogue
     """Candidate items."""
     scale: tuple[float, float] | None
-    """Lowest and highest legal rating; None for no bounds."""
+    """Worst and best legal rating; None for no bounds."""
+    labels: Labels = Labels()
+    """How ratings are standardised for the method."""
+    rating: bool = True
+    """True where its scores are ratings, which are mapped back and kept on their scale."""
 
 
 class Recommendation(NamedTuple):
@@ -63,7 +68,7 @@ class Recommendation(NamedTuple):
     title: str
     """Title of the item."""
     score: float
-    """The predicted rating."""
+    """The predicted rating, on its scale; of a method that only orders items its score."""
     item_id: str
     """Id of the item in the data set."""
 
@@ -173,6 +178,9 @@ def _seen(
         if item in rated:
             raise ValueError(f"ratings must name an item once, got {title!r} twice.")
         rated[item] = _checked(title, float(rating), recommender.scale)
+    if recommender.scale is not None:
+        standard = np.clip(recommender.labels.inside(list(rated.values())), WORST, BEST)
+        rated = dict(zip(rated, standard.tolist(), strict=True))
     if catalogue.item_domain is not None:
         # As in every task across domains: the ratings of the source first.
         domain = catalogue.item_domain
@@ -217,6 +225,9 @@ def _best(
         if catalogue.item_domain is not None and not source:
             left &= catalogue.item_domain == 1
         order = np.argsort(-np.where(left, scored, -np.inf), kind="stable")
+        # Ordered before what is beyond the scale becomes its end.
+        if recommender.rating and recommender.scale is not None:
+            scored = recommender.labels.outside(scored)
         lists.append(
             [
                 Recommendation(str(catalogue.titles[i]), float(scored[i]), str(catalogue.ids[i]))
@@ -346,7 +357,7 @@ def _folded(title: str) -> str:
 
 
 def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> float:
-    low, high = scale or (-np.inf, np.inf)
+    low, high = sorted(scale or (-np.inf, np.inf))
     if not low <= rating <= high:
         raise ValueError(f"rating of {title!r} must be in [{low:g}, {high:g}], got {rating:g}.")
     return rating

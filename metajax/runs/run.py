@@ -35,7 +35,7 @@ from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.data.splits import Split
 from metajax.evaluation import check_ratings, train_on
 from metajax.methods import Settings
-from metajax.registry import adaptation_of, first_progress, progress_like
+from metajax.registry import adaptation_of, first_progress, predicts_ratings, progress_like
 from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress
 
@@ -371,6 +371,8 @@ def _recommender(run: Run, progress: Progress) -> Recommender:
         run.users.user_schema,
         catalogue_of(run.dataset.items, training.item_features, training.item_domain),
         run.dataset.scale,
+        run.users.labels,
+        predicts_ratings(run.settings),
     )
 
 

@@ -302,8 +302,8 @@ def test_options_are_checked(tmp_path):
     _write(tmp_path, log__inter=INTER + "1\ta\t1\t5\n")
     with pytest.raises(ValueError, match="duplicates must be a known name, got 'first'"):
         read(tmp_path, duplicates="first")
-    with pytest.raises(ValueError, match=r"scale must be \(low, high\)"):
-        read(tmp_path, scale=(5, 1))
+    with pytest.raises(ValueError, match=r"scale must be the worst and the best .* got \(5, 5\)"):
+        read(tmp_path, scale=(5, 5))
     with pytest.raises(ValueError, match=r"separator may be given for a table, and .* is atomic"):
         read(tmp_path, separator=";")
     _write(tmp_path, log__csv="user,item\n1,a\n")

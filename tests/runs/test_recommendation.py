@@ -195,7 +195,7 @@ def test_ratings_of_the_source_come_first_in_the_support():
 
     result = mean_plus_price._replace(adapt=in_order)
     catalogue = recommender.catalogue._replace(item_domain=np.array([0, 1, 0, 1]))
-    two = recommender._replace(adaptation=result, catalogue=catalogue)
+    two = recommender._replace(adaptation=result, catalogue=catalogue, rating=False)
     # 2 for the source's and 5 for the target's: 2 + 50, and 0 of the only price that is left.
     (best,) = recommend(two, {"Star Wars": 5, "Fargo": 2}, {"age": 30})
     assert best.score == 52

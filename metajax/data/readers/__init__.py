@@ -55,7 +55,8 @@ def read(data: Any, **options: Any) -> Dataset:
     """
     check_keys(options, names_of(Reading), "options of reading")
     reading = Reading(**options)
-    return with_relevant(_read(data, reading), reading.relevant)
+    found = _read(data, reading)._replace(transform=reading.transform)
+    return with_relevant(found, reading.relevant)
 
 
 def _read(data: Any, reading: Reading) -> Dataset:

@@ -459,6 +459,7 @@ def assemble(
     item_ids, item = _union(log.item_ids, log.item, items)
     rows, rating, time, notes = _distinct(log, user * len(item_ids) + item, reading)
     scale = reading.scale or scale
+    given = scale is not None
     if rating is not None:
         scale = _checked_scale(log, rows, rating, scale)
     return Dataset(
@@ -471,17 +472,19 @@ def assemble(
         scale=None if rating is None else scale,
         notes=(*log.notes, *notes),
         parts=_parts(log, user, len(user_ids), reading),
+        scale_given=given,
     )
 
 
 def _checked_scale(log: Log, rows: np.ndarray, rating: np.ndarray, scale: Scale | None) -> Scale:
     if scale is None:
         return float(rating.min()), float(rating.max())
-    outside = np.flatnonzero((rating < scale[0]) | (rating > scale[1]))
+    low, high = sorted(scale)
+    outside = np.flatnonzero((rating < low) | (rating > high))
     if len(outside):
         first = int(outside[np.argmin(rows[outside])])
         raise DataError(
-            f"must lie in the scale [{scale[0]:g}, {scale[1]:g}], got {rating[first]:g}.",
+            f"must lie in the scale [{low:g}, {high:g}], got {rating[first]:g}.",
             column=log.roles.rating,
             **log.place(int(rows[first])),  # pyrefly: ignore
         )
