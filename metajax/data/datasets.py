@@ -11,6 +11,7 @@ from metajax.data.fetch import Progress, Source, read_cached
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 from metajax.data.reading import Reading
+from metajax.data.schema import wide_columns
 from metajax.fields import suggestion
 
 __all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
@@ -51,10 +52,14 @@ def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Data
         entry = _DATASETS[data]
         found = entry() if callable(entry) else read_cached(data, entry, progress)
         return with_relevant(found._replace(name=data, transform=transform), relevant)
-    if isinstance(data, str | Path) and not Path(data).exists():
+    if isinstance(data, str | Path) and not (str(data) and Path(data).exists()):
         end = suggestion(data, names())
-        raise DataError(f"no such path, nor one of the names {', '.join(names())}{end}", file=data)
-    return read(data, **options)
+        raise DataError(
+            f"no such path, nor one of the names {', '.join(names())}{end}",
+            file=data if str(data) else "''",
+        )
+    found = read(data, **options)
+    return found._replace(notes=(*found.notes, *wide_columns(found)))
 
 
 def _read_recbole_movielens(folder: Path) -> Dataset:

@@ -26,7 +26,11 @@ __all__ = [
     "fit_schema",
     "from_json",
     "to_json",
+    "wide_columns",
 ]
+
+# Categories or tokens of a column that are encoded: 10,000 of 100,000 users would take 4 GB.
+_MOST_CATEGORIES = 1000
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def fit_schema(table: Table, rows: np.ndarray, *, min_count: int = 5) -> Schema:
     Args:
         table: Raw features.
         rows: `[n]` the rows to fit to: the training users, or the items they rated.
-        min_count: A category or token seen in fewer of these rows is unknown.
+        min_count: A category or token seen in fewer of these rows is unknown; and of more than
+            1,000 the rarer ones are, of equals those later in the order of text.
 
     Returns:
         A schema with a field for every column of the table.
@@ -188,6 +193,25 @@ def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndar
     return _encode(schema, [[row.get(name) for row in rows] for name in names], len(rows))
 
 
+def wide_columns(dataset: Dataset) -> list[str]:
+    """Lists the columns of which not every value is encoded, one sentence each."""
+    found = []
+    for whom, table in (("users", dataset.users), ("items", dataset.items)):
+        for name, column in table.columns.items():
+            kind = table.kinds[name]
+            if kind not in ("categorical", "tokens"):
+                continue
+            values = np.unique(column).tolist()
+            if kind == "tokens":
+                values = {token for value in values for token in _tokens(name, value)}
+            if len(values) > _MOST_CATEGORIES:
+                found.append(
+                    f"{name} of {whom} has {len(values):,} values: the {_MOST_CATEGORIES:,} most "
+                    "frequent of training are told apart, the others are one"
+                )
+    return found
+
+
 def to_json(schema: Schema) -> str:
     """Writes a schema as JSON, which `from_json` reads back exactly."""
     fields = [asdict(field) for field in schema.fields]
@@ -202,7 +226,7 @@ def from_json(text: str) -> Schema:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"not a schema: {error}.") from None
     if not isinstance(content, dict) or content.get("metajax_schema") != 1:
         raise ValueError('not a schema: "metajax_schema" must be 1.')
@@ -230,18 +254,21 @@ def _fit(name: str, kind: Kind, values: list[str], min_count: int) -> Field:
     split = _tokens if kind == "tokens" else _category
     counts = Counter(token for value in values for token in set(split(name, value)))
     known = sorted(token for token, count in counts.items() if count >= min_count)
+    if len(known) > _MOST_CATEGORIES:
+        known = sorted(sorted(known, key=lambda token: -counts[token])[:_MOST_CATEGORIES])
     return Field(name, kind, vocabulary=tuple(known))
 
 
 def _encode(schema: Schema, columns: Sequence[Sequence[object]], rows: int) -> np.ndarray:
-    blocks = [
-        _encode_field(field, values) for field, values in zip(schema.fields, columns, strict=True)
-    ]
-    return np.concatenate([np.zeros((rows, 0), np.float32), *blocks], axis=1)
+    encoded, start = np.zeros((rows, schema.width), np.float32), 0
+    for field, values in zip(schema.fields, columns, strict=True):
+        _encode_field(field, values, encoded[:, start : start + field.width])
+        start += field.width
+    return encoded
 
 
-def _encode_field(field: Field, values: Sequence[object]) -> np.ndarray:
-    encoded = np.zeros((len(values), field.width), np.float32)
+def _encode_field(field: Field, values: Sequence[object], encoded: np.ndarray) -> None:
+    """Writes the columns of a field into zeros, `[n, width]`."""
     if field.kind == "numeric":
         numbers = np.array([_number(field.name, value) for value in values], np.float64)
         missing = np.isnan(numbers)
@@ -257,7 +284,6 @@ def _encode_field(field: Field, values: Sequence[object]) -> np.ndarray:
         for row, value in enumerate(values):
             for token in _tokens(field.name, value):
                 encoded[row, slots.get(token, 0)] = 1
-    return encoded
 
 
 def _number(name: str, value: object) -> float:

@@ -3,8 +3,19 @@ import json
 import numpy as np
 import pytest
 
-from metajax.data.dataset import Table
-from metajax.data.schema import Field, Schema, encode, encode_rows, fit_schema, from_json, to_json
+from metajax.data import schema
+from metajax.data.dataset import Dataset, Table
+from metajax.data.interactions import from_columns
+from metajax.data.schema import (
+    Field,
+    Schema,
+    encode,
+    encode_rows,
+    fit_schema,
+    from_json,
+    to_json,
+    wide_columns,
+)
 
 TABLE = Table(
     ids=np.array(["1", "2", "3", "4"]),
@@ -107,6 +118,38 @@ def test_a_schema_survives_json():
 def test_a_row_that_does_not_fit_is_named(row, error, message):
     with pytest.raises(error, match=message):
         encode_rows(SCHEMA, [row])
+
+
+def test_of_very_many_values_the_most_frequent_are_encoded(monkeypatch):
+    monkeypatch.setattr(schema, "_MOST_CATEGORIES", 2)
+    jobs = np.array(["d", "c", "b", "c", "b", "a", "d", "c"])
+    tags = np.array(["x", "x y", "z y", "y", "", "", "", ""])
+    table = Table(np.arange(8).astype(str), {"job": jobs, "tags": tags},
+                  {"job": "categorical", "tags": "tokens"})  # fmt: skip
+    fitted = fit_schema(table, np.arange(8), min_count=1)
+    # Of b and d, which are equally frequent, the first.
+    assert [field.vocabulary for field in fitted.fields] == [("b", "c"), ("x", "y")]
+    assert encode(fitted, table)[:3].tolist() == [[1, 0, 0, 0, 1, 0], [0, 0, 1, 0, 1, 1],
+                                                  [0, 1, 0, 1, 0, 1]]  # fmt: skip
+    empty = Table(np.array(["0"]), {}, {})
+    log = from_columns(
+        np.array([0]), np.array([0]), None, None, user_ids=table.ids, item_ids=empty.ids
+    )
+    assert wide_columns(Dataset("x", log, table, empty, None)) == [
+        "job of users has 4 values: the 2 most frequent of training are told apart, the others "
+        "are one",
+        "tags of users has 3 values: the 2 most frequent of training are told apart, the others "
+        "are one",
+    ]
+
+
+@pytest.mark.slow
+def test_ten_thousand_towns_of_a_hundred_thousand_users_fit_in_memory():
+    towns = np.array([f"town{n % 10_000}" for n in range(100_000)])
+    table = Table(np.arange(100_000).astype(str), {"town": towns}, {"town": "categorical"})
+    fitted = fit_schema(table, np.arange(100_000))
+    assert fitted.width == 1001
+    assert encode(fitted, table).sum(axis=1).tolist() == [1.0] * 100_000
 
 
 def test_a_lone_mapping_is_refused():

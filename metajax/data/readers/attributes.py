@@ -33,7 +33,8 @@ def beside(path: Path, stem: str) -> Content | None:
     for kind in table_endings:
         for packing in ("", *COMPRESSED):
             file = path.with_name(f"{stem}{kind}{packing}")
-            if file.is_file() and file != path:
+            # A pipe of that name is refused, and not passed over.
+            if file.exists() and not file.is_dir() and file != path:
                 return content_of(file)
     return None
 

@@ -62,15 +62,15 @@ def content_of(path: str | Path) -> Content:
 def contents_of(path: str | Path) -> list[Content]:
     """Returns the contents of a folder or a zip archive, sorted by name; nothing is read yet.
 
-    Hidden files, folders inside a folder, and what is no regular file are left out.
+    Hidden files and folders inside a folder are left out.
 
     Raises:
-        DataError: If the archive cannot be read.
+        DataError: If the archive cannot be read, or a pipe or a device is in the folder.
     """
     place = Path(path)
     if place.is_dir():
         files = sorted(f for f in place.iterdir() if not f.name.startswith((".", "_")))
-        return [content_of(file) for file in files if file.is_file()]
+        return [content_of(file) for file in files if file.exists() and not file.is_dir()]
     return [
         Content(f"{path}/{name}", kind, stem, lambda name=name: _member(place, name), None)
         for name in members_of(place)
