@@ -458,9 +458,10 @@ def assemble(
     user_ids, user = _union(log.user_ids, log.user, users)
     item_ids, item = _union(log.item_ids, log.item, items)
     rows, rating, time, notes = _distinct(log, user * len(item_ids) + item, reading)
-    scale = reading.scale or scale
+    counted = reading.duplicates == "count"
+    scale = reading.scale if counted or rating is None else reading.scale or scale
     given = scale is not None
-    if rating is not None:
+    if rating is not None and not (counted and scale is None):
         scale = _checked_scale(log, rows, rating, scale)
     return Dataset(
         name=name,
@@ -469,7 +470,7 @@ def assemble(
         ),
         users=_aligned(users, user_ids),
         items=_aligned(items, item_ids),
-        scale=None if rating is None else scale,
+        scale=scale,
         notes=(*log.notes, *notes),
         parts=_parts(log, user, len(user_ids), reading),
         scale_given=given,

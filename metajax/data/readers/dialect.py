@@ -71,7 +71,7 @@ def utf8_of(data: bytes, file: str, encoding: str | None = None) -> bytes:
     if b"\0" in data:
         at = data.index(b"\0")
         raise DataError(
-            "a NUL character is here; of text in UTF-16 name the ",
+            "a NUL character is here; if it is text in UTF-16, give ",
             Option("encoding", "utf-16-le"),
             " or utf-16-be.",
             file=file,
