@@ -16,8 +16,8 @@ __all__ = ["compare", "prepare"]
 
 
 def prepare(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
-    """Prepares the command, which reads its file itself."""
-    layers, tokens = sources.without_config(None, tokens)
+    """Prepares the command, which reads settings of methods from the file itself."""
+    layers, tokens = sources.of_reading(config, tokens)
     return layers, tokens if config is None else (*tokens, f"--config={config}")
 
 
@@ -59,14 +59,15 @@ def compare(
     }
     cells = evaluation.cells_of(**options)
     changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
-    options_of_reading = reading.reading()
     if config is not None:
-        given, in_file = sources.of_comparison(config)
-        changes |= given
-        options_of_reading = in_file | options_of_reading
+        changes |= sources.of_comparison(config)
     with console.fetching(data) as fetched:
-        dataset = datasets.load(data, progress=fetched, **options_of_reading)
+        dataset = datasets.load(data, progress=fetched, **reading.reading())
     console.notes(dataset)
+    if dataset.parts is not None:
+        console.error("note: the data come with their own split: P1 on it, and no folds.")
+        options |= {"protocols": ["P1"], "folds": [0]}
+        cells = evaluation.cells_of(**options)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
     saved = f"stopped; finished parts are in {target}. The same command resumes."
     with (

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from metajax.cli import console
+from metajax.cli import console, sources
 from metajax.data import datasets
 from metajax.data.inspection import problems, summary
 from metajax.data.reading import Reading
 
-__all__ = ["data"]
+__all__ = ["data", "prepare"]
+
+prepare = sources.of_reading
 
 
 def data(

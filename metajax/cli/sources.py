@@ -18,7 +18,15 @@ from metajax.files import read_toml
 from metajax.methods import Method, Settings
 from metajax.methods.settings import reading_fields
 
-__all__ = ["ACROSS", "of_comparison", "of_training", "plain", "settings_of", "without_config"]
+__all__ = [
+    "ACROSS",
+    "of_comparison",
+    "of_reading",
+    "of_training",
+    "plain",
+    "settings_of",
+    "without_config",
+]
 
 ACROSS = "informed_ridge"
 """The method of a transfer, where none is named."""
@@ -183,14 +191,37 @@ def _given(tokens: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def of_comparison(config: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a file of settings for a comparison.
+def of_reading(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
+    """Prepares a command that reads data and trains nothing: the file gives options of reading.
+
+    Args:
+        config: A TOML file of settings, or None.
+        tokens: The command line.
+
+    Returns:
+        Sources of options besides the command line, and the command line.
+
+    Raises:
+        ValueError: If there is no such setting, or its value is of another type.
+        OSError: If the file cannot be read.
+    """
+    _check(tokens, Reading)
+    if config is None:
+        return [], tokens
+    values = _read(config, options=True)
+    given = {name: value for name, value in values.items() if name in reading_fields}
+    layer = cyclopts.config.Dict(given, source=str(config), use_commands_as_keys=False)
+    return [layer], tokens
+
+
+def of_comparison(config: Path) -> dict[str, Any]:
+    """Reads the settings of trained methods for a comparison.
 
     Args:
         config: A TOML file.
 
     Returns:
-        Those of the methods and, apart from them, the options of reading the data.
+        The settings, without those of reading the data.
 
     Raises:
         ValueError: If there is no such setting, or the comparison itself chooses it.
@@ -200,6 +231,4 @@ def of_comparison(config: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("data", "fold", "seed", "method"):
         if name in values:
             raise ValueError(f"{config}: {name} is chosen by the comparison, got {values[name]!r}.")
-    values = with_tuples(values)
-    reading: dict[str, Any] = {name: values.pop(name) for name in reading_fields if name in values}
-    return values, Reading(**reading).reading()
+    return {n: value for n, value in with_tuples(values).items() if n not in reading_fields}

@@ -9,6 +9,7 @@ from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
 from metajax.data.splits import (
     ColdTasks,
+    Fold,
     Order,
     Split,
     cold_user_folds,
@@ -21,6 +22,7 @@ __all__ = ["cold_users", "cold_users_of", "padded"]
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
+VALIDATION_SHARE = 0.15
 
 
 def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
@@ -28,7 +30,8 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
 
     Args:
         dataset: The data.
-        fold: Index of the cold part of the users, in [0, folds).
+        fold: Index of the cold part of the users, in [0, folds); 0 where the data come with a split
+            of their own, whose test users are cold.
         folds: Number of parts.
         seed: Another seed is another repetition.
 
@@ -42,7 +45,10 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be in [0, {folds}), got {fold}.")
     dataset = graded(dataset)
-    chosen = cold_user_folds(dataset.interactions, folds=folds, seed=seed)[fold]
+    if dataset.parts is None:
+        chosen = cold_user_folds(dataset.interactions, folds=folds, seed=seed)[fold]
+    else:
+        chosen = _own_fold(dataset, fold, seed)
     if not len(chosen.validation):
         raise ValueError(
             f"data must leave validation users in every fold, got {len(chosen.train)} training "
@@ -69,6 +75,20 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
             check_tasks(tasks)
             check_training(log, tasks)
     return standardised(prepared, dataset)
+
+
+def _own_fold(dataset: Dataset, fold: int, seed: int) -> Fold:
+    """Takes the parts that the data come with; without validation users, some of the training."""
+    if fold:
+        raise ValueError(f"fold must be 0 where the data come with their own split, got {fold}.")
+    users, parts = dataset.interactions.users, dataset.parts
+    assert parts is not None  # The caller has looked.
+    train, validation, test = (users[parts[users] == part] for part in range(3))
+    if not len(validation):
+        mixed = np.random.default_rng(seed).permutation(train)
+        count = round(VALIDATION_SHARE * len(train))
+        train, validation = np.sort(mixed[count:]), np.sort(mixed[:count])
+    return Fold(train, validation, test)
 
 
 def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str, ColdTasks]:

@@ -224,6 +224,8 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     for table in (dataset.users, dataset.items):
         for name, column in {"": table.ids, **table.columns}.items():
             digest.update(json.dumps([name, column.tolist()]).encode())
+    if dataset.parts is not None:
+        digest.update(np.ascontiguousarray(dataset.parts).tobytes())
     found: dict[str, Any] = {
         "users": len(log.user_ids),
         "items": len(log.item_ids),

@@ -60,6 +60,11 @@ def warm_cold(
     """
     if cold_items not in ("random", "newest"):
         raise ValueError(f"cold_items must be random or newest, got {cold_items!r}.")
+    if dataset.parts is not None:
+        raise ValueError(
+            f"{dataset.name}: warm and cold users are drawn, and these data come with their own "
+            "split, which P1 takes; splits='joined' (--splits joined) reads its files as one log."
+        )
     log = dataset.interactions
     new = held_back = None
     if cold_items == "newest":

@@ -183,7 +183,7 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--maml.steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--maml.steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
-        (["data", "ml-100k", "--config=a.toml"], "metajax data takes no --config, got a.toml"),
+        (["evaluate", "run", "--config=a.toml"], "metajax evaluate takes no --config, got a.toml"),
         (
             ["train", "--data=synthetic", "--maml.adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",
