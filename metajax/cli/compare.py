@@ -17,7 +17,9 @@ __all__ = ["compare", "prepare"]
 
 def prepare(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
     """Prepares the command, which reads settings of methods from the file itself."""
-    layers, tokens = sources.of_reading(config, tokens)
+    # Cyclopts leaves an option to the command that has one of its name.
+    named = sources.given(tokens).get("config")
+    layers, tokens = sources.of_reading(Path(named) if named else config, tokens)
     return layers, tokens if config is None else (*tokens, f"--config={config}")
 
 
@@ -51,7 +53,7 @@ def compare(
         config: TOML file of settings of trained methods, and of reading the data.
         quick: One fold, few updates, no tuning: a smoke test.
     """
-    options = {
+    options: dict[str, Any] = {
         "methods": _listed(methods) or evaluation.method_names(),
         "protocols": _listed(protocols),
         "folds": range(1 if quick else folds),

@@ -20,6 +20,7 @@ from metajax.methods.settings import reading_fields
 
 __all__ = [
     "ACROSS",
+    "given",
     "of_comparison",
     "of_reading",
     "of_training",
@@ -72,15 +73,15 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
         ValueError: If there is no such setting, or its value is of another type.
         OSError: If the file cannot be read.
     """
-    given, environment = _given(tokens), _environment()
+    typed, environment = given(tokens), _environment()
     file = {} if config is None else _read(config)
     plain = ACROSS if tokens[0] == "transfer" else Settings.method
-    chosen = {"method": plain, **file, **environment, **given}["method"]
+    chosen = {"method": plain, **file, **environment, **typed}["method"]
     method = registry.trained_method_of(chosen)
     _check_options(tokens, method)
     _check(tokens)
     prefix = f"{method.name}."
-    own = {n.removeprefix(prefix): value for n, value in given.items() if n.startswith(prefix)}
+    own = {n.removeprefix(prefix): value for n, value in typed.items() if n.startswith(prefix)}
     check_numbers(own, "command line", method.options)
     # Cyclopts reads a command's options off its annotations.
     command = importlib.import_module(f"metajax.cli.{tokens[0]}")
@@ -169,9 +170,9 @@ def _check_options(tokens: tuple[str, ...], method: Method) -> None:
 
 def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
     # Cyclopts silently rounds 2.5 to a whole number.
-    given = _given(tokens)
-    check_numbers(given, "command line", kind)
-    check_whole(given.get("top"), "top", "command line")
+    typed = given(tokens)
+    check_numbers(typed, "command line", kind)
+    check_whole(typed.get("top"), "top", "command line")
 
 
 def _read(config: Path, *, options: bool = False) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def _read(config: Path, *, options: bool = False) -> dict[str, Any]:
     return values
 
 
-def _given(tokens: tuple[str, ...]) -> dict[str, str]:
+def given(tokens: tuple[str, ...]) -> dict[str, str]:
     """Reads `--name=value` and `--name value` off a command line, names as settings have them."""
     pairs = [token.partition("=")[::2] for token in tokens if "=" in token]
     pairs += list(itertools.pairwise(tokens))
@@ -209,8 +210,8 @@ def of_reading(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any],
     if config is None:
         return [], tokens
     values = _read(config, options=True)
-    given = {name: value for name, value in values.items() if name in reading_fields}
-    layer = cyclopts.config.Dict(given, source=str(config), use_commands_as_keys=False)
+    options = {name: value for name, value in values.items() if name in reading_fields}
+    layer = cyclopts.config.Dict(options, source=str(config), use_commands_as_keys=False)
     return [layer], tokens
 
 

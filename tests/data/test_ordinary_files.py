@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 
 from metajax.data import Reading, load
-from metajax.data.dataset import Dataset
+from metajax.data.cold_users import cold_users
+from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.readers import DataError, read, read_memory
+from metajax.data.warm_cold import warm_cold
 
 # 001 rated b 4 at 20 and a 5 at 10; 1 rated a 1 at 30.
 ROWS = [("001", "a", 5.0, 10), ("001", "b", 4.0, 20), ("1", "a", 1.0, 30)]
@@ -449,6 +451,23 @@ def test_the_parts_of_a_split_are_kept(tmp_path):
     assert (len(joined.interactions.item), joined.parts) == (6, None)
 
 
+def test_new_users_are_those_of_the_test_file(tmp_path):
+    for name, users in (("train", range(8)), ("test", range(8, 10))):
+        lines = [f"u{u},i{i},{1 + (u + i) % 5}" for u in users for i in range(4)]
+        write(tmp_path / f"{name}.csv", "\n".join(["user,item,rating", *lines]) + "\n")
+    dataset = read(tmp_path)
+    split = cold_users(dataset)
+    assert split.fold.test.tolist() == [8, 9]
+    assert sorted([*split.fold.train, *split.fold.validation]) == list(range(8))
+    assert len(split.fold.validation) == 1
+    with pytest.raises(ValueError, match="fold must be 0 where the data come with their own split"):
+        cold_users(dataset, fold=1)
+    with pytest.raises(ValueError, match=r"warm and cold users are drawn, .* --splits joined"):
+        warm_cold(dataset)
+    joined = read(tmp_path, splits="joined")
+    assert fingerprint(joined)["sha256"] != fingerprint(dataset)["sha256"]
+
+
 def test_the_parts_of_atomic_files_are_kept(tmp_path):
     header = "user_id:token\titem_id:token\trating:float\n"
     for name, user in (("train", "u"), ("valid", "v"), ("test", "w")):
@@ -523,7 +542,7 @@ def test_numbers_in_memory_become_ids():
 
 def test_options_are_those_of_every_reader():
     assert Reading().reading() == {}
-    assert Reading(drop=["rating=0"], header=False).reading() == {
+    assert Reading(drop=("rating=0",), header=False).reading() == {
         "header": False,
         "drop": ("rating=0",),
     }
