@@ -9,6 +9,9 @@ written under another name, forced to the disk, read back, and appears under its
 rename; and `restore` verifies every byte before it uses any, and falls back to the last step that
 is whole. benchmarks/checkpoint_cost.py compares this with Orbax.
 
+The manifest may also hold digests of files beside the folder, so that whoever restores a state can
+tell whether the files that it belongs to are the ones that it was saved with.
+
 One process writes. Under `jax.distributed` call `save` on one process and `restore` on all.
 """
 
@@ -17,15 +20,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["CheckpointError", "restore", "save", "steps", "write_file"]
+from metajax import storage
+from metajax.storage import Digest
+
+__all__ = ["CheckpointError", "discard_after", "files_of", "restore", "save", "steps"]
 
 _ARRAYS = "arrays.bin"
 _MANIFEST = "manifest.json"
@@ -36,7 +43,14 @@ class CheckpointError(RuntimeError):
     """No checkpoint could be written, or none that is whole could be read."""
 
 
-def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3) -> Path:
+def save(
+    folder: str | os.PathLike[str],
+    step: int,
+    state: Any,
+    *,
+    keep: int = 3,
+    files: Mapping[str, Digest] = MappingProxyType({}),
+) -> Path:
     """Writes a checkpoint, and removes old ones once the new one has been read back.
 
     A checkpoint of the same step is replaced.
@@ -48,6 +62,7 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
             over several devices of this process are gathered; those spread over several processes
             must be replicated.
         keep: Number of the latest steps to keep, >= 1, the new one among them.
+        files: Digests of files that the state belongs to, by name, for `files_of`.
 
     Returns:
         The folder of the new checkpoint.
@@ -79,16 +94,17 @@ def save(folder: str | os.PathLike[str], step: int, state: Any, *, keep: int = 3
     for piece in _pieces(arrays):
         digest.update(piece)
     content = {"step": step, "leaves": leaves, "size": end, "sha256": digest.hexdigest()}
+    content["files"] = {name: list(file) for name, file in files.items()}
     # A digest of itself too: a flipped bit in a shape is damage like any other.
-    manifest = json.dumps({**content, "digest": _digest(content)}, indent=1)
+    manifest = _manifest_of(content, _digest(content))
 
     final = Path(folder).absolute() / f"{step:08d}"
     partial = final.with_name(final.name + ".tmp")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(final.parent)
         _remove_leftovers(final.parent)
         _require_space(final.parent, end + len(manifest))
-        partial.mkdir()
+        os.mkdir(partial)
         _write_arrays(partial / _ARRAYS, arrays)
         _write_manifest(partial / _MANIFEST, manifest)
         _read(partial)
@@ -105,6 +121,7 @@ def restore(
     like: Any,
     *,
     step: int | None = None,
+    part: str = "",
     on_skip: Callable[[int, str], None] | None = None,
 ) -> tuple[int, Any]:
     """Reads the last checkpoint that is whole, or the one of a given step.
@@ -115,10 +132,12 @@ def restore(
             freshly initialized one, or what `jax.eval_shape` returns. Each leaf comes back as its
             counterpart's kind: JAX array (with its sharding), NumPy array, PRNG key or number.
         step: The step to read; None takes the last good one.
+        part: Path of the subtree that `like` describes, such as `.best` or `['w']`, as
+            `jax.tree_util.keystr` has it; empty for all of the state.
         on_skip: Called with the step and the reason for each damaged checkpoint passed over.
 
     Returns:
-        The step and the state, bit for bit as it was saved.
+        The step and the state, or that part of it, bit for bit as it was saved.
 
     Raises:
         ValueError: If the checkpoint is whole but a leaf of `like` does not fit it.
@@ -139,7 +158,7 @@ def restore(
             if on_skip is not None:
                 on_skip(candidate, _line(error))
             continue
-        return candidate, _like(like, manifest["leaves"], content)
+        return candidate, _like(like, _part(manifest["leaves"], part), content)
     raise CheckpointError(f"no good checkpoint in {folder} ({'; '.join(skipped) or 'none found'}).")
 
 
@@ -152,23 +171,53 @@ def steps(folder: str | os.PathLike[str]) -> list[int]:
     return sorted(s for s in _step_folders(root) if (root / f"{s:08d}" / _MANIFEST).is_file())
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Replaces a file in one step, so that no reader ever sees half of it.
+def files_of(
+    folder: str | os.PathLike[str], *, step: int | None = None
+) -> tuple[int, dict[str, Digest]]:
+    """Reads the digests of files that a manifest holds; arrays are left unread.
 
     Args:
-        path: The file; its folder exists.
-        content: Text, written as UTF-8, or bytes.
+        folder: Folder that `save` wrote to.
+        step: The step to read; None takes the last one whose manifest is whole.
+
+    Returns:
+        The step, and the `files` it was saved with.
 
     Raises:
-        OSError: If it cannot be written; what was there before stays.
+        CheckpointError: If there is no such manifest, or none that is whole.
     """
-    # Of this process alone: another one may be writing the same file.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    root = Path(folder).absolute()
+    found = sorted(_step_folders(root), reverse=True)
+    if step is not None:
+        found = [candidate for candidate in found if candidate == step]
+    reasons = []
+    for candidate in found:
+        try:
+            manifest = _read_manifest(root / f"{candidate:08d}")
+        except OSError as error:
+            reasons.append(f"step {candidate}: {_line(error)}")
+            continue
+        return candidate, {name: Digest(*held) for name, held in manifest["files"].items()}
+    which = "good checkpoint" if step is None else f"good checkpoint of step {step}"
+    raise CheckpointError(f"no {which} in {folder} ({'; '.join(reasons) or 'none found'}).")
+
+
+def discard_after(folder: str | os.PathLike[str], step: int) -> None:
+    """Removes the checkpoints of later steps, from which training does not continue.
+
+    Raises:
+        CheckpointError: If they cannot be removed.
+    """
+    root = Path(folder).absolute()
     try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        later = [found for found in _step_folders(root) if found > step]
+        if later:
+            _remove_leftovers(root)
+            for found in sorted(later, reverse=True):
+                _remove(root, found)
+            storage.sync(root)
+    except OSError as error:
+        raise CheckpointError(f"cannot continue in {folder}: {_line(error)}") from error
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
@@ -210,26 +259,12 @@ def _pieces(arrays: list[np.ndarray]) -> Iterator[memoryview]:
 
 
 def _write_arrays(path: Path, arrays: list[np.ndarray]) -> None:
-    with path.open("wb") as file:
-        for piece in _pieces(arrays):
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
+    storage.write_pieces(path, _pieces(arrays))
 
 
-def _write_manifest(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    _sync(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Forces a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_manifest(path: Path, content: bytes) -> None:
+    storage.write_pieces(path, [content])
+    storage.sync(path.parent)
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -238,22 +273,44 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Returns the manifest and the bytes of the arrays, both as they were written, or raises."""
-    for name in (_MANIFEST, _ARRAYS):
-        if not (folder / name).is_file():
-            raise OSError(f"{name} is missing")
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        digest = manifest.pop("digest")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"{_MANIFEST} is damaged") from error
-    if digest != _digest(manifest):
-        raise OSError(f"{_MANIFEST} is damaged")
+    manifest = _read_manifest(folder)
+    if not (folder / _ARRAYS).is_file():
+        raise OSError(f"{_ARRAYS} is missing")
     content = np.fromfile(folder / _ARRAYS, np.uint8)
     if content.size != manifest["size"]:
         raise OSError(f"{_ARRAYS} has {content.size} bytes, {manifest['size']} were written")
     if hashlib.sha256(content.data).hexdigest() != manifest["sha256"]:
         raise OSError(f"{_ARRAYS} is not what was written (sha256 differs)")
     return manifest, content
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / _MANIFEST).is_file():
+        raise OSError(f"{_MANIFEST} is missing")
+    text = (folder / _MANIFEST).read_bytes()
+    try:
+        manifest = json.loads(text)
+        digest = manifest.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise OSError(f"{_MANIFEST} is damaged") from error
+    # Byte by byte: what JSON reads alike, such as another space, is damage too.
+    if digest != _digest(manifest) or text != _manifest_of(manifest, digest):
+        raise OSError(f"{_MANIFEST} is damaged")
+    return manifest
+
+
+def _manifest_of(content: dict[str, Any], digest: str) -> bytes:
+    return json.dumps({**content, "digest": digest}, indent=1).encode()
+
+
+def _part(leaves: dict[str, list[Any]], part: str) -> dict[str, list[Any]]:
+    if not part:
+        return leaves
+    return {
+        path.removeprefix(part) or "state": leaf
+        for path, leaf in leaves.items()
+        if path == part or path.startswith((f"{part}.", f"{part}["))
+    }
 
 
 def _like(like: Any, leaves: dict[str, list[Any]], content: np.ndarray) -> Any:
@@ -304,7 +361,7 @@ def _publish(partial: Path, final: Path) -> None:
         # and none of the others.
         os.rename(final, final.with_name(final.name + ".replaced.tmp"))
     os.rename(partial, final)
-    _sync(final.parent)
+    storage.sync(final.parent)
     _remove_leftovers(final.parent)
 
 
@@ -313,10 +370,14 @@ def _prune(root: Path, step: int, keep: int) -> None:
     kept = {step, *others[: keep - 1]}
     for old in _step_folders(root):
         if old not in kept:
-            # Renamed first: half a removed folder must not look like a checkpoint.
-            doomed = root / f"{old:08d}.pruned.tmp"
-            os.rename(root / f"{old:08d}", doomed)
-            shutil.rmtree(doomed)
+            _remove(root, old)
+
+
+def _remove(root: Path, step: int) -> None:
+    # Renamed first: half a removed folder must not look like a checkpoint.
+    doomed = root / f"{step:08d}.pruned.tmp"
+    os.rename(root / f"{step:08d}", doomed)
+    shutil.rmtree(doomed)
 
 
 def _remove_leftovers(root: Path) -> None:

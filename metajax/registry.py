@@ -31,7 +31,7 @@ from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.settings import reading_fields
 from metajax.methods.tasks import Sampler
 from metajax.training import Progress, begin
-from metajax.types import Adaptation, Examples, MetaLearner, Params, Task
+from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params, Task
 
 __all__ = [
     "adaptation_of",
@@ -47,6 +47,7 @@ __all__ = [
     "learner_of",
     "method_of",
     "names",
+    "params_like",
     "predicts_ratings",
     "progress_like",
     "sampler_of",
@@ -409,6 +410,31 @@ def progress_like(
     """Returns shapes and types of the progress, for reading a checkpoint."""
     method = _resolved(settings, method)
     return jax.eval_shape(lambda: _begin(settings, training, method, lambda params: params))
+
+
+def params_like(settings: Settings, shapes: Shapes, method: Method | None = None) -> Params:
+    """Returns shapes and types of the meta-parameters, for reading them without training data.
+
+    Args:
+        settings: The settings.
+        shapes: Of the training set.
+        method: As in `learner_of`.
+    """
+    method = _resolved(settings, method)
+    learner = method.learner(settings, method.network(settings, shapes))
+
+    def init() -> Params:
+        # Of tasks learners read the support's inputs alone, which are `Inputs` in every domain.
+        rows = (1, max(settings.support, 1))
+        inputs = Inputs(
+            jnp.zeros((*rows, shapes.user_width)),
+            jnp.zeros((*rows, shapes.item_width)),
+            jnp.zeros(rows, jnp.int32),
+        )
+        examples = Examples(inputs, jnp.zeros(rows), jnp.ones(rows, bool))
+        return begin(learner.init(jax.random.key(0), Task(examples, examples))).best
+
+    return jax.eval_shape(init)
 
 
 def _resolved(settings: Settings, method: Method | None) -> Method:

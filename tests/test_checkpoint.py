@@ -16,7 +16,15 @@ import optax
 import pytest
 
 from metajax import checkpoint
-from metajax.checkpoint import CheckpointError, restore, save, steps
+from metajax.checkpoint import (
+    CheckpointError,
+    discard_after,
+    files_of,
+    restore,
+    save,
+    steps,
+)
+from metajax.storage import Digest
 from metajax.types import MetaState
 
 
@@ -432,19 +440,44 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     assert restore(tmp_path, STATE)[0] == 1
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    checkpoint.write_file(path, "é")
-    assert path.read_bytes() == "é".encode()
-    checkpoint.write_file(path, b"old")
-    write = Path.write_bytes
+FILES = {"settings.json": Digest(7, "ab" * 32), "metrics.jsonl": Digest(0, "cd" * 32)}
 
-    def full(self, content):
-        write(self, content[:1])
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.write_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
+def test_digests_of_files_come_back_from_the_last_whole_manifest(tmp_path):
+    save(tmp_path, 1, STATE)
+    save(tmp_path, 2, STATE, files=FILES)
+    assert files_of(tmp_path) == (2, FILES)
+    assert files_of(tmp_path, step=1) == (1, {})
+    _flipped_manifest(tmp_path / "00000002")
+    assert files_of(tmp_path) == (1, {})
+    with pytest.raises(CheckpointError, match=r"no good checkpoint of step 2 .*manifest.json is d"):
+        files_of(tmp_path, step=2)
+
+
+def test_another_space_in_a_manifest_is_damage_too(tmp_path):
+    file = save(tmp_path, 1, STATE) / "manifest.json"
+    text = file.read_bytes()
+    file.write_bytes(text.replace(b"\n", b"\r", 1))
+    assert json.loads(file.read_bytes()) == json.loads(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        restore(tmp_path, STATE)
+
+
+def test_a_part_of_a_state_is_restored_alone(tmp_path):
+    state = {"w": STATE, "wide": jnp.ones(3), "n": 5}
+    save(tmp_path, 1, state)
+    step, found = restore(tmp_path, STATE, part="['w']")
+    assert step == 1
+    assert bits(found) == bits(STATE)
+    assert restore(tmp_path, 0, part="['n']") == (1, 5)
+    with pytest.raises(ValueError, match="was not saved"):
+        restore(tmp_path, STATE, part="['wid']")
+
+
+def test_later_steps_are_discarded(tmp_path):
+    for step in (10, 20, 30):
+        save(tmp_path, step, step)
+    discard_after(tmp_path, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000010"]
+    discard_after(tmp_path, 10)
+    assert restore(tmp_path, 0) == (10, 10)

@@ -24,6 +24,8 @@ ROWS = [
     "metrics",
     "gaussian",
     "training",
+    "storage",
+    "locks",
     "checkpoint",
     "distributed",
     "data",

@@ -14,7 +14,7 @@ from rich.text import Text
 from metajax import runs
 from metajax.characters import visible
 from metajax.cli import console, sources
-from metajax.cli.train import check_resume, train_to_end
+from metajax.cli.train import check_resume, claimed, train_to_end
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
@@ -107,12 +107,10 @@ def train(
     else:
         predictor_of(settings)  # Refuses before anything is read.
         chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
-        found, _ = _loaded(*chosen)
-        with console.busy("Splitting the triples"):
-            folder = run or runs.free_folder(
-                f"{Path(settings.source).stem}-{settings.score.lower()}"
-            )
-            opened, progress = graph_runs.create(folder, settings, found)
+        with claimed(run, f"{Path(settings.source).stem}-{settings.score.lower()}") as claim:
+            found, _ = _loaded(*chosen)
+            with console.busy("Splitting the triples"):
+                opened, progress = graph_runs.create(claim, settings, found)
     folder, settings = opened.folder, opened.settings
     _print_split(opened)
     updates = -(-opened.split.training.count // settings.batch)

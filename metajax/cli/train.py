@@ -20,6 +20,7 @@ from metajax.training import DivergedError, Progress
 __all__ = [
     "check_report",
     "check_resume",
+    "claimed",
     "prepare",
     "resumed",
     "train",
@@ -52,13 +53,26 @@ def train(
         check_resume(resume, run, settings, settings_for(Settings.method), runs.settings_of)
         opened, progress = resumed(resume)
     else:
-        with console.fetching(settings.data) as fetched:
-            dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
-        console.notes(dataset)
-        with console.busy("Pretraining item factors"):
-            folder = run or runs.free_folder(f"{Path(settings.data).stem}-{settings.method}")
-            opened, progress = runs.create(folder, settings, dataset)
+        with claimed(run, f"{Path(settings.data).stem}-{settings.method}") as claim:
+            with console.fetching(settings.data) as fetched:
+                dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+            console.notes(dataset)
+            with console.busy("Pretraining item factors"):
+                opened, progress = runs.create(claim, settings, dataset)
     return train_and_judge(opened, progress, report=report)
+
+
+def claimed(run: Path | None, default: str) -> AbstractContextManager[runs.Claim]:
+    """Claims the folder of a new run before any work is done for it.
+
+    Args:
+        run: The option `--run`.
+        default: Name in `runs` where it is not given; numbered if that is taken.
+
+    Returns:
+        A context manager that yields the claim.
+    """
+    return runs.claim(Path("runs") / default, numbered=True) if run is None else runs.claim(run)
 
 
 def check_report() -> None:

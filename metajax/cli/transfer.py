@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from metajax import runs
 from metajax.cli import console, sources
-from metajax.cli.train import check_report, check_resume, resumed, train_and_judge
+from metajax.cli.train import check_report, check_resume, claimed, resumed, train_and_judge
 from metajax.cross_domain.domains import (
     DomainPair,
     load_domains,
@@ -74,10 +74,10 @@ def transfer(
             rank = getattr(settings.options, "rank", None)
             few = {} if rank is None else {"rank": min(rank, 4)}
             settings = with_changes(settings, updates=50, **few)
-        with console.fetching(chosen.main) as fetched:
-            domains = load_domains(chosen, settings.reading(), progress=fetched)
-        console.notes(domains.dataset)
-        with console.busy("Pretraining item factors"):
-            folder = run or runs.free_folder(f"{Path(chosen.main).stem}-transfer")
-            opened, progress = runs.create(folder, settings, domains, chosen)
+        with claimed(run, f"{Path(chosen.main).stem}-transfer") as claim:
+            with console.fetching(chosen.main) as fetched:
+                domains = load_domains(chosen, settings.reading(), progress=fetched)
+            console.notes(domains.dataset)
+            with console.busy("Pretraining item factors"):
+                opened, progress = runs.create(claim, settings, domains, chosen)
     return train_and_judge(opened, progress, report=report, trials=trials)

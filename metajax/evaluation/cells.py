@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax import checkpoint
+from metajax import storage
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.metrics import Metric, table_with
@@ -107,7 +107,7 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
     # NumPy's own sums do not cover every byte.
-    checkpoint.write_file(path, content.getvalue() + _digest(content.getvalue()))
+    storage.write_file(path, content.getvalue() + _digest(content.getvalue()))
 
 
 def read_cell(path: Path, metrics: Sequence[Metric] = ()) -> Outcome | None:
@@ -204,5 +204,5 @@ def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
         if found != {"data": dict(data)}:
             raise ValueError(f"{folder}: holds a comparison on other data; give another folder.")
     cells.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_file(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
+    storage.write_file(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
     return cells

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
-from metajax import checkpoint
+from metajax import storage
 from metajax.data.fetch import is_verified
 from metajax.data.readers import DataError
 from metajax.data.readers.text import TextTable, delimited
@@ -276,7 +276,7 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
     # Turtle writes the subject of adjacent statements once.
     written.sort(key=lambda triple: str(triple.subject))
     turtle = ox.serialize(written, format=ox.RdfFormat.TURTLE, prefixes={"": _BASE})
-    checkpoint.write_file(Path(path), turtle)
+    storage.write_file(Path(path), turtle)
 
 
 def _atomic(path: str | Path, names: Sequence[str]) -> TextTable:

@@ -6,6 +6,7 @@ recommender = runs.load("runs/maml")                              # later, elsew
 runs.recommend(recommender, {"Fargo (1996)": 5})
 """
 
+from metajax.runs.folder import Claim, claim, last_good
 from metajax.runs.recommendation import (
     Recommendation,
     Recommender,
@@ -16,8 +17,6 @@ from metajax.runs.run import (
     Run,
     Trainable,
     create,
-    free_folder,
-    last_good,
     load,
     open_run,
     resumed,
@@ -27,12 +26,13 @@ from metajax.runs.run import (
 )
 
 __all__ = [
+    "Claim",
     "Recommendation",
     "Recommender",
     "Run",
     "Trainable",
+    "claim",
     "create",
-    "free_folder",
     "last_good",
     "load",
     "open_run",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from metajax import checkpoint, fields
+from metajax import fields
 from metajax.knowledge import (
     Completion,
     Epoch,
@@ -32,7 +32,8 @@ from metajax.knowledge import (
     train_links,
     vocabulary_of,
 )
-from metajax.runs.run import GRAPH, SETTINGS, create_folder, read_json
+from metajax.runs.folder import Claim, check_files, claim, make, read_json, write_report
+from metajax.runs.run import GRAPH, SETTINGS
 from metajax.training import Progress
 from metajax.types import Params
 
@@ -65,13 +66,15 @@ class GraphRun(NamedTuple):
         return train_links(self.split.training, self.split.validation, self.settings, progress)
 
 
-def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[GraphRun, Progress]:
+def create(
+    folder: Path | Claim, chosen: GraphSettings, graph: KnowledgeGraph
+) -> tuple[GraphRun, Progress]:
     """Splits a graph, initialises training and creates the folder of a run.
 
     Everything is validated before anything is written.
 
     Args:
-        folder: A folder that does not exist yet.
+        folder: A folder that does not exist yet, or a claim to one.
         chosen: The settings.
         graph: The graph of `chosen.source`.
 
@@ -83,6 +86,9 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
         ValueError: If nothing is left, the graph cannot be split, or a setting is out of range.
         OSError: If the folder exists or cannot be written.
     """
+    if not isinstance(folder, Claim):
+        with claim(folder) as claimed:
+            return create(claimed, chosen, graph)
     predictor_of(chosen)  # Checks its settings.
     split = split_graph(
         graph,
@@ -91,13 +97,13 @@ def create(folder: Path, chosen: GraphSettings, graph: KnowledgeGraph) -> tuple[
         inverse_share=chosen.inverse_share,
         seed=chosen.seed,
     )
-    run = GraphRun(folder, chosen, split)
+    run = GraphRun(folder.folder, chosen, split)
     progress = begin_links(run.split.training, chosen)
     contents = {
         SETTINGS: fields.to_json(chosen),
         GRAPH: json.dumps(split_to_json(run.split)) + "\n",
     }
-    create_folder(folder, contents, progress)
+    make(folder, contents, progress)
     return run, progress
 
 
@@ -105,8 +111,11 @@ def open_run(folder: Path) -> GraphRun:
     """Opens a run that `create` made; the source is not read again.
 
     Raises:
-        ValueError: If the folder holds no run on a graph, or a damaged one.
+        ValueError: If the folder holds no run on a graph, or a damaged one; names the file.
+        CheckpointError: If it has no good checkpoint.
     """
+    _check_kind(folder)
+    check_files(folder)
     chosen, values = settings_of(folder), read_json(folder / GRAPH)
     try:
         return GraphRun(folder, chosen, split_from_json(values))
@@ -120,9 +129,13 @@ def settings_of(folder: Path) -> GraphSettings:
     Raises:
         ValueError: If the folder holds no run on a graph.
     """
+    _check_kind(folder)
+    return fields.from_json(folder / SETTINGS, GraphSettings, "the settings of a run on a graph")
+
+
+def _check_kind(folder: Path) -> None:
     if not (folder / GRAPH).is_file():
         raise ValueError(f"{folder}: no run on a graph is here (there is no {GRAPH}).")
-    return fields.from_json(folder / SETTINGS, GraphSettings, "the settings of a run on a graph")
 
 
 def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
@@ -154,7 +167,7 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         ),
     }
     report = {"queries": ranks.realistic.size, "left_out": run.split.left_out, **found}
-    checkpoint.write_file(run.folder / "report.json", json.dumps(report, indent=1) + "\n")
+    write_report(run.folder, {"report.json": json.dumps(report, indent=1) + "\n"})
     return found
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from metajax import checkpoint, evaluation, report
+from metajax import evaluation, report
 from metajax.data.dataset import Dataset
 from metajax.evaluation import Compared
 from metajax.evaluation.records import Record, compare_all, negative_transfer, to_json
 from metajax.evaluation.records import headline as sentence
+from metajax.runs.folder import write_report as write_files
 from metajax.runs.run import Run
 from metajax.types import Params
 
@@ -182,9 +183,7 @@ def _write(
     notes: Sequence[str],
     tables: Sequence[str] | None = None,
 ) -> Path:
-    checkpoint.write_file(folder / "report.json", json.dumps(to_json(records), indent=1) + "\n")
-    page = folder / "report.html"
-    checkpoint.write_file(
-        page, report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
-    )
-    return page
+    page = report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
+    figures = json.dumps(to_json(records), indent=1) + "\n"
+    write_files(folder, {"report.json": figures, "report.html": page})
+    return folder / "report.html"

@@ -4,24 +4,28 @@
     RUN/data.json         counts and digest of the data
     RUN/domains.json      the two domains of a transfer
     RUN/schema.json       how users and items are encoded
-    RUN/graph.json        of a run on a knowledge graph, in place of the three above: names, triples
-                          of each part, links, what was left out
+    RUN/catalogue.json    items, scale and sizes, and in item_features.npz their encoded features
+    RUN/graph.json        of a run on a knowledge graph, in place of those above but settings.json:
+                          names, triples of each part, links, what was left out
     RUN/metrics.jsonl     a line a dispatch, or an epoch of a graph
-    RUN/checkpoints/      the training progress, verified when read
-    RUN/report.json       figures; report.html shows them
+    RUN/checkpoints/      the training progress, and digests of the files above
+    RUN/report.json       figures; report.html shows them; their digests are in report.sha256
+    RUN/lock              the process that trains, while it does
 
-`create_folder`, `resumed` and `train_run` serve every kind of run: see `Trainable`.
+To train on and to judge a run its data are needed; to recommend from it, its folder is enough.
+`resumed` and `train_run` serve every kind of run: see `Trainable`; `metajax.runs.folder` makes and
+verifies the folders.
 """
 
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from metajax import checkpoint, fields, files, registry
+from metajax import checkpoint, fields, locks, registry
 from metajax.cross_domain.domains import (
     DomainPair,
     Domains,
@@ -35,7 +39,24 @@ from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.data.splits import Split
 from metajax.evaluation import check_ratings, train_on
 from metajax.methods import Settings
-from metajax.registry import adaptation_of, first_progress, predicts_ratings, progress_like
+from metajax.registry import (
+    adaptation_of,
+    first_progress,
+    params_like,
+    predicts_ratings,
+    progress_like,
+)
+from metajax.runs import serving
+from metajax.runs.folder import (
+    CHECKPOINTS,
+    Claim,
+    check_files,
+    check_report,
+    claim,
+    make,
+    open_metrics,
+    read_json,
+)
 from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress
 
@@ -43,12 +64,8 @@ __all__ = [
     "Run",
     "Trainable",
     "create",
-    "create_folder",
-    "free_folder",
-    "last_good",
     "load",
     "open_run",
-    "read_json",
     "resumed",
     "settings_of",
     "train",
@@ -56,10 +73,11 @@ __all__ = [
     "warn_of_damage",
 ]
 
-CHECKPOINTS = "checkpoints"
 GRAPH = "graph.json"
 SETTINGS = "settings.json"
+_DATA = "data.json"
 _DOMAINS = "domains.json"
+_SCHEMA = "schema.json"
 
 
 class Trainable(Protocol):
@@ -111,7 +129,7 @@ class Run(NamedTuple):
 
 
 def create(
-    folder: Path,
+    folder: Path | Claim,
     chosen: Settings,
     loaded: Dataset | Domains,
     pair: DomainPair | None = None,
@@ -121,7 +139,7 @@ def create(
     Everything is validated before anything is written.
 
     Args:
-        folder: A folder that does not exist yet.
+        folder: A folder that does not exist yet, or a claim to one.
         chosen: The settings.
         loaded: The data of `chosen.data`, or of `pair`.
         pair: The two domains of a transfer; `chosen.data` becomes its target.
@@ -133,18 +151,25 @@ def create(
         ValueError: If the data cannot be learned from, or the settings do not fit them.
         OSError: If the folder exists or cannot be written.
     """
+    if not isinstance(folder, Claim):
+        with claim(folder) as claimed:
+            return create(claimed, chosen, loaded, pair)
     if pair is not None:
         pair = with_absolute_paths(pair)
         chosen = replace(chosen, data=pair.main)
     chosen = _absolute(chosen)
-    run = _prepared(folder, chosen, loaded, pair)
-    progress = first_progress(chosen, run.users.training)
-    contents = {SETTINGS: registry.to_json(chosen)}
+    run = _prepared(folder.folder, chosen, loaded, pair)
+    training = run.users.training
+    progress = first_progress(chosen, training)
+    contents: dict[str, str | bytes] = {SETTINGS: registry.to_json(chosen)}
     if pair is not None:
         contents[_DOMAINS] = fields.to_json(pair)
-    for name, facts in (("data", fingerprint(run.dataset)), ("schema", _schemas(run.users))):
-        contents[f"{name}.json"] = json.dumps(facts, indent=1) + "\n"
-    create_folder(folder, contents, progress)
+    for name, facts in ((_DATA, fingerprint(run.dataset)), (_SCHEMA, _schemas(run.users))):
+        contents[name] = json.dumps(facts, indent=1) + "\n"
+    catalogue = catalogue_of(run.dataset.items, training.item_features, training.item_domain)
+    served = serving.Served(catalogue, run.dataset.scale, run.users.labels, shapes_of(training))
+    contents |= serving.contents_of(served)
+    make(folder, contents, progress)
     return run, progress
 
 
@@ -159,8 +184,12 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
         The run.
 
     Raises:
-        ValueError: If the folder holds no run, or its data have changed since.
+        ValueError: If the folder holds no run, a file of it is damaged, or its data have changed
+            since.
+        CheckpointError: If it has no good checkpoint.
     """
+    _check_kind(folder)
+    check_files(folder)
     chosen = settings_of(folder)
     pair = None
     if (folder / _DOMAINS).exists():
@@ -169,13 +198,13 @@ def open_run(folder: Path, *, progress: Callable[[int, int | None], None] | None
     else:
         loaded = datasets.load(chosen.data, progress=progress, **chosen.reading())
     dataset = loaded.dataset if isinstance(loaded, Domains) else loaded
-    if read_json(folder / "data.json") != fingerprint(dataset):
+    if read_json(folder / _DATA) != fingerprint(dataset):
         raise ValueError(
             f"{chosen.data}: the data have changed since {folder} was trained on them."
         )
     run = _prepared(folder, chosen, loaded, pair)
-    if read_json(folder / "schema.json") != _schemas(run.users):
-        raise ValueError(f"{folder / 'schema.json'}: does not fit the data of this run.")
+    if read_json(folder / _SCHEMA) != _schemas(run.users):
+        raise ValueError(f"{folder / _SCHEMA}: does not fit the data of this run.")
     return run
 
 
@@ -185,39 +214,15 @@ def settings_of(folder: Path) -> Settings:
     Raises:
         ValueError: If the folder holds no run, or one on a graph.
     """
-    if (folder / GRAPH).is_file():
-        raise ValueError(f"{folder}: this is a run on a graph: use metajax graph complete.")
-    if not (folder / SETTINGS).is_file():
-        raise ValueError(f"{folder}: no run is here (there is no settings.json).")
+    _check_kind(folder)
     return registry.from_json(folder / SETTINGS)
 
 
-def create_folder(folder: Path, contents: Mapping[str, str], progress: Progress) -> None:
-    """Makes the folder of a run.
-
-    Args:
-        folder: A folder that does not exist yet.
-        contents: Text of each file by name.
-        progress: The progress before the first update, saved so that a run that is killed before
-            its first validation can be resumed.
-
-    Raises:
-        OSError: If the folder exists or cannot be written.
-        CheckpointError: If the progress cannot be saved.
-    """
-    folder.mkdir(parents=True)
-    for name, text in contents.items():
-        checkpoint.write_file(folder / name, text)
-    checkpoint.save(folder / CHECKPOINTS, 0, progress)
-
-
-def free_folder(name: str) -> Path:
-    """Returns a folder in `runs` that does not exist yet: the name, numbered if it is taken."""
-    folder, n = Path("runs") / name, 1
-    while folder.exists():
-        n += 1
-        folder = Path("runs") / f"{name}-{n}"
-    return folder
+def _check_kind(folder: Path) -> None:
+    if (folder / GRAPH).is_file():
+        raise ValueError(f"{folder}: this is a run on a graph: use metajax graph complete.")
+    if not (folder / SETTINGS).is_file() and not (folder / CHECKPOINTS).is_dir():
+        raise ValueError(f"{folder}: no run is here (there is no settings.json).")
 
 
 def warn_of_damage(step: int, reason: str) -> None:
@@ -239,10 +244,7 @@ def resumed(run: Trainable, *, on_skip: Callable[[int, str], None] = warn_of_dam
         CheckpointError: If there is none.
         ValueError: If the settings have been changed since.
     """
-    try:
-        return checkpoint.restore(run.folder / CHECKPOINTS, run.progress_like(), on_skip=on_skip)[1]
-    except ValueError as error:
-        raise ValueError(f"{run.folder / SETTINGS}: do not fit the checkpoint: {error}") from None
+    return _restored(run.folder, run.progress_like(), on_skip=on_skip)[1]
 
 
 def train_run(
@@ -258,30 +260,41 @@ def train_run(
         run: An open run.
         progress: From its creation, or from `resumed`.
         on_row: Called with each row of figures, after a dispatch or an epoch.
-        stop: Called after each row; once it returns True the run is saved and left.
+        stop: Called after each row, before and after `on_row`; once it returns True the run is
+            saved and left.
 
     Returns:
         The last progress, and whether training has come to its end.
 
     Raises:
         DivergedError: As `training.train`; what was saved before stays.
-        CheckpointError: If a checkpoint cannot be written; older ones stay.
+        CheckpointError: If a checkpoint cannot be written; older ones stay. If there is none of
+            this progress.
+        LockedError: If another process trains the run.
         OSError: If the metrics cannot be written.
-        ValueError: If there are metrics already, which are of no run.
+        ValueError: If a file of the run is damaged; names it.
     """
-    metrics = run.folder / "metrics.jsonl"
-    _cut(metrics, int(progress.state.step))
-    latest = progress
-    for latest, row in run.steps(progress):
-        with metrics.open("a") as file:
-            file.write(json.dumps(row._asdict()) + "\n")
-        stopped = stop()
-        if row.validation is not None or stopped:
-            checkpoint.save(run.folder / CHECKPOINTS, row.step, latest)
-        on_row(row)
-        if stopped:
-            return latest, False
-    return latest, True
+    with locks.locked(run.folder):
+        latest, saved = progress, int(progress.state.step)
+        metrics = open_metrics(run.folder, saved)
+
+        def save(step: int) -> None:
+            nonlocal saved
+            if step > saved:
+                checkpoint.save(run.folder / CHECKPOINTS, step, latest, files=metrics.synced())
+                saved = step
+
+        for latest, row in run.steps(progress):
+            metrics.add(row)
+            if row.validation is not None or stop():
+                save(row.step)
+            on_row(row)
+            # Once more: a signal may have come while the row was shown.
+            if stop():
+                save(row.step)
+                return latest, False
+        save(int(latest.state.step))
+        return latest, True
 
 
 def train(
@@ -319,34 +332,14 @@ def train(
     else:
         loaded = datasets.load(chosen.data, **chosen.reading())
         run, progress = create(folder, chosen, loaded)
-    progress, _ = train_run(run, progress, on_row=on_row, stop=stop)
-    return _recommender(run, progress)
-
-
-def last_good(folder: Path) -> str:
-    """One sentence that names the last checkpoint of a run."""
-    found = checkpoint.steps(folder / CHECKPOINTS)
-    if not found:
-        return "There is no checkpoint yet."
-    return f"The last good checkpoint is of update {found[-1]}, in {folder / CHECKPOINTS}."
-
-
-def read_json(path: Path) -> Any:
-    """Reads a file of a run.
-
-    Raises:
-        ValueError: If it cannot be read; names it.
-    """
-    try:
-        return files.read_json(path)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}.") from None
+    train_run(run, progress, on_row=on_row, stop=stop)
+    return load(folder)
 
 
 def load(
     folder: str | os.PathLike[str], *, on_skip: Callable[[int, str], None] = warn_of_damage
 ) -> Recommender:
-    """Loads a trained run to recommend from.
+    """Loads a trained run to recommend from; its data are not read.
 
     Args:
         folder: The run's folder.
@@ -356,24 +349,34 @@ def load(
         A recommender with the parameters that validated best.
 
     Raises:
-        ValueError: If no run is there.
+        ValueError: If no run is there, or a file of it is damaged; names it.
         CheckpointError: If it has no good checkpoint.
     """
-    run = open_run(Path(folder))
-    return _recommender(run, resumed(run, on_skip=on_skip))
-
-
-def _recommender(run: Run, progress: Progress) -> Recommender:
-    training = run.users.training
+    folder = Path(folder)
+    _check_kind(folder)
+    check_files(folder)
+    check_report(folder)
+    chosen = settings_of(folder)
+    served = serving.read(folder)
+    user_schema = schema.from_json(json.dumps(read_json(folder / _SCHEMA)["user"]))
+    like = params_like(chosen, served.shapes)
+    _, params = _restored(folder, like, part=".best", on_skip=on_skip)
     return Recommender(
-        adaptation_of(run.settings, shapes_of(training)),
-        progress.best,
-        run.users.user_schema,
-        catalogue_of(run.dataset.items, training.item_features, training.item_domain),
-        run.dataset.scale,
-        run.users.labels,
-        predicts_ratings(run.settings),
+        adaptation_of(chosen, served.shapes),
+        params,
+        user_schema,
+        served.catalogue,
+        served.scale,
+        served.labels,
+        predicts_ratings(chosen),
     )
+
+
+def _restored(folder: Path, like: Any, **options: Any) -> tuple[int, Any]:
+    try:
+        return checkpoint.restore(folder / CHECKPOINTS, like, **options)
+    except ValueError as error:
+        raise ValueError(f"{folder / SETTINGS}: do not fit the checkpoint: {error}") from None
 
 
 def _absolute(chosen: Settings) -> Settings:
@@ -397,15 +400,3 @@ def _prepared(
 def _schemas(users: Split) -> dict[str, Any]:
     schemas = {"user": users.user_schema, "item": users.item_schema}
     return {name: json.loads(schema.to_json(value)) for name, value in schemas.items()}
-
-
-def _cut(metrics: Path, step: int) -> None:
-    """Drops the rows after a step, which a killed run wrote past its checkpoint."""
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-    # A killed run may also have left half a line.
-    whole = [line for line in lines if line.endswith("\n")]
-    try:
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{metrics}: not the metrics of a run: {error}") from None
-    checkpoint.write_file(metrics, "".join(kept))

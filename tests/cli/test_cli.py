@@ -425,10 +425,10 @@ def test_a_full_disk_is_one_line_and_keeps_saved_checkpoints(run, options, tmp_p
 
     folder, save = tmp_path / "run", checkpoint.save
 
-    def save_until_full(where, step, state):
+    def save_until_full(where, step, state, **options):
         if step > 20:
             raise checkpoint.CheckpointError(f"cannot save step {step}: no space left")
-        return save(where, step, state)
+        return save(where, step, state, **options)
 
     monkeypatch.setattr(checkpoint, "save", save_until_full)
     status, _, err = run("train", *options, "--no-report", "--run", folder)

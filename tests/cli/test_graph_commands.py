@@ -1,5 +1,6 @@
 """`metajax graph` as a person types it."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -210,8 +211,11 @@ def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):
     )
 
     # A graph that goes by the name of a data set has the titles of that, where it can be had.
-    settings = folder / "settings.json"
-    settings.write_text(settings.read_text().replace(str(films), "ml-100k"))
+    opened = graph_runs.open_run
+    named = dataclasses.replace(opened(folder).settings, source="ml-100k")
+    monkeypatch.setattr(
+        graph_runs, "open_run", lambda folder: opened(folder)._replace(settings=named)
+    )
     load, queried = datasets.load, ["--entity=film4", "--relation=genre"]
     monkeypatch.setattr(datasets, "load", lambda name, progress: load(small))
     _, out, _ = run("complete", folder, *queried)

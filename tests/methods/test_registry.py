@@ -74,6 +74,8 @@ def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_
         return state, metrics, scores, one.query.labels
 
     progress = registry.progress_like(settings, training)
+    # What a run is served by is known without its data.
+    assert registry.params_like(settings, shapes_of(training)) == progress.best
     progress = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), progress)
     state, metrics, scores, labels = jax.eval_shape(updated, jax.random.key(0))
     assert scores.shape == labels.shape

@@ -1,22 +1,85 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from metajax import checkpoint, runs
+from metajax import checkpoint, locks, runs, storage
 from metajax.checkpoint import CheckpointError
+from metajax.data.datasets import load
+from metajax.locks import LockedError
 from metajax.methods import Settings
 from metajax.registry import with_changes
 from metajax.runs import last_good
+from metajax.runs.folder import write_report
 from metajax.runs.recommendation import recommend, recommend_batch
 from metajax.training import DivergedError
+
+
+@pytest.fixture(scope="module")
+def judged(trained, tmp_path_factory):
+    """A finished run with a report, not to be written to."""
+    folder = shutil.copytree(trained[0], tmp_path_factory.mktemp("judged") / "run")
+    write_report(folder, {"report.json": "[]", "report.html": "<!doctype html>"})
+    return folder
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """The names and paths of calls that rename something, or force it to the disk, in order."""
+    made, fsync, rename = [], os.fsync, os.rename
+
+    def noted_fsync(descriptor):
+        made.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def noted_rename(source, target):
+        made.append(("rename", source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    return made
+
+
+def flips(files, places=4):
+    """Flips a bit at some places of each file, one at a time; yields the file."""
+    rng = np.random.default_rng(0)
+    for file in files:
+        content = file.read_bytes()
+        for bit in rng.choice(8 * len(content), min(places, 8 * len(content)), replace=False):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            yield file
+        file.write_bytes(content)
+
+
+def rewrite(folder, name, text):
+    """Changes a file of a run as another version might have written it, digests included."""
+    (folder / name).write_text(text)
+    for manifest in folder.glob("checkpoints/*/manifest.json"):
+        content = json.loads(manifest.read_text())
+        del content["digest"]
+        content["files"][name] = list(storage.digest_of(text))
+        manifest.write_bytes(checkpoint._manifest_of(content, checkpoint._digest(content)))
+
+
+def load_quietly(folder):
+    return runs.load(folder, on_skip=lambda step, reason: None)
+
+
+def resume(folder):
+    run = runs.open_run(folder)
+    return runs.train_run(run, runs.resumed(run, on_skip=lambda step, reason: None))[0]
 
 
 def assert_same_bits(a, b):
@@ -29,7 +92,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, 
     rows = []
     # After 15 updates: between two validations.
     progress, finished = runs.train_run(
-        run, progress, on_row=rows.append, stop=lambda: len(rows) >= 2
+        run, progress, on_row=rows.append, stop=lambda: len(rows) >= 3
     )
     assert not finished
     assert int(progress.state.step) == 15
@@ -44,7 +107,7 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(begin_run, tmp_path, 
 
 def test_train_creates_a_run_and_resumes_it_with_the_same_settings(tmp_path, quick, trained):
     folder, rows = tmp_path / "run", []
-    runs.train(folder, quick, on_row=rows.append, stop=lambda: len(rows) >= 2)
+    runs.train(folder, quick, on_row=rows.append, stop=lambda: len(rows) >= 3)
     assert [row.step for row in rows] == [5, 10, 15]
     recommender = runs.train(folder, quick)
     assert_same_bits(recommender.params, trained[1].best)
@@ -132,35 +195,142 @@ def test_a_run_is_found_from_anywhere(begin_run, tmp_path, small, quick, monkeyp
     assert runs.load(tmp_path / "run").catalogue.ids.shape == (30,)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("metrics.jsonl", "[1]\n", "metrics.jsonl: not the metrics of a run"),
-        ("metrics.jsonl", "garbage\n", "metrics.jsonl: not the metrics of a run"),
-        ("schema.json", "{", "schema.json, line 1: not JSON"),
-        ("schema.json", "{}", "schema.json: does not fit"),
-        ("data.json", "", "data.json, line 1: not JSON"),
-        ("settings.json", "{", "settings.json, line 1: not JSON"),
-    ],
-)
-def test_a_damaged_file_of_a_run_is_named(tmp_path, trained, name, text, words):
+def test_a_flipped_bit_in_any_file_is_refused_and_the_file_named(judged, tmp_path):
+    folder = shutil.copytree(judged, tmp_path / "run")
+    for step in ("00000020", "00000030"):
+        shutil.rmtree(folder / "checkpoints" / step)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"settings.json", "catalogue.json", "metrics.jsonl", "report.html", "arrays.bin"} <= {
+        path.name for path in files
+    }
+    for file in flips(files):
+        # Or the file whose digest is damaged.
+        named = "report" if file.name == "report.sha256" else re.escape(file.name)
+        for use in (load_quietly, resume) if named[:6] != "report" else (load_quietly,):
+            with pytest.raises((CheckpointError, ValueError), match=named):
+                use(folder)
+    assert_same_bits(runs.load(folder).params, runs.load(judged).params)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "schema.json", "catalogue.json", "data.json"])
+def test_a_missing_file_of_a_run_is_named(tmp_path, trained, name):
     folder = shutil.copytree(trained[0], tmp_path / "run")
-    (folder / name).write_text(text)
-
-    def resume():
-        run = runs.open_run(folder)
-        runs.train_run(run, runs.resumed(run))
-
-    with pytest.raises(ValueError, match=words):
-        resume()
+    (folder / name).unlink()
+    for use in (runs.load, runs.open_run):
+        with pytest.raises(ValueError, match=rf"{name}: is missing"):
+            use(folder)
 
 
 def test_settings_that_no_longer_fit_the_checkpoint_are_named(tmp_path, trained):
     folder = shutil.copytree(trained[0], tmp_path / "run")
-    path = folder / "settings.json"
-    path.write_text(path.read_text().replace('"rank": 2', '"rank": 3'))
+    text = (folder / "settings.json").read_text()
+    rewrite(folder, "settings.json", text.replace('"rank": 2', '"rank": 3'))
     with pytest.raises(ValueError, match=r"settings\.json: do not fit the checkpoint"):
         runs.load(folder)
+
+
+def test_a_run_recommends_without_its_data(begin_run, tmp_path, small, quick, trained):
+    data = shutil.copytree(small, tmp_path / "small")
+    run, progress = begin_run(tmp_path / "run", dataclasses.replace(quick, data=str(data)))
+    runs.train_run(run, progress)
+    with (data / "small.inter").open("a") as file:
+        file.write("40\t29\t5\t1000\n")
+    with pytest.raises(ValueError, match="the data have changed since"):
+        runs.open_run(tmp_path / "run")
+    shown = {"Film 3": 5, "Film 4": 1}, {"age": 30, "gender": "F"}
+    found = recommend(runs.load(tmp_path / "run"), *shown)
+    shutil.rmtree(data)
+    assert recommend(runs.load(tmp_path / "run"), *shown) == found
+    assert found == recommend(runs.load(trained[0]), *shown)
+
+
+def test_everything_is_on_the_disk_before_what_refers_to_it(begin_run, tmp_path, quick, noted):
+    """A power failure loses what was not synced: whatever is left must be a run."""
+    run, progress = begin_run(tmp_path / "runs" / "run", quick)
+    place = tmp_path / "runs" / "run.tmp"
+    made = noted.index(("rename", place))
+    for file in run.folder.rglob("*"):
+        if file.is_file():
+            before = noted[: noted.index(("rename", place))]
+            assert any(
+                (name == "fsync" and path.parent == place / file.relative_to(run.folder).parent)
+                or (name == "fsync" and path.name.startswith(file.name))
+                for name, path in before
+            ), file
+    assert noted[made + 1] == ("fsync", tmp_path / "runs")
+    assert ("fsync", tmp_path) in noted[:made]
+    del noted[:]
+    runs.train_run(run, progress, stop=lambda: True)
+    metrics = noted.index(("fsync", run.folder / "metrics.jsonl"))
+    manifest = noted.index(("fsync", run.folder / "checkpoints" / "00000005.tmp" / "manifest.json"))
+    published = noted.index(("rename", run.folder / "checkpoints" / "00000005.tmp"))
+    assert metrics < manifest < published
+    assert noted[published + 1] == ("fsync", run.folder / "checkpoints")
+
+
+def test_a_run_that_another_process_trains_is_refused(begin_run, tmp_path, quick, trained):
+    run, progress = begin_run(tmp_path / "run", quick)
+    with (
+        locks.locked(tmp_path / "run"),
+        pytest.raises(LockedError, match=rf"run: in use by process {os.getpid()} on "),
+    ):
+        runs.train_run(run, progress)
+    progress, _ = runs.train_run(run, progress)
+    assert_same_bits(progress, trained[1])
+
+
+def test_starts_with_one_default_name_get_names_of_their_own(tmp_path, quick, small):
+    name, dataset = tmp_path / "runs" / "small-maml", load(str(small))
+    with (
+        runs.claim(name, numbered=True) as one,
+        runs.claim(name, numbered=True) as two,
+        pytest.raises(LockedError, match=r"small-maml\.tmp: in use by process"),
+        runs.claim(name),
+    ):
+        pass
+    assert [one.folder.name, two.folder.name] == ["small-maml", "small-maml-2"]
+    assert not list(tmp_path.iterdir())
+    with runs.claim(name, numbered=True) as one:
+        runs.create(one, quick, dataset)
+    with runs.claim(name, numbered=True) as two:
+        assert two.folder.name == "small-maml-2"
+    with pytest.raises(FileExistsError), runs.claim(name):
+        pass
+    assert [path.name for path in name.parent.iterdir()] == ["small-maml"]
+    assert not (name / "lock").exists()
+
+
+def test_a_folder_that_was_left_half_made_is_made_anew(begin_run, tmp_path, quick, trained):
+    half = tmp_path / "run.tmp"
+    (half / "checkpoints").mkdir(parents=True)
+    (half / "settings.json").write_text("{")
+    (half / "lock").write_text("")
+    with pytest.raises(ValueError, match="run: no run is here"):
+        runs.open_run(tmp_path / "run")
+    progress, _ = runs.train_run(*begin_run(tmp_path / "run", quick))
+    assert_same_bits(progress, trained[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_resumed_run_drops_what_comes_after_its_checkpoint(tmp_path, trained):
+    """Also where it is stopped at once: the metrics fit the checkpoint that is then the last."""
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    run = runs.open_run(folder)
+    _, progress = checkpoint.restore(folder / "checkpoints", run.progress_like(), step=30)
+    (folder / "settings.json.7.tmp").write_text("")
+    with pytest.raises(KeyboardInterrupt):
+        runs.train_run(run, progress, stop=raising(KeyboardInterrupt))
+    assert checkpoint.steps(folder / "checkpoints") == [20, 30]
+    assert not list(folder.glob("*.tmp"))
+    assert_same_bits(resume(folder), trained[1])
+    assert (folder / "metrics.jsonl").read_text() == (trained[0] / "metrics.jsonl").read_text()
+
+
+def raising(error):
+    def call():
+        raise error
+
+    return call
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Files of a run that recommendation needs besides settings, schema and parameters.
+
+    catalogue.json       ids and titles of the items, their domains, the scale of ratings and how
+                         they are standardised, and sizes of the training set that the network
+                         depends on
+    item_features.npz    the items' encoded features
+
+With them a run recommends without its data: those may be moved, extended or deleted.
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax.data.dataset import Shapes
+from metajax.data.labels import Labels
+from metajax.fields import with_tuples
+from metajax.runs.folder import read_json
+from metajax.runs.recommendation import Catalogue
+
+__all__ = ["Served", "contents_of", "read"]
+
+_CATALOGUE = "catalogue.json"
+_FEATURES = "item_features.npz"
+
+
+class Served(NamedTuple):
+    """Facts of the data that recommendation needs."""
+
+    catalogue: Catalogue
+    """The items."""
+    scale: tuple[float, float] | None
+    """As in `Dataset`."""
+    labels: Labels
+    """How ratings are standardised."""
+    shapes: Shapes
+    """Of the training set."""
+
+
+def contents_of(served: Served) -> dict[str, str | bytes]:
+    """Returns the contents of the files by name."""
+    catalogue = served.catalogue
+    domain = catalogue.item_domain
+    facts = {
+        "scale": served.scale,
+        "labels": served.labels._asdict(),
+        "shapes": served.shapes._asdict(),
+        "ids": catalogue.ids.tolist(),
+        "titles": catalogue.titles.tolist(),
+        "domain": None if domain is None else domain.tolist(),
+    }
+    features = io.BytesIO()
+    np.savez_compressed(features, item_features=catalogue.item_features)
+    return {_CATALOGUE: json.dumps(facts, indent=1) + "\n", _FEATURES: features.getvalue()}
+
+
+def read(folder: Path) -> Served:
+    """Reads the files of `contents_of`.
+
+    Args:
+        folder: Folder of a run.
+
+    Raises:
+        ValueError: If a file cannot be read; names it.
+    """
+    facts = read_json(folder / _CATALOGUE)
+    try:
+        with np.load(folder / _FEATURES, allow_pickle=False) as content:
+            features = content["item_features"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder / _FEATURES}: cannot be read: {error}") from None
+    scale, domain = facts["scale"], facts["domain"]
+    catalogue = Catalogue(
+        np.array(facts["ids"], dtype=str),
+        np.array(facts["titles"], dtype=str),
+        features,
+        None if domain is None else np.array(domain, np.int32),
+    )
+    return Served(
+        catalogue,
+        None if scale is None else (scale[0], scale[1]),
+        Labels(**facts["labels"]),
+        Shapes(**with_tuples(facts["shapes"])),
+    )
