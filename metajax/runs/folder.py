@@ -26,7 +26,6 @@ from metajax.training import Progress
 
 __all__ = [
     "CHECKPOINTS",
-    "METRICS",
     "Claim",
     "Metrics",
     "check_files",
