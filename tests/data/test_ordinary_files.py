@@ -462,7 +462,7 @@ def test_new_users_are_those_of_the_test_file(tmp_path):
     assert len(split.fold.validation) == 1
     with pytest.raises(ValueError, match="fold must be 0 where the data come with their own split"):
         cold_users(dataset, fold=1)
-    with pytest.raises(ValueError, match=r"warm and cold users are drawn, .* --splits joined"):
+    with pytest.raises(ValueError, match=r"warm and cold users are drawn, .*\(--splits joined\)"):
         warm_cold(dataset)
     joined = read(tmp_path, splits="joined")
     assert fingerprint(joined)["sha256"] != fingerprint(dataset)["sha256"]
