@@ -32,6 +32,9 @@ __all__ = [
 # Categories or tokens of a column that are encoded: 10,000 of 100,000 users would take 4 GB.
 _MOST_CATEGORIES = 1000
 
+# Known values that a sentence lists.
+_LISTED = 25
+
 
 @dataclass(frozen=True)
 class Field:
@@ -209,6 +212,41 @@ def wide_columns(dataset: Dataset) -> list[str]:
                     f"{name} of {whom} has {len(values):,} values: the {_MOST_CATEGORIES:,} most "
                     "frequent of training are told apart, the others are one"
                 )
+    return found
+
+
+def unseen_values(schema: Schema, row: Mapping[str, object]) -> list[str]:
+    """Names the categories and tokens of a row that the schema does not know.
+
+    They are encoded as unknown.
+
+    Args:
+        schema: From `fit_schema`.
+        row: As in `encode_rows`.
+
+    Returns:
+        One sentence a column.
+
+    Example:
+        >>> schema = Schema((Field("gender", "categorical", ("F", "M")),))
+        >>> unseen_values(schema, {"gender": "female"})
+        ["gender 'female' is unknown and counts as such; known are F, M."]
+    """
+    found = []
+    for field in schema.fields:
+        value = row.get(field.name)
+        if field.kind not in ("categorical", "tokens") or value is None:
+            continue
+        split = _tokens if field.kind == "tokens" else _category
+        unseen = [one for one in split(field.name, value) if one not in field.vocabulary]
+        if unseen:
+            words = ", ".join(map(repr, unseen))
+            verb = "is unknown and counts" if len(unseen) == 1 else "are unknown and count"
+            known = field.vocabulary
+            end = suggestion(unseen[0], known, listed=len(known) <= _LISTED)
+            if end == ".":
+                end = f"; known are {', '.join(known[:_LISTED])}, ...."
+            found.append(f"{field.name} {words} {verb} as such{end}")
     return found
 
 

@@ -2,8 +2,7 @@
 
 import functools
 import re
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Labels
 from metajax.data.schema import Schema, encode_rows
-from metajax.fields import suggestion
+from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
 from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = [
@@ -22,12 +21,16 @@ __all__ = [
     "Recommender",
     "catalogue_of",
     "find_item",
+    "parse_names",
     "parse_numbers",
     "parse_pairs",
     "recommend",
     "recommend_batch",
     "titles_of",
 ]
+
+
+Ratings = Mapping[Any, float] | Sequence[str | int]
 
 
 class Catalogue(NamedTuple):
@@ -41,6 +44,8 @@ class Catalogue(NamedTuple):
     """`[I, Di]` float32 encoded attributes."""
     item_domain: np.ndarray | None = None
     """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
+    index: ItemIndex | None = None
+    """The items by id and title; None builds it at every call."""
 
 
 class Recommender(NamedTuple):
@@ -75,7 +80,7 @@ class Recommendation(NamedTuple):
 
 def recommend(
     recommender: Recommender,
-    ratings: Mapping[str, float],
+    ratings: Ratings,
     user: Mapping[str, Any] | None = None,
     *,
     top: int = 10,
@@ -85,8 +90,9 @@ def recommend(
 
     Args:
         recommender: A trained method.
-        ratings: Title (or id) of an item to the user's rating of it; may be empty. Where there are
-            two domains `source:` or `target:` in front of a title names its domain.
+        ratings: Title or id of an item to the user's rating of it, a whole number being an id; may
+            be empty. Where there are two domains `source:` or `target:` in front of a title names
+            its domain. For a method of a log without ratings also a sequence of titles or ids.
         user: Attributes by name; those left out count as missing.
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
@@ -96,8 +102,9 @@ def recommend(
 
     Raises:
         KeyError: If a title or an attribute is unknown; names the nearest.
+        TypeError: If an item is named by something else.
         ValueError: If a title means several items, an item is rated twice, a rating is off the
-            scale, or `top` < 1.
+            scale or missing, or `top` < 1.
     """
     found = _best(recommender, [_seen(recommender, ratings, user)], top, source)[0]
     if found is None:
@@ -107,7 +114,7 @@ def recommend(
 
 def recommend_batch(
     recommender: Recommender,
-    ratings: Sequence[Mapping[str, float]],
+    ratings: Sequence[Ratings],
     users: Sequence[Mapping[str, Any] | None] | None = None,
     *,
     top: int = 10,
@@ -166,14 +173,14 @@ class _Seen(NamedTuple):
 
 def _seen(
     recommender: Recommender,
-    ratings: Mapping[str, float],
+    ratings: Ratings,
     user: Mapping[str, Any] | None,
-    find: Callable[[str], int] | None = None,
+    find: Callable[[str | int], int] | None = None,
 ) -> _Seen:
     catalogue = recommender.catalogue
     find = find or _finder(catalogue)
     rated: dict[int, float] = {}
-    for title, rating in ratings.items():
+    for title, rating in _pairs(recommender, ratings):
         item = find(title)
         if item in rated:
             raise ValueError(f"ratings must name an item once, got {title!r} twice.")
@@ -190,6 +197,21 @@ def _seen(
         np.array(list(rated.values()), np.float32),
         encode_rows(recommender.user_schema, [user or {}])[0],
     )
+
+
+def _pairs(recommender: Recommender, ratings: Ratings) -> Iterable[tuple[str | int, float]]:
+    """Pairs of item and label; an interaction without a rating is a 1."""
+    if isinstance(ratings, Mapping):
+        return ratings.items()
+    if isinstance(ratings, str):
+        raise TypeError(f"ratings must be a mapping, or a sequence of items, got {ratings!r}.")
+    if recommender.scale is not None and len(ratings):
+        low, high = sorted(recommender.scale)
+        raise ValueError(
+            f"each item needs a rating, {low:g} to {high:g}, because the method has learned from "
+            "ratings; got items alone."
+        )
+    return [(title, 1.0) for title in ratings]
 
 
 def _best(
@@ -251,7 +273,9 @@ def catalogue_of(
     Returns:
         The catalogue.
     """
-    return Catalogue(items.ids, titles_of(items), item_features, item_domain)
+    titles = titles_of(items)
+    index = index_of_items(items.ids.tolist(), titles.tolist())
+    return Catalogue(items.ids, titles, item_features, item_domain, index)
 
 
 def titles_of(items: Table) -> np.ndarray:
@@ -262,48 +286,62 @@ def titles_of(items: Table) -> np.ndarray:
     return np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
 
 
-def find_item(catalogue: Catalogue, title: str) -> int:
-    """Finds an item by its title, whatever the case, or by its id.
+def find_item(catalogue: Catalogue, title: str | int) -> int:
+    """Finds an item by title or id, exact before whatever the case; see `item_index.find`.
 
     Args:
         catalogue: The items.
-        title: A title or an id; where there are two domains `source:` or `target:` in front of it
-            names its domain.
+        title: A title or an id, a whole number an id; where there are two domains `source:` or
+            `target:` in front of it names its domain.
 
     Returns:
         Its index in the catalogue.
 
     Raises:
+        TypeError: If it is neither a text nor a whole number.
         KeyError: If no item has it; names the nearest.
         ValueError: If several items have it.
     """
     return _finder(catalogue)(title)
 
 
-def _finder(catalogue: Catalogue) -> Callable[[str], int]:
-    # Titles are folded once, however many are looked up.
-    names = np.array([_folded(str(name)) for name in catalogue.titles])
-    return functools.partial(_found, catalogue, names)
+def _finder(catalogue: Catalogue) -> Callable[[str | int], int]:
+    index = catalogue.index
+    if index is None:
+        index = index_of_items(catalogue.ids.tolist(), catalogue.titles.tolist())
+    return functools.partial(_found, index, catalogue.item_domain)
 
 
-def _found(catalogue: Catalogue, names: np.ndarray, title: str) -> int:
-    meant, bare = np.ones(len(names), bool), title
+def parse_names(catalogue: Catalogue, text: str) -> list[str]:
+    """Reads titles or ids that are separated by commas; known titles may hold commas.
+
+    Args:
+        catalogue: The items.
+        text: Such as "p1, p2".
+
+    Returns:
+        The names; unknown ones too.
+    """
+    index = catalogue.index or index_of_items(catalogue.ids.tolist(), catalogue.titles.tolist())
+    return split_names(index, text)
+
+
+def _found(index: ItemIndex, domain: np.ndarray | None, title: str | int) -> int:
+    if domain is None or not isinstance(title, str):
+        return find(index, title)
     side, _, rest = title.strip().partition(":")
-    if catalogue.item_domain is not None and side in ("source", "target"):
-        meant, bare = catalogue.item_domain == (side == "target"), rest
-    wanted = _folded(bare)
-    found = np.flatnonzero((names == wanted) & meant)
-    if not len(found):
-        found = np.flatnonzero(np.isin(catalogue.ids, [title.strip(), bare.strip()]) & meant)
-    if len(found) > 1:
-        ids = ", ".join(str(i) for i in catalogue.ids[found])
-        raise ValueError(f"title must mean one item, got {title!r} for the ids {ids}: give an id.")
-    if not len(found):
-        titles = map(str, catalogue.titles[meant])
-        known = dict(zip(names[meant].tolist(), titles, strict=True))
-        end = suggestion(wanted, known, most=3)
-        raise KeyError(f"no item has the title or id {title!r}{end}")
-    return int(found[0])
+    if side not in ("source", "target"):
+        return find(index, title)
+    meant = int(side == "target")
+    if title.strip() in index.ids:
+        return index.ids[title.strip()]
+    try:
+        return find(index, rest, among=lambda item: int(domain[item]) == meant)
+    except KeyError as error:
+        end = error.args[0].partition("; ")[2]
+        raise KeyError(
+            f"no item has the title or id {title!r}{'; ' + end if end else '.'}"
+        ) from None
 
 
 def parse_pairs(text: str, argument: str) -> dict[str, str]:
@@ -351,12 +389,7 @@ def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
     return numbers
 
 
-def _folded(title: str) -> str:
-    """Normalises case, and accents of one code point or two."""
-    return unicodedata.normalize("NFKC", title.strip()).casefold()
-
-
-def _checked(title: str, rating: float, scale: tuple[float, float] | None) -> float:
+def _checked(title: str | int, rating: float, scale: tuple[float, float] | None) -> float:
     low, high = sorted(scale or (-np.inf, np.inf))
     if not low <= rating <= high:
         raise ValueError(f"rating of {title!r} must be in [{low:g}, {high:g}], got {rating:g}.")

@@ -389,6 +389,26 @@ def test_an_unknown_title_is_named_with_the_nearest(run, trained):
     assert "no item has the title or id 'Flim 3'; nearest are 'Film 3'" in err
 
 
+def test_recommendations_have_ids_and_can_be_json(run, trained):
+    asked = ["recommend", trained[0], "--ratings=film 3=5, 4=2", "--top=3"]
+    status, out, err = run(*asked, "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert [sorted(one) for one in found] == 3 * [["id", "score", "title"]]
+    assert all(one["title"] == f"Film {one['id']}" for one in found)
+    assert "note" not in err
+    _, out, err = run(*asked, "--user=gender=x")
+    assert [line.rpartition("  ")[2] for line in out.splitlines()] == [
+        f"[{one['id']}]" for one in found
+    ]
+    assert "metajax: note: gender 'x' is unknown and counts as such; known are F, M." in err
+    status, _, err = run("recommend", trained[0], "--items=film 3, 4")
+    assert status == 2
+    assert "each item needs a rating, 1 to 5, because the method has learned from ratings" in err
+    status, _, err = run("recommend", trained[0], "--items=film 3", "--ratings=4=2")
+    assert "--ratings and --items exclude each other" in err
+
+
 def test_data_prints_counts_and_density(run, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("userId,movieId,rating,timestamp\n001,a,3,1\n001,b,4,2\n1,a,5,3\n")

@@ -199,3 +199,65 @@ def test_ratings_of_the_source_come_first_in_the_support():
     # 2 for the source's and 5 for the target's: 2 + 50, and 0 of the only price that is left.
     (best,) = recommend(two, {"Star Wars": 5, "Fargo": 2}, {"age": 30})
     assert best.score == 52
+
+
+@pytest.mark.parametrize(
+    ("asked", "item"),
+    [
+        ("emma", 0),
+        ("Emma", 1),
+        ("EMMA", 2),
+        ("Am\u00e9lie", 3),
+        ("Ame\u0301lie", 4),
+        ("p\u00e9", 5),
+        ("pe\u0301", 6),
+        ("300", 7),
+        (300, 8),
+        (np.int64(300), 8),
+        (" FARGO ", 7),
+        ("A7", 9),
+        ("a7", 10),
+    ],
+)
+def test_what_is_equal_comes_before_what_is_alike(asked, item):
+    """Ids that differ in case or composition alone, and a title that is another item's id."""
+    rows = [
+        ("i0", "emma"), ("i1", "Emma"), ("i2", "EMMA"),
+        ("i3", "Am\u00e9lie"), ("i4", "Ame\u0301lie"),
+        ("p\u00e9", "x"), ("pe\u0301", "y"), ("i7", "300"), ("300", "z"), ("A7", "w"), ("a7", "v"),
+        ("i11", "Fargo"),
+    ]  # fmt: skip
+    ids, titles = map(np.array, zip(*rows, strict=True))
+    catalogue = Catalogue(ids, titles, np.zeros((len(ids), 0), np.float32))
+    expected = 11 if asked == " FARGO " else item
+    assert recommendation.find_item(catalogue, asked) == expected
+
+
+def test_what_is_alike_several_times_is_asked_about():
+    ids = np.array(["P1", "p1", "x"])
+    catalogue = Catalogue(ids, ids, np.zeros((3, 0), np.float32))
+    assert recommendation.find_item(catalogue, "p1") == 1
+    with pytest.raises(ValueError, match="got 'ｐ1' for the ids P1, p1"):
+        recommendation.find_item(catalogue, "ｐ1")
+    with pytest.raises(KeyError, match="no item has the id 7"):
+        recommendation.find_item(catalogue, 7)
+    with pytest.raises(TypeError, match=r"named by titles or ids, got 1\.5"):
+        recommendation.find_item(catalogue, 1.5)  # pyrefly: ignore
+
+
+def test_whole_numbers_are_ids():
+    assert recommend(recommender, {2: 4, np.int32(1): 2}, {"age": 30}) == recommend(
+        recommender, {"star wars": 4, "1": 2}, {"age": 30}
+    )
+
+
+def test_items_without_ratings_are_for_logs_without_ratings():
+    with pytest.raises(ValueError, match="each item needs a rating, 1 to 5, because"):
+        recommend(recommender, ["Fargo"])
+    implicit = recommender._replace(scale=None)
+    assert recommend(implicit, ["Fargo", 2]) == recommend(implicit, {"1": 1, "2": 1})
+    assert recommend_batch(implicit, [["Fargo"]]) == [recommend(implicit, ["Fargo"])]
+    with pytest.raises(TypeError, match="a mapping, or a sequence of items, got 'Fargo'"):
+        recommend(implicit, "Fargo")
+    catalogue = recommender.catalogue._replace(titles=np.array(["A, B", "B", "C", "D, E"]))
+    assert recommendation.parse_names(catalogue, "b, a, B,3, D, C") == ["b", "a, B", "3", "D", "C"]
