@@ -9,7 +9,6 @@ that the file names is looked for on this host instead.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -100,8 +99,12 @@ def _try(descriptor: int, folder: Path) -> bool:
     """Locks an open file; returns False if it is no longer the lock of its folder."""
     path = folder / _NAME
     try:
+        import fcntl
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         supported = True
+    except ImportError:  # Windows.
+        supported = False
     except BlockingIOError:
         raise LockedError(_refusal(path, _read(descriptor))) from None
     except OSError as error:

@@ -189,6 +189,8 @@ def sync(path: Path) -> None:
     Raises:
         OSError: If the disk refuses.
     """
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -97,9 +97,10 @@ def _is_foreseen(problem: BaseException) -> bool:
     """
     from metajax.checkpoint import CheckpointError
     from metajax.data.fetch import DataUnavailable
+    from metajax.evaluation.workers import WorkersError
     from metajax.training import DivergedError
 
-    rules = (CheckpointError, DataUnavailable, DivergedError)
+    rules = (CheckpointError, DataUnavailable, DivergedError, WorkersError)
     kinds = (*rules, ImportError, KeyError, TypeError, ValueError)
     return isinstance(problem, rules) or (isinstance(problem, kinds) and _is_raised_here(problem))
 

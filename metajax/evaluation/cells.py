@@ -2,23 +2,25 @@
 
 FOLDER/experiment.json   which data
 FOLDER/cells/            a file for each finished cell: NumPy's `.npz` and its sha256
-FOLDER/report.json, report.html
+FOLDER/report.json, report.html; report.sha256
+FOLDER/lock              the process that compares, while it does
 
 A long comparison that is killed resumes where it stopped: a cell whose file is there is finished.
 The name of the file holds a digest of all that the figures depend on, so that a cell of other
 settings is another cell.
 """
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax import storage
+from metajax import locks, storage
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.metrics import Metric, table_with
@@ -179,30 +181,44 @@ def _per_user(prefix: str, content: Mapping[str, Any], metrics: Sequence[Metric]
 _NAME = "experiment.json"
 
 
-def open_folder(folder: Path, data: Mapping[str, Any]) -> Path:
-    """Makes the folder of a comparison, or checks that it is one of the same data.
+@contextlib.contextmanager
+def open_folder(folder: Path, data: Mapping[str, Any]) -> Iterator[Path]:
+    """Makes the folder of a comparison, or checks that it is one of the same data, and locks it.
 
     Args:
         folder: New, empty, or that of an earlier comparison.
         data: `data.dataset.fingerprint` of the data.
 
-    Returns:
+    Yields:
         The folder of the finished cells.
 
     Raises:
         ValueError: If something else is there, or a comparison of other data.
+        LockedError: If another process compares in it.
         OSError: If it cannot be written.
     """
-    cells = folder / "cells"
-    if folder.is_dir() and any(folder.iterdir()):
-        try:
-            found = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise ValueError(
-                f"{folder}: holds no comparison; give a new or an empty folder."
-            ) from None
-        if found != {"data": dict(data)}:
-            raise ValueError(f"{folder}: holds a comparison on other data; give another folder.")
-    cells.mkdir(parents=True, exist_ok=True)
-    storage.write_file(folder / _NAME, json.dumps({"data": dict(data)}, indent=1) + "\n")
-    return cells
+    facts = json.dumps({"data": dict(data)}, indent=1) + "\n"
+    _check_folder(folder, facts)
+    storage.make_folder(folder)
+    with locks.locked(folder):
+        storage.remove_leftovers(folder)
+        _check_folder(folder, facts)
+        storage.write_file(folder / _NAME, facts)
+        cells = folder / "cells"
+        storage.make_folder(cells)
+        storage.remove_leftovers(cells)
+        yield cells
+
+
+def _check_folder(folder: Path, facts: str) -> None:
+    path = folder / _NAME
+    if path.is_file():
+        if path.read_bytes() != facts.encode():
+            raise ValueError(f"{path}: a comparison on other data; give another folder.")
+    elif folder.is_dir() and any(map(_is_foreign, folder.iterdir())):
+        raise ValueError(f"{folder}: holds no comparison; give a new or an empty folder.")
+
+
+def _is_foreign(path: Path) -> bool:
+    """False for what a killed comparison, or one that could not be written, may have left."""
+    return path.name != "lock" and not path.name.startswith(f"{_NAME}.")

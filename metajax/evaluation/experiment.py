@@ -1,5 +1,6 @@
 """Comparison of methods under the same protocols, tuned and judged alike, cell by cell."""
 
+import contextlib
 import functools
 import os
 import pickle
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from metajax import registry
+from metajax import registry, storage
 from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
@@ -175,6 +176,9 @@ def _predicts_ratings(method: str | Baseline | Method) -> bool:
 # What the figures of a cell mean; another number makes all cells unfinished.
 _VERSION = 3
 
+# What every process reads; only while there are several.
+_DATA = "data.tmp"
+
 # Folds and draws in memory at once.
 _SPLITS = 64
 
@@ -232,8 +236,9 @@ def compare(
     Raises:
         ValueError: If an argument is out of range, a setting is invalid, the data do not suit a
             protocol, or the folder holds something else.
+        LockedError: If another process compares in this folder.
         OSError: If the folder cannot be written.
-        RuntimeError: If one of several processes failed.
+        WorkersError: If one of several processes failed, or was killed three times.
 
     Example:
         >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
@@ -254,21 +259,22 @@ def compare(
     shared = _Shared(trials, changes or {}, own_metrics, own, one_model)
     plans = {cell: _plan_of(cell, shared) for cell in cells}
     if jobs > 1:
-        _check_importable(shared)
+        _check_importable(shared, protocols_of(protocols))
     dataset = load(data) if isinstance(data, str) else data
-    split = functools.partial(_split, dataset, dict(protocols_of(protocols)))
+    prepared = dict(protocols_of(protocols))
+    split = functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, prepared))
     facts = fingerprint(dataset)
-    kept = None if folder is None else open_folder(Path(folder), facts)
-    todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
-    reported: set[Cell] = set()
-    if jobs > 1:
-        reported = _in_processes(split, todo, shared, jobs, on_stage)
+    with contextlib.nullcontext() if folder is None else open_folder(Path(folder), facts) as kept:
+        todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
+        reported: set[Cell] = set()
+        if jobs > 1 and kept is not None:
+            reported = _in_processes(kept, (dataset, prepared), todo, shared, jobs, on_stage)
 
-    def report(cell: Cell) -> None:
-        if cell not in reported:
-            on_stage(_text(cell))
+        def report(cell: Cell) -> None:
+            if cell not in reported:
+                on_stage(_text(cell))
 
-    outcomes = _outcomes(split, todo, shared.metrics, report)
+        outcomes = _outcomes(split, todo, shared.metrics, report)
     on_stage("intervals")
     return compared(outcomes)
 
@@ -300,7 +306,6 @@ def _outcomes(
     on_cell: Callable[[Cell], None],
 ) -> dict[Cell, Outcome]:
     """Reads the cells that are finished and judges the others, one by one."""
-    split_of = functools.lru_cache(maxsize=_SPLITS)(split)
     outcomes: dict[Cell, Outcome] = {}
     groups: list[str] = []  # of which something was judged
     fits: dict[tuple[Any, ...], dict[Any, Trained]] = {}
@@ -313,22 +318,22 @@ def _outcomes(
                 fits = {}
                 if len(groups) % _METHODS == 0:
                     jax.clear_caches()
-            outcome = _judged(plan, split_of(*cell[1:]), metrics, fits.setdefault(cell[1:], {}))
+            outcome = _judged(plan, split(*cell[1:]), metrics, fits.setdefault(cell[1:], {}))
             if file is not None:
                 write_cell(file, outcome)
         outcomes[cell] = outcome
     return outcomes
 
 
-def _check_importable(shared: _Shared) -> None:
-    """Refuses methods and metrics that another process cannot import."""
-    for value in (*shared.metrics, *shared.own.values()):
+def _check_importable(shared: _Shared, protocols: Mapping[str, Preparation]) -> None:
+    """Refuses methods, metrics and protocols that another process cannot import."""
+    named = {value.name: value for value in (*shared.metrics, *shared.own.values())}
+    for name, value in {**protocols, **named}.items():
         try:
             pickle.dumps(value)
         except (AttributeError, TypeError, pickle.PicklingError) as error:
             raise ValueError(
-                f"jobs must be 1 where {value.name!r} cannot be imported by another process: "
-                f"{error}."
+                f"jobs must be 1 where {name!r} cannot be imported by another process: {error}."
             ) from None
 
 
@@ -337,47 +342,52 @@ def _text(cell: Cell) -> str:
 
 
 def _in_processes(
-    split: Callable[[str, int, int], Split],
+    kept: Path,
+    data: tuple[Dataset, Mapping[str, Preparation]],
     todo: Sequence[_Todo],
     shared: _Shared,
     jobs: int,
     on_stage: Callable[[str], None],
 ) -> set[Cell]:
     """Deals out the methods that are not finished to processes, and waits for their cells."""
-    unfinished = [
-        t for t in todo if t.file is not None and read_cell(t.file, shared.metrics) is None
-    ]
-    groups = list(dict.fromkeys(t.plan.group for t in unfinished))
-    shares = [groups[j::jobs] for j in range(jobs)]
-    work = [
-        (split, [(t.cell, t.file) for t in unfinished if t.plan.group in share], shared)
-        for share in shares
-        if share
-    ]
-    left = {t.file: t.cell for t in unfinished}
-
+    left: dict[Path, Cell] = {}
+    groups: dict[str, list[tuple[Cell, Path]]] = {}
+    for cell, plan, file in todo:
+        if file is not None and read_cell(file, shared.metrics) is None:
+            file.unlink(missing_ok=True)  # A damaged one.
+            left[file] = cell
+            groups.setdefault(plan.group, []).append((cell, file))
     reported: set[Cell] = set()
 
     def report_finished() -> None:
-        for file in [file for file in left if file is not None and file.exists()]:
+        for file in [file for file in left if file.exists()]:
             cell = left.pop(file)
             reported.add(cell)
             on_stage(_text(cell))
 
-    in_processes(_work, work, waiting=report_finished)
+    if groups:
+        path = kept / _DATA
+        storage.write_pieces(path, [pickle.dumps(data)])
+        try:
+            shares = [(path, cells, shared) for cells in groups.values()]
+            in_processes(_work, shares, jobs=jobs, waiting=report_finished)
+        finally:
+            path.unlink(missing_ok=True)
     return reported
 
 
-def _work(
-    share: tuple[
-        Callable[[str, int, int], Split],
-        list[tuple[Cell, Path]],
-        _Shared,
-    ],
-) -> None:
-    split, cells, shared = share
+def _work(share: tuple[Path, list[tuple[Cell, Path]], _Shared]) -> None:
+    path, cells, shared = share
     todo = [_Todo(cell, _plan_of(cell, shared), file) for cell, file in cells]
-    _outcomes(split, todo, shared.metrics, lambda cell: None)
+    _outcomes(_splits_of(path), todo, shared.metrics, lambda cell: None)
+    jax.clear_caches()
+
+
+@functools.lru_cache(maxsize=1)
+def _splits_of(path: Path) -> Callable[[str, int, int], Split]:
+    """Reads the data in a process that evaluates several methods, once."""
+    dataset, protocols = pickle.loads(path.read_bytes())
+    return functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, protocols))
 
 
 def _judged(

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from metajax import baselines, evaluation, metrics
+from metajax import baselines, evaluation, locks, metrics, storage
 from metajax.baselines import Baseline
 from metajax.data.datasets import load
 from metajax.evaluation import cells as cell_files
-from metajax.evaluation import experiment, workers
+from metajax.evaluation import experiment
 from metajax.evaluation.records import select, validate
 from metajax.registry import trained_method_of
 from metajax.types import Adaptation
@@ -141,11 +141,6 @@ def test_several_processes_equal_one(dataset, finished, tmp_path):
     assert {r.method for r in select(found.records, metric="auc")} == {"popularity"}
 
 
-def test_errors_in_a_process_are_reported(tmp_path):
-    with pytest.raises(ValueError, match="invalid literal for int"):
-        workers.in_processes(int, ["no number"], waiting=lambda: None)
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -191,7 +186,7 @@ def test_a_folder_of_something_else_is_left_alone(dataset, finished, folder, tmp
     changed = dataset.interactions.rating.copy()
     changed[0] = 6 - changed[0]
     other = dataset._replace(interactions=dataset.interactions._replace(rating=changed))
-    with pytest.raises(ValueError, match="copy: holds a comparison on other data"):
+    with pytest.raises(ValueError, match=r"copy/experiment\.json: a comparison on other data"):
         compared(other, folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -201,6 +196,47 @@ def test_a_folder_of_something_else_is_left_alone(dataset, finished, folder, tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         compared(dataset, tmp_path / "file" / "folder")
+
+
+def test_a_comparison_that_could_not_be_written_goes_on_later(dataset, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    folder = tmp_path / "a"
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_file", full)
+        with pytest.raises(OSError, match="No space"):
+            compared(dataset, folder, ["item_mean"])
+    for name in ("experiment.json.7.tmp", "lock"):  # Killed just then.
+        (folder / name).write_text("{")
+    assert compared(dataset, folder, ["item_mean"]).records
+    assert {path.name for path in folder.iterdir()} == {"cells", "experiment.json"}
+
+
+def test_two_processes_do_not_compare_in_one_folder(dataset, folder):
+    with (
+        locks.locked(folder),
+        pytest.raises(locks.LockedError, match=r"copy: in use by process \d+ on"),
+    ):
+        compared(dataset, folder)
+
+
+def test_any_flipped_bit_of_the_folder_is_noticed(dataset, finished, folder, judged):
+    rng = np.random.default_rng(0)
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        content = file.read_bytes()
+        for bit in rng.choice(8 * len(content), 3, replace=False):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            if file.parent.name == "cells":
+                assert cell_files.read_cell(file) is None
+            else:
+                with pytest.raises(ValueError, match=file.name):
+                    compared(dataset, folder)
+        file.write_bytes(content)
+    assert compared(dataset, folder) == finished[1]
+    assert judged == []
 
 
 @pytest.mark.parametrize(
