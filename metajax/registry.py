@@ -25,7 +25,7 @@ from metajax.adaptation import matching, paths
 from metajax.baselines import Baseline
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
-from metajax.data.dataset import Shapes, TrainingSet, shapes_of
+from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
 from metajax.fields import check_keys, check_name, names_of
 from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.settings import reading_fields
@@ -40,6 +40,7 @@ __all__ = [
     "baseline_names",
     "changes_for",
     "check_options",
+    "check_suits",
     "check_values",
     "first_progress",
     "from_json",
@@ -47,12 +48,14 @@ __all__ = [
     "learner_of",
     "method_of",
     "names",
+    "ordering",
     "params_like",
     "predicts_ratings",
     "progress_like",
     "sampler_of",
     "settings_for",
     "settings_like",
+    "settings_on",
     "to_json",
     "trained_method_of",
     "with_changes",
@@ -236,6 +239,45 @@ def settings_like(method: str | Method, settings: Settings) -> Settings:
     known = {**vars(settings), **vars(settings.options)}
     taken = {name: value for name, value in known.items() if name in _keys_of(method.options)}
     return settings_for(method, **{**taken, **method.settings})
+
+
+def settings_on(settings: Settings, dataset: Dataset, method: Method | None = None) -> Settings:
+    """Returns the settings with an objective that the log allows.
+
+    Args:
+        settings: The settings.
+        dataset: The data.
+        method: The method, where it is none that has a name; by default that of the settings.
+
+    Returns:
+        The settings; without ratings in the log, the objective `ndcg` in place of `rating`.
+
+    Raises:
+        ValueError: If the method needs ratings and the log has none.
+    """
+    method = _resolved(settings, method)
+    check_suits(method, dataset)
+    return ordering(settings) if dataset.implicit else settings
+
+
+def ordering(settings: Settings) -> Settings:
+    """Returns the settings with an objective of an order: `ndcg` in place of `rating`."""
+    if not predicts_ratings(settings):
+        return settings
+    return dataclasses.replace(settings, objective="ndcg")
+
+
+def check_suits(method: Method | Baseline, dataset: Dataset) -> None:
+    """Refuses a method that needs ratings where the log has none.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if dataset.implicit and method.needs_ratings:
+        raise ValueError(
+            f"method {method.name!r} needs ratings, and {dataset.name} has none: take one that "
+            "orders the items, such as attentive_neighbours, item_knn or ease."
+        )
 
 
 def changes_for(method: str | Method, changes: Mapping[str, Any]) -> dict[str, Any]:

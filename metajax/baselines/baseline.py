@@ -36,6 +36,11 @@ class Baseline(NamedTuple):
     target_alone: bool = False
     """True if its scores in the target depend on the target alone: no transfer."""
 
+    @property
+    def needs_ratings(self) -> bool:
+        """True if it cannot be fitted to a log without ratings."""
+        return self.predicts == "rating"
+
 
 def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = None) -> tuple[()]:
     """Adaptation of unpersonalised methods: the adapted state is empty."""

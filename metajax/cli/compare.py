@@ -28,7 +28,7 @@ def compare(
     *,
     data: str = "ml-100k",
     methods: str = "",
-    protocols: str = "P1,P2",
+    protocols: str = "",
     folds: int = 5,
     seeds: int = 1,
     trials: int | None = None,
@@ -42,9 +42,11 @@ def compare(
     Args:
         reading: Options of reading the data.
         data: Data set: a name (ml-100k, synthetic) or a path.
-        methods: Names, separated by commas; by default every baseline and trained method.
+        methods: Names, separated by commas; by default every baseline and trained method that
+            suits the data.
         protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold
-            items), P2-newest (the newest items are cold).
+            items), P2-newest (the newest items are cold). Default: P1,P2, or P1 where the log has
+            no ratings.
         folds: Number of folds, of five, or of draws.
         seeds: Number of repetitions.
         trials: Number of settings each method tries on validation users; by default its grid.
@@ -54,12 +56,12 @@ def compare(
         quick: One fold, few updates, no tuning: a smoke test.
     """
     options: dict[str, Any] = {
-        "methods": _listed(methods) or evaluation.method_names(),
-        "protocols": _listed(protocols),
+        "methods": _listed(methods) or None,
+        "protocols": _listed(protocols) or None,
         "folds": range(1 if quick else folds),
         "seeds": range(seeds),
     }
-    cells = evaluation.cells_of(**options)
+    evaluation.cells_of(**options)  # Refuses what is unknown before data are loaded.
     changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
     if config is not None:
         changes |= sources.of_comparison(config)
@@ -69,7 +71,7 @@ def compare(
     if dataset.parts is not None:
         console.error("note: the data come with their own split: P1 on it, and no folds.")
         options |= {"protocols": ["P1"], "folds": [0]}
-        cells = evaluation.cells_of(**options)
+    cells = evaluation.cells_of(**options, dataset=dataset)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
     saved = f"stopped; finished parts are in {target}. The same command resumes."
     with (

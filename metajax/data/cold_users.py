@@ -74,7 +74,11 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         for tasks in parts.values():
             check_tasks(tasks)
             check_training(log, tasks)
-    return standardised(prepared, dataset)
+    prepared = standardised(prepared, dataset)
+    reason = _unranked(prepared)
+    if reason:
+        prepared = prepared._replace(ranked=False, unranked=f"{dataset.name}: {reason}")
+    return prepared
 
 
 def _own_fold(dataset: Dataset, fold: int, seed: int) -> Fold:
@@ -100,6 +104,26 @@ def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str
         order: cold_user_tasks(dataset.interactions, users, pool=POOL, order=order, seed=seed)
         for order in orders
     }
+
+
+def _unranked(split: Split) -> str:
+    """Says why rankings cannot be evaluated; empty where they can."""
+    training = split.training
+    queried = [tasks.query_rating for tasks in split.test.values()]
+    if all(
+        (labels >= training.threshold).any() for labels in (training.interactions.rating, *queried)
+    ):
+        return ""
+    what = "the threshold"
+    if training.scale is not None:
+        low, high, least = split.labels.outside([*training.scale, training.threshold])
+        what = f"{least:g}"
+        if training.relevant is None:
+            what += f", three quarters up the scale {low:g} to {high:g}"
+    return (
+        "nobody has a relevant item among those asked for, no label reaches "
+        f"{what}: give another threshold (--relevant)."
+    )
 
 
 def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | None = None) -> Task:

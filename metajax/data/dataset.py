@@ -75,6 +75,14 @@ class Dataset(NamedTuple):
         """Lowest label of a relevant item, in the unit of the log."""
         return _threshold(None if self.implicit else self.scale, self.relevant)
 
+    @property
+    def relevant_rows(self) -> np.ndarray:
+        """`[R]` bool, the interactions with a relevant item."""
+        rating = self.interactions.rating
+        if not self.implicit and self.scale is not None and self.scale[0] > self.scale[1]:
+            return rating <= self.threshold
+        return rating >= self.threshold
+
 
 class TrainingSet(NamedTuple):
     """Training data of a method, without test users."""

@@ -25,22 +25,35 @@ def summary(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
     times = "none"
     if len(log.time) and np.ptp(log.time):
         times = f"{log.time.min()} to {log.time.max()}"
-    scale = "implicit: who met what, no ratings"
+    scale = "none"
     if dataset.scale is not None:
         low, high = dataset.scale
         scale = f"{low:g} to {high:g}, mean {log.rating.mean():.3f}"
+    elif len(log.rating) and np.ptp(log.rating):
+        ends = np.quantile(log.rating, [0, 0.5, 0.9, 1])
+        scale = "none; strengths {:g} to {:g} (median {:g}, nine tenths up to {:g})".format(
+            *ends[[0, 3, 1, 2]]
+        )
     return {
         "interactions": f"{len(log.item):,}",
         "users": f"{users:,}, {_spread(per_user)}",
         "items": f"{items:,}, {_spread(per_item)}",
         "density": f"{100 * len(log.item) / max(users * items, 1):.2f} %",
         "ratings": scale,
+        "relevant": _relevant(dataset),
         "times": times,
         "cold users": f"{np.sum(per_user <= support):,} with at most {support} interactions",
         "cold items": f"{np.sum(per_item <= support):,} with at most {support} interactions",
         "user features": _kinds(dataset.users),
         "item features": _kinds(dataset.items),
     }
+
+
+def _relevant(dataset: Dataset) -> str:
+    if dataset.implicit and dataset.relevant is None:
+        return "every interaction"
+    share = 100 * float(np.mean(dataset.relevant_rows))
+    return f"{share:.1f} % of the interactions, from {dataset.threshold:g} on"
 
 
 def _spread(counts: np.ndarray) -> str:
@@ -81,7 +94,11 @@ def problems(dataset: Dataset, support: int = 10) -> list[str]:
     )
     found += _some("items have no interactions", log.item_ids, rated == 0)
     if dataset.scale is not None and np.ptp(log.rating) == 0:
-        found.append(f"every rating is {log.rating[0]:g}: there is nothing to predict")
+        found.append(
+            f"every rating is {log.rating[0]:g}: an interaction is a 1, as in a log without ratings"
+        )
+    if not dataset.relevant_rows.any():
+        found.append(f"nothing is relevant: no label reaches {dataset.threshold:g} (--relevant)")
     if np.ptp(log.time) == 0:
         found.append("every interaction has the same time: there is no first in time")
     return found + _undescribed("users", dataset.users) + _undescribed("items", dataset.items)

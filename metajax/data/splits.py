@@ -94,6 +94,8 @@ class Split(NamedTuple):
     """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
     labels: Labels = Labels()
     """How the labels of the log, in its unit, were standardised to those of training and tasks."""
+    unranked: str = ""
+    """Reason that rankings cannot be evaluated, where the protocol has them."""
 
 
 class Quadrants(NamedTuple):

@@ -6,7 +6,7 @@ from metajax.evaluation.intervals import interval, paired_difference, summarise
 from metajax.evaluation.metrics import Metric
 from metajax.evaluation.protocols import (
     Preparation,
-    check_ratings,
+    check_dataset,
     cross_domain,
     prepare,
     protocols,
@@ -15,6 +15,7 @@ from metajax.evaluation.records import Record, from_json, to_csv, to_json, to_po
 from metajax.evaluation.tables import Compared, judge_all, stages, table
 from metajax.evaluation.tuning import (
     FittedMethod,
+    check_ranked,
     judge,
     learned,
     refit_on,
@@ -33,7 +34,8 @@ __all__ = [
     "Preparation",
     "Record",
     "cells_of",
-    "check_ratings",
+    "check_dataset",
+    "check_ranked",
     "compare",
     "concatenate",
     "cross_domain",

@@ -32,6 +32,7 @@ __all__ = [
     "ConstantPredictionsError",
     "Evaluation",
     "NonFinitePredictionsError",
+    "NothingRelevantError",
     "PerUser",
     "concatenate",
     "evaluate",
@@ -117,8 +118,8 @@ def evaluate(
         tasks: The cold users, as from `splits.cold_user_tasks`.
         user_features: `[U, Du]` encoded attributes of all users.
         item_features: `[I, Di]` encoded attributes of all items.
-        scale: Lowest and highest rating; None for an implicit log, where every query item is
-            relevant and there are no ratings to judge.
+        scale: Lowest and highest rating; None for an implicit log, where there are no ratings to
+            judge.
         labels: How the labels of tasks were standardised, `Split.labels`: errors are in the unit of
             the log. None means that they are in it.
         method: Its name, for tables and errors.
@@ -128,7 +129,7 @@ def evaluate(
             queries are scored.
         natural: Judge the ranking by the natural reading as well, `Evaluation.natural`.
         relevant: Lowest rating of a relevant item; None means three quarters up the scale, which
-            is 4 of 1 to 5.
+            is 4 of 1 to 5, and in an implicit log every interaction.
         length: Length of the recommended list.
         metrics: Metrics of one's own in addition to `evaluation.metrics.table`: a function like
             those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
@@ -157,6 +158,7 @@ def evaluate(
     Raises:
         ValueError: If an argument is out of range or does not fit the others.
         LeakageError: If a query item is in the support.
+        NothingRelevantError: If a ranking is judged and nobody has a relevant item in the query.
         NonFinitePredictionsError: If a score is NaN or infinite.
         ConstantPredictionsError: If nearly all users' scores are constant over the items and a
             ranking is evaluated, or all scores are the same and that is not allowed.
@@ -171,10 +173,13 @@ def evaluate(
     chunk = min(chunk, users)
     order = np.random.default_rng(seed).permutation(items).astype(np.int32)
     low, high = scale or (-np.inf, np.inf)
-    if scale is None:
-        relevant = -np.inf
-    elif relevant is None:
-        relevant = low + 0.75 * (high - low)
+    if relevant is None:
+        relevant = -np.inf if scale is None else low + 0.75 * (high - low)
+    if ranking and not (tasks.query_rating >= relevant).any():
+        raise NothingRelevantError(
+            f"{method} cannot be judged by a ranking: nobody has a relevant item in the query, no "
+            f"label reaches {relevant:g} (--relevant)."
+        )
     measured = {
         "ratings": rating,
         "variance": rating and adaptation.predict_variance is not None,
@@ -513,6 +518,10 @@ _FLAT, _NEARLY_ALL = 1e-6, 0.95
 
 class ConstantPredictionsError(ValueError):
     """The scores are the same for all items."""
+
+
+class NothingRelevantError(ValueError):
+    """Nobody has a relevant item in the query, so that no ranking can be judged."""
 
 
 class NonFinitePredictionsError(ValueError):

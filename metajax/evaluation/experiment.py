@@ -18,7 +18,11 @@ from metajax.data.datasets import load
 from metajax.data.splits import Split
 from metajax.evaluation.cells import Cell, Outcome, cell_file, open_folder, read_cell, write_cell
 from metajax.evaluation.cost import cost_of
-from metajax.evaluation.evaluate import ConstantPredictionsError, NonFinitePredictionsError
+from metajax.evaluation.evaluate import (
+    ConstantPredictionsError,
+    NonFinitePredictionsError,
+    NothingRelevantError,
+)
 from metajax.evaluation.metrics import Metric, metric_of, table_with
 from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
@@ -47,25 +51,34 @@ def method_names() -> list[str]:
 
 def cells_of(
     methods: Sequence[str | Baseline | Method] | None = None,
-    protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
+    protocols: Sequence[str] | Mapping[str, Preparation] | None = None,
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
+    *,
+    dataset: Dataset | None = None,
 ) -> list[Cell]:
     """Lists the cells of a comparison, those of one method side by side.
 
     Args:
-        methods: Names, of `method_names`, or methods of one's own; None means all names.
-        protocols: `P1`, `P2` or `P2-newest`; or one's own by name.
+        methods: Names, of `method_names`, or methods of one's own; None means all that suit the
+            data.
+        protocols: `P1`, `P2` or `P2-newest`; or one's own by name. None means P1 and P2, and P1
+            alone where the log has no ratings.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
+        dataset: The data; None means a log of ratings.
 
     Returns:
         The cells. A method that only orders items has none where ratings alone are judged.
 
     Raises:
-        ValueError: If a list is empty, repeats itself, or holds something unknown.
+        ValueError: If a list is empty, repeats itself, or holds something unknown, or something
+            that needs ratings where the log has none.
     """
-    methods = method_names() if methods is None else methods
+    implicit = dataset is not None and dataset.implicit
+    if methods is None:
+        methods = [n for n in method_names() if not (implicit and method_of(n).needs_ratings)]
+    protocols = _protocols(protocols, dataset)
     names = [method if isinstance(method, str) else method.name for method in methods]
     lists = {"methods": names, "protocols": protocols, "folds": folds, "seeds": seeds}
     for what, values in lists.items():
@@ -74,6 +87,8 @@ def cells_of(
     known = registry.baseline_names() + registry.names()
     for name, method in zip(names, methods, strict=True):
         found = method_of(method)
+        if dataset is not None:
+            registry.check_suits(found, dataset)
         if name in known and not isinstance(method, str) and found != method_of(name):
             raise ValueError(f"methods must have names of their own, got {name!r}, a known one.")
     preparations = protocols_of(protocols)
@@ -89,6 +104,22 @@ def cells_of(
         for protocol, preparation in preparations.items()
         if preparation.ranked or _predicts_ratings(method)
     ]
+
+
+def _protocols(
+    protocols: Sequence[str] | Mapping[str, Preparation] | None, dataset: Dataset | None
+) -> Sequence[str] | Mapping[str, Preparation]:
+    """Returns the protocols given, or by default those that suit the data."""
+    implicit = dataset is not None and dataset.implicit
+    if protocols is None:
+        return ("P1",) if implicit else ("P1", "P2")
+    if implicit and dataset is not None:
+        for name, preparation in protocols_of(protocols).items():
+            if not preparation.ranked:
+                raise ValueError(
+                    f"protocol {name} judges ratings, and {dataset.name} has none: take P1."
+                )
+    return protocols
 
 
 def protocols_of(
@@ -119,6 +150,8 @@ class _Shared(NamedTuple):
     """Methods that the registry does not have, by name."""
     one_model: bool
     """True to judge one setting for all panels, too."""
+    implicit: bool
+    """True if the log has no ratings, so that trained methods learn an order."""
 
 
 class _Plan(NamedTuple):
@@ -157,6 +190,8 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
         )
     group = method.trained_as or method
     settings = settings_for(method, **registry.changes_for(method, shared.changes))
+    if shared.implicit:
+        settings = registry.ordering(settings)
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
     conditions |= {"settings": to_dict(settings), "trained_as": group.name}
 
@@ -191,7 +226,7 @@ def compare(
     data: Dataset | str = "ml-100k",
     methods: Sequence[str | Baseline | Method] | None = None,
     *,
-    protocols: Sequence[str] | Mapping[str, Preparation] = ("P1", "P2"),
+    protocols: Sequence[str] | Mapping[str, Preparation] | None = None,
     folds: Sequence[int] = range(FOLDS),
     seeds: Sequence[int] = (0,),
     metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
@@ -212,9 +247,10 @@ def compare(
     Args:
         data: The data, or the name or path that `data.load` takes.
         methods: Names, of `method_names`, or methods of one's own; None means every simple
-            baseline and every trained method of one domain.
+            baseline and every trained method of one domain, those that need no ratings where the
+            log has none.
         protocols: `P1`, `P2` or `P2-newest`; or one's own by name, which
-            identifies it in finished cells.
+            identifies it in finished cells. None means P1 and P2, P1 alone without ratings.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
         metrics: Metrics of one's own, as in `evaluate`; finished cells identify them by name.
@@ -251,17 +287,18 @@ def compare(
             raise ValueError(f"{name} must be >= 1, got {value}.")
     if jobs > 1 and folder is None:
         raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
-    cells = cells_of(methods, protocols, folds, seeds)
+    cells_of(methods, protocols, folds, seeds)  # Refuses what is unknown before data are loaded.
     known = registry.baseline_names() + registry.names()
     own = {m.name: m for m in methods or () if not isinstance(m, str) and m.name not in known}
     own_metrics = tuple(map(metric_of, metrics))
     table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
-    shared = _Shared(trials, changes or {}, own_metrics, own, one_model)
-    plans = {cell: _plan_of(cell, shared) for cell in cells}
-    if jobs > 1:
-        _check_importable(shared, protocols_of(protocols))
     dataset = load(data) if isinstance(data, str) else data
-    prepared = dict(protocols_of(protocols))
+    cells = cells_of(methods, protocols, folds, seeds, dataset=dataset)
+    shared = _Shared(trials, changes or {}, own_metrics, own, one_model, dataset.implicit)
+    plans = {cell: _plan_of(cell, shared) for cell in cells}
+    prepared = dict(protocols_of(_protocols(protocols, dataset)))
+    if jobs > 1:
+        _check_importable(shared, prepared)
     split = functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, prepared))
     facts = fingerprint(dataset)
     with contextlib.nullcontext() if folder is None else open_folder(Path(folder), facts) as kept:
@@ -390,6 +427,14 @@ def _splits_of(path: Path) -> Callable[[str, int, int], Split]:
     return functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, protocols))
 
 
+_LEFT_OUT = (
+    ConstantPredictionsError,
+    DivergedError,
+    NonFinitePredictionsError,
+    NothingRelevantError,
+)
+
+
 def _judged(
     plan: _Plan, split: Split, metrics: Sequence[Metric], fits: dict[Any, Trained]
 ) -> Outcome:
@@ -409,7 +454,7 @@ def _judged(
             for panel, method in by_one.items()
             if differ
         }
-    except (ConstantPredictionsError, DivergedError, NonFinitePredictionsError) as error:
+    except _LEFT_OUT as error:
         return Outcome(plan.kind, {}, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}

@@ -14,7 +14,7 @@ from metajax.data.splits import Split
 from metajax.data.warm_cold import warm_cold
 from metajax.fields import check_name
 
-__all__ = ["FOLDS", "Preparation", "check_ratings", "cross_domain", "prepare", "protocols"]
+__all__ = ["FOLDS", "Preparation", "check_dataset", "cross_domain", "prepare", "protocols"]
 
 FOLDS = 5
 
@@ -51,22 +51,27 @@ def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: i
         protocol = protocols[protocol]
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold must be in [0, {FOLDS}), got {fold}.")
-    check_ratings(dataset)
+    check_dataset(dataset, ratings=not protocol.ranked)
     return protocol.split(dataset, fold, seed)
 
 
-def check_ratings(dataset: Dataset) -> None:
-    """Refuses data without ratings, without variety in them, or with too few users.
+def check_dataset(dataset: Dataset, *, ratings: bool = False) -> None:
+    """Refuses data with too few users or items, or without ratings where they are judged.
+
+    Args:
+        dataset: The data.
+        ratings: True if nothing but ratings is judged.
 
     Raises:
-        ValueError: If there are no ratings, or no variety in them, or too few users.
+        ValueError: If there are too few users or items, or no ratings where they are needed.
     """
-    if dataset.scale is None:
-        raise ValueError(f"{dataset.name}: training needs a rating column, got an implicit log.")
-    low, high = dataset.scale
+    if ratings and dataset.implicit:
+        raise ValueError(
+            f"{dataset.name}: what is judged here are ratings, and the log has none, or all are "
+            "equal."
+        )
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
-        ("a scale with two ends", low != high, f"{low:g} to {high:g}"),
         ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
         ("10 users with interactions", users >= 10, users),
     ):

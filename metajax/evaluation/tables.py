@@ -14,6 +14,7 @@ from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
     Evaluation,
+    PerUser,
     concatenate,
     natural_reading,
 )
@@ -73,17 +74,19 @@ def judge_all(
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
-        The measurements, and a sentence for each baseline with constant predictions, such as
-        popularity where all items are equally popular.
+        The measurements, and sentences about baselines with constant predictions, such as
+        popularity where all items are equally popular, and where no ranking can be judged.
 
     Raises:
         ValueError: If a method's predictions cannot be judged.
     """
     found: list[Judged] = []
-    left_out: list[str] = []
+    left_out = [f"Rankings are not judged. {split.unranked}"] if split.unranked else []
     simple, plain = _baselines(split, [method.name for method in learned])
     for baseline in simple:
         on_stage(baseline.name)
+        if split.unranked and not baseline.needs_ratings:
+            continue
         try:
             found.append(_judged(tuned(baseline, split, trials=trials), split))
         except ConstantPredictionsError as error:
@@ -113,7 +116,10 @@ def _baselines(split: Split, learned: Sequence[str]) -> tuple[Sequence[Baseline]
         across.sort(key=lambda found: not found.target_alone)
         return (item_mean, item_user_bias, eb_fold_in, *across), ()
     plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learned]
-    return [b for b in all_baselines() if not b.two_domains], plain
+    simple = [b for b in all_baselines() if not b.two_domains]
+    if split.training.scale is None:
+        return [b for b in simple if not b.needs_ratings], [m for m in plain if not m.needs_ratings]
+    return simple, plain
 
 
 def _judged(methods: Mapping[str, FittedMethod], split: Split) -> Judged:
@@ -280,8 +286,25 @@ def _rows(name: str, found: Sequence[Outcome]) -> list[Judged]:
 
 
 def _joined(cells: Sequence[Mapping[str, Evaluation]], name: str, kind: Kind) -> Judged:
-    by_order = {panel: concatenate([cell[panel] for cell in cells]) for panel in cells[0]}
+    by_order = {panel: concatenate(_alike([c[panel] for c in cells])) for panel in cells[0]}
     return Judged(kind, {p: found._replace(method=name) for p, found in by_order.items()})
+
+
+def _alike(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Keeps the metrics of all cells: where nothing is relevant in one, rankings have none."""
+    first = evaluations[0]
+    kept = tuple(m for m in first.metrics if all(m in e.metrics for e in evaluations))
+    if all(found.metrics == kept for found in evaluations):
+        return list(evaluations)
+    names = [metric.name for metric in kept if metric.function is not None]
+
+    def restricted(found: PerUser) -> PerUser:
+        return found._replace(values={name: found.values[name] for name in names})
+
+    return [
+        found._replace(metrics=kept, per_user=restricted(found.per_user), natural=None)
+        for found in evaluations
+    ]
 
 
 def _costs(

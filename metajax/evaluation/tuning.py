@@ -17,6 +17,7 @@ from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
     Evaluation,
     NonFinitePredictionsError,
+    NothingRelevantError,
     evaluate,
 )
 from metajax.evaluation.intervals import summarise
@@ -38,6 +39,7 @@ from metajax.types import Adaptation, Params, Task
 __all__ = [
     "FittedMethod",
     "Trained",
+    "check_ranked",
     "judge",
     "learned",
     "losses_of",
@@ -249,7 +251,7 @@ def _validated(method: FittedMethod, split: Split, panel: str) -> float:
     """Loss of a baseline on the validation users, lower is better."""
     try:
         figures = summarise(_evaluate(method, split, split.validation[panel], panel))
-    except (ConstantPredictionsError, NonFinitePredictionsError):
+    except (ConstantPredictionsError, NonFinitePredictionsError, NothingRelevantError):
         return np.inf
     metric, sign = ("rmse", 1) if method.rating else ("ndcg@10", -1)
     return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
@@ -286,6 +288,8 @@ def _evaluate(
     *,
     natural: bool = False,
 ) -> Evaluation:
+    if split.unranked and not method.rating:
+        raise NothingRelevantError(f"{method.name} ranks. {split.unranked}")
     training = split.training
     return evaluate(
         method.adaptation,
@@ -295,6 +299,7 @@ def _evaluate(
         training.item_features,
         scale=training.scale,
         labels=split.labels,
+        relevant=training.threshold,
         method=method.name,
         ks=split.ks[panel],
         rating=method.rating,
@@ -414,6 +419,9 @@ def losses_of(
         `losses(params)`, by panel, lower is better, averaged over support sizes. Of ratings it is
         the RMSE of at most 128 users and 100 interactions of each, of an order of the items
         1 - NDCG@10.
+
+    Raises:
+        NothingRelevantError: If an order is judged and nothing is relevant to a validation user.
     """
     return _rating_losses(split, adaptation) if rating else _ranking_losses(split, adaptation)
 
@@ -458,8 +466,25 @@ def _rmse(
     return jnp.sqrt(jnp.sum(jax.vmap(error)(tasks)) / jnp.sum(tasks.query.mask))
 
 
+def check_ranked(split: Split) -> None:
+    """Refuses a split on which no order of items can be learned and judged.
+
+    Raises:
+        NothingRelevantError: If nothing is relevant to a test user, or to a validation user.
+    """
+    if split.unranked:
+        raise NothingRelevantError(split.unranked)
+    for tasks in split.validation.values():
+        if not (tasks.query_rating >= split.training.threshold).any():
+            raise NothingRelevantError(
+                "nobody among the validation users has a relevant item among those asked for, so "
+                "that no ranking can be chosen: give a lower threshold (--relevant), or more users."
+            )
+
+
 def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], dict[str, float]]:
     training = split.training
+    check_ranked(split)
 
     def loss(params: Params, panel: str) -> float:
         try:
@@ -470,6 +495,7 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
                 training.user_features,
                 training.item_features,
                 scale=training.scale,
+                relevant=training.threshold,
                 ks=[k for k in split.ks[panel] if k in (0, 1, 5)],
                 rating=False,
             )
@@ -477,8 +503,7 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
             return 1.0
         except NonFinitePredictionsError:
             return float("nan")
-        # NDCG is undefined where no user has a relevant item; all settings are then equal.
-        return 1 - float(np.mean(summarise(judged).get("ndcg@10", 0.0)))
+        return 1 - float(np.mean(summarise(judged)["ndcg@10"]))
 
     return lambda params: {panel: loss(params, panel) for panel in split.validation}
 

@@ -145,5 +145,6 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "updates": 200},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
+        needs_ratings=True,
     ),
 )

@@ -99,6 +99,7 @@ methods: tuple[Method, ...] = (
         initial_values,
         settings={"weight_decay": 0.0, "updates": 300},
         any_support=True,
+        needs_ratings=True,
         options=RidgeOptions,
     ),
 )

@@ -336,6 +336,7 @@ def graph_ridge_method(
         rating_graph_of(layers, adapter=adapter),
         closed_forms_of_nodes,
         members=True,
+        needs_ratings=True,
         settings={
             "rate": 3e-3,
             "weight_decay": 0.1,

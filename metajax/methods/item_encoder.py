@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from metajax.baselines.factors import fit_factors, identities_of
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
+from metajax.methods.identities import item_identities
 from metajax.methods.objective import objectives
 from metajax.methods.settings import Options, Settings
 from metajax.networks import Encoder, initial_encoder
@@ -61,8 +61,7 @@ def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Param
     options: EncoderOptions = settings.options
     if not (options.rank and options.pretrained):
         return partial(initial_encoder, bias=np.mean(training.interactions.rating))
-    factors = fit_factors(training.interactions, rank=options.rank, seed=settings.seed)
-    embedding, bias = identities_of(factors)
+    embedding, bias = item_identities(training, rank=options.rank, seed=settings.seed)
     return partial(initial_encoder, bias=bias, embedding=embedding)
 
 

@@ -57,6 +57,9 @@ class Method(NamedTuple):
     any_support: bool = False
     """True if it adapts to more interactions than the `Settings.support` of training; otherwise
     evaluation truncates the support."""
+    needs_ratings: bool = False
+    """True if it cannot learn from a log without ratings; the others order the items there, by an
+    objective that does."""
     two_domains: bool = False
     """True if it needs a source and a target domain."""
     trained_as: "Method | None" = None

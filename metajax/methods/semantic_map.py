@@ -303,6 +303,7 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "updates": 100, "validate_every": 20},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
+        needs_ratings=True,
         options=MapOptions,
     ),
 )

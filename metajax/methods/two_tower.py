@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import learners
-from metajax.baselines.factors import fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.gru_adapter import all_features
+from metajax.methods.identities import item_identities
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps, by_one_pass
 from metajax.methods.settings import Options, Settings
@@ -95,8 +95,8 @@ def pretrained(settings: Settings, training: TrainingSet) -> Callable[[Params], 
     options: TowerOptions = settings.options
     if not (options.rank and options.pretrained):
         return partial(initial_bias, bias=float(np.mean(training.interactions.rating)))
-    factors = fit_factors(training.interactions, rank=options.rank, seed=settings.seed)
-    embedding, bias = map(jnp.asarray, identities_of(factors))
+    found = item_identities(training, rank=options.rank, seed=settings.seed)
+    embedding, bias = map(jnp.asarray, found)
     return partial(initial_identity, embedding=embedding, bias=bias)
 
 

@@ -25,14 +25,30 @@ __all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"
 _PROTOCOL = (
     "Of each cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the tenth "
     "are queried, the same for every number of shots; those of the ten that are not shown are no "
-    "candidates of a ranking, but under P1-natural, where they are queried as well. An item is "
-    "relevant if its rating is at least three quarters up the scale."
+    "candidates of a ranking, but under P1-natural, where they are queried as well."
+)
+_QUADRANTS = (
+    "P2: 20 % of users and of items are cold; of a cold user up to 5 ratings of warm items are "
+    "shown, of a warm user 10 or (K = 1000) all; a method trained on supports of 10 uses 10 of "
+    "them."
 )
 _PROTOCOL_ACROSS = (
     "Of each cold user the history in the source domain and the first 0, 1, 3 or 5 interactions in "
     "the target are shown; later ones in the target are queried, the same for every number of "
     "shots. Without users in both domains there is no history in the source."
 )
+
+
+def _relevance(dataset: Dataset) -> str:
+    """Says what is relevant."""
+    if not dataset.implicit:
+        return f"An item is relevant if its rating is at least {dataset.threshold:g}."
+    if dataset.relevant is None:
+        return "The log has no ratings: every item that a user met is relevant."
+    return (
+        "The log has no ratings: an item is relevant if the strength of the interaction is at "
+        f"least {dataset.relevant:g}."
+    )
 
 
 def stages(run: Run) -> int:
@@ -100,7 +116,7 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
         **_machine(),
     }
     notes = [
-        _PROTOCOL if run.pair is None else _PROTOCOL_ACROSS,
+        f"{_PROTOCOL} {_relevance(run.dataset)}" if run.pair is None else _PROTOCOL_ACROSS,
         "Baselines and method were tuned on validation users. Their grids, and the defaults of "
         "train, were chosen on MovieLens-100K with seed 0: for an untouched test take another "
         "seed or other data.",
@@ -145,9 +161,8 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "P1: of a cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the "
         "tenth are queried, the same for every number of shots; those of the ten that are not "
         "shown are no candidates of a ranking, but under P1-natural, where they are queried as "
-        "well. P2: 20 % of users and of items are cold; of a cold user up to 5 ratings of warm "
-        "items are shown, of a warm user 10 or (K = 1000) all; a method trained on "
-        "supports of 10 uses 10 of them.",
+        f"well. {_relevance(dataset)}",
+        *([_QUADRANTS] if any(r.protocol.startswith("P2") for r in found.records) else ()),
         "Differences are paired by user, against the best tuned simple baseline on these very "
         "users; intervals are 95 % bootstrap intervals over users.",
         *found.notes,

@@ -37,7 +37,7 @@ from metajax.data import datasets, schema
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
 from metajax.data.splits import Split
-from metajax.evaluation import check_ratings, train_on
+from metajax.evaluation import check_dataset, check_ranked, train_on
 from metajax.methods import Settings
 from metajax.registry import (
     adaptation_of,
@@ -45,6 +45,7 @@ from metajax.registry import (
     params_like,
     predicts_ratings,
     progress_like,
+    settings_on,
 )
 from metajax.runs import serving
 from metajax.runs.folder import (
@@ -159,7 +160,7 @@ def create(
         chosen = replace(chosen, data=pair.main)
     chosen = _absolute(chosen)
     run = _prepared(folder.folder, chosen, loaded, pair)
-    training = run.users.training
+    chosen, training = run.settings, run.users.training
     progress = first_progress(chosen, training)
     contents: dict[str, str | bytes] = {SETTINGS: registry.to_json(chosen)}
     if pair is not None:
@@ -167,7 +168,8 @@ def create(
     for name, facts in ((_DATA, fingerprint(run.dataset)), (_SCHEMA, _schemas(run.users))):
         contents[name] = json.dumps(facts, indent=1) + "\n"
     catalogue = catalogue_of(run.dataset.items, training.item_features, training.item_domain)
-    served = serving.Served(catalogue, run.dataset.scale, run.users.labels, shapes_of(training))
+    scale = None if run.dataset.implicit else run.dataset.scale
+    served = serving.Served(catalogue, scale, run.users.labels, shapes_of(training))
     contents |= serving.contents_of(served)
     make(folder, contents, progress)
     return run, progress
@@ -326,7 +328,7 @@ def train(
     folder = Path(folder)
     if folder.exists():
         run = open_run(folder)
-        if run.settings != _absolute(chosen):
+        if run.settings != settings_on(_absolute(chosen), run.dataset):
             raise ValueError(f"{folder}: the run was begun with other settings.")
         progress = resumed(run)
     else:
@@ -390,11 +392,15 @@ def _prepared(
     folder: Path, chosen: Settings, loaded: Dataset | Domains, pair: DomainPair | None
 ) -> Run:
     if isinstance(loaded, Domains):
-        check_ratings(loaded.dataset)
+        check_dataset(loaded.dataset, ratings=True)
         users = cross_users(loaded, fold=chosen.fold, seed=chosen.seed)
         return Run(folder, chosen, loaded.dataset, users, pair)
-    check_ratings(loaded)
-    return Run(folder, chosen, loaded, cold_users(loaded, fold=chosen.fold, seed=chosen.seed))
+    check_dataset(loaded)
+    chosen = settings_on(chosen, loaded)
+    users = cold_users(loaded, fold=chosen.fold, seed=chosen.seed)
+    if not predicts_ratings(chosen):
+        check_ranked(users)
+    return Run(folder, chosen, loaded, users)
 
 
 def _schemas(users: Split) -> dict[str, Any]:

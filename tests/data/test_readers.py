@@ -330,7 +330,7 @@ def test_problems_are_listed_with_names(tmp_path):
     assert problems(dataset, support=1) == [
         "1 of 3 users have no interactions: '3'",
         "1 of 3 users have fewer than 2 interactions (a support of 1 and one to judge by): '2'",
-        "every rating is 3: there is nothing to predict",
+        "every rating is 3: an interaction is a 1, as in a log without ratings",
         "every interaction has the same time: there is no first in time",
         "2 of 3 users have no features: '2', '3'",
         "1 of 3 users have other features and no age: '1'",

@@ -239,7 +239,7 @@ def test_a_method_sees_the_first_k_supports_and_no_more():
 
     adaptation = Adaptation(adapt, lambda params, seen, x: seen + params[x.item] * 1e-2)
     # Scores are seen + a rank below 0.12, so the error of each query reveals the sum that was seen.
-    per_user = judged(adaptation, jnp.arange(12.0), scale=(-9e9, 9e9)).per_user
+    per_user = judged(adaptation, jnp.arange(12.0), scale=(-9e9, 9e9), relevant=0).per_user
     for t in range(1, USERS):
         query = slice(*TASKS.query_offsets[t : t + 2])
         for at, k in enumerate(KS):

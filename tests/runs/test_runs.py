@@ -17,7 +17,7 @@ from metajax.checkpoint import CheckpointError
 from metajax.data.datasets import load
 from metajax.locks import LockedError
 from metajax.methods import Settings
-from metajax.registry import with_changes
+from metajax.registry import settings_for, with_changes
 from metajax.runs import last_good
 from metajax.runs.folder import write_report
 from metajax.runs.recommendation import recommend, recommend_batch
@@ -336,10 +336,6 @@ def raising(error):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (
-            [f"u{u},i{i},3" for u in range(20) for i in range(3)],
-            "a scale with two ends, got 3 to 3",
-        ),
         ([f"u{u},i,{1 + u % 5}" for u in range(20)], "two items, got 1"),
         ([f"u{u},i{u % 3},{1 + u % 5}" for u in range(9)], "10 users with interactions, got 9"),
     ],
@@ -357,11 +353,22 @@ def test_a_run_is_never_overwritten(begin_run, trained, quick):
         begin_run(trained[0], quick)
 
 
-def test_a_log_without_ratings_is_refused_before_a_folder_is_made(begin_run, tmp_path):
+def test_a_method_that_needs_ratings_is_refused_before_a_folder_is_made(begin_run, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u in range(20) for i in range(3)))
-    with pytest.raises(ValueError, match="training needs a rating column"):
-        begin_run(tmp_path / "run", Settings(data=str(log)))
+    with pytest.raises(ValueError, match=r"method 'bayesian_ridge' needs ratings, and .*log\.csv"):
+        begin_run(tmp_path / "run", settings_for("bayesian_ridge", data=str(log)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_order_that_nobody_can_be_judged_by_is_refused_first(tmp_path):
+    log = tmp_path / "log.csv"
+    rows = [f"u{u},i{(u + i) % 7},{1 + i % 2}\n" for u in range(20) for i in range(4)]
+    log.write_text("user,item,rating\n" + "".join(rows))
+    chosen = settings_for("attentive_neighbours", data=str(log), scale=(1.0, 9.0))
+    dataset = load(str(log), **chosen.reading())
+    with pytest.raises(ValueError, match="no label reaches 7, three quarters up the scale 1 to 9"):
+        runs.create(tmp_path / "run", chosen, dataset)
     assert not (tmp_path / "run").exists()
 
 

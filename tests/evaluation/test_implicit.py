@@ -1,0 +1,209 @@
+"""Logs without ratings, end to end: which methods learn from them, and what is judged."""
+
+import numpy as np
+import pytest
+
+from metajax import baselines, evaluation, registry
+from metajax.data.dataset import Dataset, Table
+from metajax.data.interactions import from_columns
+from metajax.evaluation.evaluate import NothingRelevantError, evaluate
+from metajax.evaluation.records import select
+from metajax.evaluation.tuning import trained, tuned
+
+TINY = {
+    "rank": 2, "width": 4, "embedding": 2, "heads": 1, "steps": 1, "updates": 2, "tasks": 2,
+    "support": 3, "query": 3, "per_dispatch": 2, "validate_every": 2,
+}  # fmt: skip
+
+# By name, whether the method needs ratings.
+METHODS = {
+    "anil": False,
+    "attentive_neighbours": False,
+    "attentive_process": False,
+    "attribute_prototypes": True,
+    "attribute_ridge": True,
+    "bayesian_ridge": True,
+    "boil": False,
+    "cavia": False,
+    "conditional_process": False,
+    "demographics": True,
+    "ease": False,
+    "ease_blend": False,
+    "eb_fold_in": True,
+    "fomaml": False,
+    "gat_ridge": True,
+    "gcn_ridge": True,
+    "global_mean": True,
+    "graph_gat": False,
+    "graph_gcn": False,
+    "graph_light": False,
+    "graph_sage": False,
+    "gru_embeddings": False,
+    "gru_gradients": False,
+    "imaml": False,
+    "item_knn": False,
+    "item_knn_blend": False,
+    "item_mean": True,
+    "item_user_bias": True,
+    "light_gcn": False,
+    "light_gcn_ridge": True,
+    "maml": False,
+    "maml_from_random": False,
+    "maml_plus_plus": False,
+    "matching_network": False,
+    "meta_sgd": False,
+    "popularity": False,
+    "proto_maml": False,
+    "prototypical": False,
+    "random": False,
+    "reptile": False,
+    "sage_ridge": True,
+    "semantic_map": True,
+    "sequential": False,
+    "two_tower": False,
+    "two_tower_fine_tuned": False,
+}
+# One trained method of each kind is quick enough for every day.
+SLOW = set(registry.names()) - {"attentive_neighbours", "light_gcn", "maml", "prototypical"}
+
+
+def views(strength=None, relevant=None) -> Dataset:
+    """Forty users with 4 to 14 of 12 items each, half of them from one half of the items."""
+    rng = np.random.default_rng(0)
+    user, item = [], []
+    for u in range(40):
+        weight = np.where(np.arange(12) // 6 == u % 2, 0.0, 1.5) - rng.gumbel(size=12)
+        chosen = np.argsort(weight)[: rng.integers(4, 12)]
+        user += [u] * len(chosen)
+        item += chosen.tolist()
+    ids = np.array([f"u{n:02d}" for n in range(40)]), np.array([f"i{n:02d}" for n in range(12)])
+    rows = len(user)
+    labels = None if strength is None else np.resize(strength, rows)
+    log = from_columns(
+        np.array(user), np.array(item), labels, rng.integers(99, size=rows),
+        user_ids=ids[0], item_ids=ids[1],
+    )  # fmt: skip
+    tables = (Table(names, {}, {}) for names in ids)
+    return Dataset("views", log, *tables, scale=None, relevant=relevant)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return views()
+
+
+@pytest.fixture(scope="module")
+def split(dataset):
+    return evaluation.prepare("P1", dataset, fold=0, seed=0)
+
+
+def test_the_table_of_methods_is_whole():
+    known = registry.baseline_names(domains=1) + registry.names(domains=1)
+    assert {name: registry.method_of(name).needs_ratings for name in known} == METHODS
+    across = [m for m in registry.all_methods() if m.two_domains]
+    assert across
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, needs_ratings in METHODS.items()
+        if not needs_ratings
+    ],
+)
+def test_a_method_that_needs_no_ratings_learns_and_is_judged_by_rankings(name, split, dataset):
+    method = registry.method_of(name)
+    if isinstance(method, registry.Baseline):
+        fitted = tuned(method, split, trials=1)["random"]
+    else:
+        known = registry._keys_of(method.options)
+        chosen = {key: value for key, value in TINY.items() if key in known}
+        settings = registry.settings_on(registry.settings_for(method, **chosen), dataset)
+        assert not registry.predicts_ratings(settings)
+        fitted = trained(method, split, settings, trials=1, refit=False)["random"]
+    figures = evaluation.summarise(evaluation.judge(fitted, split, "random"))
+    assert not {"rmse", "mae", "within@90"} & set(figures)
+    assert np.isfinite(figures["ndcg@10"]).all()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name]])
+def test_a_method_that_needs_ratings_says_so_in_one_line(name, dataset):
+    message = f"method '{name}' needs ratings, and views has none: take one that orders the items"
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare(dataset, [name, "popularity"])
+
+
+def rows(figures, method, metric="ndcg@10", **wanted):
+    return [r.mean for r in select(figures, method=method, metric=metric, **wanted)]
+
+
+def test_a_comparison_of_a_log_without_ratings_takes_what_suits_it(dataset, tmp_path):
+    cells = evaluation.cells_of(folds=[0], dataset=dataset)
+    assert {cell.method for cell in cells} == {name for name in METHODS if not METHODS[name]}
+    assert {cell.protocol for cell in cells} == {"P1"}
+    found = evaluation.compare(
+        dataset, ["popularity", "item_knn", "random"], folds=[0], folder=tmp_path / "views"
+    )
+    assert found.notes == []
+    assert {r.metric for r in found.records} == {
+        "ndcg@10", "precision@10", "recall@10", "hr@1", "coverage@10", "adapt_us", "state_bytes",
+    }  # fmt: skip
+    # The users are of two kinds, which popularity does not know.
+    at_five = {"protocol": "P1", "order": "random", "k": 5}
+    assert rows(found.records, "item_knn", **at_five) > rows(found.records, "popularity", **at_five)
+    for protocol in ("P2", "P2-newest"):
+        with pytest.raises(ValueError, match=f"{protocol} judges ratings, and views has none: tak"):
+            evaluation.compare(dataset, ["popularity"], protocols=["P1", protocol])
+    with pytest.raises(ValueError, match="views: what is judged here are ratings, and the log has"):
+        evaluation.prepare("P2", dataset, fold=0, seed=0)
+
+
+def test_ratings_that_are_all_equal_are_no_ratings(dataset):
+    log = dataset.interactions
+    ones = dataset._replace(scale=(0.0, 1.0))
+    fives = ones._replace(interactions=log._replace(rating=5 * log.rating), scale=(1.0, 5.0))
+    methods = ["popularity", "item_knn", "ease_blend"]
+    found = [evaluation.compare(d, methods, folds=[0], trials=1) for d in (dataset, ones, fives)]
+    figures = [[r for r in f.records if r.metric != "adapt_us"] for f in found]
+    assert figures[0] == figures[1] == figures[2]
+
+
+def test_strengths_below_the_threshold_are_evidence_but_not_relevant():
+    counted = views(strength=[1, 10], relevant=10)
+    found = evaluation.compare(counted, ["popularity", "item_knn"], folds=[0], trials=1)
+    split = evaluation.prepare("P1", counted, fold=0, seed=0)
+    assert set(np.unique(split.training.interactions.rating)) == {np.float32(0.1), np.float32(1)}
+    # Popularity counts the relevant alone.
+    counts = tuned(baselines.popularity, split, trials=1)["random"].params.liked
+    log = split.final.interactions
+    np.testing.assert_array_equal(counts, np.bincount(log.item[log.rating == 1], None, 12))
+    everything = evaluation.compare(views(), ["popularity", "item_knn"], folds=[0], trials=1)
+    assert rows(found.records, "item_knn") != rows(everything.records, "item_knn")
+
+
+def test_a_ranking_in_which_nobody_has_a_relevant_item_is_refused(dataset, split):
+    rng = np.random.default_rng(1)
+    counts = 1 + rng.poisson(1.0, len(dataset.interactions.item))
+    log = dataset.interactions._replace(rating=np.float32(counts))
+    plays = dataset._replace(interactions=log, scale=(1.0, 41.0))
+    reason = "nobody has a relevant item among those asked for, no label reaches 31, three quarters"
+    parts = evaluation.prepare("P1", plays, fold=0, seed=0)
+    assert reason in parts.unranked
+    with pytest.raises(NothingRelevantError, match=r"views: nobody .* threshold \(--relevant\)\.$"):
+        evaluation.check_ranked(parts)
+    with pytest.raises(NothingRelevantError, match=reason):
+        evaluation.validation_of(parts, registry.all_baselines()[0].adaptation, rating=False)
+    # Ratings are judged all the same, rankings are left out and it is said.
+    found = evaluation.compare(plays, ["popularity", "item_mean"], protocols=["P1"], folds=[0])
+    assert {r.method for r in found.records} == {"item_mean"}
+    (note,) = found.notes
+    assert note.startswith("Left out: popularity under P1, fold 0, seed 0: popularity ranks.")
+    assert reason in note
+    method = tuned(baselines.item_knn, split, trials=1)["random"]
+    with pytest.raises(NothingRelevantError, match=r"item_knn cannot be judged .* reaches 2 \(--r"):
+        evaluate(
+            method.adaptation, method.params, split.test["random"],
+            split.training.user_features, split.training.item_features,
+            scale=None, rating=False, relevant=2, method="item_knn",
+        )  # fmt: skip
