@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
@@ -20,9 +19,11 @@ from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
     GraphSettings,
     KnowledgeGraph,
+    Vocabulary,
     graph_names,
     inspection,
     item_entities,
+    leaked_triples,
     link_by_prefix,
     load_graph,
     predictor_of,
@@ -31,7 +32,8 @@ from metajax.knowledge import (
 from metajax.knowledge.readers import Statements
 from metajax.runs import graph as graph_runs
 from metajax.runs.graph import GraphRun
-from metajax.runs.recommendation import Catalogue, find_item, titles_of
+from metajax.runs.item_index import find, index_of_items
+from metajax.runs.recommendation import titles_of
 
 __all__ = ["command", "prepare"]
 
@@ -49,17 +51,20 @@ def inspect(
     item_prefix: str | None = None,
     data: str | None = None,
     literals: Literal["error", "attributes"] = "error",
+    base_iri: str | None = None,
 ) -> None:
     """Prints counts, relations and problems of a knowledge graph.
 
     Args:
-        source: A name (ml-100k) or a file: .ttl, .nt, .kg, or .tsv of head, relation, tail.
+        source: A name (ml-100k) or a file: RDF (.ttl, .nt, .rdf, ...), .kg, or .tsv or .csv of
+            head, relation and tail; or a folder with files train, valid and test.
         link: A RecBole .link file: the entity of each item.
         item_prefix: Prefix of an item's id in the name of its entity.
         data: A name or path of the log whose items are linked.
         literals: Literals in the place of a tail: an error, or attributes.
+        base_iri: What relative IRIs are relative to; by default the address of the file.
     """
-    found, statements = _loaded(source, link, item_prefix, literals)
+    found, statements = _loaded(source, link, item_prefix, literals, base_iri)
     item_ids = None
     if data is not None:
         with console.fetching(data) as fetched:
@@ -106,11 +111,18 @@ def train(
         raise ValueError("source must be the name of a graph, or a file; got none.")
     else:
         predictor_of(settings)  # Refuses before anything is read.
-        chosen = (settings.source, settings.link, settings.item_prefix, settings.literals)
+        names = ("source", "link", "item_prefix", "literals", "base_iri")
+        chosen = [getattr(settings, name) for name in names]
         with claimed(run, f"{Path(settings.source).stem}-{settings.score.lower()}") as claim:
-            found, _ = _loaded(*chosen)
+            found, statements = _loaded(*chosen)
+            parts = None if statements is None else readers.parts_of(found, statements)
+            if parts is not None and settings.share != GraphSettings.share:
+                raise ValueError(
+                    f"share must be left out, because {settings.source} has files train and test; "
+                    f"got {settings.share}."
+                )
             with console.busy("Splitting the triples"):
-                opened, progress = graph_runs.create(claim, settings, found)
+                opened, progress = graph_runs.create(claim, settings, found, parts)
     folder, settings = opened.folder, opened.settings
     _print_split(opened)
     updates = -(-opened.split.training.count // settings.batch)
@@ -120,8 +132,13 @@ def train(
     progress, status = train_to_end(opened, progress, bar, "graph train")
     if status is not None:
         return status
-    best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
-    console.say(f"Best validation MRR {best:.4f} in epoch {epoch}.")
+    if not opened.split.test.count:
+        console.say("Trained on all triples: none is left to rank.")
+        _print_next(opened, opened.split.training)
+        return 0
+    if opened.split.validation.count:
+        best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
+        console.say(f"Best validation MRR {best:.4f} in epoch {epoch}.")
     saved = f"stopped; the run is saved. Rank: metajax graph train --resume {folder}"
     with console.terminable(saved), console.busy("Ranking the test triples"):
         metrics = graph_runs.judge(opened, progress.best)
@@ -145,9 +162,9 @@ def complete(
 
     Args:
         run: Folder of a run of `metajax graph train`.
-        entity: Name of the known entity, or title of its item: the head, or with --side head the
-            tail.
-        relation: Name of the relation.
+        entity: Name or label of the known entity, or title of its item: the head, or with --side
+            head the tail.
+        relation: Name or label of the relation.
         side: The missing element.
         top: Number of candidates.
         known: Show known triples too, marked.
@@ -161,8 +178,10 @@ def complete(
         raise ValueError(
             f"{run}: no epoch has been validated yet. Resume: metajax graph train --resume {run}"
         )
-    titles = _titles(opened, data)
-    entity = _entity_of(opened, titles, entity)
+    titles = opened.split.labels | _titles(opened, data)
+    vocabularies = opened.split.training.entities, opened.split.training.relations
+    entity = _name_of(opened, "entity", vocabularies[0], titles, entity)
+    relation = _name_of(opened, "relation", vocabularies[1], titles, relation)
     found = graph_runs.answers(
         opened,
         progress.best,
@@ -185,7 +204,11 @@ def complete(
 
 
 def _loaded(
-    source: str, link: str | Path | None, item_prefix: str | None, literals: Any
+    source: str,
+    link: str | Path | None,
+    item_prefix: str | None,
+    literals: Any,
+    base_iri: str | None,
 ) -> tuple[KnowledgeGraph, Statements | None]:
     """Loads a graph, and the statements of its file for line numbers."""
     statements = None
@@ -195,7 +218,7 @@ def _loaded(
         with console.fetching(source) as fetched:
             found = load_graph(source, progress=fetched)
     elif Path(source).exists():
-        statements = readers.read_statements(source)
+        statements = readers.read_statements(source, base_iri=base_iri)
         found = readers.with_links(readers.graph_of(statements, literals=literals), link)
     else:
         found = load_graph(source)  # Raises, with a suggestion.
@@ -220,9 +243,9 @@ def _print_split(run: GraphRun) -> None:
 
 def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
     """Prints the ranks of test triples, and the next command."""
-    entities = len(run.split.training.entities.names)
+    test, entities = run.split.test, len(run.split.training.entities.names)
     console.say(
-        f"{2 * run.split.test.count:,} queries, the head and the tail of each test triple, ranked "
+        f"{2 * test.count:,} queries, the head and the tail of each test triple, ranked "
         f"among all {entities:,} entities but those of other known triples:"
     )
     table = Table("", *metrics, box=None, pad_edge=False)
@@ -240,11 +263,19 @@ def _print_ranks(run: GraphRun, metrics: dict[str, dict[str, float]]) -> None:
         "Frequency: candidates by their frequency in training. AMRI: 0 is a random order, 1 is "
         "perfect."
     )
-    head, relation, _ = run.split.test.triples[0]
-    given = {
-        "entity": run.split.test.entities.names[head],
-        "relation": run.split.test.relations.names[relation],
-    }
+    reverse = int(leaked_triples(run.split.training, test).sum())
+    if reverse and not run.split.symmetric:
+        console.say(
+            f"{reverse:,} of {test.count:,} test triples join entities that a training triple "
+            "joins in the opposite direction: that flatters the ranks."
+        )
+    _print_next(run, test)
+
+
+def _print_next(run: GraphRun, part: KnowledgeGraph) -> None:
+    """Prints a command that completes a triple."""
+    head, relation, _ = part.triples[0]
+    given = {"entity": part.entities.names[head], "relation": part.relations.names[relation]}
     options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
     console.say(f"Next: metajax graph complete {shlex.quote(str(run.folder))} {options}")
 
@@ -269,11 +300,12 @@ def _titles(run: GraphRun, data: str | None) -> dict[str, str]:
     return {names[at]: title for at, title in zip(entity, titles_of(items), strict=True) if at >= 0}
 
 
-def _entity_of(run: GraphRun, titles: dict[str, str], entity: str) -> str:
-    """Name of an entity, from its name or the title of its item."""
-    names = run.split.training.entities
-    if not titles or entity in names.index or entity in run.split.unseen["entity"]:
-        return entity
-    called = np.array([titles.get(name, name) for name in names.names])
-    nothing = np.zeros((len(called), 0), np.float32)
-    return names.names[find_item(Catalogue(np.array(names.names), called, nothing), entity)]
+def _name_of(
+    run: GraphRun, what: str, names: Vocabulary, titles: dict[str, str], asked: str
+) -> str:
+    """Name of an entity or a relation, from its name, its label or the title of its item."""
+    others = (*run.split.unseen[what], *run.split.folded)
+    if asked in names.index or asked in others or not titles.keys() & names.index.keys():
+        return asked
+    index = index_of_items(names.names, [titles.get(name, name) for name in names.names])
+    return names.names[find(index, asked)]

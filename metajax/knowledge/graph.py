@@ -27,6 +27,8 @@ __all__ = [
     "incident",
     "index_of",
     "keep_triples",
+    "label_attributes",
+    "labels_of",
     "neighbourhood",
     "prune_tails",
     "triples_of",
@@ -34,6 +36,10 @@ __all__ = [
     "with_triples",
     "without_relations",
 ]
+
+
+label_attributes = ("http://www.w3.org/2000/01/rdf-schema#label",)
+"""Attributes that name an entity or a relation for people."""
 
 
 class Vocabulary(NamedTuple):
@@ -265,6 +271,25 @@ def triples_of(graph: KnowledgeGraph, entity: str) -> np.ndarray:
     if not len(found):
         raise ValueError(f"entity {entity!r} has no triple.")
     return found
+
+
+def labels_of(graph: KnowledgeGraph) -> dict[str, str]:
+    """Labels by name, of entities and relations: in English, else without language, else any.
+
+    Example:
+        >>> label = ("m.1", label_attributes[0], "Alien", "@en")
+        >>> labels_of(graph_from_names([("m.1", "by", "m.2")], attributes=[label]))
+        {'m.1': 'Alien'}
+    """
+    names = graph.entities.names
+    found: dict[str, tuple[int, str]] = {}
+    for entity, name, value, kind in graph.attributes:
+        if name in label_attributes and value.strip():
+            rank = 0 if kind.startswith("@en") else 1 if not kind.startswith("@") else 2
+            known = found.get(names[entity])
+            if known is None or rank < known[0]:
+                found[names[entity]] = rank, value.strip()
+    return {name: label for name, (_, label) in found.items()}
 
 
 def degrees(graph: KnowledgeGraph) -> np.ndarray:

@@ -68,6 +68,11 @@ def problems(
         One sentence a problem; empty if there is none.
     """
     found = [] if statements is None else _of_lines(statements)
+    if statements is not None and statements.spaced:
+        found.append(
+            f"{len(statements.spaced)} names had spaces around them or non-breaking ones, which "
+            f"are plain now: {first_five(statements.spaced)}"
+        )
     names = graph.relations.names
     for pair in inverse_pairs(graph):
         one, other = names[pair.kept], names[pair.folded]

@@ -1,6 +1,6 @@
-"""Readers of knowledge graphs: Turtle, N-Triples, RecBole `.kg` and `.link`, and TSV.
+"""Readers of knowledge graphs: RDF in six forms, RecBole `.kg` and `.link`, and three columns.
 
-A new format is a function that returns `Statements`, and its suffix in `_READERS`.
+A new format is a function that returns `Statements`, and its ending in `_READERS`.
 
 References:
     Beckett et al., RDF 1.1 Turtle, W3C Recommendation 2014; Beckett, RDF 1.1 N-Triples, likewise;
@@ -9,6 +9,7 @@ References:
     arXiv:2011.01731, section 3.2.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,17 +17,28 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
+import numpy as np
+
 from metajax import storage
 from metajax.data.fetch import is_verified
 from metajax.data.readers import DataError
+from metajax.data.readers.contents import Content, content_of, contents_of
+from metajax.data.readers.dialect import BLANKS, rows_of, utf8_of
 from metajax.data.readers.text import TextTable, delimited
-from metajax.files import read_bytes
-from metajax.knowledge.graph import KnowledgeGraph, add_triples, graph_from_names
+from metajax.files import Option
+from metajax.knowledge.graph import (
+    KnowledgeGraph,
+    add_triples,
+    graph_from_names,
+    label_attributes,
+    with_triples,
+)
 
 __all__ = [
     "ML_100K_LINK_SHA256",
     "Statements",
     "graph_of",
+    "parts_of",
     "read_graph",
     "read_link",
     "read_statements",
@@ -47,6 +59,16 @@ _LINK = ("item_id", "entity_id")
 _TSV = ("head", "relation", "tail")
 _STRING = "http://www.w3.org/2001/XMLSchema#string"
 
+# What a header calls the three columns, in lower case.
+_CALLED = (
+    ("head", "subject", "subj", "s", "h", "source", "head_id", "entity"),
+    ("relation", "predicate", "pred", "p", "r", "rel", "property", "relation_id"),
+    ("tail", "object", "obj", "o", "t", "target", "tail_id", "value"),
+)
+
+# Stems of the files of a split, by part.
+_PARTS = (("train", "training"), ("valid", "validation", "val", "dev"), ("test", "testing"))
+
 
 class Statements(NamedTuple):
     """The statements of a file, in its order."""
@@ -59,17 +81,28 @@ class Statements(NamedTuple):
     """Line of each triple, from 1; None where the parser does not report it."""
     attributes: Sequence[tuple[str, str, str, str]] = ()
     """Entity, name, value and kind of each literal."""
+    parts: Sequence[int] | None = None
+    """Part of each triple in the split that the files have: 0 for training, 1 for validation, 2 for
+    the test; None where there is no split."""
+    spaced: Sequence[str] = ()
+    """Names as they were, of those from which spaces around them were taken, or in which a
+    non-breaking space became a plain one."""
 
 
 def read_graph(
-    path: str | Path, *, link: str | Path | None = None, literals: Literals = "error"
+    path: str | Path,
+    *,
+    link: str | Path | None = None,
+    literals: Literals = "error",
+    base_iri: str | None = None,
 ) -> KnowledgeGraph:
-    """Reads a graph in the format of the file's suffix.
+    """Reads a graph in the format of the file's ending.
 
     Args:
         path: As in `read_statements`.
         link: A RecBole `.link` file: the entity of each item of a log.
         literals: As in `graph_of`.
+        base_iri: As in `read_statements`.
 
     Returns:
         The graph.
@@ -79,30 +112,66 @@ def read_graph(
         DataError: If a file is missing or malformed, or a link points to an entity that is not in
             the graph.
     """
-    return with_links(graph_of(read_statements(path), literals=literals), link)
+    statements = read_statements(path, base_iri=base_iri)
+    return with_links(graph_of(statements, literals=literals), link)
 
 
-def read_statements(path: str | Path) -> Statements:
-    """Reads a file of triples in the format of its suffix.
+def read_statements(path: str | Path, *, base_iri: str | None = None) -> Statements:
+    """Reads a file of triples in the format of its ending, which may be compressed.
 
     Args:
         path: `.kg` (RecBole: tab-separated columns head_id, relation_id and tail_id), `.tsv` or
-            `.txt` (tab-separated head, relation and tail; a first line of these names is a header),
-            `.ttl` or `.nt` (RDF: names are IRIs without `urn:metajax:`, blank nodes are numbered in
-            order of appearance, literals become attributes). All UTF-8, without quoting.
+            `.txt` (head, relation and tail between tabs, or else blanks), `.csv` (the same between
+            commas, with quotes); a first line such as head, relation, tail or subject, predicate,
+            object is a header. RDF: `.ttl`, `.nt`, `.nq`, `.trig`, `.rdf`, `.owl`, `.xml` or
+            `.jsonld` (names are IRIs without `urn:metajax:`, blank nodes are numbered in order of
+            appearance, literals become attributes, graphs of quads are merged). UTF-8. Or a folder
+            with files train and test, and perhaps valid, of one such format.
+        base_iri: What relative IRIs are relative to; None means the file's own address.
 
     Returns:
-        Its statements; without lines from Turtle.
+        Its statements; without lines where the parser reports none.
 
     Raises:
         ImportError: If the format needs pyoxigraph, and it is not installed.
-        DataError: If the suffix is unknown, or the file is missing or malformed; names file, line
+        DataError: If the ending is unknown, or the file is missing or malformed; names file, line
             and column.
     """
-    reader = _READERS.get(Path(path).suffix.lower())
+    if Path(path).is_dir():
+        return _read_folder(path, base_iri)
+    return _read(content_of(path), base_iri)
+
+
+def _read(content: Content, base_iri: str | None) -> Statements:
+    reader = _READERS.get(content.kind)
     if reader is None:
-        raise DataError(f"the name must end in one of {', '.join(_READERS)}.", file=path)
-    return reader(path)
+        raise DataError(f"the name must end in one of {', '.join(_READERS)}.", file=content.name)
+    return reader(content, base_iri)
+
+
+def _read_folder(path: str | Path, base_iri: str | None) -> Statements:
+    contents = [one for one in contents_of(path) if one.kind in _READERS]
+    found = {
+        part: content
+        for part, stems in enumerate(_PARTS)
+        for content in contents
+        if content.stem in stems
+    }
+    if 0 not in found or 2 not in found:
+        names = ", ".join(content.stem + content.kind for content in contents) or "none"
+        raise DataError(
+            f"a folder must hold files train and test, and perhaps valid; found {names}.",
+            file=path,
+        )
+    read = {part: _read(found[part], base_iri) for part in sorted(found)}
+    return Statements(
+        str(path),
+        [triple for one in read.values() for triple in one.triples],
+        None,
+        [attribute for one in read.values() for attribute in one.attributes],
+        [part for part, one in read.items() for _ in one.triples],
+        [name for one in read.values() for name in one.spaced],
+    )
 
 
 def graph_of(statements: Statements, *, literals: Literals = "error") -> KnowledgeGraph:
@@ -110,7 +179,8 @@ def graph_of(statements: Statements, *, literals: Literals = "error") -> Knowled
 
     Args:
         statements: From `read_statements`.
-        literals: Literals in the place of a tail are an "error", or become "attributes".
+        literals: Literals in the place of a tail are an "error", or become "attributes"; those of
+            `label_attributes` always do.
 
     Returns:
         The graph.
@@ -122,16 +192,45 @@ def graph_of(statements: Statements, *, literals: Literals = "error") -> Knowled
     if literals not in ("error", "attributes"):
         raise ValueError(f"literals must be 'error' or 'attributes', got {literals!r}.")
     file = statements.file
-    if statements.attributes and literals == "error":
-        entity, name, value, _ = statements.attributes[0]
+    refused = [one for one in statements.attributes if one[1] not in label_attributes]
+    if refused and literals == "error":
+        entity, name, value, _ = refused[0]
         raise DataError(
-            f"{len(statements.attributes)} literals where an entity is needed, the first of them "
-            f"{value!r} as {name!r} of {entity!r}; literals='attributes' keeps them as attributes.",
+            f"{len(refused)} literals where an entity is needed, the first of them "
+            f"{value!r} as {name!r} of {entity!r}; ",
+            Option("literals", "attributes"),
+            " keeps them as attributes.",
             file=file,
         )
     if not statements.triples:
         raise DataError("there is no triple.", file=file)
     return graph_from_names(statements.triples, attributes=statements.attributes)
+
+
+def parts_of(graph: KnowledgeGraph, statements: Statements) -> list[KnowledgeGraph] | None:
+    """Returns the triples of the training, validation and test files; None without such files.
+
+    Args:
+        graph: Of the statements, with links perhaps.
+        statements: From a folder.
+
+    Returns:
+        Three graphs with the names of the whole; that of validation is the training's where there
+        is no such file.
+
+    Raises:
+        DataError: If a file has no triple.
+    """
+    if statements.parts is None:
+        return None
+    index = graph.entities.index, graph.relations.index
+    triples: list[list[tuple[int, int, int]]] = [[], [], []]
+    for (head, relation, tail), part in zip(statements.triples, statements.parts, strict=True):
+        triples[part].append((index[0][head], index[1][relation], index[0][tail]))
+    for part in (0, 2):
+        if not triples[part]:
+            raise DataError(f"file {_PARTS[part][0]} has no triple.", file=statements.file)
+    return [with_triples(graph, np.array(part)) for part in triples if part]
 
 
 def with_links(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph:
@@ -154,18 +253,62 @@ def with_links(graph: KnowledgeGraph, link: str | Path | None) -> KnowledgeGraph
         raise DataError(str(error), file=link) from None
 
 
-def _read_kg(path: str | Path) -> Statements:
+def _read_kg(content: Content, base_iri: str | None) -> Statements:
     """Reads a RecBole `.kg` file."""
-    return _statements(_atomic(path, _KG), _KG)
+    del base_iri
+    return _cleaned(_statements(_atomic(content, _KG), _KG))
 
 
-def _read_tsv(path: str | Path) -> Statements:
+def _read_columns(content: Content, base_iri: str | None) -> Statements:
     """Reads three columns, with or without a header."""
-    table = delimited(read_bytes(path), str(path), "\t", header=_TSV)
-    statements = _statements(table, _TSV)
-    if tuple(name.lower() for name in statements.triples[0]) != _TSV:
+    del base_iri
+    data = utf8_of(content.read(), content.name)
+    first = data.partition(b"\n")[0]
+    separator = "," if content.kind == ".csv" else "\t"
+    if separator == "\t" and b"\t" not in first and len(first.split()) == 3:
+        separator = BLANKS
+    if separator == "\t":
+        rows = enumerate((line.rstrip("\r").split("\t") for line in data.decode().split("\n")), 1)
+    else:
+        rows = rows_of(data, separator, content.name)
+    _, top = next(rows_of(data, separator, content.name))
+    places = _places_of(top)
+    size = len(_TSV) if places is None else len(top)
+    columns: tuple[list[str], ...] = ([], [], [])
+    lines = []
+    for line, row in itertools.islice(rows, 0 if places is None else 1, None):
+        if len(row) != size:
+            raise DataError(
+                f"must have {size} fields ({', '.join(_TSV if places is None else top)}), got "
+                f"{len(row)}.",
+                file=content.name,
+                line=line,
+            )
+        for column, place in zip(columns, places or range(3), strict=True):
+            column.append(row[place])
+        lines.append(line)
+    table = TextTable(content.name, dict(zip(_TSV, columns, strict=True)), lines)
+    return _cleaned(_statements(table, _TSV))
+
+
+def _places_of(header: Sequence[str]) -> list[int] | None:
+    """Places of head, relation and tail in a header; None where the line is none."""
+    words = [name.strip().lower().partition(":")[0] for name in header]
+    places = [[n for n, word in enumerate(words) if word in called] for called in _CALLED]
+    if any(len(found) != 1 for found in places):
+        return None
+    return [found[0] for found in places]
+
+
+def _cleaned(statements: Statements) -> Statements:
+    """Takes spaces from around names, and makes non-breaking ones plain."""
+    names = dict.fromkeys(name for triple in statements.triples for name in triple)
+    clean = {name: " ".join(name.replace("\u00a0", " ").split()) for name in names}
+    spaced = [name for name, plain in clean.items() if name != plain]
+    if not spaced:
         return statements
-    return statements._replace(triples=statements.triples[1:], lines=table.lines[1:])
+    triples = [(clean[h], clean[r], clean[t]) for h, r, t in statements.triples]
+    return statements._replace(triples=triples, spaced=spaced)
 
 
 def read_link(path: str | Path) -> list[tuple[str, str]]:
@@ -177,7 +320,7 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
     Raises:
         DataError: If the file is missing or malformed, or an item is linked twice.
     """
-    table = _atomic(path, _LINK)
+    table = _atomic(content_of(path), _LINK)
     _no_empty(table, _LINK)
     pairs = list(zip(*(table.columns[name] for name in _LINK), strict=True))
     seen: dict[str, int] = {}
@@ -193,41 +336,65 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _read_rdf(path: str | Path) -> Statements:
-    """Reads Turtle or N-Triples."""
+def _read_rdf(content: Content, base_iri: str | None) -> Statements:
+    """Reads any form of RDF."""
     ox = _oxigraph()
-    data, turtle = read_bytes(path), Path(path).suffix.lower() == ".ttl"
-    known = ox.RdfFormat.TURTLE if turtle else ox.RdfFormat.N_TRIPLES
+    data, path = content.read().removeprefix(b"\xef\xbb\xbf"), content.name
+    known = ox.RdfFormat.from_extension(_RDF[content.kind])
+    by_line = content.kind in (".nt", ".nq")
+    if by_line:
+        data = re.sub(rb"\r\n?", b"\n", data)
+    elif base_iri is None:
+        base_iri = Path(path).resolve().as_uri()
     blanks: dict[str, str] = {}
     names: dict[str, str] = {}
 
-    def name_of(term: Any) -> str:
+    def name_of(term: Any, line: int | None) -> str:
         if isinstance(term, ox.BlankNode):
             return blanks.setdefault(term.value, f"_:b{len(blanks)}")
         if not isinstance(term, ox.NamedNode):
-            raise DataError(f"statements about statements are not supported: {term}.", file=path)
+            raise DataError(
+                f"statements about statements (RDF-star) are not supported: {term}.",
+                file=path,
+                line=_line_of_star(data) if line is None else line,
+            )
         iri = term.value
         if iri not in names:
             names[iri] = unquote(iri[len(_BASE) :]) if iri.startswith(_BASE) else iri
         return names[iri]
 
     triples, attributes, lines = [], [], []
-    places = None if turtle else _lines_of_statements(data)
+    places = _lines_of_statements(data) if by_line else itertools.repeat(None)
     try:
-        for quad in ox.parse(data, known):
-            head, relation = name_of(quad.subject), name_of(quad.predicate)
-            line = None if places is None else next(places)
+        for quad in ox.parse(data, known, base_iri=None if by_line else base_iri):
+            line = next(places, None)
+            head, relation = name_of(quad.subject, line), name_of(quad.predicate, line)
             if isinstance(quad.object, ox.Literal):
                 attributes.append((head, relation, quad.object.value, _kind_of(quad.object)))
             else:
-                triples.append((head, relation, name_of(quad.object)))
+                triples.append((head, relation, name_of(quad.object, line)))
                 lines.append(line)
     except SyntaxError as error:
         rule = re.sub(r"^Parser error[^:]*: ", "", str(error.msg))
         raise DataError(
-            f"{rule.rstrip('.')}.", file=path, line=error.lineno, column=error.offset
+            f"{' '.join(rule.split()).rstrip('.')}.",
+            file=path,
+            line=error.lineno,
+            column=error.offset,
         ) from None
-    return Statements(str(path), triples, None if turtle else lines, attributes)
+    except ValueError as error:
+        raise DataError(f"{error}".rstrip(".") + ".", file=path) from None
+    return Statements(path, triples, lines if by_line else None, attributes)
+
+
+def _line_of_star(data: bytes) -> int | None:
+    """Line of the first statement about a statement, where it is in text; in XML an attribute."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        # Not in a text or an IRI.
+        bare = re.sub(rb'"[^"]*"|<[^<>\s]*>|#.*', b"", line)
+        if b"<<" in bare or (b"parseType" in line and b"Triple" in line):
+            return number
+    return None
 
 
 def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
@@ -279,8 +446,9 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
     storage.write_file(Path(path), turtle)
 
 
-def _atomic(path: str | Path, names: Sequence[str]) -> TextTable:
-    table = delimited(read_bytes(path), str(path), "\t")
+def _atomic(content: Content, names: Sequence[str]) -> TextTable:
+    path = content.name
+    table = delimited(content.read(), path, "\t")
     columns = {header.partition(":")[0]: fields for header, fields in table.columns.items()}
     missing = [name for name in names if name not in columns]
     if missing:
@@ -308,7 +476,7 @@ def _oxigraph() -> ModuleType:
         import pyoxigraph
     except ImportError:
         raise ImportError(
-            "Turtle and N-Triples need pyoxigraph: pip install 'metajax[kg]'."
+            "RDF (Turtle, N-Triples and others) needs pyoxigraph: pip install 'metajax[kg]'."
         ) from None
     return pyoxigraph
 
@@ -325,10 +493,22 @@ def _lines_of_statements(data: bytes) -> Iterator[int]:
             yield number
 
 
+# Ending of a file to that by which pyoxigraph knows the format.
+_RDF = {
+    ".ttl": "ttl",
+    ".nt": "nt",
+    ".nq": "nq",
+    ".trig": "trig",
+    ".rdf": "rdf",
+    ".owl": "rdf",
+    ".xml": "rdf",
+    ".jsonld": "jsonld",
+}
+
 _READERS = {
     ".kg": _read_kg,
-    ".tsv": _read_tsv,
-    ".txt": _read_tsv,
-    ".ttl": _read_rdf,
-    ".nt": _read_rdf,
+    ".tsv": _read_columns,
+    ".txt": _read_columns,
+    ".csv": _read_columns,
+    **dict.fromkeys(_RDF, _read_rdf),
 }

@@ -17,7 +17,9 @@ from metajax.knowledge.graph import (
     graph_from_triples,
     incident,
     keep_triples,
+    labels_of,
     vocabulary_of,
+    with_triples,
     without_relations,
 )
 from metajax.knowledge.inverses import fold_inverses, inverse_pairs
@@ -29,6 +31,7 @@ __all__ = [
     "split_entities",
     "split_from_json",
     "split_graph",
+    "split_of_files",
     "split_to_json",
     "split_triples",
 ]
@@ -151,9 +154,9 @@ class GraphSplit(NamedTuple):
     training: KnowledgeGraph
     """Training triples; every name has one."""
     validation: KnowledgeGraph
-    """Triples for early stopping."""
+    """Triples for early stopping; there may be none."""
     test: KnowledgeGraph
-    """Triples for the final evaluation."""
+    """Triples for the final evaluation; there may be none."""
     folded: dict[str, str]
     """Folded inverse relations, and the relation that each is folded into."""
     symmetric: list[str]
@@ -162,6 +165,8 @@ class GraphSplit(NamedTuple):
     """Names of `entity` and `relation` that no triple is left of."""
     left_out: dict[str, int]
     """Number of triples left out, by reason."""
+    labels: dict[str, str]
+    """Names for people, by name of an entity or relation."""
 
     @property
     def known(self) -> np.ndarray:
@@ -186,7 +191,7 @@ def split_graph(
     Args:
         graph: As read from a file.
         without: Patterns of relations to drop; a match of either of two inverses drops both.
-        share: Share of test triples, in (0, 0.5); as many are for validation.
+        share: Share of test triples, in [0, 0.5); as many are for validation. 0 trains on all.
         inverse_share: As `share` in `inverse_pairs`.
         seed: Seed of the split.
 
@@ -208,8 +213,8 @@ def split_graph(
     """
     if isinstance(without, str):
         raise TypeError(f"without must be a sequence of patterns, got the string {without!r}.")
-    if not 0 < share < 0.5:
-        raise ValueError(f"share must be in (0, 0.5), got {share}.")
+    if not 0 <= share < 0.5:
+        raise ValueError(f"share must be in [0, 0.5), got {share}.")
     names, pairs = graph.relations.names, inverse_pairs(graph, share=inverse_share)
     whole = fold_inverses(graph, share=inverse_share)
     has_facts = np.isin(np.arange(len(names)), whole.triples[:, 1])
@@ -227,8 +232,10 @@ def split_graph(
         ]
         kept = without_relations(whole, *without, *turned)
     used = drop_unused(kept)
-    rest, test = split_triples(used, share=share, seed=seed)
-    training, validation = split_triples(rest, share=test.count / rest.count, seed=seed + 1)
+    training, validation, test = used, _without_triples(used), _without_triples(used)
+    if share:
+        rest, test = split_triples(used, share=share, seed=seed)
+        training, validation = split_triples(rest, share=test.count / rest.count, seed=seed + 1)
     relations = used.relations.index
     folded = {name: other for name, other in folded.items() if other in relations}
     return GraphSplit(
@@ -245,7 +252,92 @@ def split_graph(
             "repeat another in reverse": graph.count - whole.count,
             "are of dropped relations": whole.count - kept.count,
         },
+        _used_labels(graph, used),
     )
+
+
+def split_of_files(
+    training: KnowledgeGraph,
+    validation: KnowledgeGraph | None,
+    test: KnowledgeGraph,
+    *,
+    without: Sequence[str] = (),
+) -> GraphSplit:
+    """Takes a split as its files have it; inverse relations are not folded.
+
+    Triples of the test or of validation that are in training too, or have a name of which training
+    knows nothing, are left out.
+
+    Args:
+        training: Training triples.
+        validation: Triples of the same names, or None.
+        test: Triples of the same names.
+        without: Patterns of relations to drop.
+
+    Returns:
+        The split.
+
+    Raises:
+        KeyError: If a pattern matches no relation.
+        TypeError: If `without` is one string, each letter of which would be a pattern.
+        ValueError: If nothing is left of a part.
+    """
+    if isinstance(without, str):
+        raise TypeError(f"without must be a sequence of patterns, got the string {without!r}.")
+    kept = without_relations(training, *without)
+    used = drop_unused(kept)
+    left_out = {"are of dropped relations": training.count - kept.count}
+    known = set(map(tuple, used.triples.tolist()))
+    new_names, repeated = "have a name without a training triple", "are in training too"
+
+    def of_used(part: KnowledgeGraph, name: str) -> KnowledgeGraph:
+        names, relations = part.entities.names, part.relations.names
+        triples = []
+        for head, relation, tail in part.triples.tolist():
+            if any(fnmatchcase(relations[relation], pattern) for pattern in without):
+                left_out["are of dropped relations"] += 1
+                continue
+            triple = (
+                used.entities.index.get(names[head], -1),
+                used.relations.index.get(relations[relation], -1),
+                used.entities.index.get(names[tail], -1),
+            )
+            reason = new_names if min(triple) < 0 else repeated if triple in known else None
+            if reason is None:
+                triples.append(triple)
+            else:
+                left_out[reason] = left_out.get(reason, 0) + 1
+        if not triples:
+            raise ValueError(f"the {name} triples must have names of training, and none is left.")
+        return with_triples(used, np.array(triples))
+
+    return GraphSplit(
+        used,
+        _without_triples(used) if validation is None else of_used(validation, "validation"),
+        of_used(test, "test"),
+        {},
+        [],
+        {
+            "entity": [n for n in training.entities.names if n not in used.entities.index],
+            "relation": [n for n in training.relations.names if n not in used.relations.index],
+        },
+        left_out,
+        _used_labels(training, used),
+    )
+
+
+def _without_triples(graph: KnowledgeGraph) -> KnowledgeGraph:
+    """The names of a graph, of which no triple is left."""
+    column = np.zeros(0, np.int32)
+    return graph._replace(head=column, relation=column, tail=column, count=0)
+
+
+def _used_labels(graph: KnowledgeGraph, used: KnowledgeGraph) -> dict[str, str]:
+    return {
+        name: label
+        for name, label in labels_of(graph).items()
+        if name in used.entities.index or name in used.relations.index
+    }
 
 
 def split_to_json(parts: GraphSplit) -> dict[str, Any]:
@@ -258,6 +350,7 @@ def split_to_json(parts: GraphSplit) -> dict[str, Any]:
         "symmetric": parts.symmetric,
         "unseen": parts.unseen,
         "left_out": parts.left_out,
+        "labels": parts.labels,
         **{name: getattr(parts, name).triples.tolist() for name in _SPLIT},
     }
 
@@ -271,10 +364,15 @@ def split_from_json(values: Any) -> GraphSplit:
     try:
         names = vocabulary_of(values["entities"]), vocabulary_of(values["relations"])
         links = [(item, entity) for item, entity in values["links"]]
-        training, validation, test = (
-            graph_from_triples(np.array(values[part]), *names, links=links) for part in _SPLIT
+        training = graph_from_triples(np.array(values["training"]), *names, links=links)
+        validation, test = (
+            with_triples(training, np.array(values[part]))
+            if values[part]
+            else _without_triples(training)
+            for part in _SPLIT[1:]
         )
-        rest = {name: values[name] for name in ("folded", "symmetric", "unseen", "left_out")}
+        kept = ("folded", "symmetric", "unseen", "left_out", "labels")
+        rest = {name: values[name] for name in kept}
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError(f"a split must be complete, got an error about {error}.") from None
     return GraphSplit(training, validation, test, **rest)

@@ -40,7 +40,8 @@ class GraphSettings:
     """
 
     source: str = ""
-    """A name (ml-100k) or a file: .ttl, .nt, .kg, or .tsv of head, relation, tail."""
+    """A name (ml-100k) or a file: RDF (.ttl, .nt, .rdf, ...), .kg, or .tsv or .csv of head,
+    relation and tail; or a folder with files train, valid and test, whose split is kept."""
     _: dataclasses.KW_ONLY
     link: str | None = None
     """A RecBole .link file: the entity of each item."""
@@ -48,10 +49,12 @@ class GraphSettings:
     """Prefix of an item's id in the name of its entity."""
     literals: Literal["error", "attributes"] = "error"
     """Literals in the place of a tail: an error, or attributes."""
+    base_iri: str | None = None
+    """What relative IRIs of RDF are relative to; by default the address of the file."""
     without: tuple[str, ...] = ()
     """Patterns of relations to drop, such as *award*; may be repeated."""
     share: float = 0.05
-    """Share of test triples; as many are for validation."""
+    """Share of test triples; as many are for validation. 0 trains on all triples."""
     inverse_share: float = 0.8
     """Least share of reversed triples for a relation to count as the inverse of another."""
 

@@ -4,7 +4,7 @@ A run needs its source no more once it is created; its files are listed in `meta
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from metajax.knowledge import (
     score_of,
     split_from_json,
     split_graph,
+    split_of_files,
     split_to_json,
     train_links,
     vocabulary_of,
@@ -63,11 +64,15 @@ class GraphRun(NamedTuple):
 
     def steps(self, progress: Progress) -> Iterable[tuple[Progress, Epoch]]:
         """Trains with the run's settings, as `Trainable.steps`: a row an epoch."""
-        return train_links(self.split.training, self.split.validation, self.settings, progress)
+        validation = self.split.validation if self.split.validation.count else None
+        return train_links(self.split.training, validation, self.settings, progress)
 
 
 def create(
-    folder: Path | Claim, chosen: GraphSettings, graph: KnowledgeGraph
+    folder: Path | Claim,
+    chosen: GraphSettings,
+    graph: KnowledgeGraph,
+    parts: Sequence[KnowledgeGraph] | None = None,
 ) -> tuple[GraphRun, Progress]:
     """Splits a graph, initialises training and creates the folder of a run.
 
@@ -77,6 +82,7 @@ def create(
         folder: A folder that does not exist yet, or a claim to one.
         chosen: The settings.
         graph: The graph of `chosen.source`.
+        parts: Training, validation (perhaps) and test triples, where the source has them in files.
 
     Returns:
         The open run, and its progress before the first epoch.
@@ -88,15 +94,21 @@ def create(
     """
     if not isinstance(folder, Claim):
         with claim(folder) as claimed:
-            return create(claimed, chosen, graph)
+            return create(claimed, chosen, graph, parts)
     predictor_of(chosen)  # Checks its settings.
-    split = split_graph(
-        graph,
-        without=chosen.without,
-        share=chosen.share,
-        inverse_share=chosen.inverse_share,
-        seed=chosen.seed,
-    )
+    if parts is None:
+        split = split_graph(
+            graph,
+            without=chosen.without,
+            share=chosen.share,
+            inverse_share=chosen.inverse_share,
+            seed=chosen.seed,
+        )
+    else:
+        first, *validation, last = parts
+        split = split_of_files(
+            first, validation[0] if validation else None, last, without=chosen.without
+        )
     run = GraphRun(folder.folder, chosen, split)
     progress = begin_links(run.split.training, chosen)
     contents = {
@@ -148,7 +160,12 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
     Returns:
         `ranking_metrics` of realistic, optimistic and pessimistic ranks; of the realistic ranks of
         heads and of tails alone; and of the `frequency_baseline`.
+
+    Raises:
+        ValueError: If the run has no test triples.
     """
+    if not run.split.test.count:
+        raise ValueError(f"{run.folder}: trained on all triples, none is left to rank.")
     shared = {
         "triples": run.split.test.triples,
         "entities": len(run.split.training.entities.names),

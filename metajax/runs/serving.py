@@ -19,6 +19,7 @@ from metajax.data.dataset import Shapes
 from metajax.data.labels import Labels
 from metajax.fields import with_tuples
 from metajax.runs.folder import read_json
+from metajax.runs.item_index import index_of_items
 from metajax.runs.recommendation import Catalogue
 
 __all__ = ["Served", "contents_of", "read"]
@@ -78,6 +79,7 @@ def read(folder: Path) -> Served:
         np.array(facts["titles"], dtype=str),
         features,
         None if domain is None else np.array(domain, np.int32),
+        index_of_items(facts["ids"], facts["titles"]),
     )
     return Served(
         catalogue,

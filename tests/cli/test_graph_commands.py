@@ -64,6 +64,7 @@ def test_literals_are_attributes_on_request(inspect):
     status, _, err = inspect(file)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("metajax: DIR/a.ttl: 1 literals where an entity is needed, the first ")
+    assert "; --literals attributes keeps them as attributes." in err
     status, out, _ = inspect(file, "--literals=attributes")
     assert status == 0
     assert ["attributes", "1"] in [line.split() for line in out.splitlines()]
@@ -97,7 +98,10 @@ def test_items_are_linked_by_a_prefix_of_their_ids(inspect, small):
     [
         ({"a.ttl": "<a:b> <a:c>\n"}, "DIR/a.ttl, line 2, column 1: "),
         ({"a.ttl": ""}, "DIR/a.ttl: there is no triple."),
-        ({"a.csv": ""}, "DIR/a.csv: the name must end in one of .kg, .tsv, .txt, .ttl, .nt."),
+        (
+            {"a.xls": ""},
+            "DIR/a.xls: the name must end in one of .kg, .tsv, .txt, .csv, .ttl, ",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(inspect, files, message):
@@ -184,6 +188,41 @@ def test_completion_ranks_missing_triples(run, trained):
     assert lines[-1] == "14 known triples are left out; --known shows them."
     _, out, _ = run("complete", trained, "--entity=genre0", "--relation=genre", "--top=1")
     assert len(out.splitlines()) == 2
+
+
+def test_a_split_in_files_is_kept_and_labels_name_entities(run, tmp_path):
+    label = "http://www.w3.org/2000/01/rdf-schema#label"
+    lines = [f"<a:{n}> <a:like> <a:{(n + 3) % 8}> .\n" for n in range(8)]
+    lines += [f'<a:{n}> <{label}> "Film {n}" .\n' for n in range(8)]
+    source = tmp_path / "films"
+    source.mkdir()
+    (source / "train.nt").write_text("".join([*lines, f'<a:like> <{label}> "is like" .\n']))
+    (source / "test.nt").write_text("<a:0> <a:like> <a:1> .\n<a:0> <a:like> <a:new> .\n")
+    folder = tmp_path / "run"
+    words = [*QUICK[1:], "--epochs=2", f"--run={folder}"]
+    status, out, err = run("train", source, *words)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert f"RotatE on {source}: 8 training triples, 0 validation, 1 test" in lines[0]
+    assert lines[1] == "Triples left out: 1 that have a name without a training triple."
+    queried = ["complete", folder, "--entity=film 3", "--relation=is like", "--top=1"]
+    status, out, err = run(*queried)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "a:3 (Film 3) --a:like--> ?"
+    assert " (Film " not in out.splitlines()[1]
+    assert "  Film " in out.splitlines()[1]
+    status, _, err = run("train", source, *QUICK)
+    assert status == 2
+    assert "share must be left out, because" in err
+
+
+def test_all_triples_can_be_trained_on(run, films, tmp_path):
+    words = ["--share=0", *QUICK[1:], "--epochs=1", f"--run={tmp_path / 'run'}"]
+    status, out, err = run("train", films, *words)
+    assert (status, err) == (0, "")
+    assert "120 training triples, 0 validation, 0 test" in out
+    assert "Trained on all triples: none is left to rank." in out
+    assert run(*shlex.split(out.splitlines()[-1].removeprefix("Next: metajax graph ")))[0] == 0
 
 
 def test_items_have_their_titles(run, small, films, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import gzip
+import json
 import sys
 
 import numpy as np
@@ -8,11 +10,13 @@ from metajax.knowledge import (
     Attribute,
     fold_inverses,
     graph_from_names,
+    labels_of,
     read_graph,
     read_link,
     write_turtle,
 )
-from metajax.knowledge.readers import read_statements
+from metajax.knowledge.inspection import problems
+from metajax.knowledge.readers import graph_of, parts_of, read_statements
 
 FACTS = [("m.1", "film.genre", "Sci-Fi & more"), ("m.1", "film.director", "http://x/scott")]
 KG = "head_id:token\trelation_id:token\ttail_id:token\n"
@@ -136,7 +140,15 @@ def test_the_film_graph_survives_turtle(film_graph, tmp_path):
         ("a.kg", KG, ": there is no triple."),
         ("a.tsv", "a\tr\n", "line 1: must have 3 fields (head, relation, tail), got 2."),
         ("a.tsv", "", ": the file is empty."),
-        ("a.csv", "a,r,b", "a.csv: the name must end in one of .kg, .tsv, .txt, .ttl, .nt."),
+        ("a.csv", "a,r\n", "a.csv, line 1: must have 3 fields (head, relation, tail), got 2."),
+        ("a.csv", "s,p,o\na,r,b\na,r\n", "a.csv, line 3: must have 3 fields (s, p, o), got 2."),
+        ("a.xls", "a,r,b", "a.xls: the name must end in one of .kg, .tsv, .txt, .csv, .ttl, .nt"),
+        ("a.tsv", "a\tr\tb\na\t\u00a0\tb\n", "line 2, column 'relation': a name must not be empty"),
+        ("a.ttl", "<a:b> <a:c> <a:d> .\n<< <a:d> <a:e> <a:f> >> <a:g> <a:h> .", "line 2: stateme"),
+        ("a.nt", "<a:b> <a:c> <a:d> .\n<a:b> <a:c> <<( <a:d> <a:e> <a:f> )>> .", "line 2: stateme"),
+        ("a.ttl.gz", "<a:b>", "a.ttl.gz: cannot be decompressed"),
+        ("a.rdf", "<a>", "a.rdf: "),
+        ("a.jsonld", "{", "a.jsonld"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_position(write, name, text, message):
@@ -146,6 +158,91 @@ def test_a_malformed_file_is_refused_with_its_position(write, name, text, messag
     assert str(caught.value).startswith(str(file))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+RDF = "http://x/"
+LINKS = [("by", "c"), ("in", "b")]
+XML = f"""<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:x="{RDF}">
+<rdf:Description rdf:about="{RDF}a"><x:by rdf:resource="{RDF}c"/><x:in rdf:resource="{RDF}b"/>
+</rdf:Description></rdf:RDF>"""
+TRIPLES = f"<{RDF}a> <{RDF}by> <{RDF}c> .\n<{RDF}a> <{RDF}in> <{RDF}b> .\n"
+ROWS = "a\tby\tc\na\tin\tb\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", ROWS),
+        ("a.tsv", "\ufeffsubject\tpredicate\tobject\n" + ROWS),
+        ("a.tsv", "S\tP\tO\r\n" + ROWS.replace("\n", "\r\n")),
+        ("a.tsv", "tail\trelation\thead\nc\tby\ta\nb\tin\ta\n"),
+        ("a.tsv", ROWS.replace("c", "c ").replace("a\tin", "\u00a0a\tin\u00a0")),
+        ("a.txt", ROWS.replace("\t", " ")),
+        ("a.csv", ROWS.replace("\t", ",")),
+        ("a.csv", 'weight,Subject,Predicate,Object\n1,a,"by",c\n2,a,in,b\n'),
+        ("a.tsv.gz", gzip.compress(ROWS.encode())),
+        ("a.nt", TRIPLES),
+        ("a.nt", TRIPLES.replace("\n", "\r")),
+        ("a.nt.gz", gzip.compress(TRIPLES.encode())),
+        ("a.nq", TRIPLES.replace(" .", f" <{RDF}graph> .")),
+        ("a.ttl", "\ufeff" + TRIPLES),
+        ("a.trig", f"<{RDF}g> {{ {TRIPLES} }}"),
+        ("a.rdf", XML),
+        ("a.owl", XML),
+        (
+            "a.jsonld",
+            json.dumps({"@id": f"{RDF}a", **{RDF + r: {"@id": RDF + t} for r, t in LINKS}}),
+        ),
+    ],
+)
+def test_one_graph_reads_the_same_in_every_format(write, name, content):
+    graph = read_graph(write(name, content))
+    short = [tuple(end.removeprefix(RDF) for end in triple) for triple in named(graph)]
+    assert sorted(short) == [("a", "by", "c"), ("a", "in", "b")]
+
+
+def test_relative_iris_are_relative_to_the_file_or_a_base(write):
+    file = write("a.ttl", "<alien> <by> <scott> .")
+    assert named(read_graph(file)) == [
+        tuple(file.with_name(name).as_uri() for name in ("alien", "by", "scott"))
+    ]
+    graph = read_graph(file, base_iri="http://x/films/")
+    assert named(graph) == [tuple(f"http://x/films/{name}" for name in ("alien", "by", "scott"))]
+    with pytest.raises(DataError, match=r"a\.ttl: "):
+        read_graph(file, base_iri="films")
+
+
+def test_names_that_spaces_alone_tell_apart_are_one(write):
+    statements = read_statements(write("a.tsv", "Alien\tby\tScott\nAlien\u00a0\tin\tSpace \n"))
+    graph = graph_of(statements)
+    assert graph.entities.names == ("Alien", "Scott", "Space")
+    assert problems(graph, statements)[0] == (
+        "2 names had spaces around them or non-breaking ones, which are plain now: "
+        "'Alien\\xa0', 'Space '"
+    )
+
+
+def test_labels_are_kept_where_other_literals_are_refused(write):
+    prefix = "@prefix x: <http://x/> . @prefix s: <http://www.w3.org/2000/01/rdf-schema#> .\n"
+    text = 'x:a x:by x:c ; s:label "Alien"@de, "Alien (film)"@en, "A" . x:by s:label "made by" .'
+    graph = read_graph(write("a.ttl", prefix + text))
+    assert labels_of(graph) == {"http://x/a": "Alien (film)", "http://x/by": "made by"}
+    with pytest.raises(DataError, match="1 literals where an entity is needed"):
+        read_graph(write("b.ttl", prefix + text + " x:a x:year 1979 ."))
+
+
+def test_files_of_a_split_are_read_together(tmp_path):
+    for name, rows in (("train", ROWS), ("valid", "a\tby\tb\n"), ("test", "b\tin\tc\n")):
+        (tmp_path / f"{name}.txt").write_text(rows)
+    statements = read_statements(tmp_path)
+    graph = graph_of(statements)
+    parts = parts_of(graph, statements)
+    assert parts is not None
+    assert [len(named(part)) for part in parts] == [2, 1, 1]
+    assert {part.entities.names for part in parts} == {("a", "b", "c")}
+    (tmp_path / "test.txt").unlink()
+    with pytest.raises(DataError, match=r"must hold files train and test, .* found train\.txt, v"):
+        read_graph(tmp_path)
 
 
 def test_an_item_is_linked_once_to_a_known_entity(write):
@@ -176,7 +273,7 @@ def test_statements_have_lines_where_the_format_has_them(write):
 
 def test_turtle_without_pyoxigraph_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyoxigraph", None)
-    with pytest.raises(ImportError, match=r"need pyoxigraph: pip install 'metajax\[kg\]'\.$"):
+    with pytest.raises(ImportError, match=r"needs pyoxigraph: pip install 'metajax\[kg\]'\.$"):
         read_graph(write("a.ttl", ""))
 
 

@@ -13,8 +13,10 @@ from metajax.knowledge import (
     split_entities,
     split_from_json,
     split_graph,
+    split_of_files,
     split_to_json,
     split_triples,
+    with_triples,
 )
 
 
@@ -164,10 +166,45 @@ def test_a_string_is_no_sequence_of_patterns(graph):
         split_graph(graph, without="*award*")
 
 
-@pytest.mark.parametrize("share", [0, 0.5, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 0.5, float("nan")])
 def test_a_share_of_half_or_more_is_refused(graph, share):
-    with pytest.raises(ValueError, match=rf"^share must be in \(0, 0\.5\), got {share}\.$"):
+    with pytest.raises(ValueError, match=rf"^share must be in \[0, 0\.5\), got {share}\.$"):
         split_graph(graph, share=share)
+
+
+def test_all_triples_can_be_for_training(graph):
+    parts = split_graph(graph, share=0)
+    assert (parts.validation.count, parts.test.count) == (0, 0)
+    assert parts.training.count == len(parts.known) == split_graph(graph).known.shape[0]
+    again = split_from_json(json.loads(json.dumps(split_to_json(parts))))
+    assert [part.count for part in again[:3]] == [part.count for part in parts[:3]]
+
+
+def test_the_split_of_files_is_kept():
+    triples = [("a", "r", "b"), ("b", "r", "c"), ("c", "award", "a")]
+    valid = [("a", "r", "c"), ("a", "r", "b")]
+    test = [("c", "r", "a"), ("a", "r", "z"), ("a", "award", "b")]
+    label = ("a", "http://www.w3.org/2000/01/rdf-schema#label", "Alien", "")
+    whole = graph_from_names([*triples, *valid, *test], attributes=[label])
+    e, r = whole.entities.index, whole.relations.index
+    training, validation, last = (
+        with_triples(whole, np.array([(e[a], r[b], e[c]) for a, b, c in part]))
+        for part in (triples, valid, test)
+    )
+    parts = split_of_files(training, validation, last, without=["aw*"])
+    names, relations = parts.training.entities.names, parts.training.relations.names
+    named = [[(names[a], relations[b], names[c]) for a, b, c in part.triples] for part in parts[:3]]
+    assert [sorted(part) for part in named] == [triples[:2], valid[:1], test[:1]]
+    assert parts.left_out == {
+        "are of dropped relations": 2,
+        "are in training too": 1,
+        "have a name without a training triple": 1,
+    }
+    assert (parts.labels, parts.folded) == ({"a": "Alien"}, {})
+    assert parts.unseen == {"entity": ["z"], "relation": ["award"]}
+    assert split_of_files(training, None, last).validation.count == 0
+    with pytest.raises(ValueError, match="the test triples must have names of training, and none"):
+        split_of_files(training, None, with_triples(last, np.array([[e["a"], r["r"], e["z"]]])))
 
 
 def test_a_split_survives_json(graph):

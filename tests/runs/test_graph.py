@@ -182,7 +182,7 @@ def test_invalid_settings_leave_no_folder(tmp_path, settings):
     for changes, error, words in (
         ({"without": ("*",)}, ValueError, "at least one triple"),
         ({"without": ("actor",)}, KeyError, "no relation matches 'actor'"),
-        ({"share": 0.9}, ValueError, r"share must be in \(0, 0.5\), got 0.9"),
+        ({"share": 0.9}, ValueError, r"share must be in \[0, 0.5\), got 0.9"),
         ({"share": 0.49}, ValueError, "share must leave"),
         ({"width": 0}, ValueError, "width must be >= 1"),
         ({"score": "rotate"}, ValueError, "score must be one of"),
