@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax.data.interactions import Interactions
-from metajax.data.labels import Transform
+from metajax.data.labels import Transform, transformed
 
 __all__ = [
     "Dataset",
@@ -187,8 +187,9 @@ def with_relevant(dataset: Dataset, relevant: float | None) -> Dataset:
 def graded(dataset: Dataset) -> Dataset:
     """Grades the interactions of an implicit log: labels in (0, 1] in place of strengths.
 
-    The label is the share that the strength is of the threshold `relevant`, at most 1. Without a
-    threshold every label is 1. An item is relevant where its label is 1.
+    The label is the share that the strength is of the threshold `relevant`, at most 1; of both the
+    logarithm is taken first where `transform` says so. Without a threshold every label is 1. An
+    item is relevant where its label is 1.
 
     Args:
         dataset: The data.
@@ -210,8 +211,12 @@ def graded(dataset: Dataset) -> Dataset:
                 f"{dataset.name}: the strength of an interaction must be above 0, got "
                 f"{log.rating.min():g}."
             )
-        label = np.minimum(log.rating / np.float32(dataset.relevant), 1).astype(np.float32)
-    return dataset._replace(interactions=log._replace(rating=label), scale=None, relevant=1.0)
+        # In the type of the strengths: one that equals the threshold reaches it.
+        threshold = np.asarray(dataset.relevant, log.rating.dtype)
+        strength, whole = (transformed(x, dataset.transform) for x in (log.rating, threshold))
+        label = np.minimum(strength / whole, 1)
+    log = log._replace(rating=label.astype(np.float32))
+    return dataset._replace(interactions=log, scale=None, relevant=1.0)
 
 
 def _threshold(scale: tuple[float, float] | None, relevant: float | None) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 
 from metajax.fields import check_name
 
-__all__ = ["Labels", "Transform", "check_labels", "fit_labels"]
+__all__ = ["Labels", "Transform", "check_labels", "fit_labels", "transformed"]
 
 Transform = Literal["none", "log1p"]
 
@@ -53,6 +53,11 @@ _TRANSFORMS: dict[str, _Pair] = {
     "log1p": _Pair(lambda x: _namespace(x).log1p(x), lambda x: _namespace(x).expm1(x), -1.0),
 }
 """By the names of `Transform`."""
+
+
+def transformed(labels: _Array, transform: Transform) -> np.ndarray:
+    """Applies a transform to labels, in float64."""
+    return _TRANSFORMS[transform].forward(np.asarray(labels, np.float64))
 
 
 class Labels(NamedTuple):

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from metajax.data.labels import Transform
 from metajax.fields import check_name
 
-__all__ = ["Duplicates", "Reading", "Rule", "Scale", "rule_of"]
+__all__ = ["Duplicates", "Reading", "Rule", "Scale", "rule_of", "weights_of"]
 
 Duplicates = Literal["error", "newest", "mean", "sum", "max", "count"]
 _DUPLICATES = get_args(Duplicates)
@@ -34,6 +35,12 @@ class Reading:
     """Column of the rating."""
     time_column: str | int | None = None
     """Column of the time."""
+    count_column: str | int | None = None
+    """Column of counts, such as plays, of a log without ratings: how strong an interaction is."""
+    event_column: str | int | None = None
+    """Column of events, such as view and purchase, of a log without ratings."""
+    weights: str | None = None
+    """Strength of each event, such as view=1,cart=3,purchase=10; 0 leaves it out."""
     ignore: tuple[str, ...] = ()
     """Columns that are neither rating nor time, though their names look like it; may be repeated.
     """
@@ -45,7 +52,9 @@ class Reading:
     """Encoding of text, such as latin-1 or cp1252; by default UTF-8, or UTF-16 with its mark."""
     duplicates: Duplicates = "error"
     """Treatment of a user's further rows of an item: an error, the newest (the last row where there
-    is no time), the mean, sum or maximum of the ratings, or the count of rows."""
+    is no time), the mean, sum or maximum of the ratings, or the count of rows. Without ratings rows
+    repeat, and by default counts are added, of weighted events the strongest is taken, and else
+    the newest."""
     drop: tuple[str, ...] = ()
     """Rows to drop, such as rating=0 or country!=NL (also <, <=, >, >=); may be repeated."""
     users: str | None = None
@@ -58,15 +67,15 @@ class Reading:
     """Worst and best rating (5 1 where low numbers are good); by default the lowest and the highest
     of the data."""
     relevant: float | None = None
-    """Lowest rating, or count, of a relevant item; by default three quarters up the scale, and
-    without ratings any."""
+    """Lowest rating of a relevant item, or lowest count or weight of events; by default three
+    quarters up the scale, and without ratings any."""
     transform: Transform = "none"
     """Function through which methods see ratings: none, or log1p (the logarithm of one more) for
     counts."""
 
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
-        for role in ("user", "item", "rating", "time"):
+        for role in ("user", "item", "rating", "time", "count", "event"):
             column = getattr(self, f"{role}_column")
             is_name = isinstance(column, str) and column
             is_place = isinstance(column, int) and not isinstance(column, bool) and column >= 1
@@ -74,6 +83,19 @@ class Reading:
                 raise ValueError(
                     f"{role}_column must be a column's name, or its place from 1, got {column!r}."
                 )
+        strengths = ("rating_column", "count_column", "event_column")
+        given = [name for name in strengths if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other.")
+        if isinstance(self.weights, Mapping):
+            text = ",".join(f"{event}={weight}" for event, weight in self.weights.items())
+            object.__setattr__(self, "weights", text)
+        if self.weights is not None:
+            if not isinstance(self.weights, str):
+                raise ValueError(f"weights must be a text or a mapping, got {self.weights!r}.")
+            if given in (["rating_column"], ["count_column"]):
+                raise ValueError(f"{given[0]} and weights, of events, exclude each other.")
+            weights_of(self.weights)
         for name in ("ignore", "drop"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(one, str) for one in value):
@@ -155,6 +177,33 @@ def rule_of(text: str) -> Rule:
     if relation not in ("=", "!=") and _number(value) is None:
         raise ValueError(f"drop must compare with a number, got {text!r}.")
     return Rule(column, relation, value)
+
+
+def weights_of(text: str) -> dict[str, float]:
+    """Reads the weights of events.
+
+    Raises:
+        ValueError: If the text is not of that form, or an event is given twice.
+
+    Example:
+        >>> weights_of("view=1, purchase=10")
+        {'view': 1.0, 'purchase': 10.0}
+    """
+    weights: dict[str, float] = {}
+    for pair in text.split(","):
+        event, _, value = (part.strip() for part in pair.rpartition("="))
+        weight = _number(value)
+        if not event or weight is None or not 0 <= weight < math.inf:
+            raise ValueError(
+                "weights must read 'view=1,purchase=10' with weights of at least 0, got "
+                f"{pair.strip()!r}."
+            )
+        if event in weights:
+            raise ValueError(f"weights must name the event {event!r} once, got it twice.")
+        weights[event] = weight
+    if not any(weights.values()):
+        raise ValueError(f"weights must have one above 0, got {text!r}.")
+    return weights
 
 
 def _number(text: str) -> float | None:

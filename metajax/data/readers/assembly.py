@@ -1,7 +1,9 @@
 """Assembly of a `Dataset` from a parsed log and feature tables, with checks for every format."""
 
+import dataclasses
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Kind, Table
 from metajax.data.interactions import from_columns
+from metajax.data.readers.events import event_notes, event_weights
 from metajax.data.readers.text import (
     DataError,
     Place,
@@ -19,7 +22,7 @@ from metajax.data.readers.text import (
     number_of,
     parsed,
 )
-from metajax.data.reading import Reading, Scale, rule_of
+from metajax.data.reading import Duplicates, Reading, Scale, rule_of
 from metajax.fields import suggestion
 from metajax.files import Option
 
@@ -36,6 +39,7 @@ __all__ = [
     "log_of",
     "role_names",
     "unused_note",
+    "weights_column",
 ]
 
 role_names = ("user", "item", "rating", "time")
@@ -50,6 +54,9 @@ _ALIASES = {
     "restaurant restaurantid venue venueid location locationid",
     "rating": "rating ratings stars score overall bookrating reviewscore",
     "time": "timestamp time datetime date ts eventtime unixtime unixreviewtime createdat",
+    "count": "count counts plays playcount playcounts listens listencount quantity qty frequency",
+    "event": "event events eventtype eventname action actiontype behavior behaviortype behaviour "
+    "interactiontype",
 }
 
 # Words in the name of a column that may be what nothing else is.
@@ -73,6 +80,10 @@ class Roles(NamedTuple):
     """The column of ratings; None in an implicit log."""
     time: str | None
     """The column of times, if any."""
+    event: str | None = None
+    """The column of events, if any."""
+    counted: bool = False
+    """True if `rating` holds strengths of interactions, such as counts: the log is implicit."""
 
 
 class Log(NamedTuple):
@@ -85,7 +96,7 @@ class Log(NamedTuple):
     item: np.ndarray
     """`[R]` index into `item_ids`."""
     rating: np.ndarray | None
-    """`[R]` float64, finite; None in an implicit log."""
+    """`[R]` float64, finite; None in an implicit log, or strengths where `Roles.counted`."""
     time: np.ndarray | None
     """`[R]` int64."""
     user_ids: np.ndarray
@@ -130,14 +141,23 @@ def find_roles(file: str | Path, names: Sequence[str], reading: Reading = Readin
     roles: dict[str, str | None] = {
         role: _column(file, names, column) for role, column in given.items() if column is not None
     }
+    event = _event_column(file, names, reading)
+    if event is not None:
+        roles["rating"] = None
+    counted = reading.count_column is not None
+    if reading.count_column is not None:
+        roles["rating"] = _column(file, names, reading.count_column)
+
+    def fitting(role: str) -> list[str]:
+        known = _ALIASES[role].split()
+        return [n for n in names if _plain(n) in known and n not in reading.ignore]
+
     for role in role_names:
         if role in roles:
             continue
-        fits = [
-            name
-            for name in names
-            if _plain(name) in _ALIASES[role].split() and name not in reading.ignore
-        ]
+        fits = fitting(role)
+        if role == "rating" and not fits and len(fitting("count")) == 1:
+            fits, counted = fitting("count"), True
         if len(fits) > 1:
             either = " and ".join(map(repr, fits))
             raise DataError(
@@ -162,7 +182,26 @@ def find_roles(file: str | Path, names: Sequence[str], reading: Reading = Readin
         if name in taken:
             raise DataError(f"column {name!r} cannot be both {taken[name]} and {role}.", file=file)
         taken[name] = role
-    return Roles(*(roles[role] for role in role_names))  # pyrefly: ignore
+    found = Roles(*(roles[role] for role in role_names))  # pyrefly: ignore
+    return found._replace(event=event, counted=counted)
+
+
+def _event_column(file: str | Path, names: Sequence[str], reading: Reading) -> str | None:
+    """Finds the column of events, where one is given or events have weights."""
+    if reading.event_column is not None:
+        return _column(file, names, reading.event_column)
+    if reading.weights is None:
+        return None
+    fits = [name for name in names if _plain(name) in _ALIASES["event"].split()]
+    if len(fits) != 1:
+        raise DataError(
+            f"there are weights of events, and the column of events is not recognised; found "
+            f"{', '.join(map(repr, names))}; name it with ",
+            Option("event_column"),
+            ".",
+            file=file,
+        )
+    return fits[0]
 
 
 def _column(file: str | Path, names: Sequence[str], given: str | int) -> str:
@@ -233,7 +272,7 @@ def check_unused(
         if name not in names:
             raise DataError(f"no column {name!r} to ignore{suggestion(name, names)}", file=file)
     for role, used in (("rating", roles.rating), ("time", roles.time)):
-        if used is not None:
+        if used is not None or (role == "rating" and roles.event is not None):
             continue
         for name in names:
             if name in roles or name in reading.ignore or not _looks(name, role):
@@ -242,6 +281,7 @@ def check_unused(
                 raise DataError(
                     f"column {name!r} looks like the {role}, which is not recognised; use it with ",
                     Option(f"{role}_column", name),
+                    *_as_counts(name, role),
                     " or leave it out with ",
                     Option("ignore", (name,)),
                     ".",
@@ -249,10 +289,20 @@ def check_unused(
                 )
 
 
-def _looks(name: str, role: str) -> bool:
+def _as_counts(name: str, role: str) -> tuple[str | Option, ...]:
+    words = _ALIASES["count"].split()
+    if role != "rating" or not any(word in words for word in _words(name)):
+        return ()
+    return " or, if it counts, ", Option("count_column", name)
+
+
+def _words(name: str) -> list[str]:
     words = re.sub(r"([a-z])([A-Z])", r"\1 \2", _TYPE.sub("", name))
-    words = re.split(r"[^a-z0-9]+", words.lower())
-    if any(word in _LOOKS[role].split() for word in [*words, _plain(name)]):
+    return re.split(r"[^a-z0-9]+", words.lower())
+
+
+def _looks(name: str, role: str) -> bool:
+    if any(word in _LOOKS[role].split() for word in [*_words(name), _plain(name)]):
         return True
     near = {"rating": ["rating", "ratings", "stars"], "time": ["timestamp", "datetime"]}[role]
     return bool(difflib.get_close_matches(_plain(name), near, n=1, cutoff=0.8))
@@ -261,7 +311,12 @@ def _looks(name: str, role: str) -> bool:
 def unused_note(names: Sequence[str], roles: Roles) -> tuple[str, ...]:
     """Names the columns that are not used, in a sentence; empty if there is none."""
     unused = [repr(name) for name in names if name not in roles]
-    return (f"columns not used: {', '.join(unused)}",) if unused else ()
+    notes = (f"columns not used: {', '.join(unused)}",) if unused else ()
+    if roles.counted and roles.rating in names:
+        notes += (
+            f"column {roles.rating!r} is read as counts: how strong an interaction is, no rating",
+        )
+    return notes
 
 
 def column_of_rule(file: str | Path, column: str, names: Sequence[str], roles: Roles) -> str:
@@ -299,7 +354,9 @@ def log_of(table: TextTable, roles: Roles, reading: Reading = Reading()) -> Log:
     """
     if not table.lines:
         raise DataError("there is a header and no interactions.", file=table.file)
+    table, roles, reading, of_events = _weighed(table, roles, reading)
     table, notes = _kept(table, roles, reading)
+    notes = (*of_events, *notes)
     ids, codes = {}, {}
     for column in (roles.user, roles.item):
         names = sorted(set(parsed(table, column, _id_of)))
@@ -323,6 +380,41 @@ def log_of(table: TextTable, roles: Roles, reading: Reading = Reading()) -> Log:
         place=lambda row: {"file": table.file, "line": table.lines[row]},
         notes=notes,
     )
+
+
+def _weighed(
+    table: TextTable, roles: Roles, reading: Reading
+) -> tuple[TextTable, Roles, Reading, tuple[str, ...]]:
+    """Adds a column of the weights of events; those of weight 0 are to be dropped."""
+    if roles.event is None:
+        return table, roles, reading, ()
+    events = table.columns[roles.event]
+    if reading.weights is None:
+        return table, roles, reading, event_notes(Counter(events))
+    weights = event_weights(table.file, roles.event, list(dict.fromkeys(events)), reading)
+    name, roles, reading = weights_column(list(table.columns), roles, reading)
+    columns = {**table.columns, name: [repr(weights[event]) for event in events]}
+    return table._replace(columns=columns), roles, reading, ()
+
+
+def weights_column(
+    names: Sequence[str], roles: Roles, reading: Reading
+) -> tuple[str, Roles, Reading]:
+    """Names the column of the weights of events, and drops rows whose event has weight 0.
+
+    Args:
+        names: Columns of the table.
+        roles: Their roles.
+        reading: Options.
+
+    Returns:
+        The name, and roles and options with it.
+    """
+    name = "weight"
+    while name in names:
+        name += " of event"
+    roles = roles._replace(rating=name, counted=True)
+    return name, roles, dataclasses.replace(reading, drop=(*reading.drop, f"{name}=0"))
 
 
 def _kept(table: TextTable, roles: Roles, reading: Reading) -> tuple[TextTable, tuple[str, ...]]:
@@ -453,12 +545,12 @@ def assemble(
         ValueError: If an option does not suit a log without ratings.
         DataError: If a rating is out of the scale, or a pair is repeated and must not be.
     """
-    if log.rating is None and reading.scale is not None:
+    if (log.rating is None or log.roles.counted) and reading.scale is not None:
         raise ValueError(f"scale must be None where a log has no ratings, got {reading.scale}.")
     user_ids, user = _union(log.user_ids, log.user, users)
     item_ids, item = _union(log.item_ids, log.item, items)
     rows, rating, time, notes = _distinct(log, user * len(item_ids) + item, reading)
-    counted = reading.duplicates == "count"
+    counted = reading.duplicates == "count" or log.roles.counted
     scale = reading.scale if counted or rating is None else reading.scale or scale
     given = scale is not None
     if rating is not None and not (counted and scale is None):
@@ -496,14 +588,14 @@ def _distinct(
     log: Log, packed: np.ndarray, reading: Reading
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
     """Returns a row of each pair, its rating and its time, and a note of those that were merged."""
-    how = reading.duplicates
+    how = _rule(log, reading)
     if how in ("mean", "sum", "max") and log.rating is None:
         raise ValueError(f"duplicates must not be {how!r} where a log has no ratings.")
     # Not stable, hence twice as fast, and as good where no pair is repeated.
     order = np.argsort(packed)
     again = packed[order][1:] == packed[order][:-1]
     if how != "count" and not again.any():
-        return order, _at(log.rating, order), _at(log.time, order), ()
+        return _strong(log, order, _at(log.rating, order), _at(log.time, order), ())
     if how == "error":
         _refuse(log, packed)
     # Of one pair side by side: by time, then by row.
@@ -522,7 +614,35 @@ def _distinct(
             rating = rating / count
     merged = len(order) - len(newest)
     note = f"{merged:,} of {len(order):,} rows repeat a pair of user and item: {how} is taken"
-    return newest, rating, _at(log.time, newest), (note,) if merged else ()
+    notes = (note,) if merged else ()
+    return _strong(log, newest, rating, _at(log.time, newest), notes)
+
+
+def _rule(log: Log, reading: Reading) -> Duplicates:
+    """Returns the treatment of repeated pairs, which in an implicit log are no error."""
+    if reading.duplicates != "error":
+        return reading.duplicates
+    if log.roles.counted:
+        return "sum" if log.roles.event is None else "max"
+    equal = log.rating is None or not len(log.rating) or not np.ptp(log.rating)
+    return "newest" if equal else "error"
+
+
+def _strong(
+    log: Log,
+    rows: np.ndarray,
+    strength: np.ndarray | None,
+    time: np.ndarray | None,
+    notes: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    """Leaves out pairs whose count is not above 0: no interaction, or one taken back."""
+    if not log.roles.counted or strength is None or (strength > 0).all():
+        return rows, strength, time, notes
+    left = strength > 0
+    note = f"{np.sum(~left):,} of {len(left):,} pairs have a count of 0 or less and are left out"
+    if not left.any():
+        raise DataError("no count is above 0.", column=log.roles.rating, **log.place(int(rows[0])))
+    return rows[left], strength[left], _at(time, left), (*notes, note)
 
 
 def _at(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
