@@ -4,10 +4,11 @@ A file that is only renamed may be empty after a power failure, and one whose fo
 may be gone. So a file is synced under another name, renamed, and its folder synced.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,8 +92,10 @@ def write_file(path: Path, content: str | bytes) -> None:
     try:
         write_pieces(unfinished, [content.encode() if isinstance(content, str) else content])
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
     sync(path.parent)
 
@@ -108,7 +111,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         OSError: If it cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
+    with _named(path, descriptor):
         waiting = bytearray()
         for piece in pieces:
             if len(waiting) + len(piece) <= _BLOCK:
@@ -119,8 +122,6 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
             _write(descriptor, piece)
         _write(descriptor, waiting)
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def append(path: Path, text: str) -> None:
@@ -130,10 +131,8 @@ def append(path: Path, text: str) -> None:
         OSError: If it cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
+    with _named(path, descriptor):
         _write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
 
 
 def cut(path: Path, size: int) -> None:
@@ -192,8 +191,18 @@ def sync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows opens no folders.
     descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with _named(path, descriptor):
         os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: Path, descriptor: int) -> Iterator[None]:
+    """Closes a file in the end; errors get its name, which those of a descriptor lack."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -16,13 +16,13 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
 
-from metajax.cli import console
+from metajax.cli import console, signals
 
 __all__ = ["main"]
 
@@ -43,18 +43,21 @@ def main(arguments: list[str]) -> int:
         arguments: The arguments after the program's name.
 
     Returns:
-        The exit status: 0 done (or saved after SIGTERM), 1 an unforeseen error, 2 a mistake that
-        one line on standard error explains, 130 stopped by Ctrl-C, 141 the reader of standard
-        output has gone.
+        The exit status: 0 done, 1 an unforeseen error, 2 a mistake that one line on standard
+        error explains, 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM, 141 the reader of
+        standard output has gone.
     """
     console.show_what_can_be_shown()
     try:
+        # Before Cyclopts imports it, which says nothing of it.
+        if arguments and arguments[0] in _COMMANDS:
+            _imported(arguments[0])
         status = _app.meta(arguments, exit_on_error=False, print_error=False) or 0
         sys.stdout.flush()
         return status
     except cyclopts.CycloptsError as problem:
         console.error(str(problem))
-    except console.Stopped as stopped:
+    except signals.Stopped as stopped:
         console.error(str(stopped))
         return stopped.status
     except KeyboardInterrupt:
@@ -140,6 +143,15 @@ def _unforeseen(problem: BaseException) -> int:
     return 1
 
 
+def _imported(name: str) -> ModuleType:
+    """Imports the module of a command, and with it JAX."""
+    _check_address_space()
+    with console.starting():
+        module = importlib.import_module(f"metajax.cli.{name}")
+    signals.restore_interrupt()
+    return module
+
+
 def _check_address_space() -> None:
     """Refuses to start where JAX would end the process.
 
@@ -193,6 +205,7 @@ for _name, (_attribute, _help) in _COMMANDS.items():
 # The help of a command that trains shows the options of the chosen method, so that it is printed
 # after the method is known.
 _app.meta.help_flags = ()
+_app.meta.suppress_keyboard_interrupt = False
 
 
 @_app.meta.default
@@ -206,10 +219,9 @@ def _launch(
     _app.config = []
     name = tokens[0] if tokens else ""
     if name in _COMMANDS:
-        _check_address_space()
-        with console.starting():
-            module = importlib.import_module(f"metajax.cli.{name}")
-            from metajax.cli import sources
+        module = _imported(name)
+        from metajax.cli import sources
+
         prepare = getattr(module, "prepare", sources.without_config)
         _app.config, tokens = prepare(config, tokens)
     return _app(tokens, exit_on_error=False, print_error=False)

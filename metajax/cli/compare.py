@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from metajax import evaluation
-from metajax.cli import console, sources
-from metajax.cli.evaluate import show
+from metajax.cli import console, signals, sources
+from metajax.cli.evaluate import conclude, failure_of
 from metajax.data import datasets
 from metajax.data.reading import Reading
 from metajax.runs import judging
@@ -74,22 +74,24 @@ def compare(
     cells = evaluation.cells_of(**options, dataset=dataset)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
     saved = f"stopped; finished parts are in {target}. The same command resumes."
-    with (
-        console.terminable(saved),
-        console.stages("Comparing", len(cells) + 1) as begin,
-    ):
-        found = evaluation.compare(
-            dataset,
-            **options,
-            trials=1 if quick and trials is None else trials,
-            changes=changes,
-            folder=target,
-            jobs=jobs,
-            on_stage=begin,
+    with signals.collected() as caught:
+        with (
+            signals.stoppable(saved),
+            console.stages("Comparing", len(cells) + 1) as begin,
+        ):
+            found = evaluation.compare(
+                dataset,
+                **options,
+                trials=1 if quick and trials is None else trials,
+                changes=changes,
+                folder=target,
+                jobs=jobs,
+                on_stage=begin,
+            )
+        unwritten = failure_of(
+            lambda: judging.write_comparison(target, dataset, found, seeds=seeds)
         )
-    page = judging.write_comparison(target, dataset, found, seeds=seeds)
-    show(found.records, found.notes, page, brief=True)
-    return 0
+    return conclude(found.records, found.notes, target, caught, unwritten, brief=True)
 
 
 def _listed(names: str) -> list[str]:

@@ -1,9 +1,8 @@
-"""Progress bars, messages and signals of the command line; plain lines in a log."""
+"""Progress bars and messages of the command line; plain lines in a log."""
 
 import contextlib
 import io
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     from metajax.training import Row
 
 __all__ = [
-    "Stopped",
     "busy",
     "close_output",
-    "collected",
     "epochs",
     "error",
     "fetching",
@@ -30,7 +27,6 @@ __all__ = [
     "skipped",
     "stages",
     "starting",
-    "terminable",
     "training",
 ]
 
@@ -221,66 +217,6 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
             advance(done)
 
         yield begin
-
-
-class Stopped(Exception):  # noqa: N818
-    """A command that a signal has stopped."""
-
-    def __init__(self, message: str, status: int):
-        super().__init__(message)
-        self.status = status
-        """The exit status: 130 after Ctrl-C, 0 after SIGTERM."""
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception."""
-
-
-@contextlib.contextmanager
-def terminable(message: str) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM stop work at once, where nothing is lost.
-
-    Args:
-        message: What is saved, and how to resume.
-
-    Raises:
-        Stopped: With the message, after either.
-    """
-
-    def terminate(number: int, frame: Any) -> None:
-        del number, frame
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        status = 0 if isinstance(stopped, _Terminated) else 130
-        raise Stopped(message, status) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def collected() -> Iterator[list[int]]:
-    """Collects SIGTERM and Ctrl-C, so that the step under way can be finished and saved."""
-    caught: list[int] = []
-
-    def catch(number: int, frame: Any) -> None:
-        del frame
-        caught.append(number)
-        # The next one ends the process at once.
-        signal.signal(number, signal.SIG_DFL)
-        print("Stopping after this dispatch ...", file=sys.stderr)
-
-    before: dict[int, Callable[..., Any] | int | None] = {
-        number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

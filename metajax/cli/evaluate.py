@@ -1,6 +1,6 @@
 """The command `metajax evaluate`, and the table that commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +8,10 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from metajax import report, runs
-from metajax.cli import console
+from metajax.cli import console, signals
 from metajax.runs import judging
 
-__all__ = ["evaluate", "judge", "open_run", "show"]
+__all__ = ["conclude", "evaluate", "failure_of", "judge", "open_run"]
 
 
 def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
@@ -30,7 +30,7 @@ def open_run(folder: Path) -> runs.Run:
 
 
 def judge(run: runs.Run, *, trials: int | None = None) -> int:
-    """Evaluates a run, prints its table, writes its report.
+    """Evaluates a run, writes its report, prints its table.
 
     Args:
         run: A trained run.
@@ -41,19 +41,59 @@ def judge(run: runs.Run, *, trials: int | None = None) -> int:
     """
     params = runs.resumed(run, on_skip=console.skipped).best
     saved = f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}"
-    with (
-        console.terminable(saved),
-        console.stages("Judging", judging.stages(run)) as begin,
-    ):
-        records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
-    show(records, notes, judging.write_report(run, records, notes))
-    return 0
+    with signals.collected() as caught:
+        with (
+            signals.stoppable(saved),
+            console.stages("Judging", judging.stages(run)) as begin,
+        ):
+            records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
+        unwritten = failure_of(lambda: judging.write_report(run, records, notes))
+    return conclude(records, notes, run.folder, caught, unwritten)
 
 
-def show(records: Sequence[Any], notes: Sequence[str], page: Path, *, brief: bool = False) -> None:
-    """Prints a table, its notes and the path of the report."""
+def failure_of(write: Callable[[], Any]) -> OSError | None:
+    """Writes something; returns the error where it cannot be written, to be raised later."""
+    try:
+        write()
+    except OSError as problem:
+        return problem
+    return None
+
+
+def conclude(
+    records: Sequence[Any],
+    notes: Sequence[str],
+    folder: Path,
+    caught: signals.Collected,
+    unwritten: OSError | None,
+    *,
+    brief: bool = False,
+) -> int:
+    """Prints what was judged, after it was written.
+
+    Args:
+        records: The figures.
+        notes: Sentences about them.
+        folder: Folder of the report.
+        caught: Signals that came while it was written.
+        unwritten: The error if it could not be written: the figures are all that there is then.
+        brief: As in `report.terminal_table`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        Stopped: If a signal came while the report was written.
+        OSError: If it could not be written.
+    """
+    page = folder / "report.html"
+    if unwritten is None:
+        caught.raise_stopped(f"stopped; the report is {page}.")
     Console().print(report.terminal_table(records, brief=brief))
     for note in notes:
         console.say(note)
     console.say(judging.headline(records))
+    if unwritten is not None:
+        raise unwritten
     console.say(f"Report: {page}")
+    return 0

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from metajax import runs
 from metajax.characters import visible
-from metajax.cli import console, sources
+from metajax.cli import console, signals, sources
+from metajax.cli.evaluate import failure_of
 from metajax.cli.train import check_resume, claimed, train_to_end
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
@@ -129,9 +130,7 @@ def train(
     start, best = int(progress.state.step) // updates, 1 - float(progress.best_loss)
     triples = opened.split.training.count
     bar = console.epochs(settings.epochs, triples, start, max(best, 0.0))
-    progress, status = train_to_end(opened, progress, bar, "graph train")
-    if status is not None:
-        return status
+    progress = train_to_end(opened, progress, bar, "graph train")
     if not opened.split.test.count:
         console.say("Trained on all triples: none is left to rank.")
         _print_next(opened, opened.split.training)
@@ -140,9 +139,14 @@ def train(
         best, epoch = 1 - float(progress.best_loss), int(progress.best_step) // updates
         console.say(f"Best validation MRR {best:.4f} in epoch {epoch}.")
     saved = f"stopped; the run is saved. Rank: metajax graph train --resume {folder}"
-    with console.terminable(saved), console.busy("Ranking the test triples"):
-        metrics = graph_runs.judge(opened, progress.best)
+    with signals.collected() as caught:
+        with signals.stoppable(saved), console.busy("Ranking the test triples"):
+            metrics = graph_runs.judge(opened, progress.best)
+        unwritten = failure_of(lambda: graph_runs.write_report(opened, metrics))
+    caught.raise_stopped(f"stopped; the ranks are in {folder / 'report.json'}.")
     _print_ranks(opened, metrics)
+    if unwritten is not None:
+        raise unwritten
     return 0
 
 

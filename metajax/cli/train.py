@@ -1,7 +1,7 @@
 """The command `metajax train`, and functions that training commands share."""
 
 import importlib.util
-import signal
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from metajax import runs
-from metajax.cli import console, sources
+from metajax.cli import console, signals, sources
 from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
 from metajax.methods import Settings
@@ -150,9 +150,7 @@ def train_and_judge(
     start, best = int(progress.state.step), float(progress.best_loss)
     bar = console.training(settings.updates, settings.tasks, start, best)
     command = "train" if opened.pair is None else "transfer"
-    progress, status = train_to_end(opened, progress, bar, command)
-    if status is not None:
-        return status
+    progress = train_to_end(opened, progress, bar, command)
     measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
     console.say(f"Best validation {measure} {best:.4f} at update {step}.")
@@ -164,8 +162,8 @@ def train_to_end(
     progress: Progress,
     bar: AbstractContextManager[Callable[[Any], None]],
     command: str,
-) -> tuple[Progress, int | None]:
-    """Trains a run; Ctrl-C or SIGTERM saves it after the dispatch under way.
+) -> Progress:
+    """Trains a run; a signal saves it after the dispatch under way.
 
     Args:
         run: An open run of any kind.
@@ -174,20 +172,28 @@ def train_to_end(
         command: The command whose `--resume` continues the run.
 
     Returns:
-        The last progress, and the exit status if training was stopped, else None.
+        The last progress.
 
     Raises:
+        Stopped: After a signal; says how to resume.
         ValueError: If training diverged; names the last good checkpoint.
     """
-    with console.collected() as caught, bar as on_row:
+    outcome = None
+    with signals.collected() as caught:
         try:
-            progress, finished = runs.train_run(
-                run, progress, on_row=on_row, stop=lambda: bool(caught)
-            )
+            with bar as on_row:
+                outcome = runs.train_run(
+                    run, progress, on_row=caught.interruptible(on_row), stop=lambda: bool(caught)
+                )
         except DivergedError as problem:
             raise ValueError(f"{problem} {runs.last_good(run.folder)}") from None
-    if finished:
-        return progress, None
-    step = int(progress.state.step)
-    console.say(f"Saved at update {step}. Resume: metajax {command} --resume {run.folder}")
-    return progress, 130 if caught[0] == signal.SIGINT else 0
+        except OSError:
+            if outcome is None:  # Else the terminal of the bar is gone, and the run is saved.
+                raise
+    assert outcome is not None
+    progress, _ = outcome
+    folder = shlex.quote(str(run.folder))
+    caught.raise_stopped(
+        f"saved at update {int(progress.state.step)}. Resume: metajax {command} --resume {folder}"
+    )
+    return progress

@@ -4,7 +4,7 @@ A run needs its source no more once it is created; its files are listed in `meta
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,8 @@ from metajax.knowledge import (
     train_links,
     vocabulary_of,
 )
-from metajax.runs.folder import Claim, check_files, claim, make, read_json, write_report
+from metajax.runs.folder import Claim, check_files, claim, make, read_json
+from metajax.runs.folder import write_report as write_files
 from metajax.runs.run import GRAPH, SETTINGS
 from metajax.training import Progress
 from metajax.types import Params
@@ -45,6 +46,7 @@ __all__ = [
     "judge",
     "open_run",
     "settings_of",
+    "write_report",
 ]
 
 
@@ -151,7 +153,7 @@ def _check_kind(folder: Path) -> None:
 
 
 def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
-    """Ranks the test triples of a run, and writes its report.
+    """Ranks the test triples of a run.
 
     Args:
         run: An open run.
@@ -173,7 +175,7 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
         "known": run.split.known,
     }
     ranks = filtered_ranks(score_of(run.settings.score), params, **shared)
-    found = {
+    return {
         "realistic": ranking_metrics(ranks),
         "optimistic": ranking_metrics(ranks._replace(pessimistic=ranks.optimistic)),
         "pessimistic": ranking_metrics(ranks._replace(optimistic=ranks.pessimistic)),
@@ -183,9 +185,20 @@ def judge(run: GraphRun, params: Params) -> dict[str, dict[str, float]]:
             filtered_ranks(*frequency_baseline(run.split.training), **shared)
         ),
     }
-    report = {"queries": ranks.realistic.size, "left_out": run.split.left_out, **found}
-    write_report(run.folder, {"report.json": json.dumps(report, indent=1) + "\n"})
-    return found
+
+
+def write_report(run: GraphRun, found: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes the report of a run.
+
+    Args:
+        run: An open run.
+        found: What `judge` returned.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    report = {"queries": 2 * run.split.test.count, "left_out": run.split.left_out, **found}
+    write_files(run.folder, {"report.json": json.dumps(report, indent=1) + "\n"})
 
 
 def answers(

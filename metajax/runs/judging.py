@@ -198,7 +198,9 @@ def _write(
     notes: Sequence[str],
     tables: Sequence[str] | None = None,
 ) -> Path:
-    page = report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
     figures = json.dumps(to_json(records), indent=1) + "\n"
+    # First, because the page takes seconds.
+    write_files(folder, {"report.json": figures})
+    page = report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
     write_files(folder, {"report.json": figures, "report.html": page})
     return folder / "report.html"
