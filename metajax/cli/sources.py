@@ -66,8 +66,8 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
         tokens: The command line, of `train` or `transfer`.
 
     Returns:
-        Sources of options besides the command line, the strongest first: environment, file, the
-        method's defaults; and the command line.
+        Sources of options besides the command line, the strongest first: environment, file; and
+        the command line.
 
     Raises:
         ValueError: If there is no such setting, or its value is of another type.
@@ -89,11 +89,11 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     options: Any = settings_of(method)
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
-    preferred = {n: v for n, v in method.settings.items() if n not in names_of(method.options)}
+    # The last, so that settings are always given.
     layers = [
         ("environment", environment),
         (str(config), file),
-        (method.name, {**preferred, "method": method.name}),
+        (method.name, {"method": method.name}),
     ]
     return [
         cyclopts.config.Dict(
@@ -106,21 +106,40 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
 
 
 def settings_of(method: Method) -> type:
-    """Returns the dataclass of settings whose options Cyclopts shows under the method's name."""
-    kind = method.options
-    default = kind(**{n: v for n, v in method.settings.items() if n in names_of(kind)})
+    """Returns the dataclass of settings with the method's own defaults, for Cyclopts to show.
 
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class MethodSettings(Settings):
-        options: Annotated[kind, Parameter(name=method.name)] = default
+    Its options are shown under the method's name.
+    """
+    own = names_of(method.options)
+    options = {name: value for name, value in method.settings.items() if name in own}
+    shared = {name: value for name, value in method.settings.items() if name not in own}
+    kind = _with_defaults(method.options, options)
+    shown = ("options", Annotated[kind, Parameter(name=method.name)], kind())
+    return _with_defaults(Settings, {**shared, "method": method.name}, shown)
 
-    return MethodSettings
+
+def _with_defaults(kind: Any, defaults: Mapping[str, Any], *more: Any) -> Any:
+    """Returns a dataclass with other defaults, and fields in the place of some."""
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    changed = [
+        (name, known[name].type, dataclasses.field(default=value, metadata=known[name].metadata))
+        for name, value in defaults.items()
+    ]
+    made = dataclasses.make_dataclass(
+        kind.__name__, [*changed, *more], bases=(kind,), frozen=True, kw_only=True
+    )
+    # Cyclopts shows no fields of a class of the module `types`.
+    made.__module__ = __name__
+    return made
 
 
 def plain(settings: Settings | None) -> Settings:
     """Returns settings that Cyclopts made of `settings_of` as `Settings`."""
-    assert settings is not None  # The defaults of the method are always given.
-    return Settings(**{name: getattr(settings, name) for name in names_of(Settings)})
+    assert settings is not None  # The method is always given.
+    values = {name: getattr(settings, name) for name in names_of(Settings)}
+    kind = registry.trained_method_of(settings.method).options
+    values["options"] = kind(**{name: getattr(values["options"], name) for name in names_of(kind)})
+    return Settings(**values)
 
 
 def _environment() -> dict[str, Any]:

@@ -468,5 +468,11 @@ def test_help_shows_the_options_of_the_chosen_method(run, monkeypatch, tmp_path)
     assert "--maml.inner-rate" not in out
     (tmp_path / "a.toml").write_text("method = 'reptile'\n")
     assert "--reptile.steps" in run("train", "--config", tmp_path / "a.toml", "--help")[1]
+    _, out, _ = run("train", "--method=attentive_neighbours", "--help")
+    shown = " ".join(out.replace("│", " ").split())
+    assert "[choices: random, time, mixed] [default: random]" in shown
+    assert "ndcg (its head). [default: ndcg]" in shown
+    shown = " ".join(run("train", "--method=reptile", "--help")[1].replace("│", " ").split())
+    assert "Learning rate of the inner steps. [default: 0.002]" in shown
     monkeypatch.setenv("METAJAX_METHOD", "anil")
     assert "--anil.steps" in run("train", "--help")[1]
