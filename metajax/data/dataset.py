@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class Dataset(NamedTuple):
     """False if the scale is only the range of the labels at hand."""
     transform: Transform = "none"
     """Function through which methods see the labels."""
+    options: Mapping[str, Any] | None = None
+    """Options it was loaded with, `Reading.reading`; None for data that were not loaded."""
 
     @property
     def implicit(self) -> bool:

@@ -44,14 +44,16 @@ def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Data
         DataUnavailable: If it must be fetched and cannot be.
     """
     if isinstance(data, str) and data in _DATASETS:
-        relevant, transform = options.pop("relevant", None), options.pop("transform", "none")
-        if options:
+        reading = Reading(**{n: options[n] for n in options.keys() & {"relevant", "transform"}})
+        others = [name for name in options if name not in ("relevant", "transform")]
+        if others:
             raise ValueError(
-                f"{data} is read one way; options are for paths, got {', '.join(options)}."
+                f"{data} is read one way; options are for paths, got {', '.join(others)}."
             )
         entry = _DATASETS[data]
         found = entry() if callable(entry) else read_cached(data, entry, progress)
-        return with_relevant(found._replace(name=data, transform=transform), relevant)
+        found = found._replace(name=data, transform=reading.transform, options=reading.reading())
+        return with_relevant(found, reading.relevant)
     if isinstance(data, str | Path) and not (str(data) and Path(data).exists()):
         end = suggestion(data, names())
         raise DataError(

@@ -159,6 +159,8 @@ def create(
         pair = with_absolute_paths(pair)
         chosen = replace(chosen, data=pair.main)
     chosen = _absolute(chosen)
+    if isinstance(loaded, Dataset):
+        _check_named(chosen, loaded)
     run = _prepared(folder.folder, chosen, loaded, pair)
     chosen, training = run.settings, run.users.training
     progress = first_progress(chosen, training)
@@ -383,9 +385,37 @@ def _restored(folder: Path, like: Any, **options: Any) -> tuple[int, Any]:
 
 def _absolute(chosen: Settings) -> Settings:
     # Where a relative path leads depends on the working directory.
-    if chosen.data in datasets.names():
-        return chosen
-    return replace(chosen, data=str(Path(chosen.data).resolve()))
+    tables: dict[str, Any] = {
+        name: str(Path(path).resolve())
+        for name in ("users", "items")
+        if (path := getattr(chosen, name)) is not None
+    }
+    data = chosen.data
+    if data not in datasets.names():
+        data = str(Path(data).resolve())
+    return replace(chosen, data=data, **tables)
+
+
+def _check_named(chosen: Settings, loaded: Dataset) -> None:
+    """Refuses settings that name other data, or other options of reading them, than were loaded."""
+    if loaded.options is None:
+        return
+    name = loaded.name if loaded.name in datasets.names() else str(Path(loaded.name).resolve())
+    if name != chosen.data:
+        raise ValueError(
+            f"settings must name the data that are given, got data={chosen.data!r} and the data "
+            f"of {loaded.name!r}."
+        )
+    given = _absolute(Settings(data=chosen.data, **loaded.options)).reading()
+    wanted = chosen.reading()
+    for option in sorted(given.keys() | wanted.keys()):
+        one, other = given.get(option), wanted.get(option)
+        # The command line has places of columns as text.
+        if one != other and str(one) != str(other):
+            raise ValueError(
+                f"settings must have the options with which the data were loaded, {option} "
+                f"{one!r}, got {other!r}."
+            )
 
 
 def _prepared(

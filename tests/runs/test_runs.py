@@ -348,6 +348,23 @@ def test_data_that_cannot_be_learned_from_are_refused_first(begin_run, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_that_name_other_data_are_refused_there_and_then(tmp_path, quick, small):
+    for chosen, data, words in (
+        (quick, load("synthetic"), r"settings must name the data that are given, got data='/.*/sm"),
+        (quick, load(str(small), scale=(1, 5)), r"were loaded, scale \(1, 5\), got None"),
+        (
+            dataclasses.replace(quick, drop=("rating=1",)),
+            load(small),
+            r"were loaded, drop None, got \('rating=1',\)",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            runs.create(tmp_path / "run", chosen, data)
+        assert not (tmp_path / "run").exists()
+    same = dataclasses.replace(quick, scale=(1.0, 5.0))
+    runs.create(tmp_path / "run", same, load(small, scale=(1, 5)))
+
+
 def test_a_run_is_never_overwritten(begin_run, trained, quick):
     with pytest.raises(FileExistsError):
         begin_run(trained[0], quick)

@@ -58,7 +58,8 @@ def read(data: Any, **options: Any) -> Dataset:
     """
     check_keys(options, names_of(Reading), "options of reading")
     reading = Reading(**options)
-    found = _read(data, reading)._replace(transform=reading.transform)
+    found = _read(data, reading)
+    found = found._replace(transform=reading.transform, options=reading.reading())
     return with_relevant(found, reading.relevant)
 
 
