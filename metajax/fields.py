@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -56,13 +57,16 @@ def check_fields(values: Any) -> None:
         values: An instance.
 
     Raises:
-        ValueError: If a value has the wrong type or is out of the range that `bounded` declares.
+        ValueError: If a value has the wrong type, is not finite, or is out of the range that
+            `bounded` declares.
     """
     for field in dataclasses.fields(values):
         value = getattr(values, field.name)
         _check_type(field, value)
         if value is None:
             continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{field.name} must be finite, got {value}.")
         for bound, legal in _BOUNDS.items():
             limit = field.metadata.get(bound)
             if limit is not None and not legal(value, limit):

@@ -111,6 +111,8 @@ class Reading:
             raise ValueError(
                 f"separator must hold no quote and no line break, got {self.separator!r}."
             )
+        if self.separator is not None and not _is_text(self.separator):
+            raise ValueError(f"separator must be of whole characters, got {self.separator!r}.")
         if self.encoding is not None:
             _check_encoding(self.encoding)
         if self.header is not None and not isinstance(self.header, bool):
@@ -119,8 +121,8 @@ class Reading:
         check_name(self.splits, ("own", "joined"), "splits")
         _check_scale(self.scale)
         check_name(self.transform, get_args(Transform), "transform")
-        if isinstance(self.relevant, bool) or not isinstance(self.relevant, int | float | None):
-            raise ValueError(f"relevant must be a number, got {self.relevant!r}.")
+        if self.relevant is not None and not _is_finite(self.relevant):
+            raise ValueError(f"relevant must be a finite number, got {self.relevant!r}.")
 
     def reading(self) -> dict[str, Any]:
         """Returns the options that were given, by name: arguments of `data.load`."""
@@ -214,10 +216,19 @@ def _number(text: str) -> float | None:
     return None if math.isnan(number) or "_" in text else number
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(text: str) -> bool:
+    """False of halves of surrogate pairs, which no file holds."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _check_encoding(encoding: str) -> None:
     try:
         "".encode(encoding)
-    except LookupError:
+    except (LookupError, ValueError):
         raise ValueError(
             f"encoding must be one that Python knows, such as latin-1, got {encoding!r}."
         ) from None
@@ -229,7 +240,7 @@ def _check_scale(scale: Scale | None) -> None:
     if not (
         isinstance(scale, tuple | list)
         and len(scale) == 2
-        and all(isinstance(end, int | float) and math.isfinite(end) for end in scale)
+        and all(map(_is_finite, scale))
         and scale[0] != scale[1]
     ):
         raise ValueError(f"scale must be the worst and the best rating, which differ, got {scale}.")

@@ -488,7 +488,8 @@ def _kind_of(literal: Any) -> str:
 
 
 def _lines_of_statements(data: bytes) -> Iterator[int]:
-    for number, line in enumerate(data.split(b"\n"), 1):
+    # A carriage return alone ends a line too.
+    for number, line in enumerate(re.split(rb"\r\n|\r|\n", data), 1):
         if line.strip() and not line.lstrip().startswith(b"#"):
             yield number
 

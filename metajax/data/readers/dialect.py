@@ -147,9 +147,16 @@ def rows_of(data: bytes, separator: str, file: str = "") -> Iterator[tuple[int, 
             fields = row.split() if separator == BLANKS else row.split(separator)
             yield line, fields if row.strip() else []
         return
-    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=separator), 1
+    # No text holds NUL. A quote that is not closed takes the rest of the file into its field, this
+    # row too.
+    end = ["\0"]
+    reader, line = csv.reader(io.StringIO(f"{text}\n\0", newline=""), delimiter=separator), 1
     try:
         for row in reader:
+            if row == end:
+                return
+            if row and row[-1].endswith("\0"):
+                raise DataError("a quote is not closed.", file=file, line=line)
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:

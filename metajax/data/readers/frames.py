@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,8 @@ _TEXT = (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data")
 _JSON = (".jsonl", ".ndjson", ".json")
 table_endings = (*_TEXT, *_JSON, ".parquet")
 """Endings of files that `frame_of` reads."""
+
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
 
 
 class Frame(NamedTuple):
@@ -217,6 +220,10 @@ def _text(file: str, data: bytes, dialect: Dialect, pl: ModuleType) -> "polars.D
     names, separator = dialect.names, dialect.separator
     if len(separator) > 1 or separator == BLANKS:
         return _split_lines(file, data, dialect, pl)
+    # A carriage return alone ends a row, or is refused; polars would keep it in a field. And it
+    # takes separators of one byte.
+    if _LONE_RETURN.search(data) or not separator.isascii():
+        return _slow_frame(file, data, dialect, "the rows cannot be told.", pl)
     try:
         frame = pl.read_csv(
             data,

@@ -11,12 +11,21 @@ from metajax.data.dataset import Dataset, Kind, Table
 from metajax.data.readers.assembly import (
     Log,
     assemble,
+    check_unused,
     description,
     find_roles,
     log_of,
+    unused_note,
 )
 from metajax.data.readers.contents import contents_of, members_of
-from metajax.data.readers.text import DataError, TextTable, delimited, quoted
+from metajax.data.readers.text import (
+    DataError,
+    TextTable,
+    delimited,
+    number_of,
+    parsed,
+    quoted,
+)
 from metajax.data.reading import Reading
 from metajax.files import check_file, read_bytes
 
@@ -197,7 +206,20 @@ def _layout_csv(open_file: Open, reading: Reading) -> Layout | None:
             )
         movies = _with_titles(movies, _genres_of(movies.columns["genres"]))
         items = description(movies, "movieId", ITEM_KINDS)
-    return log_of(log, find_roles(log.file, list(log.columns)), reading), None, items
+    names = list(log.columns)
+    roles = find_roles(log.file, names)
+
+    def fits(name: str, role: str) -> bool:
+        try:
+            parsed(log, name, number_of)
+        except DataError:
+            return False
+        return True
+
+    check_unused(log.file, names, roles, reading, fits)
+    parsed_log = log_of(log, roles, reading)
+    notes = (*unused_note(names, roles), *parsed_log.notes)
+    return parsed_log._replace(notes=notes), None, items
 
 
 def _delimited(

@@ -348,6 +348,8 @@ def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.nd
 
 
 def _numbers(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarray:
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)):
+        raise wrong(0, column.name, f"must be numbers, got {column.dtype}.")
     values = _cast(column, pl.Float64, pl).to_numpy()
     bad = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
     if len(bad):
