@@ -20,11 +20,24 @@ __all__ = [
 ]
 
 PAIRS = ("A", "B", "C")
+READINGS = {"P1": "", "P1-natural": ", natural"}
 
 
-def by_support(metric: str) -> str:
-    """Methods by support size, both orders side by side; the best of a column is bold."""
-    records = select(from_json(read("cold_start_accuracy")), protocol="P1", metric=metric)
+ONE_MODEL = ", one model"
+
+
+def by_support(metric: str, protocol: str = "P1") -> str:
+    """Methods by support size, both orders side by side; the best of a column is bold.
+
+    Rows of one model for both orders are those of methods that only rank.
+    """
+    everything = from_json(read("cold_start_accuracy"))
+    rated = {r.method for r in everything if r.metric == "rmse"}
+    records = [
+        r
+        for r in select(everything, protocol=protocol, metric=metric)
+        if r.method.removesuffix(ONE_MODEL) not in rated or not r.method.endswith(ONE_MODEL)
+    ]
     ks = sorted({r.k for r in records})
     columns = [(order, k) for order in ("random", "time") for k in ks]
     at = {(r.method, r.order, r.k): r.mean for r in records}
@@ -37,26 +50,40 @@ def by_support(metric: str) -> str:
         value = at[method, *column]
         return f"**{value:.3f}**" if value == best[column] else f"{value:.3f}"
 
-    rows = [[f"`{m}`", *(cell(m, column) for column in columns)] for m in methods]
+    rows = [[_code(m), *(cell(m, column) for column in columns)] for m in methods]
     header = ["", *(f"{'random' if order == 'random' else 'time'} {k}" for order, k in columns)]
     return markdown(header, rows)
 
 
+def _code(method: str) -> str:
+    name = method.removesuffix(ONE_MODEL)
+    return f"`{name}`{method.removeprefix(name)}"
+
+
 def differences() -> str:
-    """Paired differences of the learned method with the best mean, by metric and order."""
-    records = select(from_json(read("cold_start_accuracy")), protocol="P1")
+    """Paired differences of the learned method with the best mean, by metric and order.
+
+    Chosen for each order and, where the orders chose differently, as one model for both.
+    """
+    everything = from_json(read("cold_start_accuracy"))
     rows = []
-    for metric in ("rmse", "ndcg@10", "hr@1"):
-        found = [r for r in records if r.metric == metric]
-        learned = list(dict.fromkeys(r.method for r in found if r.kind == "learned"))
+    for metric, protocol in (
+        ("rmse", "P1"),
+        *((metric, reading) for metric in ("ndcg@10", "hr@1") for reading in READINGS),
+    ):
+        found = select(everything, protocol=protocol, metric=metric)
+        learned = dict.fromkeys(r.method for r in found if r.kind == "learned")
         best = min(
-            learned,
+            (method for method in learned if not method.endswith(ONE_MODEL)),
             key=lambda m: badness(named(metric), sum(r.mean for r in found if r.method == m)),
         )
-        for order in ("random", "time"):
-            chosen = [r for r in found if (r.method, r.order) == (best, order)]
-            cells = [_difference(r) for r in sorted(chosen, key=lambda r: r.k)]
-            rows.append([title_of(named(metric)), f"`{best}`", order, *cells])
+        for method in (best, best + ONE_MODEL):
+            for order in ("random", "time"):
+                chosen = select(found, method=method, order=order)
+                cells = [_difference(r) for r in sorted(chosen, key=lambda r: r.k)]
+                title = title_of(named(metric)) + READINGS[protocol]
+                if cells:
+                    rows.append([title, _code(method), order, *cells])
     return markdown(["", "method", "order", *(f"K={k}" for k in (0, 1, 3, 5, 10))], rows)
 
 

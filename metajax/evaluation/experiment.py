@@ -239,7 +239,9 @@ def compare(
 ) -> Compared:
     """Tunes and judges methods under the same protocols, and compares them user by user.
 
-    Each method is tuned on validation users and refitted with them. Finished cells (a
+    Each method is tuned on validation users and refitted with them. Rankings under P1 are judged by
+    two readings of the same scores: the rest of the pool, which a larger K would show, is no
+    candidate (records of P1), or is asked for (records of P1-natural). Finished cells (a
     method on a fold) in the folder are not judged again, so a stopped comparison resumes, and
     further methods or repetitions are added. Cells are identified by settings, not by code: after
     changing a method, take another folder.

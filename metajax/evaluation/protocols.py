@@ -116,7 +116,13 @@ protocols: dict[str, Preparation] = {
     "P2-newest": Preparation(partial(_p2, "newest"), ranked=False),
 }
 """Cold users by number of shots; warm and cold users by warm and cold items, those drawn at random
-or the newest."""
+or the newest.
+
+Under P1 a user's pool is the first ten interactions, at random or in time, and the query all the
+rest, the same at every K. Items of the pool that are not shown at a K are no candidates of its
+rankings: as misses they would reward predicting which items fall into pools. In time something of
+it remains, for the query is of later interactions, and items that come early are rarer there;
+P1-natural, where everything beyond the support is asked for, does not have it at K = 0."""
 
 
 def _filled(split: Split) -> Split:
