@@ -29,8 +29,9 @@ def recommend(
 
     Args:
         run: Folder of the run.
-        ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them. After a
-            transfer, "source:Emma=5, target:Emma=4" where both domains have the title.
+        ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them, or counts
+            where the log has those. After a transfer, "source:Emma=5, target:Emma=4" where both
+            domains have the title.
         items: "p1, p2": titles or ids of items the user has met, for a run on a log without
             ratings.
         user: "age=30, gender=F": the user's attributes; those left out count as missing.

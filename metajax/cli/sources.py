@@ -87,6 +87,9 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     command = importlib.import_module(f"metajax.cli.{tokens[0]}")
     function = getattr(command, tokens[0])
     options: Any = settings_of(method)
+    layered = {**file, **environment, **typed}
+    # Read by the command: where no method is named, the data may choose another.
+    options.named = "method" in layered or method.name in layered or bool(own)
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
     # The last, so that settings are always given.

@@ -1,5 +1,6 @@
 """The command `metajax train`, and functions that training commands share."""
 
+import contextlib
 import importlib.util
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from metajax import runs
 from metajax.cli import console, signals, sources
 from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
-from metajax.methods import Settings
+from metajax.data.dataset import Dataset
+from metajax.fields import names_of
+from metajax.methods import Settings, attentive_neighbours
 from metajax.registry import predicts_ratings, settings_for
 from metajax.training import DivergedError, Progress
 
@@ -23,6 +26,7 @@ __all__ = [
     "claimed",
     "prepare",
     "resumed",
+    "suited",
     "train",
     "train_and_judge",
     "train_to_end",
@@ -48,18 +52,42 @@ def train(
     """
     if report:
         check_report()
-    settings = sources.plain(settings)
+    named, settings = getattr(settings, "named", True), sources.plain(settings)
     if resume is not None:
         check_resume(resume, run, settings, settings_for(Settings.method), runs.settings_of)
         opened, progress = resumed(resume)
     else:
-        with claimed(run, f"{Path(settings.data).stem}-{settings.method}") as claim:
+        with contextlib.ExitStack() as stack:
+            claim = None if run is None else stack.enter_context(runs.claim(run))
             with console.fetching(settings.data) as fetched:
                 dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
             console.notes(dataset)
+            if not named:
+                settings = suited(settings, dataset)
+            default = f"{Path(settings.data).stem}-{settings.method}"
+            claim = claim or stack.enter_context(claimed(None, default))
             with console.busy("Pretraining item factors"):
                 opened, progress = runs.create(claim, settings, dataset)
     return train_and_judge(opened, progress, report=report)
+
+
+def suited(settings: Settings, dataset: Dataset) -> Settings:
+    """Returns settings of the default method for the data, where none is named.
+
+    Args:
+        settings: Those of `Settings.method`.
+        dataset: The data.
+
+    Returns:
+        The same; for a log without ratings those of attentive neighbours, where it has room for the
+        items, with the shared settings that were changed.
+    """
+    if not dataset.implicit or len(dataset.items.ids) > attentive_neighbours.most_items:
+        return settings
+    plain = settings_for(Settings.method)
+    names = [name for name in names_of(Settings) if name not in ("method", "options")]
+    changed = {n: getattr(settings, n) for n in names if getattr(settings, n) != getattr(plain, n)}
+    return settings_for("attentive_neighbours", **changed)
 
 
 def claimed(run: Path | None, default: str) -> AbstractContextManager[runs.Claim]:

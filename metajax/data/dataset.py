@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from metajax.data.interactions import Interactions
-from metajax.data.labels import Transform, transformed
+from metajax.data.labels import Grades, Transform
 
 __all__ = [
     "Dataset",
@@ -206,19 +206,14 @@ def graded(dataset: Dataset) -> Dataset:
     if not dataset.implicit:
         return dataset
     log = dataset.interactions
-    if dataset.scale is not None or dataset.relevant is None:
-        label = np.ones_like(log.rating)
+    if dataset.scale is not None:  # Ratings, all equal.
+        label = np.ones_like(log.rating, np.float32)
     else:
-        if not (log.rating > 0).all():
-            raise ValueError(
-                f"{dataset.name}: the strength of an interaction must be above 0, got "
-                f"{log.rating.min():g}."
-            )
-        # In the type of the strengths: one that equals the threshold reaches it.
-        threshold = np.asarray(dataset.relevant, log.rating.dtype)
-        strength, whole = (transformed(x, dataset.transform) for x in (log.rating, threshold))
-        label = np.minimum(strength / whole, 1)
-    log = log._replace(rating=label.astype(np.float32))
+        try:
+            label = Grades(dataset.relevant, dataset.transform).of(log.rating)
+        except ValueError as error:
+            raise ValueError(f"{dataset.name}: {error}") from None
+    log = log._replace(rating=label)
     return dataset._replace(interactions=log, scale=None, relevant=1.0)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from metajax.fields import check_name
 
-__all__ = ["Labels", "Transform", "check_labels", "fit_labels", "transformed"]
+__all__ = ["Grades", "Labels", "Transform", "check_labels", "fit_labels"]
 
 Transform = Literal["none", "log1p"]
 
@@ -55,9 +55,35 @@ _TRANSFORMS: dict[str, _Pair] = {
 """By the names of `Transform`."""
 
 
-def transformed(labels: _Array, transform: Transform) -> np.ndarray:
-    """Applies a transform to labels, in float64."""
-    return _TRANSFORMS[transform].forward(np.asarray(labels, np.float64))
+class Grades(NamedTuple):
+    """Labels of an implicit log, in (0, 1], by strengths of interactions such as counts."""
+
+    relevant: float | None = None
+    """Strength of a relevant interaction, whose label is 1; None: every interaction's is."""
+    transform: Transform = "none"
+    """Function of strengths, before the share is taken."""
+
+    def of(self, strength: _Array) -> np.ndarray:
+        """Returns the share that each strength is of a relevant one, at most 1: float32.
+
+        Args:
+            strength: Of any shape.
+
+        Raises:
+            ValueError: If one is not above 0.
+        """
+        strength = np.asarray(strength)
+        if not (strength > 0).all():
+            raise ValueError(
+                f"the strength of an interaction must be above 0, got {strength.min():g}."
+            )
+        if self.relevant is None:
+            return np.ones(strength.shape, np.float32)
+        # In the type of the strengths: one that equals the threshold reaches it.
+        ends = strength, np.asarray(self.relevant, strength.dtype)
+        forward = _TRANSFORMS[self.transform].forward
+        share, whole = (forward(np.asarray(x, np.float64)) for x in ends)
+        return np.minimum(share / whole, 1).astype(np.float32)
 
 
 class Labels(NamedTuple):

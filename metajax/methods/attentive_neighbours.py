@@ -11,7 +11,12 @@ import numpy as np
 import optax
 
 from metajax.baselines.ease import inverse_gram
-from metajax.baselines.preferences import LIKED, preference_curve, preferences
+from metajax.baselines.preferences import (
+    LIKED,
+    preference_curve,
+    preferences,
+    relevant_preference,
+)
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import bounded
 from metajax.learners.outer import meta_learner
@@ -39,6 +44,7 @@ __all__ = [
     "initial_memory",
     "memorised",
     "methods",
+    "most_items",
     "user_memory",
     "user_memory_of",
 ]
@@ -81,7 +87,12 @@ class Seen(NamedTuple):
 
 
 def user_memory(
-    items: int, user_width: int, *, members: int = 1024, scale: tuple[float, float] | None = None
+    items: int,
+    user_width: int,
+    *,
+    members: int = 1024,
+    scale: tuple[float, float] | None = None,
+    liked: float = LIKED,
 ) -> SupportModel:
     """Ranker with a memory of training users, as pure functions.
 
@@ -100,7 +111,8 @@ def user_memory(
         items: I, the size of the catalogue.
         user_width: Du, the number of encoded attributes of a user.
         members: M, capacity of the memory in training users.
-        scale: Lowest and highest rating; None for an implicit log.
+        scale: Lowest and highest rating; None for an implicit log, whose labels are in (0, 1].
+        liked: Place of a rating on its scale from which on a memorised user likes the item.
 
     Returns:
         The model. `encode` expects a user's attributes in every row of the support; of an empty
@@ -116,8 +128,6 @@ def user_memory(
     low, high = scale or (0.0, 1.0)
 
     def preference(rating: jax.Array) -> jax.Array:
-        if scale is None:
-            return jnp.ones_like(rating)
         return jnp.clip((rating - low) / (high - low), 0, 1)
 
     def init(key: jax.Array, inputs: Any) -> Params:
@@ -159,7 +169,7 @@ def user_memory(
             rated = jnp.where(inputs.known, preference(inputs.rating), 0)
             own = jnp.zeros(items).at[inputs.inputs.item].set(rated)
             inputs = inputs.inputs
-        prior = _prior(params, memory, seen, others)
+        prior = _prior(params, memory, seen, others, liked)
         score = jnp.log(prior) + params["item_bias"] + _evidence(params, memory, seen, own)
         return score[inputs.item]
 
@@ -196,9 +206,11 @@ def initial_memory(params: Params, memory: MemorisedUsers) -> Params:
     return {**params, "memory": MemorisedUsers(*(filled(*leaf) for leaf in named))}
 
 
-def _prior(params: Params, memory: MemorisedUsers, seen: Seen, others: jax.Array) -> jax.Array:
+def _prior(
+    params: Params, memory: MemorisedUsers, seen: Seen, others: jax.Array, least: float
+) -> jax.Array:
     """Returns `[I]` prior probabilities that the user likes each item."""
-    liked = (memory.preferences >= LIKED).astype(jnp.float32)  # [M, I]
+    liked = (memory.preferences >= least).astype(jnp.float32)  # [M, I]
     popularity = others @ liked / jnp.maximum(jnp.sum(others), 1)
     # An item that few like is more informative about its users.
     rarity = jnp.log(jnp.sum(memory.present) / (1 + jnp.sum(liked, axis=0)))
@@ -274,8 +286,9 @@ def attentive_neighbours(
     return meta_learner(model, Adaptation(adapt, model.decode), loss, outer, microbatch=microbatch)
 
 
-# Inverting a matrix of the catalogue costs its cube, and keeping two of them 8 bytes its square.
-_ITEMS = 20_000
+most_items = 20_000
+"""Largest catalogue: inverting a matrix of it costs its cube, and keeping two of them 8 bytes its
+square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,13 +306,19 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the ranker for the catalogue."""
     if objectives[settings.objective].rating:
         raise ValueError(f"objective must be of an order of items, got {settings.objective!r}.")
-    if shapes.items > _ITEMS:
+    if shapes.items > most_items:
         raise ValueError(
-            f"method {settings.method!r} keeps a matrix of items by items: at most {_ITEMS} "
+            f"method {settings.method!r} keeps a matrix of items by items: at most {most_items} "
             f"items, got {shapes.items}."
         )
-    members = settings.options.memory
-    return user_memory(shapes.items, shapes.user_width, members=members, scale=shapes.scale)
+    return user_memory(
+        shapes.items,
+        shapes.user_width,
+        members=settings.options.memory,
+        scale=shapes.scale,
+        # A small tolerance: the place of a rating on its scale is rounded to float32.
+        liked=relevant_preference(shapes.scale, shapes.threshold) - 1e-5,
+    )
 
 
 def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:

@@ -40,9 +40,11 @@ class Settings(Reading):
     """Seed of the folds, of the initial parameters and of the task sampler."""
 
     method: str = "maml"
-    """Name of the method, such as maml, fomaml or two_tower."""
+    """Name of the method, such as maml, fomaml or two_tower. Where none is named, metajax train
+    takes attentive_neighbours for a log without ratings."""
     objective: str = "rating"
-    """Training objective: rating; or an order: ranking (all items), ndcg (its head)."""
+    """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is
+    taken in place of rating for a log without ratings."""
 
     rate: float = bounded(1e-3, above=0)
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import Table
-from metajax.data.labels import BEST, WORST, Labels
+from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
 from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
 from metajax.types import Adaptation, Examples, Inputs, Params
@@ -65,6 +65,8 @@ class Recommender(NamedTuple):
     """How ratings are standardised for the method."""
     rating: bool = True
     """True where its scores are ratings, which are mapped back and kept on their scale."""
+    grades: Grades = Grades()
+    """Labels of interactions, of a method of a log without ratings."""
 
 
 class Recommendation(NamedTuple):
@@ -92,7 +94,8 @@ def recommend(
         recommender: A trained method.
         ratings: Title or id of an item to the user's rating of it, a whole number being an id; may
             be empty. Where there are two domains `source:` or `target:` in front of a title names
-            its domain. For a method of a log without ratings also a sequence of titles or ids.
+            its domain. For a method of a log without ratings a sequence of titles or ids; or to
+            the strength of the interaction, in the unit of the log, such as a count.
         user: Attributes by name; those left out count as missing.
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
@@ -188,6 +191,9 @@ def _seen(
     if recommender.scale is not None:
         standard = np.clip(recommender.labels.inside(list(rated.values())), WORST, BEST)
         rated = dict(zip(rated, standard.tolist(), strict=True))
+    elif isinstance(ratings, Mapping) and rated:
+        graded = recommender.grades.of(list(rated.values()))
+        rated = dict(zip(rated, graded.tolist(), strict=True))
     if catalogue.item_domain is not None:
         # As in every task across domains: the ratings of the source first.
         domain = catalogue.item_domain

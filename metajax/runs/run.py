@@ -36,6 +36,7 @@ from metajax.cross_domain.users import cross_users
 from metajax.data import datasets, schema
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, fingerprint, shapes_of
+from metajax.data.labels import Grades
 from metajax.data.splits import Split
 from metajax.evaluation import check_dataset, check_ranked, train_on
 from metajax.methods import Settings
@@ -170,8 +171,12 @@ def create(
     for name, facts in ((_DATA, fingerprint(run.dataset)), (_SCHEMA, _schemas(run.users))):
         contents[name] = json.dumps(facts, indent=1) + "\n"
     catalogue = catalogue_of(run.dataset.items, training.item_features, training.item_domain)
-    scale = None if run.dataset.implicit else run.dataset.scale
-    served = serving.Served(catalogue, scale, run.users.labels, shapes_of(training))
+    data = run.dataset
+    scale, grades = data.scale, Grades()
+    if data.implicit:
+        # Ratings that are all equal have no strength.
+        scale, grades = None, Grades(None if scale else data.relevant, data.transform)
+    served = serving.Served(catalogue, scale, run.users.labels, shapes_of(training), grades)
     contents |= serving.contents_of(served)
     make(folder, contents, progress)
     return run, progress
@@ -373,6 +378,7 @@ def load(
         served.scale,
         served.labels,
         predicts_ratings(chosen),
+        served.grades,
     )
 
 

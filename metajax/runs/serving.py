@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax.data.dataset import Shapes
-from metajax.data.labels import Labels
+from metajax.data.labels import Grades, Labels
 from metajax.fields import with_tuples
 from metajax.runs.folder import read_json
 from metajax.runs.item_index import index_of_items
@@ -39,6 +39,8 @@ class Served(NamedTuple):
     """How ratings are standardised."""
     shapes: Shapes
     """Of the training set."""
+    grades: Grades = Grades()
+    """Labels of interactions, of a log without ratings."""
 
 
 def contents_of(served: Served) -> dict[str, str | bytes]:
@@ -48,6 +50,7 @@ def contents_of(served: Served) -> dict[str, str | bytes]:
     facts = {
         "scale": served.scale,
         "labels": served.labels._asdict(),
+        "grades": served.grades._asdict(),
         "shapes": served.shapes._asdict(),
         "ids": catalogue.ids.tolist(),
         "titles": catalogue.titles.tolist(),
@@ -86,4 +89,5 @@ def read(folder: Path) -> Served:
         None if scale is None else (scale[0], scale[1]),
         Labels(**facts["labels"]),
         Shapes(**with_tuples(facts["shapes"])),
+        Grades(**facts["grades"]),
     )

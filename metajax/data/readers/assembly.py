@@ -392,13 +392,13 @@ def _weighed(
     if reading.weights is None:
         return table, roles, reading, event_notes(Counter(events))
     weights = event_weights(table.file, roles.event, list(dict.fromkeys(events)), reading)
-    name, roles, reading = weights_column(list(table.columns), roles, reading)
+    name, roles, reading = weights_column(list(table.columns), roles, reading, weights)
     columns = {**table.columns, name: [repr(weights[event]) for event in events]}
     return table._replace(columns=columns), roles, reading, ()
 
 
 def weights_column(
-    names: Sequence[str], roles: Roles, reading: Reading
+    names: Sequence[str], roles: Roles, reading: Reading, weights: Mapping[str, float]
 ) -> tuple[str, Roles, Reading]:
     """Names the column of the weights of events, and drops rows whose event has weight 0.
 
@@ -406,6 +406,7 @@ def weights_column(
         names: Columns of the table.
         roles: Their roles.
         reading: Options.
+        weights: Of events.
 
     Returns:
         The name, and roles and options with it.
@@ -414,6 +415,8 @@ def weights_column(
     while name in names:
         name += " of event"
     roles = roles._replace(rating=name, counted=True)
+    if all(weights.values()):
+        return name, roles, reading
     return name, roles, dataclasses.replace(reading, drop=(*reading.drop, f"{name}=0"))
 
 

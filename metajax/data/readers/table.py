@@ -218,7 +218,7 @@ def _weighed(
         counts = dict(events.value_counts().iter_rows())
         return table, roles, reading, event_notes(Counter(counts))
     weights = event_weights(table.file, roles.event, events.unique().to_list(), reading)
-    name, roles, reading = assembly.weights_column(frame.columns, roles, reading)
+    name, roles, reading = assembly.weights_column(frame.columns, roles, reading, weights)
     column = events.replace_strict(weights, return_dtype=pl.Float64).alias(name)
     return table._replace(frame=frame.with_columns(column)), roles, reading, ()
 
