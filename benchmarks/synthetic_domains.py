@@ -90,7 +90,7 @@ def best_possible(
             evaluate(
                 world.bayes,
                 params,
-                split.test[panel],
+                _in_unit_of_log(split, panel),
                 features,
                 world.item_features[item],
                 scale=domains.dataset.scale,
@@ -99,6 +99,15 @@ def best_possible(
             )
             for split in splits
         ]
+    )
+
+
+def _in_unit_of_log(split: data.Split, panel: str) -> data.ColdTasks:
+    """Returns test tasks whose labels are as the world generated them, not standardised."""
+    tasks = split.test[panel]
+    support, query = map(split.labels.outside, (tasks.support_rating, tasks.query_rating))
+    return tasks._replace(
+        support_rating=support.astype(np.float32), query_rating=query.astype(np.float32)
     )
 
 

@@ -50,8 +50,13 @@ def sharded(tasks: Any, mesh: Mesh) -> Any:
         The same arrays, each device holding T / devices tasks.
 
     Raises:
-        ValueError: If T is not a multiple of the number of devices.
+        ValueError: If the mesh has no axis `task`, or T is not a multiple of its devices.
     """
+    if _AXIS not in mesh.axis_names:
+        raise ValueError(
+            f"mesh must have the axis {_AXIS!r}, as from task_mesh, got "
+            f"{', '.join(map(repr, mesh.axis_names)) or 'none'}."
+        )
     count = len(jax.tree.leaves(tasks)[0])
     if count % mesh.size:
         raise ValueError(f"tasks must be a multiple of the devices ({mesh.size}), got {count}.")

@@ -211,7 +211,9 @@ def population_moments(
 
 
 def residual_variance(statistics: Statistics, posteriors: Posterior) -> float:
-    """Returns the mean over rows of the expected `(y - x . w)^2`, at least 1e-6.
+    """Returns the mean over rows of the expected `(y - x . w)^2`, at least 1e-6 of that of `y^2`.
+
+    Where every y is 0 it is at least 1e-6.
 
     Args:
         statistics: Of S users.
@@ -220,7 +222,8 @@ def residual_variance(statistics: Statistics, posteriors: Posterior) -> float:
     second = second_moments(posteriors)
     # The square expanded, so that no pass over the rows is needed.
     error = statistics.square - 2 * np.sum(posteriors.mean * statistics.cross)
-    return max(float(error + np.sum(second * statistics.gram)) / statistics.count, 1e-6)
+    least = 1e-6 * (statistics.square / statistics.count or 1.0)
+    return max(float(error + np.sum(second * statistics.gram)) / statistics.count, least)
 
 
 def second_moments(posteriors: Posterior) -> np.ndarray:

@@ -180,3 +180,9 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(ValueError, match=r"^devices must be in \[1, \d+\], got 99\.$"):
         distributed.task_mesh(99)
+
+
+def test_a_mesh_without_the_axis_of_tasks_is_refused():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    with pytest.raises(ValueError, match=r"^mesh must have the axis 'task', .* got 'data'\.$"):
+        distributed.sharded(jnp.zeros((4, 2)), mesh)

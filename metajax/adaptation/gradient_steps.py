@@ -35,6 +35,7 @@ __all__ = [
     "InnerLoop",
     "as_adaptation",
     "check_differentiable_at_zero",
+    "check_optimizer",
     "gradient_steps",
     "inner_loop",
 ]
@@ -83,8 +84,10 @@ def inner_loop(
     adjoint = Reverse() if adjoint is None else adjoint
     kept_as = "plain" if steps > _MOST_UNROLLED or isinstance(adjoint, Implicit) else form
     passes_optimizer = not isinstance(adjoint, FirstOrder | Implicit)
-    if passes_optimizer and not callable(optimizer):
-        check_differentiable_at_zero(optimizer)
+    if not callable(optimizer):
+        check_optimizer(optimizer)
+        if passes_optimizer:
+            check_differentiable_at_zero(optimizer)
 
     def run(
         params: Params,
@@ -94,8 +97,10 @@ def inner_loop(
         probe: Callable[[Any], Any] | None = None,
     ) -> tuple[Any, InnerState, Any]:
         rule: Any = optimizer(params) if callable(optimizer) else optimizer
-        if passes_optimizer and callable(optimizer):
-            check_differentiable_at_zero(rule)
+        if callable(optimizer):
+            check_optimizer(rule, learned=True)
+            if passes_optimizer:
+                check_differentiable_at_zero(rule)
         params, support = jax.tree.map(jnp.asarray, (params, support))
         leaves = jax.tree.leaves(params)
         plan = planned(params, support, rule, state)
@@ -232,8 +237,9 @@ def gradient_steps(
         value or a `LowRank` change, the others are None.
 
     Raises:
-        ValueError: If `steps` < 1, `form` is no form, or the optimizer cannot be differentiated
-            at zero gradient and the adjoint does so.
+        TypeError: If the optimizer is none.
+        ValueError: If `steps` < 1, `form` is no form, the optimizer needs more than gradients or
+            steps along them, or cannot be differentiated at zero gradient and the adjoint does so.
 
     References:
         Finn, Abbeel and Levine, Model-Agnostic Meta-Learning, ICML 2017, algorithm 1.
@@ -252,6 +258,45 @@ def as_adaptation(loop: InnerLoop) -> Adaptation:
         return loop.run(params, support)[0]
 
     return Adaptation(adapt, loop.predict)
+
+
+def check_optimizer(optimizer: Any, *, learned: bool = False) -> None:
+    """Refuses what is no optimizer, needs more than gradients, or steps along them.
+
+    Args:
+        optimizer: The inner optimizer, checked at a lone weight; one that depends on names or
+            shapes passes.
+        learned: True if its rates are learned, which may become negative.
+
+    Raises:
+        TypeError: If it has no `init` and `update`, such as a rate.
+        ValueError: If it needs values of the loss, such as `optax.lbfgs()`, or does not step
+            against the gradient, such as a clip alone.
+    """
+    if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
+        raise TypeError(
+            "optimizer must be one of Optax's, such as optax.sgd(0.05), or a function of the "
+            f"parameters that returns one, got {optimizer!r}."
+        )
+    with jax.ensure_compile_time_eval():
+        try:
+            weight = jnp.zeros(())
+            change: Any = optimizer.update(jnp.ones(()), optimizer.init(weight), weight)[0]
+        except TypeError as error:
+            if "required keyword-only argument" in str(error):
+                raise ValueError(
+                    "optimizer must step by gradients alone, got one that needs the loss as well "
+                    "(such as optax.lbfgs, which searches along a line)."
+                ) from None
+            return
+        except (IndexError, ValueError):
+            return
+    if not learned and not isinstance(change, jax.core.Tracer) and float(change) > 0:
+        raise ValueError(
+            "optimizer must step against the gradient, got a change of "
+            f"{float(change):g} for a gradient of 1: chain a clip or a scale before an optimizer, "
+            "as in optax.chain(optax.clip(1.0), optax.sgd(0.05))."
+        )
 
 
 def check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> None:
@@ -277,7 +322,7 @@ def check_differentiable_at_zero(optimizer: optax.GradientTransformation) -> Non
     with jax.ensure_compile_time_eval():
         try:
             slope = jax.grad(update)(jnp.zeros(()))
-        except (TypeError, ValueError):
+        except (IndexError, TypeError, ValueError):
             return
     if not isinstance(slope, jax.core.Tracer) and not math.isfinite(slope):
         raise ValueError(

@@ -107,7 +107,8 @@ def fit_factors(
     count = interactions.item_counts
     bias = np.bincount(interactions.item, target, items) / (count + bias_ridge + 1)
     residual = target - bias[interactions.item]
-    noise = float(np.mean(residual**2))
+    # Where all ratings are equal nothing is left, and any noise explains it.
+    noise = float(np.mean(residual**2)) or 1e-6
     prior = Population(np.zeros(rank + 1), np.diag([noise / 4] + [1.0] * rank), noise)
 
     for _ in range(steps):

@@ -65,8 +65,8 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         training,
         final,
         validation=cold_users_of(dataset, chosen.validation, seed=seed),
-        test=cold_users_of(dataset, chosen.test, seed=seed),
-        ks=dict.fromkeys(("random", "time"), KS),
+        test=(test := cold_users_of(dataset, chosen.test, seed=seed)),
+        ks={panel: _ks(tasks) for panel, tasks in test.items()},
         ranked=True,
     )
     check_fold(chosen)
@@ -79,6 +79,12 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     if reason:
         prepared = prepared._replace(ranked=False, unranked=f"{dataset.name}: {reason}")
     return prepared
+
+
+def _ks(tasks: ColdTasks) -> tuple[int, ...]:
+    """Returns the support sizes that at least one user has interactions for."""
+    most = tasks.support_mask.sum(axis=1).max(initial=0)
+    return tuple(k for k in KS if k <= most)
 
 
 def _own_fold(dataset: Dataset, fold: int, seed: int) -> Fold:

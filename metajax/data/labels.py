@@ -108,10 +108,11 @@ class Labels(NamedTuple):
     def unit(self) -> float:
         """Size of one standardised unit in the unit of the log, > 0.
 
-        With a transform, under which it differs from label to label, a quarter of the log's scale.
+        With a transform, under which it differs from label to label, the mean from 1 to 5.
         """
-        ends = (self.lower, self.upper) if self.transform == "none" else (self.worst, self.best)
-        return abs(ends[1] - ends[0]) / _RANGE
+        backward = _TRANSFORMS[self.transform].backward
+        ends = (backward(np.float64(end)) for end in (self.lower, self.upper))
+        return abs(float(next(ends) - next(ends))) / _RANGE
 
     def inside(self, labels: _Array) -> np.ndarray:
         """Standardises labels in float64; what lies beyond the bulk becomes less than 1 or over 5.
@@ -159,11 +160,12 @@ class Labels(NamedTuple):
         return _TRANSFORMS[self.transform].backward(moved)
 
 
-# Ends of the bulk, and how many times wider a scale may be before the bulk takes its place.
-_TAILS, _WIDER = (0.01, 0.99), 20.0
+# Share of labels on either side of the bulk, and how many times wider a scale may be before the
+# bulk takes its place.
+_TAIL, _WIDER = 0.01, 20.0
 
-# The square of an error must fit float32.
-_WIDEST = 1e9
+# The square of an error must fit float32 inside, and float64 outside.
+_WIDEST, _FINITE = 1e9, 1e150
 
 
 def fit_labels(
@@ -210,36 +212,48 @@ def fit_labels(
         # Labels that are all alike become the middle.
         return Labels(worst, best, lower - 1, upper + 1, transform)
     if len(labels):
-        low, high = np.quantile(pair.forward(labels), _TAILS)
+        low, high = _bulk(pair.forward(labels))
         if abs(upper - lower) > _WIDER * (high - low) > 0:
             lower, upper = (low, high) if lower < upper else (high, low)
     return Labels(worst, best, float(lower), float(upper), transform)
 
 
-def check_labels(
-    labels: np.ndarray, *, name: str = "labels", transform: Transform = "none"
-) -> None:
-    """Refuses a log of which a label is out of all proportion.
+def _bulk(labels: np.ndarray) -> tuple[float, float]:
+    """Returns the ends of `[n]` labels without the hundredth, but at least one, at either end."""
+    rows = len(labels)
+    tail = max(int(_TAIL * rows), 1)
+    if rows <= 2 * tail:
+        return float(labels.min()), float(labels.max())
+    # Observed values: between two of them would be any number.
+    ends = np.partition(labels, (tail, rows - 1 - tail))[[tail, rows - 1 - tail]]
+    return float(ends[0]), float(ends[1])
+
+
+def check_labels(labels: np.ndarray, *, name: str = "labels") -> None:
+    """Refuses a log whose labels differ too much, or too little, to be judged in float32.
 
     Args:
         labels: `[R]` labels of the whole log.
         name: Of the data, for the error.
-        transform: As in `fit_labels`.
 
     Raises:
-        ValueError: If the labels reach a thousand million times as far as their bulk does, whose
-            differences are then lost, or differ by less than numbers can hold.
+        ValueError: If they reach a thousand million times as far as their bulk, or differ by less
+            than 1e-150 or more than 1e150.
     """
-    found = _TRANSFORMS[transform].forward(np.asarray(labels, np.float64))
-    if not len(found) or np.ptp(found) == 0:
+    labels = np.asarray(labels, np.float64)
+    if not len(labels) or labels.min() == labels.max():
         return
-    low, high = np.quantile(found, _TAILS)
-    if np.ptp(found) > _WIDEST * (high - low) > 0:
-        ends = np.quantile(np.asarray(labels, np.float64), _TAILS)
+    low, high = _bulk(labels)
+    ends = f"{labels.min():g} to {labels.max():g}"
+    with np.errstate(over="ignore"):
+        reach = labels.max() - labels.min()
+    if not 1 / _FINITE < reach < _FINITE:
         raise ValueError(
-            f"{name}: ratings reach from {np.min(labels):g} to {np.max(labels):g}, and 98 % of "
-            f"them from {ends[0]:g} to {ends[1]:g}: leave out what is no rating, or take "
-            "transform log1p."
+            f"{name}: ratings must differ by more than {1 / _FINITE:g} and less than {_FINITE:g}, "
+            f"got {ends}: give them in another unit."
         )
-    if not np.isfinite(1 / np.ptp(found)):
-        raise ValueError(f"{name}: ratings must differ by 1e-300 or more, got {np.ptp(found):g}.")
+    if reach > _WIDEST * (high - low) > 0:
+        raise ValueError(
+            f"{name}: ratings reach from {ends}, but nearly all of them from {low:g} to {high:g}: "
+            "leave out what is no rating (--drop)."
+        )

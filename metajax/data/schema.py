@@ -35,6 +35,9 @@ _MOST_CATEGORIES = 1000
 # Known values that a sentence lists.
 _LISTED = 25
 
+# Standard deviations: a typing error of a new user's age must not drive a network out of range.
+_FARTHEST = 100.0
+
 
 @dataclass(frozen=True)
 class Field:
@@ -121,9 +124,10 @@ def fit_schema(table: Table, rows: np.ndarray, *, min_count: int = 5) -> Schema:
 def encode(schema: Schema, table: Table) -> np.ndarray:
     """Encodes every row of a table.
 
-    A number becomes (standardised value, 0), a missing one (0, 1). A category becomes one-hot;
-    the first slot is for the missing, the unseen and the rare. Tokens become multi-hot, the first
-    slot for any unknown token; no tokens are all zeros. Text is left out.
+    A number becomes (standardised value, 0), within a hundred standard deviations of the mean; a
+    missing one (0, 1). A category becomes one-hot; the first slot is for the missing, the unseen
+    and the rare. Tokens become multi-hot, the first slot for any unknown token; no tokens are all
+    zeros. Text is left out.
 
     Args:
         schema: From `fit_schema`.
@@ -284,9 +288,8 @@ def _fit(name: str, kind: Kind, values: list[str], min_count: int) -> Field:
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return Field(name, kind)
-        # Not the deviation itself: rounding makes that of equal numbers tiny and not zero.
-        scale = float(numbers.std()) if np.ptp(numbers) > 0 else 1.0
-        return Field(name, kind, mean=float(numbers.mean()), scale=scale)
+        mean, scale = _moments(numbers)
+        return Field(name, kind, mean=mean, scale=scale)
     if kind == "text":
         return Field(name, kind)
     split = _tokens if kind == "tokens" else _category
@@ -295,6 +298,20 @@ def _fit(name: str, kind: Kind, values: list[str], min_count: int) -> Field:
     if len(known) > _MOST_CATEGORIES:
         known = sorted(sorted(known, key=lambda token: -counts[token])[:_MOST_CATEGORIES])
     return Field(name, kind, vocabulary=tuple(known))
+
+
+def _moments(numbers: np.ndarray) -> tuple[float, float]:
+    """Returns mean and standard deviation, 1 where they do not vary, of numbers of any size."""
+    # Not the deviation itself: rounding makes that of equal numbers tiny and not zero.
+    if numbers.min() == numbers.max():
+        return float(numbers[0]), 1.0
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean, scale = float(numbers.mean()), float(numbers.std())
+    if not 0 < scale < np.inf:
+        # Squares of 1e200 and of 1e-200 are not numbers.
+        size = np.abs(numbers).max()
+        mean, scale = float(size * np.mean(numbers / size)), float(size * np.std(numbers / size))
+    return mean, scale
 
 
 def _encode(schema: Schema, columns: Sequence[Sequence[object]], rows: int) -> np.ndarray:
@@ -310,7 +327,9 @@ def _encode_field(field: Field, values: Sequence[object], encoded: np.ndarray) -
     if field.kind == "numeric":
         numbers = np.array([_number(field.name, value) for value in values], np.float64)
         missing = np.isnan(numbers)
-        encoded[:, 0] = np.where(missing, 0.0, (numbers - field.mean) / field.scale)
+        with np.errstate(over="ignore"):
+            standard = np.clip((numbers - field.mean) / field.scale, -_FARTHEST, _FARTHEST)
+        encoded[:, 0] = np.where(missing, 0.0, standard)
         encoded[:, 1] = missing
     elif field.kind == "categorical":
         slots = {value: slot for slot, value in enumerate(field.vocabulary, 1)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
-from metajax.data.labels import BEST, WORST, Labels, fit_labels
+from metajax.data.labels import BEST, WORST, Labels, check_labels, fit_labels
 from metajax.data.schema import Schema
 
 __all__ = [
@@ -260,10 +260,11 @@ def standardised(split: Split, dataset: Dataset) -> Split:
         better than it is; in training sets and supports they are clipped.
 
     Raises:
-        ValueError: As `fit_labels`.
+        ValueError: As `fit_labels` and `check_labels`.
     """
     if dataset.scale is None:
         return split
+    check_labels(dataset.interactions.rating, name=dataset.name)
     labels = fit_labels(
         split.training.interactions.rating,
         dataset.scale,

@@ -238,13 +238,14 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Joins the folds or repetitions of one method; runs are numbered in the order given.
 
     Args:
-        evaluations: At least one, alike in all but the measurements.
+        evaluations: At least one, alike in all but the measurements and the support sizes.
 
     Returns:
-        An evaluation of all their users. Who occurs in several runs stays one user.
+        An evaluation of all their users, at the support sizes that any of them has; at one that a
+        run does not have its users do not count. Who occurs in several runs stays one user.
 
     Raises:
-        ValueError: If there is none, or they differ in something but the measurements.
+        ValueError: If there is none, or they differ in method, items or metrics.
     """
     if not evaluations:
         raise ValueError("evaluations must hold at least one, got none.")
@@ -252,13 +253,34 @@ def concatenate(evaluations: Sequence[Evaluation]) -> Evaluation:
     for evaluation in evaluations:
         if _described(evaluation) != _described(first):
             raise ValueError(
-                "evaluations must be alike in method, ks, items and metrics, got "
+                "evaluations must be alike in method, items and metrics, got "
                 f"{_described(first)} and {_described(evaluation)}."
             )
-    natural = [e.natural for e in evaluations if e.natural is not None]
+    ks = tuple(sorted({k for evaluation in evaluations for k in evaluation.ks}))
+    natural = [_at(ks, e.ks, e.natural) for e in evaluations if e.natural is not None]
     return first._replace(
-        per_user=_concatenated([e.per_user for e in evaluations]),
+        ks=ks,
+        per_user=_concatenated([_at(ks, e.ks, e.per_user) for e in evaluations]),
         natural=_concatenated(natural) if natural else None,
+    )
+
+
+def _at(ks: tuple[int, ...], own: tuple[int, ...], found: PerUser) -> PerUser:
+    """Extends measurements to further support sizes, at which no user counts."""
+    if own == ks:
+        return found
+    rows = [ks.index(k) for k in own]
+
+    def extended(array: np.ndarray, nothing: int = 0) -> np.ndarray:
+        whole = np.full((len(ks), *array.shape[1:]), nothing, array.dtype)
+        whole[rows] = array
+        return whole
+
+    return found._replace(
+        count=extended(found.count),
+        has_relevant=extended(found.has_relevant),
+        top_items=extended(found.top_items, -1),
+        values={name: extended(value) for name, value in found.values.items()},
     )
 
 
@@ -286,7 +308,7 @@ def _concatenated(parts: Sequence[PerUser]) -> PerUser:
 def _described(evaluation: Evaluation) -> str:
     names = ", ".join(metric.name for metric in evaluation.metrics)
     also = "" if evaluation.natural is None else ", also by the natural reading"
-    return f"{evaluation.method} at {evaluation.ks} of {evaluation.items} items ({names}){also}"
+    return f"{evaluation.method} of {evaluation.items} items ({names}){also}"
 
 
 def _check_arguments(

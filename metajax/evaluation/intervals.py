@@ -206,7 +206,7 @@ def records_of(
         mean = means[metric.name]
         # Coverage: every user counts, and no interval.
         bounds = [(None, None)] * len(mean)
-        counts = [len(np.unique(users))] * len(mean)
+        counts = [len(np.unique(users[row > 0])) for row in evaluation.per_user.count]
         if metric.name in terms:
             _, low, high = _interval(mean, _value(metric, next(sums), next(sums)))
             bounds = zip(low.tolist(), high.tolist(), strict=True)
@@ -278,10 +278,15 @@ def _cluster(evaluation: Evaluation, cluster: np.ndarray | None) -> np.ndarray:
 
 
 def _coverage(evaluation: Evaluation) -> np.ndarray:
-    # [K]; a set per run on the host, as lists are short.
+    # [K]; a set per run on the host, as lists are short. Of runs that have the support size.
     lists, run = evaluation.per_user.top_items, evaluation.per_user.run
-    seen = [[np.unique(at[run == r]) for r in np.unique(run)] for at in lists]
-    return np.array([np.mean([(ids >= 0).sum() for ids in at]) for at in seen]) / evaluation.items
+    counted = evaluation.per_user.count > 0
+    seen = [
+        [np.unique(at[run == r]) for r in np.unique(run[users])]
+        for at, users in zip(lists, counted, strict=True)
+    ]
+    shares = [np.mean([(ids >= 0).sum() for ids in at]) if at else 0.0 for at in seen]
+    return np.array(shares) / evaluation.items
 
 
 # Resamples a matrix product: 500 rows of 943 users are 4 MB.

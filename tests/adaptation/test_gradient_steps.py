@@ -9,7 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metajax import losses
-from metajax.adaptation import FirstOrder, gradient_steps, matching
+from metajax.adaptation import FirstOrder, Reverse, gradient_steps, matching
+from metajax.adaptation.gradient_steps import check_optimizer
 from metajax.learners import maml
 from metajax.networks import RatingNetwork, from_linen
 from metajax.types import Examples, Inputs, Task
@@ -243,3 +244,35 @@ def test_something_must_adapt():
     adaptation = linear_steps(adapts=matching("predictor/*"))
     with pytest.raises(ValueError, match="adapts must choose a parameter, got none of a/b, c"):
         adaptation.adapt({"a": {"b": w}, "c": w}, task.support)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "error", "message"),
+    [
+        (optax.lbfgs(), ValueError, r"needs the loss as well \(such as optax\.lbfgs"),
+        (0.05, TypeError, r"one of Optax's, such as optax\.sgd\(0\.05\).* got 0\.05\."),
+        (lambda params: 0.05, TypeError, r"one of Optax's.* got 0\.05\."),
+        (optax.clip(1.0), ValueError, r"against the gradient, got a change of 1 for a gradient of"),
+        (optax.scale(0.1), ValueError, r"against the gradient, got a change of 0\.1 "),
+    ],
+)
+@pytest.mark.parametrize("adjoint", [Reverse(), FirstOrder()])
+def test_what_cannot_descend_by_gradients_is_refused_in_one_line(
+    optimizer, error, message, adjoint
+):
+    def loss(weight, examples):
+        return jnp.sum(jnp.square(weight - examples.labels))
+
+    def adapt(optimizer):
+        rule = gradient_steps(loss, optimizer, 1, predict=lambda w, x: w * x, adjoint=adjoint)
+        return rule.adapt(jnp.zeros(()), Examples(jnp.zeros(1), jnp.ones(1), jnp.ones(1, bool)))
+
+    with pytest.raises(error, match=message) as caught:
+        adapt(optimizer)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimizers_that_need_more_than_one_number_are_not_probed():
+    clipped = optax.chain(optax.clip(1.0), optax.sgd(0.1))
+    for optimizer in (optax.sm3(0.1), clipped, optax.lion(0.1), optax.set_to_zero()):
+        check_optimizer(optimizer)

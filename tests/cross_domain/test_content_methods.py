@@ -16,9 +16,10 @@ from metajax.types import Examples, Inputs
 
 @pytest.fixture(scope="module")
 def training():
-    """Two domains without common users."""
+    """Two domains without common users, rated from 1 to 5."""
     world = synthetic.world(users=40, items=60, seed=0)
-    return cross_users(Domains(world.dataset, world.item_domain), overlap=0.0).training
+    dataset = world.dataset._replace(scale=(1.0, 5.0))
+    return cross_users(Domains(dataset, world.item_domain), overlap=0.0).training
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ def rmse(domains: Domains) -> np.ndarray:
         split.final.user_features,
         split.final.item_features,
         scale=split.final.scale,
+        labels=split.labels,
         ks=split.ks[PANEL],
         ranking=False,
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metajax.data.interactions import from_columns
+from metajax.data.labels import Labels
 from metajax.data.leakage import LeakageError
 from metajax.data.splits import cold_user_tasks
 from metajax.evaluation.evaluate import (
@@ -15,6 +16,8 @@ from metajax.evaluation.evaluate import (
     evaluate,
     natural_reading,
 )
+from metajax.evaluation.intervals import records_of, summarise
+from metajax.evaluation.metrics import Metric
 from metajax.types import Adaptation
 
 USERS, ITEMS, KS, LENGTH = 9, 12, (0, 1, 3), 4
@@ -411,6 +414,59 @@ def test_concatenated_runs_keep_their_users_and_numbers():
     found, expected = (e.per_user.values["ndcg@4"] for e in (both, one))
     np.testing.assert_array_equal(found, np.tile(expected, 3))
     assert both.per_user.top_items.shape == (len(KS), 3 * USERS, LENGTH)
+
+
+def test_at_a_support_size_that_a_run_lacks_its_users_do_not_count():
+    whole = judged(BIASES, jnp.array(BIAS))
+    short = judged(BIASES, jnp.array(BIAS), ks=(0, 1))
+    for both in (concatenate([whole, short]), concatenate([short, whole])):
+        assert both.ks == KS
+        records, alone = (
+            {
+                (r.metric, r.k): r
+                for r in records_of(
+                    found, kind="baseline", protocol="P1", order="random", seeds=[0], resamples=10
+                )
+            }
+            for found in (both, whole)
+        )
+        assert set(records) == set(alone)
+        for at in (("rmse", 3), ("ndcg@4", 3), ("coverage@4", 3), ("rmse", 1)):
+            assert records[at].mean == pytest.approx(alone[at].mean, rel=1e-6)
+
+
+def test_figures_are_in_the_unit_of_the_log():
+    labels = Labels(20.0, 100.0, 20.0, 100.0)
+    stars = judged(BIASES, jnp.array(BIAS))
+    percent = judged(BIASES, jnp.array(BIAS), labels=labels)
+    for name, factor in (("rmse", 20), ("mae", 20), ("mse", 400), ("rmse_user", 20), ("hr@1", 1)):
+        found, expected = (summarise(e)[name] for e in (percent, stars))
+        np.testing.assert_allclose(found, factor * expected, rtol=1e-6)
+
+
+def test_metrics_of_ones_own_see_ratings_in_the_unit_of_the_log():
+    def highest(scores, labels, *, where):
+        return jnp.max(jnp.where(where, jnp.maximum(scores, labels), 0))
+
+    own = Metric("highest", highest, "ratings")
+    stars = judged(BIASES, jnp.array(BIAS), metrics=[own]).per_user.values["highest"]
+    for labels in (
+        Labels(20.0, 100.0, 20.0, 100.0),
+        Labels(0.0, 80.0, 0.0, float(np.log1p(80.0)), "log1p"),
+    ):
+        found = judged(BIASES, jnp.array(BIAS), labels=labels, metrics=[own])
+        expected = labels.outside(stars)
+        np.testing.assert_allclose(found.per_user.values["highest"], expected, rtol=1e-5)
+
+
+def test_errors_through_a_transform_are_those_of_the_labels_themselves():
+    labels = Labels(0.0, 80.0, 0.0, float(np.log1p(80.0)), "log1p")
+    found = judged(BIASES, jnp.array(BIAS), labels=labels)
+    own = Metric("own", lambda s, y, *, where: jnp.sum(jnp.where(where, s - y, 0) ** 2), "ratings")
+    other = judged(BIASES, jnp.array(BIAS), labels=labels, metrics=[own])
+    squares = other.per_user.values["own"]
+    np.testing.assert_allclose(found.per_user.values["mse"], squares, rtol=1e-3)
+    assert found.per_user.values["mse"].max() > 100
 
 
 def test_only_evaluations_of_one_method_are_concatenated():

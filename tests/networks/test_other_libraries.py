@@ -38,7 +38,7 @@ class NnxNetwork(nnx.Module):
         self.last = nnx.Linear(WIDTH, 1, rngs=rngs)
 
     def __call__(self, x):
-        return self.last(nnx.relu(self.hidden(x)))[:, 0]
+        return self.last(nnx.relu(self.hidden(x)))
 
 
 class EquinoxNetwork(eqx.Module):
@@ -48,7 +48,7 @@ class EquinoxNetwork(eqx.Module):
     def __init__(self, key):
         keys = jax.random.split(key)
         self.hidden = eqx.nn.Linear(FEATURES, WIDTH, key=keys[0])
-        self.last = eqx.nn.Linear(WIDTH, "scalar", key=keys[1])
+        self.last = eqx.nn.Linear(WIDTH, 1, key=keys[1])
 
     def __call__(self, x):
         return self.last(jax.nn.relu(self.hidden(x)))
@@ -154,3 +154,13 @@ def test_a_plain_linen_network_is_factored_where_that_is_cheaper():
     # 2 rows: factors of 2 (5 + 8) numbers against 5 x 8; of 2 steps x 2 (8 + 1) against 8 x 1.
     assert (factored, none) == (1, 0)
     chex.assert_trees_all_close(chosen, plain, rtol=1e-11)
+
+
+def test_adapters_give_scores_of_one_axis_and_refuse_several_outputs(adapters):
+    key, x = jax.random.key(0), batch().support.inputs[0]
+    for name, network in (("from_nnx", NnxNetwork), ("from_equinox", EquinoxNetwork)):
+        model = adapters[name](network)
+        assert model.apply(model.init(key, x), x).shape == (len(x),)
+    wide = adapters["from_nnx"](lambda rngs: nnx.Linear(FEATURES, 2, rngs=rngs))
+    with pytest.raises(TypeError, match="reshape"):
+        wide.apply(wide.init(key, x), x)
