@@ -71,8 +71,12 @@ def main(arguments: list[str]) -> int:
             return _unforeseen(problem)
         where = "standard output" if problem.filename is None else _name_of(problem.filename)
         console.error(f"{where}: {problem.strerror or problem}")
-    except SystemExit:
-        raise
+    except SystemExit as end:
+        # Rich ends so where the reader of standard output has gone.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        console.close_output()
+        return 141
     # Not Exception: a panic in polars is no subclass of it.
     except BaseException as problem:
         if not _is_foreseen(problem):

@@ -64,6 +64,16 @@ print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] !
     assert not {"jax", "numpy", "optax"} & set(imported.split())
 
 
+def test_a_reader_that_has_gone_ends_a_command_quietly():
+    """Of `| head -1`: a pipe of which the other end is closed."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as gone:
+        command = [sys.executable, "-m", "metajax", "--help"]
+        ended = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 @pytest.mark.slow
 def test_train_judges_reports_and_recommends(run, options, tmp_path):
     folder = tmp_path / "run"
