@@ -303,7 +303,7 @@ def _places_of(header: Sequence[str]) -> list[int] | None:
 def _cleaned(statements: Statements) -> Statements:
     """Takes spaces from around names, and makes non-breaking ones plain."""
     names = dict.fromkeys(name for triple in statements.triples for name in triple)
-    clean = {name: " ".join(name.replace("\u00a0", " ").split()) for name in names}
+    clean = {name: name.replace("\u00a0", " ").strip() for name in names}
     spaced = [name for name, plain in clean.items() if name != plain]
     if not spaced:
         return statements
@@ -342,9 +342,7 @@ def _read_rdf(content: Content, base_iri: str | None) -> Statements:
     data, path = content.read().removeprefix(b"\xef\xbb\xbf"), content.name
     known = ox.RdfFormat.from_extension(_RDF[content.kind])
     by_line = content.kind in (".nt", ".nq")
-    if by_line:
-        data = re.sub(rb"\r\n?", b"\n", data)
-    elif base_iri is None:
+    if base_iri is None and not by_line:
         base_iri = Path(path).resolve().as_uri()
     blanks: dict[str, str] = {}
     names: dict[str, str] = {}

@@ -70,7 +70,7 @@ FORMATS = {
         "b,001,20,4\na,1,30,1\na,001,10,5\n",
         {"user_column": 2, "item_column": 1, "rating_column": 4, "time_column": 3},
     ),
-    "places under a header": ("log.csv", CSV.replace("user,item", "who,what"), BY_PLACE),
+    "places under a header": ("log.csv", "who,what,good,then\n" + PLAIN, BY_PLACE),
     "a header that is denied": ("log.csv", PLAIN, BY_PLACE | {"header": False}),
     "ids without numbers": (
         "log.csv",
@@ -79,8 +79,18 @@ FORMATS = {
     ),
     "UTF-16": ("log.csv", CSV.encode("utf-16"), {}),
     "UTF-16 without its mark": ("log.csv", CSV.encode("utf-16-le"), {"encoding": "utf-16-le"}),
-    "a byte order mark": ("log.csv", b"\xef\xbb\xbf" + CSV.encode(), {}),
+    "a byte order mark": ("log.csv", b"\xef\xbb\xbf" + CSV.encode(), {"user_column": "user"}),
     "carriage returns alone": ("log.csv", CSV.replace("\n", "\r"), {}),
+    "carriage returns and double colons": (
+        "log.dat",
+        CSV.replace("\n", "\r").replace(",", "::"),
+        {},
+    ),
+    "one comma in every line, between semicolons": (
+        "log.csv",
+        CSV.replace(",", ";").replace("\n", ";well, good\n"),
+        {},
+    ),
     "gz": ("log.csv.gz", gzip.compress(CSV.encode()), {}),
     "bz2": ("log.tsv.bz2", bz2.compress(CSV.replace(",", "\t").encode()), {}),
     "xz": ("log.csv.xz", lzma.compress(CSV.encode()), {}),
@@ -444,6 +454,10 @@ def test_the_parts_of_a_split_are_kept(tmp_path):
     assert dict(zip(dataset.users.ids, dataset.parts.tolist(), strict=True)) == {
         "u1": 0, "u2": 0, "v1": 1, "v2": 1, "w1": 2, "w2": 2,
     }  # fmt: skip
+    # A row that is left out takes its part along.
+    write(tmp_path / "train.csv", "user,item,rating\nu1,a,\nu1,c,3\nu2,b,4\n")
+    assert read(tmp_path).parts.tolist() == [0, 0, 1, 1, 2, 2]  # pyrefly: ignore
+    write(tmp_path / "train.csv", "user,item,rating\nu1,a,3\nu2,b,4\n")
     write(tmp_path / "test.csv", "user,item,rating\nu2,a,3\nw2,b,4\n")
     with pytest.raises(DataError, match=r"train\.csv, line 3: user 'u2' is in another .*joined"):
         read(tmp_path)

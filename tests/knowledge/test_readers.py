@@ -213,12 +213,13 @@ def test_relative_iris_are_relative_to_the_file_or_a_base(write):
 
 
 def test_names_that_spaces_alone_tell_apart_are_one(write):
-    statements = read_statements(write("a.tsv", "Alien\tby\tScott\nAlien\u00a0\tin\tSpace \n"))
+    rows = "Alien\tby\tScott\nAlien\u00a0\tin\tDeep\u00a0Space \nDeep Space\tis\ta  b\n"
+    statements = read_statements(write("a.tsv", rows))
     graph = graph_of(statements)
-    assert graph.entities.names == ("Alien", "Scott", "Space")
+    assert graph.entities.names == ("Alien", "Deep Space", "Scott", "a  b")
     assert problems(graph, statements)[0] == (
         "2 names had spaces around them or non-breaking ones, which are plain now: "
-        "'Alien\\xa0', 'Space '"
+        "'Alien\\xa0', 'Deep\\xa0Space '"
     )
 
 

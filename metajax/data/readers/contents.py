@@ -93,9 +93,7 @@ def members_of(path: Path) -> list[str]:
     return sorted(
         name
         for name in names
-        if not name.endswith("/")
-        and not name.startswith("__MACOSX/")
-        and not name.rpartition("/")[2].startswith(".")
+        if not name.endswith("/") and not name.rpartition("/")[2].startswith(".")
     )
 
 
