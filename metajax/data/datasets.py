@@ -8,6 +8,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Table, with_relevant
 from metajax.data.fetch import Progress, Source, read_cached
+from metajax.data.labels import hint_of_counts
 from metajax.data.readers import DataError, read, read_atomic, read_movielens
 from metajax.data.readers.movielens import ITEM_KINDS, USER_KINDS, title_and_year
 from metajax.data.reading import Reading
@@ -61,7 +62,10 @@ def load(data: Any, *, progress: Progress | None = None, **options: Any) -> Data
             file=data if str(data) else "''",
         )
     found = read(data, **options)
-    return found._replace(notes=(*found.notes, *wide_columns(found)))
+    hint = ""
+    if found.scale is not None and found.transform == "none":
+        hint = hint_of_counts(found.interactions.rating)
+    return found._replace(notes=(*found.notes, *wide_columns(found), *filter(None, [hint])))
 
 
 def _read_recbole_movielens(folder: Path) -> Dataset:

@@ -20,7 +20,7 @@ import numpy as np
 
 from metajax.fields import check_name
 
-__all__ = ["Grades", "Labels", "Transform", "check_labels", "fit_labels"]
+__all__ = ["Grades", "Labels", "Transform", "check_labels", "fit_labels", "hint_of_counts"]
 
 Transform = Literal["none", "log1p"]
 
@@ -216,6 +216,29 @@ def fit_labels(
         if abs(upper - lower) > _WIDER * (high - low) > 0:
             lower, upper = (low, high) if lower < upper else (high, low)
     return Labels(worst, best, float(lower), float(upper), transform)
+
+
+def hint_of_counts(labels: np.ndarray) -> str:
+    """Returns a sentence on labels of which a few are far above the bulk, as counts have; or "".
+
+    Args:
+        labels: `[R]` labels of the whole log.
+
+    Example:
+        >>> hint_of_counts(np.array([1.0, 2, 3, 900])).partition(",")[0]
+        'ratings reach to 900'
+    """
+    labels = np.asarray(labels, np.float64)
+    if not len(labels) or labels.min() < 0:
+        return ""
+    low, high = _bulk(labels)
+    if not labels.max() - labels.min() > _WIDER * (high - low) > 0:
+        return ""
+    return (
+        f"ratings reach to {labels.max():g}, but nearly all of them only to {high:g}: if they are "
+        "counts, --transform log1p learns from their logarithm, and --relevant N says from which "
+        "count on an item is relevant"
+    )
 
 
 def _bulk(labels: np.ndarray) -> tuple[float, float]:

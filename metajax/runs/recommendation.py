@@ -78,6 +78,9 @@ class Recommendation(NamedTuple):
     """The predicted rating, on its scale; of a method that only orders items its score."""
     item_id: str
     """Id of the item in the data set."""
+    deviation: float | None = None
+    """Standard deviation of the rating: half of the interval of one on either side of the predicted
+    one, cut off at the ends of the scale. None of a method that predicts no variance."""
 
 
 def recommend(
@@ -238,14 +241,18 @@ def _best(
         known = slice(0, len(one.items))
         items[n, known], labels[n, known], mask[n, known] = one.items, one.labels, True
         features[n] = one.features
-    scores = _scores(
-        recommender.adaptation,
+    rating = recommender.rating and recommender.scale is not None
+    scores, variances = _scores(
+        recommender.adaptation._replace(
+            predict_variance=recommender.adaptation.predict_variance if rating else None
+        ),
         recommender.params,
         jnp.asarray(catalogue.item_features),
         (features, items, labels, mask),
     )
+    scores, deviations = np.asarray(scores), np.sqrt(np.asarray(variances))
     lists: list[list[Recommendation] | None] = []
-    for one, scored in zip(seen, np.asarray(scores), strict=False):
+    for one, scored, deviation in zip(seen, scores, deviations, strict=False):
         if not np.isfinite(scored).all():
             lists.append(None)
             continue
@@ -254,11 +261,18 @@ def _best(
             left &= catalogue.item_domain == 1
         order = np.argsort(-np.where(left, scored, -np.inf), kind="stable")
         # Ordered before what is beyond the scale becomes its end.
-        if recommender.rating and recommender.scale is not None:
-            scored = recommender.labels.outside(scored)
+        spread: list[float | None] = [None] * len(scored)
+        if rating:
+            outside = recommender.labels.outside
+            if recommender.adaptation.predict_variance is not None:
+                ends = outside(scored + deviation), outside(scored - deviation)
+                spread = (np.abs(ends[0] - ends[1]) / 2).tolist()
+            scored = outside(scored)
         lists.append(
             [
-                Recommendation(str(catalogue.titles[i]), float(scored[i]), str(catalogue.ids[i]))
+                Recommendation(
+                    str(catalogue.titles[i]), float(scored[i]), str(catalogue.ids[i]), spread[i]
+                )
                 for i in order[: min(top, int(left.sum()))]
             ]
         )
@@ -414,10 +428,13 @@ _SCORES = 2**14
 @functools.partial(jax.jit, static_argnames="adaptation")
 def _scores(
     adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
-) -> jax.Array:
-    """Scores of all items, `[B, I]`, for B users, a power of two."""
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of all items and their variances, `[B, I]`, for B users, a power of two.
 
-    def one(user: tuple[jax.Array, ...]) -> jax.Array:
+    Variances are 0 of a method that predicts none.
+    """
+
+    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         features, items, labels, mask = user
 
         def inputs(items: jax.Array) -> Inputs:
@@ -425,7 +442,11 @@ def _scores(
             return Inputs(repeated, item_features[items], items)
 
         adapted = adaptation.adapt(params, Examples(inputs(items), labels, mask))
-        return adaptation.predict(params, adapted, inputs(jnp.arange(len(item_features))))
+        catalogue = inputs(jnp.arange(len(item_features)))
+        scores = adaptation.predict(params, adapted, catalogue)
+        if adaptation.predict_variance is None:
+            return scores, jnp.zeros_like(scores)
+        return scores, adaptation.predict_variance(params, adapted, catalogue)
 
     most = 1 << max(_SCORES // len(item_features), 1).bit_length() - 1
     return jax.lax.map(one, users, batch_size=min(most, len(users[0])))

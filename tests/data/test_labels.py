@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -171,3 +172,15 @@ def test_what_the_log_does_not_say_is_in_its_fingerprint(small):
         plain._replace(relevant=3.0),
     ):
         assert fingerprint(changed) != known
+
+
+def test_a_log_of_counts_is_offered_a_logarithm(tmp_path):
+    def notes(labels, **options):
+        rows = [f"u{n % 20},i{n // 20},{label}" for n, label in enumerate(labels)]
+        (tmp_path / "log.csv").write_text("\n".join(["user,item,rating", *rows]) + "\n")
+        return load(str(tmp_path / "log.csv"), **options).notes
+
+    counts = [*np.tile([1, 2, 3, 5], 50), 70000]
+    (note,) = notes(counts)
+    assert re.search(r"reach to 70000, but nearly all .* to 5: .*--transform log1p.*--relev", note)
+    assert notes(counts, transform="log1p") == notes(np.tile([1, 2, 3, 5], 50)) == ()

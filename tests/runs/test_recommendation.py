@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.data.dataset import Table
+from metajax.data.labels import Labels
 from metajax.data.schema import fit_schema
 from metajax.runs import recommendation
 from metajax.runs.recommendation import (
@@ -261,3 +262,24 @@ def test_items_without_ratings_are_for_logs_without_ratings():
         recommend(implicit, "Fargo")
     catalogue = recommender.catalogue._replace(titles=np.array(["A, B", "B", "C", "D, E"]))
     assert recommendation.parse_names(catalogue, "b, a, B,3, D, C") == ["b", "a, B", "3", "D", "C"]
+
+
+def test_ratings_and_their_deviations_stay_on_the_scale():
+    varied = mean_plus_price._replace(
+        predict_variance=lambda params, adapted, inputs: jnp.full(inputs.item.shape, 0.25)
+    )
+    of_stars = recommender._replace(adaptation=varied)
+    found = recommend(of_stars, {"star wars": 5, "1": 4}, {"age": 45}, top=2)
+    # Hamlet's 4.5 + .75 + 1.5 and 4.5 + 1.5 are above 5, and so is most of what is around them.
+    assert [(r.item_id, r.score, r.deviation) for r in found] == [("3", 5, 0), ("4", 5, 0)]
+    (best, second) = recommend(of_stars, {"star wars": 4, "1": 3}, {"age": 30})
+    assert (best.score, best.deviation) == (4.25, pytest.approx((4.75 - 3.75) / 2))
+    assert (second.score, second.deviation) == (3.5, pytest.approx(0.5))
+    (cut,) = recommend(of_stars, {"star wars": 4, "1": 3}, {"age": 35}, top=1)
+    assert (cut.score, cut.deviation) == (4.75, pytest.approx((5 - 4.25) / 2))
+    # Times -20, low numbers being good.
+    turned = of_stars._replace(scale=(-20.0, -100.0), labels=Labels(-20, -100, -20, -100))
+    (best, _) = recommend(turned, {"star wars": -80, "1": -60}, {"age": 30})
+    assert (best.score, best.deviation) == (pytest.approx(-85), pytest.approx(10))
+    plain = recommend(recommender, {"star wars": 4, "1": 3}, {"age": 30})
+    assert [r.deviation for r in plain] == [None, None]
