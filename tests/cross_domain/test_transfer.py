@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import metajax
 from metajax import cli, fields, registry, runs
+from metajax.checkpoint import CheckpointError
 from metajax.cross_domain.domains import (
     DomainPair,
     load_domains,
@@ -59,6 +62,31 @@ def tiny(**changes):
     return registry.settings_for("informed_ridge", **options, **changes)
 
 
+def test_a_transfer_recommends_without_its_data_and_refuses_damage(paths, tmp_path):
+    places = [
+        shutil.copytree(path, tmp_path / name) for path, name in zip(paths, "ab", strict=True)
+    ]
+    pair = DomainPair(source=str(places[0] / "books.inter"), target=str(places[1] / "films.inter"))
+    folder = tmp_path / "run"
+    runs.create(folder, tiny(), load_domains(pair, {}), pair)
+    for place in places:
+        shutil.rmtree(place)
+    shown = {"source:Books 3": 5, "target:Films 4": 1}
+    best = runs.recommend(runs.load(folder), shown, top=16)
+    assert {line.title for line in best} == {f"Films {n}" for n in range(16) if n != 4}
+    rng = np.random.default_rng(0)
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        content = file.read_bytes()
+        for bit in rng.choice(8 * len(content), 2, replace=False) if content else ():
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            with pytest.raises((CheckpointError, ValueError), match=re.escape(file.name)):
+                runs.load(folder, on_skip=lambda step, reason: None)
+        file.write_bytes(content)
+    assert runs.recommend(runs.load(folder), shown, top=16) == best
+
+
 @pytest.mark.slow
 def test_a_stopped_transfer_resumes_evaluates_and_recommends(run, paths, tmp_path):
     pair = DomainPair(source=os.path.relpath(paths[0]), target=paths[1])
@@ -66,7 +94,7 @@ def test_a_stopped_transfer_resumes_evaluates_and_recommends(run, paths, tmp_pat
     folders = [tmp_path / "stopped", tmp_path / "whole"]
     rows = []
     opened, progress = runs.create(folders[0], tiny(), domains, pair)
-    runs.train_run(opened, progress, on_row=rows.append, stop=lambda: len(rows) >= 2)
+    runs.train_run(opened, progress, on_row=rows.append, stop=lambda: len(rows) >= 3)
     status, out, err = run("transfer", "--resume", folders[0], "--quick")
     assert status == 0, err
     assert f"Resuming {folders[0]} at update 15." in out

@@ -44,7 +44,9 @@ def trained(tmp_path_factory, settings):
     run, progress = begun(folder, settings)
     progress, finished = runs.train_run(run, progress)
     assert finished
-    return folder, progress, graph_runs.judge(run, progress.best)
+    found = graph_runs.judge(run, progress.best)
+    graph_runs.write_report(run, found)
+    return folder, progress, found
 
 
 def assert_same_bits(a, b):
