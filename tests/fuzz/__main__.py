@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz.case import Case, judged
+from tests.fuzz.folders import folder_case
 from tests.fuzz.graphs import graph_case
 from tests.fuzz.logs import log_case, overlap_case
 from tests.fuzz.settings import settings_case
@@ -21,6 +22,7 @@ TARGETS: list[tuple[int, Callable[[random.Random], Case]]] = [
     (20, graph_case),
     (3, overlap_case),
     (3, settings_case),
+    (12, folder_case),
 ]
 
 

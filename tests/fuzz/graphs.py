@@ -1,9 +1,13 @@
 """Cases of knowledge graphs in every format, and of link files."""
 
 import functools
+import gzip
+import lzma
 import random
 from pathlib import Path
 from typing import Any
+
+import pyoxigraph as ox
 
 from metajax import knowledge
 from metajax.knowledge import readers
@@ -18,7 +22,7 @@ _KG = ("head_id", "relation_id", "tail_id")
 
 def graph_case(rng: random.Random) -> Case:
     """Draws a graph, a format, and perhaps damage."""
-    return rng.choice((_kg, _tsv, _nt, _nt, _turtle, _link))(rng)
+    return rng.choice((_kg, _tsv, _nt, _nt, _turtle, _link, _other, _other))(rng)
 
 
 def _triples(rng: random.Random) -> list[tuple[str, str, str]]:
@@ -93,6 +97,54 @@ def _turtle(rng: random.Random) -> Case:
         return len(knowledge.read_graph(folder / "g.ttl", literals="attributes").triples)
 
     return Case("turtle", {"g.ttl": content}, call)
+
+
+# Endings and media types of RDF that pyoxigraph writes too.
+_RDF = {".nq": "N_QUADS", ".trig": "TRIG", ".rdf": "RDF_XML", ".jsonld": "JSON_LD"}
+_BOMB = b"""<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
+<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">
+<!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;">
+<!ENTITY g "&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;"><!ENTITY h "&g;&g;&g;&g;&g;&g;&g;&g;&g;&g;">
+<!ENTITY i SYSTEM "file:///etc/passwd">]>
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:x="http://x/">
+<rdf:Description rdf:about="http://x/a"><x:b>&h;&i;</x:b></rdf:Description></rdf:RDF>"""
+_REMOTE = b"""{"@context": "http://127.0.0.1:9/context.json", "@id": "http://x/a",
+"http://x/b": {"@id": "http://x/c"}}"""
+
+
+def _other(rng: random.Random) -> Case:
+    """Other forms of RDF, CSV, compressed files and folders of parts."""
+    kind = rng.choice((*_RDF, ".csv", ".csv.gz", ".nt.xz", "folder"))
+    drawn = rng.choices(["abc", "bca", "cab", "acb"], k=rng.randint(1, 8))
+    triples = [(f"http://x/{a}", f"http://x/{b}", f"http://x/{c}") for a, b, c in drawn]
+    expected: list[tuple[str, ...]] | None = list(triples)
+    files: dict[str, bytes | None]
+    if kind in _RDF:
+        nodes = [tuple(map(ox.NamedNode, triple)) for triple in triples]
+        quads = [ox.Quad(*triple) for triple in nodes]
+        form = getattr(ox.RdfFormat, _RDF[kind])
+        content: Any = ox.serialize(quads, format=form)
+        if rng.random() < 0.1:
+            content, expected = rng.choice((_BOMB, _REMOTE)), None
+    elif kind.startswith(".nt"):
+        content = "".join(f"<{h}> <{r}> <{t}> .\n" for h, r, t in triples).encode()
+    else:
+        content = "\n".join(map(",".join, triples)).encode()
+    if rng.random() < 0.7:
+        content, expected = damaged(rng, content), None
+    packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(Path(kind).suffix, bytes)(content)
+    files = {"g/train.csv": content, "g/test.csv": content} if kind == "folder" else {
+        f"g{kind}": packed
+    }  # fmt: skip
+    name = "g" if kind == "folder" else f"g{kind}"
+    if expected is not None and kind == "folder":
+        expected = expected * 2
+
+    def call(folder: Path) -> Any:
+        return sorted(_statements(folder, name))
+
+    known = None if expected is None else lambda: sorted(expected)
+    return Case("rdf" if kind in _RDF else "graph files", files, call, known)
 
 
 def _link(rng: random.Random) -> Case:

@@ -132,22 +132,25 @@ def json_log(data: bytes, columns: Mapping[str, str]) -> list[Row]:
 
 
 def triples(data: bytes, *, header: Sequence[str] | None) -> list[tuple[str, ...]]:
-    """Reads triples of tab-separated names.
+    """Reads triples of tab-separated names, whose spaces are single and plain.
 
     Args:
         data: The file.
         header: Names of the columns where the first line must have them; None: it is a triple.
     """
-    rows = [tuple(line.removesuffix("\r").split("\t")) for line in _lines(data, "utf-8-sig")]
+    lines = _lines(data, None if header is None else "utf-8-sig")
+    rows = [tuple(line.rstrip("\r").split("\t")) for line in lines]
     if header is not None:
         named = [name.partition(":")[0] for name in rows[0]]
         places = [named.index(name) if name in named else -1 for name in header]
         if -1 in places or any(len(row) != len(named) for row in rows):
             raise Refused("no such columns")
         rows = [tuple(row[place] for place in places) for row in rows[1:]]
+    elif len(rows[0]) == 1 and len(lines[0].split()) == 3:
+        raise Unsure("blanks may separate the names")
     if any(len(row) != 3 or not all(name.strip() for name in row) for row in rows):
         raise Refused("no triple")
-    return rows
+    return [tuple(" ".join(name.replace("\u00a0", " ").split()) for name in row) for row in rows]
 
 
 def pairs(data: bytes, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -266,9 +269,15 @@ def _log(header: Sequence[str], rows: Sequence[Sequence[Any]], columns: Mapping[
     for row, time in zip(rows, times, strict=True):
         rating = _number(row[at["rating"]]) if "rating" in at else 1.0
         found.append(Row(_id(row[at["user"]]), _id(row[at["item"]]), rating, time))
-    if len({row[:2] for row in found}) < len(found):
+    newest: dict[tuple[str, str], Row] = {}
+    for row in found:
+        before = newest.get(row[:2])
+        if before is None or row.time >= before.time:
+            newest[row[:2]] = row
+    # Only where all ratings are equal, and so say no more than who met what.
+    if len(newest) < len(found) and len({row.rating for row in found}) > 1:
         raise Refused("a pair twice")
-    return sorted(found)
+    return sorted(newest.values())
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

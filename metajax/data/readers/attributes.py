@@ -12,6 +12,7 @@ from metajax.data.readers import assembly
 from metajax.data.readers.contents import COMPRESSED, Content, content_of
 from metajax.data.readers.frames import frame_of, polars_module, table_endings
 from metajax.data.readers.text import DataError, is_missing
+from metajax.data.readers.trial import check_parquet
 from metajax.data.reading import Reading
 from metajax.files import Option
 
@@ -66,6 +67,8 @@ def attributes_of(
         raise DataError(
             f"the name must end in one of {', '.join(table_endings)}.", file=content.name
         )
+
+    check_parquet([content])
 
     def known(names: Sequence[str]) -> int:
         return sum(name == column for name in names) + assembly.known_names(names)

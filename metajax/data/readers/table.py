@@ -24,6 +24,7 @@ from metajax.data.readers.frames import (
     table_endings,
 )
 from metajax.data.readers.text import DataError, Place, is_missing, shown
+from metajax.data.readers.trial import check_parquet
 from metajax.data.reading import Reading, rule_of
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def _log_of_files(
     logs: Sequence[Content], parts: Sequence[int] | None, reading: Reading
 ) -> tuple[Log, tuple[str, ...]]:
     given = [getattr(reading, f"{role}_column") for role in assembly.role_names]
+    check_parquet(logs)
     frames = [
         frame_of(content, reading, known=assembly.known_names, given=given, numbers=given[2:])
         for content in logs
