@@ -12,6 +12,7 @@ from metajax.data import datasets
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows
 from metajax.fields import check_fields
+from metajax.files import DataError, Option
 
 __all__ = [
     "DomainPair",
@@ -103,8 +104,17 @@ def load_domains(
 
     def load(name: str) -> Any:
         known = name in datasets.names()
-        options = {k: v for k, v in reading.items() if not known or k == "relevant"}
-        return datasets.load(name, progress=progress, **options)
+        always = ("relevant", "transform")
+        options = {k: v for k, v in reading.items() if not known or k in always}
+        found = datasets.load(name, progress=progress, **options)
+        if found.parts is not None:
+            raise DataError(
+                "a transfer splits users itself, and here are files train and test; ",
+                Option("splits", "joined"),
+                " reads them as one log.",
+                file=name,
+            )
+        return found
 
     if pair.column is not None:
         source, target = (

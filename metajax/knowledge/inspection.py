@@ -68,6 +68,8 @@ def problems(
         One sentence a problem; empty if there is none.
     """
     found = [] if statements is None else _of_lines(statements)
+    if statements is not None and statements.unused:
+        found.append(f"columns are not used: {', '.join(map(repr, statements.unused))}")
     if statements is not None and statements.spaced:
         found.append(
             f"{len(statements.spaced)} names had spaces around them or non-breaking ones, which "

@@ -87,6 +87,8 @@ class Statements(NamedTuple):
     spaced: Sequence[str] = ()
     """Names as they were, of those from which spaces around them were taken, or in which a
     non-breaking space became a plain one."""
+    unused: Sequence[str] = ()
+    """Columns that are not used."""
 
 
 def read_graph(
@@ -171,6 +173,7 @@ def _read_folder(path: str | Path, base_iri: str | None) -> Statements:
         [attribute for one in read.values() for attribute in one.attributes],
         [part for part, one in read.items() for _ in one.triples],
         [name for one in read.values() for name in one.spaced],
+        list(dict.fromkeys(name for one in read.values() for name in one.unused)),
     )
 
 
@@ -288,7 +291,8 @@ def _read_columns(content: Content, base_iri: str | None) -> Statements:
             column.append(row[place])
         lines.append(line)
     table = TextTable(content.name, dict(zip(_TSV, columns, strict=True)), lines)
-    return _cleaned(_statements(table, _TSV))
+    unused = [] if places is None else [name for n, name in enumerate(top) if n not in places]
+    return _cleaned(_statements(table, _TSV))._replace(unused=unused)
 
 
 def _places_of(header: Sequence[str]) -> list[int] | None:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from metajax.cross_domain import DomainPair, load_domains
 from metajax.data import Reading, load
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, fingerprint
@@ -139,6 +140,13 @@ FORMATS = {
     "quotes in the middle of a field": (
         "log.csv",
         'user,item,rating,time,title\n001,b,4,20,the "b"\n1,a,1,30,"a"x\n001,a,5,10,a\n',
+        {},
+    ),
+    "quotes behind backslashes": (
+        "BX-Books.csv",
+        CSV.replace(",", ";")
+        .replace("\n", ';"\\"Pie-powder\\"; dust"\n')
+        .replace("a;5", '"a";"5"'),
         {},
     ),
     "rows without a rating": ("log.csv", CSV + "2,a,,40\n2,b,NaN,40\n2,c,NULL,40\n", {}),
@@ -415,6 +423,11 @@ def test_tables_can_be_named_and_found_beside_a_file(tmp_path):
     assert dataset.items.columns["tags"].tolist() == ["x y_z", ""]
     assert dataset.items.columns["n"].tolist() == ["1", ""]
     assert dataset.users.columns["sex"].tolist() == ["f", ""]
+    # Texts that hardly repeat tell nothing of the next item, whatever their column is called.
+    lines = [f"{item},Film {item},{'AB'[n % 2]},{n:05}" for n, item in enumerate("abcdefgh")]
+    write(tmp_path / "films.csv", "\n".join(["item,Titel,maker,zip code", *lines]) + "\n")
+    kinds = read(log, items=str(tmp_path / "films.csv")).items.kinds
+    assert kinds == {"Titel": "text", "maker": "categorical", "zip code": "text"}
     # One that is found and does not fit is named; one that is given must fit.
     write(tmp_path / "users.csv", "name,age\nx,3\n")
     assert any("users.csv beside the log is not used" in note for note in read(log).notes)
@@ -478,6 +491,8 @@ def test_new_users_are_those_of_the_test_file(tmp_path):
         cold_users(dataset, fold=1)
     with pytest.raises(ValueError, match=r"warm and cold users are drawn, .*\(--splits joined\)"):
         warm_cold(dataset)
+    with pytest.raises(DataError, match=r"a transfer splits users itself, .* splits='joined'"):
+        load_domains(DomainPair(source=str(tmp_path), target=str(tmp_path)), {})
     joined = read(tmp_path, splits="joined")
     assert fingerprint(joined)["sha256"] != fingerprint(dataset)["sha256"]
 
@@ -542,8 +557,12 @@ def test_a_table_in_memory_is_read(table):
 
 
 def test_numbers_in_memory_become_ids():
+    columns = {"user": [7.0, 8.0], "item": [10, 10], "rating": [3, 4]}
+    assert rows(load(columns)) == [("7", "10", 3.0, 0), ("8", "10", 4.0, 0)]
     dataset = read_memory(np.array([[7, 10, 3], [8, 10, 4]]))
     assert rows(dataset) == [("7", "10", 3.0, 0), ("8", "10", 4.0, 0)]
+    with pytest.raises(DataError, match="row 2, column 'item': ids must be strings or whole numb"):
+        load({"user": [1, 2], "item": [1, np.nan]})
     with pytest.raises(DataError, match="the dict, row 2, column 'item': an id must not be empty"):
         load({"user": [1, 2], "item": ["a", None]})
     with pytest.raises(TypeError, match=r"data must be a name, a path, a frame, .* got int"):

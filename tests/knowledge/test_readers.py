@@ -223,6 +223,12 @@ def test_names_that_spaces_alone_tell_apart_are_one(write):
     )
 
 
+def test_columns_that_are_not_used_are_named(write):
+    text = "weight,Subject,Predicate,Object,when\n1,a,by,c,x\n"
+    statements = read_statements(write("a.csv", text))
+    assert "columns are not used: 'weight', 'when'" in problems(graph_of(statements), statements)
+
+
 def test_labels_are_kept_where_other_literals_are_refused(write):
     prefix = "@prefix x: <http://x/> . @prefix s: <http://www.w3.org/2000/01/rdf-schema#> .\n"
     text = 'x:a x:by x:c ; s:label "Alien"@de, "Alien (film)"@en, "A" . x:by s:label "made by" .'

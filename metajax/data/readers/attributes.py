@@ -1,5 +1,6 @@
 """Attributes of users and of items from any table."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ _TEXTS = ("title", "name", "description", "url", "image", "plot", "summary", "au
 _CODES = ("id", "code", "zip", "zipcode", "postcode")
 
 # A column with more distinct values than this share of its rows tells little about the next row.
-_DISTINCT = 0.5
+_DISTINCT, _FEW = 0.5, 5
 
 
 def beside(path: Path, stem: str) -> Content | None:
@@ -116,7 +117,7 @@ def _kind_of(column: "polars.Series", pl: ModuleType) -> tuple[Kind, list[str]]:
         ]
     if column.dtype == pl.Boolean:
         return "categorical", _texts(column, pl)
-    words = column.name.lower().replace("-", "_").split("_")
+    words = re.split(r"[^a-z0-9]+", column.name.lower())
     fields = _texts(column, pl)
     if any(word in _TEXTS for word in words) or column.name.lower().endswith(("title", "name")):
         return "text", fields
@@ -127,7 +128,7 @@ def _kind_of(column: "polars.Series", pl: ModuleType) -> tuple[Kind, list[str]]:
         return "text", fields
     if any("|" in field for field in stated):
         return "tokens", [" ".join(map(_token, filter(None, f.split("|")))) for f in fields]
-    if len(set(stated)) > max(2, _DISTINCT * len(stated)) and len(stated) > 20:
+    if len(set(stated)) > max(_FEW, _DISTINCT * len(stated)):
         return "text", fields
     return "categorical", fields
 

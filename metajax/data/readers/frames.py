@@ -95,9 +95,15 @@ def frame_of(
         given=given,
         numbers=numbers,
     )
-    return Frame(
-        content.name, _text(content.name, data, dialect, pl), _line(content.name, data, dialect)
-    )
+    try:
+        frame = _text(content.name, data, dialect, pl)
+    except DataError:
+        # Some programs write a quote within quotes as \" in the place of "".
+        if b'\\"' not in data:
+            raise
+        data = data.replace(b'\\"', b'""')
+        frame = _text(content.name, data, dialect, pl)
+    return Frame(content.name, frame, _line(content.name, data, dialect))
 
 
 def frame_in_memory(table: Any) -> Frame:

@@ -333,8 +333,14 @@ def _fits(column: "polars.Series", role: str, pl: ModuleType) -> bool:
 
 
 def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    if column.dtype.is_float() and ((column % 1 == 0) & (column.abs() < 2**53)).all():
+        # As pandas has whole numbers of which one was missing once.
+        column = column.cast(pl.Int64)
     if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Categorical, pl.Enum)):
-        raise wrong(0, column.name, f"ids must be strings or whole numbers, got {column.dtype}.")
+        row = 0
+        if column.dtype.is_float():
+            row = _first(~((column % 1 == 0) & (column.abs() < 2**53)).fill_null(False))
+        raise wrong(row, column.name, f"ids must be strings or whole numbers, got {column.dtype}.")
     column = column.cast(pl.String)
     # Sorting the few distinct ids and looking each row's up is several times faster than
     # sorting the rows.
