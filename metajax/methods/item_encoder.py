@@ -50,10 +50,13 @@ def encoder_of(settings: Settings, shapes: Shapes) -> Encoder:
 
 
 def reference_label(settings: Settings, shapes: Shapes) -> float | None:
-    """Returns the reference that residuals of labels are taken from: see `MatchingNetwork`."""
+    """Returns the reference that residuals of labels are taken from: see `MatchingNetwork`.
+
+    In an implicit log it starts at 0: at 1, the label of every interaction, no support would count.
+    """
     if objectives[settings.objective].rating:
         return None
-    return 1.0 if shapes.scale is None else sum(shapes.scale) / 2
+    return 0.0 if shapes.scale is None else sum(shapes.scale) / 2
 
 
 def initial_values(settings: Settings, training: TrainingSet) -> Callable[[Params], Params]:

@@ -6,9 +6,11 @@ import pytest
 from metajax import baselines, evaluation, registry
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
+from metajax.evaluation import metrics, tables
 from metajax.evaluation.evaluate import NothingRelevantError, evaluate
 from metajax.evaluation.records import select
 from metajax.evaluation.tuning import trained, tuned
+from metajax.metrics import auc
 
 TINY = {
     "rank": 2, "width": 4, "embedding": 2, "heads": 1, "steps": 1, "updates": 2, "tasks": 2,
@@ -207,3 +209,16 @@ def test_a_ranking_in_which_nobody_has_a_relevant_item_is_refused(dataset, split
             split.training.user_features, split.training.item_features,
             scale=None, rating=False, relevant=2, method="item_knn",
         )  # fmt: skip
+
+
+def test_cells_keep_the_metrics_that_all_of_them_have(split):
+    method = tuned(baselines.item_knn, split, trials=1)["random"]
+    whole = evaluation.judge(method, split, "random")
+    fewer = evaluation.judge(method, split, "random", metrics=[metrics.metric_of(auc)])
+    joined = tables._joined([{"random": fewer}, {"random": whole}], "knn", "baseline")
+    found = joined.by_order["random"]
+    assert [metric.name for metric in found.metrics] == [metric.name for metric in whole.metrics]
+    assert found.natural is None
+    assert len(found.per_user.user) == 2 * len(whole.per_user.user)
+    alike = tables._joined([{"random": whole}, {"random": whole}], "knn", "baseline")
+    assert alike.by_order["random"].natural is not None

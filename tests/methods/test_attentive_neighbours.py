@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.data import TrainingSet, from_columns
-from metajax.data.dataset import Shapes
+from metajax.data.dataset import Shapes, shapes_of
 from metajax.methods.attentive_neighbours import (
     MemorisedUsers,
     initial_memory,
@@ -57,6 +57,23 @@ def inverses(ratings, ridge):
 
 
 PARAMS = fitted(RATINGS)
+
+
+def test_what_memorised_users_like_follows_the_threshold():
+    settings, shapes = settings_for("attentive_neighbours"), shapes_of(training_set(RATINGS))
+    user = jnp.asarray(FEATURES[:1])
+    nothing = Inputs(user, jnp.zeros((1, 1)), jnp.zeros(1, int))
+    alone = Examples(nothing, jnp.zeros(1), jnp.zeros(1, bool))
+    everything = Inputs(jnp.repeat(user, ITEMS, 0), jnp.zeros((ITEMS, 1)), jnp.arange(ITEMS))
+    for relevant in (None, 2.0, 5.0):
+        model = user_memory_of(settings, shapes._replace(relevant=relevant))
+        params = memorised(settings, training_set(RATINGS))(model.init(jax.random.key(0), None))
+        params = {**params, "neighbour_logit": jnp.array(-20.0)}
+        scores = model.decode(params, model.encode(params, alone), everything)
+        popularity = ((relevant or 4) <= RATINGS).sum(axis=0) / (RATINGS.sum(axis=1) > 0).sum()
+        np.testing.assert_allclose(scores, np.log(np.exp(-5) + popularity), rtol=1e-5)
+
+
 SUPPORT = Examples(
     Inputs(jnp.full((3, 2), 0.4), jnp.zeros((3, 1)), jnp.array([4, 1, 0])),
     jnp.array([5.0, 2.0, 9.0]),
