@@ -19,12 +19,28 @@ __all__ = [
     "check_whole",
     "from_json",
     "names_of",
+    "rounded",
     "suggestion",
     "to_json",
     "with_tuples",
 ]
 
 T = TypeVar("T")
+
+
+def rounded(value: float, form: str) -> str:
+    """Formats a number with fixed decimals, or by three digits where those would all be 0.
+
+    Args:
+        value: The number, in any unit.
+        form: Format specification, such as ".3f".
+
+    Example:
+        >>> rounded(0.951, ".2f"), rounded(9.51e-31, ".2f"), rounded(0.0, ".2f")
+        ('0.95', '9.51e-31', '0.00')
+    """
+    text = format(value, form)
+    return text if value == 0 or set(text) & set("123456789") else f"{value:.3g}"
 
 
 def bounded(

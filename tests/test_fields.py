@@ -56,3 +56,15 @@ def test_the_nearest_names_end_an_error():
 def test_a_pair_of_domains_has_names_as_text():
     with pytest.raises(ValueError, match="source must be of type str, got 1"):
         DomainPair(source=1, target="b")  # pyrefly: ignore
+
+
+def test_numbers_of_any_unit_are_legible():
+    for value, form, text in (
+        (0.9513, ".3f", "0.951"),
+        (19.5113, ".3f", "19.511"),
+        (-0.0004, ".3f", "-0.0004"),
+        (7.2e-31, ".4f", "7.2e-31"),
+        (0.0, ".2f", "0.00"),
+        (4.0, "5.2f", " 4.00"),
+    ):
+        assert fields.rounded(value, form) == text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from metajax.characters import visible
+from metajax.fields import rounded
 
 if TYPE_CHECKING:
     from metajax.data.dataset import Dataset
@@ -145,7 +146,7 @@ def training(
     began = time.monotonic()
     facts = {"loss": "loss -", "best": "best -", "pace": "compiling"}
     if best < float("inf"):
-        facts["best"] = f"best {best:.4f}"
+        facts["best"] = f"best {rounded(best, '.4f')}"
     with _bar("Meta-training", updates, start, facts) as advance:
 
         def on_row(row: "Row") -> None:
@@ -153,7 +154,7 @@ def training(
             facts["loss"] = f"loss {row.loss:.4f}"
             if row.validation is not None:
                 best = min(best, row.validation)
-                facts["best"] = f"best {best:.4f}"
+                facts["best"] = f"best {rounded(best, '.4f')}"
             pace = (row.step - start) * tasks / max(time.monotonic() - began, 1e-9)
             facts["pace"] = f"{pace:,.0f} tasks/s"
             advance(row.step)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from metajax import runs
 from metajax.cli import console
 from metajax.data.schema import unseen_values
+from metajax.fields import rounded
 from metajax.runs import recommendation
 
 __all__ = ["recommend"]
@@ -57,4 +58,4 @@ def recommend(
         return
     for line in found:
         known_by = "" if line.item_id == line.title else f"  [{line.item_id}]"
-        console.say(f"{line.score:5.2f}  {line.title}{known_by}")
+        console.say(f"{rounded(line.score, '5.2f')}  {line.title}{known_by}")

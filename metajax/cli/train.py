@@ -15,7 +15,7 @@ from metajax.cli import console, signals, sources
 from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
-from metajax.fields import names_of
+from metajax.fields import names_of, rounded
 from metajax.methods import Settings, attentive_neighbours
 from metajax.registry import predicts_ratings, settings_for
 from metajax.training import DivergedError, Progress
@@ -181,7 +181,7 @@ def train_and_judge(
     progress = train_to_end(opened, progress, bar, command)
     measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
-    console.say(f"Best validation {measure} {best:.4f} at update {step}.")
+    console.say(f"Best validation {measure} {rounded(best, '.4f')} at update {step}.")
     return judge(opened, trials=trials) if report else 0
 
 

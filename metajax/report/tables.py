@@ -16,6 +16,7 @@ from metajax.evaluation.records import (
     validate,
     verdict_of,
 )
+from metajax.fields import rounded
 
 __all__ = [
     "caption_of",
@@ -138,7 +139,7 @@ def service_of(records: Sequence[Record]) -> dict[str, Any]:
 
 def printed(record: Record, value: float | None = None) -> str:
     """Formats a record's mean, or another value of its metric, by the metric's entry."""
-    return format(record.mean if value is None else value, record.entry.form)
+    return rounded(record.mean if value is None else value, record.entry.form)
 
 
 def _cell(record: Record, top: float) -> dict[str, Any]:

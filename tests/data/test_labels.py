@@ -58,6 +58,12 @@ def test_a_few_labels_far_off_do_not_decide_the_unit(sign):
     expected = fit_labels(many, (1.0, 5.0)).inside(many)
     found = labels.inside(sign * many)
     np.testing.assert_allclose(found if sign > 0 else 6 - found, expected, atol=1e-9)
+    # With its order turned round the log is the other way up.
+    turned = fit_labels(sign * far, ends[::-1], given=False).inside(sign * many)
+    np.testing.assert_allclose(turned, 6 - found, atol=1e-9)
+    # One label of few is as far off.
+    few = fit_labels(np.append(np.tile(STARS, 6), 1e6), (1.0, 1e6))
+    assert few.inside(STARS).tolist() == STARS.tolist()
     # A skewed log is no such case: its rare labels are labels.
     rare = np.append(np.ones(990), np.full(10, 10.0))
     assert fit_labels(rare, (1.0, 10.0)).inside([1.0, 10.0]).tolist() == [1, 5]
@@ -110,30 +116,22 @@ def test_training_and_supports_are_clipped_to_the_bulk_and_queries_are_not():
     often = np.where(np.arange(240) % 8, rating, 5000)
     # An eighth is no tail.
     assert cold_users(dataset(often, (1.0, 5000.0))).labels == Labels(1, 5000, 1, 5000)
-    for rows in (0, 60, 120, 200):
-        far = rating.copy()
-        far[rows] = 5000
+    plain = cold_users(dataset(rating, (1.0, 5.0))).test["random"]
+    log = dataset(rating, (1.0, 5.0)).interactions
+    asked = np.flatnonzero((log.user == plain.user[0]) & (log.item == plain.query_item[0]))
+    shown = np.flatnonzero((log.user == plain.user[0]) & (log.item == plain.support_item[0, 0]))
+    for row, where in ((0, "training"), (int(asked[0]), "query"), (int(shown[0]), "support")):
+        far = log.rating.copy()
+        far[row] = 5000
         split = cold_users(dataset(far, (1.0, 5000.0)))
-        assert split.labels == Labels(1, 5000, 1, 5)
+        assert split.labels == Labels(1, 5000, 1, 5), where
         assert split.labels.outside([5.0, 9.0]).tolist() == [5, 5]
         for part in (split.training, split.final):
             assert part.scale == (1, 5)
             assert set(part.interactions.rating.tolist()) == {1, 2, 3, 4, 5}
-        tasks = [*split.test.values(), *split.validation.values()]
-        assert max(one.support_rating.max() for one in tasks) == 5
-        asked = {
-            (int(user), int(item)): float(label)
-            for one in tasks
-            for t, user in enumerate(one.user)
-            for item, label in zip(
-                one.query_item[slice(*one.query_offsets[t : t + 2])],
-                one.query_rating[slice(*one.query_offsets[t : t + 2])],
-                strict=True,
-            )
-        }
-        log = dataset(far, (1.0, 5000.0)).interactions
-        for user, item, label in zip(log.user, log.item, log.rating, strict=True):
-            assert asked.get((int(user), int(item)), label) == label
+        tasks = split.test["random"]
+        assert tasks.support_rating.max() == 5
+        assert tasks.query_rating.max() == (5000 if where == "query" else 5)
 
 
 def test_the_threshold_follows_the_labels():
