@@ -31,7 +31,7 @@ __all__ = [
 
 
 _WIDTH, _HEIGHT = 440, 330  # pixels of a panel; narrow, so that its text is legible on a phone
-_LONGEST = 22  # letters of a method in a legend
+_LONGEST = 31  # letters of a method in a legend
 _FAVOURED = 4  # baselines that the vertical scale makes room for
 _FEATURED = 4  # learned methods that are drawn: as many as there are colours
 _RANKED_BY = ("rmse", "ndcg@10")
