@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax import locks, storage
+from metajax import files, locks, storage
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import Evaluation, PerUser
 from metajax.evaluation.metrics import Metric, table_with
@@ -123,7 +123,7 @@ def read_cell(path: Path, metrics: Sequence[Metric] = ()) -> Outcome | None:
         The measurements; None where the cell is not finished, or its file is damaged.
     """
     try:
-        written = path.read_bytes()
+        written = files.read_bytes(path)
         held, digest = written[:-_SIZE], written[-_SIZE:]
         if _digest(held) != digest:
             return None

@@ -238,7 +238,7 @@ def check_report(folder: Path) -> None:
     if not path.exists():
         return
     try:
-        for line in path.read_bytes().splitlines():
+        for line in files.read_bytes(path).splitlines():
             digest, _, name = line.decode(errors="replace").partition("  ")
             if name not in ("report.html", "report.json"):
                 raise ValueError(f"{path}: is damaged: it names {name!r}.")

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from typing import Any
 
@@ -370,3 +371,8 @@ def test_a_method_is_trained_by_the_fold_and_the_seed_of_its_cell(dataset):
     compared(dataset, None, [noted], folds=[1], seeds=[2])
     # Trained, and trained again with the validation users.
     assert seen == [(1, 2), (1, 2)]
+
+
+def test_a_pipe_in_the_place_of_a_cell_is_no_finished_cell(tmp_path):
+    os.mkfifo(tmp_path / "cell.npz")
+    assert cell_files.read_cell(tmp_path / "cell.npz") is None

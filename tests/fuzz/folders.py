@@ -20,6 +20,7 @@ from metajax import checkpoint, data, knowledge, runs
 from metajax.knowledge import GraphSettings
 from metajax.registry import settings_for
 from metajax.runs import graph as graph_runs
+from metajax.runs.folder import write_report
 from tests.fuzz.case import Case
 from tests.fuzz.mutations import damaged
 
@@ -138,6 +139,7 @@ def _trained(name: str) -> _Trained:
         run, progress = runs.create(folder, settings, data.load(settings.data))
         runs.train_run(run, progress)
         calls = (_loaded, _resumed)
+    write_report(folder, {"report.json": "[]\n", "report.html": "<!doctype html>\n"})
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files: dict[str, bytes | None] = {
         f"run/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in paths
