@@ -133,8 +133,8 @@ def find_roles(file: str | Path, names: Sequence[str], reading: Reading = Readin
             one role, or two roles share a column.
 
     Example:
-        >>> find_roles("log.csv", ["userId", "movieId", "when"], Reading(time_column="when"))
-        Roles(user='userId', item='movieId', rating=None, time='when')
+        >>> find_roles("log.csv", ["userId", "movieId", "when"], Reading(time_column="when"))[:4]
+        ('userId', 'movieId', None, 'when')
     """
     shown = ", ".join(map(repr, names))
     given = {role: getattr(reading, f"{role}_column") for role in role_names}
