@@ -72,8 +72,8 @@ def problems(
         found.append(f"columns are not used: {', '.join(map(repr, statements.unused))}")
     if statements is not None and statements.spaced:
         found.append(
-            f"{len(statements.spaced)} names had spaces around them or non-breaking ones, which "
-            f"are plain now: {first_five(statements.spaced)}"
+            f"{len(statements.spaced)} names had spaces around them, or others than one plain "
+            f"space within, and have no more: {first_five(statements.spaced)}"
         )
     names = graph.relations.names
     for pair in inverse_pairs(graph):

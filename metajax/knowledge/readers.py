@@ -85,8 +85,8 @@ class Statements(NamedTuple):
     """Part of each triple in the split that the files have: 0 for training, 1 for validation, 2 for
     the test; None where there is no split."""
     spaced: Sequence[str] = ()
-    """Names as they were, of those from which spaces around them were taken, or in which a
-    non-breaking space became a plain one."""
+    """Names as they were, of those from which spaces around them were taken, or in which white
+    space became one plain space."""
     unused: Sequence[str] = ()
     """Columns that are not used."""
 
@@ -305,9 +305,10 @@ def _places_of(header: Sequence[str]) -> list[int] | None:
 
 
 def _cleaned(statements: Statements) -> Statements:
-    """Takes spaces from around names, and makes non-breaking ones plain."""
+    """Takes spaces from around names, and makes any white space within them one plain space."""
     names = dict.fromkeys(name for triple in statements.triples for name in triple)
-    clean = {name: name.replace("\u00a0", " ").strip() for name in names}
+    # Non-breaking spaces are white space to split, as line separators are.
+    clean = {name: " ".join(name.split()) for name in names}
     spaced = [name for name, plain in clean.items() if name != plain]
     if not spaced:
         return statements

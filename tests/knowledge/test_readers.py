@@ -216,10 +216,10 @@ def test_names_that_spaces_alone_tell_apart_are_one(write):
     rows = "Alien\tby\tScott\nAlien\u00a0\tin\tDeep\u00a0Space \nDeep Space\tis\ta  b\n"
     statements = read_statements(write("a.tsv", rows))
     graph = graph_of(statements)
-    assert graph.entities.names == ("Alien", "Deep Space", "Scott", "a  b")
+    assert graph.entities.names == ("Alien", "Deep Space", "Scott", "a b")
     assert problems(graph, statements)[0] == (
-        "2 names had spaces around them or non-breaking ones, which are plain now: "
-        "'Alien\\xa0', 'Deep\\xa0Space '"
+        "3 names had spaces around them, or others than one plain space within, and have no more: "
+        "'Alien\\xa0', 'Deep\\xa0Space ', 'a  b'"
     )
 
 
