@@ -26,12 +26,12 @@ READINGS = {"P1": "", "P1-natural": ", natural"}
 ONE_MODEL = ", one model"
 
 
-def by_support(metric: str, protocol: str = "P1") -> str:
+def by_support(metric: str, protocol: str = "P1", results: str = "cold_start_accuracy") -> str:
     """Methods by support size, both orders side by side; the best of a column is bold.
 
     Rows of one model for both orders are those of methods that only rank.
     """
-    everything = from_json(read("cold_start_accuracy"))
+    everything = from_json(read(results))
     rated = {r.method for r in everything if r.metric == "rmse"}
     records = [
         r

@@ -236,6 +236,9 @@ def bfloat16_error() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": partial(accuracy_tables.by_support, "rmse"),
     "ndcg@10": partial(accuracy_tables.by_support, "ndcg@10"),
+    "ndcg@10 fold 0": partial(
+        accuracy_tables.by_support, "ndcg@10", results="cold_start_accuracy_fold0"
+    ),
     "ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural"),
     "differences": accuracy_tables.differences,
     "warm_cold": accuracy_tables.warm_cold,
