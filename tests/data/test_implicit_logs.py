@@ -83,6 +83,12 @@ def rows(dataset):
             "every event is an interaction, whichever it is: view (3), cart (1), purchase (1), rem",
         ),
         (
+            "user,item,event,feedback\nu,a,view,3\n",
+            {"event_column": "event"},
+            [("u", "a", 1, 0)],
+            "columns not used: 'feedback'",
+        ),
+        (
             EVENTS,
             {"weights": WEIGHTS},
             [("u", "a", 3, 3), ("u", "b", 1, 4), ("v", "a", 10, 5)],

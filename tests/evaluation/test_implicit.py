@@ -6,7 +6,8 @@ import pytest
 from metajax import baselines, evaluation, registry
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
-from metajax.evaluation import metrics, tables
+from metajax.evaluation import experiment, metrics, tables
+from metajax.evaluation.cells import Cell
 from metajax.evaluation.evaluate import NothingRelevantError, evaluate
 from metajax.evaluation.records import select
 from metajax.evaluation.tuning import trained, tuned
@@ -209,6 +210,35 @@ def test_a_ranking_in_which_nobody_has_a_relevant_item_is_refused(dataset, split
             split.training.user_features, split.training.item_features,
             scale=None, rating=False, relevant=2, method="item_knn",
         )  # fmt: skip
+
+
+def test_trained_methods_learn_an_order_where_there_are_no_ratings():
+    cell = Cell("maml", "P1", 0, 0)
+    for implicit, objective in ((False, "rating"), (True, "ndcg")):
+        shared = experiment._Shared(None, {}, (), {}, False, implicit)
+        assert experiment._plan_of(cell, shared).conditions["settings"]["objective"] == objective
+    asked = experiment._Shared(None, {"objective": "ranking"}, (), {}, False, True)
+    assert experiment._plan_of(cell, asked).conditions["settings"]["objective"] == "ranking"
+
+
+def test_a_run_is_judged_beside_what_needs_no_ratings(split):
+    simple, plain = tables._baselines(split, [])
+    names = {method.name for method in (*simple, *plain)}
+    assert {"popularity", "ease", "two_tower"} <= names
+    assert not any(METHODS[name] for name in names)
+
+
+def test_where_no_ranking_can_be_judged_a_run_says_so_and_judges_ratings(dataset, monkeypatch):
+    monkeypatch.setattr(tables, "all_methods", tuple)
+    monkeypatch.setattr(tables, "all_baselines", lambda: (baselines.item_mean, baselines.ease))
+    log = dataset.interactions
+    rated = log._replace(rating=np.float32(1 + log.item % 2))
+    parts = evaluation.prepare(
+        "P1", dataset._replace(interactions=rated, scale=(1.0, 5.0)), fold=0, seed=0
+    )
+    judged, notes = evaluation.judge_all(parts, [], registry.settings_for("maml"))
+    assert [found.by_order["random"].method for found in judged] == ["item_mean"]
+    assert notes == [f"Rankings are not judged. {parts.unranked}"]
 
 
 def test_cells_keep_the_metrics_that_all_of_them_have(split):
