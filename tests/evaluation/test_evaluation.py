@@ -421,6 +421,9 @@ def test_at_a_support_size_that_a_run_lacks_its_users_do_not_count():
     short = judged(BIASES, jnp.array(BIAS), ks=(0, 1))
     for both in (concatenate([whole, short]), concatenate([short, whole])):
         assert both.ks == KS
+        uncounted = both.per_user.count[KS.index(3)] == 0
+        assert uncounted.sum() == USERS
+        assert (both.per_user.top_items[KS.index(3), uncounted] == -1).all()
         records, alone = (
             {
                 (r.metric, r.k): r
