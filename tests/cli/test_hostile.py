@@ -151,6 +151,16 @@ def test_a_terminal_of_few_characters_shows_the_others_by_their_codes(monkeypatc
     assert written.getvalue() == b"Mis\\xe9rables \\u2192\n"
 
 
+def test_a_command_does_not_end_at_an_accent(monkeypatch, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\né,a\né,b\nu,a\n", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cli.main(["data", str(path)]) == 0
+    sys.stdout.flush()
+    assert b"'\\xe9'" in written.getvalue()
+
+
 def test_a_foreseen_error_is_raised_by_a_statement_of_the_package():
     from metajax import files
 
@@ -161,6 +171,12 @@ def test_a_foreseen_error_is_raised_by_a_statement_of_the_package():
         int("x")
     assert not app._is_foreseen(caught.value)
     assert not app._is_foreseen(ValueError("never raised"))
+    # In a function of the package, but not by a statement of it.
+    made: dict[str, Any] = {}
+    exec(compile("def wrong():\n    int('x')", f"{app._PACKAGE}made.py", "exec"), made)
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        made["wrong"]()
+    assert not app._is_foreseen(caught.value)
 
 
 ROWS = "".join(f"u{u},i{i},{1 + (u * 7 + i * 3) % 5}\n" for u in range(8) for i in range(6))

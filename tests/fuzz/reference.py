@@ -132,7 +132,7 @@ def json_log(data: bytes, columns: Mapping[str, str]) -> list[Row]:
 
 
 def triples(data: bytes, *, header: Sequence[str] | None) -> list[tuple[str, ...]]:
-    """Reads triples of tab-separated names, whose spaces are single and plain.
+    """Reads triples of tab-separated names, without spaces around them and with plain ones inside.
 
     Args:
         data: The file.
@@ -150,7 +150,7 @@ def triples(data: bytes, *, header: Sequence[str] | None) -> list[tuple[str, ...
         raise Unsure("blanks may separate the names")
     if any(len(row) != 3 or not all(name.strip() for name in row) for row in rows):
         raise Refused("no triple")
-    return [tuple(" ".join(name.replace("\u00a0", " ").split()) for name in row) for row in rows]
+    return [tuple(name.replace("\u00a0", " ").strip() for name in row) for row in rows]
 
 
 def pairs(data: bytes, columns: Sequence[str]) -> list[tuple[str, ...]]:
