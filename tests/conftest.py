@@ -20,6 +20,13 @@ if jax.__version_info__ < (0, 11):  # Later ones do not know the flag, and abort
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)
 
+# The workers and the processes that tests start compile much the same programs, and so does the
+# next run: whoever is first keeps them for all. JAX has read its environment by now.
+CACHE = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+jax.config.update("jax_compilation_cache_dir", CACHE)
+
 
 @pytest.fixture(scope="session")
 def ml100k() -> Dataset:
