@@ -345,6 +345,21 @@ REFUSED = {
         ["data", "a.csv"],
         "a.csv, line 3: a quote is not closed",
     ),
+    "a carriage return in a row": (
+        {"a.csv": LOG + "u8,i\r1,3\n"},
+        ["data", "a.csv"],
+        "a.csv, line 50: must have 3 fields .* got 2",
+    ),
+    "an encoding that decodes nothing": (
+        {"a.csv": LOG},
+        ["data", "a.csv", "--encoding=undefined"],
+        "encoding must be one that Python knows, .* got 'undefined'",
+    ),
+    "half a character as separator": (
+        {"a.csv": LOG},
+        ["data", "a.csv", "--separator=\udcff"],
+        "separator must be of whole characters",
+    ),
     "a name with NUL": ({}, ["data", "a\0b"], r"a\\x00b: no such path"),
     "settings of a run that are a list": (
         {"run/settings.json": "[1]", "run/checkpoints/00000000/manifest.json": "{}"},
