@@ -150,7 +150,7 @@ def triples(data: bytes, *, header: Sequence[str] | None) -> list[tuple[str, ...
         raise Unsure("blanks may separate the names")
     if any(len(row) != 3 or not all(name.strip() for name in row) for row in rows):
         raise Refused("no triple")
-    return [tuple(name.replace("\u00a0", " ").strip() for name in row) for row in rows]
+    return [tuple(" ".join(name.split()) for name in row) for row in rows]
 
 
 def pairs(data: bytes, columns: Sequence[str]) -> list[tuple[str, ...]]:
