@@ -92,7 +92,7 @@ FORMATS = {
         CSV.replace(",", ";").replace("\n", ";well, good\n"),
         {},
     ),
-    "gz": ("log.csv.gz", gzip.compress(CSV.encode()), {}),
+    "gz": ("log.csv.gz", gzip.compress(CSV.encode(), mtime=0), {}),
     "bz2": ("log.tsv.bz2", bz2.compress(CSV.replace(",", "\t").encode()), {}),
     "xz": ("log.csv.xz", lzma.compress(CSV.encode()), {}),
     "zst": ("log.csv.zst", zst(CSV), {}),
@@ -270,7 +270,7 @@ REFUSED = {
     ),
     "a gz that is cut": (
         "log.csv.gz",
-        gzip.compress(CSV.encode())[:-9],
+        gzip.compress(CSV.encode(), mtime=0)[:-9],
         {},
         "log.csv.gz: cannot be decompressed: ",
     ),
@@ -282,7 +282,7 @@ REFUSED = {
     ),
     "a short line behind a packed header": (
         "log.csv.gz",
-        gzip.compress(b"user,item,x\n1,a,3\n1,b\n"),
+        gzip.compress(b"user,item,x\n1,a,3\n1,b\n", mtime=0),
         {},
         "log.csv.gz, line 3: must have 3 fields (user, item, x), got 2.",
     ),
