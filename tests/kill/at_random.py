@@ -105,7 +105,8 @@ def _after(
     status, said = _ended(pid, folder)
     if status != 0:
         return f"a dead end, status {status}: {said}"
-    if _session(pid):
+    # The tracker of shared resources ends after the processes that it serves.
+    if not _until(lambda: not _session(pid), _ORPHANS):
         return f"orphans: {_session(pid)}"
     found = bits_of(folder)
     if found != wanted:
