@@ -59,7 +59,7 @@ print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] !
     for name in ("compare", "data", "evaluate", "graph", "recommend", "train", "transfer"):
         assert any(f" {name} " in line for line in table), name
     ours = {name for name in imported.split() if name.split(".")[0] == "metajax"}
-    wanted = {"cli", "cli.app", "cli.console", "cli.signals", "characters"}
+    wanted = {"cli", "cli.app", "cli.console", "cli.signals", "characters", "fields", "files"}
     assert ours == {f"metajax.{name}" for name in wanted}
     assert not {"jax", "numpy", "optax"} & set(imported.split())
 
@@ -481,7 +481,7 @@ def test_help_shows_the_options_of_the_chosen_method(run, monkeypatch, tmp_path)
     _, out, _ = run("train", "--method=attentive_neighbours", "--help")
     shown = " ".join(out.replace("│", " ").split())
     assert "[choices: random, time, mixed] [default: random]" in shown
-    assert "ndcg (its head). [default: ndcg]" in shown
+    assert "for a log without ratings. [default: ndcg]" in shown
     shown = " ".join(run("train", "--method=reptile", "--help")[1].replace("│", " ").split())
     assert "Learning rate of the inner steps. [default: 0.002]" in shown
     monkeypatch.setenv("METAJAX_METHOD", "anil")
