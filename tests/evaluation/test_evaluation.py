@@ -468,7 +468,7 @@ def test_errors_through_a_transform_are_those_of_the_labels_themselves():
     own = Metric("own", lambda s, y, *, where: jnp.sum(jnp.where(where, s - y, 0) ** 2), "ratings")
     other = judged(BIASES, jnp.array(BIAS), labels=labels, metrics=[own])
     squares = other.per_user.values["own"]
-    np.testing.assert_allclose(found.per_user.values["mse"], squares, rtol=1e-3)
+    np.testing.assert_allclose(found.per_user.values["mse"], squares, rtol=1e-3, atol=1e-9)
     assert found.per_user.values["mse"].max() > 100
 
 
