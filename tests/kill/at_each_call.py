@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.kill.dying import Killed, dying
-from tests.kill.scenarios import Scenario, bits_of, leftovers
+from tests.kill.scenarios import Scenario, bits_of, trouble_in
 
 __all__ = ["Found", "killed_at"]
 
@@ -63,9 +63,4 @@ def _gone_on(scenario: Scenario, folder: Path, wanted: dict[str, str]) -> str:
             scenario.go(folder)
     except Exception as error:
         return f"a dead end: {type(error).__name__}: {error}"
-    found = bits_of(folder)
-    if found != wanted:
-        differ = {name for name in {*found, *wanted} if found.get(name) != wanted.get(name)}
-        return f"other bits: {', '.join(sorted(differ))}"
-    left = leftovers(folder)
-    return f"left over: {', '.join(left)}" if left else ""
+    return trouble_in(folder, wanted)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metajax import cli
-from tests.kill.scenarios import bits_of, command_of, leftovers
+from tests.kill.scenarios import bits_of, command_of, trouble_in
 
 __all__ = ["KINDS", "Tally", "killed_at_random"]
 
@@ -108,12 +108,7 @@ def _after(
     # The tracker of shared resources ends after the processes that it serves.
     if not _until(lambda: not _session(pid), _ORPHANS):
         return f"orphans: {_session(pid)}"
-    found = bits_of(folder)
-    if found != wanted:
-        differ = {name for name in {*found, *wanted} if found.get(name) != wanted.get(name)}
-        return f"other bits: {', '.join(sorted(differ))}"
-    left = leftovers(folder)
-    return f"left over: {', '.join(left)}" if left else ""
+    return trouble_in(folder, wanted)
 
 
 def _started(arguments: list[str], folder: Path) -> int:

@@ -18,7 +18,7 @@ from metajax.data import datasets
 from metajax.knowledge import GraphSettings
 from metajax.runs import graph as graph_runs
 
-__all__ = ["Scenario", "bits_of", "command_of", "leftovers", "scenarios", "write_data"]
+__all__ = ["Scenario", "bits_of", "command_of", "scenarios", "trouble_in", "write_data"]
 
 NAMES = ("train", "graph train", "transfer", "compare")
 METHODS = ("item_mean", "item_user_bias", "popularity")
@@ -155,7 +155,22 @@ def bits_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def leftovers(folder: Path) -> list[str]:
+def trouble_in(folder: Path, wanted: dict[str, str]) -> str:
+    """Says what of a finished folder is not as it would be without a kill; empty if nothing is.
+
+    Args:
+        folder: The folder.
+        wanted: `bits_of` one whose process was not killed.
+    """
+    found = bits_of(folder)
+    if found != wanted:
+        differ = {name for name in {*found, *wanted} if found.get(name) != wanted.get(name)}
+        return f"other bits: {', '.join(sorted(differ))}"
+    left = _leftovers(folder)
+    return f"left over: {', '.join(left)}" if left else ""
+
+
+def _leftovers(folder: Path) -> list[str]:
     """Lists what only an unfinished process may leave."""
     found = [*folder.parent.glob("*.tmp"), *folder.rglob("*.tmp"), *folder.rglob("lock")]
     return [str(path.relative_to(folder.parent)) for path in found]
