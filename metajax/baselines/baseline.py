@@ -1,17 +1,15 @@
-"""The contract of a closed-form baseline, and grid search of its settings."""
+"""The contract of a closed-form baseline."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from metajax.data.dataset import TrainingSet
 from metajax.losses import check_shapes
 from metajax.types import Adaptation, Examples, Params
 
-__all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed", "tune"]
+__all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed"]
 
 
 class Baseline(NamedTuple):
@@ -72,38 +70,3 @@ def check_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}.")
-
-
-def tune(
-    baseline: Baseline,
-    training: TrainingSet,
-    score: Callable[[Baseline, Params], float],
-) -> tuple[Mapping[str, Any], Params]:
-    """Fits every setting of the baseline's grid and keeps the best.
-
-    Fit again with the returned settings on training and validation users before the test.
-
-    Args:
-        baseline: The baseline to tune.
-        training: The training users, without those that `score` judges by.
-        score: `score(baseline, params)`, lower is better, for instance the RMSE of the
-            validation users.
-
-    Returns:
-        The settings with the lowest score, the earliest of the grid where it ties, and the
-        parameters fitted with them.
-
-    Raises:
-        ValueError: If a score is NaN.
-    """
-    best: tuple[float, Mapping[str, Any], Params] | None = None
-    for settings in baseline.grid:
-        params = baseline.fit(training, **settings)
-        value = float(score(baseline, params))
-        if np.isnan(value):
-            raise ValueError(f"score must be a number, got nan for {baseline.name} {settings}.")
-        if best is None or value < best[0]:
-            best = value, settings, params
-    if best is None:
-        raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
-    return best[1:]

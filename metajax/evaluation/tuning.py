@@ -92,8 +92,14 @@ def tuned(
             each panel chooses for itself.
 
     Returns:
-        By panel, the method fitted to training and validation users.
+        By panel, the method fitted to training and validation users. Of settings with the same
+        loss the earliest is chosen.
+
+    Raises:
+        ValueError: If the grid is empty.
     """
+    if not baseline.grid:
+        raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
     adaptation = baseline.adaptation
     rating = baseline.predicts == "rating"
 

@@ -157,6 +157,19 @@ def test_one_model_has_the_settings_with_the_lowest_mean_loss_of_all_panels(spli
     assert scored(one_model=True) == {"random": 2.0, "time": 2.0}
 
 
+def test_of_settings_with_the_same_loss_the_earliest_is_chosen(split):
+    constant = baselines.global_mean._replace(
+        fit=lambda training, level, name: jnp.float32(level),
+        grid=tuple({"level": level, "name": name} for level, name in ((1, 0), (3, 1), (3, 2))),
+    )
+    assert {method.settings["name"] for method in tuned(constant, split).values()} == {1}
+
+
+def test_an_empty_grid_is_refused(split):
+    with pytest.raises(ValueError, match="grid must hold at least one setting, got none for item"):
+        tuned(baselines.item_mean._replace(grid=()), split)
+
+
 @pytest.mark.parametrize("protocol", protocols)
 def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
     split = prepare(protocol, ml100k, fold=1, seed=2)
