@@ -1,7 +1,7 @@
 """Accuracy for cold users by number of shots, and for cold items.
 
-    python benchmarks/cold_start_accuracy.py [--quick] [--seeds N] [--trials N] [--jobs N]
-        [--folder FOLDER] [--json FILE] [--curve FILE.svg]
+    python benchmarks/cold_start_accuracy.py [--quick] [--folds N] [--seeds N] [--trials N]
+        [--jobs N] [--folder FOLDER] [--json FILE] [--curve FILE.svg]
 
 Every simple baseline and every learned method on MovieLens-100K, under P1 (cold users by number of
 shots; 5 folds over users, repeated by seed), P2 (warm and cold users by warm and cold items; 5
@@ -36,6 +36,7 @@ QUICK = {"updates": 20, "tasks": 32, "rank": 4}
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one fold, few updates, one trial")
+    parser.add_argument("--folds", type=int, default=5, help="folds of each repetition, and draws")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the 5 folds of P1")
     parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge at once")
@@ -52,7 +53,7 @@ def main() -> None:
     dataset = load("ml-100k")
     methods = given.methods.split(",") if given.methods else None
     protocols = given.protocols.split(",")
-    folds, seeds = range(5), range(given.seeds)
+    folds, seeds = range(given.folds), range(given.seeds)
     if given.quick:
         protocols, folds, seeds = protocols[:1], range(1), range(1)
     folder = given.folder.with_name(given.folder.name + "-quick") if given.quick else given.folder
