@@ -75,6 +75,8 @@ def quoted_log(
     if plain:
         header = [re.sub("[^a-z0-9]", "", name.lower()) for name in header]
         columns = {role: name.lower() for role, name in columns.items()}
+        if any(n not in header and n.removesuffix("id") in header for n in columns.values()):
+            raise Unsure("another name of the column, which may be recognised")
         # A rating or time of another name is not used, and said to be so.
         columns = {
             role: name
@@ -179,10 +181,11 @@ def n_triples(data: bytes) -> tuple[list[tuple[str, str, str]], list[tuple[str, 
     """
     found, attributes = [], []
     blanks: dict[str, str] = {}
-    text = _decoded(data, "utf-8-sig")
-    for line in re.split(r"[\r\n]", text):
-        if not line.strip(" \t") or line.lstrip(" \t").startswith("#"):
+    for content in re.split(rb"[\r\n]", data.removeprefix(b"\xef\xbb\xbf")):
+        # Whatever a comment is made of.
+        if not content.strip(b" \t") or content.lstrip(b" \t").startswith(b"#"):
             continue
+        line = _decoded(content, "utf-8")
         match = _STATEMENT.fullmatch(line)
         if not match:
             raise Refused(line)
