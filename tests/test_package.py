@@ -40,6 +40,7 @@ ROWS = [
     "evaluation",
     "report",
     "runs",
+    "engine",
     "cli",
     "__main__",
     "__init__",

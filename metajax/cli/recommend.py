@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import runs
+from metajax import engine, runs
 from metajax.cli import console
 from metajax.data.schema import unseen_values
 from metajax.fields import rounded
@@ -29,7 +29,7 @@ def recommend(
     """Adapts to a new user and prints recommended items: score, title and id.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, or of a model that metajax fit wrote.
         ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them, or counts
             where the log has those. After a transfer, "source:Emma=5, target:Emma=4" where both
             domains have the title.
@@ -47,7 +47,10 @@ def recommend(
     )
     attributes = recommendation.parse_pairs(user, "--user")
     with console.busy(f"Loading {run}"):
-        recommender = runs.load(run, on_skip=console.skipped)
+        if engine.is_model(run):
+            recommender = engine.load(run).recommender
+        else:
+            recommender = runs.load(run, on_skip=console.skipped)
     if items:
         seen = recommendation.parse_names(recommender.catalogue, items)
     found = recommendation.recommend(recommender, seen, attributes, top=top, source=source)

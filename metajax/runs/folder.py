@@ -34,6 +34,7 @@ __all__ = [
     "last_good",
     "make",
     "open_metrics",
+    "publish",
     "read_json",
     "write_report",
 ]
@@ -105,6 +106,15 @@ def make(held: Claim, contents: Mapping[str, str | bytes], progress: Progress) -
         storage.write_file(held.building / name, content)
     digests = {name: storage.digest_of(content) for name, content in contents.items()}
     checkpoint.save(held.building / CHECKPOINTS, 0, progress, files=digests)
+    publish(held)
+
+
+def publish(held: Claim) -> None:
+    """Gives the folder that was built under a claim its name, in one rename.
+
+    Raises:
+        OSError: If the folder exists or cannot be renamed.
+    """
     _refuse_existing(held.folder)
     os.rename(held.building, held.folder)
     storage.sync(held.folder.parent)

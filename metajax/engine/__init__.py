@@ -1,0 +1,13 @@
+"""Models fitted to all users of a log, and the folders that serve them without the data.
+
+from metajax import data, engine
+model = engine.fit(data.load("ml-100k"), "eb_fold_in")
+engine.save(model, "models/films")
+model = engine.load("models/films")                       # later, elsewhere
+runs.recommend(model.recommender, {"Fargo": 5})
+"""
+
+from metajax.engine.fit import everyone, fit
+from metajax.engine.model import FittedModel, is_model, load, save
+
+__all__ = ["FittedModel", "everyone", "fit", "is_model", "load", "save"]

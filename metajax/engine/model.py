@@ -1,0 +1,315 @@
+"""The model folder: a fitted method that recommends without its data.
+
+    MODEL/model.json            method and settings, structure of its parameters, scale and labels
+    MODEL/schema.json           how users and items are encoded
+    MODEL/catalogue.json        ids and titles of the items
+    MODEL/arrays.safetensors    parameters, and the items' encoded features
+    MODEL/manifest.json         version of the format, size and sha256 of each file; written last
+
+No file holds code, and none is unpickled: classes of parameters are named, and looked up in the
+packages that define registered methods. The folder is made under another name and appears in one
+rename; any damaged or missing file is refused by name before any of it is used.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from metajax import registry, storage
+from metajax.baselines import Baseline
+from metajax.data import schema
+from metajax.data.dataset import Shapes
+from metajax.data.labels import Grades, Labels
+from metajax.data.schema import Schema
+from metajax.fields import with_tuples
+from metajax.files import read_bytes
+from metajax.methods import Settings
+from metajax.runs.folder import claim, publish
+from metajax.runs.item_index import index_of_items
+from metajax.runs.recommendation import Catalogue, Recommender
+from metajax.storage import Digest
+from metajax.types import Adaptation, Params
+
+__all__ = ["FORMAT", "FittedModel", "is_model", "load", "recommender_of", "save"]
+
+FORMAT = 1
+"""Version of the format; a folder of a later one is refused."""
+
+_MANIFEST = "manifest.json"
+_MODEL, _SCHEMA, _CATALOGUE = "model.json", "schema.json", "catalogue.json"
+_ARRAYS = "arrays.safetensors"
+_FILES = (_ARRAYS, _CATALOGUE, _MODEL, _SCHEMA)
+_FEATURES = "item_features"
+
+
+class FittedModel(NamedTuple):
+    """A method fitted to all users of a log."""
+
+    method: str
+    """Its name in the registry."""
+    settings: Mapping[str, Any]
+    """Its settings: of a closed form those of the grid, else those of its training."""
+    shapes: Shapes
+    """Sizes of the training set."""
+    recommender: Recommender
+    """The method with its parameters, the encoding of users, and the catalogue."""
+    item_schema: Schema
+    """Encoding of the items' attributes."""
+
+
+def recommender_of(
+    method: str,
+    settings: Mapping[str, Any],
+    shapes: Shapes,
+    params: Params,
+    user_schema: Schema,
+    catalogue: Catalogue,
+    scale: tuple[float, float] | None,
+    labels: Labels,
+    grades: Grades,
+) -> Recommender:
+    """Returns the recommender of a fitted method.
+
+    Args:
+        method: Its name in the registry.
+        settings: As in `FittedModel`.
+        shapes: Of the training set.
+        params: Its parameters.
+        user_schema: Encoding of users.
+        catalogue: The items.
+        scale: Worst and best rating, in the unit of the log; None for an implicit log.
+        labels: How ratings are standardised.
+        grades: Labels of interactions, of an implicit log.
+
+    Raises:
+        ValueError: If there is no such method, or the settings are not its own.
+    """
+    adaptation, rating = _functions(method, settings, shapes)
+    return Recommender(adaptation, params, user_schema, catalogue, scale, labels, rating, grades)
+
+
+def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
+    """Writes a model folder, whole or not at all.
+
+    Args:
+        model: The model.
+        folder: A folder that does not exist yet.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TypeError: If a parameter is neither an array nor a number, or its container is no tuple,
+            list or dictionary.
+        LockedError: If another process is writing this folder.
+        OSError: If the folder exists or cannot be written.
+    """
+    found, catalogue = model.recommender, model.recommender.catalogue
+    arrays = {_FEATURES: np.ascontiguousarray(catalogue.item_features)}
+    facts = {
+        "metajax": version("metajax"),
+        "method": model.method,
+        "settings": dict(model.settings),
+        "shapes": model.shapes._asdict(),
+        "scale": found.scale,
+        "labels": found.labels._asdict(),
+        "grades": found.grades._asdict(),
+        "params": _described(found.params, "params", arrays),
+    }
+    schemas = {"user": found.user_schema, "item": model.item_schema}
+    domain = catalogue.item_domain
+    contents: dict[str, str | bytes] = {
+        _MODEL: _json(facts),
+        _SCHEMA: _json({name: json.loads(schema.to_json(s)) for name, s in schemas.items()}),
+        _CATALOGUE: _json(
+            {
+                "ids": catalogue.ids.tolist(),
+                "titles": catalogue.titles.tolist(),
+                "domain": None if domain is None else domain.tolist(),
+            }
+        ),
+        _ARRAYS: safetensors.numpy.save(arrays),
+    }
+    digests = {name: list(storage.digest_of(content)) for name, content in contents.items()}
+    with claim(Path(folder)) as held:
+        for name, content in contents.items():
+            storage.write_file(held.building / name, content)
+        storage.write_file(held.building / _MANIFEST, _manifest_of(FORMAT, digests))
+        publish(held)
+    return Path(folder)
+
+
+def is_model(folder: str | os.PathLike[str]) -> bool:
+    """True if the folder looks like that of a model, whole or damaged."""
+    return any((Path(folder) / name).is_file() for name in (_MANIFEST, _MODEL))
+
+
+def load(folder: str | os.PathLike[str]) -> FittedModel:
+    """Reads a model folder; every byte is verified first.
+
+    Args:
+        folder: Folder that `save` wrote.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If no model is there, a file is missing or damaged, the format is newer than
+            this version reads, or its method is not installed.
+    """
+    folder = Path(folder)
+    if not is_model(folder):
+        raise ValueError(f"{folder}: no model is here (there is no {_MANIFEST}).")
+    for name, digest in _manifest(folder / _MANIFEST).items():
+        storage.check(folder / name, digest)
+    facts, schemas, names = (
+        json.loads(read_bytes(folder / name)) for name in (_MODEL, _SCHEMA, _CATALOGUE)
+    )
+    arrays = safetensors.numpy.load((folder / _ARRAYS).read_bytes())
+    domain = names["domain"]
+    catalogue = Catalogue(
+        np.array(names["ids"], dtype=str),
+        np.array(names["titles"], dtype=str),
+        arrays[_FEATURES],
+        None if domain is None else np.array(domain, np.int32),
+        index_of_items(names["ids"], names["titles"]),
+    )
+    settings, shapes = with_tuples(facts["settings"]), Shapes(**with_tuples(facts["shapes"]))
+    scale = facts["scale"]
+    try:
+        params = _restored(facts["params"], arrays)
+        recommender = recommender_of(
+            facts["method"],
+            settings,
+            shapes,
+            params,
+            schema.from_json(json.dumps(schemas["user"])),
+            catalogue,
+            None if scale is None else (scale[0], scale[1]),
+            Labels(**facts["labels"]),
+            Grades(**facts["grades"]),
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder / _MODEL}: {error}") from None
+    item_schema = schema.from_json(json.dumps(schemas["item"]))
+    return FittedModel(facts["method"], settings, shapes, recommender, item_schema)
+
+
+def _functions(method: str, settings: Mapping[str, Any], shapes: Shapes) -> tuple[Adaptation, bool]:
+    """Returns the pair of functions of a method, and whether its scores are ratings."""
+    found = registry.method_of(method)
+    if isinstance(found, Baseline):
+        return found.adaptation, found.needs_ratings
+    chosen: Settings = registry.settings_for(found, **settings)
+    return registry.judged_adaptation_of(chosen, shapes), registry.predicts_ratings(chosen)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _manifest_of(number: int, digests: Mapping[str, Any]) -> bytes:
+    content = {"format": number, "files": dict(sorted(digests.items()))}
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "digest": digest}, indent=1).encode()
+
+
+def _manifest(path: Path) -> dict[str, Digest]:
+    """Reads the manifest: digests of files by name.
+
+    Raises:
+        ValueError: If it is missing, damaged, or of a newer format.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: is missing.")
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+        number, held = content["format"], dict(content["files"])
+        # Byte by byte: what JSON reads alike, such as another space, is damage too.
+        whole = text == _manifest_of(number, held)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole, number, held = False, FORMAT, {}
+    if not whole:
+        raise ValueError(f"{path}: is damaged.")
+    if number > FORMAT:
+        raise ValueError(
+            f"{path}: the model has format {number}, this version of metajax reads up to {FORMAT}: "
+            "install a newer one."
+        )
+    if tuple(held) != _FILES:
+        raise ValueError(f"{path}: must list {', '.join(_FILES)}, got {', '.join(held)}.")
+    return {name: Digest(*digest) for name, digest in held.items()}
+
+
+def _described(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Describes a tree of parameters as JSON; adds its arrays by path."""
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return {"value": tree}
+    if isinstance(tree, Mapping):
+        for key in tree:
+            if not isinstance(key, str):
+                raise TypeError(f"{path} must have texts as keys, got {key!r}.")
+        return {"dict": [[k, _described(v, f"{path}/{k}", arrays)] for k, v in tree.items()]}
+    if isinstance(tree, tuple | list):
+        items = [_described(leaf, f"{path}/{n}", arrays) for n, leaf in enumerate(tree)]
+        kind = type(tree)
+        if kind in (tuple, list):
+            return {kind.__name__: items}
+        if hasattr(kind, "_fields"):
+            return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": items}
+    if hasattr(tree, "dtype") and hasattr(tree, "shape"):
+        # Without the copy a view of another array would be written in its memory's order.
+        arrays[path] = np.array(tree, order="C")
+        return {"array": path}
+    raise TypeError(f"{path} must hold arrays and numbers, got {type(tree).__name__}.")
+
+
+def _restored(described: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Builds the tree that `_described` described."""
+    if "array" in described:
+        return jnp.asarray(arrays[described["array"]])
+    if "value" in described:
+        return described["value"]
+    if "dict" in described:
+        return {key: _restored(value, arrays) for key, value in described["dict"]}
+    for name, kind in (("tuple", tuple), ("list", list)):
+        if name in described:
+            return kind(_restored(value, arrays) for value in described[name])
+    fields = [_restored(value, arrays) for value in described["fields"]]
+    return _class_of(described["class"], len(fields))(*fields)
+
+
+def _class_of(name: str, fields: int) -> Callable[..., Any]:
+    """Finds the NamedTuple of a name in the packages that define registered methods.
+
+    Raises:
+        ValueError: If it is elsewhere, is none, or has another number of fields.
+    """
+    module, _, qualified = name.partition(":")
+    points = entry_points(group="metajax.methods")
+    packages = {"metajax", *(point.module.partition(".")[0] for point in points)}
+    if module.partition(".")[0] not in packages:
+        raise ValueError(f"parameters must be of a package with methods, got those of {name!r}.")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualified.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        raise ValueError(
+            f"there is no class {name!r} of parameters in what is installed."
+        ) from None
+    is_tuple = isinstance(found, type) and issubclass(found, tuple)
+    if not is_tuple or len(getattr(found, "_fields", ())) != fields:
+        raise ValueError(f"{name!r} is no NamedTuple of {fields} fields.")
+    return cast(Callable[..., Any], found)
