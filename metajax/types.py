@@ -250,6 +250,9 @@ class Adaptation(NamedTuple):
     predict_variance: Predict | None = None
     """`predict_variance(params, adapted, inputs) -> [N]`: the variance of a Gaussian label around
     its score, observation noise included. None: the method has no variance."""
+    rank: Predict | None = None
+    """`rank(params, adapted, inputs) -> [N]`: scores that only order the items, for lists. None:
+    `predict` orders them."""
 
 
 class MetaState(NamedTuple):
@@ -287,6 +290,11 @@ class MetaLearner(NamedTuple):
     def predict_variance(self) -> Predict | None:
         """The `predict_variance` of the adaptation."""
         return self.adaptation.predict_variance
+
+    @property
+    def rank(self) -> Predict | None:
+        """The `rank` of the adaptation."""
+        return self.adaptation.rank
 
 
 def check_model(model: Any, contract: type = Model) -> None:

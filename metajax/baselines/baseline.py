@@ -21,8 +21,9 @@ class Baseline(NamedTuple):
 
     name: str
     """Name in tables and on the command line."""
-    predicts: Literal["rating", "ranking"]
-    """Meaning of the scores: ratings on the scale, or only an order of the items."""
+    predicts: Literal["rating", "ranking", "both"]
+    """Meaning of the scores: ratings on the scale, only an order of the items, or ratings by
+    `predict` and an order by `rank`."""
     fit: Callable[..., Params]
     """`fit(training, **settings) -> params`, on the host; params are float32 and int32 arrays."""
     adaptation: Adaptation
@@ -33,6 +34,13 @@ class Baseline(NamedTuple):
     """True if it needs a source and a target domain."""
     target_alone: bool = False
     """True if its scores in the target depend on the target alone: no transfer."""
+    kind: Literal["baseline", "learned"] = "baseline"
+    """A baseline or a learned method in comparisons."""
+
+    @property
+    def predicts_ratings(self) -> bool:
+        """True if `predict` returns ratings."""
+        return self.predicts != "ranking"
 
     @property
     def needs_ratings(self) -> bool:

@@ -60,7 +60,7 @@ def score_cold_items(
             f"{np.shape(item_features)}."
         )
     scores = _scores(
-        Adaptation(adaptation.adapt, adaptation.predict),
+        Adaptation(adaptation.adapt, adaptation.rank or adaptation.predict),
         params,
         *map(jnp.asarray, (tasks.support_item, tasks.support_length)),
         jnp.asarray(item_features)[tasks.item],

@@ -113,7 +113,7 @@ def evaluate(
     what is relevant among them comes from the query alone.
 
     Args:
-        adaptation: The method; of a learner, its `adapt` and `predict`.
+        adaptation: The method, or a learner. Lists are ordered by its `rank`, if it has one.
         params: Its parameters.
         tasks: The cold users, as from `splits.cold_user_tasks`.
         user_features: `[U, Du]` encoded attributes of all users.
@@ -192,7 +192,7 @@ def evaluate(
     )
     judge = partial(
         _measure,
-        Adaptation(adaptation.adapt, adaptation.predict, adaptation.predict_variance),
+        Adaptation(*(getattr(adaptation, name) for name in Adaptation._fields)),
         params,
         jnp.asarray(item_features),
         jnp.asarray(order),
@@ -216,11 +216,12 @@ def evaluate(
         ),
         *jax.device_get(judged),
     )
-    lowest, highest = merged.pop("lowest"), merged.pop("highest")
+    of_scores, of_ratings = merged.pop("range_of_scores"), merged.pop("range_of_ratings")
     _check_finite(method, ks, tasks.user, merged.pop("finite"))
-    _check_constant(
-        method, ks, lowest, highest, ranking=ranking, rating=rating and not allow_constant
-    )
+    if ranking:
+        _check_ordered(method, ks, *of_scores)
+    if rating and not allow_constant:
+        _check_varied(method, ks, *of_ratings)
     count = np.broadcast_to(np.diff(tasks.query_offsets), (len(ks), users))
     run = np.zeros(users, np.int32)
     by_rest = merged.pop("natural", None)
@@ -396,11 +397,11 @@ def _measure(
 
     Returns:
         `[C, ...]` figures by the names of `evaluation.PerUser`, under `natural` those of the
-        natural reading, and for the checks the lowest and highest score, and whether all are
-        finite.
+        natural reading, and for the checks the lowest and highest score and rating, and whether
+        all are finite.
 
     Raises:
-        ValueError: If predict does not return one score a candidate.
+        ValueError: If predict or rank does not return one score a candidate.
     """
     items, pool = len(order), batch.support_item.shape[1]
     shuffled = item_features[order]
@@ -418,13 +419,16 @@ def _measure(
         if user.candidate is not None:
             own = user.candidate
             queried = Inputs(repeat(len(own)), item_features[own], own)
-        scores = adaptation.predict(params, adapted, queried)
-        if scores.shape != queried.item.shape:
-            raise ValueError(
-                f"predict must return scores [{len(queried.item)}], got {list(scores.shape)}."
-            )
+        ratings = scores = adaptation.predict(params, adapted, queried)
+        if adaptation.rank is not None:
+            scores = adaptation.rank(params, adapted, queried)
+        for name, found in (("predict", ratings), ("rank", scores)):
+            if found.shape != queried.item.shape:
+                raise ValueError(
+                    f"{name} must return scores [{len(queried.item)}], got {list(found.shape)}."
+                )
 
-        finite = jnp.all(jnp.isfinite(scores))
+        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ratings))
         deviation = None
         if adaptation.predict_variance is not None:
             deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, queried))
@@ -447,13 +451,13 @@ def _measure(
             metric: Metric, function: Callable[..., jax.Array], gains: jax.Array, left: jax.Array
         ) -> jax.Array:
             options: dict[str, Any] = {} if metric.k is None else {"k": metric.k}
-            predicted, labels, kept = scores, user.rating, user.in_query
+            predicted, labels, kept = ratings, user.rating, user.in_query
             if metric.needs == "ratings":
-                predicted = jnp.clip(scores, low, high)
+                predicted = jnp.clip(ratings, low, high)
             elif metric.needs == "variance":
                 options["deviation"] = deviation
             else:
-                labels, kept = jnp.where(gains, 1.0, 0.0), left
+                predicted, labels, kept = scores, jnp.where(gains, 1.0, 0.0), left
             found = function(predicted, labels, where=kept, **options)
             if jnp.shape(found) != ():
                 raise ValueError(
@@ -481,12 +485,18 @@ def _measure(
             found["natural"] = figures(of_order, liked, without(mask))
         return {
             **found,
-            "lowest": jnp.min(scores, where=seen, initial=jnp.inf),
-            "highest": jnp.max(scores, where=seen, initial=-jnp.inf),
+            "range_of_scores": _range(scores, seen),
+            "range_of_ratings": _range(ratings, seen),
             "finite": finite,
         }
 
     return jax.vmap(judge_one)(batch)
+
+
+def _range(scores: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the lowest and the highest score."""
+    lowest = jnp.min(scores, where=where, initial=jnp.inf)
+    return lowest, jnp.max(scores, where=where, initial=-jnp.inf)
 
 
 def _batches(
@@ -570,37 +580,35 @@ def _check_finite(method: str, ks: tuple[int, ...], users: np.ndarray, finite: n
         )
 
 
-def _check_constant(
-    method: str,
-    ks: tuple[int, ...],
-    lowest: np.ndarray,
-    highest: np.ndarray,
-    *,
-    ranking: bool,
-    rating: bool,
+def _check_ordered(
+    method: str, ks: tuple[int, ...], lowest: np.ndarray, highest: np.ndarray
 ) -> None:
-    """Raises if scores are constant over the items.
+    """Raises if nearly all users' scores (95 %) are constant over the items.
 
     Args:
         method: Its name in the error.
         ks: The support sizes.
         lowest: `[K, T]` each user's lowest score of an item.
         highest: `[K, T]` each user's highest score.
-        ranking: Refuse constant lists of nearly all users (95 %).
-        rating: Refuse one score for all users and items.
 
     Raises:
         ConstantPredictionsError: With the first support size.
     """
-    for at, k in enumerate(ks):
-        low, high = lowest[at], highest[at]
+    for k, low, high in zip(ks, lowest, highest, strict=True):
         flat = high - low <= _FLAT * np.maximum(np.abs(low), np.abs(high))
-        if ranking and flat.mean() >= _NEARLY_ALL:
+        if flat.mean() >= _NEARLY_ALL:
             raise ConstantPredictionsError(
                 f"{method} predicts the same for every item at K={k} for {flat.sum()} of "
                 f"{len(flat)} users: it has no ranking (pass ranking=False to judge ratings only)."
             )
-        if rating and high.max() - low.min() <= _FLAT * max(abs(high.max()), abs(low.min())):
+
+
+def _check_varied(
+    method: str, ks: tuple[int, ...], lowest: np.ndarray, highest: np.ndarray
+) -> None:
+    """Raises if one rating is predicted for all users and items; arguments as above."""
+    for k, low, high in zip(ks, lowest, highest, strict=True):
+        if high.max() - low.min() <= _FLAT * max(abs(high.max()), abs(low.min())):
             raise ConstantPredictionsError(
                 f"{method} predicts {low.min():g} for every user and item at K={k} (pass "
                 "allow_constant=True if that is intended)."

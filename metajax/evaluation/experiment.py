@@ -182,7 +182,7 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
     if isinstance(method, Baseline):
         simple = method
         return _Plan(
-            "baseline",
+            simple.kind,
             lambda s, _, one_model: tuned(simple, s, trials=trials, one_model=one_model),
             conditions,
             cell.method,
@@ -204,7 +204,7 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
 def _predicts_ratings(method: str | Baseline | Method) -> bool:
     method = method_of(method)
     if isinstance(method, Baseline):
-        return method.predicts == "rating"
+        return method.predicts_ratings
     return predicts_ratings(settings_for(method))
 
 

@@ -101,11 +101,11 @@ def tuned(
     if not baseline.grid:
         raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
     adaptation = baseline.adaptation
-    rating = baseline.predicts == "rating"
+    rating, ranking = baseline.predicts_ratings, baseline.predicts != "rating"
 
     def method(params: Params, settings: Mapping[str, Any]) -> FittedMethod:
         return FittedMethod(
-            baseline.name, "baseline", adaptation, params, rating, not rating, settings
+            baseline.name, baseline.kind, adaptation, params, rating, ranking, settings
         )
 
     # A fit depends on the settings alone, so all panels share it.
@@ -254,13 +254,19 @@ def _train(
 
 
 def _validated(method: FittedMethod, split: Split, panel: str) -> float:
-    """Loss of a baseline on the validation users, lower is better."""
+    """Loss of a baseline on the validation users, lower is better.
+
+    RMSE in the unit of standardised labels of what predicts ratings, 1 - NDCG@10 of what ranks, and
+    their sum of what does both.
+    """
     try:
         figures = summarise(_evaluate(method, split, split.validation[panel], panel))
     except (ConstantPredictionsError, NonFinitePredictionsError, NothingRelevantError):
         return np.inf
-    metric, sign = ("rmse", 1) if method.rating else ("ndcg@10", -1)
-    return sign * float(np.mean(figures[metric])) if metric in figures else np.inf
+    losses = [figures["rmse"] / split.labels.unit] if method.rating else []
+    if method.ranking and split.ranked:
+        losses.append(1 - figures["ndcg@10"])
+    return float(np.mean(np.sum(losses, axis=0))) if losses else np.inf
 
 
 def _may_be_constant(method: FittedMethod, panel: str) -> bool:

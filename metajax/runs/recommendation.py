@@ -242,7 +242,7 @@ def _best(
         items[n, known], labels[n, known], mask[n, known] = one.items, one.labels, True
         features[n] = one.features
     rating = recommender.rating and recommender.scale is not None
-    scores, variances = _scores(
+    scores, variances, ranks = _scores(
         recommender.adaptation._replace(
             predict_variance=recommender.adaptation.predict_variance if rating else None
         ),
@@ -250,16 +250,17 @@ def _best(
         jnp.asarray(catalogue.item_features),
         (features, items, labels, mask),
     )
-    scores, deviations = np.asarray(scores), np.sqrt(np.asarray(variances))
+    scores, ranks = np.asarray(scores), np.asarray(ranks)
+    deviations = np.sqrt(np.asarray(variances))
     lists: list[list[Recommendation] | None] = []
-    for one, scored, deviation in zip(seen, scores, deviations, strict=False):
-        if not np.isfinite(scored).all():
+    for one, scored, deviation, rank in zip(seen, scores, deviations, ranks, strict=False):
+        if not np.isfinite(scored).all() or not np.isfinite(rank).all():
             lists.append(None)
             continue
         left = ~np.isin(np.arange(len(scored)), one.items)
         if catalogue.item_domain is not None and not source:
             left &= catalogue.item_domain == 1
-        order = np.argsort(-np.where(left, scored, -np.inf), kind="stable")
+        order = np.argsort(-np.where(left, rank, -np.inf), kind="stable")
         # Ordered before what is beyond the scale becomes its end.
         spread: list[float | None] = [None] * len(scored)
         if rating:
@@ -428,13 +429,13 @@ _SCORES = 2**14
 @functools.partial(jax.jit, static_argnames="adaptation")
 def _scores(
     adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
-) -> tuple[jax.Array, jax.Array]:
-    """Scores of all items and their variances, `[B, I]`, for B users, a power of two.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scores of all items, their variances and what orders them, `[B, I]`, for B users.
 
-    Variances are 0 of a method that predicts none.
+    B is a power of two. Variances are 0 of a method that predicts none.
     """
 
-    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         features, items, labels, mask = user
 
         def inputs(items: jax.Array) -> Inputs:
@@ -444,9 +445,12 @@ def _scores(
         adapted = adaptation.adapt(params, Examples(inputs(items), labels, mask))
         catalogue = inputs(jnp.arange(len(item_features)))
         scores = adaptation.predict(params, adapted, catalogue)
-        if adaptation.predict_variance is None:
-            return scores, jnp.zeros_like(scores)
-        return scores, adaptation.predict_variance(params, adapted, catalogue)
+        ranks, variances = scores, jnp.zeros_like(scores)
+        if adaptation.rank is not None:
+            ranks = adaptation.rank(params, adapted, catalogue)
+        if adaptation.predict_variance is not None:
+            variances = adaptation.predict_variance(params, adapted, catalogue)
+        return scores, variances, ranks
 
     most = 1 << max(_SCORES // len(item_features), 1).bit_length() - 1
     return jax.lax.map(one, users, batch_size=min(most, len(users[0])))

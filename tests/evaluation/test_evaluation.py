@@ -518,3 +518,28 @@ def test_given_supports_are_seen_at_every_size():
         np.testing.assert_array_equal(measured(given.per_user)[name], value)
     with pytest.raises(ValueError, match=r"ks must be support sizes in \[0, 2\]"):
         judged(BIASES, jnp.array(BIAS), TASKS._replace(given=1), ks=(3,))
+
+
+def test_lists_are_ordered_by_rank_and_ratings_are_those_of_predict():
+    backwards = BIASES._replace(rank=lambda *args: -predict_bias(*args))
+    both = judged(backwards, BIAS)
+    ratings = judged(BIASES, BIAS, ranking=False)
+    only = judged(Adaptation(adapt_bias, lambda *args: -predict_bias(*args)), BIAS, rating=False)
+    values = both.per_user.values
+    for name in ratings.per_user.values:
+        np.testing.assert_array_equal(values[name], ratings.per_user.values[name])
+    for name in only.per_user.values:
+        np.testing.assert_array_equal(values[name], only.per_user.values[name])
+    np.testing.assert_array_equal(both.per_user.top_items, only.per_user.top_items)
+
+
+@pytest.mark.parametrize("fault", ["constant", "not finite", "of another shape"])
+def test_a_faulty_order_is_refused(fault):
+    ranks = {
+        "constant": lambda *args: jnp.zeros(ITEMS),
+        "not finite": lambda *args: predict_bias(*args).at[0].set(jnp.nan),
+        "of another shape": lambda *args: predict_bias(*args)[:, None],
+    }
+    error = {"constant": ConstantPredictionsError, "not finite": NonFinitePredictionsError}
+    with pytest.raises(error.get(fault, ValueError), match="same for every|NaN|rank must return"):
+        judged(BIASES._replace(rank=ranks[fault]), BIAS)
