@@ -41,7 +41,7 @@ def compare(
 
     Args:
         reading: Options of reading the data.
-        data: Data set: a name (ml-100k, synthetic) or a path.
+        data: Data set: a name (ml-100k, ml-1m, ..., synthetic) or a path.
         methods: Names, separated by commas; by default every baseline and trained method that
             suits the data.
         protocols: P1 (cold users by number of shots), P2 (warm and cold users by warm and cold

@@ -24,7 +24,7 @@ def data(
     """Prints counts, density, cold users and items, and problems of a data set.
 
     Args:
-        source: A name (ml-100k, synthetic) or a path.
+        source: A name (ml-100k, ml-1m, ..., synthetic) or a path.
         reading: Options of reading it.
         support: Users with no more interactions than this count as cold.
     """

@@ -27,7 +27,7 @@ def fit(
 
     Args:
         output: Folder of the model; must not exist.
-        data: A name (ml-100k, synthetic), or the path of a log.
+        data: A name (ml-100k, ml-1m, ..., synthetic), or the path of a log.
         method: A closed form or a trained method; by default eb_fold_in, or ease for a log without
             ratings. Its setting, or number of updates, is chosen on held-out users.
         seed: Seed of the held-out users.

