@@ -271,7 +271,7 @@ def _numeric_log(
     Returns:
         The log; None for what differs in anything, whose reader names the line and the column.
     """
-    if reading.drop or _UNUSUAL.search(data):
+    if reading.drop or _UNUSUAL.search(data) or (separator != "," and b"," in data):
         return None
     text = data.replace(b"::", b",") if separator == "::" else data
     if header is None:
@@ -292,7 +292,7 @@ def _numeric_log(
     codes, ids = {}, {}
     for name in ("user", "item"):
         values, inverse = np.unique(rows[name], return_inverse=True)
-        texts = values.astype(str)
+        texts = np.array(values.astype(str).tolist())  # As long as the longest is, not as 64 bits.
         order = np.argsort(texts)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
