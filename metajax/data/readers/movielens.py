@@ -382,7 +382,9 @@ def _delimited(
     found = open_file(name)
     if found is None:
         return None
-    return delimited(*found, separator, header=header, encoding=_encoding(found[0]))
+    # 100K is Latin-1, and its bytes may happen to be UTF-8 as well.
+    encoding = _encoding(found[0]) if separator == "::" else "latin-1"
+    return delimited(*found, separator, header=header, encoding=encoding)
 
 
 def _with_titles(table: TextTable, genres: Sequence[str]) -> TextTable:
