@@ -20,6 +20,7 @@ __all__ = [
     "graded",
     "room",
     "shapes_of",
+    "units_of",
     "with_relevant",
 ]
 
@@ -215,6 +216,21 @@ def graded(dataset: Dataset) -> Dataset:
             raise ValueError(f"{dataset.name}: {error}") from None
     log = log._replace(rating=label)
     return dataset._replace(interactions=log, scale=None, relevant=1.0)
+
+
+def units_of(dataset: Dataset) -> tuple[tuple[float, float] | None, Grades]:
+    """Returns what maps labels of new users, in the unit of the log, to those of training.
+
+    Args:
+        dataset: The data, not yet graded.
+
+    Returns:
+        The scale of ratings, None for an implicit log; and the grades of its interactions.
+    """
+    if not dataset.implicit:
+        return dataset.scale, Grades()
+    # Ratings that are all equal have no strength.
+    return None, Grades(None if dataset.scale else dataset.relevant, dataset.transform)
 
 
 def _threshold(scale: tuple[float, float] | None, relevant: float | None) -> float:

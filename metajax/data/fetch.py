@@ -41,7 +41,7 @@ __all__ = [
 Progress = Callable[[int, int | None], None]
 
 _CONNECT_SECONDS = 5
-# Ten times the largest published data set in the tables, and time for it on a slow line.
+# Four times the largest published data set in the tables, and time for it on a slow line.
 _MOST_BYTES = 2**30
 _DOWNLOAD_SECONDS = 1800.0
 _INSTALL_SECONDS = 600
@@ -238,8 +238,6 @@ def _receive_all(
         before = part.stat().st_size
         try:
             _receive(url, part, progress, most, end, seconds)
-        except _TooLargeError:
-            raise
         except (OSError, http.client.HTTPException):
             came = part.stat().st_size > before
             if not came or connection == _CONNECTIONS - 1 or time.monotonic() > end:
@@ -305,11 +303,10 @@ def _published_digest(url: str) -> str:
             text = response.read(1 << 10).decode("ascii", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise DataUnavailable(f"{url}: {error}") from None
-    return _digest_in(text) or _refuse_digest(url)
-
-
-def _refuse_digest(url: str) -> str:
-    raise DataUnavailable(f"{url}: there is no md5 in it")
+    digest = _digest_in(text)
+    if not digest:
+        raise DataUnavailable(f"{url}: there is no md5 in it")
+    return digest
 
 
 def _digest_in(text: str) -> str:

@@ -1,6 +1,6 @@
 """Models fitted to all users of a log, and the folders that serve them without the data.
 
-from metajax import data, engine
+from metajax import data, engine, runs
 model = engine.fit(data.load("ml-100k"), "eb_fold_in")
 engine.save(model, "models/films")
 model = engine.load("models/films")                       # later, elsewhere

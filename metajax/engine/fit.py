@@ -11,8 +11,7 @@ from typing import Any
 from metajax import registry
 from metajax.baselines import Baseline
 from metajax.data.cold_users import cold_users
-from metajax.data.dataset import Dataset, graded, shapes_of
-from metajax.data.labels import Grades
+from metajax.data.dataset import Dataset, graded, shapes_of, units_of
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
 from metajax.engine.model import FittedModel, recommender_of
@@ -88,10 +87,7 @@ def fit(
     else:
         chosen, params = _trained(found, dataset, whole, settings, seed, begin, on_row)
     catalogue = catalogue_of(dataset.items, whole.training.item_features)
-    scale, grades = dataset.scale, Grades()
-    if dataset.implicit:
-        # Ratings that are all equal have no strength.
-        scale, grades = None, Grades(None if scale else dataset.relevant, dataset.transform)
+    scale, grades = units_of(dataset)
     recommender = recommender_of(
         found.name,
         chosen,

@@ -209,7 +209,7 @@ def _functions(method: str, settings: Mapping[str, Any], shapes: Shapes) -> tupl
     """Returns the pair of functions of a method, and whether its scores are ratings."""
     found = registry.method_of(method)
     if isinstance(found, Baseline):
-        return found.adaptation, found.needs_ratings
+        return found.adaptation, found.predicts_ratings
     chosen: Settings = registry.settings_for(found, **settings)
     return registry.judged_adaptation_of(chosen, shapes), registry.predicts_ratings(chosen)
 

@@ -192,7 +192,12 @@ def evaluate(
     )
     judge = partial(
         _measure,
-        Adaptation(*(getattr(adaptation, name) for name in Adaptation._fields)),
+        Adaptation(
+            adaptation.adapt,
+            adaptation.predict,
+            adaptation.predict_variance,
+            adaptation.rank if ranking else None,
+        ),
         params,
         jnp.asarray(item_features),
         jnp.asarray(order),

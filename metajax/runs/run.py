@@ -35,8 +35,7 @@ from metajax.cross_domain.domains import (
 from metajax.cross_domain.users import cross_users
 from metajax.data import datasets, schema
 from metajax.data.cold_users import cold_users
-from metajax.data.dataset import Dataset, fingerprint, shapes_of
-from metajax.data.labels import Grades
+from metajax.data.dataset import Dataset, fingerprint, shapes_of, units_of
 from metajax.data.splits import Split
 from metajax.evaluation import check_dataset, check_ranked, train_on
 from metajax.methods import Settings
@@ -171,11 +170,7 @@ def create(
     for name, facts in ((_DATA, fingerprint(run.dataset)), (_SCHEMA, _schemas(run.users))):
         contents[name] = json.dumps(facts, indent=1) + "\n"
     catalogue = catalogue_of(run.dataset.items, training.item_features, training.item_domain)
-    data = run.dataset
-    scale, grades = data.scale, Grades()
-    if data.implicit:
-        # Ratings that are all equal have no strength.
-        scale, grades = None, Grades(None if scale else data.relevant, data.transform)
+    scale, grades = units_of(run.dataset)
     served = serving.Served(catalogue, scale, run.users.labels, shapes_of(training), grades)
     contents |= serving.contents_of(served)
     make(folder, contents, progress)

@@ -12,8 +12,7 @@ from metajax.data import datasets, fetch
 from metajax.data.datasets import load, names
 from metajax.data.fetch import DataUnavailable, Source, cache_folder, download
 from metajax.data.inspection import problems
-from metajax.data.readers import DataError, movielens, read
-from metajax.data.readers.movielens import read_movielens
+from metajax.data.readers import DataError, read
 
 # The same two ratings as GroupLens and as RecBole lay them out, with the two films on which
 # their item files disagree.
@@ -275,68 +274,3 @@ def test_ml_100k_has_its_published_counts(ml100k):
         "Schindler's List",
     )
     assert problems(ml100k) == ["1 of 1682 items have other features and no year: '267'"]
-
-
-def _folder(place: Path, files: dict[str, bytes]) -> Path:
-    place.mkdir()
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-    return place
-
-
-CSV = {
-    "ratings.csv": b"userId,movieId,rating,timestamp\n1,10,0.5,100\n1,2,4.0,90\n3,10,5.0,80\n",
-    "movies.csv": b'movieId,title,genres\n2,"Matrix, The (1999)",Action|Sci-Fi\n'
-    b"10,Heat (1995),(no genres listed)\n",
-    "tags.csv": b"userId,movieId,tag,timestamp\n1,2,Dystopia,1\n3,2,bullet time,2\n"
-    b"3,2,dystopia,3\n",
-    "links.csv": b"movieId,imdbId,tmdbId\n2,0133093,603\n10,0113277,\n",
-}
-DAT = {
-    "ratings.dat": b"1::10::0.5::100\n1::2::4::90\n3::10::5::80\n",
-    "movies.dat": "2::Matrix, The (1999)::Action|Sci-Fi\n10::Café (1995)::\n".encode(),
-    "tags.dat": b"1::2::Dystopia::1\n3::2::so::so::2\n",
-}
-
-
-def test_later_movielens_have_genres_years_tags_and_links(tmp_path):
-    found = read_movielens(_folder(tmp_path / "csv", CSV))
-    items = {name: column.tolist() for name, column in found.items.columns.items()}
-    assert found.items.ids.tolist() == ["10", "2"]
-    assert items["title"] == ["Heat", "The Matrix"]
-    assert items["year"] == ["1995", "1999"]
-    assert items["tags"] == ["", "dystopia, bullet time"]
-    assert items["imdb_id"] == ["0113277", "0133093"]
-    assert items["tmdb_id"] == ["", "603"]
-    assert {found.items.kinds[name] for name in ("tags", "imdb_id", "tmdb_id")} == {"text"}
-    assert found.interactions.rating.tolist() == [0.5, 4.0, 5.0]
-    assert found.scale == (0.5, 5.0)
-
-
-def test_movielens_10m_is_utf_8_and_a_tag_may_hold_its_separator(tmp_path):
-    found = read_movielens(_folder(tmp_path / "dat", DAT))
-    assert found.items.columns["title"].tolist() == ["Café", "The Matrix"]
-    assert found.items.columns["tags"].tolist() == ["", "dystopia, so::so"]
-
-
-@pytest.mark.parametrize(("name", "files"), [("ratings.csv", CSV), ("ratings.dat", DAT)])
-def test_the_fast_reader_gives_what_the_careful_one_gives(tmp_path, monkeypatch, name, files):
-    fast = read_movielens(_folder(tmp_path / "data", files))
-    monkeypatch.setattr(movielens, "_numeric_log", lambda *args: None)
-    _same(fast, read_movielens(tmp_path / "data"))
-
-
-@pytest.mark.parametrize("line", [b"1,x,3,5", b"1,10,nan,5", b"1,7,3", b"1,7,3,5,6", b"01,7,3,5"])
-def test_what_the_fast_reader_does_not_know_is_left_to_the_careful_one(tmp_path, monkeypatch, line):
-    files = {**CSV, "ratings.csv": CSV["ratings.csv"] + line + b"\n"}
-    folder = _folder(tmp_path / "data", files)
-
-    def outcome():
-        try:
-            return read_movielens(folder).interactions.user_ids.tolist()
-        except ValueError as error:
-            return str(error)
-
-    found = outcome()
-    monkeypatch.setattr(movielens, "_numeric_log", lambda *args: None)
-    assert found == outcome()

@@ -19,8 +19,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = self.path.strip("/")
-        if name in ("broken", "deaf", "file.md5"):
-            return self.send_a_part(name)
         length = {
             "none": None,
             "word": "many",
@@ -43,20 +41,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(BODY)
         except OSError:
             pass  # The other side has had enough.
-
-    def send_a_part(self, name):
-        """Sends what is asked for, at most three bytes; "deaf" to a range all from the start."""
-        body = f"{hashlib.md5(BODY).hexdigest()}  file.zip\n".encode() if "." in name else BODY
-        asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        if name == "deaf":
-            start = 0
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        self.wfile.write(body[start:][: 3 if name == "broken" else None])
 
     def log_message(self, format, *args):
         pass
@@ -123,34 +107,3 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.setattr("pathlib.Path.expanduser", homeless)
     with pytest.raises(DataUnavailable, match=r"~/\.cache: .* set METAJAX_CACHE"):
         cache_folder()
-
-
-def test_a_broken_download_goes_on_where_it_broke(server, tmp_path):
-    calls = []
-    download(
-        f"{server}/broken",
-        tmp_path / "file",
-        digest=SHA256,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert (tmp_path / "file").read_bytes() == BODY
-    assert calls == [(3, 8), (6, 8), (8, 8)]
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize("kept", [BODY[:5], BODY, b"another", b"of an older, longer file"])
-@pytest.mark.parametrize("name", ["broken", "deaf"])
-def test_what_an_earlier_download_left_is_used_or_replaced(server, tmp_path, name, kept):
-    (tmp_path / f".file.{SHA256[:8]}.part").write_bytes(kept)
-    download(f"{server}/{name}", tmp_path / "file", digest=SHA256)
-    assert (tmp_path / "file").read_bytes() == BODY
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_digest_that_the_server_publishes_is_read_with_the_file(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
-    source = Source(f"{server}/file", None, "file.zip", lambda path: path.read_bytes())
-    assert read_cached("it", [source]) == BODY
-    assert (tmp_path / "file.zip.md5").read_text().strip() == hashlib.md5(BODY).hexdigest()
-    (tmp_path / "file.zip").write_bytes(b"damaged!")
-    assert read_cached("it", [source]) == BODY

@@ -184,6 +184,17 @@ def test_the_next_process_goes_on_where_the_last_one_broke(server, tmp_path, mon
         assert not part.exists()
 
 
+def test_commas_are_no_separators_of_a_log_with_colons(tmp_path):
+    (tmp_path / "ratings.dat").write_text("1::7::4::10\n1,7,4,10\n")
+    with pytest.raises(DataError, match=r"ratings\.dat, line 2"):
+        read(tmp_path)
+
+
+def test_100k_is_latin_1_even_where_its_bytes_are_utf_8(tmp_path):
+    (tmp_path / "u.data").write_bytes("é\t7\t4\t10\nu\t7\t3\t10\n".encode())
+    assert read(tmp_path).interactions.user_ids.tolist() == ["u", "Ã©"]
+
+
 def test_a_wrong_file_is_refused_by_its_published_digest(server, tmp_path):
     server.spoiled = True
     for name in ("ml-32m", "ml-latest-small"):

@@ -543,3 +543,10 @@ def test_a_faulty_order_is_refused(fault):
     error = {"constant": ConstantPredictionsError, "not finite": NonFinitePredictionsError}
     with pytest.raises(error.get(fault, ValueError), match=r"same for every|NaN|rank must return"):
         judged(BIASES._replace(rank=ranks[fault]), BIAS)
+
+
+def test_an_order_that_is_not_judged_is_not_computed():
+    def rank(params, adapted, inputs):
+        raise AssertionError("it was")
+
+    assert judged(BIASES._replace(rank=rank), BIAS, ranking=False).per_user.values

@@ -8,6 +8,7 @@ from metajax import baselines
 from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
+from metajax.evaluation.intervals import summarise
 from metajax.evaluation.tuning import judge, losses_of, trained, tuned
 from metajax.methods import Method, Settings
 from metajax.methods.tasks import rating_tasks
@@ -291,3 +292,37 @@ def test_a_loss_beyond_ten_times_the_scale_counts_as_divergence(split, loss, div
     method = CLIMBING._replace(name="wild", learner=learner)
     with pytest.raises(DivergedError) if diverges else contextlib.nullcontext():
         trained(method, split, settings_of(method), trials=1, refit=False)
+
+
+def test_a_closed_form_of_two_heads_is_tuned_by_both():
+    """Of three settings one is best in ratings, one in order, and the last nearly so in both."""
+    split = prepare("P1", load("synthetic"), fold=0, seed=0)
+
+    def fit(training, *, noise_of_ratings, noise_of_order):
+        draw = np.random.default_rng(0).normal(size=len(training.item_features))
+        mean = baselines.item_mean.fit(training)
+        order = baselines.popularity.fit(training)
+        noise = (noise_of_ratings * draw, 100.0 * noise_of_order * draw)
+        return mean, order, *(jnp.asarray(leaf, jnp.float32) for leaf in noise)
+
+    def predict(params, adapted, inputs):
+        mean = baselines.item_mean.adaptation.predict(params[0], adapted, inputs)
+        return mean + params[2][inputs.item]
+
+    def rank(params, adapted, inputs):
+        order = baselines.popularity.adaptation.predict(params[1], adapted, inputs)
+        return order + params[3][inputs.item]
+
+    grid = tuple(
+        {"noise_of_ratings": ratings, "noise_of_order": order}
+        for ratings, order in ((0.0, 100.0), (3.0, 0.0), (0.1, 0.0))
+    )
+    adaptation = Adaptation(baselines.item_mean.adaptation.adapt, predict, rank=rank)
+    both = baselines.Baseline("both", "both", fit, adaptation, grid=grid, kind="learned")
+    method = tuned(both, split)["random"]
+    assert method.settings == grid[2]
+    assert (method.kind, method.rating, method.ranking) == ("learned", True, True)
+    assert {"rmse", "ndcg@10"} <= set(summarise(judge(method, split, "random")))
+    # Where ratings alone are judged, the order counts for nothing.
+    quadrants = prepare("P2", load("synthetic"), fold=0, seed=0)
+    assert all(found.settings != grid[1] for found in tuned(both, quadrants).values())
