@@ -198,6 +198,12 @@ ERRORS = {
     "an infinity": ("log.csv", "user,item,rating\n1,a,1e99\n", 2, "must be a finite number"),
     "no time": ("log.csv", "user,item,time\n1,a,3\n1,b,\n", 3, "'time'.*got nothing"),
     "a word as date": ("log.csv", "user,item,time\n1,a,2020-01-01\n1,b,x\n", 3, "'time'.*got 'x'"),
+    "a date short of a digit": (
+        "log.csv",
+        "user,item,time\n1,a,2027-01-03T06:00:00\n1,b,27-01-03T06:00:00\n",
+        3,
+        "'time'.*got '27-01-03T06:00:00'",
+    ),
     "a word as first date": ("log.csv", "user,item,time\n1,a,soon\n", 2, "'time'.*got 'soon'"),
     "a date in a local form": ("log.csv", "user,item,time\n1,a,01/02/2020\n", 2, "ISO date-time"),
     "a huge time": ("log.csv", "user,item,time\n1,a,1e19\n", 2, "at most 64 bits"),

@@ -61,6 +61,9 @@ def quoted_log(
         Refused: If it is not such a text.
     """
     text = _text(data).rstrip("\r\n")
+    if "\n" not in text:
+        # In a file of lines that end so, a line break within quotes is one too.
+        text = text.replace("\r", "\n")
     csv.field_size_limit(2**31 - 1)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))

@@ -404,8 +404,10 @@ def _seconds(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarra
     except pl.exceptions.PolarsError:
         dates = pl.Series([None] * len(column), dtype=pl.Datetime("us", "UTC"))
     seconds = dates.dt.epoch("s").fill_null(0).to_numpy().copy()
-    # Fractions of a second come and go, which older versions of it do not follow.
-    for row in np.flatnonzero(dates.is_null().to_numpy()).tolist():
+    # Fractions of a second come and go, which older versions of it do not follow; and it takes 27
+    # for a year.
+    unsure = dates.is_null() | ~column.str.contains(r"^\s*\d{4}").fill_null(value=False)
+    for row in np.flatnonzero(unsure.to_numpy()).tolist():
         seconds[row] = slow(row)
     return seconds
 
