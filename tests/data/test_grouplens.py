@@ -230,6 +230,8 @@ LOGS = {
     "a rating off the scale": "1,7,4.5,10\n2,10,5.5,20\n",
     "a pair twice": "1,7,4.5,10\n1,7,0.5,20\n",
     "a comment": "1,7,4.5,10 # good\n2,10,0.5,20\n",
+    "spaces of other alphabets": "\x851,7,4.5,10\n2,\xa010,0.5,20\n",
+    "a power of ten": "1,7,45e-1,10\n2,10,0.5,20\n",
     "no row": "",
 }
 
@@ -242,7 +244,8 @@ def test_numbers_are_read_as_the_table_of_texts_is(tmp_path, monkeypatch, rows, 
         text, name = f"userId,movieId,rating,timestamp\n{rows}", "ratings.csv"
     else:
         text, name = rows.replace(",", "::"), "ratings.dat"
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    encoding = "utf-8" if separator == "," else "latin-1"
+    (tmp_path / name).write_text(text, encoding=encoding, newline="")
 
     def outcome():
         try:

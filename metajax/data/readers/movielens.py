@@ -260,7 +260,7 @@ def _columns_of(table: TextTable, *names: str) -> TextTable:
 # Of a log as published: whole numbers but the rating, as people and this reader write them.
 _NUMBERS = np.dtype([("user", "i8"), ("item", "i8"), ("rating", "f8"), ("time", "i8")])
 _HEADER = b"userId,movieId,rating,timestamp"
-_UNUSUAL = re.compile(rb"(?:^|[\n,:])(?:0[0-9]|[-+ \t])|[\"#]")
+_UNUSUAL = re.compile(rb"[^0-9.,:\r\n]|(?:^|[\n,:])0[0-9]")
 
 
 def _numeric_log(
@@ -271,13 +271,15 @@ def _numeric_log(
     Returns:
         The log; None for what differs in anything, whose reader names the line and the column.
     """
-    if reading.drop or _UNUSUAL.search(data) or (separator != "," and b"," in data):
+    if reading.drop or (separator != "," and b"," in data):
         return None
     text = data.replace(b"::", b",") if separator == "::" else data
     if header is None:
         first, _, text = text.partition(b"\n")
         if first.strip() != _HEADER:
             return None
+    if _UNUSUAL.search(text):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Of no rows, and of 1.5 as a whole number.
         try:
