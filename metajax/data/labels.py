@@ -140,8 +140,12 @@ class Labels(NamedTuple):
         low, high = sorted((self.worst, self.best))
         return np.clip(self._raw(clipped), low, high)
 
-    def outside_on_device(self, standardised: jax.Array) -> jax.Array:
-        """Maps standardised labels to the unit of the log, in the type that they have."""
+    def outside_on_device(self, standardised: _Array) -> _Array:
+        """Maps standardised labels to the unit of the log, in the type that they have, unclipped.
+
+        Args:
+            standardised: Of any shape, NumPy or JAX.
+        """
         return self._raw(standardised)
 
     def relative(self, standardised: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
     MODEL/model.json            method and settings, structure of its parameters, scale and labels
     MODEL/schema.json           how users and items are encoded
-    MODEL/catalogue.json        ids and titles of the items
+    MODEL/catalogue.json        ids, titles and raw attributes of the items
     MODEL/arrays.safetensors    parameters, and the items' encoded features
     MODEL/manifest.json         version of the format, size and sha256 of each file; written last
 
@@ -34,8 +34,8 @@ from metajax.data.schema import Schema
 from metajax.fields import with_tuples
 from metajax.files import read_bytes
 from metajax.methods import Settings
+from metajax.runs import serving
 from metajax.runs.folder import claim, publish
-from metajax.runs.item_index import index_of_items
 from metajax.runs.recommendation import Catalogue, Recommender
 from metajax.storage import Digest
 from metajax.types import Adaptation, Params
@@ -127,17 +127,10 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         "params": _described(found.params, "params", arrays),
     }
     schemas = {"user": found.user_schema, "item": model.item_schema}
-    domain = catalogue.item_domain
     contents: dict[str, str | bytes] = {
         _MODEL: _json(facts),
         _SCHEMA: _json({name: json.loads(schema.to_json(s)) for name, s in schemas.items()}),
-        _CATALOGUE: _json(
-            {
-                "ids": catalogue.ids.tolist(),
-                "titles": catalogue.titles.tolist(),
-                "domain": None if domain is None else domain.tolist(),
-            }
-        ),
+        _CATALOGUE: _json(serving.facts_of(catalogue)),
         _ARRAYS: safetensors.numpy.save(arrays),
     }
     digests = {name: list(storage.digest_of(content)) for name, content in contents.items()}
@@ -176,14 +169,7 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
         json.loads(read_bytes(folder / name)) for name in (_MODEL, _SCHEMA, _CATALOGUE)
     )
     arrays = safetensors.numpy.load((folder / _ARRAYS).read_bytes())
-    domain = names["domain"]
-    catalogue = Catalogue(
-        np.array(names["ids"], dtype=str),
-        np.array(names["titles"], dtype=str),
-        arrays[_FEATURES],
-        None if domain is None else np.array(domain, np.int32),
-        index_of_items(names["ids"], names["titles"]),
-    )
+    catalogue = serving.catalogue_from(names, arrays[_FEATURES])
     settings, shapes = with_tuples(facts["settings"]), Shapes(**with_tuples(facts["shapes"]))
     scale = facts["scale"]
     try:

@@ -6,12 +6,15 @@ recommender = runs.load("runs/maml")                              # later, elsew
 runs.recommend(recommender, {"Fargo (1996)": 5})
 """
 
+from metajax.runs.candidates import candidates
 from metajax.runs.folder import Claim, claim, last_good
 from metajax.runs.recommendation import (
     Recommendation,
     Recommender,
+    predict,
     recommend,
     recommend_batch,
+    similar,
 )
 from metajax.runs.run import (
     Run,
@@ -31,15 +34,18 @@ __all__ = [
     "Recommender",
     "Run",
     "Trainable",
+    "candidates",
     "claim",
     "create",
     "last_good",
     "load",
     "open_run",
+    "predict",
     "recommend",
     "recommend_batch",
     "resumed",
     "settings_of",
+    "similar",
     "train",
     "train_run",
 ]

@@ -24,13 +24,18 @@ __all__ = [
     "parse_names",
     "parse_numbers",
     "parse_pairs",
+    "predict",
     "recommend",
     "recommend_batch",
+    "similar",
     "titles_of",
 ]
 
 
 Ratings = Mapping[Any, float] | Sequence[str | int]
+
+# Reasons of a recommendation, and the least change of a standardised score that is no rounding.
+_REASONS, _ROUNDING = 3, 1e-5
 
 
 class Catalogue(NamedTuple):
@@ -46,6 +51,8 @@ class Catalogue(NamedTuple):
     """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
     index: ItemIndex | None = None
     """The items by id and title; None builds it at every call."""
+    attributes: Table | None = None
+    """Raw attributes of the items, by which `candidates` selects; None: there are none."""
 
 
 class Recommender(NamedTuple):
@@ -81,6 +88,9 @@ class Recommendation(NamedTuple):
     deviation: float | None = None
     """Standard deviation of the rating: half of the interval of one on either side of the predicted
     one, cut off at the ends of the scale. None of a method that predicts no variance."""
+    reasons: tuple[tuple[str, float], ...] = ()
+    """Where an explanation was asked for: titles of the user's items that raised the score most,
+    and by how much, the largest first."""
 
 
 def recommend(
@@ -90,6 +100,8 @@ def recommend(
     *,
     top: int = 10,
     source: bool = False,
+    among: np.ndarray | None = None,
+    explain: bool = False,
 ) -> list[Recommendation]:
     """Adapts to one user and ranks the items they have not rated.
 
@@ -102,6 +114,12 @@ def recommend(
         user: Attributes by name; those left out count as missing.
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
+        among: `[I]` bool, the items that may be recommended, as from `candidates`; None: all.
+        explain: True to add `Recommendation.reasons`, by counterfactuals: the method adapts once
+            more without each rating, and the reason's figure is the score with the rating less the
+            score without it. This is exact for any method, but of one rating at a time: two
+            ratings that say the same hide each other. Ratings are not cut off at the ends of their
+            scale here.
 
     Returns:
         The best items, best first.
@@ -110,12 +128,13 @@ def recommend(
         KeyError: If a title or an attribute is unknown; names the nearest.
         TypeError: If an item is named by something else.
         ValueError: If a title means several items, an item is rated twice, a rating is off the
-            scale or missing, or `top` < 1.
+            scale or missing, `among` has another shape, or `top` < 1.
     """
-    found = _best(recommender, [_seen(recommender, ratings, user)], top, source)[0]
+    seen = _seen(recommender, ratings, user)
+    found = _best(recommender, [seen], top, source, among)[0]
     if found is None:
         raise ValueError(f"{_NAN}.")
-    return found
+    return _explained(recommender, seen, found) if explain else found
 
 
 def recommend_batch(
@@ -125,6 +144,7 @@ def recommend_batch(
     *,
     top: int = 10,
     source: bool = False,
+    among: np.ndarray | None = None,
 ) -> list[list[Recommendation]]:
     """Adapts to many users in one compiled call, and ranks the items each of them has not rated.
 
@@ -137,6 +157,7 @@ def recommend_batch(
         users: For each user the attributes by name, or None for none; None: for no user any.
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
+        among: As in `recommend`.
 
     Returns:
         For each user the list that `recommend` returns.
@@ -156,11 +177,106 @@ def recommend_batch(
         except (KeyError, ValueError) as error:
             raise type(error)(f"user {n}: {error.args[0]}") from None
     found = []
-    for n, best in enumerate(_best(recommender, seen, top, source)):
+    for n, best in enumerate(_best(recommender, seen, top, source, among)):
         if best is None:
             raise ValueError(f"user {n}: {_NAN}.")
         found.append(best)
     return found
+
+
+def predict(
+    recommender: Recommender,
+    ratings: Ratings,
+    items: Sequence[str | int],
+    user: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """Predicts one user's ratings of some items.
+
+    Args:
+        recommender: A trained method.
+        ratings: The user's ratings, as in `recommend`.
+        items: n titles or ids, rated ones too.
+        user: As in `recommend`.
+
+    Returns:
+        `[n]` float64 predicted ratings, in the unit of the log and within its scale; of a method
+        that only orders items its scores.
+
+    Raises:
+        KeyError: If a title or an attribute is unknown; names the nearest.
+        TypeError: If `items` is one text, or an item is named by something else.
+        ValueError: As `recommend`.
+    """
+    if isinstance(items, str):
+        raise TypeError(f"items must be a sequence of titles or ids, got {items!r}.")
+    find = _finder(recommender.catalogue)
+    asked = [find(item) for item in items]
+    scored = _scored(recommender, [_seen(recommender, ratings, user, find)])
+    scores = scored.scores[0, asked].astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{_NAN}.")
+    return recommender.labels.outside(scores) if _is_rated(recommender) else scores
+
+
+def similar(
+    recommender: Recommender,
+    item: str | int,
+    *,
+    top: int = 10,
+    among: np.ndarray | None = None,
+) -> list[Recommendation]:
+    """Ranks items by how much liking one of them raises their scores.
+
+    The similarity of an item to the given one is a difference of its scores, of two users without
+    attributes: one whose only rating is the best one of the given item, and one whose only rating
+    is the worst one of it. Where there are no ratings they are one who met the given item and one
+    who met nothing. It is defined by what the method has learned, for any method, and it is not
+    symmetric: an item on which tastes differ much is raised more than one that all like alike.
+
+    Args:
+        recommender: A trained method.
+        item: A title or an id, as in `find_item`.
+        top: Number of items, at least 1; at most all others.
+        among: As in `recommend`.
+
+    Returns:
+        The most similar items first; `score` is the similarity, in units of the scores that order
+        recommendations: standardised ratings (1 to 5) of a method that predicts ratings.
+
+    Raises:
+        KeyError: If no item has the title; names the nearest.
+        TypeError: If the item is named by something else.
+        ValueError: If a title means several items, scores of all items change alike (the method is
+            not personalised), `among` has another shape, or `top` < 1.
+    """
+    if top < 1:
+        raise ValueError(f"top must be >= 1, got {top}.")
+    catalogue = recommender.catalogue
+    given = _finder(catalogue)(item)
+    name = str(catalogue.ids[given])
+    likes: list[Ratings] = [[name], []]
+    if recommender.scale is not None:
+        worst, best = recommender.scale
+        likes = [{name: best}, {name: worst}]
+    by_id = index_of_items(catalogue.ids.tolist(), catalogue.ids.tolist()).ids
+    seen = [_seen(recommender, one, None, lambda name: by_id[str(name)]) for one in likes]
+    ranks = _scored(recommender, seen).ranks.astype(np.float64)
+    if not np.isfinite(ranks).all():
+        raise ValueError(f"{_NAN}.")
+    change = ranks[0] - ranks[1]
+    left = _allowed(catalogue, among)
+    left[given] = False
+    others = np.delete(change, given)
+    if len(others) > 1 and np.ptp(others) <= _ROUNDING * max(1.0, np.abs(ranks).max()):
+        raise ValueError(
+            f"there is nothing to compare: liking {str(catalogue.titles[given])!r} changes the "
+            "scores of all items alike, because the method is not personalised or ignores it."
+        )
+    order = np.argsort(-np.where(left, change, -np.inf), kind="stable")
+    return [
+        Recommendation(str(catalogue.titles[i]), float(change[i]), str(catalogue.ids[i]))
+        for i in order[: min(top, int(left.sum()))]
+    ]
 
 
 _NAN = "the adapted model predicts NaN: these ratings drove it out of range"
@@ -223,15 +339,22 @@ def _pairs(recommender: Recommender, ratings: Ratings) -> Iterable[tuple[str | i
     return [(title, 1.0) for title in ratings]
 
 
-def _best(
-    recommender: Recommender, seen: Sequence[_Seen], top: int, source: bool
-) -> list[list[Recommendation] | None]:
-    """Returns the best items of each user, None for one whose scores are not finite."""
-    if top < 1:
-        raise ValueError(f"top must be >= 1, got {top}.")
-    if not seen:
-        return []
-    catalogue = recommender.catalogue
+class _Scored(NamedTuple):
+    """Scores of all items for B users, on the host; of ratings in standardised units."""
+
+    scores: np.ndarray
+    """`[B, I]` predictions."""
+    deviations: np.ndarray
+    """`[B, I]` their standard deviations; 0 of a method that predicts none."""
+    ranks: np.ndarray
+    """`[B, I]` scores that order the items."""
+
+
+def _is_rated(recommender: Recommender) -> bool:
+    return recommender.rating and recommender.scale is not None
+
+
+def _scored(recommender: Recommender, seen: Sequence[_Seen]) -> _Scored:
     size = _padded(max(len(one.items) for one in seen), 4)
     batch = _padded(len(seen), 1)
     items, labels = np.zeros((batch, size), np.int32), np.zeros((batch, size), np.float32)
@@ -241,29 +364,58 @@ def _best(
         known = slice(0, len(one.items))
         items[n, known], labels[n, known], mask[n, known] = one.items, one.labels, True
         features[n] = one.features
-    rating = recommender.rating and recommender.scale is not None
-    scores, variances, ranks = _scores(
-        recommender.adaptation._replace(
-            predict_variance=recommender.adaptation.predict_variance if rating else None
-        ),
+    adaptation = recommender.adaptation
+    if not _is_rated(recommender):
+        adaptation = adaptation._replace(predict_variance=None)
+    found = _scores(
+        adaptation,
         recommender.params,
-        jnp.asarray(catalogue.item_features),
+        jnp.asarray(recommender.catalogue.item_features),
         (features, items, labels, mask),
     )
-    scores, ranks = np.asarray(scores), np.asarray(ranks)
-    deviations = np.sqrt(np.asarray(variances))
+    scores, variances, ranks = (np.asarray(array)[: len(seen)] for array in found)
+    return _Scored(scores, np.sqrt(variances), ranks)
+
+
+def _allowed(catalogue: Catalogue, among: np.ndarray | None) -> np.ndarray:
+    """Returns a new `[I]` bool mask of the items that may be recommended."""
+    items = len(catalogue.ids)
+    if among is None:
+        return np.ones(items, bool)
+    if np.shape(among) != (items,) or np.asarray(among).dtype != bool:
+        raise ValueError(
+            f"among must be a bool for each of the {items} items, got shape {np.shape(among)} of "
+            f"{np.asarray(among).dtype}."
+        )
+    return np.array(among)
+
+
+def _best(
+    recommender: Recommender,
+    seen: Sequence[_Seen],
+    top: int,
+    source: bool,
+    among: np.ndarray | None,
+) -> list[list[Recommendation] | None]:
+    """Returns the best items of each user, None for one whose scores are not finite."""
+    if top < 1:
+        raise ValueError(f"top must be >= 1, got {top}.")
+    catalogue = recommender.catalogue
+    allowed = _allowed(catalogue, among)
+    if catalogue.item_domain is not None and not source:
+        allowed &= catalogue.item_domain == 1
+    if not seen:
+        return []
     lists: list[list[Recommendation] | None] = []
-    for one, scored, deviation, rank in zip(seen, scores, deviations, ranks, strict=False):
+    for one, scored, deviation, rank in zip(seen, *_scored(recommender, seen), strict=True):
         if not np.isfinite(scored).all() or not np.isfinite(rank).all():
             lists.append(None)
             continue
-        left = ~np.isin(np.arange(len(scored)), one.items)
-        if catalogue.item_domain is not None and not source:
-            left &= catalogue.item_domain == 1
+        left = allowed & ~np.isin(np.arange(len(scored)), one.items)
         order = np.argsort(-np.where(left, rank, -np.inf), kind="stable")
         # Ordered before what is beyond the scale becomes its end.
         spread: list[float | None] = [None] * len(scored)
-        if rating:
+        if _is_rated(recommender):
             outside = recommender.labels.outside
             if recommender.adaptation.predict_variance is not None:
                 ends = outside(scored + deviation), outside(scored - deviation)
@@ -278,6 +430,43 @@ def _best(
             ]
         )
     return lists
+
+
+def _explained(
+    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+) -> list[Recommendation]:
+    """Adds the reasons: scores with all of the user's items, less those without each of them."""
+    if not len(seen.items):
+        return list(found)
+    without = [
+        seen._replace(items=np.delete(seen.items, n), labels=np.delete(seen.labels, n))
+        for n in range(len(seen.items))
+    ]
+    # In one program with the whole: between two programs the last bits differ.
+    scores = _scored(recommender, [seen, *without]).scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{_NAN}.")
+    noise = _ROUNDING * np.maximum(1, np.abs(scores[0]))
+    if _is_rated(recommender):
+        scores = recommender.labels.outside_on_device(scores)
+        noise = noise * recommender.labels.unit
+    change = scores[0] - scores[1:]
+    # What raises a score lowers the figure where low ratings are good.
+    downwards = recommender.scale is not None and recommender.scale[0] > recommender.scale[1]
+    raised = -change if downwards else change
+    titles = recommender.catalogue.titles
+    place = {str(name): n for n, name in enumerate(recommender.catalogue.ids)}
+    explained = []
+    for line in found:
+        item = place[line.item_id]
+        order = np.argsort(-raised[:, item], kind="stable")[:_REASONS]
+        reasons = tuple(
+            (str(titles[seen.items[n]]), float(change[n, item]))
+            for n in order
+            if raised[n, item] > noise[item]
+        )
+        explained.append(line._replace(reasons=reasons))
+    return explained
 
 
 def catalogue_of(
@@ -296,7 +485,7 @@ def catalogue_of(
     """
     titles = titles_of(items)
     index = index_of_items(items.ids.tolist(), titles.tolist())
-    return Catalogue(items.ids, titles, item_features, item_domain, index)
+    return Catalogue(items.ids, titles, item_features, item_domain, index, items)
 
 
 def titles_of(items: Table) -> np.ndarray:

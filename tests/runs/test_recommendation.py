@@ -7,14 +7,17 @@ from metajax.data.dataset import Table
 from metajax.data.labels import Labels
 from metajax.data.schema import fit_schema
 from metajax.runs import recommendation
+from metajax.runs.candidates import candidates
 from metajax.runs.recommendation import (
     Catalogue,
     Recommender,
     catalogue_of,
     parse_numbers,
     parse_pairs,
+    predict,
     recommend,
     recommend_batch,
+    similar,
 )
 from metajax.types import Adaptation
 
@@ -283,3 +286,111 @@ def test_ratings_and_their_deviations_stay_on_the_scale():
     assert (best.score, best.deviation) == (pytest.approx(-85), pytest.approx(10))
     plain = recommend(recommender, {"star wars": 4, "1": 3}, {"age": 30})
     assert [r.deviation for r in plain] == [None, None]
+
+
+# As `mean_plus_price`, but an item's price counts as often as the user's mean says.
+mean_times_price = mean_plus_price._replace(
+    predict=lambda params, adapted, inputs: adapted * inputs.item_features[:, 0]
+)
+priced = recommender._replace(adaptation=mean_times_price)
+
+
+def test_predictions_are_in_the_unit_of_the_log_and_within_its_scale():
+    found = predict(recommender, {"Fargo": 4}, ["Star Wars", "3", "Fargo"], {"age": 30})
+    assert found.tolist() == [4.25, 4.75, 4.5]
+    high = Labels(0.0, 100.0, 0.0, 100.0)  # 1 to 5 inside.
+    percent = recommender._replace(scale=(0.0, 100.0), labels=high)
+    # 75 is 4 inside; 4.25 is 81.25.
+    assert predict(percent, {"Fargo": 75}, ["Star Wars"], {"age": 30}).tolist() == [81.25]
+    assert predict(percent, {"Fargo": 100}, ["Star Wars"], {"age": 30}).tolist() == [100]
+    with pytest.raises(TypeError, match="items must be a sequence"):
+        predict(recommender, {}, "Fargo")
+
+
+def test_reasons_are_the_scores_with_a_rating_less_those_without_it():
+    ratings = {"Fargo": 5, "Star Wars": 2, "3": 3}
+    found = recommend(recommender, ratings, {"age": 30}, explain=True)
+    # The mean is 10/3; without each of the ratings 5/2, 4 and 7/2.
+    (title, change), *others = found[0].reasons
+    assert found[0].item_id == "4"
+    assert (title, others) == ("Fargo", [])
+    assert change == pytest.approx(10 / 3 - 5 / 2, abs=1e-5)
+    assert recommend(recommender, {}, explain=True)[0].reasons == ()
+    assert recommend(recommender, ratings)[0].reasons == ()
+
+
+def test_reasons_are_in_the_unit_of_the_log_where_low_is_good():
+    ranks = recommender._replace(scale=(100.0, 0.0), labels=Labels(100.0, 0.0, 100.0, 0.0))
+    found = recommend(ranks, {"Fargo": 0, "Star Wars": 50}, {"age": 30}, explain=True)
+    # Inside 5 and 3, the mean 4; without the first 3: one unit, 25 ranks, nearer to the best.
+    assert found[0].reasons == (("Fargo", pytest.approx(-25, abs=1e-3)),)
+
+
+def test_similar_items_are_those_that_liking_one_raises_most():
+    found = similar(priced, "Fargo")
+    # (5 - 1) times the price of each.
+    assert [(f.item_id, f.score) for f in found] == [("3", 3.0), ("2", 1.0), ("4", 0.0)]
+    assert [f.item_id for f in similar(priced, "Fargo", top=1)] == ["3"]
+    implicit = priced._replace(scale=None)  # 1 of one item, or 3 of none.
+    assert [f.item_id for f in similar(implicit, "Fargo")] == ["4", "2", "3"]
+    with pytest.raises(ValueError, match="liking 'Fargo' changes the scores of all items alike"):
+        similar(recommender, "Fargo")
+    with pytest.raises(ValueError, match="top must be >= 1"):
+        similar(priced, "Fargo", top=0)
+
+
+described = recommender.catalogue._replace(
+    attributes=Table(
+        recommender.catalogue.ids,
+        {
+            "genres": np.array(["Crime", "War Drama", "Drama", "drama"]),
+            "year": np.array(["1996", "1977", "1996.0", ""]),
+            "studio": np.array(["A B", "c", "", "a b"]),
+        },
+        {"genres": "tokens", "year": "numeric", "studio": "categorical"},
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"exclude": ["fargo", 2]}, [2, 3]),
+        ({"only": ["fargo", "3"], "exclude": ["3"]}, [0]),
+        ({"category": {"genres": "Drama"}}, [1, 2, 3]),
+        ({"category": {"genres": "drama", "year": 1996}}, [2]),
+        ({"category": {"studio": "A b"}}, [0, 3]),
+    ],
+)
+def test_candidates_are_selected_by_name_and_by_attribute(options, expected):
+    assert np.flatnonzero(candidates(described, **options)).tolist() == expected
+
+
+def test_only_candidates_are_recommended():
+    among = candidates(described, category={"genres": "drama"})
+    found = recommend(recommender, {"3": 4}, among=among)
+    assert [f.item_id for f in found] == ["2", "4"]
+    assert recommend_batch(recommender, [{"3": 4}], among=among) == [found]
+    assert [f.item_id for f in similar(priced, "Fargo", among=among)] == ["3", "2", "4"]
+    with pytest.raises(ValueError, match="among must be a bool for each of the 4 items"):
+        recommend(recommender, {}, among=np.ones(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"category": {"genre": "Drama"}}, ValueError, "got 'genre'; did you mean 'genres'"),
+        ({"category": {"genres": "Drame"}}, ValueError, "no item has genres 'Drame'; did you"),
+        ({"category": {"year": "new"}}, ValueError, "year must be a number, got 'new'"),
+        ({"category": {"year": 1}}, ValueError, "known are 1977, 1996, 1996.0"),
+        ({"only": ["3"], "exclude": ["3"]}, ValueError, "leave no item"),
+        ({"only": "3"}, TypeError, "only must be a sequence"),
+        ({"exclude": ["Farg"]}, KeyError, "Farg"),
+    ],
+)
+def test_a_selection_of_nothing_is_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        candidates(described, **options)
+    with pytest.raises(ValueError, match="which have none: genres"):
+        candidates(recommender.catalogue, category={"genres": "x"})
