@@ -20,6 +20,7 @@ ROWS = [
     "files",
     "fields",
     "types",
+    "parameters",
     "losses",
     "metrics",
     "gaussian",

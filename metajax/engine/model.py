@@ -12,20 +12,18 @@ rename; any damaged or missing file is refused by name before any of it is used.
 """
 
 import hashlib
-import importlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points, version
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from metajax import registry, storage
+from metajax import parameters, registry, storage
 from metajax.baselines import Baseline
 from metajax.data import schema
 from metajax.data.dataset import Shapes
@@ -124,7 +122,7 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         "scale": found.scale,
         "labels": found.labels._asdict(),
         "grades": found.grades._asdict(),
-        "params": _described(found.params, "params", arrays),
+        "params": parameters.described(found.params, "params", arrays),
     }
     schemas = {"user": found.user_schema, "item": model.item_schema}
     contents: dict[str, str | bytes] = {
@@ -173,7 +171,7 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     settings, shapes = with_tuples(facts["settings"]), Shapes(**with_tuples(facts["shapes"]))
     scale = facts["scale"]
     try:
-        params = _restored(facts["params"], arrays)
+        params = parameters.restored(facts["params"], arrays)
         recommender = recommender_of(
             facts["method"],
             settings,
@@ -236,66 +234,3 @@ def _manifest(path: Path) -> dict[str, Digest]:
     if tuple(held) != _FILES:
         raise ValueError(f"{path}: must list {', '.join(_FILES)}, got {', '.join(held)}.")
     return {name: Digest(*digest) for name, digest in held.items()}
-
-
-def _described(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Describes a tree of parameters as JSON; adds its arrays by path."""
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return {"value": tree}
-    if isinstance(tree, Mapping):
-        for key in tree:
-            if not isinstance(key, str):
-                raise TypeError(f"{path} must have texts as keys, got {key!r}.")
-        return {"dict": [[k, _described(v, f"{path}/{k}", arrays)] for k, v in tree.items()]}
-    if isinstance(tree, tuple | list):
-        items = [_described(leaf, f"{path}/{n}", arrays) for n, leaf in enumerate(tree)]
-        kind = type(tree)
-        if kind in (tuple, list):
-            return {kind.__name__: items}
-        if hasattr(kind, "_fields"):
-            return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": items}
-    if hasattr(tree, "dtype") and hasattr(tree, "shape"):
-        # Without the copy a view of another array would be written in its memory's order.
-        arrays[path] = np.array(tree, order="C")
-        return {"array": path}
-    raise TypeError(f"{path} must hold arrays and numbers, got {type(tree).__name__}.")
-
-
-def _restored(described: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Builds the tree that `_described` described."""
-    if "array" in described:
-        return jnp.asarray(arrays[described["array"]])
-    if "value" in described:
-        return described["value"]
-    if "dict" in described:
-        return {key: _restored(value, arrays) for key, value in described["dict"]}
-    for name, kind in (("tuple", tuple), ("list", list)):
-        if name in described:
-            return kind(_restored(value, arrays) for value in described[name])
-    fields = [_restored(value, arrays) for value in described["fields"]]
-    return _class_of(described["class"], len(fields))(*fields)
-
-
-def _class_of(name: str, fields: int) -> Callable[..., Any]:
-    """Finds the NamedTuple of a name in the packages that define registered methods.
-
-    Raises:
-        ValueError: If it is elsewhere, is none, or has another number of fields.
-    """
-    module, _, qualified = name.partition(":")
-    points = entry_points(group="metajax.methods")
-    packages = {"metajax", *(point.module.partition(".")[0] for point in points)}
-    if module.partition(".")[0] not in packages:
-        raise ValueError(f"parameters must be of a package with methods, got those of {name!r}.")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in qualified.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError):
-        raise ValueError(
-            f"there is no class {name!r} of parameters in what is installed."
-        ) from None
-    is_tuple = isinstance(found, type) and issubclass(found, tuple)
-    if not is_tuple or len(getattr(found, "_fields", ())) != fields:
-        raise ValueError(f"{name!r} is no NamedTuple of {fields} fields.")
-    return cast(Callable[..., Any], found)

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from metajax import engine, runs
+from metajax import engine, parameters, runs
 from metajax.cli.app import main
 from metajax.data import load as load_data
 from metajax.data.dataset import Dataset, Table
@@ -88,7 +88,7 @@ def test_parameters_of_classes_elsewhere_are_refused():
         ("metajax.no:No", "no class"),
     ):
         with pytest.raises(ValueError, match=rule):
-            model_folder._class_of(name, 1)
+            parameters._class_of(name, 1)
 
 
 def test_a_folder_that_exists_is_not_written_over(fitted, saved):
