@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         cross_domain,
         data,
         distributed,
+        engine,
         evaluation,
         gaussian,
         knowledge,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from metajax.checkpoint import (
         restore,
         save,
+    )
+    from metajax.engine import (
+        ColdStartSolver,
     )
     from metajax.evaluation import (
         compare,
@@ -100,6 +104,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adaptation",
+    "ColdStartSolver",
     "Examples",
     "Inputs",
     "MetaLearner",
@@ -122,6 +127,7 @@ __all__ = [
     "cross_domain",
     "data",
     "distributed",
+    "engine",
     "evaluate",
     "evaluation",
     "ewc_penalty",
@@ -169,6 +175,7 @@ __all__ = [
 # Attribute -> module that holds it, or itself for a sub-module.
 _LAZY = {
     "Adaptation": "types",
+    "ColdStartSolver": "engine",
     "Examples": "types",
     "Inputs": "types",
     "MetaLearner": "types",
@@ -190,6 +197,7 @@ _LAZY = {
     "cross_domain": "",
     "data": "",
     "distributed": "",
+    "engine": "",
     "evaluate": "evaluation",
     "evaluation": "",
     "ewc_penalty": "learners",

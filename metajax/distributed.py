@@ -7,15 +7,51 @@ the compiler splits the tasks and inserts the one sum that the meta-gradient nee
 sums over the devices in the inner loop too, and the result depends on their number.
 """
 
+import re
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["replicated", "sharded", "task_mesh"]
+__all__ = ["device_of", "replicated", "sharded", "task_mesh"]
 
 _AXIS = "task"
+
+
+def device_of(name: str) -> jax.Device:
+    """Device of a name.
+
+    Args:
+        name: A platform, `cpu`, `gpu`, `cuda`, `rocm` or `tpu`, for its first device; or the
+            platform and the number of one, such as `cuda:1`.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If there is no such device; names those that there are.
+
+    Example:
+        >>> device_of("cpu").platform
+        'cpu'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"device must be a name such as 'cpu' or 'cuda:0', got {name!r}.")
+    parts = re.fullmatch(r"(cpu|gpu|cuda|rocm|tpu)(?::([0-9]+))?", name.strip().lower())
+    found = _devices(parts[1]) if parts else []
+    number = int(parts[2] or 0) if parts else 0
+    if number >= len(found):
+        there = [f"{p}:{n}" for p in ("cpu", "gpu", "tpu") for n in range(len(_devices(p)))]
+        raise ValueError(
+            f"device must be one of this machine's, which are {', '.join(there)}, got {name!r}."
+        )
+    return found[number]
+
+
+def _devices(platform: str) -> list[jax.Device]:
+    try:
+        return jax.local_devices(backend=platform)
+    except RuntimeError:  # JAX has no such platform here.
+        return []
 
 
 def task_mesh(devices: int | None = None) -> Mesh:

@@ -7,7 +7,19 @@ model = engine.load("models/films")                       # later, elsewhere
 runs.recommend(model.recommender, {"Fargo": 5})
 """
 
-from metajax.engine.fit import everyone, fit
+from metajax.engine.fit import chosen_method, everyone, fit, judged, linked
 from metajax.engine.model import FittedModel, is_model, load, save
+from metajax.engine.solver import ColdStartSolver
 
-__all__ = ["FittedModel", "everyone", "fit", "is_model", "load", "save"]
+__all__ = [
+    "ColdStartSolver",
+    "FittedModel",
+    "chosen_method",
+    "everyone",
+    "fit",
+    "is_model",
+    "judged",
+    "linked",
+    "load",
+    "save",
+]

@@ -3,25 +3,32 @@
 What has to be chosen, the setting of a closed form's grid or the number of updates of a trained
 method, is chosen on held-out users of one fold of P1. The choice is then fitted to everyone, so
 that a user new to the model is the only cold user.
+
+Of a knowledge graph the content vectors of linked items (`knowledge.item_vectors`) are appended to
+the items' encoded attributes, so that every method that sees those sees the graph.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from metajax import registry
+import numpy as np
+
+from metajax import evaluation, knowledge, registry
 from metajax.baselines import Baseline
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, graded, shapes_of, units_of
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
 from metajax.engine.model import FittedModel, recommender_of
-from metajax.evaluation import train_on
+from metajax.evaluation import Record, train_on
+from metajax.evaluation.tables import Judged
 from metajax.evaluation.tuning import check_ranked, refit_on, tuned
+from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
-from metajax.runs.recommendation import catalogue_of
+from metajax.runs.recommendation import catalogue_of, titles_of
 from metajax.types import Params
 
-__all__ = ["DEFAULT", "everyone", "fit"]
+__all__ = ["DEFAULT", "chosen_method", "everyone", "fit", "judged", "linked"]
 
 DEFAULT = "eb_fold_in"
 """The method of a log with ratings, where none is named."""
@@ -40,6 +47,7 @@ def fit(
     settings: Settings | None = None,
     trials: int | None = None,
     seed: int = 0,
+    graph: KnowledgeGraph | None = None,
     begin: Callable[[str], None] = lambda stage: None,
     on_row: Callable[[Any], None] = lambda row: None,
 ) -> FittedModel:
@@ -52,6 +60,8 @@ def fit(
         settings: Of a trained method, `registry.settings_for`; None: its own.
         trials: Number of settings of a closed form's grid to try; None: all.
         seed: Seed of the held-out users.
+        graph: A knowledge graph whose entities are items, by its links or as `linked` finds; None:
+            there is none.
         begin: Called with the name of each of two stages: choosing, and fitting everyone.
         on_row: Called with each row of figures while a trained method is validated.
 
@@ -61,7 +71,7 @@ def fit(
 
     Raises:
         ValueError: If there is no such method, it needs two domains or ratings that the log lacks,
-            or the log is empty.
+            the log is empty, or the graph links to no item or says nothing of the items.
         DivergedError: If training diverged.
 
     Example:
@@ -69,23 +79,17 @@ def fit(
         >>> fit(data.load("synthetic"), "item_mean", trials=1).method
         'item_mean'
     """
-    if not len(dataset.interactions.item):
-        raise ValueError(f"{dataset.name}: there are no interactions to fit a method to.")
-    found = registry.method_of(method or (_IMPLICIT if dataset.implicit else DEFAULT))
-    if found.two_domains:
-        raise ValueError(
-            f"method {found.name!r} needs two domains, a source and a target, got one."
-        )
-    registry.check_suits(found, dataset)
-    whole = everyone(dataset)
+    found = chosen_method(dataset, method)
+    vectors = _vectors(graph, dataset)
+    whole = _with_vectors(everyone(dataset), vectors)
     shapes = shapes_of(whole.training)
     begin("choosing on held-out users")
     if isinstance(found, Baseline):
-        chosen = _setting(found, dataset, trials, seed)
+        chosen = _setting(found, dataset, vectors, trials, seed)
         begin("fitting everyone")
         params = found.fit(whole.training, **chosen)
     else:
-        chosen, params = _trained(found, dataset, whole, settings, seed, begin, on_row)
+        chosen, params = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
     catalogue = catalogue_of(dataset.items, whole.training.item_features)
     scale, grades = units_of(dataset)
     recommender = recommender_of(
@@ -100,6 +104,98 @@ def fit(
         grades,
     )
     return FittedModel(found.name, chosen, shapes, recommender, whole.item_schema)
+
+
+def chosen_method(dataset: Dataset, method: str | None = None) -> Method | Baseline:
+    """Returns the method of a name, or the default of `fit`, where it suits the data.
+
+    Raises:
+        ValueError: If there is no such method, it needs two domains or ratings that the log lacks,
+            or the log is empty.
+    """
+    if not len(dataset.interactions.item):
+        raise ValueError(f"{dataset.name}: there are no interactions to fit a method to.")
+    found = registry.method_of(method or (_IMPLICIT if dataset.implicit else DEFAULT))
+    if found.two_domains:
+        raise ValueError(
+            f"method {found.name!r} needs two domains, a source and a target, got one."
+        )
+    registry.check_suits(found, dataset)
+    return found
+
+
+def linked(graph: KnowledgeGraph, dataset: Dataset) -> KnowledgeGraph:
+    """Links a graph to the items of a data set by their ids or titles: `knowledge.link_items`.
+
+    Raises:
+        ValueError: If no item is linked.
+    """
+    items = dataset.items
+    found = knowledge.link_items(graph, items.ids, titles_of(items))
+    if not found.links:
+        entities, ids = (
+            ", ".join(map(repr, names[:3]))
+            for names in (graph.entities.names, list(map(str, items.ids[:3])))
+        )
+        raise ValueError(
+            f"the graph links to no item of {dataset.name}: no entity ({entities}, ...) is called "
+            f"as an item's id ({ids}, ...) or title; give a file of links."
+        )
+    return found
+
+
+def judged(
+    dataset: Dataset,
+    method: str | None = None,
+    *,
+    baselines: Sequence[str] = (),
+    settings: Settings | None = None,
+    trials: int | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    graph: KnowledgeGraph | None = None,
+    begin: Callable[[str], None] = lambda stage: None,
+) -> list[Record]:
+    """Judges a method on users held out of a fold of P1, to which it is fitted anew.
+
+    A model that was fitted to everyone has seen all users, so that it cannot be judged on them.
+
+    Args:
+        dataset: The data.
+        method: As in `fit`.
+        baselines: Names of closed forms to judge beside it.
+        settings: As in `fit`.
+        trials: As in `fit`; of the baselines too.
+        fold: Fold whose users are the cold ones, 0 to 4.
+        seed: Seed of the folds.
+        graph: As in `fit`.
+        begin: Called with the name of each method when its turn comes.
+
+    Returns:
+        The records of `evaluation.table`.
+
+    Raises:
+        ValueError: As `fit`, or if the data have too few users to hold some out or predictions
+            cannot be judged.
+        DivergedError: If training diverged.
+    """
+    found = [chosen_method(dataset, name) for name in dict.fromkeys([*baselines, method])]
+    for other in found[:-1]:
+        if not isinstance(other, Baseline):
+            raise ValueError(f"baselines must be closed forms, got {other.name!r}.")
+    vectors = _vectors(graph, dataset)
+    split = _with_vectors(evaluation.prepare("P1", dataset, fold=fold, seed=seed), vectors)
+    results = []
+    for one in found:
+        begin(one.name)
+        if isinstance(one, Baseline):
+            fitted = tuned(one, split, trials=trials, one_model=True)
+        else:
+            fitted = dict.fromkeys(split.test, _validated(one, dataset, split, settings, seed))
+        by_order = {panel: evaluation.judge(m, split, panel) for panel, m in fitted.items()}
+        kind = "baseline" if one.name in baselines else "learned"
+        results.append(Judged(kind, by_order))
+    return evaluation.table(results, protocol="P1", seeds=[seed])
 
 
 def everyone(dataset: Dataset) -> Split:
@@ -119,25 +215,38 @@ def everyone(dataset: Dataset) -> Split:
     return standardised(split, data)
 
 
+def _vectors(graph: KnowledgeGraph | None, dataset: Dataset) -> np.ndarray | None:
+    if graph is None:
+        return None
+    return knowledge.item_vectors(linked(graph, dataset), dataset.items.ids)
+
+
+def _with_vectors(split: Split, vectors: np.ndarray | None) -> Split:
+    """Appends vectors of the items, `[I, D]`, to their encoded attributes."""
+    if vectors is None:
+        return split
+    features = np.concatenate([split.training.item_features, vectors], axis=1)
+    return split._replace(
+        training=split.training._replace(item_features=features),
+        final=split.final._replace(item_features=features),
+    )
+
+
 def _setting(
-    baseline: Baseline, dataset: Dataset, trials: int | None, seed: int
+    baseline: Baseline,
+    dataset: Dataset,
+    vectors: np.ndarray | None,
+    trials: int | None,
+    seed: int,
 ) -> Mapping[str, Any]:
     if len(baseline.grid[:trials]) <= 1 or len(dataset.interactions.users) < _FEWEST_USERS:
         return baseline.grid[0]
-    split = cold_users(dataset, seed=seed)
+    split = _with_vectors(cold_users(dataset, seed=seed), vectors)
     return next(iter(tuned(baseline, split, trials=trials, one_model=True).values())).settings
 
 
-def _trained(
-    method: Method,
-    dataset: Dataset,
-    whole: Split,
-    settings: Settings | None,
-    seed: int,
-    begin: Callable[[str], None],
-    on_row: Callable[[Any], None],
-) -> tuple[Mapping[str, Any], Params]:
-    """Finds the number of updates on held-out users, then trains on everyone for as many."""
+def _settings(method: Method, dataset: Dataset, settings: Settings | None, seed: int) -> Settings:
+    """Returns the settings of a training, where the data have users to hold out."""
     users = len(dataset.interactions.users)
     if users < _FEWEST_USERS:
         raise ValueError(
@@ -145,8 +254,32 @@ def _trained(
             f"{_FEWEST_USERS} users, got {users}: take a closed form, such as eb_fold_in."
         )
     settings = registry.settings_for(method, seed=seed) if settings is None else settings
-    settings = registry.settings_on(settings, dataset)
-    split = cold_users(dataset, seed=seed)
+    return registry.settings_on(settings, dataset)
+
+
+def _validated(
+    method: Method, dataset: Dataset, split: Split, settings: Settings | None, seed: int
+) -> evaluation.FittedMethod:
+    """Trains on the training users of a fold, until its validation users stop gaining."""
+    settings = _settings(method, dataset, settings, seed)
+    first = registry.first_progress(settings, split.training)
+    *_, (last, _) = train_on(split, settings, first)
+    return evaluation.learned(settings, split, last.best)
+
+
+def _trained(
+    method: Method,
+    dataset: Dataset,
+    whole: Split,
+    vectors: np.ndarray | None,
+    settings: Settings | None,
+    seed: int,
+    begin: Callable[[str], None],
+    on_row: Callable[[Any], None],
+) -> tuple[Mapping[str, Any], Params]:
+    """Finds the number of updates on held-out users, then trains on everyone for as many."""
+    settings = _settings(method, dataset, settings, seed)
+    split = _with_vectors(cold_users(dataset, fold=settings.fold, seed=settings.seed), vectors)
     if not registry.predicts_ratings(settings):
         check_ranked(split)
     best = 1

@@ -62,7 +62,8 @@ class FittedModel(NamedTuple):
     recommender: Recommender
     """The method with its parameters, the encoding of users, and the catalogue."""
     item_schema: Schema
-    """Encoding of the items' attributes."""
+    """Encoding of the items' attributes: the first columns of the catalogue's `item_features`. The
+    others are content vectors of the graph that it was fitted with, if any."""
 
 
 def recommender_of(

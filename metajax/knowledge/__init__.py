@@ -43,6 +43,7 @@ from metajax.knowledge.growth import (
     place_entities,
 )
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
+from metajax.knowledge.item_links import item_vectors, link_items
 from metajax.knowledge.link_prediction import (
     LinkPredictor,
     link_predictor,
@@ -132,10 +133,12 @@ __all__ = [
     "inverse_pairs",
     "item_entities",
     "item_features",
+    "item_vectors",
     "keep_triples",
     "labels_of",
     "leaked_triples",
     "link_by_prefix",
+    "link_items",
     "link_predictor",
     "live_buffer",
     "live_graph",
