@@ -32,6 +32,7 @@ def compare(
     folds: int = 5,
     seeds: int = 1,
     trials: int | None = None,
+    one_model: bool = False,
     folder: Path | None = None,
     jobs: int = 1,
     config: Annotated[Path | None, Parameter(show=False)] = None,
@@ -50,6 +51,8 @@ def compare(
         folds: Number of folds, of five, or of draws.
         seeds: Number of repetitions.
         trials: Number of settings each method tries on validation users; by default its grid.
+        one_model: Add a row, "NAME, one model", for each method that chose different settings for
+            the orders of the supports: one setting for all.
         folder: Folder of finished parts. Default: runs/DATA-compare.
         jobs: Number of processes.
         config: TOML file of settings of trained methods, and of reading the data.
@@ -83,6 +86,7 @@ def compare(
                 dataset,
                 **options,
                 trials=1 if quick and trials is None else trials,
+                one_model=one_model,
                 changes=changes,
                 folder=target,
                 jobs=jobs,

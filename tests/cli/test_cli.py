@@ -152,6 +152,18 @@ def test_compare_reports_and_resumes(run, small, tmp_path, monkeypatch):
     assert f"stopped; finished parts are in {folder}. The same command resumes." in err
 
 
+def test_compare_adds_a_row_of_one_model_for_both_orders(run, small, tmp_path):
+    words = [f"--data={small}", "--methods=item_knn", "--protocols=P1", "--folds=1", "--trials=3"]
+    for option, rows in (
+        ("--no-one-model", {"item_knn"}),
+        ("--one-model", {"item_knn", "item_knn, one model"}),
+    ):
+        folder = tmp_path / option[2:]
+        status, _, err = run("compare", *words, option, "--folder", folder)
+        assert status == 0, err
+        assert {r["method"] for r in json.loads((folder / "report.json").read_text())} == rows
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
