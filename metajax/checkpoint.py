@@ -58,9 +58,9 @@ def save(
     Args:
         folder: Folder of the checkpoints of one run; made if absent.
         step: Number of updates behind `state`, >= 0.
-        state: Any pytree of JAX arrays, NumPy arrays, PRNG keys and Python numbers. Arrays spread
-            over several devices of this process are gathered; those spread over several processes
-            must be replicated.
+        state: Any pytree of JAX arrays, NumPy arrays, PRNG keys, Python numbers and bytes. Arrays
+            spread over several devices of this process are gathered; those spread over several
+            processes must be replicated.
         keep: Number of the latest steps to keep, >= 1, the new one among them.
         files: Digests of files that the state belongs to, by name, for `files_of`.
 
@@ -69,7 +69,7 @@ def save(
 
     Raises:
         ValueError: If `step` or `keep` is out of range.
-        TypeError: If a leaf is neither an array nor a number.
+        TypeError: If a leaf is neither an array, a number nor bytes.
         CheckpointError: If the checkpoint cannot be written, for instance for want of space on
             the disk; older ones are as they were.
 
@@ -130,7 +130,8 @@ def restore(
         folder: Folder that `save` wrote to.
         like: A pytree of the structure, shapes and dtypes of the saved state, for instance a
             freshly initialized one, or what `jax.eval_shape` returns. Each leaf comes back as its
-            counterpart's kind: JAX array (with its sharding), NumPy array, PRNG key or number.
+            counterpart's kind: JAX array (with its sharding), NumPy array, PRNG key, number, or
+            bytes, of any length.
         step: The step to read; None takes the last good one.
         part: Path of the subtree that `like` describes, such as `.best` or `['w']`, as
             `jax.tree_util.keystr` has it; empty for all of the state.
@@ -235,10 +236,14 @@ def _is_key(leaf: Any) -> bool:
 
 def _description(leaf: Any) -> list[Any]:
     """Dtype and shape, which a saved leaf and its counterpart in `like` share."""
+    if isinstance(leaf, bytes):
+        return ["bytes", []]
     return [type(leaf).__name__, []] if _is_number(leaf) else [str(leaf.dtype), list(leaf.shape)]
 
 
 def _host(path: str, leaf: Any) -> np.ndarray:
+    if isinstance(leaf, bytes):
+        return np.frombuffer(leaf, np.uint8)
     if _is_number(leaf) or hasattr(leaf, "dtype"):
         array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         # Python's whole numbers beyond 64 bits become unsigned or objects.
@@ -246,7 +251,9 @@ def _host(path: str, leaf: Any) -> np.ndarray:
             raise TypeError(f"state must hold numbers of 64 bits, got {leaf!r:.40} at {path}.")
         if array.dtype != object:
             return array
-    raise TypeError(f"state must hold arrays and numbers, got {type(leaf).__name__} at {path}.")
+    raise TypeError(
+        f"state must hold arrays, numbers and bytes, got {type(leaf).__name__} at {path}."
+    )
 
 
 def _pieces(arrays: list[np.ndarray]) -> Iterator[memoryview]:
@@ -332,6 +339,8 @@ def _like(like: Any, leaves: dict[str, list[Any]], content: np.ndarray) -> Any:
 
 
 def _restored(like: Any, content: np.ndarray) -> Any:
+    if isinstance(like, bytes):
+        return content.tobytes()
     if _is_number(like):
         return type(like)(content.view(np.asarray(like).dtype)[0].item())
     if _is_key(like):

@@ -39,9 +39,12 @@ __all__ = [
     "all_methods",
     "baseline_names",
     "changes_for",
+    "check_domains",
     "check_options",
     "check_suits",
     "check_values",
+    "closed_form_of",
+    "closed_form_settings",
     "first_progress",
     "from_json",
     "judged_adaptation_of",
@@ -62,6 +65,9 @@ __all__ = [
 ]
 
 _SHARED = set(names_of(Settings)) - {"method", "options"}
+
+closed_form_settings = ("data", "fold", "seed", *reading_fields)
+"""The settings that a closed form has; the others are those of training by updates."""
 
 
 @functools.cache
@@ -175,19 +181,25 @@ def trained_method_of(method: str | Method) -> Method:
     known = {found.name: found for found in all_methods()}
     if method not in known and method in baseline_names():
         raise ValueError(
-            f"method must be one that is trained, got the closed form {method!r}, which metajax "
-            "compare fits."
+            f"method must be one that is trained by updates, got the closed form {method!r}."
         )
     check_name(method, known, "method")
     return known[method]
 
 
-def settings_for(method: str | Method, **changes: Any) -> Settings:
+def closed_form_of(settings: Settings) -> Baseline | None:
+    """Returns the closed form of settings; None where their method is trained by updates."""
+    known = {found.name: found for found in all_baselines()}
+    return known.get(settings.method)
+
+
+def settings_for(method: str | Method | Baseline, **changes: Any) -> Settings:
     """Returns the settings of a method: its defaults, with some changed.
 
     Args:
         method: A name, or a method of one's own.
-        **changes: Shared settings and options of the method to change.
+        **changes: Shared settings and options of the method to change; of a closed form, whose
+            grid is tuned, those of `closed_form_settings`.
 
     Returns:
         The settings.
@@ -201,7 +213,10 @@ def settings_for(method: str | Method, **changes: Any) -> Settings:
         >>> settings.method, settings.options.pretrained, settings.options.steps
         ('maml_from_random', False, 3)
     """
-    method = trained_method_of(method)
+    method = method_of(method)
+    if isinstance(method, Baseline):
+        check_keys(changes, closed_form_settings, f"settings of the closed form {method.name}")
+        return Settings(method=method.name, **changes)
     chosen = {**method.settings, **changes}
     check_keys(chosen, _keys_of(method.options), f"settings of {method.name}")
     own = {name: value for name, value in chosen.items() if name not in _SHARED}
@@ -255,6 +270,10 @@ def settings_on(settings: Settings, dataset: Dataset, method: Method | None = No
     Raises:
         ValueError: If the method needs ratings and the log has none.
     """
+    closed_form = closed_form_of(settings) if method is None else None
+    if closed_form is not None:
+        check_suits(closed_form, dataset)
+        return settings
     method = _resolved(settings, method)
     check_suits(method, dataset)
     return ordering(settings) if dataset.implicit else settings
@@ -339,8 +358,14 @@ def _keys_of(options: Any) -> list[str]:
 
 
 def to_json(settings: Settings) -> str:
-    """Writes settings as JSON: shared ones, and a table of options named by the method."""
-    return fields.to_json(to_dict(settings))
+    """Writes settings as JSON: shared ones, and a table of options named by the method.
+
+    Of a closed form those of `closed_form_settings` alone.
+    """
+    values = to_dict(settings)
+    if closed_form_of(settings) is not None:
+        values = {name: values[name] for name in ("method", *closed_form_settings)}
+    return fields.to_json(values)
 
 
 def from_json(path: Path) -> Settings:
@@ -353,7 +378,9 @@ def from_json(path: Path) -> Settings:
     def build(**values: Any) -> Settings:
         if "method" not in values:
             raise ValueError("there is no method.")
-        found = trained_method_of(values.pop("method"))
+        found = method_of(values.pop("method"))
+        if isinstance(found, Baseline):
+            return settings_for(found, **values)
         options = values.pop(found.name, {})
         check_keys(options, names_of(found.options), found.name)
         check_keys(values, _SHARED, "settings")
@@ -378,7 +405,10 @@ def learner_of(settings: Settings, shapes: Shapes, method: Method | None = None)
 
 
 def adaptation_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> Adaptation:
-    """Returns the adaptation of the learner of the settings; arguments as in `learner_of`."""
+    """Returns the adaptation of the method of the settings; arguments as in `learner_of`."""
+    closed_form = closed_form_of(settings) if method is None else None
+    if closed_form is not None:
+        return closed_form.adaptation
     return learner_of(settings, shapes, method).adaptation
 
 
@@ -391,6 +421,8 @@ def judged_adaptation_of(
     hundred times as many interactions are tuned by nothing.
     """
     adaptation = adaptation_of(settings, shapes, method)
+    if method is None and closed_form_of(settings) is not None:
+        return adaptation
     if _resolved(settings, method).any_support:
         return adaptation
     rows = range(max(settings.support, 1))
@@ -410,6 +442,9 @@ def predicts_ratings(settings: Settings) -> bool:
     Raises:
         ValueError: If the objective is unknown; names the nearest.
     """
+    closed_form = closed_form_of(settings)
+    if closed_form is not None:
+        return closed_form.predicts_ratings
     check_name(settings.objective, objectives, "objective")
     return objectives[settings.objective].rating
 
@@ -432,18 +467,29 @@ def first_progress(
             no ratings, or as its `initial`.
     """
     method = _resolved(settings, method)
-    domains = shapes_of(training).domains
     # Before closed forms are fitted, whose errors are about training sets and not about methods.
+    check_domains(method, settings, training)
+    return _begin(settings, training, method, method.initial(settings, training))
+
+
+def check_domains(method: Method | Baseline, settings: Settings, training: TrainingSet) -> None:
+    """Refuses a method that does not suit the number of domains.
+
+    Raises:
+        ValueError: If the method needs two domains and there is one, or there are two and scores
+            are no ratings.
+    """
+    domains = shapes_of(training).domains
     if method.two_domains and domains == 1:
         raise ValueError(
             f"method {method.name!r} needs two domains, a source and a target, got one."
         )
     if domains == 2 and not predicts_ratings(settings):
+        got = settings.objective if isinstance(method, Method) else f"ranking of {method.name}"
         raise ValueError(
             "objective must be 'rating' where there are two domains, which are judged by ratings "
-            f"alone, got {settings.objective!r}."
+            f"alone, got {got!r}."
         )
-    return _begin(settings, training, method, method.initial(settings, training))
 
 
 def progress_like(

@@ -13,6 +13,7 @@ from metajax.fields import rounded
 
 if TYPE_CHECKING:
     from metajax.data.dataset import Dataset
+    from metajax.evaluation.closed_forms import Trial
     from metajax.knowledge import Epoch
     from metajax.training import Row
 
@@ -29,6 +30,7 @@ __all__ = [
     "stages",
     "starting",
     "training",
+    "trials",
 ]
 
 # A line of a log every so many seconds is enough.
@@ -160,6 +162,33 @@ def training(
             advance(row.step)
 
         yield on_row
+
+
+@contextlib.contextmanager
+def trials(
+    total: int, start: int = 0, best: float = float("inf")
+) -> Iterator[Callable[["Trial"], None]]:
+    """Draws a bar over the settings that a closed form tries, and its last fit.
+
+    Args:
+        total: Steps in all.
+        start: Steps already made.
+        best: The lowest validation loss so far.
+
+    Yields:
+        `on_trial(row)`.
+    """
+    facts = {"best": "best -" if best == float("inf") else f"best {rounded(best, '.4f')}"}
+    with _bar("Fitting", total, start, facts) as advance:
+
+        def on_trial(row: "Trial") -> None:
+            nonlocal best
+            if row.validation is not None:
+                best = min(best, row.validation)
+                facts["best"] = f"best {rounded(best, '.4f')}"
+            advance(row.step)
+
+        yield on_trial
 
 
 @contextlib.contextmanager

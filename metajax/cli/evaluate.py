@@ -39,7 +39,7 @@ def judge(run: runs.Run, *, trials: int | None = None) -> int:
     Returns:
         The exit status.
     """
-    params = runs.resumed(run, on_skip=console.skipped).best
+    params = run.params(runs.resumed(run, on_skip=console.skipped))
     saved = f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}"
     with signals.collected() as caught:
         with (

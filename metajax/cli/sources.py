@@ -12,11 +12,12 @@ import cyclopts
 from cyclopts import Parameter
 
 from metajax import registry
+from metajax.baselines import Baseline
 from metajax.data.reading import Reading
 from metajax.fields import check_numbers, check_whole, names_of, with_tuples
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
-from metajax.methods.settings import reading_fields
+from metajax.methods.settings import Options, reading_fields
 
 __all__ = [
     "ACROSS",
@@ -77,12 +78,13 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     file = {} if config is None else _read(config)
     plain = ACROSS if tokens[0] == "transfer" else Settings.method
     chosen = {"method": plain, **file, **environment, **typed}["method"]
-    method = registry.trained_method_of(chosen)
+    method = registry.method_of(chosen)
+    trained = isinstance(method, Method)
     _check_options(tokens, method)
     _check(tokens)
     prefix = f"{method.name}."
     own = {n.removeprefix(prefix): value for n, value in typed.items() if n.startswith(prefix)}
-    check_numbers(own, "command line", method.options)
+    check_numbers(own, "command line", method.options if trained else Options)
     # Cyclopts reads a command's options off its annotations.
     command = importlib.import_module(f"metajax.cli.{tokens[0]}")
     function = getattr(command, tokens[0])
@@ -92,6 +94,9 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     options.named = "method" in layered or method.name in layered or bool(own)
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
+    if not trained:
+        # Those of training in a file or the environment are for the methods that are trained.
+        others |= _trained_alone()
     # The last, so that settings are always given.
     layers = [
         ("environment", environment),
@@ -108,17 +113,29 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     ], tokens
 
 
-def settings_of(method: Method) -> type:
+def settings_of(method: Method | Baseline) -> type:
     """Returns the dataclass of settings with the method's own defaults, for Cyclopts to show.
 
-    Its options are shown under the method's name.
+    Its options are shown under the method's name; of a closed form the settings it has.
     """
+    if isinstance(method, Baseline):
+        hidden = [
+            (field.name, field.type, dataclasses.field(default=field.default, init=False))
+            for field in dataclasses.fields(Settings)
+            if field.name in _trained_alone() or field.name == "options"
+        ]
+        return _with_defaults(Settings, {"method": method.name}, *hidden)
     own = names_of(method.options)
     options = {name: value for name, value in method.settings.items() if name in own}
     shared = {name: value for name, value in method.settings.items() if name not in own}
     kind = _with_defaults(method.options, options)
     shown = ("options", Annotated[kind, Parameter(name=method.name)], kind())
     return _with_defaults(Settings, {**shared, "method": method.name}, shown)
+
+
+def _trained_alone() -> set[str]:
+    """Names the settings that closed forms do not have."""
+    return set(names_of(Settings)) - {"method", "options", *registry.closed_form_settings}
 
 
 def _with_defaults(kind: Any, defaults: Mapping[str, Any], *more: Any) -> Any:
@@ -140,7 +157,8 @@ def plain(settings: Settings | None) -> Settings:
     """Returns settings that Cyclopts made of `settings_of` as `Settings`."""
     assert settings is not None  # The method is always given.
     values = {name: getattr(settings, name) for name in names_of(Settings)}
-    kind = registry.trained_method_of(settings.method).options
+    method = registry.method_of(settings.method)
+    kind = method.options if isinstance(method, Method) else Options
     values["options"] = kind(**{name: getattr(values["options"], name) for name in names_of(kind)})
     return Settings(**values)
 
@@ -174,10 +192,18 @@ def _check_values(values: Mapping[str, Any], source: str, *, options: bool = Fal
             check_numbers(values, source, method.options)
 
 
-def _check_options(tokens: tuple[str, ...], method: Method) -> None:
+def _check_options(tokens: tuple[str, ...], method: Method | Baseline) -> None:
     """Refuses options of another method, and the method's own ones without its name."""
-    own = {f"--{name.replace('_', '-')}": name for name in names_of(method.options)}
+    trained = isinstance(method, Method)
+    options = names_of(method.options) if trained else ()
+    own = {f"--{name.replace('_', '-')}": name for name in options}
     for token in tokens:
+        name = token.partition("=")[0].removeprefix("--").replace("-", "_")
+        if not trained and token.startswith("--") and name in _trained_alone():
+            raise ValueError(
+                f"{token.partition('=')[0]} is a setting of training by updates; {method.name} is "
+                "a closed form."
+            )
         if token.partition("=")[0] in own:
             option = token.partition("=")[0]
             raise ValueError(

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import runs
+from metajax import evaluation, runs
 from metajax.cli import console, signals, sources
 from metajax.cli.evaluate import judge, open_run
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
+from metajax.evaluation.closed_forms import Trials
 from metajax.fields import names_of, rounded
 from metajax.methods import Settings, attentive_neighbours
-from metajax.registry import predicts_ratings, settings_for
+from metajax.registry import closed_form_of, predicts_ratings, settings_for
 from metajax.training import DivergedError, Progress
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check_resume",
     "claimed",
     "prepare",
+    "preparing",
     "resumed",
     "suited",
     "train",
@@ -42,7 +44,9 @@ def train(
     resume: Path | None = None,
     report: bool = True,
 ) -> int:
-    """Meta-trains on one fold's users, then judges on its cold users.
+    """Trains a method on one fold's users, then judges it on its cold users.
+
+    A closed form, such as eb_fold_in, is tuned on the validation users and fitted to them as well.
 
     Args:
         settings: The settings.
@@ -66,9 +70,15 @@ def train(
                 settings = suited(settings, dataset)
             default = f"{Path(settings.data).stem}-{settings.method}"
             claim = claim or stack.enter_context(claimed(None, default))
-            with console.busy("Pretraining item factors"):
+            with console.busy(preparing(settings)):
                 opened, progress = runs.create(claim, settings, dataset)
     return train_and_judge(opened, progress, report=report)
+
+
+def preparing(settings: Settings) -> str:
+    """Names the work before the first update."""
+    pretrained = getattr(settings.options, "pretrained", False)
+    return "Pretraining item factors" if pretrained else f"Initialising {settings.method}"
 
 
 def suited(settings: Settings, dataset: Dataset) -> Settings:
@@ -144,11 +154,11 @@ def check_resume(
 
 
 def resumed(folder: Path) -> tuple[runs.Run, Progress]:
-    """Opens a run at its last checkpoint, and prints the number of updates made."""
+    """Opens a run at its last checkpoint, and prints how far it is."""
     opened = open_run(folder)
     with console.busy("Reading the last good checkpoint"):
         progress = runs.resumed(opened, on_skip=console.skipped)
-    console.say(f"Resuming {folder} at update {int(progress.state.step)}.")
+    console.say(f"Resuming {folder} at {_place(progress)}.")
     return opened, progress
 
 
@@ -176,13 +186,30 @@ def train_and_judge(
         f"train, {sizes[1]} validate, {sizes[2]} are cold. Run folder: {folder}"
     )
     start, best = int(progress.state.step), float(progress.best_loss)
-    bar = console.training(settings.updates, settings.tasks, start, best)
+    closed_form = closed_form_of(settings)
+    if closed_form is None:
+        bar = console.training(settings.updates, settings.tasks, start, best)
+    else:
+        bar = console.trials(evaluation.steps_of(closed_form), start, best)
     command = "train" if opened.pair is None else "transfer"
     progress = train_to_end(opened, progress, bar, command)
-    measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
     best, step = float(progress.best_loss), int(progress.best_step)
-    console.say(f"Best validation {measure} {rounded(best, '.4f')} at update {step}.")
+    if closed_form is None:
+        measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
+        console.say(f"Best validation {measure} {rounded(best, '.4f')} at update {step}.")
+    elif step:
+        chosen = ", ".join(f"{n}={value}" for n, value in closed_form.grid[step - 1].items())
+        console.say(
+            f"Best validation loss {rounded(best, '.4f')}, of {len(closed_form.grid)} settings "
+            f"with {chosen or 'the defaults'}."
+        )
     return judge(opened, trials=trials) if report else 0
+
+
+def _place(progress: Progress) -> str:
+    """Says how far training is."""
+    unit = "setting" if isinstance(progress.state, Trials) else "update"
+    return f"{unit} {int(progress.state.step)}"
 
 
 def train_to_end(
@@ -222,6 +249,6 @@ def train_to_end(
     progress, _ = outcome
     folder = shlex.quote(str(run.folder))
     caught.raise_stopped(
-        f"saved at update {int(progress.state.step)}. Resume: metajax {command} --resume {folder}"
+        f"saved at {_place(progress)}. Resume: metajax {command} --resume {folder}"
     )
     return progress

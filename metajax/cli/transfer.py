@@ -7,13 +7,20 @@ from cyclopts import Parameter
 
 from metajax import runs
 from metajax.cli import console, sources
-from metajax.cli.train import check_report, check_resume, claimed, resumed, train_and_judge
+from metajax.cli.train import (
+    check_report,
+    check_resume,
+    claimed,
+    preparing,
+    resumed,
+    train_and_judge,
+)
 from metajax.cross_domain.domains import (
     DomainPair,
     load_domains,
 )
 from metajax.methods import Settings
-from metajax.registry import settings_for, with_changes
+from metajax.registry import closed_form_of, settings_for, with_changes
 
 __all__ = ["prepare", "transfer"]
 
@@ -70,7 +77,7 @@ def transfer(
             overlap_list=None if overlap_list is None else str(overlap_list),
             rescale=rescale,
         )
-        if quick:
+        if quick and closed_form_of(settings) is None:
             rank = getattr(settings.options, "rank", None)
             few = {} if rank is None else {"rank": min(rank, 4)}
             settings = with_changes(settings, updates=50, **few)
@@ -78,6 +85,6 @@ def transfer(
             with console.fetching(chosen.main) as fetched:
                 domains = load_domains(chosen, settings.reading(), progress=fetched)
             console.notes(domains.dataset)
-            with console.busy("Pretraining item factors"):
+            with console.busy(preparing(settings)):
                 opened, progress = runs.create(claim, settings, domains, chosen)
     return train_and_judge(opened, progress, report=report, trials=trials)

@@ -1,5 +1,6 @@
 """Methods on the same cold users: tuned on validation users, evaluated once on test users."""
 
+from metajax.evaluation.closed_forms import begin_fit, fit_on, steps_of
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate, evaluate
 from metajax.evaluation.experiment import cells_of, compare, method_names
 from metajax.evaluation.intervals import interval, paired_difference, summarise
@@ -16,6 +17,7 @@ from metajax.evaluation.tables import Compared, judge_all, stages, table
 from metajax.evaluation.tuning import (
     FittedMethod,
     check_ranked,
+    fitted,
     judge,
     learned,
     refit_on,
@@ -33,6 +35,7 @@ __all__ = [
     "PerUser",
     "Preparation",
     "Record",
+    "begin_fit",
     "cells_of",
     "check_dataset",
     "check_ranked",
@@ -40,6 +43,8 @@ __all__ = [
     "concatenate",
     "cross_domain",
     "evaluate",
+    "fit_on",
+    "fitted",
     "from_json",
     "interval",
     "judge",
@@ -51,6 +56,7 @@ __all__ = [
     "protocols",
     "refit_on",
     "stages",
+    "steps_of",
     "summarise",
     "table",
     "to_csv",

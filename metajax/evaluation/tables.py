@@ -30,7 +30,7 @@ from metajax.evaluation.records import (
 )
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.methods import Method, Settings
-from metajax.registry import all_baselines, all_methods, settings_like
+from metajax.registry import all_baselines, all_methods, ordering, settings_like
 
 if TYPE_CHECKING:
     import polars
@@ -62,13 +62,13 @@ def judge_all(
     trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Judged], list[str]]:
-    """Judges learned methods and every baseline, conventional training of the network included.
+    """Judges methods and every other baseline, conventional training of the network included.
 
     Across domains the baselines are the simplest ones and those of two domains.
 
     Args:
         split: The fold.
-        learned: The trained methods.
+        learned: The methods to compare with the baselines, fitted; also closed forms.
         settings: Of plain training; all but the way of learning are kept.
         trials: Number of settings of its grid that each baseline tries; None means all.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
@@ -95,6 +95,8 @@ def judge_all(
     for method in plain:
         on_stage(method.name)
         chosen = settings_like(method, settings)
+        if split.training.scale is None:
+            chosen = ordering(chosen)
         # Not refitted with the validation users: the methods of one run are not either.
         methods = trained(method, split, chosen, refit=False, shared=shared)
         found.append(_judged(methods, split))
@@ -105,18 +107,20 @@ def judge_all(
 
 
 def stages(split: Split, learned: Sequence[str]) -> int:
-    """Returns how often `judge_all` calls `on_stage` for trained methods of these names."""
+    """Returns how often `judge_all` calls `on_stage` for methods of these names."""
     return sum(map(len, _baselines(split, learned))) + len(learned)
 
 
 def _baselines(split: Split, learned: Sequence[str]) -> tuple[Sequence[Baseline], Sequence[Method]]:
-    """Returns closed forms, and ways of training without meta-learning that were not trained."""
+    """Returns closed forms, and ways of training without meta-learning, but those of the names."""
+    others = [b for b in all_baselines() if b.kind == "baseline" and b.name not in learned]
     if split.training.item_domain is not None:
-        across = [b for b in all_baselines() if b.two_domains]
+        simplest = (item_mean, item_user_bias, eb_fold_in)
+        across = [b for b in others if b.two_domains]
         across.sort(key=lambda found: not found.target_alone)
-        return (item_mean, item_user_bias, eb_fold_in, *across), ()
+        return [*(b for b in simplest if b in others), *across], ()
     plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learned]
-    simple = [b for b in all_baselines() if not b.two_domains]
+    simple = [b for b in others if not b.two_domains]
     if split.training.scale is None:
         return [b for b in simple if not b.needs_ratings], [m for m in plain if not m.needs_ratings]
     return simple, plain

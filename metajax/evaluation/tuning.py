@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -40,12 +41,14 @@ __all__ = [
     "FittedMethod",
     "Trained",
     "check_ranked",
+    "fitted",
     "judge",
     "learned",
     "losses_of",
     "refit_on",
     "train_on",
     "trained",
+    "trial_losses",
     "tuned",
     "validation_of",
 ]
@@ -100,25 +103,57 @@ def tuned(
     """
     if not baseline.grid:
         raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
-    adaptation = baseline.adaptation
-    rating, ranking = baseline.predicts_ratings, baseline.predicts != "rating"
-
-    def method(params: Params, settings: Mapping[str, Any]) -> FittedMethod:
-        return FittedMethod(
-            baseline.name, baseline.kind, adaptation, params, rating, ranking, settings
-        )
-
-    # A fit depends on the settings alone, so all panels share it.
     grid = baseline.grid[:trials]
     losses = [dict.fromkeys(split.test, 0.0)]
     if len(grid) > 1:
-        losses = []
-        for settings in grid:
-            fit = method(baseline.fit(split.training, **settings), settings)
-            losses.append({panel: _validated(fit, split, panel) for panel in split.test})
+        losses = [trial_losses(baseline, split, settings) for settings in grid]
     refit = _remembered(baseline.fit, split.final)
     chosen = {panel: grid[at] for panel, at in _lowest(losses, one_model=one_model).items()}
-    return {panel: method(refit(**settings), settings) for panel, settings in chosen.items()}
+    return {
+        panel: fitted(baseline, refit(**settings), settings) for panel, settings in chosen.items()
+    }
+
+
+def trial_losses(baseline: Baseline, split: Split, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Fits a closed form with one of its settings to the training users.
+
+    Args:
+        baseline: The method.
+        split: The fold.
+        settings: One of its grid.
+
+    Returns:
+        By panel its loss on the validation users, lower is better: the RMSE, in the unit of
+        standardised labels, of predicted ratings, 1 - NDCG@10 of an order, and their sum of both.
+        Infinite where it cannot be measured.
+    """
+    # A fit depends on the settings alone, so all panels share it.
+    fit = fitted(baseline, baseline.fit(split.training, **settings), settings)
+    return {panel: _validated(fit, split, panel) for panel in split.test}
+
+
+def fitted(
+    baseline: Baseline, params: Params, settings: Mapping[str, Any] = MappingProxyType({})
+) -> FittedMethod:
+    """Returns a closed form, fitted.
+
+    Args:
+        baseline: The method.
+        params: Its parameters.
+        settings: Those it was fitted with.
+
+    Returns:
+        The method.
+    """
+    return FittedMethod(
+        baseline.name,
+        baseline.kind,
+        baseline.adaptation,
+        params,
+        baseline.predicts_ratings,
+        baseline.predicts != "rating",
+        settings,
+    )
 
 
 def trained(

@@ -15,6 +15,7 @@ from metajax.data.dataset import Dataset
 from metajax.evaluation import Compared
 from metajax.evaluation.records import Record, compare_all, negative_transfer, to_json
 from metajax.evaluation.records import headline as sentence
+from metajax.registry import closed_form_of
 from metajax.runs.folder import write_report as write_files
 from metajax.runs.run import Run
 from metajax.types import Params
@@ -76,7 +77,12 @@ def judge_run(
         each negative transfer.
     """
     settings, users = run.settings, run.users
-    method = evaluation.learned(settings, users, params)
+    closed_form = closed_form_of(settings)
+    if closed_form is None:
+        method = evaluation.learned(settings, users, params)
+    else:
+        # The method of the run is what its report compares with the baselines.
+        method = evaluation.fitted(closed_form, params)._replace(kind="learned")
     judged, left_out = evaluation.judge_all(
         users, [method], settings, trials=trials, on_stage=on_stage
     )

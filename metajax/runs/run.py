@@ -1,5 +1,8 @@
 """Training runs: a folder each, from which training resumes to the same bits, or is served.
 
+A closed form is trained by tuning its grid and fitting the choice (`evaluation.fit_on`); a step is
+a setting tried, and the parameters are bytes (`metajax.parameters`).
+
     RUN/settings.json     the settings
     RUN/data.json         counts and digest of the data
     RUN/domains.json      the two domains of a transfer
@@ -7,7 +10,7 @@
     RUN/catalogue.json    items, scale and sizes, and in item_features.npz their encoded features
     RUN/graph.json        of a run on a knowledge graph, in place of those above but settings.json:
                           names, triples of each part, links, what was left out
-    RUN/metrics.jsonl     a line a dispatch, or an epoch of a graph
+    RUN/metrics.jsonl     a line a dispatch, a setting tried, or an epoch of a graph
     RUN/checkpoints/      the training progress, and digests of the files above
     RUN/report.json       figures; report.html shows them; their digests are in report.sha256
     RUN/lock              the process that trains, while it does
@@ -25,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from metajax import checkpoint, fields, locks, registry
+from metajax import checkpoint, evaluation, fields, locks, parameters, registry
 from metajax.cross_domain.domains import (
     DomainPair,
     Domains,
@@ -41,6 +44,8 @@ from metajax.evaluation import check_dataset, check_ranked, train_on
 from metajax.methods import Settings
 from metajax.registry import (
     adaptation_of,
+    check_domains,
+    closed_form_of,
     first_progress,
     params_like,
     predicts_ratings,
@@ -60,6 +65,7 @@ from metajax.runs.folder import (
 )
 from metajax.runs.recommendation import Recommender, catalogue_of
 from metajax.training import Progress
+from metajax.types import Params
 
 __all__ = [
     "Run",
@@ -122,11 +128,25 @@ class Run(NamedTuple):
 
     def progress_like(self) -> Progress:
         """Returns a progress of the shapes and dtypes of this run's."""
+        closed_form = closed_form_of(self.settings)
+        if closed_form is not None:
+            return evaluation.begin_fit(closed_form)
         return progress_like(self.settings, self.users.training)
 
     def steps(self, progress: Progress) -> Iterable[tuple[Progress, Any]]:
         """Trains with the run's settings on its fold, as `Trainable.steps`."""
+        closed_form = closed_form_of(self.settings)
+        if closed_form is not None:
+            return evaluation.fit_on(closed_form, self.users, progress)
         return train_on(self.users, self.settings, progress)
+
+    def params(self, progress: Progress) -> Params:
+        """Returns the parameters that validated best.
+
+        Raises:
+            ValueError: If there are none, because the fit of a closed form did not come to its end.
+        """
+        return _params_of(self.folder, self.settings, progress.best)
 
 
 def create(
@@ -163,7 +183,12 @@ def create(
         _check_named(chosen, loaded)
     run = _prepared(folder.folder, chosen, loaded, pair)
     chosen, training = run.settings, run.users.training
-    progress = first_progress(chosen, training)
+    closed_form = closed_form_of(chosen)
+    if closed_form is None:
+        progress = first_progress(chosen, training)
+    else:
+        check_domains(closed_form, chosen, training)
+        progress = evaluation.begin_fit(closed_form)
     contents: dict[str, str | bytes] = {SETTINGS: registry.to_json(chosen)}
     if pair is not None:
         contents[_DOMAINS] = fields.to_json(pair)
@@ -353,7 +378,8 @@ def load(
         A recommender with the parameters that validated best.
 
     Raises:
-        ValueError: If no run is there, or a file of it is damaged; names it.
+        ValueError: If no run is there, a file of it is damaged, which is named, or the fit of a
+            closed form did not come to its end.
         CheckpointError: If it has no good checkpoint.
     """
     folder = Path(folder)
@@ -363,8 +389,9 @@ def load(
     chosen = settings_of(folder)
     served = serving.read(folder)
     user_schema = schema.from_json(json.dumps(read_json(folder / _SCHEMA)["user"]))
-    like = params_like(chosen, served.shapes)
-    _, params = _restored(folder, like, part=".best", on_skip=on_skip)
+    like = b"" if closed_form_of(chosen) else params_like(chosen, served.shapes)
+    _, best = _restored(folder, like, part=".best", on_skip=on_skip)
+    params = _params_of(folder, chosen, best)
     return Recommender(
         adaptation_of(chosen, served.shapes),
         params,
@@ -375,6 +402,17 @@ def load(
         predicts_ratings(chosen),
         served.grades,
     )
+
+
+def _params_of(folder: Path, chosen: Settings, best: Any) -> Params:
+    """Returns the parameters of the `best` of a progress."""
+    if closed_form_of(chosen) is None:
+        return best
+    if not best:
+        raise ValueError(
+            f"{folder}: {chosen.method} is not fitted to the end: metajax train --resume {folder}."
+        )
+    return parameters.from_bytes(best)
 
 
 def _restored(folder: Path, like: Any, **options: Any) -> tuple[int, Any]:

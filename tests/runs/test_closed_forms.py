@@ -1,0 +1,126 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from metajax import checkpoint, parameters, runs
+from metajax.baselines import Baseline, eb_fold_in
+from metajax.cli.app import main
+from metajax.evaluation import tuned
+from metajax.registry import baseline_names, method_of, settings_for
+
+
+@pytest.fixture(scope="module")
+def fitted(begin_run, small, tmp_path_factory):
+    """A run of EB fold-in, and its last progress, not to be written to."""
+    folder = tmp_path_factory.mktemp("fitted") / "eb"
+    run, progress = begin_run(folder, settings_for("eb_fold_in", data=str(small)))
+    progress, finished = runs.train_run(run, progress)
+    assert finished
+    return run, progress
+
+
+def assert_same(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
+
+
+def test_a_run_of_a_closed_form_has_the_setting_that_tuning_chooses(fitted):
+    run, progress = fitted
+    (expected, *others) = tuned(eb_fold_in, run.users, one_model=True).values()
+    assert all(found.settings == expected.settings for found in others)
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    grid = eb_fold_in.grid
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5] == list(range(1, len(grid) + 2))
+    assert rows[-1]["settings"] == expected.settings
+    losses = [row["validation"] for row in rows[:-1]]
+    assert grid[int(np.argmin(losses))] == expected.settings
+    assert float(progress.best_loss) == min(losses)
+    assert_same(run.params(progress), expected.params)
+    assert_same(runs.load(run.folder).params, expected.params)
+
+
+def test_a_run_of_a_closed_form_recommends_without_its_data(fitted, tmp_path):
+    folder = shutil.copytree(fitted[0].folder, tmp_path / "moved")
+    settings = json.loads((folder / "settings.json").read_text())
+    assert {"method", "data", "seed"} <= set(settings)
+    assert "updates" not in settings
+    found = runs.recommend(runs.load(folder), {"Film 3": 5}, {"age": 30}, top=3)
+    assert len(found) == 3
+    assert all(1 <= line.score <= 5 for line in found)
+
+
+def test_a_stopped_fit_continues_to_the_same_bits(fitted, begin_run, tmp_path):
+    run, progress = begin_run(tmp_path / "stopped", fitted[0].settings)
+    rows = []
+    _, finished = runs.train_run(run, progress, on_row=rows.append, stop=lambda: len(rows) >= 2)
+    assert not finished
+    with pytest.raises(ValueError, match="eb_fold_in is not fitted to the end: metajax train --re"):
+        runs.load(run.folder)
+    again = runs.open_run(run.folder)
+    progress, finished = runs.train_run(again, runs.resumed(again))
+    assert finished
+    assert progress.best == fitted[1].best
+    name = "metrics.jsonl"
+    assert (run.folder / name).read_bytes() == (fitted[0].folder / name).read_bytes()
+
+
+def test_a_flipped_bit_in_the_parameters_is_refused(fitted, tmp_path):
+    folder = shutil.copytree(fitted[0].folder, tmp_path / "copy")
+    last = folder / "checkpoints" / "00000005" / "arrays.bin"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    skipped = []
+    with pytest.raises(ValueError, match="not fitted to the end"):
+        runs.load(folder, on_skip=lambda step, reason: skipped.append(step))
+    assert skipped == [5]
+    # Fitted again from the checkpoint before.
+    opened = runs.open_run(folder)
+    resumed = runs.resumed(opened, on_skip=lambda step, reason: None)
+    assert runs.train_run(opened, resumed)[0].best == fitted[1].best
+
+
+def test_settings_of_training_are_none_of_a_closed_form():
+    with pytest.raises(ValueError, match=r"settings of the closed form ease.*updates"):
+        settings_for("ease", updates=3)
+
+
+@pytest.mark.parametrize("name", baseline_names(domains=1))
+def test_parameters_of_every_closed_form_are_stored(name, fitted):
+    closed_form = method_of(name)
+    assert isinstance(closed_form, Baseline)
+    params = closed_form.fit(fitted[0].users.training, **closed_form.grid[0])
+    stored = parameters.from_bytes(parameters.to_bytes(params))
+    assert jax.tree.structure(stored) == jax.tree.structure(params)
+    assert_same(stored, params)
+
+
+def test_bytes_of_any_length_are_stored_in_a_checkpoint(tmp_path):
+    checkpoint.save(tmp_path, 1, {"best": b"abc", "empty": b"", "step": 1})
+    _, found = checkpoint.restore(tmp_path, {"best": b"", "empty": b"", "step": 0})
+    assert found == {"best": b"abc", "empty": b"", "step": 1}
+    assert checkpoint.restore(tmp_path, b"", part="['best']")[1] == b"abc"
+    with pytest.raises(ValueError, match=r"best.* was saved as bytes"):
+        checkpoint.restore(tmp_path, {"best": 1, "empty": b"", "step": 0})
+
+
+def test_a_closed_form_is_trained_judged_and_served_by_the_commands(small, tmp_path, capsys):
+    folder = str(tmp_path / "item_mean")
+    train = ["train", "--data", str(small), "--method", "item_knn", "--run", folder]
+    assert main(train) == 0
+    printed = capsys.readouterr().out
+    assert "Best validation loss" in printed
+    assert "item_knn" in printed
+    records = json.loads((tmp_path / "item_mean" / "report.json").read_text())
+    kinds = {(row["method"], row["kind"]) for row in records}
+    assert ("item_knn", "learned") in kinds
+    assert ("item_knn", "baseline") not in kinds
+    assert ("two_tower", "baseline") in kinds
+    assert main(["recommend", folder, "--ratings", "Film 3=5", "--top", "2", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    assert main([*train, "--updates", "3"]) == 2
+    assert "--updates is a setting of training by updates" in capsys.readouterr().err
+    assert main(["train", "--resume", folder, "--no-report"]) == 0
+    assert "at setting" in capsys.readouterr().out
