@@ -8,9 +8,10 @@ from cyclopts import Parameter
 
 from metajax import engine, runs
 from metajax.cli import console
+from metajax.data import readers
 from metajax.data.schema import unseen_values
 from metajax.fields import rounded
-from metajax.runs import recommendation
+from metajax.runs import lists, recommendation
 
 __all__ = ["recommend"]
 
@@ -23,6 +24,13 @@ def recommend(
     items: str = "",
     user: str = "",
     top: int = 10,
+    exclude: str = "",
+    only: str = "",
+    category: str = "",
+    explain: Annotated[bool, Parameter(negative="")] = False,
+    users: Path | None = None,
+    attributes: Path | None = None,
+    output: Path | None = None,
     source: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -37,28 +45,95 @@ def recommend(
             ratings.
         user: "age=30, gender=F": the user's attributes; those left out count as missing.
         top: Number of items.
+        exclude: "Star Wars, 50": titles or ids of items that are not recommended.
+        only: "Star Wars, 50": titles or ids of the only items that are recommended.
+        category: "genres=Comedy, year=1995": attributes that a recommended item must have.
+        explain: Print the user's items that raised each score most, and by how much: the score less
+            what it is without that rating.
+        users: A log of many users to recommend to, such as a CSV of user, item and rating.
+        attributes: A table of their attributes; by default a file users.csv (or alike) beside it.
+        output: File of their recommendations, .csv or .parquet; must not exist.
         source: After a transfer, recommend items of the source as well.
-        as_json: Print a JSON list of objects with id, title and score.
+        as_json: Print a JSON list of objects with id, title and score, and reasons where those are
+            explained.
     """
     if ratings and items:
         raise ValueError("--ratings and --items exclude each other.")
+    one = {"--ratings": ratings, "--items": items, "--user": user}
+    given = [
+        name for name, value in {**one, "--explain": explain, "--json": as_json}.items() if value
+    ]
+    if users is not None and given:
+        raise ValueError(f"--users is a file of many users, so {given[0]} must be left out.")
+    for name, value, needed in (("--users", users, output), ("--output", output, users)):
+        if value is not None and needed is None:
+            other = "--output" if name == "--users" else "--users"
+            raise ValueError(
+                f"{name} needs {other}: a log of many users, and a file of their lists."
+            )
+    if attributes is not None and users is None:
+        raise ValueError(f"--attributes are those of --users, which is missing; got {attributes}.")
+    if output is not None:
+        lists.check_output(output)
     seen: Any = recommendation.parse_numbers(
         recommendation.parse_pairs(ratings, "--ratings"), "--ratings"
     )
-    attributes = recommendation.parse_pairs(user, "--user")
+    described = recommendation.parse_pairs(user, "--user")
+    having = recommendation.parse_pairs(category, "--category")
     with console.busy(f"Loading {run}"):
         if engine.is_model(run):
             recommender = engine.load(run).recommender
         else:
             recommender = runs.load(run, on_skip=console.skipped)
+    catalogue = recommender.catalogue
+    among = runs.candidates(
+        catalogue,
+        exclude=recommendation.parse_names(catalogue, exclude),
+        only=recommendation.parse_names(catalogue, only) if only else None,
+        category=having,
+    )
+    if users is not None and output is not None:
+        _recommend_all(recommender, users, attributes, output, top=top, source=source, among=among)
+        return
     if items:
-        seen = recommendation.parse_names(recommender.catalogue, items)
-    found = recommendation.recommend(recommender, seen, attributes, top=top, source=source)
-    for note in unseen_values(recommender.user_schema, attributes):
+        seen = recommendation.parse_names(catalogue, items)
+    found = recommendation.recommend(
+        recommender, seen, described, top=top, source=source, among=among, explain=explain
+    )
+    for note in unseen_values(recommender.user_schema, described):
         console.error(f"note: {note}")
     if as_json:
-        print(json.dumps([{"id": f.item_id, "title": f.title, "score": f.score} for f in found]))
+        print(json.dumps([_object(line, explain=explain) for line in found]))
         return
     for line in found:
         known_by = "" if line.item_id == line.title else f"  [{line.item_id}]"
         console.say(f"{rounded(line.score, '5.2f')}  {line.title}{known_by}")
+        for title, change in line.reasons:
+            console.say(f"       {rounded(change, '+.2f')} by {title}")
+
+
+def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": line.item_id, "title": line.title, "score": line.score}
+    if explain:
+        found["reasons"] = [{"title": title, "change": c} for title, c in line.reasons]
+    return found
+
+
+def _recommend_all(
+    recommender: runs.Recommender,
+    users: Path,
+    attributes: Path | None,
+    output: Path,
+    **options: Any,
+) -> None:
+    """Writes the lists of all users of a log."""
+    reading = {} if attributes is None else {"users": str(attributes)}
+    log = readers.read(users, **reading)
+    for note in log.notes:
+        console.error(f"note: {note}.")
+    batches = -(-len(log.interactions.users) // lists.BATCH)
+    with console.stages("Recommending", batches) as begin:
+        found = list(lists.recommend_log(recommender, log, begin=begin, **options))
+        begin("done")
+    lists.write_lists(output, found)
+    console.say(f"{len(found):,} users: {output}.")

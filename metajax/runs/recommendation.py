@@ -145,6 +145,7 @@ def recommend_batch(
     top: int = 10,
     source: bool = False,
     among: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[list[Recommendation]]:
     """Adapts to many users in one compiled call, and ranks the items each of them has not rated.
 
@@ -158,28 +159,33 @@ def recommend_batch(
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
         among: As in `recommend`.
+        names: For each user the name in errors; None: the position.
 
     Returns:
         For each user the list that `recommend` returns.
 
     Raises:
-        KeyError: As `recommend`; names the user by position.
-        ValueError: As `recommend`, or if `users` is not as long as `ratings`.
+        KeyError: As `recommend`; names the user.
+        ValueError: As `recommend`, or if `users` or `names` is not as long as `ratings`.
     """
     users = [None] * len(ratings) if users is None else users
-    if len(users) != len(ratings):
-        raise ValueError(f"users must be as many as ratings, {len(ratings)}, got {len(users)}.")
+    names = list(map(str, range(len(ratings)))) if names is None else names
+    for name, given in (("users", users), ("names", names)):
+        if len(given) != len(ratings):
+            raise ValueError(
+                f"{name} must be as many as ratings, {len(ratings)}, got {len(given)}."
+            )
     seen = []
     find = _finder(recommender.catalogue)
     for n, (rated, user) in enumerate(zip(ratings, users, strict=True)):
         try:
             seen.append(_seen(recommender, rated, user, find))
         except (KeyError, ValueError) as error:
-            raise type(error)(f"user {n}: {error.args[0]}") from None
+            raise type(error)(f"user {names[n]}: {error.args[0]}") from None
     found = []
     for n, best in enumerate(_best(recommender, seen, top, source, among)):
         if best is None:
-            raise ValueError(f"user {n}: {_NAN}.")
+            raise ValueError(f"user {names[n]}: {_NAN}.")
         found.append(best)
     return found
 
