@@ -1,49 +1,119 @@
 """The command `metajax fit`."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from metajax import engine
 from metajax.cli import console, sources
 from metajax.data import datasets
-from metajax.data.reading import Reading
+from metajax.data.dataset import Dataset
+from metajax.engine.fit import STAGES
+from metajax.knowledge import KnowledgeGraph
+from metajax.methods import Method, Settings
+from metajax.training import DivergedError
 
 __all__ = ["fit", "prepare"]
 
-prepare = sources.of_reading
+prepare = sources.of_training
 
 
 def fit(
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
     *,
     output: Path,
-    data: str = "ml-100k",
-    method: str | None = None,
-    seed: int = 0,
-    reading: Annotated[Reading | None, Parameter(name="*")] = None,
+    graph: str | None = None,
+    link: Path | None = None,
+    trials: int | None = None,
 ) -> None:
     """Fits a method to all users of a log; writes a model folder that needs no data to serve.
 
+    The setting of a closed form, or the number of updates of a trained method, is chosen on users
+    of one fold, who are then fitted to as well.
+
     Args:
+        settings: The settings.
         output: Folder of the model; must not exist.
-        data: A name (ml-100k, ml-1m, ..., synthetic), or the path of a log.
-        method: A closed form or a trained method; by default eb_fold_in, or ease for a log without
-            ratings. Its setting, or number of updates, is chosen on held-out users.
-        seed: Seed of the held-out users.
-        reading: Options of reading a path.
+        graph: A knowledge graph of the items: a name (ml-100k), or a file (.ttl, .nt, .tsv, .kg,
+            ...). Its facts join the items' attributes; methods that see none, such as eb_fold_in,
+            ignore it.
+        link: A RecBole .link file: the entity of each item; by default items are linked by their
+            ids or titles.
+        trials: Number of settings of its grid that a closed form tries; by default all.
     """
     if output.exists():
         raise ValueError(f"--output must not exist, got {output}.")
-    with console.fetching(data) as fetched:
-        options = {} if reading is None else reading.reading()
-        dataset = datasets.load(data, progress=fetched, **options)
+    if link is not None and graph is None:
+        raise ValueError(f"--link belongs to --graph, which is missing; got {link}.")
+    named, settings = getattr(settings, "named", True), sources.plain(settings)
+    with console.fetching(settings.data) as fetched:
+        dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
     console.notes(dataset)
-    with console.stages("Fitting", 2) as begin:
-        model = engine.fit(dataset, method, seed=seed, begin=begin)
+    # Where none is named the data choose.
+    method = engine.chosen_method(dataset, settings.method if named else None)
+    trained = isinstance(method, Method)
+    if trained and trials is not None:
+        raise ValueError(f"--trials is for closed forms, the method is {method.name}.")
+    described = None if graph is None else _linked(graph, link, dataset)
+    with _stages(settings if trained else None) as (begin, on_row):
+        try:
+            model = engine.fit(
+                dataset,
+                method.name,
+                settings=settings if trained else None,
+                trials=trials,
+                fold=settings.fold,
+                seed=settings.seed,
+                graph=described,
+                begin=begin,
+                on_row=on_row,
+            )
+        except DivergedError as problem:
+            raise ValueError(f"{problem} Try a lower --rate, or another method.") from None
     engine.save(model, output)
     log = dataset.interactions
     console.say(
         f"{model.method} is fitted to {len(log.users):,} users and {len(log.item):,} interactions: "
         f"{output}. Recommend: metajax recommend {output} --ratings 'TITLE=5'"
     )
+
+
+def _linked(graph: str, link: Path | None, dataset: Dataset) -> KnowledgeGraph:
+    """Loads a graph, and links it to the items of the data."""
+    with console.fetching(graph) as fetched:
+        found = engine.read_linked(graph, dataset, link=link, progress=fetched)
+    console.say(f"{graph}: {len(found.links):,} of {len(dataset.items.ids):,} items are linked.")
+    return found
+
+
+@contextlib.contextmanager
+def _stages(settings: Settings | None) -> Any:
+    """Shows the two stages of a fit: of a trained method the first by a bar over its updates.
+
+    Args:
+        settings: Of a trained method; None: of a closed form.
+
+    Yields:
+        The `begin` and `on_row` of `engine.fit`.
+    """
+    if settings is None:
+        with console.stages("Fitting", 2) as begin:
+            yield begin, lambda row: None
+            begin("done")
+        return
+    on_row: Callable[[Any], None] = lambda row: None  # noqa: E731
+    with contextlib.ExitStack() as shown:
+
+        def begin_trained(stage: str) -> None:
+            nonlocal on_row
+            shown.close()
+            if stage == STAGES[0]:
+                bar = console.training(settings.updates, settings.tasks)
+                on_row = shown.enter_context(bar)
+            else:
+                shown.enter_context(console.busy("Fitting everyone"))
+
+        yield begin_trained, lambda row: on_row(row)

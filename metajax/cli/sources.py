@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from metajax import registry
 from metajax.baselines import Baseline
 from metajax.data.reading import Reading
+from metajax.engine.fit import DEFAULT
 from metajax.fields import check_numbers, check_whole, names_of, with_tuples
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
@@ -64,7 +65,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
 
     Args:
         config: A TOML file of settings, or None.
-        tokens: The command line, of `train` or `transfer`.
+        tokens: The command line, of `train`, `transfer` or `fit`.
 
     Returns:
         Sources of options besides the command line, the strongest first: environment, file; and
@@ -76,7 +77,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     """
     typed, environment = given(tokens), _environment()
     file = {} if config is None else _read(config)
-    plain = ACROSS if tokens[0] == "transfer" else Settings.method
+    plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], Settings.method)
     chosen = {"method": plain, **file, **environment, **typed}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)

@@ -7,13 +7,22 @@ model = engine.load("models/films")                       # later, elsewhere
 runs.recommend(model.recommender, {"Fargo": 5})
 """
 
-from metajax.engine.fit import chosen_method, everyone, fit, judged, linked
+from metajax.engine.fit import (
+    UnlinkedGraphError,
+    chosen_method,
+    everyone,
+    fit,
+    judged,
+    linked,
+    read_linked,
+)
 from metajax.engine.model import FittedModel, is_model, load, save
 from metajax.engine.solver import ColdStartSolver
 
 __all__ = [
     "ColdStartSolver",
     "FittedModel",
+    "UnlinkedGraphError",
     "chosen_method",
     "everyone",
     "fit",
@@ -21,5 +30,6 @@ __all__ = [
     "judged",
     "linked",
     "load",
+    "read_linked",
     "save",
 ]

@@ -8,7 +8,9 @@ Of a knowledge graph the content vectors of linked items (`knowledge.item_vector
 the items' encoded attributes, so that every method that sees those sees the graph.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from metajax import evaluation, knowledge, registry
 from metajax.baselines import Baseline
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, graded, shapes_of, units_of
+from metajax.data.fetch import Progress
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
 from metajax.engine.model import FittedModel, recommender_of
@@ -28,10 +31,23 @@ from metajax.methods import Method, Settings
 from metajax.runs.recommendation import catalogue_of, titles_of
 from metajax.types import Params
 
-__all__ = ["DEFAULT", "chosen_method", "everyone", "fit", "judged", "linked"]
+__all__ = [
+    "DEFAULT",
+    "STAGES",
+    "UnlinkedGraphError",
+    "chosen_method",
+    "everyone",
+    "fit",
+    "judged",
+    "linked",
+    "read_linked",
+]
 
 DEFAULT = "eb_fold_in"
 """The method of a log with ratings, where none is named."""
+
+STAGES = ("choosing on held-out users", "fitting everyone")
+"""Names of the stages of `fit`."""
 
 _IMPLICIT = "ease"
 """The method of a log without ratings, where none is named."""
@@ -40,12 +56,17 @@ _IMPLICIT = "ease"
 _FEWEST_USERS = 10
 
 
+class UnlinkedGraphError(ValueError):
+    """A graph that links to no item of a log."""
+
+
 def fit(
     dataset: Dataset,
     method: str | None = None,
     *,
     settings: Settings | None = None,
     trials: int | None = None,
+    fold: int = 0,
     seed: int = 0,
     graph: KnowledgeGraph | None = None,
     begin: Callable[[str], None] = lambda stage: None,
@@ -59,10 +80,12 @@ def fit(
             `ease` for a log without ratings.
         settings: Of a trained method, `registry.settings_for`; None: its own.
         trials: Number of settings of a closed form's grid to try; None: all.
+        fold: Fold whose users are held out to choose the setting of a closed form, 0 to 4; that of
+            a trained method is in its settings.
         seed: Seed of the held-out users.
         graph: A knowledge graph whose entities are items, by its links or as `linked` finds; None:
             there is none.
-        begin: Called with the name of each of two stages: choosing, and fitting everyone.
+        begin: Called with the name of each of the two `STAGES` when it begins.
         on_row: Called with each row of figures while a trained method is validated.
 
     Returns:
@@ -83,10 +106,10 @@ def fit(
     vectors = _vectors(graph, dataset)
     whole = _with_vectors(everyone(dataset), vectors)
     shapes = shapes_of(whole.training)
-    begin("choosing on held-out users")
+    begin(STAGES[0])
     if isinstance(found, Baseline):
-        chosen = _setting(found, dataset, vectors, trials, seed)
-        begin("fitting everyone")
+        chosen = _setting(found, dataset, vectors, trials, fold, seed)
+        begin(STAGES[1])
         params = found.fit(whole.training, **chosen)
     else:
         chosen, params = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
@@ -128,7 +151,7 @@ def linked(graph: KnowledgeGraph, dataset: Dataset) -> KnowledgeGraph:
     """Links a graph to the items of a data set by their ids or titles: `knowledge.link_items`.
 
     Raises:
-        ValueError: If no item is linked.
+        UnlinkedGraphError: If no item is linked.
     """
     items = dataset.items
     found = knowledge.link_items(graph, items.ids, titles_of(items))
@@ -137,11 +160,45 @@ def linked(graph: KnowledgeGraph, dataset: Dataset) -> KnowledgeGraph:
             ", ".join(map(repr, names[:3]))
             for names in (graph.entities.names, list(map(str, items.ids[:3])))
         )
-        raise ValueError(
+        raise UnlinkedGraphError(
             f"the graph links to no item of {dataset.name}: no entity ({entities}, ...) is called "
             f"as an item's id ({ids}, ...) or title; give a file of links."
         )
     return found
+
+
+def read_linked(
+    source: str | os.PathLike[str],
+    dataset: Dataset,
+    *,
+    link: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> KnowledgeGraph:
+    """Reads a graph and links it to the items of a data set.
+
+    Literals, such as years and texts, relate no items and are left out.
+
+    Args:
+        source: A name of `knowledge.graph_names()`, or a path as for `knowledge.read_graph`.
+        dataset: The data.
+        link: A RecBole `.link` file: the entity of each item; None: as in `linked`.
+        progress: Called as bytes are downloaded.
+
+    Raises:
+        ValueError: If it cannot be read, or there are links for a name, which has its own.
+        UnlinkedGraphError: If no item is linked.
+    """
+    reading: dict[str, Any] = {}
+    if source not in knowledge.graph_names():
+        reading = {"literals": "attributes", "link": None if link is None else Path(link)}
+    elif link is not None:
+        raise ValueError(f"link must be left out for {source}, which has links of its own.")
+    path = source if isinstance(source, str) else Path(source)
+    graph = knowledge.load_graph(path, progress=progress, **reading)
+    try:
+        return linked(graph, dataset)
+    except ValueError as problem:
+        raise UnlinkedGraphError(f"{source}: {problem}") from None
 
 
 def judged(
@@ -237,11 +294,12 @@ def _setting(
     dataset: Dataset,
     vectors: np.ndarray | None,
     trials: int | None,
+    fold: int,
     seed: int,
 ) -> Mapping[str, Any]:
     if len(baseline.grid[:trials]) <= 1 or len(dataset.interactions.users) < _FEWEST_USERS:
         return baseline.grid[0]
-    split = _with_vectors(cold_users(dataset, seed=seed), vectors)
+    split = _with_vectors(cold_users(dataset, fold=fold, seed=seed), vectors)
     return next(iter(tuned(baseline, split, trials=trials, one_model=True).values())).settings
 
 
@@ -286,7 +344,7 @@ def _trained(
     for last, row in train_on(split, settings, registry.first_progress(settings, split.training)):
         best = max(int(last.best_step), 1)
         on_row(row)
-    begin("fitting everyone")
+    begin(STAGES[1])
     first = registry.first_progress(settings, whole.final)
     params = refit_on(whole, settings, first, best)
     shared = vars(settings) | vars(settings.options)

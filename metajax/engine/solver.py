@@ -19,11 +19,11 @@ from metajax.baselines import Baseline
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.distributed import device_of
-from metajax.engine.fit import chosen_method, fit, judged, linked
+from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked
 from metajax.engine.model import FittedModel, load, save
 from metajax.evaluation import Record
 from metajax.fields import suggestion
-from metajax.knowledge import KnowledgeGraph, graph_names, load_graph
+from metajax.knowledge import KnowledgeGraph, graph_names
 from metajax.methods import Settings
 from metajax.runs import Recommendation
 from metajax.runs.recommendation import Ratings
@@ -411,20 +411,12 @@ class ColdStartSolver:
     def _graph(self, dataset: Dataset) -> KnowledgeGraph | None:
         if self.kg_path is None:
             return None
-        path = self.kg_path if isinstance(self.kg_path, str) else Path(self.kg_path)
-        reading: dict[str, Any] = {}
-        if path not in graph_names():
-            # Literals, such as years and texts, relate no items.
-            reading = {"literals": "attributes", "link": self.link}
-        elif self.link is not None:
-            raise ValueError(f"link must be left out for {path}, which has links of its own.")
-        graph = load_graph(path, **reading)
         try:
-            return linked(graph, dataset)
-        except ValueError as problem:
+            return read_linked(self.kg_path, dataset, link=self.link)
+        except UnlinkedGraphError as problem:
             if not self.require_links:
                 return None
-            raise ValueError(f"{path}: {problem} (or require_links=False)") from None
+            raise UnlinkedGraphError(f"{problem} Or require_links=False.") from None
 
 
 def _dataset(data: Any, reading: Mapping[str, Any]) -> Dataset:

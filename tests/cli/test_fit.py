@@ -1,0 +1,78 @@
+"""The command `metajax fit`: options of methods, graphs."""
+
+import pytest
+
+from metajax import engine
+from metajax.cli.app import main
+
+
+@pytest.fixture
+def run(capsys, tmp_path):
+    """Fits to an output folder; returns the status, the outputs, and the folder."""
+    folders = (tmp_path / f"model{n}" for n in range(99))
+
+    def run(*arguments):
+        folder = next(folders)
+        status = main(["fit", "--output", str(folder), *map(str, arguments)])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err, folder
+
+    return run
+
+
+def test_options_of_a_trained_method_are_its_settings(run, small):
+    few = ["--updates=2", "--per-dispatch=1", "--validate-every=1", "--tasks=4", "--seed=3"]
+    status, out, err, folder = run(
+        "--data", small, "--method=bayesian_ridge", *few, "--bayesian_ridge.rank=2"
+    )
+    assert status == 0, err
+    assert out.startswith("bayesian_ridge is fitted to 40 users")
+    assert "Meta-training 2/2" in err
+    settings = engine.load(folder).settings
+    assert {"updates": 2, "tasks": 4, "seed": 3, "rank": 2}.items() <= settings.items()
+
+
+def test_without_a_method_the_data_choose(run, small, tmp_path):
+    status, _, _, folder = run("--data", small, "--trials=2", "--fold=1")
+    assert (status, engine.load(folder).method) == (0, "eb_fold_in")
+    views = tmp_path / "views.csv"
+    rows = [f"u{u},p{(u * 3 + n * n) % 12}" for u in range(20) for n in range(4)]
+    views.write_text("\n".join(["user,item", *dict.fromkeys(rows)]) + "\n")
+    status, _, _, folder = run("--data", views, "--trials=1")
+    assert (status, engine.load(folder).method) == (0, "ease")
+
+
+def test_a_graph_is_read_and_linked(run, small, tmp_path):
+    graph, link = tmp_path / "films.tsv", tmp_path / "films.link"
+    graph.write_text("\n".join(f"f{n}\tby\tperson{n % 4}" for n in range(20)) + "\n")
+    link.write_text(
+        "\n".join(["item_id:token\tentity_id:token", *(f"{n}\tf{n}" for n in range(9))])
+    )
+    own = ["--data", small, "--method=attribute_ridge", "--trials=1"]
+    status, out, err, folder = run(*own, "--graph", graph, "--link", link)
+    assert status == 0, err
+    assert f"{graph}: 9 of 30 items are linked." in out
+    model = engine.load(folder)
+    assert model.shapes.item_width == model.item_schema.width + 4
+    status, _, err, folder = run(*own, "--graph", graph)
+    assert status == 2
+    assert f"{graph}: the graph links to no item of" in err
+    assert not folder.exists()
+
+
+def test_mistakes_are_one_line(run, small):
+    data = ["--data", small]
+    for arguments, words in (
+        (["--link", "a.link"], "--link belongs to --graph"),
+        (["--graph", "no.ttl", *data], "no such path"),
+        (["--method=maml", "--trials=2", *data], "--trials is for closed forms"),
+        (["--updates=3", *data], "--updates is a setting of training by updates; eb_fold_in is"),
+        (["--method=maml", "--anil.inner-rate=3", *data], "is an option of anil"),
+        (["--method=maml", "--inner-rate=3", *data], "--maml.inner-rate"),
+        (["--method=linear_map", *data], "needs two domains"),
+        (["--graph=ml-100k", "--link=a.link", *data], "link must be left out for ml-100k"),
+    ):
+        status, out, err, folder = run(*arguments)
+        assert (status, out) == (2, ""), words
+        assert words in err.splitlines()[-1], err
+        assert not folder.exists()
