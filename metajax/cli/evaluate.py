@@ -1,26 +1,102 @@
 """The command `metajax evaluate`, and the table that commands print."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
-from metajax import report, runs
-from metajax.cli import console, signals
+from metajax import engine, evaluation, report, runs
+from metajax.cli import console, signals, sources
+from metajax.data import datasets
+from metajax.data.reading import Reading
+from metajax.evaluation.records import order_name, select
+from metajax.fields import rounded
 from metajax.runs import judging
 
-__all__ = ["conclude", "evaluate", "failure_of", "judge", "open_run"]
+__all__ = ["conclude", "evaluate", "failure_of", "judge", "open_run", "prepare"]
+
+prepare = sources.of_reading
 
 
-def evaluate(run: Annotated[Path, Parameter(name="run")], /) -> int:
-    """Evaluates a run and the simple baselines on the cold users of its fold.
+def evaluate(
+    run: Annotated[Path, Parameter(name="run")],
+    /,
+    *,
+    data: str | None = None,
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    reading: Annotated[Reading | None, Parameter(name="*")] = None,
+) -> int:
+    """Evaluates a run on the cold users of its fold, or a model on the users of another log.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, judged beside the simple baselines; or of a model that metajax fit
+            wrote.
+        data: Of a model: a newer log, whose users that the model was not fitted to are judged.
+        seed: Of a model: seed of the order of interactions at the same time.
+        as_json: Of a model: print the figures as a JSON list.
+        reading: Options of reading the newer log.
     """
-    return judge(open_run(run))
+    if not engine.is_model(run):
+        if data is not None or reading is not None or as_json or seed:
+            raise ValueError(
+                f"{run} is no model of metajax fit: a run is judged on cold users of its own data, "
+                "and takes no --data, options of reading, --seed or --json."
+            )
+        return judge(open_run(run))
+    if data is None:
+        raise ValueError(
+            f"{run} has no data to be judged on: give a log of users that the model was not fitted "
+            f"to, metajax evaluate {run} --data NEWER.csv."
+        )
+    with console.busy(f"Loading {run}"):
+        model = engine.load(run)
+    with console.fetching(data) as fetched:
+        options = {} if reading is None else reading.reading()
+        dataset = datasets.load(data, progress=fetched, **options)
+    console.notes(dataset)
+    with console.busy("Judging"):
+        found = engine.judged_on(model, dataset, seed=seed)
+    for note in found.notes:
+        console.error(f"note: {note}.")
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return 0
+    _print(found.records, data)
+    return 0
+
+
+_SHOWN = {"rmse": "RMSE (lower is better)", "ndcg@10": "NDCG@10 (higher is better)"}
+
+
+def _print(records: Sequence[evaluation.Record], data: str) -> None:
+    """Prints the figures of one method with their intervals."""
+    own = select(records, protocol=records[0].protocol)  # Others are of the natural reading.
+    first, metrics = own[0], [m for m in _SHOWN if select(own, metric=m)]
+    console.say(f"{first.method} on new users of {data}, {order_name(first.order)}:")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name in ("K", "users", *(_SHOWN[metric] for metric in metrics)):
+        table.add_column(name, justify="right")
+    for k in sorted({record.k for record in own}):
+        row = {record.metric: record for record in select(own, k=k)}
+        figures = (row.get(metric) for metric in metrics)
+        table.add_row(str(k), f"{row[metrics[0]].users:,}", *map(_with_interval, figures))
+    Console().print(table)
+    console.say(
+        "K interactions are shown, those after the tenth are asked for; [95 % bootstrap intervals "
+        "over users]. No baseline is fitted here: metajax compare judges methods side by side."
+    )
+
+
+def _with_interval(record: evaluation.Record | None) -> str:
+    if record is None:
+        return ""
+    ends = (record.mean, record.low or 0.0, record.high or 0.0)
+    return "{} [{}, {}]".format(*(rounded(end, ".3f") for end in ends))
 
 
 def open_run(folder: Path) -> runs.Run:

@@ -18,7 +18,7 @@ from metajax.data.splits import (
 )
 from metajax.types import Examples, Inputs, Task
 
-__all__ = ["cold_users", "cold_users_of", "padded"]
+__all__ = ["cold_users", "cold_users_of", "padded", "support_sizes"]
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
@@ -66,7 +66,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         final,
         validation=cold_users_of(dataset, chosen.validation, seed=seed),
         test=(test := cold_users_of(dataset, chosen.test, seed=seed)),
-        ks={panel: _ks(tasks) for panel, tasks in test.items()},
+        ks={panel: support_sizes(tasks) for panel, tasks in test.items()},
         ranked=True,
     )
     check_fold(chosen)
@@ -81,8 +81,8 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     return prepared
 
 
-def _ks(tasks: ColdTasks) -> tuple[int, ...]:
-    """Returns the support sizes that at least one user has interactions for."""
+def support_sizes(tasks: ColdTasks) -> tuple[int, ...]:
+    """Returns the K in 0, 1, 3, 5, 10 that at least one user has interactions for."""
     most = tasks.support_mask.sum(axis=1).max(initial=0)
     return tuple(k for k in KS if k <= most)
 

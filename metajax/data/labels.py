@@ -127,6 +127,17 @@ class Labels(NamedTuple):
         # Divided first: of a scale of 1 to 5 nothing is rounded.
         return WORST + (found - self.lower) / (self.upper - self.lower) * _RANGE
 
+    def clipped(self, labels: _Array) -> np.ndarray:
+        """Standardises labels that methods learn from and adapt to: float32, clipped to 1 to 5.
+
+        Args:
+            labels: Of any shape, in the unit of the log.
+
+        Returns:
+            Standardised labels of that shape.
+        """
+        return np.clip(self.inside(labels), WORST, BEST).astype(np.float32)
+
     def outside(self, standardised: _Array) -> np.ndarray:
         """Maps standardised labels to the unit of the log in float64, clipped to its scale.
 

@@ -27,6 +27,7 @@ __all__ = [
     "leave_k_out",
     "ranked",
     "standardised",
+    "standardised_tasks",
     "time_split",
     "warm_cold_quadrants",
 ]
@@ -272,36 +273,43 @@ def standardised(split: Split, dataset: Dataset) -> Split:
         transform=dataset.transform,
     )
 
-    def clipped(values: np.ndarray) -> np.ndarray:
-        return np.clip(labels.inside(values), WORST, BEST).astype(np.float32)
-
     relevant = None
     if dataset.relevant is not None:
-        relevant = float(clipped(np.array(dataset.relevant)))
+        relevant = float(labels.clipped(np.array(dataset.relevant)))
 
     def training(found: TrainingSet) -> TrainingSet:
         log = found.interactions
         return found._replace(
-            interactions=log._replace(rating=clipped(log.rating)),
+            interactions=log._replace(rating=labels.clipped(log.rating)),
             scale=(WORST, BEST),
             relevant=relevant,
         )
 
-    def tasks(found: ColdTasks) -> ColdTasks:
-        return found._replace(
-            support_rating=np.where(
-                found.support_mask, clipped(found.support_rating), np.float32(0)
-            ),
-            query_rating=labels.inside(found.query_rating).astype(np.float32),
-        )
+    def tasks(found: Mapping[str, ColdTasks]) -> dict[str, ColdTasks]:
+        return {panel: standardised_tasks(one, labels) for panel, one in found.items()}
 
     return split._replace(
         training=training(split.training),
         final=training(split.final),
-        validation={panel: tasks(found) for panel, found in split.validation.items()},
-        test={panel: tasks(found) for panel, found in split.test.items()},
+        validation=tasks(split.validation),
+        test=tasks(split.test),
         labels=labels,
     )
+
+
+def standardised_tasks(tasks: ColdTasks, labels: Labels) -> ColdTasks:
+    """Standardises the labels of tasks.
+
+    Args:
+        tasks: Tasks whose labels are in the unit of the log.
+        labels: The map.
+
+    Returns:
+        The tasks. Queries keep labels beyond the bulk; those of supports are clipped.
+    """
+    shown = np.where(tasks.support_mask, labels.clipped(tasks.support_rating), np.float32(0))
+    asked = labels.inside(tasks.query_rating).astype(np.float32)
+    return tasks._replace(support_rating=shown, query_rating=asked)
 
 
 def leave_k_out(

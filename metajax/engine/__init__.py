@@ -17,6 +17,7 @@ from metajax.engine.fit import (
     read_linked,
 )
 from metajax.engine.model import FittedModel, is_model, load, save
+from metajax.engine.new_users import judged_on
 from metajax.engine.solver import ColdStartSolver
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "fit",
     "is_model",
     "judged",
+    "judged_on",
     "linked",
     "load",
     "read_linked",

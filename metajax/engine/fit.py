@@ -22,7 +22,7 @@ from metajax.data.dataset import Dataset, graded, shapes_of, units_of
 from metajax.data.fetch import Progress
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
-from metajax.engine.model import FittedModel, recommender_of
+from metajax.engine.model import FittedModel, hashed, recommender_of
 from metajax.evaluation import Record, train_on
 from metajax.evaluation.tables import Judged
 from metajax.evaluation.tuning import check_ranked, refit_on, tuned
@@ -126,7 +126,8 @@ def fit(
         whole.labels,
         grades,
     )
-    return FittedModel(found.name, chosen, shapes, recommender, whole.item_schema)
+    users = np.sort(hashed(dataset.interactions.user_ids[whole.fold.train].tolist()))
+    return FittedModel(found.name, chosen, shapes, recommender, whole.item_schema, users)
 
 
 def chosen_method(dataset: Dataset, method: str | None = None) -> Method | Baseline:

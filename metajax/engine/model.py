@@ -3,7 +3,7 @@
     MODEL/model.json            method and settings, structure of its parameters, scale and labels
     MODEL/schema.json           how users and items are encoded
     MODEL/catalogue.json        ids, titles and raw attributes of the items
-    MODEL/arrays.safetensors    parameters, and the items' encoded features
+    MODEL/arrays.safetensors    parameters, the items' encoded features, hashes of user ids
     MODEL/manifest.json         version of the format, size and sha256 of each file; written last
 
 No file holds code, and none is unpickled: classes of parameters are named, and looked up in the
@@ -14,7 +14,7 @@ rename; any damaged or missing file is refused by name before any of it is used.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from metajax.runs.recommendation import Catalogue, Recommender
 from metajax.storage import Digest
 from metajax.types import Adaptation, Params
 
-__all__ = ["FORMAT", "FittedModel", "is_model", "load", "recommender_of", "save"]
+__all__ = ["FORMAT", "FittedModel", "hashed", "is_model", "load", "recommender_of", "save"]
 
 FORMAT = 1
 """Version of the format; a folder of a later one is refused."""
@@ -47,7 +47,7 @@ _MANIFEST = "manifest.json"
 _MODEL, _SCHEMA, _CATALOGUE = "model.json", "schema.json", "catalogue.json"
 _ARRAYS = "arrays.safetensors"
 _FILES = (_ARRAYS, _CATALOGUE, _MODEL, _SCHEMA)
-_FEATURES = "item_features"
+_FEATURES, _USERS = "item_features", "fitted_users"
 
 
 class FittedModel(NamedTuple):
@@ -64,6 +64,32 @@ class FittedModel(NamedTuple):
     item_schema: Schema
     """Encoding of the items' attributes: the first columns of the catalogue's `item_features`. The
     others are content vectors of the graph that it was fitted with, if any."""
+    fitted_users: np.ndarray
+    """`[n]` uint64 `hashed` ids of the users that it was fitted to, sorted, so that it is never
+    judged on them."""
+
+
+def hashed(ids: Iterable[str]) -> np.ndarray:
+    """Hashes ids to 64 bits, by which a model knows its users again without holding their names.
+
+    Without a secret, the hash of a guessed id can be looked up: this shortens, it does not
+    anonymise.
+
+    Args:
+        ids: n texts.
+
+    Returns:
+        `[n]` uint64 BLAKE2b digests of their UTF-8.
+
+    Example:
+        >>> hashed(["u1", "u2"]).dtype, len(hashed([]))
+        (dtype('uint64'), 0)
+    """
+    digests = [
+        hashlib.blake2b(str(name).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for name in ids
+    ]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def recommender_of(
@@ -114,7 +140,10 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         OSError: If the folder exists or cannot be written.
     """
     found, catalogue = model.recommender, model.recommender.catalogue
-    arrays = {_FEATURES: np.ascontiguousarray(catalogue.item_features)}
+    arrays = {
+        _FEATURES: np.ascontiguousarray(catalogue.item_features),
+        _USERS: np.ascontiguousarray(model.fitted_users),
+    }
     facts = {
         "metajax": version("metajax"),
         "method": model.method,
@@ -187,7 +216,7 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     except ValueError as error:
         raise ValueError(f"{folder / _MODEL}: {error}") from None
     item_schema = schema.from_json(json.dumps(schemas["item"]))
-    return FittedModel(facts["method"], settings, shapes, recommender, item_schema)
+    return FittedModel(facts["method"], settings, shapes, recommender, item_schema, arrays[_USERS])
 
 
 def _functions(method: str, settings: Mapping[str, Any], shapes: Shapes) -> tuple[Adaptation, bool]:
