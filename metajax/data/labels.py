@@ -138,6 +138,16 @@ class Labels(NamedTuple):
         """
         return np.clip(self.inside(labels), WORST, BEST).astype(np.float32)
 
+    def clipped_on_device(self, labels: jax.Array) -> jax.Array:
+        """Standardises labels, in the type that they have, and clips them to 1 and 5.
+
+        Args:
+            labels: Of any shape, in the unit of the log.
+        """
+        found = _TRANSFORMS[self.transform].forward(labels)
+        share = (found - self.lower) / (self.upper - self.lower)
+        return jnp.clip(WORST + share * _RANGE, WORST, BEST)
+
     def outside(self, standardised: _Array) -> np.ndarray:
         """Maps standardised labels to the unit of the log in float64, clipped to its scale.
 

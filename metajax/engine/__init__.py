@@ -7,6 +7,7 @@ model = engine.load("models/films")                       # later, elsewhere
 runs.recommend(model.recommender, {"Fargo": 5})
 """
 
+from metajax.engine.export import export, program
 from metajax.engine.fit import (
     UnlinkedGraphError,
     chosen_method,
@@ -26,12 +27,14 @@ __all__ = [
     "UnlinkedGraphError",
     "chosen_method",
     "everyone",
+    "export",
     "fit",
     "is_model",
     "judged",
     "judged_on",
     "linked",
     "load",
+    "program",
     "read_linked",
     "save",
 ]

@@ -19,6 +19,7 @@ from metajax.baselines import Baseline
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.distributed import device_of
+from metajax.engine.export import export
 from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked
 from metajax.engine.model import FittedModel, load, save
 from metajax.evaluation import Record
@@ -369,6 +370,20 @@ class ColdStartSolver:
             OSError: If the folder exists or cannot be written.
         """
         return save(self.model, folder)
+
+    def export(self, path: str | os.PathLike[str], *, support: int = 16) -> None:
+        """Writes the model as a StableHLO program for other runtimes: `engine.export`.
+
+        Args:
+            path: The file; one that exists is replaced.
+            support: Most interactions of a user, >= 1.
+
+        Raises:
+            ValueError: If nothing has been trained or loaded, or `support` < 1.
+            OSError: If the file cannot be written.
+        """
+        with self._computing():
+            export(self.model, path, support=support)
 
     @classmethod
     def load(
