@@ -45,6 +45,7 @@ __all__ = [
     "check_values",
     "closed_form_of",
     "closed_form_settings",
+    "description_of",
     "first_progress",
     "from_json",
     "judged_adaptation_of",
@@ -122,11 +123,49 @@ def all_baselines() -> tuple[Baseline, ...]:
 
 def _listed(package: ModuleType, name: str) -> list[Any]:
     """Collects the tuples of a name in the modules of a package."""
-    return [
-        found
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-        for found in getattr(importlib.import_module(module.name), name, ())
+    return [found for module in _modules(package) for found in getattr(module, name, ())]
+
+
+def _modules(package: ModuleType) -> list[ModuleType]:
+    found = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    return [importlib.import_module(module.name) for module in found]
+
+
+def description_of(method: str) -> str:
+    """Describes a method in a sentence: the first line of its module's docstring.
+
+    Args:
+        method: Its name.
+
+    Returns:
+        The sentence; empty of a method that the registry does not have.
+
+    Example:
+        >>> description_of("item_knn")
+        'ItemKNN: item-based nearest neighbours by shrunk cosine, with fold-in of new users.'
+    """
+    return _descriptions().get(method, "")
+
+
+@functools.cache
+def _descriptions() -> dict[str, str]:
+    own = [module for package in (methods, baselines, cross_domain) for module in _modules(package)]
+    listed = [(module, getattr(module, n, ())) for module in own for n in ("methods", "baselines")]
+    listed += [
+        (importlib.import_module(point.module), [point.load()])
+        for point in importlib.metadata.entry_points(group="metajax.methods")
     ]
+    # A closed form of another part of the package is described by the module of its fit.
+    listed += [
+        (importlib.import_module(found.fit.__module__), [found])
+        for found in all_baselines()
+        if hasattr(found.fit, "__module__")
+    ]
+    lines: dict[str, str] = {}
+    for module, found in listed:
+        for method in found:
+            lines.setdefault(method.name, (module.__doc__ or "").strip().partition("\n")[0])
+    return lines
 
 
 def _entries() -> list[Any]:

@@ -1,6 +1,8 @@
 """The command `metajax evaluate`, and the table that commands print."""
 
 import json
+import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +16,11 @@ from metajax.cli import console, signals, sources
 from metajax.data import datasets
 from metajax.data.reading import Reading
 from metajax.evaluation.records import order_name, select
-from metajax.fields import rounded
+from metajax.fields import check_name, rounded
+from metajax.registry import all_baselines, all_methods
 from metajax.runs import judging
 
-__all__ = ["conclude", "evaluate", "failure_of", "judge", "open_run", "prepare"]
+__all__ = ["conclude", "evaluate", "failure_of", "judge", "open_run", "prepare", "scope_of"]
 
 prepare = sources.of_reading
 
@@ -26,6 +29,8 @@ def evaluate(
     run: Annotated[Path, Parameter(name="run")],
     /,
     *,
+    baselines: str = "",
+    judge_users: int | None = None,
     data: str | None = None,
     seed: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -33,21 +38,28 @@ def evaluate(
 ) -> int:
     """Evaluates a run on the cold users of its fold, or a model on the users of another log.
 
+    Of a run, methods that were judged before it was stopped are not judged again.
+
     Args:
-        run: Folder of the run, judged beside the simple baselines; or of a model that metajax fit
-            wrote.
+        run: Folder of the run, judged beside the baselines; or of a model that metajax fit wrote.
+        baselines: Of a run: names of the baselines, separated by commas; by default all that suit
+            the data.
+        judge_users: Of a run: number of cold users to judge, drawn by its seed; by default all.
         data: Of a model: a newer log, whose users that the model was not fitted to are judged.
         seed: Of a model: seed of the order of interactions at the same time.
         as_json: Of a model: print the figures as a JSON list.
         reading: Options of reading the newer log.
     """
+    scope = scope_of(baselines, judge_users)
     if not engine.is_model(run):
         if data is not None or reading is not None or as_json or seed:
             raise ValueError(
                 f"{run} is no model of metajax fit: a run is judged on cold users of its own data, "
                 "and takes no --data, options of reading, --seed or --json."
             )
-        return judge(open_run(run))
+        return judge(open_run(run), scope)
+    if scope != judging.Scope():
+        raise ValueError(f"{run} is a model: --baselines and --judge-users are for a run.")
     if data is None:
         raise ValueError(
             f"{run} has no data to be judged on: give a log of users that the model was not fitted "
@@ -99,31 +111,65 @@ def _with_interval(record: evaluation.Record | None) -> str:
     return "{} [{}, {}]".format(*(rounded(end, ".3f") for end in ends))
 
 
+def scope_of(baselines: str, judge_users: int | None, trials: int | None = None) -> judging.Scope:
+    """Reads the options that trim a judging.
+
+    Args:
+        baselines: Names, separated by commas; empty means all.
+        judge_users: Number of cold users; None means all.
+        trials: As in `judging.Scope`.
+
+    Raises:
+        ValueError: If one is out of range, or there is no such baseline.
+    """
+    if judge_users is not None and judge_users < 1:
+        raise ValueError(f"--judge-users must be >= 1, got {judge_users}.")
+    names = tuple(name.strip() for name in baselines.split(",") if name.strip())
+    known = [m.name for m in (*all_baselines(), *all_methods()) if m.kind == "baseline"]
+    for name in names:
+        check_name(name, known, "--baselines")
+    return judging.Scope(names or None, judge_users, trials)
+
+
 def open_run(folder: Path) -> runs.Run:
     """Opens a run, with a bar if its data have to be downloaded."""
     with console.fetching("data") as fetched:
         return runs.open_run(folder, progress=fetched)
 
 
-def judge(run: runs.Run, *, trials: int | None = None) -> int:
+def judge(
+    run: runs.Run,
+    scope: judging.Scope = judging.Scope(),  # noqa: B008
+    *,
+    trained_in: float | None = None,
+) -> int:
     """Evaluates a run, writes its report, prints its table.
 
     Args:
         run: A trained run.
-        trials: As in `train_and_judge`.
+        scope: The baselines and the users.
+        trained_in: Seconds of its training, where it was trained just now.
 
     Returns:
         The exit status.
     """
     params = run.params(runs.resumed(run, on_skip=console.skipped))
-    saved = f"stopped; the run is saved. Judge it: metajax evaluate {run.folder}"
+    again = ["metajax", "evaluate", str(run.folder)]
+    again += [] if scope.baselines is None else ["--baselines", ",".join(scope.baselines)]
+    again += [] if scope.users is None else ["--judge-users", str(scope.users)]
+    saved = f"stopped; the run is saved. Judge it: {shlex.join(again)}"
+    began = time.monotonic()
     with signals.collected() as caught:
         with (
             signals.stoppable(saved),
-            console.stages("Judging", judging.stages(run)) as begin,
+            console.stages("Judging", judging.stages(run, scope)) as begin,
         ):
-            records, notes = judging.judge_run(run, params, trials=trials, on_stage=begin)
-        unwritten = failure_of(lambda: judging.write_report(run, records, notes))
+            records, notes = judging.judge_run(run, params, scope, on_stage=begin)
+        times = {} if trained_in is None else {"training": trained_in}
+        times["judging"] = time.monotonic() - began
+        unwritten = failure_of(
+            lambda: judging.write_report(run, records, notes, scope, times=times)
+        )
     return conclude(records, notes, run.folder, caught, unwritten)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import shlex
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,13 +13,14 @@ from cyclopts import Parameter
 
 from metajax import evaluation, runs
 from metajax.cli import console, signals, sources
-from metajax.cli.evaluate import judge, open_run
+from metajax.cli.evaluate import judge, open_run, scope_of
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.evaluation.closed_forms import Trials
 from metajax.fields import names_of, rounded
 from metajax.methods import Settings, attentive_neighbours
 from metajax.registry import closed_form_of, predicts_ratings, settings_for
+from metajax.runs import judging
 from metajax.training import DivergedError, Progress
 
 __all__ = [
@@ -43,6 +45,8 @@ def train(
     run: Path | None = None,
     resume: Path | None = None,
     report: bool = True,
+    baselines: str = "",
+    judge_users: int | None = None,
 ) -> int:
     """Trains a method on one fold's users, then judges it on its cold users.
 
@@ -52,8 +56,11 @@ def train(
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/DATA-METHOD, numbered if taken.
         resume: Folder of a run to resume, with its own settings.
-        report: Evaluate on the cold users at the end, with the simple baselines.
+        report: Evaluate on the cold users at the end, with the baselines.
+        baselines: Names of the baselines, separated by commas; by default all that suit the data.
+        judge_users: Number of cold users to judge, drawn by the seed; by default all.
     """
+    scope = scope_of(baselines, judge_users)
     if report:
         check_report()
     named, settings = getattr(settings, "named", True), sources.plain(settings)
@@ -72,7 +79,7 @@ def train(
             claim = claim or stack.enter_context(claimed(None, default))
             with console.busy(preparing(settings)):
                 opened, progress = runs.create(claim, settings, dataset)
-    return train_and_judge(opened, progress, report=report)
+    return train_and_judge(opened, progress, scope if report else None)
 
 
 def preparing(settings: Settings) -> str:
@@ -162,16 +169,13 @@ def resumed(folder: Path) -> tuple[runs.Run, Progress]:
     return opened, progress
 
 
-def train_and_judge(
-    opened: runs.Run, progress: Progress, *, report: bool, trials: int | None = None
-) -> int:
+def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope | None) -> int:
     """Trains a run to its end with a bar, then judges it.
 
     Args:
         opened: The run.
         progress: Its progress.
-        report: True to evaluate it and write the report.
-        trials: Number of settings of its grid that each baseline tries; None means all.
+        scope: The baselines and users to judge it by; None writes no report.
 
     Returns:
         The exit status.
@@ -180,6 +184,9 @@ def train_and_judge(
         ValueError: If training diverged.
     """
     settings, folder = opened.settings, opened.folder
+    if scope is not None:
+        judging.stages(opened, scope)  # Refuses a baseline that does not suit the data.
+    began = time.monotonic()
     sizes = [len(part) for part in opened.users.fold]
     console.say(
         f"{settings.method} on {opened.dataset.name}, fold {settings.fold}: {sizes[0]} users "
@@ -203,7 +210,9 @@ def train_and_judge(
             f"Best validation loss {rounded(best, '.4f')}, of {len(closed_form.grid)} settings "
             f"with {chosen or 'the defaults'}."
         )
-    return judge(opened, trials=trials) if report else 0
+    if scope is None:
+        return 0
+    return judge(opened, scope, trained_in=None if start else time.monotonic() - began)
 
 
 def _place(progress: Progress) -> str:

@@ -21,6 +21,7 @@ from metajax.cross_domain.domains import (
 )
 from metajax.methods import Settings
 from metajax.registry import closed_form_of, settings_for, with_changes
+from metajax.runs import judging
 
 __all__ = ["prepare", "transfer"]
 
@@ -61,7 +62,6 @@ def transfer(
     if report:
         check_report()
     settings = sources.plain(settings)
-    trials = 1 if quick else None
     if resume is not None:
         default = settings_for(sources.ACROSS)
         others = source or target or column or overlap_list or rescale or not matched
@@ -87,4 +87,5 @@ def transfer(
             console.notes(domains.dataset)
             with console.busy(preparing(settings)):
                 opened, progress = runs.create(claim, settings, domains, chosen)
-    return train_and_judge(opened, progress, report=report, trials=trials)
+    scope = judging.Scope(trials=1 if quick else None)
+    return train_and_judge(opened, progress, scope if report else None)

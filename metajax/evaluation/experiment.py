@@ -18,22 +18,17 @@ from metajax.data.datasets import load
 from metajax.data.splits import Split
 from metajax.evaluation.cells import Cell, Outcome, cell_file, open_folder, read_cell, write_cell
 from metajax.evaluation.cost import cost_of
-from metajax.evaluation.evaluate import (
-    ConstantPredictionsError,
-    NonFinitePredictionsError,
-    NothingRelevantError,
-)
+from metajax.evaluation.memory import OutOfMemoryError, naming_memory_errors
 from metajax.evaluation.metrics import Metric, metric_of, table_with
 from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
 from metajax.evaluation.records import Kind
-from metajax.evaluation.tables import Compared, compared
+from metajax.evaluation.tables import LEFT_OUT, Compared, compared
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
 from metajax.fields import check_name
 from metajax.methods import Method, to_dict
 from metajax.registry import method_of, predicts_ratings, settings_for
-from metajax.training import DivergedError
 
 __all__ = [
     "cells_of",
@@ -357,9 +352,15 @@ def _outcomes(
                 fits = {}
                 if len(groups) % _METHODS == 0:
                     jax.clear_caches()
-            outcome = _judged(plan, split(*cell[1:]), metrics, fits.setdefault(cell[1:], {}))
-            if file is not None:
-                write_cell(file, outcome)
+            try:
+                with naming_memory_errors(cell.method):
+                    trainings = fits.setdefault(cell[1:], {})
+                    outcome = _judged(plan, split(*cell[1:]), metrics, trainings)
+                if file is not None:
+                    write_cell(file, outcome)
+            except OutOfMemoryError as error:
+                # Not kept: another time there may be more memory.
+                outcome = Outcome(plan.kind, {}, {}, {}, None, str(error))
         outcomes[cell] = outcome
     return outcomes
 
@@ -429,14 +430,6 @@ def _splits_of(path: Path) -> Callable[[str, int, int], Split]:
     return functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, protocols))
 
 
-_LEFT_OUT = (
-    ConstantPredictionsError,
-    DivergedError,
-    NonFinitePredictionsError,
-    NothingRelevantError,
-)
-
-
 def _judged(
     plan: _Plan, split: Split, metrics: Sequence[Metric], fits: dict[Any, Trained]
 ) -> Outcome:
@@ -456,7 +449,7 @@ def _judged(
             for panel, method in by_one.items()
             if differ
         }
-    except _LEFT_OUT as error:
+    except LEFT_OUT as error:
         return Outcome(plan.kind, {}, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}

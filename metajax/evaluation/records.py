@@ -27,6 +27,7 @@ __all__ = [
     "interval_of",
     "negative_transfer",
     "order_name",
+    "reference",
     "select",
     "to_csv",
     "to_json",
@@ -190,12 +191,12 @@ def to_polars(records: Iterable[Record]) -> "polars.DataFrame":
 
 
 class Comparison(NamedTuple):
-    """The best learned method against the best simple baseline in one setting."""
+    """The best learned method against the best baseline in one setting."""
 
     learned: Record
     """The best learned method's record."""
     baseline: Record
-    """The best simple baseline's record."""
+    """The best baseline's record."""
     difference: float
     """Learned minus baseline, in the metric's unit."""
     interval: tuple[float, float] | None
@@ -250,7 +251,7 @@ def best(records: Sequence[Record]) -> Record:
 
 
 def compare(records: Sequence[Record]) -> Comparison | None:
-    """Compares the best learned method with the best simple baseline.
+    """Compares the best learned method with the best baseline.
 
     Args:
         records: Records of one protocol, order, metric and k.
@@ -310,28 +311,40 @@ def compare_all(records: Sequence[Record], metrics: Sequence[str], k: int = 5) -
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """Summary of the comparisons of the first protocol in one sentence."""
+    """Summary of the comparisons of the first protocol in one sentence, which names baselines."""
     if not comparisons:
-        return "No learned method was compared with a simple baseline."
+        return "No learned method was compared with a baseline."
     protocol = comparisons[0].learned.protocol
     comparisons = [c for c in comparisons if c.learned.protocol == protocol]
     methods = {c.learned.method for c in comparisons}
     name = methods.pop() if len(methods) == 1 else "the best learned method"
     phrases = {
-        "better": "beats the best simple baseline on",
-        "tie": "shows no clear difference from the best simple baseline on",
-        "worse": "loses to the best simple baseline on",
-        "untested": "was not compared user by user on",
+        "better": "beats",
+        "tie": "shows no clear difference from",
+        "worse": "loses to",
+        "untested": "was not compared user by user with",
     }
     clauses = []
     for verdict, phrase in phrases.items():
-        settings = [c.learned for c in comparisons if c.verdict == verdict]
-        if settings:
-            clauses.append(f"{phrase} {_listed(_settings(settings))}")
+        by_baseline: dict[str, list[Record]] = {}
+        for found in comparisons:
+            if found.verdict == verdict:
+                by_baseline.setdefault(found.baseline.method, []).append(found.learned)
+        if by_baseline:
+            of_each = [f"{b} on {_listed(_settings(rows))}" for b, rows in by_baseline.items()]
+            clauses.append(f"{phrase} {_listed(of_each)}")
     seen = sorted({c.learned.k for c in comparisons})
     interactions = _listed([str(k) for k in seen], "or")
     noun = "interaction" if seen == [1] else "interactions"
     return f"With {interactions} {noun} seen, {name} {_listed(clauses)}."
+
+
+def reference(records: Iterable[Record]) -> str:
+    """Names the baseline of differences: by its name where there is one, else by the number."""
+    names = distinct(select(records, kind="baseline"), "method")
+    if len(names) < 2:
+        return names[0] if names else "the best baseline"
+    return f"the best of {len(names)} baselines"
 
 
 def _settings(records: Sequence[Record]) -> list[str]:

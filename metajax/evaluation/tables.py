@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,16 +11,19 @@ import numpy as np
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
 from metajax.cross_domain.users import PANEL
 from metajax.data.splits import Split
-from metajax.evaluation.cells import Cell, Outcome
+from metajax.evaluation.cells import Cell, Outcome, cell_file, read_cell, write_cell
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
     Evaluation,
+    NonFinitePredictionsError,
+    NothingRelevantError,
     PerUser,
     concatenate,
     natural_reading,
 )
 from metajax.evaluation.intervals import metrics_of, paired_differences, records_of, summarise
+from metajax.evaluation.memory import OutOfMemoryError, naming_memory_errors
 from metajax.evaluation.metrics import badness
 from metajax.evaluation.records import (
     Kind,
@@ -29,13 +34,16 @@ from metajax.evaluation.records import (
     to_polars,
 )
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
+from metajax.fields import check_name
 from metajax.methods import Method, Settings
 from metajax.registry import all_baselines, all_methods, ordering, settings_like
+from metajax.training import DivergedError
 
 if TYPE_CHECKING:
     import polars
 
 __all__ = [
+    "LEFT_OUT",
     "Compared",
     "Judged",
     "compared",
@@ -59,7 +67,10 @@ def judge_all(
     learned: Sequence[FittedMethod],
     settings: Settings,
     *,
+    baselines: Sequence[str] | None = None,
     trials: int | None = None,
+    folder: Path | None = None,
+    conditions: Mapping[str, Any] = MappingProxyType({}),
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Judged], list[str]]:
     """Judges methods and every other baseline, conventional training of the network included.
@@ -70,60 +81,101 @@ def judge_all(
         split: The fold.
         learned: The methods to compare with the baselines, fitted; also closed forms.
         settings: Of plain training; all but the way of learning are kept.
+        baselines: Names of the baselines; None means all.
         trials: Number of settings of its grid that each baseline tries; None means all.
+        folder: Folder of finished methods, which are not judged again; None keeps none.
+        conditions: Besides the arguments, all that the figures depend on, as JSON would hold it.
         on_stage: Called with the name of each method when its turn comes; `stages` counts them.
 
     Returns:
-        The measurements, and sentences about baselines with constant predictions, such as
-        popularity where all items are equally popular, and where no ranking can be judged.
+        The measurements, and sentences about what was left out: methods that need more memory
+        than there is; baselines with constant predictions, such as popularity where all items are
+        equally popular, or which diverge; rankings where none can be judged.
 
     Raises:
-        ValueError: If a method's predictions cannot be judged.
+        ValueError: If a method's predictions cannot be judged, or there is no such baseline.
+        OSError: If the folder cannot be written.
     """
     found: list[Judged] = []
     left_out = [f"Rankings are not judged. {split.unranked}"] if split.unranked else []
-    simple, plain = _baselines(split, [method.name for method in learned])
-    for baseline in simple:
-        on_stage(baseline.name)
-        if split.unranked and not baseline.needs_ratings:
-            continue
-        try:
-            found.append(_judged(tuned(baseline, split, trials=trials), split))
-        except ConstantPredictionsError as error:
-            left_out.append(f"Left out: {error}")
     shared: dict[Any, Trained] = {}
-    for method in plain:
-        on_stage(method.name)
+    compared = _baselines(split, [method.name for method in learned], baselines)
+
+    def fitted(method: Baseline | Method | FittedMethod) -> Mapping[str, FittedMethod]:
+        if isinstance(method, FittedMethod):
+            return dict.fromkeys(split.test, method)
+        if isinstance(method, Baseline):
+            return tuned(method, split, trials=trials)
         chosen = settings_like(method, settings)
         if split.training.scale is None:
             chosen = ordering(chosen)
-        # Not refitted with the validation users: the methods of one run are not either.
-        methods = trained(method, split, chosen, refit=False, shared=shared)
-        found.append(_judged(methods, split))
-    for method in learned:
+        # Not refitted with the validation users: the trained methods of one run are not either.
+        return trained(method, split, chosen, refit=False, shared=shared)
+
+    for method in (*compared, *learned):
         on_stage(method.name)
-        found.append(_judged(dict.fromkeys(split.test, method), split))
+        if isinstance(method, Baseline) and split.unranked and not method.needs_ratings:
+            continue
+        file = None
+        if folder is not None:
+            grid = () if isinstance(method, FittedMethod) else method.grid[:trials]
+            facts = {**conditions, "grid": [dict(changes) for changes in grid]}
+            cell = Cell(method.name, "run", settings.fold, settings.seed)
+            file = cell_file(folder, cell, facts)
+        kept = None if file is None else read_cell(file)
+        if kept is not None:
+            found.append(Judged(kept.kind, kept.by_order))
+            continue
+        fails = OutOfMemoryError if isinstance(method, FittedMethod) else LEFT_OUT
+        try:
+            with naming_memory_errors(method.name):
+                judged = _judged(fitted(method), split)
+        except fails as error:
+            left_out.append(f"Left out: {error}")
+            continue
+        if file is not None:
+            write_cell(file, Outcome(judged.kind, judged.by_order, {}, {}, None, ""))
+        found.append(judged)
     return found, left_out
 
 
-def stages(split: Split, learned: Sequence[str]) -> int:
-    """Returns how often `judge_all` calls `on_stage` for methods of these names."""
-    return sum(map(len, _baselines(split, learned))) + len(learned)
+LEFT_OUT = (
+    ConstantPredictionsError,
+    DivergedError,
+    NonFinitePredictionsError,
+    NothingRelevantError,
+    OutOfMemoryError,
+)
+"""Errors of a method that leave it out of a table; the others are judged."""
 
 
-def _baselines(split: Split, learned: Sequence[str]) -> tuple[Sequence[Baseline], Sequence[Method]]:
+def stages(split: Split, learned: Sequence[str], baselines: Sequence[str] | None = None) -> int:
+    """Returns how often `judge_all` calls `on_stage` for methods of these names.
+
+    Raises:
+        ValueError: If there is no such baseline.
+    """
+    return len(_baselines(split, learned, baselines)) + len(learned)
+
+
+def _baselines(
+    split: Split, learned: Sequence[str], chosen: Sequence[str] | None
+) -> list[Baseline | Method]:
     """Returns closed forms, and ways of training without meta-learning, but those of the names."""
-    others = [b for b in all_baselines() if b.kind == "baseline" and b.name not in learned]
+    closed = [b for b in all_baselines() if b.kind == "baseline"]
+    plain = [m for m in all_methods() if m.kind == "baseline"]
     if split.training.item_domain is not None:
-        simplest = (item_mean, item_user_bias, eb_fold_in)
-        across = [b for b in others if b.two_domains]
-        across.sort(key=lambda found: not found.target_alone)
-        return [*(b for b in simplest if b in others), *across], ()
-    plain = [r for r in all_methods() if r.kind == "baseline" and r.name not in learned]
-    simple = [b for b in others if not b.two_domains]
-    if split.training.scale is None:
-        return [b for b in simple if not b.needs_ratings], [m for m in plain if not m.needs_ratings]
-    return simple, plain
+        across = sorted((b for b in closed if b.two_domains), key=lambda b: not b.target_alone)
+        found: list[Baseline | Method] = [item_mean, item_user_bias, eb_fold_in, *across]
+    else:
+        found = [*(b for b in closed if not b.two_domains), *plain]
+        if split.training.scale is None:
+            found = [method for method in found if not method.needs_ratings]
+    if chosen is not None:
+        for name in chosen:
+            check_name(name, [method.name for method in found], "baseline")
+        found = [method for method in found if method.name in chosen]
+    return [method for method in found if method.name not in learned]
 
 
 def _judged(methods: Mapping[str, FittedMethod], split: Split) -> Judged:

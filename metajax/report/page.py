@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from metajax.characters import visible
@@ -18,6 +19,7 @@ from metajax.evaluation.records import (
     compare_all,
     distinct,
     headline,
+    reference,
     select,
 )
 from metajax.report import plots
@@ -51,6 +53,7 @@ def html(
     notes: Sequence[str] = (),
     metrics: Sequence[str] = _METRICS,
     tables: Sequence[str] | None = None,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Writes one self-contained page: a headline, curves, paired differences, all tables.
 
@@ -63,6 +66,7 @@ def html(
         notes: Sentences to print below, one a paragraph.
         metrics: Metrics to draw.
         tables: Metrics of the tables; None means all.
+        about: Sentences about methods, by name.
 
     Returns:
         The text of an HTML file. It loads nothing and runs no script.
@@ -91,6 +95,7 @@ def html(
     page = environment.from_string(template).render(
         title=title,
         headline=headline(comparisons),
+        reference=reference(records),
         cards=[_card(comparison) for comparison in comparisons],
         candidates=len(distinct(select(records, kind="learned"), "method")),
         figures=_panels(records, drawn, colours),
@@ -98,6 +103,7 @@ def html(
         tables=[table_of(panel) for panel in panels_of(tabled)],
         service=service_of(records),
         facts={str(key): str(value) for key, value in (run_facts or {}).items()},
+        about={name: about[name] for name in distinct(records, "method") if about.get(name)},
         notes=[notes] if isinstance(notes, str) else list(notes),
         seeds=sorted({seed for record in records for seed in record.seeds}),
         colours=plots.COLOURS,

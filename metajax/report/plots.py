@@ -247,7 +247,7 @@ _KEPT = 8  # baselines that are drawn, the best
 
 
 def difference_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> str:
-    """Draws the paired differences to the best simple baseline, with their 95 % intervals.
+    """Draws the paired differences to the best baseline, with their 95 % intervals.
 
     Args:
         records: Records of one protocol, order and metric, each with a `difference`.
@@ -262,7 +262,7 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
         f"{r.difference_low:+.4f} to {r.difference_high:+.4f}."
         for r in records
     )
-    title = f"{panel_title(records[0])}: paired differences to the best simple baseline"
+    title = f"{panel_title(records[0])}: paired differences to the best baseline"
     height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
     with canvas(_WIDTH, height, constrained=True) as figure:
         _draw_differences(figure.subplots(), records, colours)

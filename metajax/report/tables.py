@@ -12,6 +12,7 @@ from metajax.evaluation.records import (
     distinct,
     interval_of,
     order_name,
+    reference,
     select,
     validate,
     verdict_of,
@@ -169,7 +170,7 @@ _METRICS = ("rmse", "ndcg@10")
 
 # An interval in one line does not fit; rounded to three digits it may seem to touch 0.
 _DIFFERENCE_LINES = {
-    "  vs best simple": "difference",
+    "vs best baseline": "difference",
     "       95 % from": "difference_low",
     "              to": "difference_high",
 }
@@ -185,13 +186,13 @@ def terminal_table(
         metrics: Metrics to show; those without records are left out. None means RMSE and
             NDCG@10, or the first metric that there is.
         brief: One line a method: instead of the differences a mark behind the mean of a learned
-            method, + where it is better than the best simple baseline and - where it is worse,
+            method, + where it is better than the best baseline and - where it is worse,
             by an interval without 0.
 
     Returns:
         A Rich renderable: for each setting a table of methods by interactions seen, with the
         mean, the best one in bold; below it, where it was measured, the paired difference to the
-        best simple baseline and the ends of its 95 % interval. Five sizes fit in 80 columns.
+        best baseline and the ends of its 95 % interval. Five sizes fit in 80 columns.
 
     Raises:
         ValueError: If there are no records, two describe the same figure, or no metric has any.
@@ -230,7 +231,7 @@ def terminal_table(
                     table.add_row(label, *(cell[part] if cell else "" for cell in row["cells"]))
         tables += [Text(title, style="italic"), table]
     if brief:
-        tables.append(Text("+ better, - worse than the best simple baseline (95 % interval)"))
+        tables.append(Text(f"+ better, - worse than {reference(records)} (95 % interval)"))
     return Group(*tables)
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "check_report",
     "claim",
     "last_good",
+    "last_written",
     "make",
     "open_metrics",
     "publish",
@@ -203,6 +205,17 @@ def last_good(folder: Path) -> str:
     if not found:
         return "There is no checkpoint yet."
     return f"The last good checkpoint is of update {found[-1]}, in {folder / CHECKPOINTS}."
+
+
+def last_written(folder: Path) -> datetime:
+    """Time at which the last checkpoint of a run was written.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    step, _ = checkpoint.files_of(folder / CHECKPOINTS)
+    written = (folder / CHECKPOINTS / f"{step:08d}").stat().st_mtime
+    return datetime.fromtimestamp(written, UTC)
 
 
 def read_json(path: Path) -> Any:

@@ -1,26 +1,40 @@
 """Evaluation of a trained run against every baseline, and its report."""
 
+import functools
+import importlib.metadata
 import json
 import platform
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from metajax import evaluation, report
+from metajax import evaluation, registry, report, storage
 from metajax.data.dataset import Dataset
+from metajax.data.splits import Split
 from metajax.evaluation import Compared
-from metajax.evaluation.records import Record, compare_all, negative_transfer, to_json
+from metajax.evaluation.records import (
+    Record,
+    compare_all,
+    distinct,
+    negative_transfer,
+    reference,
+    select,
+    to_json,
+)
 from metajax.evaluation.records import headline as sentence
 from metajax.registry import closed_form_of
+from metajax.runs.folder import last_written
 from metajax.runs.folder import write_report as write_files
 from metajax.runs.run import Run
 from metajax.types import Params
 
-__all__ = ["headline", "judge_run", "stages", "write_comparison", "write_report"]
+__all__ = ["Scope", "headline", "judge_run", "stages", "write_comparison", "write_report"]
 
 
 _PROTOCOL = (
@@ -52,31 +66,53 @@ def _relevance(dataset: Dataset) -> str:
     )
 
 
-def stages(run: Run) -> int:
-    """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals."""
-    return evaluation.stages(run.users, [run.settings.method]) + 1
+class Scope(NamedTuple):
+    """The part of a judging that is done; by default all of it."""
+
+    baselines: tuple[str, ...] | None = None
+    """Names of the baselines to compare with; None means all."""
+    users: int | None = None
+    """Number of cold users, drawn by the run's seed; None means all."""
+    trials: int | None = None
+    """Number of settings of its grid that each baseline tries; None means all."""
+
+
+def stages(run: Run, scope: Scope = Scope()) -> int:  # noqa: B008
+    """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals.
+
+    Raises:
+        ValueError: If there is no such baseline.
+    """
+    return evaluation.stages(run.users, [run.settings.method], scope.baselines) + 1
 
 
 def judge_run(
     run: Run,
     params: Params,
+    scope: Scope = Scope(),  # noqa: B008
     *,
-    trials: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[list[Record], list[str]]:
-    """Evaluates a run and every simple baseline on the fold's cold users.
+    """Evaluates a run and the baselines on the fold's cold users.
+
+    Finished methods are kept in the run's folder, verified, so that a judging that was stopped
+    continues.
 
     Args:
         run: A trained run.
         params: The parameters that validated best.
-        trials: Number of settings of its grid that each baseline tries; None means all.
+        scope: The baselines and the users.
         on_stage: Called with the name of each stage when it begins.
 
     Returns:
-        Records (`evaluation.records`), and a sentence for each baseline that was left out and for
-        each negative transfer.
+        Records (`evaluation.records`), in which the run's method is the learned one, of a closed
+        form too; and a sentence for each method that was left out and for each negative transfer.
+
+    Raises:
+        ValueError: If there is no such baseline, or nothing could be judged.
+        OSError: If the run's folder cannot be written.
     """
-    settings, users = run.settings, run.users
+    settings, users = run.settings, _judged_users(run, scope)
     closed_form = closed_form_of(settings)
     if closed_form is None:
         method = evaluation.learned(settings, users, params)
@@ -84,12 +120,45 @@ def judge_run(
         # The method of the run is what its report compares with the baselines.
         method = evaluation.fitted(closed_form, params)._replace(kind="learned")
     judged, left_out = evaluation.judge_all(
-        users, [method], settings, trials=trials, on_stage=on_stage
+        users,
+        [method],
+        settings,
+        baselines=scope.baselines,
+        trials=scope.trials,
+        folder=_finished(run),
+        conditions={
+            "metajax": _version(),
+            "settings": registry.to_json(settings),
+            "params": _digest(params),
+            "users": scope.users,
+        },
+        on_stage=on_stage,
     )
+    if not judged:
+        raise ValueError(f"nothing could be judged. {' '.join(left_out)}")
     on_stage("intervals")
     protocol = "P1" if run.pair is None else "transfer"
     records = evaluation.table(judged, protocol=protocol, seeds=[settings.seed])
     return records, left_out + negative_transfer(records)
+
+
+def _judged_users(run: Run, scope: Scope) -> Split:
+    if scope.users is None:
+        return run.users
+    return evaluation.with_test_users(run.users, scope.users, seed=run.settings.seed)
+
+
+def _digest(params: Params) -> str:
+    leaves = (np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))
+    return storage.digest_of(b"".join(leaves)).sha256
+
+
+def _finished(run: Run) -> Path:
+    """Makes the folder of finished methods."""
+    folder = run.folder / "judged"
+    storage.make_folder(folder)
+    storage.remove_leftovers(folder)
+    return folder
 
 
 def headline(records: Sequence[Record]) -> str:
@@ -97,13 +166,22 @@ def headline(records: Sequence[Record]) -> str:
     return sentence(compare_all(records, ("rmse", "ndcg@10")))
 
 
-def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = ()) -> Path:
+def write_report(
+    run: Run,
+    records: Sequence[Record],
+    left_out: Sequence[str] = (),
+    scope: Scope = Scope(),  # noqa: B008
+    *,
+    times: Mapping[str, float] = MappingProxyType({}),
+) -> Path:
     """Writes `report.json` and `report.html` into the run's folder.
 
     Args:
         run: The run that was judged.
         records: The records of `judge_run`.
         left_out: Further notes for the page.
+        scope: As in `judge_run`.
+        times: Seconds by the name of what took them.
 
     Returns:
         The page's path.
@@ -111,28 +189,81 @@ def write_report(run: Run, records: Sequence[Record], left_out: Sequence[str] = 
     Raises:
         OSError: If they cannot be written.
     """
-    fold = run.users.fold
+    fold, judged = run.users.fold, _judged_users(run, scope).fold.test
+    cold = f"{len(fold.test)} cold"
+    if len(judged) < len(fold.test):
+        cold += f", {len(judged)} of them judged"
     facts = {
         "data": run.dataset.name,
         "method": run.settings.method,
         "fold": f"{run.settings.fold} of 5, seed {run.settings.seed}",
-        "users": f"{len(fold.train)} train, {len(fold.validation)} validate, {len(fold.test)} cold",
+        "users": f"{len(fold.train)} train, {len(fold.validation)} validate, {cold}",
         "items": len(run.dataset.interactions.item_ids),
         **_domains(run),
+        **{name: f"{seconds:,.0f} s" for name, seconds in times.items()},
+        "last checkpoint": _at(last_written(run.folder)),
         **_machine(),
     }
     notes = [
         f"{_PROTOCOL} {_relevance(run.dataset)}" if run.pair is None else _PROTOCOL_ACROSS,
-        "Baselines and method were tuned on validation users. Their grids, and the defaults of "
-        "train, were chosen on MovieLens-100K with seed 0: for an untouched test take another "
-        "seed or other data.",
-        "Differences are paired by user, against the best simple baseline on these very users; "
+        *_tuning(run, records, scope),
+        *_sample(run, judged),
+        f"Differences are paired by user, against {reference(records)} on these very users; "
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
         *left_out,
     ]
     who = "Cold users of" if run.pair is None else "Users new to the target,"
-    title = f"{who} {run.dataset.name}: {run.settings.method} and simple baselines"
+    names = distinct(select(records, kind="baseline"), "method")
+    others = names[0] if len(names) == 1 else f"{len(names)} baselines"
+    title = f"{who} {run.dataset.name}: {run.settings.method} and {others}"
     return _write(run.folder, records, title, facts, notes)
+
+
+def _tuning(run: Run, records: Sequence[Record], scope: Scope) -> list[str]:
+    """Says how the settings of each kind of method were chosen."""
+    found, method = [], run.settings.method
+    closed_form = closed_form_of(run.settings)
+    if closed_form is None:
+        found.append(
+            f"{method} has the settings of this run; the number of its updates was chosen on the "
+            "validation users (early stopping), who are no training users of it."
+        )
+    elif len(closed_form.grid) > 1:
+        found.append(
+            f"{method} chose among the {len(closed_form.grid)} settings of its grid on the "
+            "validation users, one for all orders of the support, and was fitted again with them."
+        )
+    else:
+        found.append(f"{method} has one setting, and was fitted to training and validation users.")
+    names = distinct(select(records, kind="baseline"), "method")
+    plain = [name for name in names if name in registry.names()]
+    if len(names) > len(plain):
+        few = "" if scope.trials is None else f" the first {scope.trials} of"
+        found.append(
+            f"Each baseline chose among{few} the settings of its grid on the validation users, for "
+            "each order of the support by itself, and was fitted again with them."
+            if scope.trials != 1
+            else "Each baseline has the first setting of its grid, and was fitted to training and "
+            "validation users."
+        )
+    if plain:
+        found.append(
+            f"{' and '.join(plain)}, trained without meta-learning with the shared settings of "
+            "this run, chose among theirs on the validation users and were not fitted again."
+        )
+    if run.dataset.name == "ml-100k" and run.settings.seed == 0:
+        found.append(
+            "The grids, and the defaults of train, were chosen on these data with seed 0: for an "
+            "untouched test take another seed or other data."
+        )
+    return found
+
+
+def _sample(run: Run, judged: Sequence[int] | np.ndarray) -> list[str]:
+    whole = len(run.users.fold.test)
+    if len(judged) == whole:
+        return []
+    return [f"{len(judged)} of {whole} cold users were judged, drawn by seed {run.settings.seed}."]
 
 
 def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: int) -> Path:
@@ -169,8 +300,8 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         "shown are no candidates of a ranking, but under P1-natural, where they are queried as "
         f"well. {_relevance(dataset)}",
         *([_QUADRANTS] if any(r.protocol.startswith("P2") for r in found.records) else ()),
-        "Differences are paired by user, against the best tuned simple baseline on these very "
-        "users; intervals are 95 % bootstrap intervals over users.",
+        f"Differences are paired by user, against {reference(found.records)} on these very users; "
+        "intervals are 95 % bootstrap intervals over users.",
         *found.notes,
     ]
     tables = ["rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90"]
@@ -191,9 +322,28 @@ def _domains(run: Run) -> dict[str, Any]:
 
 def _machine() -> dict[str, str]:
     return {
-        "date": date.today().isoformat(),
+        "judged": _at(datetime.now(UTC)),
+        "metajax": _version(),
         "machine": f"{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}",
     }
+
+
+def _at(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+@functools.cache
+def _version() -> str:
+    """Names the version, and the commit where the package is a clone."""
+    number, root = importlib.metadata.version("metajax"), Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return number
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return number
+    return f"{number}, commit {found.stdout.strip()}"
 
 
 def _write(
@@ -207,6 +357,9 @@ def _write(
     figures = json.dumps(to_json(records), indent=1) + "\n"
     # First, because the page takes seconds.
     write_files(folder, {"report.json": figures})
-    page = report.html(records, title=title, run_facts=facts, notes=notes, tables=tables)
+    about = {name: registry.description_of(name) for name in distinct(records, "method")}
+    page = report.html(
+        records, title=title, run_facts=facts, notes=notes, tables=tables, about=about
+    )
     write_files(folder, {"report.json": figures, "report.html": page})
     return folder / "report.html"

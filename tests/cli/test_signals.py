@@ -107,9 +107,9 @@ def judged(monkeypatch, trained, tmp_path):
 def test_a_signal_while_the_report_is_written_keeps_it(run, judged, monkeypatch):
     write = judging.write_report
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return write(*arguments)
+        return write(*arguments, **options)
 
     monkeypatch.setattr(judging, "write_report", interrupted)
     status, out, err = run("evaluate", judged)

@@ -13,7 +13,7 @@ from metajax.evaluation.records import Record, compare_all, from_json, headline,
 from metajax.report import plots
 
 MINUS = "\u2212"
-UNCLEAR = "shows no clear difference from the best simple baseline"
+UNCLEAR = "shows no clear difference from bias"
 
 
 def record(method: str, mean: float, **changes: Any) -> Record:
@@ -153,13 +153,13 @@ def test_names_are_escaped_everywhere(tmp_path):
 @pytest.mark.parametrize(
     ("mean", "low", "high", "metric", "words"),
     [
-        (0.970, -0.012, -0.004, "rmse", "beats the best simple baseline on RMSE"),
+        (0.970, -0.012, -0.004, "rmse", "beats bias on RMSE"),
         (0.977, -0.003, 0.001, "rmse", f"{UNCLEAR} on RMSE"),
         (0.778, -0.500, 0.100, "ndcg@10", f"{UNCLEAR} on NDCG@10"),
-        (0.970, -0.012, -0.004, "mse", "beats the best simple baseline on MSE"),
-        (0.985, 0.004, 0.010, "rmse", "loses to the best simple baseline on RMSE"),
-        (0.985, 0.004, 0.010, "ndcg@10", "beats the best simple baseline on NDCG@10"),
-        (0.970, -0.012, -0.004, "ndcg@10", "loses to the best simple baseline on NDCG@10"),
+        (0.970, -0.012, -0.004, "mse", "beats bias on MSE"),
+        (0.985, 0.004, 0.010, "rmse", "loses to bias on RMSE"),
+        (0.985, 0.004, 0.010, "ndcg@10", "beats bias on NDCG@10"),
+        (0.970, -0.012, -0.004, "ndcg@10", "loses to bias on NDCG@10"),
     ],
 )
 def test_the_headline_lists_better_tied_and_worse_metrics(mean, low, high, metric, words):
@@ -179,9 +179,9 @@ def test_the_headline_separates_better_from_worse_metrics():
         record("ridge head", 0.5, kind="learned", metric="hr@1"),
     ]
     assert headline(compare_all(records, ["rmse", "hr@1"])) == (
-        "With 5 interactions seen, ridge head beats the best simple baseline on RMSE (random "
-        "order), loses to the best simple baseline on RMSE (first in time) and was not compared "
-        "user by user on HR@1 (random order)."
+        "With 5 interactions seen, ridge head beats bias on RMSE (random "
+        "order), loses to bias on RMSE (first in time) and was not compared "
+        "user by user with bias on HR@1 (random order)."
     )
 
 
@@ -205,7 +205,7 @@ def test_the_nearest_size_stands_in_where_five_was_not_measured():
 @pytest.mark.parametrize("alone", [record("bias", 0.978), learned(0.970, -0.012, -0.004)])
 def test_one_kind_alone_is_shown_and_makes_no_claim(alone, tmp_path):
     page = report.html([alone], title="")
-    assert "No learned method was compared with a simple baseline." in page
+    assert "No learned method was compared with a baseline." in page
     assert f">{alone.mean:.3f}" in page
     assert f"{alone.mean:.3f}" in printed([alone])
     report.support_size_curve([alone], tmp_path / "curve.svg", metrics=["rmse"])
@@ -218,7 +218,7 @@ def test_a_metric_of_one_kind_leaves_the_others_compared(alone):
         learned(0.970, -0.012, -0.004),
         replace(alone, metric="ndcg@10"),
     ]
-    sentence = "ridge head beats the best simple baseline on RMSE (random order)."
+    sentence = "ridge head beats bias on RMSE (random order)."
     assert sentence in report.html(records, title="")
     assert "0.300" in printed(records)
 
@@ -297,7 +297,7 @@ def test_five_sizes_with_their_intervals_fit_in_a_terminal():
     row = next(n for n, line in enumerate(lines) if name in line)
     assert [line.split() for line in lines[row : row + 4]] == [
         [name, *["0.966"] * 5],
-        ["vs", "best", "simple", *[f"{MINUS}0.0124"] * 5],
+        ["vs", "best", "baseline", *[f"{MINUS}0.0124"] * 5],
         ["95", "%", "from", *[f"{MINUS}0.0204"] * 5],
         ["to", *[f"{MINUS}0.0044"] * 5],
     ]
@@ -414,12 +414,12 @@ def test_a_brief_table_has_a_line_a_method_and_marks_clear_differences():
     assert ["learner5", "0.970+", "0.970+"] in lines
     assert ["learner2", "1.000", "1.000"] in lines
     assert ["learner0", "1.020-", "1.020-"] in lines
-    assert "+ better, - worse than the best simple baseline (95 % interval)" in text.getvalue()
+    assert "+ better, - worse than bias (95 % interval)" in text.getvalue()
 
 
 def test_the_headline_is_about_the_first_protocol():
     sentence = headline(compare_all(many(), ["rmse"]))
-    expected = "learner5 beats the best simple baseline on RMSE (random order)."
+    expected = "learner5 beats bias on RMSE (random order)."
     assert sentence == f"With 5 interactions seen, {expected}"
 
 
