@@ -23,7 +23,7 @@ from metajax.evaluation.metrics import Metric, metric_of, table_with
 from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
 from metajax.evaluation.records import Kind
-from metajax.evaluation.tables import LEFT_OUT, Compared, compared
+from metajax.evaluation.tables import Compared, compared, omitting_errors
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
 from metajax.fields import check_name
@@ -449,7 +449,7 @@ def _judged(
             for panel, method in by_one.items()
             if differ
         }
-    except LEFT_OUT as error:
+    except omitting_errors as error:
         return Outcome(plan.kind, {}, {}, {}, None, str(error))
     first, method = next(iter(methods.items()))
     settings = {panel: method.settings for panel, method in methods.items()}

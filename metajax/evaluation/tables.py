@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = [
-    "LEFT_OUT",
     "Compared",
     "Judged",
     "compared",
     "judge_all",
+    "omitting_errors",
     "stages",
     "table",
 ]
@@ -126,7 +126,7 @@ def judge_all(
         if kept is not None:
             found.append(Judged(kept.kind, kept.by_order))
             continue
-        fails = OutOfMemoryError if isinstance(method, FittedMethod) else LEFT_OUT
+        fails = OutOfMemoryError if isinstance(method, FittedMethod) else omitting_errors
         try:
             with naming_memory_errors(method.name):
                 judged = _judged(fitted(method), split)
@@ -139,7 +139,7 @@ def judge_all(
     return found, left_out
 
 
-LEFT_OUT = (
+omitting_errors = (
     ConstantPredictionsError,
     DivergedError,
     NonFinitePredictionsError,
