@@ -333,8 +333,8 @@ def check_suits(method: Method | Baseline, dataset: Dataset) -> None:
     """
     if dataset.implicit and method.needs_ratings:
         raise ValueError(
-            f"method {method.name!r} needs ratings, and {dataset.name} has none: take one that "
-            "orders the items, such as attentive_neighbours, item_knn or ease."
+            f"method {method.name!r} needs ratings, and {dataset.name} {dataset.unrated}: take "
+            "one that orders the items, such as attentive_neighbours, item_knn or ease."
         )
 
 

@@ -44,6 +44,9 @@ def transfer(
 ) -> int:
     """Trains on two domains, then judges on users who are new to the second.
 
+    Options of reading, such as --separator or --rating-column, hold for both logs alike: logs of
+    different formats have to be brought into one. Named data sets do without them.
+
     Args:
         settings: The settings.
         source: Data set (a name or a path) where there is plenty; with --column its tokens of the

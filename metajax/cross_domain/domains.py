@@ -91,14 +91,16 @@ def load_domains(
 
     Args:
         pair: The names.
-        reading: Options of `data.read` for paths; named data sets ignore them.
+        reading: Options of `data.read` for paths, of both logs alike; named data sets ignore them
+            but for `relevant` and `transform`.
         progress: Called as bytes arrive, if any have to be fetched.
 
     Returns:
         The domains.
 
     Raises:
-        ValueError: If a data set is missing or malformed, or the two do not fit together.
+        ValueError: If a data set is missing or malformed, one has no ratings, or the two do not
+            fit together.
         OSError: If the overlap list cannot be read.
     """
 
@@ -112,6 +114,13 @@ def load_domains(
                 "a transfer splits users itself, and here are files train and test; ",
                 Option("splits", "joined"),
                 " reads them as one log.",
+                file=name,
+            )
+        if found.scale is None:
+            raise DataError(
+                "a transfer learns and judges ratings, and the log has none: give ",
+                Option("rating_column"),
+                ", or train on one log alone, metajax train.",
                 file=name,
             )
         return found

@@ -75,6 +75,16 @@ class Dataset(NamedTuple):
         return self.scale is None or not len(rating) or not np.ptp(rating)
 
     @property
+    def unrated(self) -> str:
+        """Reason that the log counts as implicit, as the end of a sentence; empty if it does not.
+
+        It is "has none", of ratings, or "has no two different ones".
+        """
+        if not self.implicit:
+            return ""
+        return "has none" if self.scale is None else "has no two different ones"
+
+    @property
     def threshold(self) -> float:
         """Lowest label of a relevant item, in the unit of the log."""
         return _threshold(None if self.implicit else self.scale, self.relevant)

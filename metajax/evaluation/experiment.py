@@ -112,7 +112,8 @@ def _protocols(
         for name, preparation in protocols_of(protocols).items():
             if not preparation.ranked:
                 raise ValueError(
-                    f"protocol {name} judges ratings, and {dataset.name} has none: take P1."
+                    f"protocol {name} judges ratings, and {dataset.name} {dataset.unrated}: take "
+                    "P1, which judges lists."
                 )
     return protocols
 

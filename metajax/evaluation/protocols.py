@@ -67,8 +67,8 @@ def check_dataset(dataset: Dataset, *, ratings: bool = False) -> None:
     """
     if ratings and dataset.implicit:
         raise ValueError(
-            f"{dataset.name}: what is judged here are ratings, and the log has none, or all are "
-            "equal."
+            f"{dataset.name}: what is judged here are ratings, and the log {dataset.unrated}: such "
+            "a log is judged by its lists, under P1 (metajax train, metajax compare)."
         )
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (

@@ -339,8 +339,8 @@ def _pairs(recommender: Recommender, ratings: Ratings) -> Iterable[tuple[str | i
     if recommender.scale is not None and len(ratings):
         low, high = sorted(recommender.scale)
         raise ValueError(
-            f"each item needs a rating, {low:g} to {high:g}, because the method has learned from "
-            "ratings; got items alone."
+            f"each item needs a rating, {low:g} to {high:g} (--ratings 'TITLE={high:g}'), because "
+            "the method has learned from ratings; got items alone."
         )
     return [(title, 1.0) for title in ratings]
 

@@ -116,3 +116,22 @@ def test_the_page_says_what_is_relevant_and_has_no_errors_of_ratings(folder, tmp
         assert "NDCG@10" in page
         for word in ("RMSE", "MAE", "within@50", "P2:"):
             assert word not in page
+
+
+def test_what_needs_ratings_says_so_in_one_line_before_any_work(folder, command, tmp_path):
+    views, rated = folder / "views.csv", tmp_path / "rated.csv"
+    rows = [f"u{u},p{i},{1 + (u + i) % 5}" for u in range(12) for i in range(4)]
+    rated.write_text("\n".join(["user,item,rating", *rows]) + "\n")
+    for source, target in ((views, rated), (rated, views), (views, views)):
+        err = command("transfer", "--source", source, "--target", target, status=2).err
+        assert err.splitlines()[-1] == (
+            f"metajax: {views}: a transfer learns and judges ratings, and the log has none: give "
+            "--rating-column, or train on one log alone, metajax train."
+        )
+        assert "Initialising" not in err
+    command("fit", "--data", rated, "--method", "item_mean", "--output", "model")
+    err = command("recommend", "model", "--items", "p1", status=2).err
+    assert err.splitlines()[-1] == (
+        "metajax: each item needs a rating, 1 to 5 (--ratings 'TITLE=5'), because the method has "
+        "learned from ratings; got items alone."
+    )

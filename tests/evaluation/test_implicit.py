@@ -170,6 +170,10 @@ def test_ratings_that_are_all_equal_are_no_ratings(dataset):
     found = [evaluation.compare(d, methods, folds=[0], trials=1) for d in (dataset, ones, fives)]
     figures = [[r for r in f.records if r.metric != "adapt_us"] for f in found]
     assert figures[0] == figures[1] == figures[2]
+    assert (dataset.unrated, ones.unrated) == ("has none", "has no two different ones")
+    for names, protocols in ((["item_mean"], ["P1"]), (["popularity"], ["P2"])):
+        with pytest.raises(ValueError, match="and views has no two different ones: take "):
+            evaluation.compare(ones, names, protocols=protocols)
 
 
 def test_strengths_below_the_threshold_are_evidence_but_not_relevant():
