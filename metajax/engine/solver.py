@@ -22,6 +22,7 @@ from metajax.distributed import device_of
 from metajax.engine.export import export
 from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked
 from metajax.engine.model import FittedModel, load, save
+from metajax.engine.new_users import judged_on
 from metajax.evaluation import Record
 from metajax.fields import suggestion
 from metajax.knowledge import KnowledgeGraph, graph_names
@@ -305,36 +306,47 @@ class ColdStartSolver:
 
     def evaluate(
         self,
+        data: Any = None,
         *,
         fold: int = 0,
         baselines: Sequence[str] = ("item_mean", "popularity"),
         begin: Callable[[str], None] = lambda stage: None,
+        **reading: Any,
     ) -> list[Record]:
-        """Judges the method on held-out users, to which it is fitted anew.
+        """Judges the method on held-out users, or the model on users that are new to it.
 
-        The model itself has seen all users of the log and cannot be judged on them. So the method
-        is tuned and fitted once more, to the other users of a fold, and that fit is judged beside
-        baselines by protocol P1: `engine.judged`. It takes about as long as `train`.
+        The model itself has seen all users of its log and cannot be judged on them. So without
+        `data` the method is tuned and fitted once more, to the other users of a fold, and that fit
+        is judged beside baselines by protocol P1: `engine.judged`. It takes about as long as
+        `train`. With `data` the model is judged as it is: `engine.judged_on`.
 
         Args:
+            data: A log with users who are not in that of the training, such as a later one, as in
+                `train`; None: users held out of the training's log.
             fold: Fold whose users are held out, 0 to 4.
             baselines: Names of closed forms to judge beside it; those that the data do not suit
                 are left out.
             begin: Called with the name of each method when its turn comes.
+            **reading: Options of reading `data`, as in `train`.
 
         Returns:
             Figures with intervals, by method, order of the support, number of interactions and
             metric: data of a report, as for `evaluation.to_polars`.
 
         Raises:
-            ValueError: If the model was loaded, so that there are no data to judge it on, there is
-                no such baseline, or the data have too few users.
+            ValueError: If there are no data because the model was loaded, there is no such
+                baseline, the data have too few users, or as `engine.judged_on`.
             DivergedError: If training diverged.
         """
         model = self.model
+        if data is not None:
+            newer = _dataset(data, reading)
+            with self._computing():
+                return judged_on(model, newer, seed=self.seed).records
         if self._source is None:
             raise ValueError(
-                "a model that was loaded comes without the data to judge it on: train it here."
+                "a model that was loaded comes without the data to judge it on: give a log of "
+                "users who are new to it."
             )
         dataset, graph, settings, trials = self._source
         suited = [
