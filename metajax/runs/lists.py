@@ -47,9 +47,10 @@ def recommend_log(
 
     Args:
         recommender: A trained method.
-        log: The users' ratings of items, which are named by titles or ids of the recommender's
-            catalogue; where it has learned without ratings a log without them, or with strengths.
-            Columns of its table of users that are no attributes of the recommender are left out.
+        log: The users' ratings of items, which are named by ids of the recommender's catalogue, or
+            else, where one of the names is no id, by titles or ids; where it has learned without
+            ratings a log without them, or with strengths. Columns of its table of users that are no
+            attributes of the recommender are left out.
         top: Number of items, >= 1.
         source: As in `recommend`.
         among: As in `recommend`.
@@ -74,6 +75,7 @@ def recommend_log(
         raise ValueError(
             f"{log.name}: each row needs a rating, because the method has learned from ratings."
         )
+    by_id = set(rows.item_ids.tolist()) <= set(recommender.catalogue.ids.tolist())
     for start in range(0, len(users), BATCH):
         batch = users[start : start + BATCH]
         begin(f"users {start + 1:,} to {start + len(batch):,} of {len(users):,}")
@@ -88,7 +90,14 @@ def recommend_log(
         names = [str(rows.user_ids[user]) for user in batch]
         try:
             found = recommend_batch(
-                recommender, ratings, features, top=top, source=source, among=among, names=names
+                recommender,
+                ratings,
+                features,
+                top=top,
+                source=source,
+                among=among,
+                names=names,
+                by_id=by_id,
             )
         except (KeyError, ValueError) as error:
             raise type(error)(f"{log.name}: {error.args[0]}") from None

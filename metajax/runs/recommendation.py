@@ -12,6 +12,7 @@ import numpy as np
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
+from metajax.fields import suggestion
 from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
 from metajax.types import Adaptation, Examples, Inputs, Params
 
@@ -146,6 +147,7 @@ def recommend_batch(
     source: bool = False,
     among: np.ndarray | None = None,
     names: Sequence[str] | None = None,
+    by_id: bool = False,
 ) -> list[list[Recommendation]]:
     """Adapts to many users in one compiled call, and ranks the items each of them has not rated.
 
@@ -160,6 +162,8 @@ def recommend_batch(
         source: True to recommend items of the source domain too, where there is one.
         among: As in `recommend`.
         names: For each user the name in errors; None: the position.
+        by_id: True if items are named by ids alone, so that an id that is another item's title is
+            an id.
 
     Returns:
         For each user the list that `recommend` returns.
@@ -176,7 +180,7 @@ def recommend_batch(
                 f"{name} must be as many as ratings, {len(ratings)}, got {len(given)}."
             )
     seen = []
-    find = _finder(recommender.catalogue)
+    find = _place_of(recommender.catalogue) if by_id else _finder(recommender.catalogue)
     for n, (rated, user) in enumerate(zip(ratings, users, strict=True)):
         try:
             seen.append(_seen(recommender, rated, user, find))
@@ -264,8 +268,7 @@ def similar(
     if recommender.scale is not None:
         worst, best = recommender.scale
         likes = [{name: best}, {name: worst}]
-    by_id = index_of_items(catalogue.ids.tolist(), catalogue.ids.tolist()).ids
-    seen = [_seen(recommender, one, None, lambda name: by_id[str(name)]) for one in likes]
+    seen = [_seen(recommender, one, None, _place_of(catalogue)) for one in likes]
     ranks = _scored(recommender, seen).ranks.astype(np.float64)
     if not np.isfinite(ranks).all():
         raise ValueError(f"{_NAN}.")
@@ -519,6 +522,18 @@ def find_item(catalogue: Catalogue, title: str | int) -> int:
         ValueError: If several items have it.
     """
     return _finder(catalogue)(title)
+
+
+def _place_of(catalogue: Catalogue) -> Callable[[str | int], int]:
+    """Returns a function that finds an item by its id alone."""
+    place = {str(name): n for n, name in enumerate(catalogue.ids)}
+
+    def find(name: str | int) -> int:
+        if str(name) not in place:
+            raise KeyError(f"no item has the id {name!r}{suggestion(name, place, most=3)}")
+        return place[str(name)]
+
+    return find
 
 
 def _finder(catalogue: Catalogue) -> Callable[[str | int], int]:

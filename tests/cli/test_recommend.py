@@ -91,6 +91,17 @@ def test_ratings_of_a_log_are_shown_in_the_order_of_their_times(users, model, mo
     assert list(shown[0][1]) == ["film 3", "Film 4"]
 
 
+def test_items_of_a_log_are_ids_where_all_are(model, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lists, "recommend_batch", lambda *a, **o: asked.append(o["by_id"]) or [])
+    for name, items in (("ids", "7 4"), ("both", "7 film-4")):
+        log = tmp_path / f"{name}.csv"
+        rows = [f"ann,{item.replace('-', ' ')},4" for item in items.split()]
+        log.write_text("\n".join(["user,item,rating", *rows]) + "\n")
+        list(lists.recommend_log(engine.load(model).recommender, load_data(log)))
+    assert asked == [True, False]
+
+
 def test_a_batch_more_changes_nothing(users, model, monkeypatch):
     recommender, log = engine.load(model).recommender, load_data(users)
     begun = []

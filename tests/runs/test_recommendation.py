@@ -81,6 +81,16 @@ def test_a_batch_gives_each_user_their_own_list():
     assert recommend_batch(recommender, BATCH[:1]) == [recommend(recommender, {})]
 
 
+def test_an_id_that_is_a_title_too_is_an_id_where_that_is_asked():
+    titles = np.array(["2", "Star Wars", "Hamlet", "Hamlet"])
+    named = recommender._replace(catalogue=recommender.catalogue._replace(titles=titles))
+    found = [recommend_batch(named, [{"2": 4}], by_id=flag)[0] for flag in (False, True)]
+    left = [sorted(line.item_id for line in lines) for lines in found]
+    assert left == [["2", "3", "4"], ["1", "3", "4"]]
+    with pytest.raises(KeyError, match="user ann: no item has the id 'Star Wars'"):
+        recommend_batch(named, [{"Star Wars": 4}], by_id=True, names=["ann"])
+
+
 def test_a_large_batch_is_scored_in_parts(monkeypatch):
     users = [{"age": 20 + n} for n in range(7)]
     whole = recommend_batch(recommender, [{"1": 4}] * 7, users)
