@@ -150,6 +150,26 @@ FORMATS = {
         {},
     ),
     "rows without a rating": ("log.csv", CSV + "2,a,,40\n2,b,NaN,40\n2,c,NULL,40\n", {}),
+    "decimal commas": (
+        "log.csv",
+        CSV.replace(",", ";").replace(";5;", ";5,0;").replace(";1;", ";1,00;") + "2;a;0,5;40\n",
+        {"drop": ("rating<1",)},
+    ),
+    "decimal commas in quotes": (
+        "log.csv",
+        CSV.replace(",5,", ',"5,0",') + "2,a,,40\n",
+        {"scale": (1, 5)},
+    ),
+    "decimal commas under a header of other names": (
+        "log.csv",
+        "who;what;good;when\n001;b;4,0;20\n1;a;1,0;30\n001;a;5,0;10\n",
+        BY_PLACE,
+    ),
+    "decimal commas without a header": (
+        "log.csv",
+        CSV.partition("\n")[2].replace(",", ";").replace(";4;", ";4,0;"),
+        {"user_column": 1, "item_column": 2, "rating_column": 3, "time_column": 4},
+    ),
     "rows that a rule drops": (
         "log.csv",
         CSV + "2,a,-1,40\n2,b,-1.0,4\n",
@@ -286,6 +306,31 @@ REFUSED = {
         {},
         "log.csv.gz, line 3: must have 3 fields (user, item, x), got 2.",
     ),
+    "separators of thousands": (
+        "log.csv",
+        "user;item;rating\n1;a;500\n1;b;1,000\n",
+        {},
+        "line 3, column 'rating': must be a finite number, got '1,000': write decimals with "
+        "a point, and thousands without a separator.",
+    ),
+    "decimal commas beside points": (
+        "log.csv",
+        "user;item;rating\n1;a;1.000\n1;b;2,5\n",
+        {},
+        "line 3, column 'rating': must be a finite number, got '2,5': write decimals with a point",
+    ),
+    "a decimal comma in an atomic file": (
+        "log.inter",
+        "user_id:token\titem_id:token\trating:float\n1\ta\t2,5\n",
+        {},
+        "line 2, column 'rating': must be a finite number, got '2,5': write decimals with a point",
+    ),
+    "decimal commas in a column that is not recognised": (
+        "log.csv",
+        "user;item;rate\n1;a;1,5\n1;b;2,5\n",
+        {},
+        "column 'rate' looks like the rating",
+    ),
     "a line of too few double colons": (
         "x.dat",
         "1::a::3\n1::b\n",
@@ -323,6 +368,13 @@ def test_what_cannot_be_told_is_asked_in_one_line(tmp_path, name, content, optio
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         read(write(tmp_path / name, content), **options)
     assert words in str(caught.value)
+
+
+def test_decimal_commas_are_named(tmp_path):
+    log = write(tmp_path / "log.csv", "user;item;rating\n1;a;4\n1;b;2,5\n")
+    dataset = read(log)
+    assert dataset.interactions.rating.tolist() == [4, 2.5]
+    assert dataset.notes == ("column 'rating' has decimal commas: 2,5 is read as 2.5",)
 
 
 def test_what_is_left_out_is_named(tmp_path):

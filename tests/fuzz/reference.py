@@ -271,6 +271,8 @@ def _log(header: Sequence[str], rows: Sequence[Sequence[Any]], columns: Mapping[
     if not rows:
         raise Refused("no row")
     found = []
+    if "rating" in at:
+        rows = _with_points(rows, at["rating"])
     times = _times([row[at["time"]] for row in rows]) if "time" in at else [0] * len(rows)
     for row, time in zip(rows, times, strict=True):
         rating = _number(row[at["rating"]]) if "rating" in at else 1.0
@@ -284,6 +286,16 @@ def _log(header: Sequence[str], rows: Sequence[Sequence[Any]], columns: Mapping[
     if len(newest) < len(found) and len({row.rating for row in found}) > 1:
         raise Refused("a pair twice")
     return sorted(newest.values())
+
+
+def _with_points(rows: Sequence[Sequence[Any]], at: int) -> Sequence[Sequence[Any]]:
+    """Writes decimal commas of a column as points, where they can be nothing else."""
+    fields = [row[at] for row in rows]
+    if not all(isinstance(f, str) and re.fullmatch(r"\s*[+-]?\d+(,\d+)?\s*", f) for f in fields):
+        return rows
+    if all(re.fullmatch(r"\s*[+-]?\d+(,\d{3})?\s*", field) for field in fields):
+        return rows
+    return [[*row[:at], row[at].replace(",", "."), *row[at + 1 :]] for row in rows]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

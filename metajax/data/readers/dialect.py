@@ -231,7 +231,9 @@ def _is_header(
     values = [int(column) for column in numbers if column is not None]
     for place in values:
         words = [row[place - 1] for row in top if place <= len(row)]
-        if len(words) == 2 and not is_number(words[0]) and is_number(words[1]):
+        # With a decimal comma, too.
+        numeric = [is_number(word.replace(",", ".", 1)) for word in words]
+        if numeric == [False, True]:
             return True
     if values or any(is_number(first[place - 1]) for place in places if place <= len(first)):
         return False

@@ -5,6 +5,7 @@ Standard library only: reading MovieLens-100K must not need an extra.
 
 import csv
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict, TypeVar
 
@@ -20,6 +21,7 @@ __all__ = [
     "delimited",
     "integer_of",
     "is_missing",
+    "no_number",
     "number_of",
     "parsed",
     "quoted",
@@ -165,8 +167,16 @@ def number_of(field: str) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) <= np.finfo(np.float32).max:
-        raise ValueError(f"must be a finite number, got {shown(field)}.")
+        raise ValueError(no_number(field))
     return value
+
+
+def no_number(field: str | None) -> str:
+    """Says that a field is no number, and how decimals are written where it has a comma."""
+    said = f"must be a finite number, got {'nothing' if field is None else shown(field)}"
+    if field is not None and re.fullmatch(r"\s*[+-]?[0-9][0-9.,]*,[0-9]+\s*", field):
+        return f"{said}: write decimals with a point, and thousands without a separator."
+    return f"{said}."
 
 
 def is_missing(field: str | None) -> bool:
