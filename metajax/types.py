@@ -129,6 +129,7 @@ class Examples(NamedTuple):
     """A pytree whose leaves lead with N, usually `Inputs`."""
     labels: jax.Array
     """`[N]` observed labels, for instance ratings."""
+    # An array to whoever reads it: learners replace None before an adaptation sees it.
     mask: jax.Array = cast(Any, None)
     """`[N]` bool, False where the example is padding; None, the default, where nothing is."""
 

@@ -21,8 +21,10 @@ __all__ = ["Content", "content_evidence", "fit_content", "widths_of_content"]
 
 TRAITS, _GROUPS = 3, 3
 
-# A user is the square of all directions.
-_TASTES = 16
+# Most main axes of attributes along which users differ, as `attribute_axes` of the ridge methods.
+# Half as many: beside the content features they make 28 latents, of whose covariance a user's state
+# is the square, and fits of every user are in memory at once.
+_ATTRIBUTE_AXES = 16
 
 
 class Content(NamedTuple):
@@ -88,7 +90,7 @@ def fit_content(
     width, items = TRAITS, len(domain)
     by_group = [traits * (group == n)[:, None] for n in range(_GROUPS)]
     described = np.concatenate([traits, *by_group], axis=1)  # [I, V]
-    tastes = taste_map(training, 1.0, share=taste, most=_TASTES)
+    tastes = taste_map(training, 1.0, share=taste, most=_ATTRIBUTE_AXES)
     design = np.concatenate([described, training.item_features @ tastes], axis=1)  # [I, L]
     first, *places = (slice(width * n, width * (n + 1)) for n in range(1 + _GROUPS))
 
@@ -196,7 +198,7 @@ def _user_map(
 def widths_of_content(item_width: int) -> tuple[int, int]:
     """Returns V and L of a `Content`, given the number of encoded attributes of items."""
     traits = TRAITS * (1 + _GROUPS)
-    return traits, traits + min(item_width, _TASTES)
+    return traits, traits + min(item_width, _ATTRIBUTE_AXES)
 
 
 def content_evidence(params: Content, inputs: Inputs) -> Evidence:
@@ -287,16 +289,15 @@ def item_domains(training: TrainingSet) -> np.ndarray:
     return np.asarray(training.item_domain, np.int64)
 
 
-def taste_map(
-    training: TrainingSet, noise: float, *, share: float = 0.07, most: int = 32
-) -> np.ndarray:
+def taste_map(training: TrainingSet, noise: float, *, share: float, most: int) -> np.ndarray:
     """Maps attributes to their main axes, scaled so that users' tastes have a unit prior.
 
     Args:
         training: Items with features.
         noise: Variance of a rating.
-        share: Variance that tastes explain of an average item's rating, as a share of it.
-        most: Number of axes that are kept, at most.
+        share: Variance that tastes explain of an average item's rating, as a share of the noise,
+            > 0.
+        most: Number of axes that are kept, at most, >= 0.
 
     Returns:
         `[Di, min(Di, most)]`, the main axes of the features of rated items first.

@@ -62,6 +62,9 @@ class InformedRidgeOptions(CrossDomainOptions):
     attribute_axes: int = bounded(32, least=0)
     """Most main axes of item attributes along which users differ; memory of a user is the square of
     all directions."""
+    taste_share: float = bounded(0.07, above=0)
+    """Variance that tastes for attributes explain of an average item's rating before anything is
+    known of the user, as a share of the noise."""
     source_power: float = bounded(0.7, above=0)
     """Initial weight of a source rating against a target rating: ratings of one domain are
     correlated evidence of tastes in the other."""

@@ -42,6 +42,9 @@ class RidgeOptions(Options):
     attribute_axes: int = bounded(32, least=0)
     """Most main axes of item attributes along which users differ; memory of a user is the square of
     all directions."""
+    taste_share: float = bounded(0.07, above=0)
+    """Variance that tastes for attributes explain of an average item's rating before anything is
+    known of the user, as a share of the noise."""
 
 
 def ridge_network(settings: Settings, shapes: Shapes) -> Model:
@@ -80,14 +83,20 @@ def initial_from_factors(
     """Initialises by given factors, completed by attributes."""
     factors, spread = with_attributes(factors, training)
     embedding, bias = map(jnp.asarray, identities_of(factors))
-    axes = settings.options.attribute_axes
+    options = settings.options
+    tastes = taste_map(
+        training,
+        float(factors.noise),
+        share=options.taste_share,
+        most=options.attribute_axes,
+    )
     return partial(
         initial_evidence,
         embedding=embedding,
         bias=bias,
         noise=factors.noise,
         spread=jnp.asarray(spread),
-        taste_map=jnp.asarray(taste_map(training, float(factors.noise), most=axes)),
+        taste_map=jnp.asarray(tastes),
     )
 
 

@@ -81,13 +81,23 @@ def test_tastes_extend_to_unrated_items(training):
 def test_tastes_explain_their_share_of_an_average_rated_item(training):
     wide = np.random.default_rng(1).normal(size=(ITEMS, 40)).astype(np.float32)
     for features in (training.item_features, wide[:, :5]):
-        along = features @ taste_map(training._replace(item_features=features), 2.0, share=0.1)
+        along = features @ taste_map(
+            training._replace(item_features=features), 2.0, share=0.1, most=32
+        )
         explained = np.sum(along[:10] ** 2, axis=1).mean()
         np.testing.assert_allclose(explained, 0.2, rtol=1e-5)
     # Of wide attributes the main axes are kept, of which ten items have no more than ten.
-    along = wide @ taste_map(training._replace(item_features=wide), 2.0, share=0.1)
+    along = wide @ taste_map(training._replace(item_features=wide), 2.0, share=0.1, most=32)
     assert along.shape == (ITEMS, 32)
     np.testing.assert_allclose(np.sum(along[:10] ** 2, axis=1).mean(), 0.2, rtol=1e-5)
+
+
+def test_the_share_of_tastes_is_an_option(training):
+    kernels = [
+        started(training, taste_share=share)[1]["taste_map"]["kernel"] for share in (0.07, 0.28)
+    ]
+    np.testing.assert_allclose(kernels[1], 2 * kernels[0], rtol=1e-5)
+    np.testing.assert_array_equal(started(training)[1]["taste_map"]["kernel"], kernels[0])
 
 
 @pytest.mark.parametrize("name", ["bayesian_ridge", "joint_ridge", "informed_ridge"])
