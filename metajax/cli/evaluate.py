@@ -164,13 +164,11 @@ def judge(
             signals.stoppable(saved),
             console.stages("Judging", judging.stages(run, scope)) as begin,
         ):
-            records, notes = judging.judge_run(run, params, scope, on_stage=begin)
+            found = judging.judge_run(run, params, scope, on_stage=begin)
         times = {} if trained_in is None else {"training": trained_in}
         times["judging"] = time.monotonic() - began
-        unwritten = failure_of(
-            lambda: judging.write_report(run, records, notes, scope, times=times)
-        )
-    return conclude(records, notes, run.folder, caught, unwritten)
+        unwritten = failure_of(lambda: judging.write_report(run, found, scope, times=times))
+    return conclude(found.records, found.notes, run.folder, caught, unwritten)
 
 
 def failure_of(write: Callable[[], Any]) -> OSError | None:

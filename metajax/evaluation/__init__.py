@@ -1,5 +1,6 @@
 """Methods on the same cold users: tuned on validation users, evaluated once on test users."""
 
+from metajax.evaluation.advice import advice
 from metajax.evaluation.closed_forms import begin_fit, fit_on, steps_of
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate, evaluate
 from metajax.evaluation.experiment import cells_of, compare, method_names
@@ -36,6 +37,7 @@ __all__ = [
     "PerUser",
     "Preparation",
     "Record",
+    "advice",
     "begin_fit",
     "cells_of",
     "check_dataset",

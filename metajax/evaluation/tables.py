@@ -11,6 +11,7 @@ import numpy as np
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
 from metajax.cross_domain.users import PANEL
 from metajax.data.splits import Split
+from metajax.evaluation.advice import advice
 from metajax.evaluation.cells import Cell, Outcome, cell_file, read_cell, write_cell
 from metajax.evaluation.cost import Cost
 from metajax.evaluation.evaluate import (
@@ -283,6 +284,8 @@ class Compared(NamedTuple):
     notes: list[str]
     """A sentence for each cell in which a method could not be judged, and for each negative
     transfer."""
+    advice: tuple[str, ...] = ()
+    """A sentence for each situation: the method to take."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns the records as `json.dump` takes them."""
@@ -313,6 +316,7 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
         if outcome.left_out
     ]
     records: list[Record] = []
+    advised: list[str] = []
     for protocol in dict.fromkeys(cell.protocol for cell in outcomes):
         of_protocol = {c: o for c, o in outcomes.items() if c.protocol == protocol}
         seeds = sorted({cell.seed for cell in of_protocol})
@@ -326,9 +330,10 @@ def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:
         judged = [row for name, found in whole.items() for row in _rows(name, found)]
         if judged:
             records += table(judged, protocol=protocol, seeds=seeds)
+            advised += [line for line in advice(judged) if line not in advised]
             for name, found in whole.items():
                 records += _costs(name, found, protocol, seeds)
-    return Compared(records, notes + negative_transfer(records))
+    return Compared(records, notes + negative_transfer(records), tuple(advised))
 
 
 def _rows(name: str, found: Sequence[Outcome]) -> list[Judged]:

@@ -54,6 +54,9 @@ def html(
     metrics: Sequence[str] = _METRICS,
     tables: Sequence[str] | None = None,
     about: Mapping[str, str] = MappingProxyType({}),
+    advice: Sequence[str] = (),
+    learning: tuple[str, Sequence[tuple[int, float]]] | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Writes one self-contained page: a headline, curves, paired differences, all tables.
 
@@ -67,6 +70,10 @@ def html(
         metrics: Metrics to draw.
         tables: Metrics of the tables; None means all.
         about: Sentences about methods, by name.
+        advice: Sentences about which method to take.
+        learning: Name of a validation loss, and updates with the loss after them.
+        examples: Users with lists `shown`, `recommended` (pairs of a title and True where it was
+            liked later) and `liked`.
 
     Returns:
         The text of an HTML file. It loads nothing and runs no script.
@@ -98,12 +105,16 @@ def html(
         reference=reference(records),
         cards=[_card(comparison) for comparison in comparisons],
         candidates=len(distinct(select(records, kind="learned"), "method")),
+        paired=plots.is_paired(records),
         figures=_panels(records, drawn, colours),
         sides=_sides(records, drawn, colours),
         tables=[table_of(panel) for panel in panels_of(tabled)],
         service=service_of(records),
         facts={str(key): str(value) for key, value in (run_facts or {}).items()},
         about={name: about[name] for name in distinct(records, "method") if about.get(name)},
+        advice=list(advice),
+        learning=learning and plots.learning_panel(*learning, "learning"),
+        examples=list(examples),
         notes=[notes] if isinstance(notes, str) else list(notes),
         seeds=sorted({seed for record in records for seed in record.seeds}),
         colours=plots.COLOURS,
@@ -152,15 +163,18 @@ def _panels(
             paired = select(paired, kind="learned") or paired
             if len(distinct(paired, "method")) > len(colours):
                 paired = [r for r in paired if r.method in colours]
-            curve, off_scale = "", ""
+            curve, off_scale, drawn = "", "", False
             if not by_quadrant(panel[0].order):
                 curve, off_scale = plots.curve_panel(panel, f"curve-{name}", colours)
+                drawn = plots.is_paired(panel)
             panels.append(
                 {
                     **caption_of(panel[0]),
                     "curve": curve,
                     "off_scale": off_scale,
+                    # A curve of differences has their intervals.
                     "difference": paired
+                    and not drawn
                     and plots.difference_panel(paired, f"difference-{name}", colours),
                     "methods": [
                         (method, colours.get(method, "plain"))

@@ -4,7 +4,8 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from metajax.evaluation.metrics import badness, better_way, named, title_of
 from metajax.evaluation.records import Record, best, distinct, order_name, select
-from metajax.report.tables import printed
+from metajax.report.tables import printed, signed
 
 __all__ = [
     "COLOURS",
@@ -24,6 +25,8 @@ __all__ = [
     "document",
     "inline",
     "interval_panel",
+    "is_paired",
+    "learning_panel",
     "method_colours",
     "panel_title",
     "style",
@@ -88,6 +91,9 @@ def _featured(learned: Sequence[Record]) -> list[Record]:
 def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -> tuple[str, str]:
     """Draws one metric against the number of interactions seen.
 
+    Where methods were paired with the best baseline of each size, the curves are differences to it:
+    intervals of levels are many times wider than what there is to see between methods.
+
     Args:
         records: Records of one protocol, order and metric.
         name: Prefix of the element ids, unique in the page.
@@ -97,9 +103,67 @@ def curve_panel(records: Sequence[Record], name: str, colours: dict[str, str]) -
         The `<svg>` element, and a sentence on methods that lie off the scale, or "".
     """
     title = f"{panel_title(records[0])} against interactions seen"
+    description, paired = _description(records), is_paired(records)
+    if paired:
+        title = f"{title}: differences to the best baseline"
+        description = " ".join([description, *map(_said, select(records, kind="learned"))])
+        records = _differences(records)
     with canvas(_WIDTH, _HEIGHT, constrained=True) as figure:
-        off_scale = _draw_curves(figure.subplots(), _curves(records, colours))
-        return inline(figure, name, title, _description(records)), off_scale
+        off_scale = _draw_curves(figure.subplots(), _curves(records, colours), paired=paired)
+        return inline(figure, name, title, description), off_scale
+
+
+def is_paired(records: Iterable[Record]) -> bool:
+    """Returns True if a record has a paired difference."""
+    return any(record.difference is not None for record in records)
+
+
+def _differences(records: Sequence[Record]) -> list[Record]:
+    """Subtracts the best baseline of each size; intervals are those of the paired differences."""
+    found = []
+    for k in distinct(records, "k"):
+        at_size = select(records, k=k)
+        baselines = select(at_size, kind="baseline")
+        for record in at_size:
+            if record.difference is not None:
+                low, high = record.difference_low, record.difference_high
+                found.append(replace(record, mean=record.difference, low=low, high=high))
+            elif baselines:
+                mean = record.mean - best(baselines).mean
+                found.append(replace(record, mean=mean, low=None, high=None))
+    return found
+
+
+def learning_panel(measure: str, points: Sequence[tuple[int, float]], name: str) -> str:
+    """Draws the validation loss of a training.
+
+    Args:
+        measure: Name of the loss.
+        points: Updates and the loss after them.
+        name: Prefix of the element ids, unique in the page.
+
+    Returns:
+        The `<svg>` element.
+    """
+    steps, losses = zip(*points, strict=True)
+    at = int(np.argmin(losses))
+    title = f"Validation {measure} by update"
+    description = f"Lowest, {losses[at]:.4f}, at update {steps[at]}; {losses[-1]:.4f} at the last."
+    with canvas(_WIDTH, _HEIGHT, constrained=True) as figure:
+        axes = figure.subplots()
+        colour = LIGHT["learned-0"]
+        axes.plot(steps, losses, color=colour, lw=2, marker="o", ms=4)
+        axes.plot([steps[at]], [losses[at]], "o", color=colour, ms=9)
+        axes.annotate(
+            f"{losses[at]:.4f} at {steps[at]}", (steps[at], losses[at]), (0, 10),
+            textcoords="offset points", ha="center", color=LIGHT["ink"],
+        )  # fmt: skip
+        axes.margins(0.08, 0.15)
+        axes.locator_params(nbins=6)
+        axes.ticklabel_format(useOffset=False)
+        axes.set_xlabel(f"update; {measure} of the validation users", labelpad=7)
+        style(axes, "y")
+        return inline(figure, name, title, description)
 
 
 def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:
@@ -151,14 +215,15 @@ def _curves(records: Sequence[Record], colours: dict[str, str]) -> list[_Curve]:
     return curves[::-1]
 
 
-def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
+def _draw_curves(axes: Any, curves: list[_Curve], *, paired: bool = False) -> str:
     low, high = _scale(curves)
     shown, off_scale = [], []
     for curve in curves:
         x, last = [record.k for record in curve.records], curve.records[-1]
         means = [record.mean for record in curve.records]
         if not any(low <= mean <= high for mean in means):
-            off_scale.append(f"{curve.method} ({printed(last)} at K = {last.k})")
+            figure = signed(last.mean) if paired else printed(last)
+            off_scale.append(f"{curve.method} ({figure} at K = {last.k})")
             continue
         shown.append(curve)
         wide, size, front = (2.8, 5.5, 4) if curve.learned else (1.2, 2.6, 3)
@@ -166,7 +231,13 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
             x, means, color=curve.colour, ls=curve.dash, lw=wide, marker="o", ms=size, zorder=front,
             label=_shortened(curve.method),
         )  # fmt: skip
-        if curve.shaded and all(record.low is not None for record in curve.records):
+        bounded = all(record.low is not None for record in curve.records)
+        if paired and curve.learned and bounded:
+            axes.vlines(
+                x, [record.low for record in curve.records],
+                [record.high for record in curve.records], color=curve.colour, lw=1.6, zorder=front,
+            )  # fmt: skip
+        elif not paired and curve.shaded and bounded:
             bounds = [[getattr(record, end) for record in curve.records] for end in ("low", "high")]
             axes.fill_between(x, *bounds, color=curve.colour, alpha=0.13, lw=0)
     ks = sorted({record.k for curve in curves for record in curve.records})
@@ -177,7 +248,12 @@ def _draw_curves(axes: Any, curves: list[_Curve]) -> str:
     # As many digits as the ticks need: 1.025 is not 1.03.
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
     digits = next(n for n in (2, 3, 4) if n == 4 or all(_has_digits(t, n) for t in ticks))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
+    form = f"{'+' if paired else ''}.{digits}f"
+    axes.yaxis.set_major_formatter(
+        lambda value, _: format(value, form).replace("-", "\u2212") if value or not paired else "0"
+    )
+    if paired:
+        axes.axhline(0, color=LIGHT["ink"], lw=1.2, zorder=1)
     axes.set_xlabel("interactions seen, K", labelpad=7)
     style(axes, "y")
     _legend(axes, shown)
@@ -194,7 +270,7 @@ def _scale(curves: list[_Curve]) -> tuple[float, float]:
     fitted = [curve for curve in curves if curve.learned] + baselines[-_FAVOURED:]
     values = [record.mean for curve in fitted for record in curve.records]
     for curve in curves:
-        if curve.shaded:
+        if curve.shaded or curve.learned:
             ends = [getattr(record, end) for record in curve.records for end in ("low", "high")]
             values += [end for end in ends if end is not None]
     room = 0.05 * (max(values) - min(values)) or 0.01
@@ -257,11 +333,7 @@ def difference_panel(records: Sequence[Record], name: str, colours: dict[str, st
     Returns:
         The `<svg>` element.
     """
-    description = " ".join(
-        f"{r.method} at K = {r.k}: {r.difference:+.4f}, "
-        f"{r.difference_low:+.4f} to {r.difference_high:+.4f}."
-        for r in records
-    )
+    description = " ".join(map(_said, records))
     title = f"{panel_title(records[0])}: paired differences to the best baseline"
     height = 75 + len(distinct(records, "k")) * (14 + 13 * len(distinct(records, "method")))
     with canvas(_WIDTH, height, constrained=True) as figure:
@@ -294,6 +366,15 @@ def interval_panel(
         drawn = inline(figure, name, title, description)
     names = ", ".join(f"{r.method} ({printed(r)})" for r in left)
     return drawn, f"Not drawn: {names}." if left else ""
+
+
+def _said(record: Record) -> str:
+    if record.difference is None:
+        return f"{record.method} at K = {record.k}: not compared user by user."
+    return (
+        f"{record.method} at K = {record.k}: {record.difference:+.4f}, "
+        f"{record.difference_low:+.4f} to {record.difference_high:+.4f}."
+    )
 
 
 def _draw_intervals(axes: Any, records: Sequence[Record], colours: dict[str, str]) -> None:

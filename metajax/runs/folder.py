@@ -38,6 +38,7 @@ __all__ = [
     "open_metrics",
     "publish",
     "read_json",
+    "read_metrics",
     "write_report",
 ]
 
@@ -228,6 +229,15 @@ def read_json(path: Path) -> Any:
         return files.read_json(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Reads the rows of figures of a run.
+
+    Raises:
+        OSError: If they cannot be read.
+    """
+    return [json.loads(line) for line in files.read_text(folder / METRICS).splitlines()]
 
 
 def write_report(folder: Path, contents: Mapping[str, str]) -> None:

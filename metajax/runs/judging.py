@@ -17,7 +17,7 @@ import numpy as np
 from metajax import evaluation, registry, report, storage
 from metajax.data.dataset import Dataset
 from metajax.data.splits import Split
-from metajax.evaluation import Compared
+from metajax.evaluation import Compared, Evaluation
 from metajax.evaluation.records import (
     Record,
     compare_all,
@@ -28,13 +28,23 @@ from metajax.evaluation.records import (
     to_json,
 )
 from metajax.evaluation.records import headline as sentence
-from metajax.registry import closed_form_of
-from metajax.runs.folder import last_written
+from metajax.registry import closed_form_of, predicts_ratings
+from metajax.runs.folder import last_written, read_metrics
 from metajax.runs.folder import write_report as write_files
+from metajax.runs.recommendation import titles_of
 from metajax.runs.run import Run
 from metajax.types import Params
 
-__all__ = ["Scope", "headline", "judge_run", "stages", "write_comparison", "write_report"]
+__all__ = [
+    "Example",
+    "Judgement",
+    "Scope",
+    "headline",
+    "judge_run",
+    "stages",
+    "write_comparison",
+    "write_report",
+]
 
 
 _PROTOCOL = (
@@ -77,6 +87,32 @@ class Scope(NamedTuple):
     """Number of settings of its grid that each baseline tries; None means all."""
 
 
+class Example(NamedTuple):
+    """A cold user, the list that the method recommends, and what the user liked later."""
+
+    user: str
+    """Id in the data."""
+    shown: list[str]
+    """Titles that the method saw, with the ratings where there are any."""
+    recommended: list[tuple[str, bool]]
+    """Titles, best first; True where the user liked it later."""
+    liked: list[str]
+    """Further titles that the user liked later."""
+
+
+class Judgement(NamedTuple):
+    """Figures of a run, and sentences about them."""
+
+    records: list[Record]
+    """`evaluation.records`, in which the run's method is the learned one, of a closed form too."""
+    notes: list[str]
+    """A sentence for each method that was left out and for each negative transfer."""
+    advice: Sequence[str] = ()
+    """`evaluation.advice`."""
+    examples: Sequence[Example] = ()
+    """Three cold users; none where the method does not order the items."""
+
+
 def stages(run: Run, scope: Scope = Scope()) -> int:  # noqa: B008
     """Returns how often `judge_run` calls `on_stage`: for each method, and for the intervals.
 
@@ -92,7 +128,7 @@ def judge_run(
     scope: Scope = Scope(),  # noqa: B008
     *,
     on_stage: Callable[[str], None] = lambda stage: None,
-) -> tuple[list[Record], list[str]]:
+) -> Judgement:
     """Evaluates a run and the baselines on the fold's cold users.
 
     Finished methods are kept in the run's folder, verified, so that a judging that was stopped
@@ -105,8 +141,7 @@ def judge_run(
         on_stage: Called with the name of each stage when it begins.
 
     Returns:
-        Records (`evaluation.records`), in which the run's method is the learned one, of a closed
-        form too; and a sentence for each method that was left out and for each negative transfer.
+        The figures.
 
     Raises:
         ValueError: If there is no such baseline, or nothing could be judged.
@@ -139,7 +174,59 @@ def judge_run(
     on_stage("intervals")
     protocol = "P1" if run.pair is None else "transfer"
     records = evaluation.table(judged, protocol=protocol, seeds=[settings.seed])
-    return records, left_out + negative_transfer(records)
+    own = [by_order for kind, by_order in judged if kind == "learned"]
+    return Judgement(
+        records,
+        left_out + negative_transfer(records),
+        evaluation.advice(judged),
+        _examples(run, users, own[0]) if own else [],
+    )
+
+
+_EXAMPLES, _SHOWN, _LISTED, _LIKED = 3, 5, 5, 8
+
+
+def _examples(run: Run, split: Split, judged: Mapping[str, Evaluation]) -> list[Example]:
+    """Draws cold users who liked something later."""
+    panel = "time" if "time" in judged else next(iter(judged))
+    tasks, found = split.test[panel], judged[panel]
+    k = min(found.ks, key=lambda k: abs(k - _SHOWN))
+    lists = found.per_user.top_items[found.ks.index(k)]
+    relevant = tasks.query_rating >= split.training.threshold
+    owner = np.repeat(np.arange(len(tasks.user)), np.diff(tasks.query_offsets))
+    whole = tasks.support_mask[:, : tasks.given + k].sum(axis=1) >= min(k, 1)
+    fitting = np.intersect1d(owner[relevant], np.flatnonzero(whole & (lists[:, 0] >= 0)))
+    rng = np.random.default_rng(run.settings.seed)
+    drawn = rng.choice(fitting, min(_EXAMPLES, len(fitting)), replace=False)
+    titles, log = titles_of(run.dataset.items), run.dataset.interactions
+    examples = []
+    for t in sorted(drawn.tolist()):
+        user = int(tasks.user[t])
+        shown = slice(tasks.given, tasks.given + k)
+        items = tasks.support_item[t, shown][tasks.support_mask[t, shown]].tolist()
+        rows = np.flatnonzero(log.user == user)
+        ratings = dict(zip(log.item[rows].tolist(), log.rating[rows].tolist(), strict=True))
+        rated = "" if run.dataset.implicit else ": {:g}"
+        query = tasks.query_item[(owner == t) & relevant].tolist()
+        listed = [i for i in lists[t].tolist() if i >= 0][:_LISTED]
+        liked = sorted((i for i in query if i not in listed), key=lambda i: -ratings.get(i, 0))
+        examples.append(
+            Example(
+                str(log.user_ids[user]),
+                [f"{titles[i]}{rated.format(ratings[i])}" for i in items],
+                [(str(titles[i]), i in query) for i in listed],
+                [str(titles[i]) for i in liked[:_LIKED]],
+            )
+        )
+    return examples
+
+
+def _learning(run: Run) -> list[tuple[int, float]]:
+    """Reads the validation loss by update; empty of a closed form."""
+    if closed_form_of(run.settings) is not None:
+        return []
+    rows = read_metrics(run.folder)
+    return [(row["step"], row["validation"]) for row in rows if row["validation"] is not None]
 
 
 def _judged_users(run: Run, scope: Scope) -> Split:
@@ -168,8 +255,7 @@ def headline(records: Sequence[Record]) -> str:
 
 def write_report(
     run: Run,
-    records: Sequence[Record],
-    left_out: Sequence[str] = (),
+    found: Judgement,
     scope: Scope = Scope(),  # noqa: B008
     *,
     times: Mapping[str, float] = MappingProxyType({}),
@@ -178,8 +264,7 @@ def write_report(
 
     Args:
         run: The run that was judged.
-        records: The records of `judge_run`.
-        left_out: Further notes for the page.
+        found: What `judge_run` returned.
         scope: As in `judge_run`.
         times: Seconds by the name of what took them.
 
@@ -189,7 +274,7 @@ def write_report(
     Raises:
         OSError: If they cannot be written.
     """
-    fold, judged = run.users.fold, _judged_users(run, scope).fold.test
+    records, fold, judged = found.records, run.users.fold, _judged_users(run, scope).fold.test
     cold = f"{len(fold.test)} cold"
     if len(judged) < len(fold.test):
         cold += f", {len(judged)} of them judged"
@@ -210,13 +295,24 @@ def write_report(
         *_sample(run, judged),
         f"Differences are paired by user, against {reference(records)} on these very users; "
         "intervals are 95 % bootstrap intervals over users. One fold is a small sample.",
-        *left_out,
+        *found.notes,
     ]
     who = "Cold users of" if run.pair is None else "Users new to the target,"
     names = distinct(select(records, kind="baseline"), "method")
     others = names[0] if len(names) == 1 else f"{len(names)} baselines"
     title = f"{who} {run.dataset.name}: {run.settings.method} and {others}"
-    return _write(run.folder, records, title, facts, notes)
+    learning = _learning(run)
+    measure = "RMSE" if predicts_ratings(run.settings) else "1 - NDCG@10"
+    return _write(
+        run.folder,
+        records,
+        title,
+        facts,
+        notes,
+        advice=found.advice,
+        learning=(measure, learning) if learning else None,
+        examples=[example._asdict() for example in found.examples],
+    )
 
 
 def _tuning(run: Run, records: Sequence[Record], scope: Scope) -> list[str]:
@@ -226,7 +322,7 @@ def _tuning(run: Run, records: Sequence[Record], scope: Scope) -> list[str]:
     if closed_form is None:
         found.append(
             f"{method} has the settings of this run; the number of its updates was chosen on the "
-            "validation users (early stopping), who are no training users of it."
+            "validation users (early stopping), and it was not fitted again with them."
         )
     elif len(closed_form.grid) > 1:
         found.append(
@@ -307,7 +403,7 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
     tables = ["rmse", "mae", "ndcg@10", "hr@1", "within@50", "within@90"]
     tables += [record.metric for record in found.records if record.better is not None]
     title = f"Cold start on {dataset.name}"
-    return _write(folder, found.records, title, facts, notes, tables=tables)
+    return _write(folder, found.records, title, facts, notes, tables=tables, advice=found.advice)
 
 
 def _domains(run: Run) -> dict[str, Any]:
@@ -352,14 +448,12 @@ def _write(
     title: str,
     facts: Mapping[str, Any],
     notes: Sequence[str],
-    tables: Sequence[str] | None = None,
+    **more: Any,
 ) -> Path:
     figures = json.dumps(to_json(records), indent=1) + "\n"
     # First, because the page takes seconds.
     write_files(folder, {"report.json": figures})
     about = {name: registry.description_of(name) for name in distinct(records, "method")}
-    page = report.html(
-        records, title=title, run_facts=facts, notes=notes, tables=tables, about=about
-    )
+    page = report.html(records, title=title, run_facts=facts, notes=notes, about=about, **more)
     write_files(folder, {"report.json": figures, "report.html": page})
     return folder / "report.html"

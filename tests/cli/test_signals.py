@@ -97,7 +97,7 @@ def test_a_terminal_that_is_gone_does_not_end_a_run(begin_run, quick, tmp_path):
 @pytest.fixture
 def judged(monkeypatch, trained, tmp_path):
     """A run that is judged in no time."""
-    monkeypatch.setattr(judging, "judge_run", lambda *_, **__: ([], ["a note"]))
+    monkeypatch.setattr(judging, "judge_run", lambda *_, **__: judging.Judgement([], ["a note"]))
     monkeypatch.setattr(judging, "headline", lambda records: "a headline")
     monkeypatch.setattr("metajax.report.terminal_table", lambda records, brief: "the table")
     monkeypatch.setattr("metajax.report.html", lambda *_, **__: "<!doctype html>")

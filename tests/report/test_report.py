@@ -9,7 +9,14 @@ import pytest
 from rich.console import Console
 
 from metajax import report
-from metajax.evaluation.records import Record, compare_all, from_json, headline, to_json
+from metajax.evaluation.records import (
+    Record,
+    compare_all,
+    from_json,
+    headline,
+    select,
+    to_json,
+)
 from metajax.report import plots
 
 MINUS = "\u2212"
@@ -128,7 +135,7 @@ def test_every_number_of_every_record_stands_in_the_tables(page):
 def test_figures_have_a_title_and_a_description_and_headers_a_scope(page):
     parsed = Page(page)
     images = [attrs for tag, attrs in parsed.tags if tag == "svg"]
-    assert len(images) == 8  # curve and differences, two metrics, two orders
+    assert len(images) == 4  # curves of differences, two metrics, two orders
     ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     for image in images:
@@ -143,7 +150,11 @@ def test_names_are_escaped_everywhere(tmp_path):
     records = [replace(r, method=name) if r.kind == "learned" else r for r in run()]
     page = report.html(records, title="<i>", run_facts={"<u>": "<s>"}, notes=["<em>"])
     assert not {tag for tag, _ in Page(page).tags} & {"b", "u", "s", "em"}
-    assert '<i style="background' in page
+    # Markup of the page itself comes from the key of a panel without a curve.
+    keyed = report.html(
+        [replace(r, order="cold_user_warm_item") for r in records if r.order == "time"]
+    )
+    assert '<i style="background' in keyed
     assert "<i></" not in page
     assert name in Page(page).text
     report.support_size_curve(records, tmp_path / "curve.svg")
@@ -449,3 +460,46 @@ def test_names_that_hold_anything_reach_no_element_and_no_terminal(tmp_path):
     report.support_size_curve(records, tmp_path / "curve.svg", names)
     assert "\x1b" not in (tmp_path / "curve.svg").read_text()
     assert "\x1b" not in printed(records)
+
+
+def test_curves_of_paired_methods_are_differences_to_the_best_baseline_of_each_size():
+    records = select(run(), metric="rmse", order="random")
+    lower = plots._differences(records)
+    at = {(r.method, r.k): (r.mean, r.low, r.high) for r in lower}
+    for k in (0, 1, 5):
+        best = min(r.mean for r in records if r.k == k and r.kind == "baseline")
+        (ridge,) = select(records, k=k, method="ridge head")
+        assert at["ridge head", k] == (
+            ridge.difference,
+            ridge.difference_low,
+            ridge.difference_high,
+        )
+        (bias,) = select(records, k=k, method="bias")
+        assert at["bias", k] == (bias.mean - best, None, None)
+    colours = plots.method_colours(records)
+    drawn, _ = plots.curve_panel(records, "x", colours)
+    assert "differences to the best baseline" in drawn
+    alone, _ = plots.curve_panel(select(records, kind="baseline"), "x", colours)
+    assert "differences" not in alone
+
+
+def test_the_page_has_advice_a_learning_curve_and_examples():
+    example = {"shown": ["A <b>: 5"], "recommended": [("B", True), ("C", False)], "liked": []}
+    page = report.html(
+        run(),
+        title="",
+        about={"bias": "A mean & more.", "other": "Not in the table."},
+        advice=["A new user: take <i>."],
+        learning=("RMSE", [(50, 1.25), (100, 1.125), (150, 1.5)]),
+        examples=[{"user": "7", **example}],
+    )
+    text = " ".join(Page(page).text.split())
+    assert "Which method when" in text
+    assert "A new user: take <i>." in text
+    assert "Lowest, 1.1250, at update 100; 1.5000 at the last." in text
+    assert "User 7 Shown A <b>: 5 Recommended B ✓ C Liked later, besides nothing else" in text
+    assert "biasA mean & more." in text
+    assert "Not in the table" not in text
+    plain = report.html(run(), title="")
+    for heading in ("Which method when", "Validation loss", "Examples", "The methods"):
+        assert heading not in plain

@@ -8,8 +8,11 @@ import pytest
 from metajax import registry, runs
 from metajax.cli.app import main
 from metajax.data import load
+from metajax.evaluation import advice as advice_of
 from metajax.evaluation import prepare, tables, with_test_users
-from metajax.evaluation.evaluate import ConstantPredictionsError
+from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, PerUser
+from metajax.evaluation.metrics import named
+from metajax.evaluation.records import Kind
 from metajax.registry import settings_for
 from metajax.runs import judging
 
@@ -48,17 +51,17 @@ def test_a_stopped_judging_continues_with_what_is_left(fitted, tuned):
     with pytest.raises(KeyboardInterrupt):
         judging.judge_run(*fitted, scope=FEW, on_stage=stop)
     assert tuned == begun[:2] == ["item_mean", "item_user_bias"]
-    records, notes = judging.judge_run(*fitted, scope=FEW)
+    found = judging.judge_run(*fitted, scope=FEW)
     assert tuned == ["item_mean", "item_user_bias", "popularity"]
-    assert judging.judge_run(*fitted, scope=FEW) == (records, notes)
+    assert judging.judge_run(*fitted, scope=FEW) == found
     assert len(tuned) == 3
-    assert {r.method for r in records if r.kind == "learned"} == {"item_knn"}
+    assert {r.method for r in found.records if r.kind == "learned"} == {"item_knn"}
     # A damaged file is judged again.
     (file,) = (fitted[0].folder / "judged").glob("*popularity*")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert judging.judge_run(*fitted, scope=FEW) == (records, notes)
+    assert judging.judge_run(*fitted, scope=FEW) == found
     assert tuned[3:] == ["popularity"]
 
 
@@ -82,13 +85,13 @@ def test_a_method_out_of_memory_is_left_out_with_a_note(fitted, monkeypatch, err
         return original(baseline, split, **options)
 
     monkeypatch.setattr(tables, "tuned", greedy)
-    records, notes = judging.judge_run(*fitted, scope=FEW)
+    records, notes, *_ = judging.judge_run(*fitted, scope=FEW)
     assert {r.method for r in records} == {"item_mean", "popularity", "item_knn"}
     (note,) = (note for note in notes if "memory" in note)
     assert note.startswith("Left out: item_user_bias needs more memory than there is: ")
     monkeypatch.undo()
     # It is tried again another time.
-    records, notes = judging.judge_run(*fitted, scope=FEW)
+    records, notes, *_ = judging.judge_run(*fitted, scope=FEW)
     assert "item_user_bias" in {r.method for r in records}
     assert notes == []
 
@@ -153,7 +156,7 @@ def test_a_judging_can_be_trimmed_and_the_report_says_so(fitted, capsys):
 
 
 def test_the_report_says_what_is_true_of_this_run(fitted, trained, tmp_path):
-    page = judging.write_report(fitted[0], *judging.judge_run(*fitted, scope=FEW), FEW).read_text()
+    page = judging.write_report(fitted[0], judging.judge_run(*fitted, scope=FEW), FEW).read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
     grid = len(registry.method_of("item_knn").grid)
     assert f"item_knn chose among the {grid} settings of its grid on the validation users" in text
@@ -168,3 +171,67 @@ def test_the_report_says_what_is_true_of_this_run(fitted, trained, tmp_path):
     notes = judging._tuning(opened, [], judging.Scope())
     assert "number of its updates was chosen on the validation users (early stopping)" in notes[0]
     assert len(notes) == 1
+
+
+def test_advice_names_the_method_with_the_best_figure_and_its_lead(fitted):
+    records, _, advice, _ = judging.judge_run(*fitted, scope=FEW)
+    assert [line.partition(":")[0] for line in advice] == [
+        "A new user without interactions",
+        "A new user with 1 to 5 interactions",
+        "A new user with 10 interactions",
+    ]
+    for line, ks in zip(advice, ([0], [1, 3, 5], [10]), strict=True):
+        for metric, words, sign in (("rmse", "ratings", 1), ("ndcg@10", "lists", -1)):
+            means = {}
+            for record in records:
+                if (record.metric, record.order, record.protocol) == (metric, "time", "P1"):
+                    means.setdefault(record.method, {})[record.k] = record.mean
+            best = min(means, key=lambda m: sign * np.mean([means[m][k] for k in ks]))
+            assert f"{words} {best} (" in line
+            assert f"{means[best][ks[0]]:.3f}" in line
+    assert all("lead over" in line for line in advice)
+
+
+def test_a_lead_is_clear_where_its_interval_excludes_0():
+    """Figures of 200 users of whom the difference is known."""
+    split = prepare("P1", load("synthetic"), fold=0, seed=0)
+    judged: list[tuple[Kind, dict[str, Evaluation]]] = []
+    for name, better in (("worse", 0.0), ("close", 0.0001), ("ahead", 0.5)):
+        users = split.test["time"].user
+        rng = np.random.default_rng(0)
+        errors = rng.uniform(1, 2, (2, len(users))) + rng.normal(0, 0.01, (2, len(users)))
+        if name == "close":
+            errors += rng.normal(0, 0.3, errors.shape)
+        shape = (2, len(users))
+        per_user = PerUser(
+            users, np.zeros(len(users), np.int32), np.ones(shape, int), np.zeros(shape, bool),
+            np.zeros((*shape, 10), np.int32), {"rmse": errors - [[0.0], [better]]},
+        )  # fmt: skip
+        metrics = (named("rmse"),)
+        judged.append(("baseline", {"time": Evaluation(name, (1, 3), 9, metrics, per_user)}))
+    (line,) = advice_of(judged)
+    assert line.startswith("A new user with 1 to 5 interactions: for predicted ratings ahead (RMSE")
+    assert line.endswith("a clear lead over close at K = 3 alone).")
+    (line,) = advice_of(judged[:2])
+    assert "no clear lead over" in line
+    (line,) = advice_of(judged[:1])
+    assert "lead" not in line
+
+
+def test_examples_are_cold_users_with_what_they_saw_got_and_liked(fitted):
+    run, _ = fitted
+    found = judging.judge_run(*fitted, scope=FEW)
+    assert len(found.examples) == 3
+    log, titles = run.dataset.interactions, run.dataset.items.columns["movie_title"]
+    cold = {str(log.user_ids[u]) for u in run.users.fold.test}
+    for example in found.examples:
+        assert example.user in cold
+        rows = log.user == list(log.user_ids).index(example.user)
+        rated = {str(titles[i]): r for i, r in zip(log.item[rows], log.rating[rows], strict=True)}
+        shown = dict(line.rsplit(": ", 1) for line in example.shown)
+        assert len(shown) == 5
+        assert all(float(rating) == rated[title] for title, rating in shown.items())
+        hits = [title for title, liked in example.recommended if liked]
+        assert all(rated[title] >= run.dataset.threshold for title in [*hits, *example.liked])
+        assert not set(shown) & {title for title, _ in example.recommended}
+        assert hits or example.liked
