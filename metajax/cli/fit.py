@@ -74,10 +74,11 @@ def fit(
         except DivergedError as problem:
             raise ValueError(f"{problem} Try a lower --rate, or another method.") from None
     engine.save(model, output)
-    log = dataset.interactions
+    log, scale = dataset.interactions, model.recommender.scale
+    seen = "--items 'TITLE, TITLE'" if scale is None else f"--ratings 'TITLE={scale[1]:g}'"
     console.say(
         f"{model.method} is fitted to {len(log.users):,} users and {len(log.item):,} interactions: "
-        f"{output}. Recommend: metajax recommend {output} --ratings 'TITLE=5'"
+        f"{output}. Recommend: metajax recommend {output} {seen}"
     )
 
 

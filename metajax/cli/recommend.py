@@ -102,6 +102,8 @@ def recommend(
     )
     for note in unseen_values(recommender.user_schema, described):
         console.error(f"note: {note}")
+    if not found:
+        console.error("note: no item is left: the user has met all that may be recommended.")
     if as_json:
         print(json.dumps([_object(line, explain=explain) for line in found]))
         return

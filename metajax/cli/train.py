@@ -206,10 +206,11 @@ def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope |
         console.say(f"Best validation {measure} {rounded(best, '.4f')} at update {step}.")
     elif step:
         chosen = ", ".join(f"{n}={value}" for n, value in closed_form.grid[step - 1].items())
-        console.say(
-            f"Best validation loss {rounded(best, '.4f')}, of {len(closed_form.grid)} settings "
-            f"with {chosen or 'the defaults'}."
-        )
+        with_settings = f"{len(closed_form.grid)} settings with {chosen or 'the defaults'}"
+        if best < float("inf"):
+            console.say(f"Best validation loss {rounded(best, '.4f')}, of {with_settings}.")
+        else:
+            console.say(f"Validation tells no setting from another: the first, of {with_settings}.")
     if scope is None:
         return 0
     return judge(opened, scope, trained_in=None if start else time.monotonic() - began)

@@ -4,7 +4,10 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Table
 
-__all__ = ["problems", "summary"]
+__all__ = ["FEWEST_ITEMS", "FEWEST_USERS", "problems", "summary"]
+
+FEWEST_USERS, FEWEST_ITEMS = 10, 2
+"""The smallest log of which users can be held out, to validate and to judge by."""
 
 _SHOWN = 5
 
@@ -93,6 +96,11 @@ def problems(dataset: Dataset, support: int = 10) -> list[str]:
         (counts > 0) & (counts <= support),
     )
     found += _some("items have no interactions", log.item_ids, rated == 0)
+    if len(log.users) < FEWEST_USERS or len(log.item_ids) < FEWEST_ITEMS:
+        found.append(
+            f"there are {len(log.users)} users and {len(log.item_ids)} items: to train and judge "
+            f"takes {FEWEST_USERS} users and {FEWEST_ITEMS} items; metajax fit takes any number"
+        )
     if dataset.scale is not None and np.ptp(log.rating) == 0:
         found.append(
             f"every rating is {log.rating[0]:g}: an interaction is a 1, as in a log without ratings"

@@ -20,6 +20,7 @@ from metajax.baselines import Baseline
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, graded, shapes_of, units_of
 from metajax.data.fetch import Progress
+from metajax.data.inspection import FEWEST_USERS
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
 from metajax.engine.model import FittedModel, hashed, recommender_of
@@ -51,9 +52,6 @@ STAGES = ("choosing on held-out users", "fitting everyone")
 
 _IMPLICIT = "ease"
 """The method of a log without ratings, where none is named."""
-
-# In a smaller log no fold leaves users of every part.
-_FEWEST_USERS = 10
 
 
 class UnlinkedGraphError(ValueError):
@@ -298,7 +296,7 @@ def _setting(
     fold: int,
     seed: int,
 ) -> Mapping[str, Any]:
-    if len(baseline.grid[:trials]) <= 1 or len(dataset.interactions.users) < _FEWEST_USERS:
+    if len(baseline.grid[:trials]) <= 1 or len(dataset.interactions.users) < FEWEST_USERS:
         return baseline.grid[0]
     split = _with_vectors(cold_users(dataset, fold=fold, seed=seed), vectors)
     return next(iter(tuned(baseline, split, trials=trials, one_model=True).values())).settings
@@ -307,10 +305,10 @@ def _setting(
 def _settings(method: Method, dataset: Dataset, settings: Settings | None, seed: int) -> Settings:
     """Returns the settings of a training, where the data have users to hold out."""
     users = len(dataset.interactions.users)
-    if users < _FEWEST_USERS:
+    if users < FEWEST_USERS:
         raise ValueError(
             f"method {method.name!r} is trained until users held out stop gaining, which needs "
-            f"{_FEWEST_USERS} users, got {users}: take a closed form, such as eb_fold_in."
+            f"{FEWEST_USERS} users, got {users}: take a closed form, such as eb_fold_in."
         )
     settings = registry.settings_for(method, seed=seed) if settings is None else settings
     return registry.settings_on(settings, dataset)

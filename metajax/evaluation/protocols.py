@@ -10,6 +10,7 @@ from metajax.cross_domain.domains import Domains
 from metajax.cross_domain.users import cross_users
 from metajax.data.cold_users import cold_users
 from metajax.data.dataset import Dataset, TrainingSet
+from metajax.data.inspection import FEWEST_ITEMS, FEWEST_USERS
 from metajax.data.splits import Split
 from metajax.data.warm_cold import warm_cold
 from metajax.fields import check_name
@@ -72,11 +73,14 @@ def check_dataset(dataset: Dataset, *, ratings: bool = False) -> None:
         )
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
-        ("two items", len(dataset.items.ids) > 1, len(dataset.items.ids)),
-        ("10 users with interactions", users >= 10, users),
+        ("two items", len(dataset.items.ids) >= FEWEST_ITEMS, len(dataset.items.ids)),
+        (f"{FEWEST_USERS} users with interactions", users >= FEWEST_USERS, users),
     ):
         if not holds:
-            raise ValueError(f"{dataset.name}: training needs {what}, got {found}.")
+            raise ValueError(
+                f"{dataset.name}: training needs {what}, got {found}: metajax fit takes a closed "
+                "form, such as eb_fold_in, on any number."
+            )
 
 
 def _p1(dataset: Dataset, fold: int, seed: int) -> Split:

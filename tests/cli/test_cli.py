@@ -165,6 +165,44 @@ def test_compare_adds_a_row_of_one_model_for_both_orders(run, small, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("rows", "said", "needed", "left"),
+    [
+        ([f"u,p{i},{1 + i % 5}" for i in range(9)], "1 users and 9 items", "10 users", 8),
+        ([f"u{u},p0,{1 + u % 5}" for u in range(30)], "30 users and 1 items", "two items", 0),
+    ],
+    ids=["one user", "one item"],
+)
+def test_the_smallest_logs_are_described_fitted_and_served(
+    run, tmp_path, monkeypatch, rows, said, needed, left
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,rating", *rows]) + "\n")
+    _, out, _ = run("data", "log.csv")
+    assert f"there are {said}: to train and judge takes 10 users and 2 items" in out
+    for method in ("eb_fold_in", "maml"):
+        status, _, err = run("train", "--data=log.csv", "--no-report", "--method", method)
+        assert status == 2
+        assert f"log.csv: training needs {needed}" in one_line(err)
+    status, out, err = run("fit", "--data=log.csv", "--method=item_knn", "--output=model")
+    assert status == 0, err
+    assert out.endswith("metajax recommend model --ratings 'TITLE=5'\n")
+    status, out, err = run("recommend", "model", "--ratings=p0=5", "--top=20", "--json")
+    assert (status, len(json.loads(out))) == (0, left)
+    assert ("no item is left: the user has met all" in err) == (not left)
+
+
+def test_settings_that_predict_alike_are_said_to(run, tmp_path):
+    """Where every item has one rating, those of cold users are all predicted alike."""
+    rows = [f"u{u},p{u},{1 + u % 5}" for u in range(30)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,rating", *rows]) + "\n")
+    words = ["train", f"--data={tmp_path / 'log.csv'}", "--method=eb_fold_in", "--no-report"]
+    status, out, err = run(*words, "--run", tmp_path / "run")
+    assert status == 0, err
+    assert "inf" not in out
+    assert "Validation tells no setting from another: the first, of 4 settings with rank=" in out
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("fold = 2", "a.toml: fold is chosen by the comparison, got 2."),

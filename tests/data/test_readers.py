@@ -341,6 +341,8 @@ def test_problems_are_listed_with_names(tmp_path):
     assert problems(dataset, support=1) == [
         "1 of 3 users have no interactions: '3'",
         "1 of 3 users have fewer than 2 interactions (a support of 1 and one to judge by): '2'",
+        "there are 2 users and 2 items: to train and judge takes 10 users and 2 items; metajax fit "
+        "takes any number",
         "every rating is 3: an interaction is a 1, as in a log without ratings",
         "every interaction has the same time: there is no first in time",
         "2 of 3 users have no features: '2', '3'",

@@ -128,6 +128,21 @@ def test_one_user_and_one_item_are_enough_for_a_closed_form_alone():
         engine.fit(of_rows([(0, 0), (1, 0)], 1), "linear_map")
 
 
+def test_a_title_of_two_items_is_asked_about_and_each_of_them_served(small, tmp_path):
+    data = load_data(small)
+    titles = data.items.columns["movie_title"].copy()
+    titles[[3, 4]] = "Twice"
+    items = data.items._replace(columns={**data.items.columns, "movie_title": titles})
+    model = engine.fit(data._replace(items=items), "item_knn", trials=1)
+    loaded = engine.load(engine.save(model, tmp_path / "model")).recommender
+    one, other = map(str, data.items.ids[[3, 4]])
+    with pytest.raises(ValueError, match=f"'twice' for the ids {one}, {other}: give an id"):
+        runs.recommend(loaded, {"twice": 5})
+    found = runs.recommend(loaded, {one: 5}, top=30)
+    assert [line.title for line in found if line.item_id == other] == ["Twice"]
+    assert one not in {line.item_id for line in found}
+
+
 def test_the_command_writes_a_model_that_recommends(small, tmp_path, capsys):
     output = str(tmp_path / "model")
     fit = ["fit", "--data", str(small), "--method", "item_mean", "--output", output]

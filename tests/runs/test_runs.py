@@ -343,7 +343,7 @@ def raising(error):
 def test_data_that_cannot_be_learned_from_are_refused_first(begin_run, tmp_path, rows, words):
     log = tmp_path / "log.csv"
     log.write_text("\n".join(["user,item,rating", *rows]) + "\n")
-    with pytest.raises(ValueError, match=f"training needs {words}"):
+    with pytest.raises(ValueError, match=f"training needs {words}: metajax fit takes a closed"):
         begin_run(tmp_path / "run", Settings(data=str(log)))
     assert not (tmp_path / "run").exists()
 
