@@ -24,6 +24,7 @@ ROWS = [
     "losses",
     "metrics",
     "gaussian",
+    "steps",
     "training",
     "storage",
     "locks",

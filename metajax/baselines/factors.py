@@ -14,6 +14,7 @@ import numpy as np
 
 from metajax.data.interactions import Interactions
 from metajax.gaussian import Population, Statistics, em_step, posterior, second_moments
+from metajax.steps import counted
 from metajax.types import Posterior
 
 __all__ = [
@@ -111,7 +112,7 @@ def fit_factors(
     noise = float(np.mean(residual**2)) or 1e-6
     prior = Population(np.zeros(rank + 1), np.diag([noise / 4] + [1.0] * rank), noise)
 
-    for _ in range(steps):
+    for _ in counted("EM of item factors", steps):
         latents, prior = em_step(row_statistics(by_user, factors, residual), prior)
         bias, factors = item_regressions(by_item, latents, target, ridge, items)
         bias, factors, prior = _standardised(bias, factors, prior)

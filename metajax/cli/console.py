@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from metajax import steps
 from metajax.characters import visible
 from metajax.fields import rounded
 
@@ -24,6 +25,7 @@ __all__ = [
     "error",
     "fetching",
     "notes",
+    "preparing",
     "say",
     "show_what_can_be_shown",
     "skipped",
@@ -95,6 +97,32 @@ def busy(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def preparing(what: str) -> Iterator[None]:
+    """Shows a spinner, and a bar instead of it while the work inside counts its steps."""
+    console, began = _console(), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        spinner = stack.enter_context(contextlib.ExitStack())
+        spinner.enter_context(busy(what))
+        bars = stack.enter_context(contextlib.ExitStack())
+        current: tuple[str, int] | None = None
+        advance: Callable[[int], None] = lambda done: None  # noqa: E731
+
+        def on_step(work: str, done: int, total: int) -> None:
+            nonlocal current, advance
+            if current != (work, total) or not done:
+                spinner.close()  # A terminal has room for one of them.
+                bars.close()
+                current = (work, total)
+                advance = bars.enter_context(_bar(f"{what}, {work}", total, 0, {}))
+            # Quick work needs no line in a log.
+            if console.is_terminal or time.monotonic() - began >= _SECONDS:
+                advance(done)
+
+        stack.enter_context(steps.listening(on_step))
+        yield
+
+
+@contextlib.contextmanager
 def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Draws a bar while bytes arrive; draws nothing if none do.
 
@@ -132,15 +160,23 @@ def fetching(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 @contextlib.contextmanager
 def training(
-    updates: int, tasks: int, start: int = 0, best: float = float("inf")
+    updates: int,
+    tasks: int,
+    start: int = 0,
+    best: float = float("inf"),
+    *,
+    patience: float = float("inf"),
+    best_step: int = 0,
 ) -> Iterator[Callable[["Row"], None]]:
-    """Draws a bar with the loss, the pace and the time left.
+    """Draws a bar with the loss, the pace and the time left; it ends where early stopping does.
 
     Args:
         updates: Updates in all.
         tasks: Tasks an update.
         start: Updates already made.
         best: The lowest validation loss so far.
+        patience: Updates without a lower one after which training stops.
+        best_step: The update it was reached at.
 
     Yields:
         `on_row(row)`.
@@ -152,14 +188,19 @@ def training(
     with _bar("Meta-training", updates, start, facts) as advance:
 
         def on_row(row: "Row") -> None:
-            nonlocal best
+            nonlocal best, best_step
             facts["loss"] = f"loss {row.loss:.4f}"
             if row.validation is not None:
-                best = min(best, row.validation)
+                if row.validation < best:
+                    best, best_step = row.validation, row.step
                 facts["best"] = f"best {rounded(best, '.4f')}"
             pace = (row.step - start) * tasks / max(time.monotonic() - began, 1e-9)
             facts["pace"] = f"{pace:,.0f} tasks/s"
-            advance(row.step)
+            if row.step < updates and row.step - best_step >= patience:
+                facts["pace"] = f"early stopping, of {updates} updates"
+                advance(row.step, row.step)
+            else:
+                advance(row.step)
 
         yield on_row
 
@@ -179,15 +220,24 @@ def trials(
         `on_trial(row)`.
     """
     facts = {"best": "best -" if best == float("inf") else f"best {rounded(best, '.4f')}"}
-    with _bar("Fitting", total, start, facts) as advance:
+    facts["work"], done = "", start
+
+    with contextlib.ExitStack() as stack:
+        advance = stack.enter_context(_bar("Fitting", total, start, facts))
+
+        def on_step(work: str, at: int, of: int) -> None:
+            facts["work"] = visible(f"{work} {at}/{of}")
+            advance(done)
 
         def on_trial(row: "Trial") -> None:
-            nonlocal best
+            nonlocal best, done
+            done, facts["work"] = row.step, ""
             if row.validation is not None:
                 best = min(best, row.validation)
                 facts["best"] = f"best {rounded(best, '.4f')}"
             advance(row.step)
 
+        stack.enter_context(steps.listening(on_step))
         yield on_trial
 
 
@@ -250,15 +300,13 @@ def stages(what: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def _bar(
-    what: str, total: int, start: int, facts: dict[str, str]
-) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(done)`, which also shows the current values of `facts`."""
+def _bar(what: str, total: int, start: int, facts: dict[str, str]) -> Iterator[Callable[..., None]]:
+    """Yields `advance(done, total=total)`, which also shows the current values of `facts`."""
     console = _console()
     if not console.is_terminal:
         last = -_SECONDS
 
-        def print_line(done: int) -> None:
+        def print_line(done: int, total: int = total) -> None:
             nonlocal last
             if time.monotonic() - last >= _SECONDS or done >= total:
                 last = time.monotonic()
@@ -280,7 +328,7 @@ def _bar(
     )
     with progress.Progress(*columns, console=console, refresh_per_second=8) as bar:
         task = bar.add_task(what, total=total, completed=start, **shown)
-        yield lambda done: bar.update(task, completed=done, **shown)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total, **shown)
 
 
 def _console() -> Any:

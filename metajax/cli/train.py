@@ -77,7 +77,7 @@ def train(
                 settings = suited(settings, dataset)
             default = f"{Path(settings.data).stem}-{settings.method}"
             claim = claim or stack.enter_context(claimed(None, default))
-            with console.busy(preparing(settings)):
+            with console.preparing(preparing(settings)):
                 opened, progress = runs.create(claim, settings, dataset)
     return train_and_judge(opened, progress, scope if report else None)
 
@@ -195,7 +195,10 @@ def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope |
     start, best = int(progress.state.step), float(progress.best_loss)
     closed_form = closed_form_of(settings)
     if closed_form is None:
-        bar = console.training(settings.updates, settings.tasks, start, best)
+        patience, best_step = settings.patience * settings.validate_every, int(progress.best_step)
+        bar = console.training(
+            settings.updates, settings.tasks, start, best, patience=patience, best_step=best_step
+        )
     else:
         bar = console.trials(evaluation.steps_of(closed_form), start, best)
     command = "train" if opened.pair is None else "transfer"
@@ -204,6 +207,11 @@ def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope |
     if closed_form is None:
         measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
         console.say(f"Best validation {measure} {rounded(best, '.4f')} at update {step}.")
+        if int(progress.state.step) < settings.updates:
+            console.say(
+                f"Early stopping ended training at update {int(progress.state.step)} of "
+                f"{settings.updates}: {settings.patience} validations brought no lower loss."
+            )
     elif step:
         chosen = ", ".join(f"{n}={value}" for n, value in closed_form.grid[step - 1].items())
         with_settings = f"{len(closed_form.grid)} settings with {chosen or 'the defaults'}"

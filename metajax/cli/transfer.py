@@ -88,7 +88,7 @@ def transfer(
             with console.fetching(chosen.main) as fetched:
                 domains = load_domains(chosen, settings.reading(), progress=fetched)
             console.notes(domains.dataset)
-            with console.busy(preparing(settings)):
+            with console.preparing(preparing(settings)):
                 opened, progress = runs.create(claim, settings, domains, chosen)
     scope = judging.Scope(trials=1 if quick else None)
     return train_and_judge(opened, progress, scope if report else None)
