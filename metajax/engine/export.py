@@ -61,10 +61,10 @@ def program(model: FittedModel, *, support: int = 16, platform: str | None = Non
             )
 
         items = jnp.where(mask, items, 0)
-        ratings = jnp.where(mask, ratings, recommender.scale[0] if recommender.scale else 0.0)
         if rated:
             ratings = labels.clipped_on_device(ratings)
-        adapted = adaptation.adapt(params, Examples(inputs(items), ratings * mask, mask))
+        ratings = jnp.where(mask, ratings, 0)
+        adapted = adaptation.adapt(params, Examples(inputs(items), ratings, mask))
         everything = inputs(jnp.arange(len(item_features)))
         scores = ranks = adaptation.predict(params, adapted, everything)
         if adaptation.rank is not None:

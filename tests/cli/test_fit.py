@@ -1,8 +1,10 @@
 """The command `metajax fit`: options of methods, graphs."""
 
+import sys
+
 import pytest
 
-from metajax import engine
+from metajax import data, engine
 from metajax.cli.app import main
 
 
@@ -20,8 +22,28 @@ def run(capsys, tmp_path):
     return run
 
 
-def test_options_of_a_trained_method_are_its_settings(run, small):
-    few = ["--updates=2", "--per-dispatch=1", "--validate-every=1", "--tasks=4", "--seed=3"]
+@pytest.fixture
+def folds(monkeypatch):
+    """Folds whose users are held out, as they are asked for."""
+    module, asked = sys.modules["metajax.engine.fit"], []
+
+    def cold_users(dataset, *, fold, seed):
+        asked.append((fold, seed))
+        return data.cold_users(dataset, fold=fold, seed=seed)
+
+    monkeypatch.setattr(module, "cold_users", cold_users)
+    return asked
+
+
+def test_options_of_a_trained_method_are_its_settings(run, small, folds):
+    few = [
+        "--updates=2",
+        "--per-dispatch=1",
+        "--validate-every=1",
+        "--tasks=4",
+        "--seed=3",
+        "--fold=2",
+    ]
     status, out, err, folder = run(
         "--data", small, "--method=bayesian_ridge", *few, "--bayesian_ridge.rank=2"
     )
@@ -30,11 +52,13 @@ def test_options_of_a_trained_method_are_its_settings(run, small):
     assert "Meta-training 2/2" in err
     settings = engine.load(folder).settings
     assert {"updates": 2, "tasks": 4, "seed": 3, "rank": 2}.items() <= settings.items()
+    assert folds == [(2, 3)]
 
 
-def test_without_a_method_the_data_choose(run, small, tmp_path):
+def test_without_a_method_the_data_choose(run, small, folds, tmp_path):
     status, _, _, folder = run("--data", small, "--trials=2", "--fold=1")
     assert (status, engine.load(folder).method) == (0, "eb_fold_in")
+    assert folds == [(1, 0)]
     views = tmp_path / "views.csv"
     rows = [f"u{u},p{(u * 3 + n * n) % 12}" for u in range(20) for n in range(4)]
     views.write_text("\n".join(["user,item", *dict.fromkeys(rows)]) + "\n")

@@ -85,10 +85,21 @@ def test_many_users_get_lists_in_a_file(run, users, model, tmp_path):
 
 def test_ratings_of_a_log_are_shown_in_the_order_of_their_times(users, model, monkeypatch):
     shown = []
-    monkeypatch.setattr(lists, "recommend_batch", lambda r, seen, *a, **o: shown.append(seen) or [])
-    list(lists.recommend_log(engine.load(model).recommender, load_data(users)))
-    assert shown == [[{"7": 4.0}, {"film 3": 5.0, "Film 4": 1.0}, {"7": 2.0}]]
-    assert list(shown[0][1]) == ["film 3", "Film 4"]
+    monkeypatch.setattr(lists, "recommend_batch", lambda r, *seen, **o: shown.append(seen) or [])
+    recommender = engine.load(model).recommender
+    people = str(users.with_name("people.csv"))
+    list(lists.recommend_log(recommender, load_data(users, users=people)))
+    ratings, attributes = shown.pop()
+    assert ratings == [{"7": 4.0}, {"film 3": 5.0, "Film 4": 1.0}, {"7": 2.0}]
+    assert list(ratings[1]) == ["film 3", "Film 4"]
+    # The model knows of no cities.
+    assert attributes == [{"age": "20"}, {"age": "50"}, {"age": ""}]
+    # Without ratings, and with counts of how often.
+    implicit = recommender._replace(scale=None)
+    for column, expected in (("", ["7", "9"]), (",count", {"7": 1.0, "9": 3.0})):
+        users.write_text(f"user,item{column}\nann,7{column and ',1'}\nann,9{column and ',3'}\n")
+        list(lists.recommend_log(implicit, load_data(users)))
+        assert shown.pop()[0] == [expected]
 
 
 def test_items_of_a_log_are_ids_where_all_are(model, tmp_path, monkeypatch):

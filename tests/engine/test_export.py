@@ -6,6 +6,7 @@ import pytest
 from metajax import ColdStartSolver, engine, runs
 from metajax.data import load as load_data
 from metajax.data.schema import encode_rows
+from metajax.types import Adaptation
 
 SUPPORT = 6
 
@@ -38,6 +39,7 @@ def test_the_bytes_that_are_written_predict_what_the_model_does(small, tmp_path,
     assert ids[left[np.argmax(ranks[left])]] == best.item_id
     # Whatever the method uses.
     assert [aval.shape for aval in exported.in_avals] == [user.shape, (6,), (6,), (6,)]
+    assert exported.module_kept_var_idx == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("options", [{"scale": (50, 1)}, {"transform": "log1p"}])
@@ -53,6 +55,23 @@ def test_ratings_of_a_program_are_in_the_unit_of_the_log(tmp_path, options):
     scores, _ = called(exported, path.read_bytes(), np.zeros(0, np.float32), {3: 40.0, 5: 2.0})
     expected = solver.predict({"3": 40, "5": 2}, [str(n) for n in range(9)])
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_padding_is_nothing_and_ranks_are_those_of_the_method(small):
+    model = engine.fit(load_data(small), "item_mean")
+    # A user's state is the sums of items and of labels, padding included.
+    naive = Adaptation(
+        adapt=lambda params, support, key=None: support.inputs.item.sum() + support.labels.sum(),
+        predict=lambda params, adapted, inputs: adapted + 0.0 * inputs.item,
+        rank=lambda params, adapted, inputs: -1.0 * inputs.item,
+    )
+    user = np.zeros(model.shapes.user_width, np.float32)
+    for scale in ((1.0, 5.0), None):
+        recommender = model.recommender._replace(adaptation=naive, rating=False, scale=scale)
+        exported = engine.program(model._replace(recommender=recommender), support=SUPPORT)
+        scores, ranks = called(exported, exported.mlir_module_serialized, user, {4: 5.0, 9: 1.0})
+        assert set(scores.tolist()) == {19.0}
+        assert ranks.tolist() == [-1.0 * n for n in range(30)]
 
 
 def test_wrong_sizes_and_platforms_are_refused(small):

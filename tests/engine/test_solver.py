@@ -1,11 +1,13 @@
+import sys
 from typing import Any
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
 
 import metajax
-from metajax import ColdStartSolver, engine, runs
+from metajax import ColdStartSolver, engine, evaluation, runs
 from metajax.data import load as load_data
 from metajax.knowledge import graph_from_names, item_vectors, link_items, read_graph
 
@@ -100,7 +102,8 @@ def test_epochs_and_batch_size_become_updates_and_tasks(small):
 
 def test_evaluation_is_of_held_out_users(small):
     solver = ColdStartSolver(meta_method="attribute_ridge").train(small, trials=1)
-    records = solver.evaluate(baselines=["item_mean"])
+    # No method is its own baseline.
+    records = solver.evaluate(baselines=["attribute_ridge", "item_mean"])
     assert {record.method for record in records} == {"attribute_ridge", "item_mean"}
     rmse = [r for r in records if r.metric == "rmse" and r.method == "attribute_ridge"]
     assert {(r.order, r.k) for r in rmse} == {
@@ -124,6 +127,31 @@ def test_a_graph_joins_its_vectors_to_the_items(small, graph_file, tmp_path):
     loaded = ColdStartSolver.load(solver.save(tmp_path / "model"))
     assert loaded.recommend(asked) == found
     assert {r.method for r in solver.evaluate(baselines=())} == {method}
+
+
+def test_what_chooses_and_judges_sees_the_graph_too(small, graph_file, monkeypatch):
+    module, widths = sys.modules["metajax.engine.fit"], []
+
+    def tuned(baseline, split, **options):
+        widths.append(split.training.item_features.shape[1] - split.item_schema.width)
+        widths.append(split.final.item_features.shape[1] - split.item_schema.width)
+        return evaluation.tuned(baseline, split, **options)
+
+    monkeypatch.setattr(module, "tuned", tuned)
+    solver = ColdStartSolver(graph_file, "attribute_ridge").train(small, trials=2)
+    assert widths == [7, 7]
+    solver.evaluate(baselines=())
+    # `prepare` pads to a multiple of eight before that.
+    assert widths[2:] == [12, 12]
+
+
+def test_everything_is_computed_on_the_device(small):
+    seen: list[Any] = []
+    config: Any = jax.config
+    solver = ColdStartSolver(meta_method="item_mean", device="cpu:0")
+    solver.train(small, begin=lambda stage: seen.append(config.jax_default_device))
+    assert seen == [jax.devices("cpu")[0]] * 2
+    assert config.jax_default_device is None
 
 
 def test_a_graph_that_links_to_no_item_is_refused_unless_it_need_not(small, tmp_path):
@@ -175,6 +203,7 @@ def test_vectors_of_items_are_of_facts_that_they_share(films):
     ("arguments", "error", "words"),
     [
         ({"device": "gpu:9"}, ValueError, "device must be one of this machine's, which are cpu:0"),
+        ({"device": "cpu:999"}, ValueError, "got 'cpu:999'"),
         ({"device": "cpuu"}, ValueError, "got 'cpuu'"),
         ({"device": 0}, TypeError, "device must be a name"),
         ({"meta_method": "mmal"}, ValueError, "did you mean 'maml'"),

@@ -266,7 +266,9 @@ def test_whole_numbers_are_ids():
 
 
 def test_items_without_ratings_are_for_logs_without_ratings():
-    with pytest.raises(ValueError, match="each item needs a rating, 1 to 5, because"):
+    with pytest.raises(
+        ValueError, match=r"each item needs a rating, 1 to 5 \(--ratings 'TITLE=5'\), because"
+    ):
         recommend(recommender, ["Fargo"])
     implicit = recommender._replace(scale=None)
     assert recommend(implicit, ["Fargo", 2]) == recommend(implicit, {"1": 1, "2": 1})
@@ -325,6 +327,11 @@ def test_reasons_are_the_scores_with_a_rating_less_those_without_it():
     assert found[0].item_id == "4"
     assert (title, others) == ("Fargo", [])
     assert change == pytest.approx(10 / 3 - 5 / 2, abs=1e-5)
+    # Beyond the end of the scale, at 5, too: a mean of 14/3, or of 9/2 without the second.
+    (best,) = recommend(recommender, {"2": 5, "3": 5, "4": 4}, {"age": 50}, explain=True)
+    assert best.score == 5
+    assert [title for title, _ in best.reasons] == ["Star Wars", "Hamlet"]
+    assert [change for _, change in best.reasons] == pytest.approx([1 / 6, 1 / 6], abs=1e-5)
     assert recommend(recommender, {}, explain=True)[0].reasons == ()
     assert recommend(recommender, ratings)[0].reasons == ()
 
@@ -353,7 +360,7 @@ described = recommender.catalogue._replace(
     attributes=Table(
         recommender.catalogue.ids,
         {
-            "genres": np.array(["Crime", "War Drama", "Drama", "drama"]),
+            "genres": np.array(["Crime Melodrama", "War Drama", "Drama", "drama"]),
             "year": np.array(["1996", "1977", "1996.0", ""]),
             "studio": np.array(["A B", "c", "", "a b"]),
         },
@@ -382,7 +389,8 @@ def test_only_candidates_are_recommended():
     found = recommend(recommender, {"3": 4}, among=among)
     assert [f.item_id for f in found] == ["2", "4"]
     assert recommend_batch(recommender, [{"3": 4}], among=among) == [found]
-    assert [f.item_id for f in similar(priced, "Fargo", among=among)] == ["3", "2", "4"]
+    chosen = candidates(described, exclude=["3"])
+    assert [f.item_id for f in similar(priced, "Fargo", among=chosen)] == ["2", "4"]
     with pytest.raises(ValueError, match="among must be a bool for each of the 4 items"):
         recommend(recommender, {}, among=np.ones(3, bool))
 
