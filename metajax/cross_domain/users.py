@@ -111,6 +111,7 @@ def cross_users(
         validation={PANEL: _tasks(log, in_target, chosen.validation, seed)},
         test={PANEL: _tasks(log, in_target, chosen.test, seed)},
         ks={PANEL: _KS},
+        unranked="Across domains ratings alone are judged.",
     )
     check_fold(chosen)
     for seen, parts in ((logs[0], prepared.validation), (logs[1], prepared.test)):

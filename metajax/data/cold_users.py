@@ -67,7 +67,6 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
         validation=cold_users_of(dataset, chosen.validation, seed=seed),
         test=(test := cold_users_of(dataset, chosen.test, seed=seed)),
         ks={panel: support_sizes(tasks) for panel, tasks in test.items()},
-        ranked=True,
     )
     check_fold(chosen)
     for log, parts in ((train_log, prepared.validation), (final.interactions, prepared.test)):
@@ -77,7 +76,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     prepared = standardised(prepared, dataset)
     reason = _unranked(prepared)
     if reason:
-        prepared = prepared._replace(ranked=False, unranked=f"{dataset.name}: {reason}")
+        prepared = prepared._replace(unranked=f"{dataset.name}: {reason}")
     return prepared
 
 

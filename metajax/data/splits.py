@@ -91,12 +91,16 @@ class Split(NamedTuple):
     """By panel: the tasks of the test, evaluated once."""
     ks: Mapping[str, tuple[int, ...]]
     """By panel: the support sizes that its tasks are judged at."""
-    ranked: bool = False
-    """True if rankings of the whole catalogue are evaluated, False for ratings alone."""
     labels: Labels = Labels()
     """How the labels of the log, in its unit, were standardised to those of training and tasks."""
     unranked: str = ""
-    """Reason that rankings cannot be evaluated, where the protocol has them."""
+    """Reason that ratings alone are evaluated, and no rankings of the whole catalogue, one
+    sentence; empty where rankings are."""
+
+    @property
+    def ranked(self) -> bool:
+        """True if rankings of the whole catalogue are evaluated."""
+        return not self.unranked
 
 
 class Quadrants(NamedTuple):

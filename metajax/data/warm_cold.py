@@ -93,6 +93,7 @@ def warm_cold(
         validation,
         test,
         ks={name: _ks(name, validation[name], test[name]) for name in QUADRANTS},
+        unranked="P2 judges ratings alone.",
     )
     return standardised(prepared, dataset)
 

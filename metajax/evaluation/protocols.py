@@ -29,7 +29,8 @@ class Preparation(NamedTuple):
     split: Callable[[Dataset, int, int], Split]
     """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
     ranked: bool
-    """True if rankings of the whole catalogue are evaluated."""
+    """True if rankings of the whole catalogue are evaluated. `prepare` gives splits of one that is
+    not a reason, `Split.unranked`."""
 
 
 def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
@@ -53,7 +54,10 @@ def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: i
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold must be in [0, {FOLDS}), got {fold}.")
     check_dataset(dataset, ratings=not protocol.ranked)
-    return protocol.split(dataset, fold, seed)
+    split = protocol.split(dataset, fold, seed)
+    if split.ranked and not protocol.ranked:
+        return split._replace(unranked="The protocol judges ratings alone.")
+    return split
 
 
 def check_dataset(dataset: Dataset, *, ratings: bool = False) -> None:

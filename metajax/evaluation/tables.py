@@ -115,7 +115,7 @@ def judge_all(
 
     for method in (*compared, *learned):
         on_stage(method.name)
-        if isinstance(method, Baseline) and split.unranked and not method.needs_ratings:
+        if isinstance(method, Baseline) and split.unranked and not method.predicts_ratings:
             continue
         file = None
         if folder is not None:

@@ -233,14 +233,16 @@ def test_a_run_is_judged_beside_what_needs_no_ratings(split):
 
 def test_where_no_ranking_can_be_judged_a_run_says_so_and_judges_ratings(dataset, monkeypatch):
     monkeypatch.setattr(tables, "all_methods", tuple)
-    monkeypatch.setattr(tables, "all_baselines", lambda: (baselines.item_mean, baselines.ease))
+    both = baselines.item_mean._replace(name="both", predicts="both")
+    simple = (baselines.item_mean, baselines.ease, both)
+    monkeypatch.setattr(tables, "all_baselines", lambda: simple)
     log = dataset.interactions
     rated = log._replace(rating=np.float32(1 + log.item % 2))
     parts = evaluation.prepare(
         "P1", dataset._replace(interactions=rated, scale=(1.0, 5.0)), fold=0, seed=0
     )
     judged, notes = evaluation.judge_all(parts, [], registry.settings_for("maml"))
-    assert [found.by_order["random"].method for found in judged] == ["item_mean"]
+    assert [found.by_order["random"].method for found in judged] == ["item_mean", "both"]
     assert notes == [f"Rankings are not judged. {parts.unranked}"]
 
 

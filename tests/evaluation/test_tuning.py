@@ -171,6 +171,17 @@ def test_an_empty_grid_is_refused(split):
         tuned(baselines.item_mean._replace(grid=()), split)
 
 
+def test_a_protocol_of_ones_own_that_judges_ratings_alone_ranks_nothing():
+    own = protocols["P1"]._replace(ranked=False)
+    split = prepare(own, load("synthetic"), fold=0, seed=0)
+    assert (split.ranked, split.unranked) == (False, "The protocol judges ratings alone.")
+    assert prepare("P1", load("synthetic"), fold=0, seed=0).ranked
+    method = tuned(baselines.eb_fold_in._replace(predicts="both"), split, trials=1)["random"]
+    measured = {metric.name for metric in judge(method, split, "random").metrics}
+    assert "rmse" in measured
+    assert "ndcg@10" not in measured
+
+
 @pytest.mark.parametrize("protocol", protocols)
 def test_a_protocol_and_its_splits_agree_on_rankings(protocol, ml100k):
     split = prepare(protocol, ml100k, fold=1, seed=2)
