@@ -133,7 +133,8 @@ def _recommend_all(
     log = readers.read(users, **reading)
     for note in log.notes:
         console.error(f"note: {note}.")
-    batches = -(-len(log.interactions.users) // lists.BATCH)
+    size = recommendation.scored_at_once(len(recommender.catalogue.ids))
+    batches = -(-len(log.interactions.users) // size)
     with console.stages("Recommending", batches) as begin:
         found = list(lists.recommend_log(recommender, log, begin=begin, **options))
         begin("done")

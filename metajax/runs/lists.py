@@ -10,15 +10,17 @@ import numpy as np
 from metajax import storage
 from metajax.data.dataset import Dataset
 from metajax.data.readers.frames import polars_module
-from metajax.runs.recommendation import Recommendation, Recommender, recommend_batch
+from metajax.runs.recommendation import (
+    Recommendation,
+    Recommender,
+    recommend_batch,
+    scored_at_once,
+)
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["BATCH", "ListOfUser", "check_output", "recommend_log", "write_lists"]
-
-BATCH = 256
-"""Users in one compiled call."""
+__all__ = ["ListOfUser", "check_output", "recommend_log", "write_lists"]
 
 _ENDINGS = (".csv", ".parquet")
 
@@ -76,8 +78,9 @@ def recommend_log(
             f"{log.name}: each row needs a rating, because the method has learned from ratings."
         )
     by_id = set(rows.item_ids.tolist()) <= set(recommender.catalogue.ids.tolist())
-    for start in range(0, len(users), BATCH):
-        batch = users[start : start + BATCH]
+    size = scored_at_once(len(recommender.catalogue.ids))
+    for start in range(0, len(users), size):
+        batch = users[start : start + size]
         begin(f"users {start + 1:,} to {start + len(batch):,} of {len(users):,}")
         ratings: list[Any] = []
         for user in batch:

@@ -28,12 +28,16 @@ __all__ = [
     "predict",
     "recommend",
     "recommend_batch",
+    "scored_at_once",
     "similar",
     "titles_of",
 ]
 
 
 Ratings = Mapping[Any, float] | Sequence[str | int]
+
+# Users in one call, and scores of users and items on the host: half a gigabyte of three arrays.
+_MOST_USERS, _HOST_SCORES = 256, 2**25
 
 # Reasons of a recommendation, and the least change of a standardised score that is no rounding.
 _REASONS, _ROUNDING = 3, 1e-5
@@ -445,37 +449,51 @@ def _explained(
     recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
 ) -> list[Recommendation]:
     """Adds the reasons: scores with all of the user's items, less those without each of them."""
-    if not len(seen.items):
+    if not len(seen.items) or not found:
         return list(found)
-    without = [
-        seen._replace(items=np.delete(seen.items, n), labels=np.delete(seen.labels, n))
-        for n in range(len(seen.items))
-    ]
-    # In one program with the whole: between two programs the last bits differ.
-    scores = _scored(recommender, [seen, *without]).scores.astype(np.float64)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{_NAN}.")
-    noise = _ROUNDING * np.maximum(1, np.abs(scores[0]))
-    if _is_rated(recommender):
-        scores = recommender.labels.outside_on_device(scores)
-        noise = noise * recommender.labels.unit
-    change = scores[0] - scores[1:]
+    place = {str(name): n for n, name in enumerate(recommender.catalogue.ids)}
+    asked = [place[line.item_id] for line in found]
+    rows, size = range(len(seen.items)), scored_at_once(len(place))
+    blocks = []
+    for start in range(0, len(rows), size):
+        without = [
+            seen._replace(items=np.delete(seen.items, n), labels=np.delete(seen.labels, n))
+            for n in rows[start : start + size]
+        ]
+        # In one program with the whole: between two programs the last bits differ.
+        scores = _scored(recommender, [seen, *without]).scores[:, asked].astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{_NAN}.")
+        noise = np.broadcast_to(_ROUNDING * np.maximum(1, np.abs(scores[0])), scores.shape)
+        if _is_rated(recommender):
+            scores = recommender.labels.outside_on_device(scores)
+            noise = noise * recommender.labels.unit
+        change = scores[0] - scores[1:]
+        blocks.append(np.where(np.abs(change) > noise[1:], change, 0.0))
+    change = np.concatenate(blocks)
     # What raises a score lowers the figure where low ratings are good.
     downwards = recommender.scale is not None and recommender.scale[0] > recommender.scale[1]
     raised = -change if downwards else change
-    titles = recommender.catalogue.titles
-    place = {str(name): n for n, name in enumerate(recommender.catalogue.ids)}
     explained = []
-    for line in found:
-        item = place[line.item_id]
-        order = np.argsort(-raised[:, item], kind="stable")[:_REASONS]
+    for line, gains, changes in zip(found, raised.T, change.T, strict=True):
+        order = np.argsort(-gains, kind="stable")[:_REASONS]
+        titles = recommender.catalogue.titles[seen.items[order]]
         reasons = tuple(
-            (str(titles[seen.items[n]]), float(change[n, item]))
-            for n in order
-            if raised[n, item] > noise[item]
+            (str(title), float(changes[n]))
+            for title, n in zip(titles, order, strict=True)
+            if gains[n] > 0
         )
         explained.append(line._replace(reasons=reasons))
     return explained
+
+
+def scored_at_once(items: int) -> int:
+    """Returns how many users to score in one call, so that the scores fit the host's memory.
+
+    Args:
+        items: Size of the catalogue.
+    """
+    return max(1, min(_MOST_USERS, _HOST_SCORES // items))
 
 
 def catalogue_of(

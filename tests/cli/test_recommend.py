@@ -8,7 +8,7 @@ import pytest
 from metajax import engine
 from metajax.cli.app import main
 from metajax.data import load as load_data
-from metajax.runs import lists, recommend
+from metajax.runs import lists, recommend, recommendation
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_batch_more_changes_nothing(users, model, monkeypatch):
     recommender, log = engine.load(model).recommender, load_data(users)
     begun = []
     whole = list(lists.recommend_log(recommender, log, begin=begun.append))
-    monkeypatch.setattr(lists, "BATCH", 2)
+    monkeypatch.setattr(recommendation, "_HOST_SCORES", 60)  # Two users of 30 items.
     parts = list(lists.recommend_log(recommender, log, begin=begun.append))
     assert [one.user for one in parts] == [one.user for one in whole]
     for one, other in zip(parts, whole, strict=True):

@@ -336,6 +336,14 @@ def test_reasons_are_the_scores_with_a_rating_less_those_without_it():
     assert recommend(recommender, ratings)[0].reasons == ()
 
 
+def test_reasons_are_found_in_blocks(monkeypatch):
+    ratings = {"Fargo": 5, "Star Wars": 2, "3": 3}
+    whole = recommend(recommender, ratings, explain=True)
+    monkeypatch.setattr(recommendation, "_HOST_SCORES", 8)  # Two users of four items.
+    parts = recommend(recommender, ratings, explain=True)
+    assert [line.reasons for line in parts] == [line.reasons for line in whole] != [()]
+
+
 def test_reasons_are_in_the_unit_of_the_log_where_low_is_good():
     ranks = recommender._replace(scale=(100.0, 0.0), labels=Labels(100.0, 0.0, 100.0, 0.0))
     found = recommend(ranks, {"Fargo": 0, "Star Wars": 50}, {"age": 30}, explain=True)
