@@ -467,7 +467,7 @@ def test_recommendations_have_ids_and_can_be_json(run, trained):
     assert "metajax: note: gender 'x' is unknown and counts as such; known are F, M." in err
     status, _, err = run("recommend", trained[0], "--items=film 3, 4")
     assert status == 2
-    assert "each item needs a rating, 1 to 5, because the method has learned from ratings" in err
+    assert "each item needs a rating, 1 to 5 (--ratings 'TITLE=5')" in err
     status, _, err = run("recommend", trained[0], "--items=film 3", "--ratings=4=2")
     assert "--ratings and --items exclude each other" in err
 

@@ -6,6 +6,7 @@ import pytest
 
 from metajax import data, engine
 from metajax.cli.app import main
+from metajax.engine.fit import DEFAULT
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_options_of_a_trained_method_are_its_settings(run, small, folds):
 
 def test_without_a_method_the_data_choose(run, small, folds, tmp_path):
     status, _, _, folder = run("--data", small, "--trials=2", "--fold=1")
-    assert (status, engine.load(folder).method) == (0, "eb_fold_in")
+    assert (status, engine.load(folder).method) == (0, DEFAULT)
     assert folds == [(1, 0)]
     views = tmp_path / "views.csv"
     rows = [f"u{u},p{(u * 3 + n * n) % 12}" for u in range(20) for n in range(4)]
@@ -90,7 +91,7 @@ def test_mistakes_are_one_line(run, small):
         (["--link", "a.link"], "--link belongs to --graph"),
         (["--graph", "no.ttl", *data], "no such path"),
         (["--method=maml", "--trials=2", *data], "--trials is for closed forms"),
-        (["--updates=3", *data], "--updates is a setting of training by updates; eb_fold_in is"),
+        (["--updates=3", *data], f"--updates is a setting of training by updates; {DEFAULT} is"),
         (["--method=maml", "--anil.inner-rate=3", *data], "is an option of anil"),
         (["--method=maml", "--inner-rate=3", *data], "--maml.inner-rate"),
         (["--method=linear_map", *data], "needs two domains"),

@@ -14,8 +14,8 @@ from metajax.knowledge import graph_from_names, item_vectors, link_items, read_g
 
 @pytest.fixture(scope="module")
 def ridge(small):
-    """Fitted by the default method, which sees no attributes of items."""
-    return ColdStartSolver().train(small, trials=1)
+    """Fitted by a method that sees no attributes of items."""
+    return ColdStartSolver(meta_method="eb_fold_in").train(small, trials=1)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def graph_file(tmp_path_factory):
 
 
 def test_the_solver_answers_as_the_functions_that_it_stands_for(ridge, small, tmp_path):
-    model = engine.fit(load_data(small), trials=1)
+    model = engine.fit(load_data(small), "eb_fold_in", trials=1)
     ratings, user = {"Film 3": 5, "film 4": 1}, {"age": 30}
     found = ridge.recommend(ratings, user, top=3, explain=True)
     assert found == runs.recommend(model.recommender, ratings, user, top=3, explain=True)
@@ -219,7 +219,7 @@ def test_wrong_arguments_are_refused_at_once(arguments, error, words):
 
 
 def test_wrong_trainings_are_refused(small):
-    closed, trained = ColdStartSolver(), ColdStartSolver(meta_method="maml")
+    closed, trained = (ColdStartSolver(meta_method=name) for name in ("eb_fold_in", "maml"))
     cases: list[Any] = [
         (closed, {"epochs": 2}, "epochs must be left out for 'eb_fold_in'"),
         (closed, {"epochs": 2, "batch_size": 3}, "epochs and batch_size must be left out"),
