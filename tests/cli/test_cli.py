@@ -59,7 +59,16 @@ print(*sorted(name for name in set(sys.modules) - before if name.split(".")[0] !
     for name in ("compare", "data", "evaluate", "graph", "recommend", "train", "transfer"):
         assert any(f" {name} " in line for line in table), name
     ours = {name for name in imported.split() if name.split(".")[0] == "metajax"}
-    wanted = {"cli", "cli.app", "cli.console", "cli.signals", "characters", "fields", "files"}
+    wanted = {
+        "characters",
+        "cli",
+        "cli.app",
+        "cli.console",
+        "cli.signals",
+        "fields",
+        "files",
+        "steps",
+    }
     assert ours == {f"metajax.{name}" for name in wanted}
     assert not {"jax", "numpy", "optax"} & set(imported.split())
 
@@ -246,7 +255,10 @@ def test_a_diverging_run_names_the_step_and_the_last_good_checkpoint(run, option
         (["train", "--maml.steps=2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--maml.steps", "2.5"], "command line: steps must be a whole number, got 2.5"),
         (["train", "--resume=a", "--run=b"], "--run must be left out, got b"),
-        (["evaluate", "run", "--config=a.toml"], "metajax evaluate takes no --config, got a.toml"),
+        (
+            ["recommend", "run", "--config=a.toml"],
+            "metajax recommend takes no --config, got a.toml",
+        ),
         (
             ["train", "--data=synthetic", "--maml.adapts=tower/*"],
             "adapts must fit a parameter, got 'tow",
