@@ -8,6 +8,7 @@ runs.recommend(model.recommender, {"Fargo": 5})
 """
 
 from metajax.engine.export import export, program
+from metajax.engine.extension import with_events, with_items
 from metajax.engine.fit import (
     UnlinkedGraphError,
     chosen_method,
@@ -16,6 +17,7 @@ from metajax.engine.fit import (
     judged,
     linked,
     read_linked,
+    refit,
 )
 from metajax.engine.model import FittedModel, is_model, load, save
 from metajax.engine.new_users import judged_on
@@ -36,5 +38,8 @@ __all__ = [
     "load",
     "program",
     "read_linked",
+    "refit",
     "save",
+    "with_events",
+    "with_items",
 ]

@@ -42,6 +42,7 @@ __all__ = [
     "judged",
     "linked",
     "read_linked",
+    "refit",
 ]
 
 DEFAULT = "eb_fold_in"
@@ -103,7 +104,6 @@ def fit(
     found = chosen_method(dataset, method)
     vectors = _vectors(graph, dataset)
     whole = _with_vectors(everyone(dataset), vectors)
-    shapes = shapes_of(whole.training)
     begin(STAGES[0])
     if isinstance(found, Baseline):
         chosen = _setting(found, dataset, vectors, trials, fold, seed)
@@ -111,10 +111,44 @@ def fit(
         params = found.fit(whole.training, **chosen)
     else:
         chosen, params = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
+    return _model(found.name, chosen, params, dataset, whole)
+
+
+def refit(
+    model: FittedModel, dataset: Dataset, *, graph: KnowledgeGraph | None = None
+) -> FittedModel:
+    """Fits a closed form anew, with the setting that a model has: nothing is chosen again.
+
+    Args:
+        model: The model.
+        dataset: The data, such as those of the model with later interactions and new items.
+        graph: As in `fit`.
+
+    Returns:
+        The model of these data; its items and users are theirs.
+
+    Raises:
+        ValueError: If the method is trained by updates, does not suit the data, or as `fit`.
+    """
+    found = chosen_method(dataset, model.method)
+    if not isinstance(found, Baseline):
+        raise ValueError(
+            f"{found.name!r} is trained by updates and has no closed form to fit anew: train it "
+            "again on all of the data."
+        )
+    whole = _with_vectors(everyone(dataset), _vectors(graph, dataset))
+    params = found.fit(whole.training, **model.settings)
+    return _model(found.name, model.settings, params, dataset, whole)
+
+
+def _model(
+    method: str, chosen: Mapping[str, Any], params: Params, dataset: Dataset, whole: Split
+) -> FittedModel:
     catalogue = catalogue_of(dataset.items, whole.training.item_features)
     scale, grades = units_of(dataset)
+    shapes = shapes_of(whole.training)
     recommender = recommender_of(
-        found.name,
+        method,
         chosen,
         shapes,
         params,
@@ -125,7 +159,7 @@ def fit(
         grades,
     )
     users = np.sort(hashed(dataset.interactions.user_ids[whole.fold.train].tolist()))
-    return FittedModel(found.name, chosen, shapes, recommender, whole.item_schema, users)
+    return FittedModel(method, chosen, shapes, recommender, whole.item_schema, users)
 
 
 def chosen_method(dataset: Dataset, method: str | None = None) -> Method | Baseline:

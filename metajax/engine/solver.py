@@ -20,7 +20,8 @@ from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.distributed import device_of
 from metajax.engine.export import export
-from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked
+from metajax.engine.extension import items_in_memory, with_events, with_items
+from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked, refit
 from metajax.engine.model import FittedModel, load, save
 from metajax.engine.new_users import judged_on
 from metajax.evaluation import Record
@@ -98,8 +99,8 @@ class ColdStartSolver:
             )
         if link is not None and kg_path is None:
             raise ValueError(f"link must come with kg_path, the graph, got {str(link)!r} alone.")
-        if seed < 0:
-            raise ValueError(f"seed must be >= 0, got {seed}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number >= 0, got {seed!r}.")
         self.kg_path, self.meta_method, self.seed = kg_path, meta_method, seed
         self.link, self.require_links = link, require_links
         self._device = None if device is None else device_of(device)
@@ -367,6 +368,65 @@ class ColdStartSolver:
                 graph=graph,
                 begin=begin,
             )
+
+    def update(self, events: Any, **reading: Any) -> "ColdStartSolver":
+        """Adds later interactions to the log, and fits the closed form anew to all of it.
+
+        The setting that `train` has chosen stays. Users and items that are new are known
+        afterwards. A new user needs no update to get recommendations: `recommend` adapts to any.
+
+        Args:
+            events: A log of the columns of the training's, as in `train`. Of a pair of user and
+                item that is known its interaction takes the place of the old one.
+            **reading: Options of reading it, as in `train`.
+
+        Returns:
+            The solver.
+
+        Raises:
+            ValueError: If the model was loaded, so that there is no log to extend; the method is
+                trained by updates; or as `engine.with_events`.
+        """
+        return self._refitted(with_events(self._extended, _dataset(events, reading)))
+
+    def add_items(self, table: Any) -> "ColdStartSolver":
+        """Adds items without interactions, and fits the closed form anew.
+
+        Their scores come from what the method makes of attributes, or of an item without
+        interactions. A graph is read again, and may describe them.
+
+        Args:
+            table: A frame or a mapping of columns: `item`, `item_id` or `id`, and attributes named
+                as those of the training's items; those left out are missing.
+
+        Returns:
+            The solver.
+
+        Raises:
+            TypeError: If `table` is something else.
+            ValueError: If the model was loaded, the method is trained by updates, or an item or a
+                column is not as it should be.
+        """
+        return self._refitted(with_items(self._extended, items_in_memory(table)))
+
+    @property
+    def _extended(self) -> Dataset:
+        """The data to extend."""
+        _ = self.model
+        if self._source is None:
+            raise ValueError(
+                "a model that was loaded comes without its log, which cannot be extended: train it "
+                "on all of the data."
+            )
+        return self._source.dataset
+
+    def _refitted(self, dataset: Dataset) -> "ColdStartSolver":
+        assert self._source is not None
+        with self._computing():
+            graph = self._graph(dataset)
+            self._model = refit(self.model, dataset, graph=graph)
+        self._source = self._source._replace(dataset=dataset, graph=graph)
+        return self
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the model to a folder that needs no data to serve: `engine.save`.

@@ -210,7 +210,7 @@ def test_vectors_of_items_are_of_facts_that_they_share(films):
         ({"meta_method": "linear_map"}, ValueError, "a method of one domain, got 'linear_map'"),
         ({"kg_path": "nothing.ttl"}, ValueError, "kg_path must be a path or one of .*nothing.ttl"),
         ({"link": "a.link"}, ValueError, "link must come with kg_path"),
-        ({"seed": -1}, ValueError, "seed must be >= 0"),
+        ({"seed": -1}, ValueError, "seed must be a whole number >= 0"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(arguments, error, words):

@@ -1,0 +1,116 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from metajax import ColdStartSolver, engine
+from metajax.data import load as load_data
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Twelve users with 6 of 9 items each: user, item, rating, time."""
+    rng = np.random.default_rng(0)
+    pairs = [(u, i) for u in range(12) for i in rng.permutation(9)[:6]]
+    return [(f"u{u:02d}", f"p{i}", 1 + (u * i) % 5, n) for n, (u, i) in enumerate(pairs)]
+
+
+def columns(rows):
+    return {
+        name: [row[n] for row in rows] for n, name in enumerate(("user", "item", "rating", "time"))
+    }
+
+
+def test_an_update_gives_what_a_fit_to_everything_does(rows):
+    early = [row for row in rows if row[0] < "u09" and row[1] < "p7"]
+    late = [row for row in rows if row not in early]
+    # An opinion that changes: the new one stays.
+    (user, item, rating, _), *_ = early
+    changed = (user, item, 6 - rating, 999)
+    late.append(changed)
+    solver = ColdStartSolver(meta_method="eb_fold_in").train(columns(early), trials=1, scale=(1, 5))
+    assert len(solver.model.recommender.catalogue.ids) == 7
+    solver.update(pl.DataFrame(columns(late)))
+    whole = [changed, *(row for row in rows if row[:2] != changed[:2])]
+    expected = ColdStartSolver(meta_method="eb_fold_in").train(
+        columns(whole), trials=1, scale=(1, 5)
+    )
+    asked = {"p1": 5, "p8": 1}
+    assert solver.recommend(asked) == expected.recommend(asked)
+    np.testing.assert_array_equal(solver.model.fitted_users, expected.model.fitted_users)
+    # The log has grown too.
+    solver.update(columns([("u99", "p1", 3, 1000)]))
+    assert len(solver.model.fitted_users) == 13
+
+
+def test_the_setting_that_was_chosen_stays(small):
+    solver = ColdStartSolver(meta_method="attribute_ridge").train(small)
+    chosen = solver.model.settings
+    last = engine.fit(load_data(small), "attribute_ridge", trials=1)._replace(
+        settings={**chosen, "item_ridge": 123.0}
+    )
+    assert engine.refit(last, load_data(small)).settings["item_ridge"] == 123.0
+    assert solver.update({"user": ["7"], "item": ["1"], "rating": [3]}).model.settings == chosen
+
+
+def test_new_items_are_scored_by_their_attributes(small):
+    solver = ColdStartSolver(meta_method="attribute_ridge").train(small, trials=1)
+    before = solver.recommend({"Film 3": 5}, {"age": 30}, top=30)
+    added = {
+        "id": ["new1", "new2", "100"],
+        "movie_title": ["Up", "Down", "Sideways"],
+        "class": [["Drama"], ["Comedy"], []],
+    }
+    solver.add_items(pl.DataFrame(added))
+    scores = solver.predict({"Film 3": 5}, ["Up", "Down", "100"], {"age": 30})
+    # In these data dramas are better.
+    assert scores[0] > scores[2] > scores[1]
+    after = solver.recommend({"Film 3": 5}, {"age": 30}, top=40)
+    known = [line for line in after if line.title.startswith("Film")]
+    assert len(known) == len(after) - 3 == len(before)
+    assert [line.item_id for line in known] == [line.item_id for line in before]
+    scores = [line.score for line in known]
+    np.testing.assert_allclose(scores, [line.score for line in before], rtol=1e-5)
+    drama = solver.recommend({}, category={"class": "drama"}, only=["Up", "Down"])
+    assert [line.title for line in drama] == ["Up"]
+
+
+def test_a_graph_describes_new_items_too(small, tmp_path):
+    graph = tmp_path / "films.tsv"
+    facts = [f"ex:{n}\tby\tperson{n % 3}" for n in range(30)]
+    graph.write_text("\n".join([*facts, "ex:new\tby\tperson0"]) + "\n")
+    solver = ColdStartSolver(graph, "attribute_ridge").train(small, trials=1)
+    solver.add_items({"item": ["new"], "movie_title": ["Up"]})
+    catalogue = solver.model.recommender.catalogue
+    width = solver.model.item_schema.width
+    vectors = dict(zip(catalogue.ids.tolist(), catalogue.item_features[:, width:], strict=True))
+    np.testing.assert_allclose(vectors["new"], vectors["3"], atol=1e-6)
+    assert np.abs(vectors["new"] - vectors["4"]).max() > 0.1
+
+
+def test_events_and_items_that_do_not_fit_are_refused(small, rows, tmp_path):
+    solver = ColdStartSolver(meta_method="item_mean").train(small)
+    for events, words in (
+        ({"user": ["a"], "item": ["1"]}, "the data have ratings, the events none"),
+        ({"user": ["a"], "item": ["1"], "rating": [6]}, r"ratings must be in \[1, 5\].* got 6"),
+        ("nothing.csv", "no such path"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            solver.update(events)
+    for table, words in (
+        ({"item": ["3"]}, "items must be new, got '3'"),
+        ({"item": ["a"], "clas": ["x"]}, "did you mean 'class'"),
+        ({"name": ["a"]}, "one column item, item_id or id, got name"),
+        ({"id": ["a", "b", "a"]}, "must stand once, got 'a' in row 3"),
+        ({"id": ["a", None]}, "must not be empty, got '' in row 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            solver.add_items(table)
+    with pytest.raises(TypeError, match="a frame"):
+        solver.add_items(3)
+    assert len(solver.model.recommender.catalogue.ids) == 30
+    loaded = ColdStartSolver.load(solver.save(tmp_path / "model"))
+    with pytest.raises(ValueError, match="a model that was loaded comes without its log"):
+        loaded.update(columns(rows))
+    trained = solver.model._replace(method="maml", settings={})
+    with pytest.raises(ValueError, match="'maml' is trained by updates"):
+        engine.refit(trained, load_data(small))
