@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from metajax import ColdStartSolver, engine
+from metajax import ColdStartSolver, engine, registry, runs
 from metajax.data import load as load_data
 
 
@@ -45,10 +45,14 @@ def test_an_update_gives_what_a_fit_to_everything_does(rows):
 def test_the_setting_that_was_chosen_stays(small):
     solver = ColdStartSolver(meta_method="attribute_ridge").train(small)
     chosen = solver.model.settings
-    last = engine.fit(load_data(small), "attribute_ridge", trials=1)._replace(
-        settings={**chosen, "item_ridge": 123.0}
-    )
-    assert engine.refit(last, load_data(small)).settings["item_ridge"] == 123.0
+    # Another one than the first of the grid, which `fit` takes where it may try but one.
+    data = load_data(small)
+    first = engine.fit(data, "attribute_ridge", trials=1)
+    last = first._replace(settings=registry.method_of("attribute_ridge").grid[-1])
+    found, expected = engine.refit(last, data), engine.fit(data, "attribute_ridge", trials=1)
+    assert found.settings == last.settings != first.settings
+    lists = [runs.recommend(one.recommender, {"Film 3": 5}) for one in (found, expected)]
+    assert lists[0] != lists[1]
     assert solver.update({"user": ["7"], "item": ["1"], "rating": [3]}).model.settings == chosen
 
 
@@ -76,9 +80,13 @@ def test_new_items_are_scored_by_their_attributes(small):
 
 def test_a_graph_describes_new_items_too(small, tmp_path):
     graph = tmp_path / "films.tsv"
-    facts = [f"ex:{n}\tby\tperson{n % 3}" for n in range(30)]
-    graph.write_text("\n".join([*facts, "ex:new\tby\tperson0"]) + "\n")
-    solver = ColdStartSolver(graph, "attribute_ridge").train(small, trials=1)
+    names = [*map(str, range(30)), "new"]
+    facts = [f"q{n}\tby\tperson{n % 3}" for n in range(31)]
+    graph.write_text("\n".join(facts) + "\n")
+    link = tmp_path / "films.link"
+    pairs = [f"{name}\tq{n}" for n, name in enumerate(names)]
+    link.write_text("\n".join(["item_id:token\tentity_id:token", *pairs]) + "\n")
+    solver = ColdStartSolver(graph, "attribute_ridge", link=link).train(small, trials=1)
     solver.add_items({"item": ["new"], "movie_title": ["Up"]})
     catalogue = solver.model.recommender.catalogue
     width = solver.model.item_schema.width
