@@ -28,6 +28,7 @@ def fit(
     graph: str | None = None,
     link: Path | None = None,
     trials: int | None = None,
+    earlier: Annotated[Path | None, Parameter(name="--from")] = None,
 ) -> None:
     """Fits a method to all users of a log; writes a model folder that needs no data to serve.
 
@@ -43,15 +44,23 @@ def fit(
         link: A RecBole .link file: the entity of each item; by default items are linked by their
             ids or titles.
         trials: Number of settings of its grid that a closed form tries; by default all.
+        earlier: Folder of an earlier model of a closed form, such as of the log as it was: the same
+            method is fitted to these data with the setting that was chosen then.
     """
     if output.exists():
         raise ValueError(f"--output must not exist, got {output}.")
     if link is not None and graph is None:
         raise ValueError(f"--link belongs to --graph, which is missing; got {link}.")
+    if earlier is not None and trials is not None:
+        raise ValueError("--trials and --from exclude each other: with --from nothing is chosen.")
     named, settings = getattr(settings, "named", True), sources.plain(settings)
     with console.fetching(settings.data) as fetched:
         dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
     console.notes(dataset)
+    if earlier is not None:
+        model = _refitted(earlier, settings.method if named else None, dataset, graph, link)
+        _save(model, output, dataset)
+        return
     # Where none is named the data choose.
     method = engine.chosen_method(dataset, settings.method if named else None)
     trained = isinstance(method, Method)
@@ -73,6 +82,27 @@ def fit(
             )
         except DivergedError as problem:
             raise ValueError(f"{problem} Try a lower --rate, or another method.") from None
+    _save(model, output, dataset)
+
+
+def _refitted(
+    earlier: Path, method: str | None, dataset: Dataset, graph: str | None, link: Path | None
+) -> engine.FittedModel:
+    """Fits the method of an earlier model to other data, with its setting."""
+    with console.busy(f"Loading {earlier}"):
+        model = engine.load(earlier)
+    if method not in (None, model.method):
+        raise ValueError(
+            f"--method must be left out: {earlier} is of {model.method}, got {method}."
+        )
+    if graph is None and model.shapes.item_width > model.item_schema.width:
+        raise ValueError(f"--graph is missing: {earlier} was fitted with one.")
+    described = None if graph is None else _linked(graph, link, dataset)
+    with console.busy(f"Fitting {model.method}"):
+        return engine.refit(model, dataset, graph=described)
+
+
+def _save(model: engine.FittedModel, output: Path, dataset: Dataset) -> None:
     engine.save(model, output)
     log, scale = dataset.interactions, model.recommender.scale
     seen = "--items 'TITLE, TITLE'" if scale is None else f"--ratings 'TITLE={scale[1]:g}'"

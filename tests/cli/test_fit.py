@@ -7,6 +7,7 @@ import pytest
 from metajax import data, engine
 from metajax.cli.app import main
 from metajax.engine.fit import DEFAULT
+from metajax.registry import method_of
 
 
 @pytest.fixture
@@ -83,6 +84,30 @@ def test_a_graph_is_read_and_linked(run, small, tmp_path):
     assert status == 2
     assert f"{graph}: the graph links to no item of" in err
     assert not folder.exists()
+
+
+def test_an_earlier_model_has_chosen_the_setting(run, small, tmp_path):
+    graph = tmp_path / "films.tsv"
+    graph.write_text("\n".join(f"{n}\tby\tperson{n % 4}" for n in range(20)) + "\n")
+    own = ["--method=attribute_ridge", "--trials=1", "--graph", graph]
+    _, _, _, first = run("--data", small, *own)
+    last = engine.load(first)._replace(settings=method_of("attribute_ridge").grid[-1])
+    changed = engine.save(last, tmp_path / "changed")
+    status, out, err, folder = run("--data", small, "--from", changed, "--graph", graph)
+    assert status == 0, err
+    assert "attribute_ridge is fitted to 40 users" in out
+    found = engine.load(folder)
+    assert found.settings == last.settings
+    assert found.shapes == last.shapes
+    for arguments, words in (
+        (["--from", changed], "--graph is missing"),
+        (["--from", changed, "--graph", graph, "--method=ease"], "is of attribute_ridge, got ease"),
+        (["--from", changed, "--trials=2"], "--trials and --from exclude each other"),
+        (["--from", tmp_path], "no model is here"),
+    ):
+        status, _, err, folder = run("--data", small, *arguments)
+        assert (status, folder.exists()) == (2, False)
+        assert words in err.splitlines()[-1]
 
 
 def test_mistakes_are_one_line(run, small):
