@@ -22,6 +22,7 @@ from metajax.methods.settings import Options, reading_fields
 
 __all__ = [
     "ACROSS",
+    "TRAINED",
     "given",
     "of_comparison",
     "of_reading",
@@ -30,6 +31,9 @@ __all__ = [
     "settings_of",
     "without_config",
 ]
+
+TRAINED = "maml"
+"""The method of `metajax train`, where none is named: a trained method or a closed form."""
 
 ACROSS = "informed_ridge"
 """The method of a transfer, where none is named."""
@@ -77,7 +81,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     """
     typed, environment = given(tokens), _environment()
     file = {} if config is None else _read(config)
-    plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], Settings.method)
+    plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], TRAINED)
     chosen = {"method": plain, **file, **environment, **typed}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)

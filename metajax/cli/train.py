@@ -65,7 +65,7 @@ def train(
         check_report()
     named, settings = getattr(settings, "named", True), sources.plain(settings)
     if resume is not None:
-        check_resume(resume, run, settings, settings_for(Settings.method), runs.settings_of)
+        check_resume(resume, run, settings, settings_for(sources.TRAINED), runs.settings_of)
         opened, progress = resumed(resume)
     else:
         with contextlib.ExitStack() as stack:
@@ -92,7 +92,7 @@ def suited(settings: Settings, dataset: Dataset) -> Settings:
     """Returns settings of the default method for the data, where none is named.
 
     Args:
-        settings: Those of `Settings.method`.
+        settings: Those of `sources.TRAINED`.
         dataset: The data.
 
     Returns:
@@ -101,7 +101,7 @@ def suited(settings: Settings, dataset: Dataset) -> Settings:
     """
     if not dataset.implicit or len(dataset.items.ids) > attentive_neighbours.most_items:
         return settings
-    plain = settings_for(Settings.method)
+    plain = settings_for(sources.TRAINED)
     names = [name for name in names_of(Settings) if name not in ("method", "options")]
     changed = {n: getattr(settings, n) for n in names if getattr(settings, n) != getattr(plain, n)}
     return settings_for("attentive_neighbours", **changed)

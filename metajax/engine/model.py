@@ -120,6 +120,7 @@ def recommender_of(
         ValueError: If there is no such method, or the settings are not its own.
     """
     adaptation, rating = _functions(method, settings, shapes)
+    rating = rating and scale is not None  # Without ratings, scores only order.
     return Recommender(adaptation, params, user_schema, catalogue, scale, labels, rating, grades)
 
 

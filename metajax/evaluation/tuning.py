@@ -110,7 +110,8 @@ def tuned(
     refit = _remembered(baseline.fit, split.final)
     chosen = {panel: grid[at] for panel, at in _lowest(losses, one_model=one_model).items()}
     return {
-        panel: fitted(baseline, refit(**settings), settings) for panel, settings in chosen.items()
+        panel: fitted(baseline, split, refit(**settings), settings)
+        for panel, settings in chosen.items()
     }
 
 
@@ -128,17 +129,21 @@ def trial_losses(baseline: Baseline, split: Split, settings: Mapping[str, Any]) 
         Infinite where it cannot be measured.
     """
     # A fit depends on the settings alone, so all panels share it.
-    fit = fitted(baseline, baseline.fit(split.training, **settings), settings)
+    fit = fitted(baseline, split, baseline.fit(split.training, **settings), settings)
     return {panel: _validated(fit, split, panel) for panel in split.test}
 
 
 def fitted(
-    baseline: Baseline, params: Params, settings: Mapping[str, Any] = MappingProxyType({})
+    baseline: Baseline,
+    split: Split,
+    params: Params,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> FittedMethod:
     """Returns a closed form, fitted.
 
     Args:
         baseline: The method.
+        split: The fold; where its log has no ratings, scores are none.
         params: Its parameters.
         settings: Those it was fitted with.
 
@@ -150,7 +155,7 @@ def fitted(
         baseline.kind,
         baseline.adaptation,
         params,
-        baseline.predicts_ratings,
+        baseline.predicts_ratings and split.training.scale is not None,
         baseline.predicts != "rating",
         settings,
     )

@@ -40,7 +40,7 @@ class Settings(Reading):
     """Seed of the folds, of the initial parameters and of the task sampler."""
 
     method: str = "maml"
-    """Name of the method, such as maml, fomaml or two_tower. Where none is named, metajax train
+    """Name of the method, such as maml, eb_fold_in or two_tower. Where none is named, metajax train
     takes attentive_neighbours for a log without ratings."""
     objective: str = "rating"
     """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is

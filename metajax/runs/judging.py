@@ -153,7 +153,7 @@ def judge_run(
         method = evaluation.learned(settings, users, params)
     else:
         # The method of the run is what its report compares with the baselines.
-        method = evaluation.fitted(closed_form, params)._replace(kind="learned")
+        method = evaluation.fitted(closed_form, users, params)._replace(kind="learned")
     judged, left_out = evaluation.judge_all(
         users,
         [method],

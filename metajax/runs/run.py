@@ -399,7 +399,7 @@ def load(
         served.catalogue,
         served.scale,
         served.labels,
-        predicts_ratings(chosen),
+        predicts_ratings(chosen) and served.scale is not None,
         served.grades,
     )
 
@@ -467,7 +467,7 @@ def _prepared(
     check_dataset(loaded)
     chosen = settings_on(chosen, loaded)
     users = cold_users(loaded, fold=chosen.fold, seed=chosen.seed)
-    if not predicts_ratings(chosen):
+    if loaded.implicit or not predicts_ratings(chosen):
         check_ranked(users)
     return Run(folder, chosen, loaded, users)
 

@@ -2,14 +2,19 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import checkpoint, parameters, runs
+from metajax import checkpoint, parameters, registry, runs
 from metajax.baselines import Baseline, eb_fold_in
+from metajax.baselines.baseline import adapt_to_nothing
 from metajax.cli.app import main
+from metajax.data import load
 from metajax.evaluation import tuned
 from metajax.registry import baseline_names, method_of, settings_for
+from metajax.runs import judging
+from metajax.types import Adaptation
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +129,58 @@ def test_a_closed_form_is_trained_judged_and_served_by_the_commands(small, tmp_p
     assert "--updates is a setting of training by updates" in capsys.readouterr().err
     assert main(["train", "--resume", folder, "--no-report"]) == 0
     assert "at setting" in capsys.readouterr().out
+
+
+def of_both(training, *, strength=5.0):
+    """Item means, shrunk, and the number of a film's ratings."""
+    log, items = training.interactions, len(training.item_features)
+    counts = np.bincount(log.item, minlength=items)
+    rest = np.bincount(log.item, log.rating - log.rating.mean(), items)
+    mean = log.rating.mean() + rest / (counts + strength)
+    return {"mean": jnp.float32(mean), "count": jnp.float32(counts), "strength": strength}
+
+
+BOTH = Baseline(
+    "of_both",
+    "both",
+    of_both,
+    Adaptation(
+        adapt_to_nothing,
+        lambda params, adapted, inputs: params["mean"][inputs.item],
+        rank=lambda params, adapted, inputs: params["count"][inputs.item],
+    ),
+    ({"strength": 5.0}, {"strength": 1.0}),
+    kind="learned",
+)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_served(
+    implicit, small, tmp_path, monkeypatch
+):
+    known = (*registry.all_baselines(), BOTH)
+    monkeypatch.setattr(registry, "all_baselines", lambda: known)
+    data = str(small)
+    if implicit:
+        data = str(tmp_path / "views.csv")
+        seen = [(u, (u * 3 + n * n) % 29) for u in range(40) for n in range(14)]
+        rows = [f"u{u},p{i}" for u, i in sorted(set(seen))]
+        (tmp_path / "views.csv").write_text("\n".join(["user,item", *rows]) + "\n")
+    run, progress = runs.create(tmp_path / "run", settings_for("of_both", data=data), load(data))
+    progress, finished = runs.train_run(run, progress)
+    assert finished
+    params = run.params(progress)
+    scope = judging.Scope(baselines=("popularity",))
+    records, *_ = judging.judge_run(run, params, scope)
+    own = {r.metric: r for r in records if (r.method, r.protocol) == ("of_both", "P1")}
+    assert ("rmse" in own) == (not implicit)
+    assert own["ndcg@10"].kind == "learned"
+    # By `rank`: the counts of the films, which are all that popularity knows, but ties.
+    assert own["ndcg@10"].best_baseline == "popularity"
+    recommender = runs.load(run.folder)
+    (first, *_) = runs.recommend(recommender, [] if implicit else {}, top=3)
+    count = np.asarray(params["count"])
+    place = int(np.flatnonzero(recommender.catalogue.ids == first.item_id)[0])
+    assert count[place] == count.max()
+    if not implicit:
+        assert first.score == pytest.approx(float(params["mean"][place]), abs=1e-5)
