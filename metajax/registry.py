@@ -1,7 +1,8 @@
 """All methods by name, and the way from a method and its settings to a learner.
 
 Methods are found: every module of `metajax.methods` and `metajax.cross_domain` may have a tuple
-`methods`, and every module of `metajax.baselines` and `metajax.cross_domain` a tuple `baselines`.
+`methods`, and every module of `metajax.baselines`, `metajax.hybrid` and `metajax.cross_domain` a
+tuple `baselines`.
 Other packages add theirs through the entry point group `metajax.methods`, each entry a `Method` or
 a `Baseline`.
 """
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import baselines, cross_domain, fields, methods
+from metajax import baselines, cross_domain, fields, hybrid, methods
 from metajax.adaptation import matching, paths
 from metajax.baselines import Baseline
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
@@ -116,7 +117,9 @@ def all_baselines() -> tuple[Baseline, ...]:
         Those of one domain, ratings before rankings, then those that need two; in the order of
         their modules' names, and those of other packages last.
     """
-    own = [*_listed(baselines, "baselines"), *_listed(cross_domain, "baselines")]
+    own = [
+        found for room in (baselines, hybrid, cross_domain) for found in _listed(room, "baselines")
+    ]
     own.sort(key=lambda found: (found.two_domains, found.predicts == "ranking"))
     return (*own, *(entry for entry in _entries() if isinstance(entry, Baseline)))
 

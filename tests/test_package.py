@@ -35,6 +35,7 @@ ROWS = [
     "adaptation",
     "learners",
     "baselines",
+    "hybrid",
     "knowledge",
     "methods",
     "cross_domain",

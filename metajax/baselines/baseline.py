@@ -1,6 +1,6 @@
 """The contract of a closed-form baseline."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -25,7 +25,8 @@ class Baseline(NamedTuple):
     """Meaning of the scores: ratings on the scale, only an order of the items, or ratings by
     `predict` and an order by `rank`."""
     fit: Callable[..., Params]
-    """`fit(training, **settings) -> params`, on the host; params are float32 and int32 arrays."""
+    """`fit(training, **settings) -> params`, on the host; params are float32, float16 and int32
+    arrays."""
     adaptation: Adaptation
     """Adapts the parameters to a user."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
@@ -36,6 +37,8 @@ class Baseline(NamedTuple):
     """True if its scores in the target depend on the target alone: no transfer."""
     kind: Literal["baseline", "learned"] = "baseline"
     """A baseline or a learned method in comparisons."""
+    fit_many: Callable[[Any, Sequence[Mapping[str, Any]]], Sequence[Params]] | None = None
+    """`fit_many(training, settings) -> params` of each, where several settings share work."""
 
     @property
     def predicts_ratings(self) -> bool:

@@ -32,7 +32,7 @@ class Autoencoder(NamedTuple):
 
 
 def fit_autoencoder(
-    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0
+    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0, dropout: float = 0.0
 ) -> Autoencoder:
     """Solves `min |X - X B|^2 + ridge |B|^2` with the diagonal of B at 0.
 
@@ -42,6 +42,9 @@ def fit_autoencoder(
         training: The training users' log; X are their preferences.
         ridge: Penalty, > 0. Few interactions want a stronger one than long histories do.
         sharpness: As in `preference_curve`.
+        dropout: Share of the inputs that a denoising autoencoder does not see, in [0, 1): as a new
+            user's support lacks most of a history. Item i is penalised by `dropout / (1 - dropout)`
+            times `|X_i|^2` in addition.
 
     Returns:
         The weights: memory is `I^2`, time `I^3`.
@@ -51,9 +54,10 @@ def fit_autoencoder(
 
     References:
         Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8; there
-        X is binary, here it is graded by the rating.
+        X is binary, here it is graded by the rating. Steck, "Autoencoders that don't overfit
+        towards the Identity", NeurIPS 2020, for dropout in closed form.
     """
-    inverse = inverse_gram(training, ridge=ridge, sharpness=sharpness)
+    inverse = inverse_gram(training, ridge=ridge, sharpness=sharpness, dropout=dropout)
     weights = inverse / -np.diagonal(inverse)
     np.fill_diagonal(weights, 0)
     curve = preference_curve(training.scale, sharpness=sharpness)
@@ -61,13 +65,16 @@ def fit_autoencoder(
 
 
 def inverse_gram(
-    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0
+    training: TrainingSet, *, ridge: float = 3000.0, sharpness: float = 1.0, dropout: float = 0.0
 ) -> np.ndarray:
-    """Returns P = `(X'X + ridge I)^-1`, `[I, I]` float32; arguments and errors as above."""
+    """Returns P = `(X'X + penalties)^-1`, `[I, I]` float32; arguments and errors as above."""
     if not ridge > 0:
         raise ValueError(f"ridge must be > 0, got {ridge}.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}.")
     gram = cooccurrence(training, preference_curve(training.scale, sharpness=sharpness))
-    gram[np.diag_indices_from(gram)] += np.float32(ridge)
+    diagonal = np.diagonal(gram) * np.float32(dropout / (1 - dropout)) + np.float32(ridge)
+    gram[np.diag_indices_from(gram)] += diagonal
     return np.linalg.inv(gram)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "FittedMethod",
     "Trained",
     "check_ranked",
+    "fits",
     "fitted",
     "judge",
     "learned",
@@ -106,13 +107,14 @@ def tuned(
     grid = baseline.grid[:trials]
     losses = [dict.fromkeys(split.test, 0.0)]
     if len(grid) > 1:
-        losses = [trial_losses(baseline, split, settings) for settings in grid]
-    refit = _remembered(baseline.fit, split.final)
-    chosen = {panel: grid[at] for panel, at in _lowest(losses, one_model=one_model).items()}
-    return {
-        panel: fitted(baseline, split, refit(**settings), settings)
-        for panel, settings in chosen.items()
-    }
+        losses = [
+            _losses(fitted(baseline, split, params, settings), split)
+            for settings, params in zip(grid, fits(baseline, split.training, grid), strict=True)
+        ]
+    best = _lowest(losses, one_model=one_model)
+    chosen = sorted(set(best.values()))
+    refit = dict(zip(chosen, fits(baseline, split.final, [grid[at] for at in chosen]), strict=True))
+    return {panel: fitted(baseline, split, refit[at], grid[at]) for panel, at in best.items()}
 
 
 def trial_losses(baseline: Baseline, split: Split, settings: Mapping[str, Any]) -> dict[str, float]:
@@ -128,9 +130,14 @@ def trial_losses(baseline: Baseline, split: Split, settings: Mapping[str, Any]) 
         standardised labels, of predicted ratings, 1 - NDCG@10 of an order, and their sum of both.
         Infinite where it cannot be measured.
     """
+    return _losses(
+        fitted(baseline, split, baseline.fit(split.training, **settings), settings), split
+    )
+
+
+def _losses(method: FittedMethod, split: Split) -> dict[str, float]:
     # A fit depends on the settings alone, so all panels share it.
-    fit = fitted(baseline, split, baseline.fit(split.training, **settings), settings)
-    return {panel: _validated(fit, split, panel) for panel in split.test}
+    return {panel: _validated(method, split, panel) for panel in split.test}
 
 
 def fitted(
@@ -318,17 +325,15 @@ def _may_be_constant(method: FittedMethod, panel: str) -> bool:
     return method.name == "global_mean" or cold
 
 
-def _remembered(fit: Callable[..., Params], only: TrainingSet) -> Callable[..., Params]:
-    """Caches the fits of a baseline to one training set, by their settings."""
-    found: dict[tuple[tuple[str, Any], ...], Params] = {}
-
-    def fitted(**settings: Any) -> Params:
-        key = tuple(sorted(settings.items()))
-        if key not in found:
-            found[key] = fit(only, **settings)
-        return found[key]
-
-    return fitted
+def fits(
+    baseline: Baseline, training: TrainingSet, settings: Sequence[Mapping[str, Any]]
+) -> Iterator[Params]:
+    """Yields the parameters of a closed form for each of several settings."""
+    if baseline.fit_many is not None:
+        yield from baseline.fit_many(training, settings)
+        return
+    for setting in settings:
+        yield baseline.fit(training, **setting)
 
 
 def _evaluate(

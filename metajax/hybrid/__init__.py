@@ -1,0 +1,5 @@
+"""The hybrid engine: closed forms under two heads, for ratings and for the order of items."""
+
+from metajax.hybrid.engine import Fitted, State, hybrid
+
+__all__ = ["Fitted", "State", "hybrid"]

@@ -1,0 +1,488 @@
+"""The hybrid engine: one method for ratings and order, at any number of interactions.
+
+Experts in closed form are cross-fitted over users: what each says of users it has not seen trains
+two heads over one state of the user, a rating head (`metajax.hybrid.rating`) and a ranking head
+(`metajax.hybrid.ranking`). Then the experts are fitted again to everyone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.baselines import Baseline
+from metajax.baselines.baseline import observed
+from metajax.data.cold_users import padded
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import select_users
+from metajax.data.splits import ColdTasks, Order, cold_user_tasks
+from metajax.fields import check_keys, check_name
+from metajax.hybrid.arrival import KNOTS, Arrival, arrived, fit_arrival
+from metajax.hybrid.experts import Expert, Shared, experts_for, of_method
+from metajax.hybrid.ranking import (
+    Lists,
+    RankingHead,
+    candidates,
+    expert_weights,
+    fit_ranking_head,
+    merged,
+    popularity_alone,
+)
+from metajax.hybrid.rating import (
+    Columns,
+    RatingHead,
+    Rows,
+    blended,
+    columns_of,
+    fit_rating_head,
+    head_scores,
+)
+from metajax.hybrid.support import Summary, Tables, fit_tables, summarised, width_of
+from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
+from metajax.types import Adaptation, Examples, Inputs, Params, Task
+
+__all__ = ["Fitted", "State", "baselines", "hybrid"]
+
+_POOL = max(KNOTS)
+_FOLDS = 5
+_MOST_USERS = 1500
+_QUERY = 64
+_CHUNK = 64
+_EACH, _POPULAR, _DRAWN = 8, 64, 96
+
+
+class Fitted(NamedTuple):
+    """Parameters of a hybrid engine."""
+
+    experts: tuple[Params, ...]
+    """Of each expert that orders."""
+    tables: Tables
+    """Items and attributes."""
+    tastes: Tastes | None
+    """Gaussian models of ratings; None in an implicit log."""
+    scale: tuple[jax.Array, jax.Array]
+    """Lowest and highest label."""
+    rating: RatingHead | None
+    """None in an implicit log, and where no user could be held out."""
+    ranking: RankingHead
+    """The gate of the experts."""
+    arrival: Arrival
+    """Whether a support is of the first interactions."""
+
+
+class State(NamedTuple):
+    """What the engine knows of a user."""
+
+    experts: tuple[Any, ...]
+    """State of each expert."""
+    taste: Taste | None
+    """Latents; None in an implicit log."""
+    summary: Summary
+    """Statistics of the support."""
+    first: jax.Array
+    """`[]` probability that it is of the first interactions."""
+    seen: tuple[jax.Array, jax.Array, jax.Array]
+    """`[S]` items, labels, and 1 where there is one."""
+
+
+Experts = Callable[[int], tuple[Expert, ...]]
+
+
+class _Base(NamedTuple):
+    """The parts that are fitted to training users without held-out ones."""
+
+    experts: tuple[Params, ...]
+    tables: Tables
+    tastes: Tastes | None
+    scale: tuple[jax.Array, jax.Array]
+
+
+class _Evidence(NamedTuple):
+    """The cross-fitted experts' columns for held-out users."""
+
+    rows: dict[Order, list[dict[int, Rows]]]
+    """By order of the support, of each part of the users, by number shown."""
+    lists: dict[Order, list[Lists]]
+    """By order of the support, of each part and number shown."""
+    values: dict[Order, list[np.ndarray]]
+    """By order of the support, of each part and number shown, statistics of the supports."""
+    of_support: np.ndarray
+    """As in `fit_rating_head`."""
+
+
+def hybrid(
+    name: str = "hybrid",
+    *,
+    more: Sequence[tuple[Baseline, Mapping[str, Any]]] = (),
+    without: Sequence[str] = (),
+    grid: Sequence[Mapping[str, Any]] = ({"order": "both"}, {"order": "random"}, {"order": "time"}),
+) -> Baseline:
+    """Makes a hybrid engine.
+
+    Args:
+        name: Its name in tables.
+        more: Further methods whose order of the items is an expert, with settings of their fit.
+        without: Columns of experts, models of ratings, or "attributes", that are left out, for
+            ablations.
+        grid: Settings to choose among on validation users.
+
+    Returns:
+        A method in closed form, of the kind "learned", that predicts ratings and orders.
+
+    References:
+        Wolpert, Stacked Generalization, Neural Networks 5, 1992, for fitting a blend to
+        predictions for what its members have not seen.
+    """
+    added = tuple(of_method(method, **settings) for method, settings in more)
+
+    def experts(items: int) -> tuple[Expert, ...]:
+        return (*experts_for(items), *added)
+
+    fit_many = partial(_fit_many, experts, tuple(without))
+    return Baseline(
+        name,
+        "both",
+        lambda training, **settings: fit_many(training, [settings])[0],
+        Adaptation(
+            partial(_adapt, experts),
+            _predict_both(experts),
+            _predict_variance,
+            partial(_rank, experts),
+        ),
+        grid=tuple(grid),
+        kind="learned",
+        fit_many=fit_many,
+    )
+
+
+def _fit_many(
+    experts_of: Experts,
+    without: tuple[str, ...],
+    training: TrainingSet,
+    settings: Sequence[Mapping[str, Any]],
+) -> list[Fitted]:
+    """Cross-fits the experts once, fits heads for each setting, and the experts to everyone.
+
+    Args:
+        experts_of: From the number of items to the experts.
+        without: Columns that are left out.
+        training: The training users.
+        settings: Each with `order`, of the supports that the heads are fitted to: "random" for any
+            of a user's interactions, "time" for the first ones, "both", which is the default, for
+            people of whom it is not known; and `seed`, of the parts of the users.
+
+    Returns:
+        The parameters for each setting.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range, or the log is empty.
+    """
+    for setting in settings:
+        check_keys(setting, ("order", "seed"), "settings of hybrid")
+        check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
+    if not len(training.interactions.item):
+        raise ValueError("training must hold at least one interaction, got none.")
+    experts = experts_of(len(training.item_features))
+    base = _base(training, experts)
+    names = [column for expert in experts for column in expert.columns] + ["rating"]
+    found: dict[int, tuple[_Evidence, RatingHead | None]] = {}
+    fitted = []
+    for setting in settings:
+        seed, order = setting.get("seed", 0), setting.get("order", "both")
+        if seed not in found:
+            evidence = _cross_fitted(training, experts, seed)
+            found[seed] = evidence, _rating_head(evidence, without)
+        evidence, rating = found[seed]
+        fitted.append(Fitted(*base, rating, *_gate(base, evidence, names, order, without, seed)))
+    return fitted
+
+
+def _base(training: TrainingSet, experts: Sequence[Expert]) -> _Base:
+    shared = Shared(training)
+    low, high = training.scale or (0.0, 1.0)
+    return _Base(
+        tuple(expert.fit(shared) for expert in experts),
+        fit_tables(shared),
+        None if training.scale is None else fit_tastes(shared),
+        (jnp.float32(low), jnp.float32(high)),
+    )
+
+
+def _rating_head(evidence: _Evidence, without: Sequence[str]) -> RatingHead | None:
+    kinds = [parts for parts in evidence.rows.values() if parts]
+    if not kinds:
+        return None
+    return fit_rating_head(kinds, evidence.of_support, RATERS, without=without)[0]
+
+
+def _gate(
+    base: _Base,
+    evidence: _Evidence,
+    names: Sequence[str],
+    order: str,
+    without: Sequence[str],
+    seed: int,
+) -> tuple[RankingHead, Arrival]:
+    """Fits the gate to supports of one order or of both, and what tells the two apart."""
+    kinds = [merged(parts) for parts in evidence.lists.values() if parts]
+    if not kinds:
+        sizes, statistics = [np.zeros(1)], [np.zeros((1, width_of(base.tables)))]
+        return popularity_alone(len(names)), fit_arrival(sizes, statistics)
+    statistics = [np.concatenate(parts) for parts in evidence.values.values()]
+    arrival = fit_arrival([lists.count for lists in kinds], statistics, order)
+    lists = [
+        found._replace(first=np.asarray(_arrived(arrival, values, found.count)))
+        for found, values in zip(kinds, statistics, strict=True)
+    ]
+    if order != "both":
+        lists = lists[-1:] if order == "time" else lists[:1]
+    ranking, _ = fit_ranking_head(merged(lists), names, without=without, seed=seed)
+    return ranking, arrival
+
+
+@jax.jit
+def _arrived(params: Arrival, values: np.ndarray, count: np.ndarray) -> jax.Array:
+    """Returns `[T]` probabilities for `[T, V]` statistics of supports of `[T]` interactions."""
+    return jax.vmap(lambda v, k: arrived(params, v, k))(values, count)
+
+
+def _joined(rows: Sequence[Rows]) -> Rows:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
+
+
+def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -> _Evidence:
+    """Fits the experts without each part of the users, and collects what they say of it."""
+    log = training.interactions
+    rng = np.random.default_rng(seed)
+    users = rng.permutation(log.users)
+    timed = len(log.time) > 0 and np.ptp(log.time) > 0
+    orders: tuple[Order, ...] = ("random", "time") if timed else ("random",)
+    rows, lists, values = ({order: [] for order in orders} for _ in range(3))
+    parts = min(_FOLDS, max(len(users) // 2, 1))
+    for part in range(parts):
+        held = users[part::parts]
+        rest = training._replace(interactions=select_users(log, np.setdiff1d(users, held)))
+        if not len(rest.interactions.item):
+            continue
+        base = _base(rest, experts)
+        judged = np.sort(held[: -(-_MOST_USERS // parts)])
+        for order in orders:
+            tasks = cold_user_tasks(log, judged, pool=_POOL, order=order, seed=seed)
+            if not len(tasks.user):
+                continue
+            batch = padded(tasks, training, query=_QUERY)
+            found: dict[int, Rows] = {}
+            for knot in KNOTS:
+                rated, ranked, statistics = _columns(base, experts, training, tasks, batch, knot)
+                lists[order].append(ranked)
+                values[order].append(statistics)
+                if rated is not None:
+                    found[knot] = rated
+            if found:
+                rows[order].append(found)
+    return _Evidence(rows, lists, values, _of_support(rows))
+
+
+def _columns(
+    base: _Base,
+    experts: Sequence[Expert],
+    training: TrainingSet,
+    tasks: ColdTasks,
+    batch: Task,
+    knot: int,
+) -> tuple[Rows | None, Lists, np.ndarray]:
+    """Computes what both heads are fitted to, of users of whom `knot` interactions are shown.
+
+    Returns:
+        Rows of ratings, None in an implicit log; lists; and `[T, V]` statistics of the supports.
+    """
+    users = len(tasks.user)
+    catalogue = jnp.asarray(training.item_features)
+    popular = jax.lax.top_k(base.tables.reach, min(_POPULAR, len(catalogue)))[1]
+    rng = np.random.default_rng(knot)
+    labels = _relevant(tasks, knot, len(catalogue), training.threshold)
+    rows, scored = [], []
+    for start in range(0, users, _CHUNK):
+        at = np.minimum(np.arange(start, start + _CHUNK), users - 1)
+        part = jax.tree.map(lambda leaf, at=at: leaf[at], batch)
+        # Items far from every list keep the gate from weights that would lift them there.
+        drawn = rng.integers(0, len(catalogue), _DRAWN)
+        always = jnp.concatenate([popular, jnp.asarray(drawn, popular.dtype)])
+        outputs = _scored(tuple(experts), base, part, catalogue, always, knot)
+        kept = min(_CHUNK, users - start)
+        outputs = jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], outputs)
+        rows.append(outputs[0])
+        scored.append(outputs[1:])
+    item, first, columns, count, statistics = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *scored
+    )
+    relevant, shown, pooled = labels
+    mask = first & ~np.take_along_axis(shown, item, axis=1)
+    hit = np.take_along_axis(relevant, item, axis=1) & mask
+    rest = np.take_along_axis(pooled, item, axis=1)
+    reach = [
+        _dcg(hit.sum(axis=1)) / np.maximum(_dcg(relevant.sum(axis=1)), 1e-9),
+        _dcg((hit & ~rest).sum(axis=1)) / np.maximum(_dcg((relevant & ~pooled).sum(axis=1)), 1e-9),
+    ]
+    lists = Lists(
+        columns.astype(np.float16),
+        hit,
+        mask,
+        rest,
+        np.stack(reach, axis=1).astype(np.float32),
+        count,
+        np.zeros(users, np.float32),
+        tasks.user.astype(np.int32),
+    )
+    if base.tastes is None:
+        return None, lists, statistics
+    return _joined(rows), lists, statistics
+
+
+def _dcg(relevant: np.ndarray) -> np.ndarray:
+    """Returns the DCG@10 of lists that begin with so many relevant items."""
+    gains = 1 / np.log2(2.0 + np.arange(10))
+    return np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(relevant, 10)]
+
+
+def _relevant(tasks: ColdTasks, knot: int, items: int, least: float) -> list[np.ndarray]:
+    """Marks items of held-out users of whom `knot` interactions are shown.
+
+    Returns:
+        `[T, I]` bool: what is relevant beyond what is shown, what is shown, and the rest of the
+        pool.
+    """
+    users = len(tasks.user)
+    relevant, shown, pooled = np.zeros((3, users, items), bool)
+    task = np.repeat(np.arange(users), np.diff(tasks.query_offsets))
+    relevant[task, tasks.query_item] = tasks.query_rating >= least
+    place = np.arange(tasks.support_item.shape[1])
+    for table, part in ((shown, place < knot), (pooled, place >= knot)):
+        row, column = np.nonzero(tasks.support_mask & part)
+        table[row, tasks.support_item[row, column]] = True
+    item = tasks.support_item[row, column]
+    relevant[row, item] = tasks.support_rating[row, column] >= least
+    return [relevant, shown, pooled]
+
+
+@partial(jax.jit, static_argnames=("experts",))
+def _scored(
+    experts: tuple[Expert, ...],
+    base: _Base,
+    tasks: Task,
+    catalogue: jax.Array,
+    always: jax.Array,
+    knot: jax.Array,
+) -> Any:
+    """Returns rows of ratings, and items, firsts, columns, count and statistics of lists."""
+
+    def one(task: Task) -> Any:
+        shown = task.support.mask & (jnp.arange(task.support.mask.shape[0]) < knot)
+        state = _state(experts, base, task.support._replace(mask=shown))
+        user = task.support.inputs.user_features[0]
+        everything = jnp.arange(len(catalogue), dtype=jnp.int32)
+        features = jnp.broadcast_to(user, (len(catalogue), len(user)))
+        scores = _expert_columns(experts, base, state, Inputs(features, catalogue, everything))
+        item, first = candidates(scores, always, _EACH)
+        rows = None
+        if base.tastes is not None:
+            columns = _rating_columns(base, state, task.query.inputs.item)
+            tastes, taste = _models(base, state)
+            spread = predicted(tastes, taste, task.query.inputs.item)[1][:, 1]
+            variance = spread + taste.noise
+            query = task.query
+            rows = Rows(columns, state.summary.count, query.labels, query.mask, variance)
+        return rows, item, first, scores[item], state.summary.count, state.summary.values
+
+    return jax.vmap(one)(tasks)
+
+
+def _of_support(kinds: Mapping[Order, Sequence[Mapping[int, Rows]]]) -> np.ndarray:
+    """Returns which side information an empty support has not: what is the same for all then."""
+    for parts in kinds.values():
+        for rows in parts:
+            columns = rows[0].columns
+            widths = columns.user.shape[-1], columns.item.shape[-1], columns.both.shape[-1]
+            user = np.ptp(columns.user, axis=0) == 0
+            both = np.ptp(columns.both.reshape(-1, widths[2]), axis=0) == 0
+            return np.concatenate([user, np.zeros(widths[1], bool), both])
+    return np.zeros(0, bool)
+
+
+def _state(experts: Sequence[Expert], base: _Base | Fitted, support: Examples) -> State:
+    item, label, present = observed(support)
+    taste = None if base.tastes is None else adapt_taste(base.tastes, item, label, present)
+    summary = summarised(base.tables, support, item, label, present, base.scale)
+    first = jnp.zeros(())
+    if isinstance(base, Fitted):
+        first = arrived(base.arrival, summary.values, summary.count)
+    pairs = zip(experts, base.experts, strict=True)
+    states = tuple(expert.adapt(params, support) for expert, params in pairs)
+    return State(states, taste, summary, first, (item, label, present))
+
+
+def _expert_columns(
+    experts: Sequence[Expert], base: _Base | Fitted, state: State, inputs: Inputs
+) -> jax.Array:
+    """Returns `[N, E]`, the personal rating last, 0 in an implicit log."""
+    columns = [
+        expert.scores(params, own, inputs)
+        for expert, params, own in zip(experts, base.experts, state.experts, strict=True)
+    ]
+    rating = jnp.zeros(inputs.item.shape)
+    if base.tastes is not None:
+        rating = predicted(*_models(base, state), inputs.item)[0][:, 0]
+    return jnp.concatenate([*columns, rating[:, None]], axis=1)
+
+
+def _rating_columns(base: _Base | Fitted, state: State, item: jax.Array) -> Columns:
+    return columns_of(base.tables, *_models(base, state), state.summary, state.seen, item)
+
+
+def _models(base: _Base | Fitted, state: State) -> tuple[Tastes, Taste]:
+    """Returns the Gaussian models and the user's latents, where there are ratings."""
+    assert base.tastes is not None
+    assert state.taste is not None
+    return base.tastes, state.taste
+
+
+def _adapt(
+    experts_of: Experts, params: Fitted, support: Examples, key: jax.Array | None = None
+) -> State:
+    del key
+    return _state(experts_of(len(params.tables.reach)), params, support)
+
+
+def _rank(experts_of: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
+    experts = experts_of(len(params.tables.reach))
+    weights = expert_weights(params.ranking, adapted.summary.count, adapted.first)
+    return _expert_columns(experts, params, adapted, inputs) @ weights
+
+
+def _predict_both(experts_of: Experts) -> Any:
+    def predict(params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
+        """Predicts ratings; without ratings in the log, the scores of `rank`."""
+        if params.tastes is None:
+            return _rank(experts_of, params, adapted, inputs)
+        if params.rating is None:  # Nobody could be held out.
+            return jnp.mean(predicted(*_models(params, adapted), inputs.item)[0], axis=1)
+        columns = _rating_columns(params, adapted, inputs.item)
+        return head_scores(params.rating, columns, adapted.summary.count, adapted.first)
+
+    return predict
+
+
+def _predict_variance(params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
+    if params.tastes is None or adapted.taste is None:
+        return jnp.full(inputs.item.shape, jnp.inf)  # There are no ratings to vary.
+    spread = predicted(params.tastes, adapted.taste, inputs.item)[1][:, 1]
+    factor = 1.0
+    if params.rating is not None:
+        factor = blended(params.rating.variance, adapted.summary.count, adapted.first)
+    return factor * (spread + adapted.taste.noise)
+
+
+baselines: tuple[Baseline, ...] = (hybrid(),)

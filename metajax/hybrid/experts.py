@@ -1,0 +1,349 @@
+"""Experts that order items, in closed form: item statistics, similar users, item-to-item weights.
+
+Each expert fits on the host and scores candidates for one user by several columns, which a gate
+(`metajax.hybrid.ranking`) weighs. No column says how often an item lies among a user's first ones.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.baselines import Baseline
+from metajax.baselines.baseline import observed
+from metajax.baselines.ease import fit_autoencoder
+from metajax.baselines.factors import Factors, fit_factors
+from metajax.baselines.preferences import (
+    PreferenceCurve,
+    cooccurrence,
+    liked_counts,
+    preference_curve,
+    preferences,
+    relevant_preference,
+    support_preferences,
+)
+from metajax.data.dataset import TrainingSet
+from metajax.types import Examples, Inputs, Params
+
+__all__ = ["MOST_ITEMS", "Expert", "Shared", "experts_for", "of_method"]
+
+MOST_ITEMS = 20_000
+"""Largest catalogue for item-to-item weights: their memory is its square, their time its cube."""
+
+_MOST_MEMBERS, _STEP = 2048, 16
+_FIRST = 10
+_LONGEST = 200
+
+
+class Shared:
+    """What several experts are fitted from, computed once for a training set."""
+
+    def __init__(self, training: TrainingSet) -> None:
+        self.training = training
+
+    @cached_property
+    def factors(self) -> Factors:
+        """Item factors with users integrated out."""
+        return fit_factors(self.training.interactions)
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """`[M]` the users that are remembered, at most 2048: nearly all, or a random sample."""
+        users = self.training.interactions.users
+        # Logs of about the same size share compiled programs.
+        room = min(len(users) // _STEP * _STEP, _MOST_MEMBERS) or len(users)
+        if room == len(users):
+            return users
+        return np.sort(np.random.default_rng(0).choice(users, room, replace=False))
+
+    @cached_property
+    def preferences(self) -> np.ndarray:
+        """`[M, I]` float32 preferences of the members, 0 where there are none."""
+        log = self.training.interactions
+        row = np.full(len(log.user_ids), -1)
+        row[self.members] = np.arange(len(self.members))
+        at = row[log.user]
+        dense = np.zeros((len(self.members), len(log.item_ids)), np.float32)
+        value = preferences(self.training, preference_curve(self.training.scale))
+        dense[at[at >= 0], log.item[at >= 0]] = value[at >= 0]
+        return dense
+
+    @cached_property
+    def liked(self) -> float:
+        """Preference from which on an item counts as liked, less a tolerance of rounding."""
+        return relevant_preference(self.training.scale, self.training.threshold) - 1e-5
+
+    @cached_property
+    def turns(self) -> np.ndarray | None:
+        """`[R]` how many interactions of the same user precede each; None in a log without times.
+
+        Ties of time are broken at random.
+        """
+        log = self.training.interactions
+        if not len(log.time) or not np.ptp(log.time):
+            return None
+        ties = np.random.default_rng(0).random(len(log.item))
+        order = np.lexsort((ties, log.time, log.user))
+        turn = np.empty(len(order), np.int64)
+        turn[order] = np.arange(len(order)) - np.repeat(log.offsets[:-1], log.user_counts)
+        return turn
+
+
+class Expert(NamedTuple):
+    """A closed form that scores candidates by one column or several."""
+
+    columns: tuple[str, ...]
+    """Name of each column."""
+    fit: Callable[[Shared], Params]
+    """`fit(shared) -> params`, on the host."""
+    adapt: Callable[[Params, Examples], Any]
+    """`adapt(params, support) -> state` of one user."""
+    scores: Callable[[Params, Any, Inputs], jax.Array]
+    """`scores(params, state, inputs) -> [N, len(columns)]`."""
+
+
+def experts_for(items: int) -> tuple[Expert, ...]:
+    """Returns the experts for a catalogue; beyond `MOST_ITEMS` without item-to-item weights."""
+    return (_statistics, _neighbours, *((_item_to_item,) if items <= MOST_ITEMS else ()))
+
+
+def of_method(method: Baseline, **settings: Any) -> Expert:
+    """Makes an expert of a closed form, or of any method with `fit` and `adaptation`.
+
+    Args:
+        method: The method; its order of the items is the column.
+        **settings: Passed to its `fit`.
+
+    Returns:
+        An expert of one column with the method's name.
+    """
+    rule = method.adaptation
+    rank = rule.rank or rule.predict
+
+    def scores(params: Params, state: Any, inputs: Inputs) -> jax.Array:
+        return rank(params, state, inputs)[:, None]
+
+    return Expert(
+        (method.name,),
+        lambda shared: method.fit(shared.training, **settings),
+        lambda params, support: rule.adapt(params, support),
+        scores,
+    )
+
+
+def _log_share(count: np.ndarray, users: int) -> np.ndarray:
+    return np.log((count + 0.5) / max(users, 1))
+
+
+def _fit_statistics(shared: Shared) -> jax.Array:
+    """Returns `[I, 3]`: log shares of users who like and who have the item, and of its likers."""
+    log = shared.training.interactions
+    users, have = len(log.users), log.item_counts
+    like = liked_counts(shared.training)
+    table = (_log_share(like, users), _log_share(have, users), np.log((like + 2) / (have + 4)))
+    return jnp.asarray(np.stack(table, axis=1), jnp.float32)
+
+
+_statistics = Expert(
+    ("popularity", "reach", "approval"),
+    _fit_statistics,
+    lambda params, support: (),
+    lambda params, state, inputs: params[inputs.item],
+)
+
+
+class _Members(NamedTuple):
+    """The remembered training users."""
+
+    preferences: jax.Array
+    """`[M, I]` in [0, 1]."""
+    features: jax.Array
+    """`[M, Du]` encoded attributes."""
+    length: jax.Array
+    """`[M]` norm of the preferences, as if ten more items were known of each."""
+    rarity: jax.Array
+    """`[I]` logarithm of the inverse share of users who like it, at least .1."""
+    share: jax.Array
+    """`[I]` share of members who like it."""
+    liked: jax.Array
+    """`[]` least preference of a liked item."""
+    curve: PreferenceCurve
+    """Preference of a rating."""
+
+
+class _Seen(NamedTuple):
+    """A new user's support."""
+
+    item: jax.Array
+    """`[S]`."""
+    preference: jax.Array
+    """`[S]` in [0, 1]; 0 in padding."""
+    count: jax.Array
+    """`[]` its size."""
+    features: jax.Array
+    """`[Du]` encoded attributes."""
+
+
+# Sharpness of the attention to users of similar taste, and its share of the distance of attributes.
+_ATTENTION = ((6.0, 0.1), (15.0, 0.1), (0.0, 0.3))
+
+
+def _fit_members(shared: Shared) -> _Members:
+    dense = shared.preferences
+    liked = np.sum(dense >= shared.liked, axis=0)
+    array = partial(jnp.asarray, dtype=jnp.float32)
+    return _Members(
+        array(dense),
+        array(shared.training.user_features[shared.members]),
+        array(np.sqrt(np.sum(dense**2, axis=1) + 10)),
+        array(np.maximum(np.log(len(dense) / (1 + liked)), 0.1)),
+        array(liked / len(dense)),
+        array(shared.liked),
+        preference_curve(shared.training.scale),
+    )
+
+
+def _seen(params: _Members, support: Examples) -> _Seen:
+    item, preference = support_preferences(params.curve, support)
+    _, _, present = observed(support)
+    # The user's attributes stand in every row, padded ones too.
+    return _Seen(item, preference, jnp.sum(present), support.inputs.user_features[0])
+
+
+def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
+    """Returns `[N, 3]` log shares of similar users who like the item."""
+    weight = params.rarity[seen.item] * seen.preference
+    shared = params.preferences[:, seen.item] @ weight / params.length  # [M]
+    shared = shared / jnp.sqrt(jnp.maximum(seen.count, 1))
+    distance = jnp.sum(jnp.square(params.features - seen.features), axis=1)
+    liked = (params.preferences[:, inputs.item] >= params.liked).astype(jnp.float32)  # [M, N]
+    logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
+    attention = jax.nn.softmax(logits, axis=1)  # [3, M]
+    share = 0.2 * params.share[inputs.item] + 0.8 * attention @ liked
+    return jnp.log(0.005 + share).T
+
+
+_neighbours = Expert(
+    ("similar users", "most similar users", "users of similar attributes"),
+    _fit_members,
+    _seen,
+    _by_members,
+)
+
+
+class _Weights(NamedTuple):
+    """Weights from each item of the support to each candidate."""
+
+    weights: jax.Array
+    """`[C, I, I]` float16."""
+    curve: PreferenceCurve
+    """Preference of a rating."""
+
+
+# (column, sharpness of the preferences that its weights are multiplied by)
+_KINDS = (
+    ("EASE", 1.0),
+    ("EASE of favourites", 3.0),
+    ("denoising EASE", 1.0),
+    ("strongly denoising EASE", 1.0),
+    ("strongly denoising EASE of favourites", 3.0),
+    ("ItemKNN", 1.0),
+    ("ItemKNN of favourites", 3.0),
+    ("next item", 3.0),
+    ("after the first items", 0.0),
+)
+
+
+def _fit_item_to_item(shared: Shared) -> _Weights:
+    training = shared.training
+    autoencoders = [
+        np.asarray(fit_autoencoder(training, **settings).weights)
+        for settings in (
+            {"ridge": 3000.0, "sharpness": 1.0},
+            {"ridge": 10000.0, "sharpness": 3.0},
+            {"ridge": 5.0, "sharpness": 1.0, "dropout": 0.8},
+            {"ridge": 5.0, "sharpness": 1.0, "dropout": 0.95},
+            {"ridge": 5.0, "sharpness": 3.0, "dropout": 0.95},
+        )
+    ]
+    cosines = [_cosines(training, 50.0, 1.0), _cosines(training, 200.0, 3.0)]
+    stacked = np.stack([*autoencoders, *cosines, _following(shared), _lifts(shared)])
+    return _Weights(jnp.asarray(stacked, jnp.float16), preference_curve(training.scale))
+
+
+def _cosines(training: TrainingSet, shrinkage: float, sharpness: float) -> np.ndarray:
+    """Returns `[I, I]` shrunk cosines of items' columns of preferences, 0 on the diagonal."""
+    gram = cooccurrence(training, preference_curve(training.scale, sharpness=sharpness))
+    norm = np.sqrt(np.diagonal(gram))
+    cosine = gram / (norm[:, None] * norm + np.float32(shrinkage))
+    np.fill_diagonal(cosine, 0)
+    return cosine
+
+
+def _following(shared: Shared, shrinkage: float = 100.0) -> np.ndarray:
+    """Returns `[I, I]` shrunk cosines of pairs of which the first came earlier; 0 without times.
+
+    Of a long history the first 200 interactions count.
+    """
+    log, turns = shared.training.interactions, shared.turns
+    items = len(log.item_ids)
+    pairs = np.zeros((items, items), np.float32)
+    if turns is None:
+        return pairs
+    weight = preferences(shared.training, preference_curve(shared.training.scale, sharpness=3.0))
+    for user in log.users:
+        rows = slice(log.offsets[user], log.offsets[user + 1])
+        early = turns[rows] < _LONGEST
+        item, turn, value = log.item[rows][early], turns[rows][early], weight[rows][early]
+        earlier = turn[:, None] < turn
+        pairs[np.ix_(item, item)] += earlier * (value[:, None] * value)
+    norm = np.sqrt(np.bincount(log.item, weight**2, items))
+    return pairs / (norm[:, None] * norm + shrinkage)
+
+
+def _lifts(shared: Shared, strength: float = 20.0) -> np.ndarray:
+    """Returns `[I, I]` by how much an item among a user's first raises the share who like another.
+
+    The share is of what users like beyond their first ten interactions, so that lying among them
+    counts neither for nor against an item. 0 without times.
+    """
+    log, turns = shared.training.interactions, shared.turns
+    items, users = len(log.item_ids), log.users
+    lift = np.zeros((items, items), np.float32)
+    if turns is None:
+        return lift
+    row = np.searchsorted(users, log.user)
+    like = preferences(shared.training, preference_curve(shared.training.scale)) >= shared.liked
+    first = turns < _FIRST
+    later, total, opened = like & ~first, np.zeros(items), np.zeros(items)
+    for begin in range(0, len(users), 512):
+        part = (row >= begin) & (row < begin + 512)
+        before, after = (np.zeros((512, items), np.float32) for _ in range(2))
+        before[row[part & first] - begin, log.item[part & first]] = 1
+        after[row[part & later] - begin, log.item[part & later]] = 1
+        lift += before.T @ after
+        total, opened = total + after.sum(axis=0), opened + before.sum(axis=0)
+    share = total / len(users)
+    return (lift + strength * share) / (opened[:, None] + strength) - share
+
+
+def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array, jax.Array]:
+    """Returns `[S]` items, and `[C, S]` their preferences to the power of each kind of weights."""
+    item, preference = support_preferences(params.curve, support)
+    _, _, present = observed(support)
+    powers = jnp.array([sharpness for _, sharpness in _KINDS])[:, None]
+    return item, present * preference**powers
+
+
+def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inputs) -> jax.Array:
+    item, preference = state
+    chosen = params.weights[:, item[:, None], inputs.item]  # [C, S, N]
+    return jnp.einsum("cs,csn->nc", preference, chosen.astype(jnp.float32))
+
+
+_item_to_item = Expert(
+    tuple(name for name, _ in _KINDS), _fit_item_to_item, _adapt_item_to_item, _by_items
+)

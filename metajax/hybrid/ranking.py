@@ -1,0 +1,261 @@
+"""The ranking head: experts' scores under a gate.
+
+A score is the sum of the experts' columns, each in its standard deviation, times weights that
+depend on the number of interactions, and on whether they look like the first ones of somebody who
+has just arrived or like any of a long history (`metajax.hybrid.arrival`): each of the two has
+weights of its own, which maximise a smooth NDCG of users whom the experts have not seen.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax.hybrid.arrival import KNOTS
+from metajax.hybrid.rating import blended
+from metajax.losses import approximate_ndcg
+
+__all__ = [
+    "Lists",
+    "RankingHead",
+    "candidates",
+    "expert_weights",
+    "fit_ranking_head",
+    "merged",
+    "popularity_alone",
+]
+
+# A NumPy or a JAX array.
+Array = Any
+
+_CONSTANT_STEPS, _STEPS, _PER_DISPATCH = 500, 300, 100
+_BATCH = 256
+_RATE, _FINE_RATE = 0.05, 0.02
+
+
+class RankingHead(NamedTuple):
+    """The gate, of E columns and G knots."""
+
+    scale: jax.Array
+    """`[E]` standard deviation of each column; infinite for one that is left out."""
+    weights: jax.Array
+    """`[2, G, E]` for supports of any of a user's interactions, and of the first ones."""
+
+
+class Lists(NamedTuple):
+    """Lists of L candidates for T held-out users at one number of interactions."""
+
+    scores: Array
+    """`[T, L, E]` float16 columns of the experts."""
+    relevant: Array
+    """`[T, L]` bool, False where `mask` is."""
+    mask: Array
+    """`[T, L]` bool, False for what was shown and for copies."""
+    pooled: Array
+    """`[T, L]` bool, the rest of the pool: in P1 no candidates."""
+    reach: Array
+    """`[T, 2]` share of the best DCG that the candidates allow, by the natural reading and by P1; 0
+    where nothing is relevant."""
+    count: Array
+    """`[T]` interactions shown."""
+    first: Array
+    """`[T]` probability that they are the first ones, as in `arrival.arrived`."""
+    user: Array
+    """`[T]` int32 who."""
+
+
+def candidates(scores: jax.Array, always: jax.Array, each: int) -> tuple[jax.Array, jax.Array]:
+    """Selects the best candidates by each column.
+
+    Args:
+        scores: `[I, E]`.
+        always: `[P]` items that are selected for every user.
+        each: Number of the best of each column.
+
+    Returns:
+        `[P + E each]` items, and bool that is False for all copies of an item but one.
+    """
+    _, best = jax.lax.top_k(scores.T, min(each, len(scores)))
+    item = jnp.sort(jnp.concatenate([always, best.ravel()]))
+    return item, jnp.concatenate([jnp.ones(1, bool), item[1:] != item[:-1]])
+
+
+def expert_weights(head: RankingHead, count: jax.Array, first: jax.Array) -> jax.Array:
+    """Returns `[E]` weights of the columns; `first` is the probability of `arrival.arrived`."""
+    return blended(head.weights, count, first) / head.scale
+
+
+def fit_ranking_head(
+    lists: Lists, names: Sequence[str], *, without: Sequence[str] = (), seed: int = 0
+) -> tuple[RankingHead, dict[str, float]]:
+    """Fits the gate, drops experts that do not help, and replaces a gate that does not.
+
+    Args:
+        lists: Of held-out users, at every knot.
+        names: Name of each column.
+        without: Names of columns that are left out.
+        seed: Of the minibatches.
+
+    Returns:
+        The gate; and the NDCG@10 on halves of the users that it was not fitted to: of the best
+        weights that are the same at every number of interactions, of the gate, and of the better of
+        the two without each expert, those left out that were found not to help.
+    """
+    scale = _scales(lists)
+    scale[[at for at, name in enumerate(names) if name in without]] = np.inf
+    users = np.unique(lists.user)
+    inside = np.isin(lists.user, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
+    halves = [(_part(lists, side), _part(lists, ~side)) for side in (inside, ~inside)]
+    halves = [pair for pair in halves if all(len(half.count) for half in pair)]
+    constant = [(_fitted(scale, seen, seed), held) for seen, held in halves]
+    gates = [
+        (_fitted(scale, seen, seed, start=start), held)
+        for (seen, held), (start, _) in zip(halves, constant, strict=True)
+    ]
+
+    def measured(found: Sequence[tuple[jax.Array, Lists]], left_out: Sequence[int] = ()) -> float:
+        kept = scale.copy()
+        kept[list(left_out)] = np.inf
+        return float(np.mean([_ndcg(kept, weights, held) for weights, held in found]))
+
+    figures: dict[str, float] = {}
+    dropped: list[int] = []
+    gated = False
+    if halves:
+        figures = {"constant blend": measured(constant), "gate": measured(gates)}
+        gated = figures["gate"] > figures["constant blend"]
+        best = max(figures.values())
+        for column in np.flatnonzero(np.isfinite(scale)).tolist():
+            found = measured(gates if gated else constant, [*dropped, column])
+            figures[f"without {names[column]}"] = found
+            if found >= best:
+                dropped.append(column)
+                best = found
+        figures["without all that do not help"] = best
+        scale[dropped] = np.inf
+    weights = _fitted(scale, lists, seed)
+    if gated:
+        weights = _fitted(scale, lists, seed, start=weights)
+    return RankingHead(jnp.asarray(scale, jnp.float32), weights), figures
+
+
+def popularity_alone(columns: int) -> RankingHead:
+    """Returns a gate of the first of E columns alone, for logs in which nobody can be held out."""
+    scale = jnp.full(columns, jnp.inf).at[0].set(1.0)
+    return RankingHead(scale, jnp.zeros((2, len(KNOTS), columns)).at[:, :, 0].set(1.0))
+
+
+def merged(lists: Sequence[Lists]) -> Lists:
+    """Concatenates lists."""
+    leaves = zip(*lists, strict=True)
+    return Lists(*(np.concatenate([np.asarray(leaf) for leaf in group]) for group in leaves))
+
+
+def _part(lists: Lists, rows: np.ndarray) -> Lists:
+    return Lists(*(leaf[rows] for leaf in lists))
+
+
+def _scales(lists: Lists) -> np.ndarray:
+    """Returns `[E]` standard deviations of the columns, infinite of one that hardly varies."""
+    shown = lists.scores[lists.mask & (lists.count > 0)[:, None]]
+    deviation = np.std(shown.astype(np.float32), axis=0) if len(shown) else np.zeros(0)
+    return np.where(np.nan_to_num(deviation) > 1e-4, deviation, np.inf)
+
+
+def _scores(scale: jax.Array, weights: jax.Array, lists: Lists) -> jax.Array:
+    def one(scores: jax.Array, count: jax.Array, first: jax.Array) -> jax.Array:
+        return scores.astype(jnp.float32) @ (blended(weights, count, first) / scale)
+
+    return jax.vmap(one)(lists.scores, lists.count, lists.first)
+
+
+_jitted_scores = jax.jit(_scores)
+
+
+@partial(jax.jit, static_argnames=("constant",))
+def _trained(
+    scale: jax.Array,
+    weights: jax.Array,
+    state: optax.OptState,
+    lists: Lists,
+    keys: jax.Array,
+    constant: bool,
+) -> tuple[jax.Array, optax.OptState]:
+    optimizer = _optimizer(constant=constant)
+
+    def loss(weights: jax.Array, batch: Lists, key: jax.Array) -> jax.Array:
+        scores = _scores(scale, _tied(weights) if constant else weights, batch)
+        # By either reading of a list, as both are asked for.
+        pooled = jax.random.bernoulli(key, shape=batch.count.shape)
+        mask = batch.mask & ~(batch.pooled & pooled[:, None])
+        lost = jax.vmap(lambda s, y, m: approximate_ndcg(s, y, where=m))(
+            scores, (batch.relevant & mask).astype(jnp.float32), mask
+        )
+        return jnp.mean(jnp.where(pooled, batch.reach[:, 1], batch.reach[:, 0]) * lost)
+
+    def step(
+        carry: tuple[Any, optax.OptState], key: jax.Array
+    ) -> tuple[tuple[Any, optax.OptState], None]:
+        weights, state = carry
+        size = len(lists.count)
+        row_key, reading_key = jax.random.split(key)
+        rows = jax.random.randint(row_key, (min(_BATCH, size),), 0, size)
+        batch = jax.tree.map(lambda leaf: leaf[rows], lists)
+        gradient = jax.grad(loss)(weights, batch, reading_key)
+        change, state = optimizer.update(gradient, state)
+        return (optax.apply_updates(weights, change), state), None
+
+    return jax.lax.scan(step, (weights, state), keys)[0]
+
+
+def _tied(weights: jax.Array) -> jax.Array:
+    """Replaces the weights from one interaction on by their mean."""
+    return weights.at[:, 1:].set(jnp.mean(weights[:, 1:], axis=1, keepdims=True))
+
+
+def _optimizer(*, constant: bool) -> optax.GradientTransformation:
+    if constant:
+        return optax.adam(optax.cosine_decay_schedule(_RATE, _CONSTANT_STEPS))
+    return optax.adam(optax.cosine_decay_schedule(_FINE_RATE, _STEPS))
+
+
+def _fitted(
+    scale: np.ndarray, lists: Lists, seed: int, *, start: jax.Array | None = None
+) -> jax.Array:
+    """Returns weights `[2, G, E]` of the columns in their standard deviation.
+
+    Without a start they are the same at every number of interactions from one on; those are where
+    weights of each number start: from afar they may end where no relevant item is near the top.
+    """
+    constant = start is None
+    if start is None:
+        # The first column, popularity, begins with its own scale.
+        first = float(scale[0]) if np.isfinite(scale[0]) else 0.0
+        start = jnp.zeros((2, len(KNOTS), len(scale))).at[:, :, 0].set(first)
+    weights, state = start, _optimizer(constant=constant).init(start)
+    moved = jax.tree.map(jnp.asarray, lists)
+    steps = _CONSTANT_STEPS if constant else _STEPS
+    for keys in jax.random.split(jax.random.key(seed), (steps // _PER_DISPATCH, _PER_DISPATCH)):
+        weights, state = _trained(jnp.asarray(scale), weights, state, moved, keys, constant)
+    return _tied(weights) if constant else weights
+
+
+def _ndcg(scale: np.ndarray, weights: jax.Array, lists: Lists) -> float:
+    """Returns the NDCG@10 of users to whom something is relevant, the mean of both readings."""
+    gains = 1 / np.log2(2.0 + np.arange(10))
+    scores = np.asarray(_jitted_scores(jnp.asarray(scale), weights, lists))
+    found = []
+    for reading, mask in enumerate((lists.mask, lists.mask & ~lists.pooled)):
+        masked, relevant = np.where(mask, scores, -np.inf), lists.relevant & mask
+        top = np.argpartition(-masked, min(10, masked.shape[1] - 1), axis=1)[:, :10]
+        place = np.argsort(-np.take_along_axis(masked, top, axis=1), axis=1, kind="stable")
+        hit = np.take_along_axis(relevant, np.take_along_axis(top, place, axis=1), axis=1)
+        ideal = np.cumsum(gains)[np.clip(relevant.sum(axis=1), 1, 10) - 1]
+        reach = lists.reach[:, reading]
+        reached = reach * (hit @ gains[: hit.shape[1]]) / ideal
+        found.append(np.sum(reached) / max(np.sum(reach > 0), 1))
+    return float(np.mean(found))

@@ -1,0 +1,177 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import registry
+from metajax.baselines import Baseline, eb_fold_in
+from metajax.data import load
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import from_columns, select_users
+from metajax.evaluation import evaluate, prepare, summarise
+from metajax.evaluation.tuning import fits, tuned
+from metajax.hybrid import engine, hybrid
+from metajax.hybrid import ranking as gate
+from metajax.types import Examples, Inputs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "_CONSTANT_STEPS", 60)
+        patch.setattr(gate, "_STEPS", 30)
+        patch.setattr(gate, "_PER_DISPATCH", 30)
+        yield
+
+
+@pytest.fixture(scope="module")
+def split(small):
+    return prepare("P1", load(small), fold=0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(split, few_steps):
+    return engine.hybrid().fit(split.training)
+
+
+def judged(method, params, split, panel="random", **options):
+    seen = split.training
+    return evaluate(
+        method.adaptation,
+        params,
+        split.validation[panel],
+        seen.user_features,
+        seen.item_features,
+        scale=seen.scale,
+        ks=split.ks[panel],
+        **options,
+    )
+
+
+def test_the_registry_finds_it_as_a_learned_closed_form_with_two_heads(split, fitted):
+    found = registry.method_of("hybrid")
+    assert isinstance(found, Baseline)
+    assert (found.kind, found.predicts) == ("learned", "both")
+    figures = summarise(judged(found, fitted, split))
+    assert {"rmse", "ndcg@10", "within@90"} <= set(figures)
+    assert np.isfinite(figures["rmse"]).all()
+    state, inputs = state_of(found, fitted, split)
+    ratings = found.adaptation.predict(fitted, state, inputs)
+    assert found.adaptation.rank is not None
+    order = found.adaptation.rank(fitted, state, inputs)
+    assert not np.allclose(ratings, order)
+    assert found.adaptation.predict_variance is not None
+    variance = found.adaptation.predict_variance(fitted, state, inputs)
+    assert (np.asarray(variance) > 0).all()
+
+
+def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
+    seen = split.training
+    support = Examples(
+        Inputs(
+            jnp.asarray(seen.user_features[[0] * len(items)]),
+            jnp.asarray(seen.item_features[list(items)]),
+            jnp.asarray(items),
+        ),
+        jnp.asarray(labels),
+        jnp.ones(len(items), bool),
+    )
+    everything = jnp.arange(len(seen.item_features))
+    user = seen.user_features[0]
+    features = jnp.broadcast_to(user, (len(everything), len(user)))
+    inputs = Inputs(features, jnp.asarray(seen.item_features), everything)
+    return method.adaptation.adapt(params, support), inputs
+
+
+def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypatch):
+    pairs, inside = [], []
+    base, columns = engine._base, engine._columns
+
+    def fitting(training, experts):
+        inside.append(set(training.interactions.users))
+        return base(training, experts)
+
+    def predicting(given, experts, training, tasks, batch, knot):
+        pairs.append((set(tasks.user), inside[-1]))
+        return columns(given, experts, training, tasks, batch, knot)
+
+    monkeypatch.setattr(engine, "_base", fitting)
+    monkeypatch.setattr(engine, "_columns", predicting)
+    engine.hybrid().fit(split.training)
+    everyone = set(split.training.interactions.users)
+    assert inside[0] == everyone
+    assert all(held and not held & seen and seen < everyone for held, seen in pairs)
+    assert set().union(*(held for held, _ in pairs)) <= everyone
+    assert len(pairs) == 5 * 2 * 5
+
+
+def test_ratings_of_a_user_who_is_not_trained_on_change_nothing(split, fitted):
+    log = split.training.interactions
+    others = select_users(log, log.users)
+    again = engine.hybrid().fit(split.training._replace(interactions=others))
+    jax.tree.map(np.testing.assert_array_equal, again, fitted)
+
+
+def test_settings_of_one_grid_share_the_evidence_and_differ_in_the_gate(split, monkeypatch):
+    calls = []
+    collect = engine._cross_fitted
+    monkeypatch.setattr(engine, "_cross_fitted", lambda *args: calls.append(1) or collect(*args))
+    method = engine.hybrid()
+    both, first = fits(method, split.training, [{}, {"order": "time"}])
+    assert len(calls) == 1
+    jax.tree.map(np.testing.assert_array_equal, both.rating, first.rating)
+    assert not np.allclose(both.ranking.weights, first.ranking.weights)
+    state, _ = state_of(method, first, split)
+    assert float(state.first) == pytest.approx(1)
+    for bad, message in (({"order": "newest"}, "order"), ({"ordr": "time"}, "ordr")):
+        with pytest.raises(ValueError, match=message):
+            method.fit(split.training, **bad)
+
+
+def test_further_methods_are_experts_and_columns_can_be_left_out(split):
+    method = hybrid(more=[(eb_fold_in, {"rank": 2})], without=["EASE", "users as mixture"])
+    params = method.fit(split.training, order="random")
+    columns = [name for expert in engine.experts_for(9) for name in expert.columns]
+    assert len(params.ranking.scale) == len(columns) + 2
+    assert np.isinf(params.ranking.scale[columns.index("EASE")])
+    assert 2 not in params.rating.kept
+
+
+def test_logs_without_ratings_are_ordered(split):
+    log = split.training.interactions
+    implicit = split.training._replace(
+        interactions=log._replace(rating=np.ones_like(log.rating)), scale=None, relevant=1.0
+    )
+    method = engine.hybrid()
+    params = method.fit(implicit, order="random")
+    assert params.tastes is params.rating is None
+    state, inputs = state_of(method, params, split, labels=(1.0, 1.0))
+    assert method.adaptation.rank is not None
+    order = method.adaptation.rank(params, state, inputs)
+    np.testing.assert_array_equal(method.adaptation.predict(params, state, inputs), order)
+    assert np.isfinite(order).all()
+    assert np.ptp(order) > 0
+    without = split._replace(training=implicit, final=implicit)
+    chosen = tuned(method._replace(grid=({"order": "random"},)), without)
+    assert not any(found.rating for found in chosen.values())
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_one_user_or_two_are_served_by_popularity_or_close(users):
+    user, item = np.nonzero(np.ones((users, 3)))
+    log = from_columns(
+        user,
+        item,
+        1.0 + (user + item) % 5,
+        user_ids=np.array(["a", "b"][:users]),
+        item_ids=np.array(["x", "y", "z"]),
+    )
+    nothing = np.zeros((3, 0), np.float32)
+    method = engine.hybrid()
+    params = method.fit(TrainingSet(log, nothing[:users], nothing, (1.0, 5.0)))
+    inputs = Inputs(jnp.zeros((3, 0)), jnp.zeros((3, 0)), jnp.arange(3))
+    support = Examples(inputs, jnp.array([4.0, 0, 0]), jnp.array([True, False, False]))
+    state = method.adaptation.adapt(params, support)
+    for function in (method.adaptation.predict, method.adaptation.rank):
+        assert function is not None
+        assert np.isfinite(function(params, state, inputs)).all()

@@ -1,0 +1,166 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.baselines import eb_fold_in
+from metajax.baselines.ease import fit_autoencoder
+from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import from_columns
+from metajax.hybrid import experts
+from metajax.hybrid.experts import Shared
+from metajax.hybrid.support import described, fit_tables
+from metajax.hybrid.tastes import adapt_taste, fit_tastes, predicted
+from metajax.types import Examples, Inputs
+
+USERS, ITEMS = 24, 9
+
+
+@pytest.fixture(scope="module")
+def training():
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((USERS, ITEMS)) < 0.7)
+    log = from_columns(
+        user,
+        item,
+        rng.integers(1, 6, len(user)),
+        rng.permutation(len(user)),
+        user_ids=np.array([f"u{u:02}" for u in range(USERS)]),
+        item_ids=np.array([f"i{i}" for i in range(ITEMS)]),
+    )
+    users = np.stack([rng.normal(size=USERS), rng.integers(0, 2, USERS)], axis=1)
+    return TrainingSet(log, users.astype(np.float32), np.eye(ITEMS, dtype=np.float32), (1.0, 5.0))
+
+
+def dense(training, sharpness=1.0):
+    log = training.interactions
+    table = np.zeros((USERS, ITEMS))
+    table[log.user, log.item] = ((log.rating - 1) / 4) ** sharpness
+    return table
+
+
+def test_a_denoising_autoencoder_is_a_ridge_regression_on_the_other_items(training):
+    x, dropout, ridge = dense(training), 0.8, 5.0
+    weights = np.asarray(fit_autoencoder(training, ridge=ridge, dropout=dropout).weights)
+    penalty = ridge + dropout / (1 - dropout) * np.sum(x**2, axis=0)
+    for j in range(ITEMS):
+        others = [i for i in range(ITEMS) if i != j]
+        a = x[:, others]
+        expected = np.linalg.solve(a.T @ a + np.diag(penalty[others]), a.T @ x[:, j])
+        np.testing.assert_allclose(weights[others, j], expected, rtol=2e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
+        fit_autoencoder(training, dropout=1.0)
+
+
+def test_next_items_and_lifts_by_hand(training, monkeypatch):
+    monkeypatch.setattr(experts, "_FIRST", 3)
+    log, shared = training.interactions, Shared(training)
+    turns = shared.turns
+    assert turns is not None
+    x, like = dense(training, 3.0), dense(training) >= 0.75
+    place = np.full((USERS, ITEMS), 99)
+    place[log.user, log.item] = turns
+    for u, count in enumerate(log.user_counts):
+        assert sorted(place[u][place[u] < 99]) == list(range(count))
+    by_time = [np.argsort(log.time[log.user == u]) for u in range(USERS)]
+    assert all((np.argsort(turns[log.user == u]) == by_time[u]).all() for u in range(USERS))
+    pairs, lift = np.zeros((2, ITEMS, ITEMS))
+    first, later = place < 3, like & (place >= 3) & (place < 99)
+    share = later.sum(axis=0) / USERS
+    norm = np.sqrt(np.sum(x**2, axis=0))
+    for i in range(ITEMS):
+        for j in range(ITEMS):
+            ordered = place[:, i] < place[:, j]
+            pairs[i, j] = np.sum(x[:, i] * x[:, j] * ordered) / (norm[i] * norm[j] + 100)
+            both = np.sum(first[:, i] & later[:, j])
+            lift[i, j] = (both + 20 * share[j]) / (first[:, i].sum() + 20) - share[j]
+    np.testing.assert_allclose(experts._following(shared), pairs, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(experts._lifts(shared), lift, rtol=1e-5, atol=1e-6)
+
+
+def test_without_times_nothing_follows(training):
+    log = training.interactions
+    timeless = training._replace(interactions=log._replace(time=np.zeros_like(log.time)))
+    shared = Shared(timeless)
+    assert shared.turns is None
+    assert not experts._following(shared).any()
+    assert not experts._lifts(shared).any()
+    assert not np.any(fit_tables(shared).turn)
+
+
+def test_the_first_model_is_the_fold_in_and_the_mixture_is_bayes_over_users(training):
+    shared = Shared(training)
+    tastes = fit_tastes(shared)
+    item, rating = jnp.array([2, 5, 0]), jnp.array([5.0, 2.0, 0.0])
+    present = jnp.array([1.0, 1.0, 0.0])
+    found = adapt_taste(tastes, item, rating, present)
+    scores, spread = predicted(tastes, found, jnp.arange(ITEMS))
+    inputs = Inputs(jnp.zeros((3, 2)), jnp.zeros((3, ITEMS)), item)
+    support = Examples(inputs, rating, present > 0)
+    params = eb_fold_in.fit(training)
+    rule = eb_fold_in.adaptation
+    everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, ITEMS)), jnp.arange(ITEMS))
+    expected = rule.predict(params, rule.adapt(params, support), everything)
+    np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-4)
+    # Components: the training users' posteriors, widened.
+    leaves = (tastes.member_mean, tastes.member_covariance, tastes.member_noise)
+    mean, covariance, noise = (np.asarray(leaf, np.float64) for leaf in leaves)
+    x = np.asarray(tastes.design, np.float64)[[2, 5]]
+    y = np.array([5.0, 2.0]) - np.asarray(tastes.expected)[[2, 5]]
+    logs, means, spreads = [], [], []
+    for m, s, n in zip(mean, covariance, noise, strict=True):
+        k = x @ s @ x.T + n * np.eye(2)
+        off = y - x @ m
+        logs.append(-0.5 * (off @ np.linalg.solve(k, off) + np.log(np.linalg.det(k))))
+        gain = np.linalg.solve(k, x @ s).T
+        means.append(m + gain @ off)
+        spreads.append(s - gain @ x @ s)
+    weight = np.exp(0.7 * (np.array(logs) - max(logs)))
+    weight /= weight.sum()
+    average = weight @ np.array(means)
+    np.testing.assert_allclose(found.means[2], average, rtol=1e-3, atol=1e-4)
+    off = np.array(means) - average
+    moments = np.einsum("m,mab->ab", weight, np.array(spreads)) + (weight[:, None] * off).T @ off
+    np.testing.assert_allclose(found.covariances[1], moments, rtol=1e-2, atol=1e-3)
+    assert float(found.effective) == pytest.approx(-np.log(np.sum(weight**2)), rel=1e-3)
+    assert (np.asarray(spread) > 0).all()
+
+
+def test_attributes_of_users_are_divided_into_cells(training):
+    tables = fit_tables(Shared(training))
+    cells = described(training.user_features, tables.edges, tables.cell)
+    # Five cells of the first, which has many values; the value of the second, which has two.
+    assert cells.shape == (USERS, 6)
+    assert (np.asarray(cells[:, :5]).sum(axis=1) == 1).all()
+    assert np.asarray(cells[:, :5]).sum(axis=0).tolist() == [5, 5, 4, 5, 5]
+    np.testing.assert_array_equal(cells[:, 5], training.user_features[:, 1])
+
+
+def test_columns_do_not_depend_on_padding_or_on_the_other_candidates(training):
+    shared = Shared(training)
+
+    def support(padding):
+        item = jnp.array([1, 4, *[10**6] * padding])
+        label = jnp.array([5.0, 2.0, *[jnp.nan] * padding])
+        rows = len(item)
+        features = jnp.tile(jnp.array([0.5, 1.0]), (rows, 1))
+        inputs = Inputs(features, jnp.zeros((rows, ITEMS)), item)
+        return Examples(inputs, label, jnp.arange(rows) < 2)
+
+    everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, ITEMS)), jnp.arange(ITEMS))
+    some = jax.tree.map(lambda leaf: leaf[jnp.array([5, 3])], everything)
+    for expert in experts.experts_for(ITEMS):
+        params = expert.fit(shared)
+        plain = expert.scores(params, expert.adapt(params, support(0)), everything)
+        assert plain.shape == (ITEMS, len(expert.columns))
+        assert np.isfinite(plain).all()
+        padded = expert.scores(params, expert.adapt(params, support(3)), everything)
+        np.testing.assert_allclose(padded, plain, rtol=1e-5, atol=1e-6)
+        few = expert.scores(params, expert.adapt(params, support(0)), some)
+        np.testing.assert_allclose(few, plain[jnp.array([5, 3])], rtol=1e-5, atol=1e-6)
+
+
+def test_large_catalogues_have_no_weights_between_items():
+    names = [name for expert in experts.experts_for(10**6) for name in expert.columns]
+    assert "popularity" in names
+    assert "EASE" not in names

@@ -1,0 +1,160 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.hybrid import rating
+from metajax.hybrid.arrival import KNOTS, arrived, between, fit_arrival
+from metajax.hybrid.ranking import Lists, candidates, expert_weights, fit_ranking_head
+from metajax.hybrid.rating import Columns, Rows, fit_rating_head, head_scores
+
+
+def test_weights_are_interpolated_in_the_logarithm_of_the_number_and_kept_beyond():
+    table = jnp.arange(5.0)[:, None] ** 2
+    found = [float(between(table, jnp.float32(k))[0]) for k in (0, 1, 2, 10, 500)]
+    share = np.log(3 / 2) / np.log(4 / 2)
+    np.testing.assert_allclose(found, [0, 1, 1 + share * (4 - 1), 16, 16], rtol=1e-5)
+
+
+def test_arrivals_are_told_apart_where_statistics_differ_and_never_without_interactions():
+    rng = np.random.default_rng(0)
+    counts = [np.repeat(np.array(KNOTS, np.float32), 100)] * 2
+    values = [rng.normal(size=(500, 2)) + np.array([shift, 0]) for shift in (-1.0, 1.0)]
+    values = [v * (k > 0)[:, None] for v, k in zip(values, counts, strict=True)]
+    fitted = fit_arrival(counts, values)
+    seen = [float(arrived(fitted, jnp.array([x, 0.0]), jnp.float32(5))) for x in (-2, 0, 2)]
+    assert seen[0] < 0.05
+    assert 0.3 < seen[1] < 0.7
+    assert seen[2] > 0.95
+    assert float(arrived(fitted, jnp.array([2.0, 0.0]), jnp.float32(0))) == 0.5
+    for order, expected in (("random", 0.0), ("time", 1.0)):
+        known = fit_arrival(counts, values, order)
+        assert float(arrived(known, jnp.array([2.0, 0.0]), jnp.float32(3))) == pytest.approx(
+            expected, abs=1e-6
+        )
+
+
+def test_candidates_are_the_best_of_each_column_and_copies_are_marked():
+    scores = jnp.array([[5.0, 0.0], [4.0, 1.0], [0.0, 9.0], [1.0, 8.0], [2.0, 2.0]])
+    item, first = candidates(scores, jnp.array([0, 4]), 2)
+    assert item.tolist() == [0, 0, 1, 2, 3, 4]
+    assert first.tolist() == [True, False, True, True, True, True]
+
+
+def lists_of(rng, weight_of, users=80, length=30):
+    """Lists in which what is relevant follows given weights of three columns."""
+    count = np.tile(np.array(KNOTS, np.float32), users)
+    scores = rng.normal(size=(len(count), length, 3)).astype(np.float16)
+    true = np.einsum("tle,te->tl", scores.astype(float), np.stack([weight_of(k) for k in count]))
+    relevant = true >= np.sort(true, axis=1)[:, [-8]]
+    ones = np.ones((len(count), 2), np.float32)
+    mask = np.ones(relevant.shape, bool)
+    user = np.repeat(np.arange(users, dtype=np.int32), len(KNOTS))
+    first = np.zeros(len(count), np.float32)
+    return Lists(scores, relevant, mask, np.zeros_like(mask), ones, count, first, user)
+
+
+def test_a_gate_finds_the_expert_that_helps_at_each_number_and_drops_noise():
+    def weights(k):
+        return np.array([1.0, 0.0, 0.0]) if k <= 3 else np.array([0.0, 1.0, 0.0])
+
+    head, figures = fit_ranking_head(lists_of(np.random.default_rng(0), weights), ["a", "b", "c"])
+    assert figures["gate"] > figures["constant blend"] + 0.05
+    assert np.isinf(head.scale[2])
+    few, many = (expert_weights(head, jnp.float32(k), jnp.float32(0)) for k in (1, 10))
+    assert few[0] > 4 * abs(few[1])
+    assert many[1] > 4 * abs(many[0])
+    assert few[2] == many[2] == 0
+
+
+def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it():
+    same = np.array([1.0, 1.0, 0.0])
+    head, figures = fit_ranking_head(lists_of(np.random.default_rng(1), lambda k: same), "abc")
+    if figures["gate"] <= figures["constant blend"]:
+        np.testing.assert_array_equal(head.weights[0, 1], head.weights[0, 4])
+    assert figures["constant blend"] > 0.9
+    left_out, _ = fit_ranking_head(
+        lists_of(np.random.default_rng(1), lambda k: same), "abc", without=["b"]
+    )
+    assert np.isinf(left_out.scale[1])
+
+
+def rows_of(rng, effect, users=40, width=12):
+    columns = Columns(
+        rng.normal(size=(users, 2)),
+        rng.normal(size=(users, width, 3)),
+        rng.normal(size=(users, width, 1)),
+        3.5 + rng.normal(size=(users, width, 2)),
+    )
+    off = effect * columns.user[:, None, 0] * columns.item[..., 1]
+    labels = columns.experts.mean(axis=-1) + off + 0.3 * rng.normal(size=(users, width))
+    mask = rng.random((users, width)) < 0.9
+    variance = np.ones((users, width))
+    return Rows(columns, np.full(users, 3.0), labels, mask, variance)
+
+
+def head_of(effect, seed=0):
+    rng = np.random.default_rng(seed)
+    parts = [{knot: rows_of(rng, effect) for knot in KNOTS} for _ in range(3)]
+    return fit_rating_head([parts], np.zeros(6, bool), ["a", "b"])
+
+
+def test_the_correction_finds_a_product_of_user_and_item():
+    head, errors = head_of(0.5)
+    assert errors["corrected blend"] < 0.75 * errors["constant blend"]
+    rows = rows_of(np.random.default_rng(9), 0.5)
+    one = Columns(*(jnp.asarray(leaf[0], jnp.float32) for leaf in rows.columns))
+    scores = head_scores(head, one, jnp.float32(3), jnp.float32(0))
+    off = np.asarray(scores) - np.asarray(one.experts).mean(axis=1)
+    expected = 0.5 * float(one.user[0]) * np.asarray(one.item[:, 1])
+    assert np.corrcoef(off, expected)[0, 1] > 0.8
+    # What was fitted to any supports serves first ones too where there are no times.
+    np.testing.assert_array_equal(head.weights[0], head.weights[1])
+    np.testing.assert_allclose(head.variance, errors["corrected blend"], rtol=0.5)
+
+
+def test_a_correction_that_does_not_help_is_left_out():
+    head, errors = head_of(0.0, seed=3)
+    if errors["corrected blend"] >= errors["constant blend"]:
+        assert not np.any(head.weights)
+    assert errors["corrected blend"] == pytest.approx(errors["constant blend"], rel=0.05)
+
+
+def test_a_model_that_adds_nothing_to_the_blend_is_dropped():
+    rng = np.random.default_rng(0)
+    parts = [{knot: rows_of(rng, 0.0) for knot in KNOTS} for _ in range(2)]
+    for part in parts:
+        for knot, rows in part.items():
+            good = rows.labels + 0.1 * rng.normal(size=rows.labels.shape)
+            noise = good + 2 * rng.normal(size=rows.labels.shape)
+            experts = np.stack([good, noise], axis=-1)
+            part[knot] = rows._replace(columns=rows.columns._replace(experts=experts))
+    head, _ = fit_rating_head([parts], np.zeros(6, bool), ["good", "noise"])
+    assert head.kept.tolist() == [0]
+    head, _ = fit_rating_head([parts], np.zeros(6, bool), ["good", "noise"], without=["good"])
+    assert head.kept.tolist() == [1]
+
+
+def test_penalties_are_chosen_by_cross_validation():
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(60, 4)) for _ in range(3)]
+    y = [a @ np.array([0, 1.0, 0, 0]) + rng.normal(size=60) for a in x]
+    sums = [rating._Sums(a.T @ a, a.T @ b, b @ b, 60, 1.0) for a, b in zip(x, y, strict=True)]
+    of_user, main = np.array([0, 1, 0, 0], bool), np.array([1, 1, 1, 0], bool)
+    gram, cross = sum(s.gram for s in sums), sum(s.cross for s in sums)
+
+    def penalty(user, crossed):
+        return 180 * np.array([1e-3, user, 0.1 * user, crossed])
+
+    def held_out(user, crossed):
+        total = 0.0
+        for a, b, s in zip(x, y, sums, strict=True):
+            left = gram - s.gram + 2 / 3 * np.diag(penalty(user, crossed))
+            total += np.sum((b - a @ np.linalg.solve(left, cross - s.cross)) ** 2)
+        return total
+
+    weights, error = rating._ridge(sums, of_user, main)
+    user = min((0.3, 1.2, 5.0), key=lambda user: held_out(user, 2.4))
+    crossed = min((0.6, 2.4, 10.0), key=lambda crossed: held_out(user, crossed))
+    expected = np.linalg.solve(gram + np.diag(penalty(user, crossed)), cross)
+    np.testing.assert_allclose(weights, expected)
+    assert error == pytest.approx(held_out(user, crossed))
