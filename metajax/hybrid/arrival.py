@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["KNOTS", "Arrival", "arrived", "between", "fit_arrival"]
+__all__ = ["Arrival", "arrived", "between", "fit_arrival"]
 
 KNOTS = (0, 1, 3, 5, 10)
 """Numbers of interactions at which weights are fitted."""

@@ -44,7 +44,10 @@ from metajax.hybrid.support import Summary, Tables, fit_tables, summarised, widt
 from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
 from metajax.types import Adaptation, Examples, Inputs, Params, Task
 
-__all__ = ["Fitted", "State", "baselines", "hybrid"]
+__all__ = ["BY_ORDER", "Fitted", "State", "baselines", "hybrid"]
+
+BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "time"})
+"""Settings among which each panel of a protocol may choose, as tuned baselines do."""
 
 _POOL = max(KNOTS)
 _FOLDS = 5
@@ -118,7 +121,7 @@ def hybrid(
     *,
     more: Sequence[tuple[Baseline, Mapping[str, Any]]] = (),
     without: Sequence[str] = (),
-    grid: Sequence[Mapping[str, Any]] = ({"order": "both"}, {"order": "random"}, {"order": "time"}),
+    grid: Sequence[Mapping[str, Any]] = ({},),
 ) -> Baseline:
     """Makes a hybrid engine.
 
@@ -127,7 +130,8 @@ def hybrid(
         more: Further methods whose order of the items is an expert, with settings of their fit.
         without: Columns of experts, models of ratings, or "attributes", that are left out, for
             ablations.
-        grid: Settings to choose among on validation users.
+        grid: Settings to choose among on validation users: by default one engine for both orders
+            of supports, which is what serves people; `BY_ORDER` also has one for each.
 
     Returns:
         A method in closed form, of the kind "learned", that predicts ratings and orders.

@@ -28,7 +28,7 @@ from metajax.baselines.preferences import (
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Params
 
-__all__ = ["MOST_ITEMS", "Expert", "Shared", "experts_for", "of_method"]
+__all__ = ["Expert", "Shared", "experts_for", "of_method"]
 
 MOST_ITEMS = 20_000
 """Largest catalogue for item-to-item weights: their memory is its square, their time its cube."""

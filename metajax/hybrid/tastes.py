@@ -15,7 +15,7 @@ from metajax.baselines.factors import user_posteriors
 from metajax.gaussian import posterior, predictive_variance
 from metajax.hybrid.experts import Shared
 
-__all__ = ["RATERS", "Taste", "Tastes", "adapt_taste", "fit_tastes", "predicted"]
+__all__ = ["Taste", "Tastes", "adapt_taste", "fit_tastes", "predicted"]
 
 RATERS = ("EB fold-in", "tempered EB fold-in", "users as mixture")
 """Names of the three predictions."""
