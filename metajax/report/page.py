@@ -57,6 +57,7 @@ def html(
     advice: Sequence[str] = (),
     learning: tuple[str, Sequence[tuple[int, float]]] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
+    subject: str = "learned method",
 ) -> str:
     """Writes one self-contained page: a headline, curves, paired differences, all tables.
 
@@ -74,6 +75,7 @@ def html(
         learning: Name of a validation loss, and updates with the loss after them.
         examples: Users with lists `shown`, `recommended` (pairs of a title and True where it was
             liked later) and `liked`.
+        subject: Noun for the methods that are compared with baselines.
 
     Returns:
         The text of an HTML file. It loads nothing and runs no script.
@@ -103,6 +105,7 @@ def html(
         title=title,
         headline=headline(comparisons),
         reference=reference(records),
+        subject=visible(subject),
         cards=[_card(comparison) for comparison in comparisons],
         candidates=len(distinct(select(records, kind="learned"), "method")),
         paired=plots.is_paired(records),

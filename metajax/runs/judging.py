@@ -309,6 +309,7 @@ def write_report(
         title,
         facts,
         notes,
+        subject="method of this run",
         advice=found.advice,
         learning=(measure, learning) if learning else None,
         examples=[example._asdict() for example in found.examples],

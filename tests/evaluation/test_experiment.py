@@ -376,3 +376,28 @@ def test_a_method_is_trained_by_the_fold_and_the_seed_of_its_cell(dataset):
 def test_a_pipe_in_the_place_of_a_cell_is_no_finished_cell(tmp_path):
     os.mkfifo(tmp_path / "cell.npz")
     assert cell_files.read_cell(tmp_path / "cell.npz") is None
+
+
+def test_a_method_out_of_memory_is_noted_and_tried_again_another_time(tmp_path, monkeypatch):
+    options: dict[str, Any] = {"protocols": ["P1"], "folds": [0], "folder": tmp_path / "cells"}
+    methods, original = ["item_mean", "item_user_bias"], experiment.tuned
+
+    def greedy(baseline, split, **more):
+        if baseline.name == "item_mean":
+            raise MemoryError
+        return original(baseline, split, **more)
+
+    monkeypatch.setattr(experiment, "tuned", greedy)
+    found = evaluation.compare("synthetic", methods, **options)
+    assert {record.method for record in found.records} == {"item_user_bias"}
+    (note,) = found.notes
+    assert "item_mean needs more memory than there is" in note
+    monkeypatch.undo()
+    again = evaluation.compare("synthetic", methods, **options)
+    assert {record.method for record in again.records} == set(methods)
+    assert again.notes == []
+    assert [line.partition(":")[0] for line in again.advice] == [
+        "A new user without interactions",
+        "A new user with 1 to 5 interactions",
+        "A new user with 10 interactions",
+    ]

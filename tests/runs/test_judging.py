@@ -235,3 +235,10 @@ def test_examples_are_cold_users_with_what_they_saw_got_and_liked(fitted):
         assert all(rated[title] >= run.dataset.threshold for title in [*hits, *example.liked])
         assert not set(shown) & {title for title, _ in example.recommended}
         assert hits or example.liked
+
+
+def test_the_page_of_a_closed_form_calls_nothing_learned(fitted):
+    page = judging.write_report(fitted[0], judging.judge_run(*fitted, scope=FEW), FEW).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL))
+    assert "Method of this run in colour" in text
+    assert "learned" not in text.lower()
