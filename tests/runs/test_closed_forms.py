@@ -11,7 +11,7 @@ from metajax.baselines import Baseline, eb_fold_in
 from metajax.baselines.baseline import adapt_to_nothing
 from metajax.cli.app import main
 from metajax.data import load
-from metajax.evaluation import tuned
+from metajax.evaluation import tables, tuned
 from metajax.registry import baseline_names, method_of, settings_for
 from metajax.runs import judging
 from metajax.types import Adaptation
@@ -159,7 +159,8 @@ def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_ser
     implicit, small, tmp_path, monkeypatch
 ):
     known = (*registry.all_baselines(), BOTH)
-    monkeypatch.setattr(registry, "all_baselines", lambda: known)
+    for module in (registry, tables):
+        monkeypatch.setattr(module, "all_baselines", lambda: known)
     data = str(small)
     if implicit:
         data = str(tmp_path / "views.csv")
@@ -170,6 +171,9 @@ def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_ser
     progress, finished = runs.train_run(run, progress)
     assert finished
     params = run.params(progress)
+    compared = {method.name for method in tables._baselines(run.users, ["item_knn"], None)}
+    assert "popularity" in compared
+    assert not {"of_both", "item_knn"} & compared
     scope = judging.Scope(baselines=("popularity",))
     records, *_ = judging.judge_run(run, params, scope)
     own = {r.metric: r for r in records if (r.method, r.protocol) == ("of_both", "P1")}

@@ -146,6 +146,11 @@ def test_a_judging_can_be_trimmed_and_the_report_says_so(fitted, capsys):
     assert "5 of 8 cold users were judged, drawn by seed 0." in page
     assert "against popularity on these very users" in page
     assert "best simple baseline" not in page
+    # Figures of some users are no figures of all.
+    assert main(["evaluate", folder, *few[:2]]) == 0
+    rows = json.loads((fitted[0].folder / "report.json").read_text())
+    assert max(row["users"] for row in rows if "users" in row) == 8
+    capsys.readouterr()
     for arguments, words in (
         (["--baselines", "item_men"], "did you mean 'item_mean'"),
         (["--baselines", "maml"], "--baselines must be a known name"),
@@ -212,6 +217,8 @@ def test_a_lead_is_clear_where_its_interval_excludes_0():
     (line,) = advice_of(judged)
     assert line.startswith("A new user with 1 to 5 interactions: for predicted ratings ahead (RMSE")
     assert line.endswith("a clear lead over close at K = 3 alone).")
+    (line,) = advice_of([judged[0], ("learned", judged[1][1]), judged[2]])
+    assert "lead over worse" in line
     (line,) = advice_of(judged[:2])
     assert "no clear lead over" in line
     (line,) = advice_of(judged[:1])
