@@ -39,6 +39,9 @@ Ratings = Mapping[Any, float] | Sequence[str | int]
 # Users in one call, and scores of users and items on the host: half a gigabyte of three arrays.
 _MOST_USERS, _HOST_SCORES = 256, 2**25
 
+# Users of so few ratings are scored one by one to explain a recommendation.
+_FEW_ROWS = 16
+
 # Reasons of a recommendation, and the least change of a standardised score that is no rounding.
 _REASONS, _ROUNDING = 3, 1e-5
 
@@ -367,8 +370,9 @@ def _is_rated(recommender: Recommender) -> bool:
     return recommender.rating and recommender.scale is not None
 
 
-def _scored(recommender: Recommender, seen: Sequence[_Seen]) -> _Scored:
-    size = _padded(max(len(one.items) for one in seen), 4)
+def _scored(recommender: Recommender, seen: Sequence[_Seen], least: int = 0) -> _Scored:
+    """Scores all items for some users, whose supports are padded to `least` rows or more."""
+    size = _padded(max(least, max(len(one.items) for one in seen)), 4)
     batch = _padded(len(seen), 1)
     items, labels = np.zeros((batch, size), np.int32), np.zeros((batch, size), np.float32)
     mask = np.zeros((batch, size), bool)
@@ -460,8 +464,12 @@ def _explained(
             seen._replace(items=np.delete(seen.items, n), labels=np.delete(seen.labels, n))
             for n in rows[start : start + size]
         ]
-        # In one program with the whole: between two programs the last bits differ.
-        scores = _scored(recommender, [seen, *without]).scores[:, asked].astype(np.float64)
+        # In one program with the whole: between two programs the last bits differ. Of few that is
+        # the one that has recommended, because to compile another takes longer than they do.
+        users = [seen, *without]
+        calls = [users] if len(rows) > _FEW_ROWS else [[one] for one in users]
+        found_scores = [_scored(recommender, call, len(rows)).scores[:, asked] for call in calls]
+        scores = np.concatenate(found_scores).astype(np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(f"{_NAN}.")
         noise = np.broadcast_to(_ROUNDING * np.maximum(1, np.abs(scores[0])), scores.shape)

@@ -342,6 +342,23 @@ def test_reasons_are_found_in_blocks(monkeypatch):
     monkeypatch.setattr(recommendation, "_HOST_SCORES", 8)  # Two users of four items.
     parts = recommend(recommender, ratings, explain=True)
     assert [line.reasons for line in parts] == [line.reasons for line in whole] != [()]
+    # Together, and not one by one.
+    monkeypatch.setattr(recommendation, "_FEW_ROWS", 2)
+    blocks = recommend(recommender, ratings, explain=True)
+    ((title, change), *others), *_ = [line.reasons for line in blocks]
+    assert ((title, pytest.approx(change, abs=1e-6)), *others) == whole[0].reasons
+
+
+def test_few_reasons_need_no_program_of_their_own():
+    traced = []
+
+    def adapt(params, support, key=None):
+        traced.append(support.mask.shape)
+        return mean_plus_price.adapt(params, support)
+
+    counting = recommender._replace(adaptation=mean_plus_price._replace(adapt=adapt))
+    recommend(counting, {"Fargo": 5, "Star Wars": 2, "3": 3}, explain=True)
+    assert traced == [(4,)]
 
 
 def test_reasons_are_in_the_unit_of_the_log_where_low_is_good():
