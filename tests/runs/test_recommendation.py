@@ -356,9 +356,14 @@ def test_few_reasons_need_no_program_of_their_own():
         traced.append(support.mask.shape)
         return mean_plus_price.adapt(params, support)
 
-    counting = recommender._replace(adaptation=mean_plus_price._replace(adapt=adapt))
-    recommend(counting, {"Fargo": 5, "Star Wars": 2, "3": 3}, explain=True)
-    assert traced == [(4,)]
+    names = np.array([f"p{n}" for n in range(9)])
+    counting = recommender._replace(
+        adaptation=mean_plus_price._replace(adapt=adapt),
+        catalogue=Catalogue(names, names, np.zeros((9, 1), np.float32)),
+    )
+    # Of four ratings, too, which alone are padded to four.
+    recommend(counting, dict.fromkeys(names[:5].tolist(), 3), explain=True)
+    assert traced == [(8,)]
 
 
 def test_reasons_are_in_the_unit_of_the_log_where_low_is_good():
