@@ -168,7 +168,8 @@ def judge(
         times = {} if trained_in is None else {"training": trained_in}
         times["judging"] = time.monotonic() - began
         unwritten = failure_of(lambda: judging.write_report(run, found, scope, times=times))
-    return conclude(found.records, found.notes, run.folder, caught, unwritten)
+    notes = [*found.notes, *found.advice]
+    return conclude(found.records, notes, run.folder, caught, unwritten)
 
 
 def failure_of(write: Callable[[], Any]) -> OSError | None:

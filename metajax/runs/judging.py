@@ -1,11 +1,12 @@
 """Evaluation of a trained run against every baseline, and its report."""
 
+import contextlib
 import functools
 import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metajax import evaluation, registry, report, storage
+from metajax import evaluation, locks, registry, report, storage
 from metajax.data.dataset import Dataset
 from metajax.data.splits import Split
 from metajax.evaluation import Compared, Evaluation
@@ -145,6 +146,7 @@ def judge_run(
 
     Raises:
         ValueError: If there is no such baseline, or nothing could be judged.
+        LockedError: If another process judges the run.
         OSError: If the run's folder cannot be written.
     """
     settings, users = run.settings, _judged_users(run, scope)
@@ -154,21 +156,22 @@ def judge_run(
     else:
         # The method of the run is what its report compares with the baselines.
         method = evaluation.fitted(closed_form, users, params)._replace(kind="learned")
-    judged, left_out = evaluation.judge_all(
-        users,
-        [method],
-        settings,
-        baselines=scope.baselines,
-        trials=scope.trials,
-        folder=_finished(run),
-        conditions={
-            "metajax": _version(),
-            "settings": registry.to_json(settings),
-            "params": _digest(params),
-            "users": scope.users,
-        },
-        on_stage=on_stage,
-    )
+    with _finished(run) as folder:
+        judged, left_out = evaluation.judge_all(
+            users,
+            [method],
+            settings,
+            baselines=scope.baselines,
+            trials=scope.trials,
+            folder=folder,
+            conditions={
+                "metajax": _version(),
+                "settings": registry.to_json(settings),
+                "params": _digest(params),
+                "users": scope.users,
+            },
+            on_stage=on_stage,
+        )
     if not judged:
         raise ValueError(f"nothing could be judged. {' '.join(left_out)}")
     on_stage("intervals")
@@ -240,12 +243,14 @@ def _digest(params: Params) -> str:
     return storage.digest_of(b"".join(leaves)).sha256
 
 
-def _finished(run: Run) -> Path:
-    """Makes the folder of finished methods."""
+@contextlib.contextmanager
+def _finished(run: Run) -> Iterator[Path]:
+    """Makes the folder of finished methods, and locks it."""
     folder = run.folder / "judged"
     storage.make_folder(folder)
-    storage.remove_leftovers(folder)
-    return folder
+    with locks.locked(folder):
+        storage.remove_leftovers(folder)
+        yield folder
 
 
 def headline(records: Sequence[Record]) -> str:

@@ -12,6 +12,7 @@ a setting tried, and the parameters are bytes (`metajax.parameters`).
                           names, triples of each part, links, what was left out
     RUN/metrics.jsonl     a line a dispatch, a setting tried, or an epoch of a graph
     RUN/checkpoints/      the training progress, and digests of the files above
+    RUN/judged/           measurements of each method that was judged, each with its sha256
     RUN/report.json       figures; report.html shows them; their digests are in report.sha256
     RUN/lock              the process that trains, while it does
 

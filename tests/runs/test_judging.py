@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax import registry, runs
+from metajax import locks, registry, runs
 from metajax.cli.app import main
 from metajax.data import load
 from metajax.evaluation import advice as advice_of
@@ -13,6 +13,7 @@ from metajax.evaluation import prepare, tables, with_test_users
 from metajax.evaluation.evaluate import ConstantPredictionsError, Evaluation, PerUser
 from metajax.evaluation.metrics import named
 from metajax.evaluation.records import Kind
+from metajax.locks import LockedError
 from metajax.registry import settings_for
 from metajax.runs import judging
 
@@ -63,6 +64,13 @@ def test_a_stopped_judging_continues_with_what_is_left(fitted, tuned):
     file.write_bytes(content)
     assert judging.judge_run(*fitted, scope=FEW) == found
     assert tuned[3:] == ["popularity"]
+
+
+def test_a_run_that_another_process_judges_is_refused(fitted):
+    folder = fitted[0].folder / "judged"
+    folder.mkdir()
+    with locks.locked(folder), pytest.raises(LockedError, match="judged"):
+        judging.judge_run(*fitted, scope=FEW)
 
 
 def test_other_parameters_are_judged_anew(fitted):
