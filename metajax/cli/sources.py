@@ -23,6 +23,7 @@ from metajax.methods.settings import Options, reading_fields
 __all__ = [
     "ACROSS",
     "TRAINED",
+    "UPDATED",
     "given",
     "of_comparison",
     "of_reading",
@@ -32,8 +33,11 @@ __all__ = [
     "without_config",
 ]
 
-TRAINED = "maml"
-"""The method of `metajax train`, where none is named: a trained method or a closed form."""
+TRAINED = "hybrid"
+"""The method of `metajax train`, where none is named."""
+
+UPDATED = "maml"
+"""The same where a setting of training by updates is given, or an option of this method."""
 
 ACROSS = "informed_ridge"
 """The method of a transfer, where none is named."""
@@ -82,6 +86,8 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     typed, environment = given(tokens), _environment()
     file = {} if config is None else _read(config)
     plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], TRAINED)
+    if tokens[0] == "train" and _of_updates({**file, **environment, **typed}):
+        plain = UPDATED
     chosen = {"method": plain, **file, **environment, **typed}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)
@@ -136,6 +142,13 @@ def settings_of(method: Method | Baseline) -> type:
     kind = _with_defaults(method.options, options)
     shown = ("options", Annotated[kind, Parameter(name=method.name)], kind())
     return _with_defaults(Settings, {**shared, "method": method.name}, shown)
+
+
+def _of_updates(values: Mapping[str, Any]) -> bool:
+    """True where a value is of training by updates, or of `UPDATED` alone."""
+    options = names_of(registry.trained_method_of(UPDATED).options)
+    own = {UPDATED, *options, *_trained_alone()}
+    return any(name.partition(".")[0] in own for name in values)
 
 
 def _trained_alone() -> set[str]:

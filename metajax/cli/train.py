@@ -92,16 +92,17 @@ def suited(settings: Settings, dataset: Dataset) -> Settings:
     """Returns settings of the default method for the data, where none is named.
 
     Args:
-        settings: Those of `sources.TRAINED`.
+        settings: Those of a method that was not named.
         dataset: The data.
 
     Returns:
         The same; for a log without ratings those of attentive neighbours, where it has room for the
         items, with the shared settings that were changed.
     """
-    if not dataset.implicit or len(dataset.items.ids) > attentive_neighbours.most_items:
+    room = len(dataset.items.ids) <= attentive_neighbours.most_items
+    if settings.method != sources.UPDATED or not dataset.implicit or not room:
         return settings
-    plain = settings_for(sources.TRAINED)
+    plain = settings_for(sources.UPDATED)
     names = [name for name in names_of(Settings) if name not in ("method", "options")]
     changed = {n: getattr(settings, n) for n in names if getattr(settings, n) != getattr(plain, n)}
     return settings_for("attentive_neighbours", **changed)

@@ -45,15 +45,11 @@ __all__ = [
     "refit",
 ]
 
-DEFAULT = "eb_fold_in"
-"""The method of a log with ratings, where none is named."""
+DEFAULT = "hybrid"
+"""The method, where none is named."""
 
 STAGES = ("choosing on held-out users", "fitting everyone")
 """Names of the stages of `fit`."""
-
-_IMPLICIT = "ease"
-"""The method of a log without ratings, where none is named."""
-
 
 class UnlinkedGraphError(ValueError):
     """A graph that links to no item of a log."""
@@ -75,8 +71,7 @@ def fit(
 
     Args:
         dataset: The data.
-        method: Name of a closed form or a trained method of one domain. None: `eb_fold_in`, or
-            `ease` for a log without ratings.
+        method: Name of a closed form or a trained method of one domain. None: `hybrid`.
         settings: Of a trained method, `registry.settings_for`; None: its own.
         trials: Number of settings of a closed form's grid to try; None: all.
         fold: Fold whose users are held out to choose the setting of a closed form, 0 to 4; that of
@@ -171,7 +166,7 @@ def chosen_method(dataset: Dataset, method: str | None = None) -> Method | Basel
     """
     if not len(dataset.interactions.item):
         raise ValueError(f"{dataset.name}: there are no interactions to fit a method to.")
-    found = registry.method_of(method or (_IMPLICIT if dataset.implicit else DEFAULT))
+    found = registry.method_of(method or DEFAULT)
     if found.two_domains:
         raise ValueError(
             f"method {found.name!r} needs two domains, a source and a target, got one."

@@ -41,7 +41,8 @@ class Settings(Reading):
 
     method: str = "maml"
     """Name of the method, such as maml, eb_fold_in or two_tower. Where none is named, metajax train
-    takes attentive_neighbours for a log without ratings."""
+    takes hybrid; where settings of training by updates are given, maml, or attentive_neighbours for
+    a log without ratings."""
     objective: str = "rating"
     """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is
     taken in place of rating for a log without ratings."""

@@ -112,7 +112,7 @@ def test_a_trained_method_is_fitted_saved_and_loaded(small, tmp_path):
 def test_a_log_without_ratings_is_fitted_and_served(tmp_path):
     rows = [(u, (u * 3 + n * n) % 12) for u in range(20) for n in range(4)]
     model = engine.fit(of_rows(sorted(set(rows)), 12, rating=False))
-    assert model.method == "ease"
+    assert model.method == "hybrid"
     loaded = engine.load(engine.save(model, tmp_path / "views"))
     assert len(runs.recommend(loaded.recommender, ["p1", "p2"], top=12)) == 10
 
