@@ -54,7 +54,7 @@ _FOLDS = 5
 _MOST_USERS = 1500
 _QUERY = 64
 _CHUNK = 64
-_EACH, _POPULAR, _DRAWN = 8, 64, 96
+_EACH, _POPULAR, _DRAWN = 8, 64, 128
 
 
 class Fitted(NamedTuple):

@@ -134,8 +134,13 @@ def of_method(method: Baseline, **settings: Any) -> Expert:
     )
 
 
+# Below this share an item counts as never seen: a logarithm without it would send rare items to the
+# top wherever two logarithms have weights of opposite signs.
+_FLOOR = 0.005
+
+
 def _log_share(count: np.ndarray, users: int) -> np.ndarray:
-    return np.log((count + 0.5) / max(users, 1))
+    return np.log(_FLOOR + count / max(users, 1))
 
 
 def _fit_statistics(shared: Shared) -> jax.Array:
@@ -143,7 +148,9 @@ def _fit_statistics(shared: Shared) -> jax.Array:
     log = shared.training.interactions
     users, have = len(log.users), log.item_counts
     like = liked_counts(shared.training)
-    table = (_log_share(like, users), _log_share(have, users), np.log((like + 2) / (have + 4)))
+    rate = like.sum() / have.sum()
+    approval = np.log((like + 10 * rate) / (have + 10))
+    table = (_log_share(like, users), _log_share(have, users), approval)
     return jnp.asarray(np.stack(table, axis=1), jnp.float32)
 
 
@@ -223,7 +230,7 @@ def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
     logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
     attention = jax.nn.softmax(logits, axis=1)  # [3, M]
     share = 0.2 * params.share[inputs.item] + 0.8 * attention @ liked
-    return jnp.log(0.005 + share).T
+    return jnp.log(_FLOOR + share).T
 
 
 _neighbours = Expert(
