@@ -43,6 +43,7 @@ METHODS = {
     "graph_sage": False,
     "gru_embeddings": False,
     "gru_gradients": False,
+    "hybrid": False,
     "imaml": False,
     "item_knn": False,
     "item_knn_blend": False,
