@@ -51,6 +51,7 @@ DEFAULT = "hybrid"
 STAGES = ("choosing on held-out users", "fitting everyone")
 """Names of the stages of `fit`."""
 
+
 class UnlinkedGraphError(ValueError):
     """A graph that links to no item of a log."""
 

@@ -481,7 +481,8 @@ def _predict_both(experts_of: Experts) -> Any:
 
 def _predict_variance(params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
     if params.tastes is None or adapted.taste is None:
-        return jnp.full(inputs.item.shape, jnp.inf)  # There are no ratings to vary.
+        # There are no ratings; a label between 0 and 1 varies by no more.
+        return jnp.full(inputs.item.shape, 0.25)
     spread = predicted(params.tastes, adapted.taste, inputs.item)[1][:, 1]
     factor = 1.0
     if params.rating is not None:
