@@ -44,7 +44,7 @@ from metajax.hybrid.support import Summary, Tables, fit_tables, summarised, widt
 from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
 from metajax.types import Adaptation, Examples, Inputs, Params, Task
 
-__all__ = ["BY_ORDER", "Fitted", "State", "baselines", "hybrid"]
+__all__ = ["BY_ORDER", "Fitted", "State", "baselines", "hybrid", "weights_by_number"]
 
 BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "time"})
 """Settings among which each panel of a protocol may choose, as tuned baselines do."""
@@ -160,6 +160,36 @@ def hybrid(
         kind="learned",
         fit_many=fit_many,
     )
+
+
+def weights_by_number(
+    params: Fitted, more: Sequence[str] = ()
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Tells which experts order the items, by the number of interactions shown.
+
+    Args:
+        params: A fitted engine.
+        more: Names of the further methods that it was made with.
+
+    Returns:
+        By kind of support, "any" for any of a user's interactions and "first" for the first ones;
+        by name of the expert; by number of interactions: its weight in standard deviations of its
+        scores, as a share of all. Experts that were dropped are not there.
+    """
+    experts = experts_for(len(params.tables.reach))
+    names = [*(column for expert in experts for column in expert.columns), *more, "rating"]
+    weights, kept = np.asarray(params.ranking.weights), np.isfinite(params.ranking.scale)
+    shares = (
+        weights * kept / np.maximum(np.sum(np.abs(weights) * kept, axis=2, keepdims=True), 1e-9)
+    )
+    return {
+        kind: {
+            name: {k: float(table[at, column]) for at, k in enumerate(KNOTS)}
+            for column, name in enumerate(names)
+            if kept[column]
+        }
+        for kind, table in zip(("any", "first"), shares, strict=True)
+    }
 
 
 def _fit_many(

@@ -347,8 +347,12 @@ def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array,
 
 def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inputs) -> jax.Array:
     item, preference = state
-    chosen = params.weights[:, item[:, None], inputs.item]  # [C, S, N]
-    return jnp.einsum("cs,csn->nc", preference, chosen.astype(jnp.float32))
+    # One kind at a time: all at once would hold C S N numbers for every user of a batch.
+    columns = [
+        liking @ params.weights[kind, item[:, None], inputs.item].astype(jnp.float32)
+        for kind, liking in enumerate(preference)
+    ]
+    return jnp.stack(columns, axis=1)
 
 
 _item_to_item = Expert(

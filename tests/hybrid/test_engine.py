@@ -10,7 +10,7 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, select_users
 from metajax.evaluation import evaluate, prepare, summarise
 from metajax.evaluation.tuning import fits, tuned
-from metajax.hybrid import engine, hybrid
+from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
 from metajax.types import Examples, Inputs
 
@@ -63,6 +63,22 @@ def test_the_registry_finds_it_as_a_learned_closed_form_with_two_heads(split, fi
     assert found.adaptation.predict_variance is not None
     variance = found.adaptation.predict_variance(fitted, state, inputs)
     assert (np.asarray(variance) > 0).all()
+
+
+def test_the_table_of_weights_names_who_speaks_at_each_number(fitted):
+    table = weights_by_number(fitted)
+    assert set(table) == {"any", "first"}
+    kept = np.isfinite(fitted.ranking.scale)
+    assert len(table["any"]) == kept.sum()
+    for of_kind in table.values():
+        for k in (0, 10):
+            shares = [abs(weights[k]) for weights in of_kind.values()]
+            assert sum(shares) == pytest.approx(1, rel=1e-5)
+    weights = np.asarray(fitted.ranking.weights)[1, 3]
+    column = int(np.flatnonzero(kept)[0])
+    name = next(iter(table["first"]))
+    expected = weights[column] / np.abs(weights[kept]).sum()
+    assert table["first"][name][5] == pytest.approx(expected)
 
 
 def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
