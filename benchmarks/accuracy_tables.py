@@ -60,12 +60,12 @@ def _code(method: str) -> str:
     return f"`{name}`{method.removeprefix(name)}"
 
 
-def differences() -> str:
+def differences(results: str = "cold_start_accuracy") -> str:
     """Paired differences of the learned method with the best mean, by metric and order.
 
     Chosen for each order and, where the orders chose differently, as one model for both.
     """
-    everything = from_json(read("cold_start_accuracy"))
+    everything = from_json(read(results))
     rows = []
     for metric, protocol in (
         ("rmse", "P1"),

@@ -241,6 +241,12 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural"),
     "differences": accuracy_tables.differences,
+    "hybrid rmse": partial(accuracy_tables.by_support, "rmse", results="hybrid_accuracy"),
+    "hybrid ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results="hybrid_accuracy"),
+    "hybrid ndcg@10 natural": partial(
+        accuracy_tables.by_support, "ndcg@10", "P1-natural", "hybrid_accuracy"
+    ),
+    "hybrid differences": partial(accuracy_tables.differences, "hybrid_accuracy"),
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,

@@ -30,7 +30,8 @@ def run(block, names):
 def test_the_library_examples_run(ml100k):
     del ml100k  # It is in the cache by now.
     names: dict[str, Any] = {}
-    sine, recommender, _, _, loop, *_ = blocks("python")
+    sine, recommender, *_ = blocks("python")
+    (loop,) = (block for block in blocks("python") if "mj.inner_loop(" in block)
     run(sine.replace("1000)", "20)"), names)
     waves = names["sine_waves"](KEY)
     untrained = names["learner"].init(jax.random.key(0), waves)
@@ -58,13 +59,19 @@ def test_the_recommendation_example_runs(ml100k, tmp_path, monkeypatch):
     run(example.replace("mj.recommend(", "found = mj.recommend("), names)
     assert len(names["found"]) == 3
     assert [len(found) for found in names["lists"]] == [3, 3]
+    (solver,) = (block for block in blocks("python") if "ColdStartSolver(" in block)
+    run(solver, names)
+    assert [title for title, _ in names["line"].reasons]
+    loaded = metajax.ColdStartSolver.load("models/films")
+    assert loaded.recommend({"Fargo": 4}, top=3) == names["solver"].recommend({"Fargo": 4}, top=3)
 
 
 @pytest.mark.slow
 def test_the_example_of_an_own_method_runs(ml100k):
     del ml100k
     names: dict[str, Any] = {}
-    run(blocks("python")[3], names)
+    (own,) = (block for block in blocks("python") if "Baseline(" in block)
+    run(own, names)
     table = names["table"].filter(metric="rmse", k=10)
     assert set(table["method"]) == {"my_bias", "item_user_bias", "eb_fold_in"}
     assert table["mean"].is_between(0.9, 1.2).all()
