@@ -51,6 +51,7 @@ BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "t
 
 _POOL = max(KNOTS)
 _FOLDS = 5
+_MOST_ITEMS = 100_000
 _MOST_USERS = 1500
 _QUERY = 64
 _CHUNK = 64
@@ -128,8 +129,7 @@ def hybrid(
     Args:
         name: Its name in tables.
         more: Further methods whose order of the items is an expert, with settings of their fit.
-        without: Columns of experts, models of ratings, or "attributes", that are left out, for
-            ablations.
+        without: Columns of experts and models of ratings that are left out, for ablations.
         grid: Settings to choose among on validation users: by default one engine for both orders
             of supports, which is what serves people; `BY_ORDER` also has one for each.
 
@@ -212,14 +212,21 @@ def _fit_many(
         The parameters for each setting.
 
     Raises:
-        ValueError: If a setting is unknown or out of range, or the log is empty.
+        ValueError: If a setting is unknown or out of range, the log is empty, or its items are
+            more than 100,000.
     """
     for setting in settings:
         check_keys(setting, ("order", "seed"), "settings of hybrid")
         check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
     if not len(training.interactions.item):
         raise ValueError("training must hold at least one interaction, got none.")
-    experts = experts_of(len(training.item_features))
+    items = len(training.item_features)
+    if items > _MOST_ITEMS:
+        raise ValueError(
+            f"hybrid remembers whole histories: at most {_MOST_ITEMS:,} items, got {items:,}; take "
+            "another method, such as eb_fold_in or popularity."
+        )
+    experts = experts_of(items)
     base = _base(training, experts)
     names = [column for expert in experts for column in expert.columns] + ["rating"]
     found: dict[int, tuple[_Evidence, RatingHead | None]] = {}
@@ -265,7 +272,7 @@ def _gate(
     if not kinds:
         sizes, statistics = [np.zeros(1)], [np.zeros((1, width_of(base.tables)))]
         return popularity_alone(len(names)), fit_arrival(sizes, statistics)
-    statistics = [np.concatenate(parts) for parts in evidence.values.values()]
+    statistics = [np.concatenate(parts) for parts in evidence.values.values() if parts]
     arrival = fit_arrival([lists.count for lists in kinds], statistics, order)
     lists = [
         found._replace(first=np.asarray(_arrived(arrival, values, found.count)))

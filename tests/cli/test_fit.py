@@ -57,15 +57,17 @@ def test_options_of_a_trained_method_are_its_settings(run, small, folds):
     assert folds == [(2, 3)]
 
 
-def test_without_a_method_the_data_choose(run, small, folds, tmp_path):
+def test_without_a_method_the_engine_is_fitted_which_chooses_nothing(run, small, folds, tmp_path):
     status, _, _, folder = run("--data", small, "--trials=2", "--fold=1")
     assert (status, engine.load(folder).method) == (0, DEFAULT)
+    assert folds == []
+    assert run("--data", small, "--method=item_knn", "--trials=2", "--fold=1")[0] == 0
     assert folds == [(1, 0)]
     views = tmp_path / "views.csv"
     rows = [f"u{u},p{(u * 3 + n * n) % 12}" for u in range(20) for n in range(4)]
     views.write_text("\n".join(["user,item", *dict.fromkeys(rows)]) + "\n")
     status, _, _, folder = run("--data", views, "--trials=1")
-    assert (status, engine.load(folder).method) == (0, "ease")
+    assert (status, engine.load(folder).method) == (0, DEFAULT)
 
 
 def test_a_graph_is_read_and_linked(run, small, tmp_path):

@@ -172,6 +172,12 @@ def test_logs_without_ratings_are_ordered(split):
     assert not any(found.rating for found in chosen.values())
 
 
+def test_a_catalogue_too_large_to_remember_is_refused_at_once(split):
+    many = split.training._replace(item_features=np.zeros((100_001, 0), np.float32))
+    with pytest.raises(ValueError, match="at most 100,000 items, got 100,001; take another"):
+        engine.hybrid().fit(many)
+
+
 @pytest.mark.parametrize("users", [1, 2])
 def test_one_user_or_two_are_served_by_popularity_or_close(users):
     user, item = np.nonzero(np.ones((users, 3)))
