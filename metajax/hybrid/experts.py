@@ -148,7 +148,8 @@ def _fit_statistics(shared: Shared) -> jax.Array:
     log = shared.training.interactions
     users, have = len(log.users), log.item_counts
     like = liked_counts(shared.training)
-    rate = like.sum() / have.sum()
+    # As if one interaction more were liked and one not: in a small log nothing may be.
+    rate = (like.sum() + 1) / (have.sum() + 2)
     approval = np.log((like + 10 * rate) / (have + 10))
     table = (_log_share(like, users), _log_share(have, users), approval)
     return jnp.asarray(np.stack(table, axis=1), jnp.float32)
