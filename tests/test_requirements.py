@@ -15,7 +15,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 # The extra whose packages a folder may import, besides those of the core.
-EXTRA_OF = {"cli": "cli", "data": "cli", "evaluation": "cli", "knowledge": "kg", "report": "cli"}
+EXTRA_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), "cli") | {
+    "knowledge": "kg"
+}
 # Requirements that are imported by another name, or run and not imported.
 IMPORTED_AS = {"orbax-checkpoint": "orbax"}
 TOOLS = {"pyrefly", "pytest-xdist", "ruff"}
