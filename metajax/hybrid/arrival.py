@@ -1,4 +1,4 @@
-"""Whether a support looks like the first interactions of somebody who has just arrived."""
+"""Probability that a support holds a user's first interactions, by logistic regression."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.hybrid import rating
+from metajax.hybrid import ranking, rating
 from metajax.hybrid.arrival import KNOTS, arrived, between, fit_arrival
 from metajax.hybrid.ranking import Lists, candidates, expert_weights, fit_ranking_head
 from metajax.hybrid.rating import Columns, Rows, fit_rating_head, head_scores
@@ -66,11 +66,19 @@ def test_a_gate_finds_the_expert_that_helps_at_each_number_and_drops_noise():
     assert few[2] == many[2] == 0
 
 
-def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it():
+def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypatch):
     same = np.array([1.0, 1.0, 0.0])
-    head, figures = fit_ranking_head(lists_of(np.random.default_rng(1), lambda k: same), "abc")
-    if figures["gate"] <= figures["constant blend"]:
-        np.testing.assert_array_equal(head.weights[0, 1], head.weights[0, 4])
+    fitted = ranking._fitted
+
+    def worse(scale, lists, seed, *, start=None):
+        return fitted(scale, lists, seed) if start is None else -start
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranking, "_fitted", worse)
+        head, figures = fit_ranking_head(lists_of(np.random.default_rng(1), lambda k: same), "abc")
+    assert figures["gate"] < figures["constant blend"]
+    np.testing.assert_array_equal(head.weights[0, 1], head.weights[0, 4])
+    assert head.weights[0, 1, 0] > 0
     assert figures["constant blend"] > 0.9
     left_out, _ = fit_ranking_head(
         lists_of(np.random.default_rng(1), lambda k: same), "abc", without=["b"]
@@ -112,11 +120,13 @@ def test_the_correction_finds_a_product_of_user_and_item():
     np.testing.assert_allclose(head.variance, errors["corrected blend"], rtol=0.5)
 
 
-def test_a_correction_that_does_not_help_is_left_out():
-    head, errors = head_of(0.0, seed=3)
-    if errors["corrected blend"] >= errors["constant blend"]:
-        assert not np.any(head.weights)
+def test_a_correction_that_does_not_help_is_left_out(monkeypatch):
+    _, errors = head_of(0.0, seed=3)
     assert errors["corrected blend"] == pytest.approx(errors["constant blend"], rel=0.05)
+    ridge = rating._ridge
+    monkeypatch.setattr(rating, "_ridge", lambda *sums: (ridge(*sums)[0], 1e9))
+    head, _ = head_of(0.0, seed=3)
+    assert not np.any(head.weights)
 
 
 def test_a_model_that_adds_nothing_to_the_blend_is_dropped():
