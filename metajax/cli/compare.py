@@ -33,6 +33,7 @@ def compare(
     seeds: int = 1,
     trials: int | None = None,
     one_model: bool = False,
+    cross_fit: bool = False,
     folder: Path | None = None,
     jobs: int = 1,
     config: Annotated[Path | None, Parameter(show=False)] = None,
@@ -53,6 +54,8 @@ def compare(
         trials: Number of settings each method tries on validation users; by default its grid.
         one_model: Add a row, "NAME, one model", for each method that chose different settings for
             the orders of the supports: one setting for all.
+        cross_fit: Choose settings by cross-fitting over training and validation users, instead of
+            on validation users alone; under P1, which is then the default.
         folder: Folder of finished parts. Default: runs/DATA-compare.
         jobs: Number of processes.
         config: TOML file of settings of trained methods, and of reading the data.
@@ -64,6 +67,8 @@ def compare(
         "folds": range(1 if quick else folds),
         "seeds": range(seeds),
     }
+    if cross_fit and options["protocols"] is None:
+        options["protocols"] = ["P1"]
     evaluation.cells_of(**options)  # Refuses what is unknown before data are loaded.
     changes: dict[str, Any] = {"updates": 50, "rank": 4} if quick else {}
     if config is not None:
@@ -87,13 +92,16 @@ def compare(
                 **options,
                 trials=1 if quick and trials is None else trials,
                 one_model=one_model,
+                cross_fit=cross_fit,
                 changes=changes,
                 folder=target,
                 jobs=jobs,
                 on_stage=begin,
             )
         unwritten = failure_of(
-            lambda: judging.write_comparison(target, dataset, found, seeds=seeds)
+            lambda: judging.write_comparison(
+                target, dataset, found, seeds=seeds, cross_fit=cross_fit
+            )
         )
     return conclude(found.records, found.notes, target, caught, unwritten, brief=True)
 

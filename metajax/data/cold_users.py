@@ -18,7 +18,7 @@ from metajax.data.splits import (
 )
 from metajax.types import Examples, Inputs, Task
 
-__all__ = ["cold_users", "cold_users_of", "padded", "support_sizes"]
+__all__ = ["cold_users", "cold_users_of", "inner_folds", "padded", "support_sizes"]
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
@@ -78,6 +78,50 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
     if reason:
         prepared = prepared._replace(unranked=f"{dataset.name}: {reason}")
     return prepared
+
+
+def inner_folds(split: Split, *, folds: int = 5, seed: int = 0) -> tuple[Split, ...]:
+    """Splits the users of a fold of P1 but its test users, so that each is held out once.
+
+    Args:
+        split: The fold.
+        folds: Number of parts, at least 2.
+        seed: Seed of the parts and of the order of the supports.
+
+    Returns:
+        The fold by each part: its users are the validation users, with tasks like those of the
+        test, and all others the training users. Encodings and labels stay those of the fold, and
+        labels beyond the bulk are clipped in queries, too.
+
+    Raises:
+        ValueError: If the panels are not those of P1, or `folds` is out of range.
+    """
+    pools = {panel: tasks.support_mask.shape[1] for panel, tasks in split.test.items()}
+    known: tuple[Order, ...] = ("random", "time")
+    orders = [order for order in known if order in pools]
+    if len(orders) < len(pools):
+        raise ValueError(
+            "cross-fitting holds out cold users by number of shots, as P1 does, got a split into "
+            f"{', '.join(split.test)}."
+        )
+    log = split.final.interactions
+    if not 2 <= folds <= len(log.users):
+        raise ValueError(f"folds must be in [2, {len(log.users)}] (the users), got {folds}.")
+    mixed = np.random.default_rng(seed).permutation(log.users)
+    found = []
+    for part in range(folds):
+        held = np.sort(mixed[part::folds])
+        rest = np.setdiff1d(log.users, held)
+        training = split.final._replace(interactions=select_users(log, rest))
+        tasks: dict[str, ColdTasks] = {
+            order: cold_user_tasks(log, held, pool=pools[order], order=order, seed=seed)
+            for order in orders
+        }
+        for own in tasks.values():
+            check_training(training.interactions, own)
+        fold = split.fold._replace(train=rest, validation=held)
+        found.append(split._replace(fold=fold, training=training, validation=tasks))
+    return tuple(found)
 
 
 def support_sizes(tasks: ColdTasks) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Methods on the same cold users: tuned on validation users, evaluated once on test users."""
+"""Methods on the same cold users: tuned on users held out, evaluated once on test users."""
 
 from metajax.evaluation.advice import advice
 from metajax.evaluation.closed_forms import begin_fit, fit_on, steps_of
@@ -19,6 +19,7 @@ from metajax.evaluation.tables import Compared, judge_all, stages, table
 from metajax.evaluation.tuning import (
     FittedMethod,
     check_ranked,
+    cross_fitted,
     fitted,
     judge,
     learned,
@@ -45,6 +46,7 @@ __all__ = [
     "compare",
     "concatenate",
     "cross_domain",
+    "cross_fitted",
     "evaluate",
     "fit_on",
     "fitted",

@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
     """By panel, those of one setting for all panels; none where it was not asked for, or is what
     each panel chose."""
     settings: Mapping[str, Mapping[str, Any]]
-    """By panel, the settings chosen on the validation users."""
+    """By panel, the settings chosen on users held out."""
     cost: Cost | None
     """The cost of serving a user, where it was measured."""
     left_out: str

@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols
 from metajax.evaluation.records import Kind
 from metajax.evaluation.tables import Compared, compared, omitting_errors
-from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
+from metajax.evaluation.tuning import FittedMethod, Trained, cross_fitted, judge, trained, tuned
 from metajax.evaluation.workers import in_processes
 from metajax.fields import check_name
 from metajax.methods import Method, to_dict
@@ -146,6 +147,8 @@ class _Shared(NamedTuple):
     """Methods that the registry does not have, by name."""
     one_model: bool
     """True to judge one setting for all panels, too."""
+    cross_fit: bool
+    """True to choose settings by cross-fitting."""
     implicit: bool
     """True if the log has no ratings, so that trained methods learn an order."""
 
@@ -175,11 +178,14 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
         conditions["own"] = True
     if shared.one_model:
         conditions["one_model"] = True
+    if shared.cross_fit:
+        conditions["cross_fit"] = True
     if isinstance(method, Baseline):
         simple = method
+        choose = partial(cross_fitted, seed=cell.seed) if shared.cross_fit else tuned
         return _Plan(
             simple.kind,
-            lambda s, _, one_model: tuned(simple, s, trials=trials, one_model=one_model),
+            lambda s, _, one_model: choose(simple, s, trials=trials, one_model=one_model),
             conditions,
             cell.method,
             shared.one_model,
@@ -191,8 +197,12 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
     conditions |= {"settings": to_dict(settings), "trained_as": group.name}
 
+    choose_updates = partial(cross_fitted, seed=cell.seed) if shared.cross_fit else trained
+
     def tune(split: Split, fits: dict[Any, Trained], one_model: bool) -> dict[str, FittedMethod]:
-        return trained(method, split, settings, trials=trials, one_model=one_model, shared=fits)
+        return choose_updates(
+            method, split, settings=settings, trials=trials, one_model=one_model, shared=fits
+        )
 
     return _Plan(method.kind, tune, conditions, group.name, shared.one_model)
 
@@ -228,6 +238,7 @@ def compare(
     metrics: Sequence[Callable[..., jax.Array] | Metric] = (),
     trials: int | None = None,
     one_model: bool = False,
+    cross_fit: bool = False,
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
     jobs: int = 1,
@@ -256,6 +267,8 @@ def compare(
             means all.
         one_model: True to add a row, "NAME, one model", for each method that chose different
             settings for different panels: it has the settings with the lowest mean loss over them.
+        cross_fit: True to choose settings, and numbers of updates, by cross-fitting over training
+            and validation users, `cross_fitted`, instead of on validation users alone; under P1.
         changes: Settings of trained methods that are not their defaults: shared ones, options of
             all methods that have them, and tables of options by a method's name.
         folder: Folder of finished cells; None keeps none.
@@ -285,6 +298,13 @@ def compare(
             raise ValueError(f"{name} must be >= 1, got {value}.")
     if jobs > 1 and folder is None:
         raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
+    if cross_fit:
+        protocols = ("P1",) if protocols is None else protocols
+        for name, preparation in protocols_of(protocols).items():
+            if not preparation.ranked:
+                raise ValueError(
+                    f"cross-fitting chooses settings for cold users, as in P1, not for {name}."
+                )
     cells_of(methods, protocols, folds, seeds)  # Refuses what is unknown before data are loaded.
     known = registry.baseline_names() + registry.names()
     own = {m.name: m for m in methods or () if not isinstance(m, str) and m.name not in known}
@@ -292,12 +312,14 @@ def compare(
     table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
     dataset = load(data) if isinstance(data, str) else data
     cells = cells_of(methods, protocols, folds, seeds, dataset=dataset)
-    shared = _Shared(trials, changes or {}, own_metrics, own, one_model, dataset.implicit)
+    shared = _Shared(
+        trials, changes or {}, own_metrics, own, one_model, cross_fit, dataset.implicit
+    )
     plans = {cell: _plan_of(cell, shared) for cell in cells}
     prepared = dict(protocols_of(_protocols(protocols, dataset)))
     if jobs > 1:
         _check_importable(shared, prepared)
-    split = functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, prepared))
+    split = functools.lru_cache(maxsize=_SPLITS)(partial(_split, dataset, prepared))
     facts = fingerprint(dataset)
     with contextlib.nullcontext() if folder is None else open_folder(Path(folder), facts) as kept:
         todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
@@ -428,7 +450,7 @@ def _work(share: tuple[Path, list[tuple[Cell, Path]], _Shared]) -> None:
 def _splits_of(path: Path) -> Callable[[str, int, int], Split]:
     """Reads the data in a process that evaluates several methods, once."""
     dataset, protocols = pickle.loads(path.read_bytes())
-    return functools.lru_cache(maxsize=_SPLITS)(functools.partial(_split, dataset, protocols))
+    return functools.lru_cache(maxsize=_SPLITS)(partial(_split, dataset, protocols))
 
 
 def _judged(

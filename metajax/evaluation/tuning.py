@@ -1,4 +1,4 @@
-"""Tuning on validation users and fitting: baselines in closed form, and trained methods."""
+"""Tuning, on validation users or by cross-fitting, and fitting: closed and trained methods."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline
-from metajax.data.cold_users import padded
+from metajax.data.cold_users import inner_folds, padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.labels import Labels
 from metajax.data.splits import ColdTasks, Split
@@ -31,6 +31,7 @@ from metajax.registry import (
     learner_of,
     predicts_ratings,
     sampler_of,
+    settings_for,
     settings_like,
     with_changes,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "FittedMethod",
     "Trained",
     "check_ranked",
+    "cross_fitted",
     "fits",
     "fitted",
     "judge",
@@ -71,7 +73,7 @@ class FittedMethod(NamedTuple):
     ranking: bool
     """True where its scores order the items."""
     settings: Mapping[str, Any]
-    """The settings chosen on the validation users."""
+    """The settings chosen on users held out."""
 
 
 class Trained(NamedTuple):
@@ -102,15 +104,82 @@ def tuned(
     Raises:
         ValueError: If the grid is empty.
     """
+    return _tuned(baseline, split, [split], trials, one_model=one_model)
+
+
+def cross_fitted(
+    method: Baseline | Method,
+    split: Split,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    settings: Settings | None = None,
+    trials: int | None = None,
+    one_model: bool = False,
+    shared: dict[Any, Trained] | None = None,
+) -> dict[str, FittedMethod]:
+    """Chooses a method's settings by cross-fitting over all users but the test users.
+
+    Training and validation users are split into parts, `data.cold_users.inner_folds`. Each setting
+    is fitted without each part in turn and judged on it; the one with the lowest mean loss is
+    fitted to all of them. `tuned` and `trained` choose on the validation users alone, about a
+    seventh of these.
+
+    Args:
+        method: A closed form, or a method trained by updates. That also chooses the number of its
+            updates: the median of those that validated best on each part.
+        split: A fold of P1.
+        folds: Number of parts, at least 2.
+        seed: Seed of the parts.
+        settings: Of a trained method, as in `trained`; None means its own.
+        trials: As in `tuned`.
+        one_model: As in `tuned`.
+        shared: As in `trained`.
+
+    Returns:
+        By panel, the method fitted to training and validation users.
+
+    Raises:
+        ValueError: If the grid is empty, the split is none of P1, or `folds` is out of range.
+        DivergedError: As `trained`.
+
+    References:
+        Stone, Cross-Validatory Choice and Assessment of Statistical Predictions, JRSS B 36, 1974,
+        with users in place of observations.
+    """
+    parts = inner_folds(split, folds=folds, seed=seed)
+    if isinstance(method, Baseline):
+        return _tuned(method, split, parts, trials, one_model=one_model)
+    settings = settings_for(method) if settings is None else settings
+    shared = {} if shared is None else shared
+    return _trained(method, split, parts, settings, trials, shared, one_model=one_model)
+
+
+def _tuned(
+    baseline: Baseline,
+    split: Split,
+    parts: Sequence[Split],
+    trials: int | None,
+    *,
+    one_model: bool,
+) -> dict[str, FittedMethod]:
+    """Chooses settings by their mean loss over validation users of each part."""
     if not baseline.grid:
         raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
     grid = baseline.grid[:trials]
     losses = [dict.fromkeys(split.test, 0.0)]
     if len(grid) > 1:
-        losses = [
-            _losses(fitted(baseline, split, params, settings), split)
-            for settings, params in zip(grid, fits(baseline, split.training, grid), strict=True)
-        ]
+        losses = _means(
+            [
+                [
+                    _losses(fitted(baseline, part, params, settings), part)
+                    for settings, params in zip(
+                        grid, fits(baseline, part.training, grid), strict=True
+                    )
+                ]
+                for part in parts
+            ]
+        )
     best = _lowest(losses, one_model=one_model)
     chosen = sorted(set(best.values()))
     refit = dict(zip(chosen, fits(baseline, split.final, [grid[at] for at in chosen]), strict=True))
@@ -197,43 +266,83 @@ def trained(
         DivergedError: If every setting diverged, or what was chosen did with more users.
     """
     shared = {} if shared is None else shared
+    return _trained(
+        method, split, [split], settings, trials, shared, one_model=one_model, refit=refit
+    )
+
+
+def _trained(
+    method: Method,
+    split: Split,
+    parts: Sequence[Split],
+    settings: Settings,
+    trials: int | None,
+    shared: dict[Any, Trained],
+    *,
+    one_model: bool,
+    refit: bool = True,
+) -> dict[str, FittedMethod]:
+    """Chooses settings, and the number of updates, by validation users of each part."""
     diverged: DivergedError | None = None
-    tried: list[tuple[Mapping[str, Any], Settings, Trained]] = []
+    tried: list[tuple[Mapping[str, Any], Settings, list[Trained]]] = []
     for changes in method.grid[:trials]:
         candidate = with_changes(settings, **changes)
         try:
-            tried.append((changes, candidate, _train(method, split, candidate, settings, shared)))
+            runs = [_train(method, part, candidate, settings, shared) for part in parts]
+            tried.append((changes, candidate, runs))
         except DivergedError as error:
             diverged = error
     if diverged is not None and not tried:
         raise diverged
-    found = [
-        learned(candidate, split, fit.params, method)._replace(settings=changes, kind=method.kind)
-        for changes, candidate, fit in tried
-    ]
+
+    def loss(candidate: Settings, part: Split, params: Params) -> dict[str, float]:
+        found = learned(candidate, part, params, method)
+        return losses_of(part, found.adaptation, rating=found.rating)(params)
+
     losses = [dict.fromkeys(split.test, 0.0)]
-    if len(found) > 1:
-        losses = [losses_of(split, m.adaptation, rating=m.rating)(m.params) for m in found]
+    if len(tried) > 1:
+        losses = _means(
+            [
+                [loss(candidate, part, runs[n].params) for _, candidate, runs in tried]
+                for n, part in enumerate(parts)
+            ]
+        )
     methods: dict[str, FittedMethod] = {}
     for panel, best in _lowest(losses, one_model=one_model).items():
-        params = found[best].params
+        changes, candidate, runs = tried[best]
+        params = runs[0].params
         if refit:
-            _, candidate, fit = tried[best]
+            # The middle one, the lower of two.
+            updates = sorted(run.updates for run in runs)[(len(runs) - 1) // 2]
             base, trained_by = _training(method, candidate, settings)
-            key = ("refit", base, fit.updates)
+            key = ("refit", base, updates)
             if key not in shared:
                 progress = first_progress(base, split.final, trained_by)
-                params = refit_on(split, base, progress, fit.updates, trained_by)
-                shared[key] = Trained(params, fit.updates)
+                params = refit_on(split, base, progress, updates, trained_by)
+                shared[key] = Trained(params, updates)
             params = shared[key].params
-        methods[panel] = found[best]._replace(params=params)
+        found = learned(candidate, split, params, method)
+        methods[panel] = found._replace(settings=changes, kind=method.kind)
     return methods
+
+
+def _means(of_parts: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Averages the losses of settings over parts; one that can measure no setting counts for none.
+
+    Args:
+        of_parts: Of each part, by setting, the losses by panel.
+    """
+    panels = list(of_parts[0][0])
+    table = np.array([[list(own.values()) for own in part] for part in of_parts])  # [P, G, panels]
+    table = np.where(np.isfinite(table), table, np.inf)  # A training may have ended in NaN.
+    able = np.isfinite(table).any(axis=1, keepdims=True)
+    means = np.where(able, table, 0).mean(axis=0)
+    return [dict(zip(panels, row.tolist(), strict=True)) for row in means]
 
 
 def _lowest(losses: Sequence[Mapping[str, float]], *, one_model: bool) -> dict[str, int]:
     """Returns by panel the number of the setting with the lowest loss, the earliest if several."""
-    # [settings, panels]; a training may have ended in NaN.
-    table = np.nan_to_num([list(of_setting.values()) for of_setting in losses], nan=np.inf)
+    table = np.array([list(of_setting.values()) for of_setting in losses])  # [settings, panels]
     if one_model:
         table = np.broadcast_to(table.mean(axis=1, keepdims=True), table.shape)
     return dict(zip(losses[0], map(int, np.argmin(table, axis=0)), strict=True))
@@ -293,11 +402,12 @@ def _train(
     shared: dict[Any, Trained],
 ) -> Trained:
     base, trained_by = _training(method, candidate, settings)
-    if base not in shared:
+    key = base, *split.fold.validation.tolist()
+    if key not in shared:
         progress = first_progress(base, split.training, trained_by)
         *_, (last, _) = train_on(split, base, progress, trained_by)
-        shared[base] = Trained(last.best, int(last.best_step))
-    return shared[base]
+        shared[key] = Trained(last.best, int(last.best_step))
+    return shared[key]
 
 
 def _validated(method: FittedMethod, split: Split, panel: str) -> float:

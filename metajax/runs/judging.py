@@ -368,7 +368,9 @@ def _sample(run: Run, judged: Sequence[int] | np.ndarray) -> list[str]:
     return [f"{len(judged)} of {whole} cold users were judged, drawn by seed {run.settings.seed}."]
 
 
-def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: int) -> Path:
+def write_comparison(
+    folder: Path, dataset: Dataset, found: Compared, *, seeds: int, cross_fit: bool = False
+) -> Path:
     """Writes `report.json` and `report.html` of a comparison into its folder.
 
     Args:
@@ -376,6 +378,7 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         dataset: The data.
         found: The result of `evaluation.compare`.
         seeds: The number of repetitions.
+        cross_fit: True if settings were chosen by cross-fitting.
 
     Returns:
         The page's path.
@@ -395,8 +398,15 @@ def write_comparison(folder: Path, dataset: Dataset, found: Compared, *, seeds: 
         **_machine(),
     }
     notes = [
-        "Every method chose among its settings on validation users, with the same number of "
-        "trials where one was given, and was fitted again with those users before the test.",
+        "Every method chose among its settings "
+        + (
+            "by cross-fitting over training and validation users (each setting was fitted without "
+            "each fifth of them and judged on it), with the same number of trials where one was "
+            "given, and was fitted to all of them before the test."
+            if cross_fit
+            else "on validation users, with the same number of trials where one was given, and was "
+            "fitted again with those users before the test."
+        ),
         "P1: of a cold user the first 0, 1, 3, 5 or 10 interactions are shown and those after the "
         "tenth are queried, the same for every number of shots; those of the ten that are not "
         "shown are no candidates of a ranking, but under P1-natural, where they are queried as "

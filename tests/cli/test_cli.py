@@ -173,6 +173,22 @@ def test_compare_adds_a_row_of_one_model_for_both_orders(run, small, tmp_path):
         assert {r["method"] for r in json.loads((folder / "report.json").read_text())} == rows
 
 
+def test_compare_says_that_settings_were_chosen_by_cross_fitting(run, small, tmp_path):
+    words = ["compare", f"--data={small}", "--methods=item_knn", "--folds=1", "--trials=2"]
+    folder = tmp_path / "comparison"
+    for option, cells in (("--cross-fit", 1), ("--no-cross-fit", 2)):
+        more = [] if cells == 1 else ["--protocols=P1"]
+        status, _, err = run(*words, option, *more, "--folder", folder)
+        assert status == 0, err
+        page = (folder / "report.html").read_text()
+        assert ("by cross-fitting over training and validation users" in page) == (cells == 1)
+        # The choice is a condition of the figures: neither takes the other's cells.
+        assert len(list((folder / "cells").iterdir())) == cells
+    status, _, err = run(*words, "--cross-fit", "--protocols=P1,P2", "--folder", folder)
+    assert status == 2
+    assert "cross-fitting chooses settings for cold users, as in P1, not for P2." in one_line(err)
+
+
 @pytest.mark.parametrize(
     ("rows", "said", "needed", "left"),
     [

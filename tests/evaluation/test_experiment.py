@@ -324,6 +324,9 @@ def test_every_method_has_the_same_number_of_trials(dataset):
     tried.clear()
     compared(dataset, None, [counting], trials=1)
     assert tried == [0.0]
+    tried.clear()
+    compared(dataset, None, [counting], trials=2, cross_fit=True)
+    assert tried[:10] == [0.0, 3.5] * 5
 
 
 def test_own_methods_are_compared_with_those_of_the_registry(dataset, tmp_path):

@@ -220,9 +220,9 @@ def test_a_ranking_in_which_nobody_has_a_relevant_item_is_refused(dataset, split
 def test_trained_methods_learn_an_order_where_there_are_no_ratings():
     cell = Cell("maml", "P1", 0, 0)
     for implicit, objective in ((False, "rating"), (True, "ndcg")):
-        shared = experiment._Shared(None, {}, (), {}, False, implicit)
+        shared = experiment._Shared(None, {}, (), {}, False, False, implicit)
         assert experiment._plan_of(cell, shared).conditions["settings"]["objective"] == objective
-    asked = experiment._Shared(None, {"objective": "ranking"}, (), {}, False, True)
+    asked = experiment._Shared(None, {"objective": "ranking"}, (), {}, False, False, True)
     assert experiment._plan_of(cell, asked).conditions["settings"]["objective"] == "ranking"
 
 

@@ -1,5 +1,6 @@
 import contextlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from metajax.data.datasets import load
 from metajax.evaluation import prepare, protocols
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.intervals import summarise
-from metajax.evaluation.tuning import judge, losses_of, trained, tuned
+from metajax.evaluation.tuning import cross_fitted, judge, losses_of, trained, tuned
 from metajax.methods import Method, Settings
 from metajax.methods.tasks import rating_tasks
 from metajax.methods.two_tower import GradientOptions
@@ -110,7 +111,7 @@ def test_a_refit_makes_as_many_updates_as_validated_best(split):
     shared = {}
     settings = with_changes(settings_of(CLIMBING), inner_rate=0.5)
     methods = trained(CLIMBING, split, settings, trials=1, shared=shared)
-    best = shared[settings]
+    best = shared[settings, *split.fold.validation.tolist()]
     assert 2 <= best.updates < 10
     assert levels(methods) == pytest.approx(dict.fromkeys(split.test, 0.5 * best.updates))
     # Once to learn when to stop, once with the validation users.
@@ -156,6 +157,89 @@ def test_one_model_has_the_settings_with_the_lowest_mean_loss_of_all_panels(spli
 
     assert scored() == {"random": 2.0, "time": 5.0}
     assert scored(one_model=True) == {"random": 2.0, "time": 2.0}
+
+
+def test_cross_fitting_holds_each_user_out_once_and_fits_the_choice_to_all(split):
+    fitted = []
+
+    def fit(training, *, level):
+        fitted.append((level, set(training.interactions.users)))
+        return jnp.float32(level)
+
+    constant = baselines.global_mean._replace(fit=fit, grid=({"level": 1.0}, {"level": 3.0}))
+    methods = cross_fitted(constant, split, folds=4)
+    everyone = set(split.final.interactions.users)
+    assert everyone == {*split.fold.train, *split.fold.validation}
+    assert [level for level, _ in fitted] == [1.0, 3.0] * 4 + [3.0]
+    held = [everyone - seen for _, seen in fitted]
+    assert held[-1] == set()
+    assert sorted(user for users in held[:-1:2] for user in users) == sorted(everyone)
+    assert held[:-1:2] == held[1:-1:2]
+    assert {method.settings["level"] for method in methods.values()} == {3.0}
+
+
+def test_cross_fitting_chooses_by_all_users_where_tuning_chooses_by_validation_users(split):
+    """Ratings of training users are near 3.4; here those of the validation users are 1."""
+    own = split._replace(
+        validation={
+            panel: tasks._replace(query_rating=np.full_like(tasks.query_rating, 1.0))
+            for panel, tasks in split.validation.items()
+        }
+    )
+    constant = baselines.global_mean._replace(
+        fit=lambda training, level: jnp.float32(level), grid=({"level": 1.0}, {"level": 3.0})
+    )
+    for choose, level in ((tuned, 1.0), (cross_fitted, 3.0)):
+        assert {m.settings["level"] for m in choose(constant, own).values()} == {level}
+    # A setting that fails is not chosen; a part in which all fail, here the first user's, counts
+    # for none.
+    for missing, levels in ((None, (3.0, 1.0)), (own.fold.train[0], (1.0, 3.0))):
+
+        def fit(training, level, missing=missing):
+            fails = level == 3.0 if missing is None else missing not in training.interactions.users
+            return jnp.float32(jnp.nan if fails else level)
+
+        grid = tuple({"level": level} for level in levels)
+        found = cross_fitted(constant._replace(fit=fit, grid=grid), own)
+        assert {m.settings["level"] for m in found.values()} == {levels[1]}
+
+
+def test_cross_fitting_sees_no_test_user(small):
+    dataset = load(str(small))
+    split = prepare("P1", dataset, fold=0, seed=0)
+    log = dataset.interactions
+    tested = np.isin(log.user, split.fold.test)
+    noise = np.random.default_rng(1).integers(1, 6, len(log.item)).astype(log.rating.dtype)
+    other = dataset._replace(interactions=log._replace(rating=np.where(tested, noise, log.rating)))
+    method = baselines.eb_fold_in
+    found = [cross_fitted(method, prepare("P1", d, fold=0, seed=0)) for d in (dataset, other)]
+    for panel, own in found[0].items():
+        assert own.settings == found[1][panel].settings
+        jax.tree.map(np.testing.assert_array_equal, own.params, found[1][panel].params)
+
+
+def test_cross_fitting_of_a_trained_method_takes_the_median_number_of_updates(split):
+    shared = {}
+    settings = with_changes(settings_of(CLIMBING), inner_rate=0.5)
+    methods = cross_fitted(CLIMBING, split, folds=3, settings=settings, trials=2, shared=shared)
+    runs = {key[0].options.inner_rate: [] for key in shared if key[0] != "refit"}
+    for key, run in shared.items():
+        if key[0] != "refit":
+            assert not set(key[1:]) & set(split.fold.test)
+            runs[key[0].options.inner_rate].append(run.updates)
+    # Three trainings of each of two settings, and one of the choice for both panels.
+    assert {rate: len(updates) for rate, updates in runs.items()} == {0.5: 3, 0.4: 3}
+    chosen = methods["random"]
+    rate = chosen.settings.get("inner_rate", 0.5)
+    assert float(chosen.params) == pytest.approx(rate * sorted(runs[rate])[1])
+
+
+def test_cross_fitting_is_refused_without_cold_users_by_number_of_shots(small):
+    split = prepare("P2", load(str(small)), fold=0, seed=0)
+    with pytest.raises(ValueError, match=r"as P1 does, got a split into .*cold_user_cold_item"):
+        cross_fitted(baselines.item_mean, split)
+    with pytest.raises(ValueError, match=r"folds must be in \[2, 32\] \(the users\), got 1"):
+        cross_fitted(baselines.item_mean, prepare("P1", load(str(small)), fold=0, seed=0), folds=1)
 
 
 def test_of_settings_with_the_same_loss_the_earliest_is_chosen(split):
