@@ -23,7 +23,7 @@ import numpy as np
 
 from metajax import baselines, cross_domain, fields, hybrid, methods
 from metajax.adaptation import matching, paths
-from metajax.baselines import Baseline
+from metajax.baselines import Baseline, WeightTable
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
@@ -63,6 +63,7 @@ __all__ = [
     "settings_on",
     "to_json",
     "trained_method_of",
+    "weights_of",
     "with_changes",
 ]
 
@@ -227,6 +228,25 @@ def trained_method_of(method: str | Method) -> Method:
         )
     check_name(method, known, "method")
     return known[method]
+
+
+def weights_of(method: str, params: Params) -> WeightTable:
+    """Tells which experts of a fitted method order the items.
+
+    Args:
+        method: Its name.
+        params: Its parameters.
+
+    Returns:
+        `Blend.weights`; empty of a method that blends none.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    found = method_of(method)
+    if not isinstance(found, Baseline) or found.blend is None:
+        return {}
+    return found.blend.weights(params)
 
 
 def closed_form_of(settings: Settings) -> Baseline | None:

@@ -1,7 +1,7 @@
 """Baselines in closed form, fitted without meta-training: biases, factors, neighbours, content."""
 
 from metajax.baselines.attributes import attribute_ridge, demographics
-from metajax.baselines.baseline import Baseline
+from metajax.baselines.baseline import Baseline, Blend, WeightTable
 from metajax.baselines.biases import global_mean, item_mean, item_user_bias
 from metajax.baselines.blends import ease_blend, item_knn_blend, popularity_blend
 from metajax.baselines.content_ridge import content_ridge, fit_content_ridge
@@ -13,7 +13,9 @@ from metajax.baselines.popularity import popularity, random_order
 
 __all__ = [
     "Baseline",
+    "Blend",
     "Factors",
+    "WeightTable",
     "attribute_ridge",
     "content_ridge",
     "demographics",

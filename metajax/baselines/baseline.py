@@ -7,9 +7,32 @@ import jax
 import jax.numpy as jnp
 
 from metajax.losses import check_shapes
-from metajax.types import Adaptation, Examples, Params
+from metajax.types import Adaptation, Examples, Params, Predict
 
-__all__ = ["Baseline", "adapt_to_nothing", "check_positive", "observed"]
+__all__ = [
+    "Baseline",
+    "Blend",
+    "WeightTable",
+    "adapt_to_nothing",
+    "check_positive",
+    "observed",
+]
+
+WeightTable = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""By kind of support, "any" for any of a user's interactions and "first" for the first ones; by
+expert; by number of interactions: the expert's signed weight, whose sizes sum to 1."""
+
+
+class Blend(NamedTuple):
+    """The experts of a method that orders items by a sum of their scores."""
+
+    names: Callable[[Params], tuple[str, ...]]
+    """`names(params) -> E` names of the experts."""
+    parts: Predict
+    """`parts(params, adapted, inputs) -> [N, E]`: each expert's part of the score. They sum to
+    `Adaptation.rank`, or where there is none to `predict`."""
+    weights: Callable[[Params], WeightTable]
+    """`weights(params)`: which experts order the items."""
 
 
 class Baseline(NamedTuple):
@@ -39,6 +62,8 @@ class Baseline(NamedTuple):
     """A baseline or a learned method in comparisons."""
     fit_many: Callable[[Any, Sequence[Mapping[str, Any]]], Sequence[Params]] | None = None
     """`fit_many(training, settings) -> params` of each, where several settings share work."""
+    blend: Blend | None = None
+    """Of a method that blends experts; None of any other."""
 
     @property
     def predicts_ratings(self) -> bool:

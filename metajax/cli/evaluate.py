@@ -168,7 +168,7 @@ def judge(
         times = {} if trained_in is None else {"training": trained_in}
         times["judging"] = time.monotonic() - began
         unwritten = failure_of(lambda: judging.write_report(run, found, scope, times=times))
-    notes = [*found.notes, *found.advice]
+    notes = [*found.notes, *found.advice, *report.weight_lines(found.weights)]
     return conclude(found.records, notes, run.folder, caught, unwritten)
 
 

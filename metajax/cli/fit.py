@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import engine
+from metajax import engine, report
 from metajax.cli import console, sources
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
@@ -106,6 +106,8 @@ def _save(model: engine.FittedModel, output: Path, dataset: Dataset) -> None:
     engine.save(model, output)
     log, scale = dataset.interactions, model.recommender.scale
     seen = "--items 'TITLE, TITLE'" if scale is None else f"--ratings 'TITLE={scale[1]:g}'"
+    for line in report.weight_lines(model.weights):
+        console.say(line)
     console.say(
         f"{model.method} is fitted to {len(log.users):,} users and {len(log.item):,} interactions: "
         f"{output}. Recommend: metajax recommend {output} {seen}"

@@ -1,6 +1,7 @@
 """The model folder: a fitted method that recommends without its data.
 
-    MODEL/model.json            method and settings, structure of its parameters, scale and labels
+    MODEL/model.json            method and settings, structure of its parameters, scale and labels;
+                                of a method that blends experts their weights, to be read by people
     MODEL/schema.json           how users and items are encoded
     MODEL/catalogue.json        ids, titles and raw attributes of the items
     MODEL/arrays.safetensors    parameters, the items' encoded features, hashes of user ids
@@ -24,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from metajax import parameters, registry, storage
-from metajax.baselines import Baseline
+from metajax.baselines import Baseline, WeightTable
 from metajax.data import schema
 from metajax.data.dataset import Shapes
 from metajax.data.labels import Grades, Labels
@@ -67,6 +68,15 @@ class FittedModel(NamedTuple):
     fitted_users: np.ndarray
     """`[n]` uint64 `hashed` ids of the users that it was fitted to, sorted, so that it is never
     judged on them."""
+
+    @property
+    def weights(self) -> WeightTable:
+        """Weights of the experts that order the items, as of `Blend.weights`.
+
+        Shares by kind of support, expert and number of interactions; empty of a method that blends
+        none.
+        """
+        return registry.weights_of(self.method, self.recommender.params)
 
 
 def hashed(ids: Iterable[str]) -> np.ndarray:
@@ -155,6 +165,8 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         "grades": found.grades._asdict(),
         "params": parameters.described(found.params, "params", arrays),
     }
+    if model.weights:
+        facts["weights"] = model.weights
     schemas = {"user": found.user_schema, "item": model.item_schema}
     contents: dict[str, str | bytes] = {
         _MODEL: _json(facts),

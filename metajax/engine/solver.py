@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from metajax import registry, runs
-from metajax.baselines import Baseline
+from metajax.baselines import Baseline, WeightTable
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.distributed import device_of
@@ -304,6 +304,21 @@ class ColdStartSolver:
         recommender = self.model.recommender
         with self._computing():
             return runs.similar(recommender, item, top=top)
+
+    def weights(self) -> WeightTable:
+        """Tells which experts order the items.
+
+        Returns:
+            By kind of support ("any" for any of a user's interactions, "first" for the first ones),
+            by expert, by number of interactions: the expert's weight. It is the change of the score
+            that orders the list when the expert's own score rises by one standard deviation, as a
+            share of such changes of all experts, whose sizes sum to 1; a negative one lowers the
+            score. Empty of a method that blends no experts.
+
+        Raises:
+            ValueError: If nothing has been trained or loaded.
+        """
+        return self.model.weights
 
     def evaluate(
         self,

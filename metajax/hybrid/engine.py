@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines import Baseline
+from metajax.baselines import Baseline, Blend
 from metajax.baselines.baseline import observed
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet
@@ -56,6 +56,8 @@ _MOST_USERS = 1500
 _QUERY = 64
 _CHUNK = 64
 _EACH, _POPULAR, _DRAWN = 8, 64, 128
+# Probability of a kind of supports that was not fitted to.
+_NEVER = 1e-6
 
 
 class Fitted(NamedTuple):
@@ -159,6 +161,11 @@ def hybrid(
         grid=tuple(grid),
         kind="learned",
         fit_many=fit_many,
+        blend=Blend(
+            lambda params: _names(experts(len(params.tables.reach))),
+            partial(_parts, experts),
+            partial(weights_by_number, more=[method.name for method, _ in more]),
+        ),
     )
 
 
@@ -174,11 +181,15 @@ def weights_by_number(
     Returns:
         By kind of support, "any" for any of a user's interactions and "first" for the first ones;
         by name of the expert; by number of interactions: its weight in standard deviations of its
-        scores, as a share of all. Experts that were dropped are not there.
+        scores, as a share of all. Experts that were dropped are not there, nor is a kind that no
+        support is taken for: without times, or where the engine was fitted to the other alone.
     """
-    experts = experts_for(len(params.tables.reach))
-    names = [*(column for expert in experts for column in expert.columns), *more, "rating"]
-    weights, kept = np.asarray(params.ranking.weights), np.isfinite(params.ranking.scale)
+    *names, last = _names(experts_for(len(params.tables.reach)))
+    names = [*names, *more, last]
+    weights, kept = np.array(params.ranking.weights), np.isfinite(params.ranking.scale)
+    # Without interactions nothing tells the kinds apart, and both have the blend of the two.
+    empty = float(jax.nn.sigmoid(params.arrival.weights[0, 0]))
+    weights[:, 0] = (1 - empty) * weights[0, 0] + empty * weights[1, 0]
     shares = (
         weights * kept / np.maximum(np.sum(np.abs(weights) * kept, axis=2, keepdims=True), 1e-9)
     )
@@ -188,8 +199,14 @@ def weights_by_number(
             for column, name in enumerate(names)
             if kept[column]
         }
-        for kind, table in zip(("any", "first"), shares, strict=True)
+        for kind, table, share in zip(("any", "first"), shares, (1 - empty, empty), strict=True)
+        if share > _NEVER
     }
+
+
+def _names(experts: Sequence[Expert]) -> tuple[str, ...]:
+    """Names the columns of the experts, and last the personal rating."""
+    return (*(column for expert in experts for column in expert.columns), "rating")
 
 
 def _fit_many(
@@ -228,7 +245,7 @@ def _fit_many(
         )
     experts = experts_of(items)
     base = _base(training, experts)
-    names = [column for expert in experts for column in expert.columns] + ["rating"]
+    names = _names(experts)
     found: dict[int, tuple[_Evidence, RatingHead | None]] = {}
     fitted = []
     for setting in settings:
@@ -501,6 +518,13 @@ def _rank(experts_of: Experts, params: Fitted, adapted: State, inputs: Inputs) -
     experts = experts_of(len(params.tables.reach))
     weights = expert_weights(params.ranking, adapted.summary.count, adapted.first)
     return _expert_columns(experts, params, adapted, inputs) @ weights
+
+
+def _parts(experts_of: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
+    """Returns `[N, E]` summands of `_rank`."""
+    experts = experts_of(len(params.tables.reach))
+    weights = expert_weights(params.ranking, adapted.summary.count, adapted.first)
+    return _expert_columns(experts, params, adapted, inputs) * weights
 
 
 def _predict_both(experts_of: Experts) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from metajax.baselines import WeightTable
 from metajax.characters import visible
 from metajax.evaluation.metrics import is_cost
 from metajax.evaluation.records import (
@@ -24,6 +25,7 @@ from metajax.evaluation.records import (
 )
 from metajax.report import plots
 from metajax.report.tables import (
+    WEIGHT,
     caption_of,
     legible,
     panels_of,
@@ -32,6 +34,7 @@ from metajax.report.tables import (
     signed,
     table_of,
     terminal_table,
+    weight_tables,
 )
 
 __all__ = ["html", "support_size_curve", "terminal_table"]
@@ -57,6 +60,7 @@ def html(
     advice: Sequence[str] = (),
     learning: tuple[str, Sequence[tuple[int, float]]] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
+    weights: WeightTable = MappingProxyType({}),
     subject: str = "learned method",
 ) -> str:
     """Writes one self-contained page: a headline, curves, paired differences, all tables.
@@ -75,6 +79,7 @@ def html(
         learning: Name of a validation loss, and updates with the loss after them.
         examples: Users with lists `shown`, `recommended` (pairs of a title and True where it was
             liked later) and `liked`.
+        weights: Weights of a method's experts, as of `Blend.weights`.
         subject: Noun for the methods that are compared with baselines.
 
     Returns:
@@ -118,6 +123,8 @@ def html(
         advice=list(advice),
         learning=learning and plots.learning_panel(*learning, "learning"),
         examples=list(examples),
+        weights=weight_tables(weights),
+        weight=WEIGHT,
         notes=[notes] if isinstance(notes, str) else list(notes),
         seeds=sorted({seed for record in records for seed in record.seeds}),
         colours=plots.COLOURS,

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from metajax.baselines import WeightTable
 from metajax.characters import visible
 from metajax.evaluation.metrics import badness, better_way, is_cost, named, target, title_of
 from metajax.evaluation.records import (
@@ -20,14 +21,18 @@ from metajax.evaluation.records import (
 from metajax.fields import rounded
 
 __all__ = [
+    "WEIGHT",
     "caption_of",
     "legible",
     "panels_of",
+    "percent",
     "printed",
     "service_of",
     "signed",
     "table_of",
     "terminal_table",
+    "weight_lines",
+    "weight_tables",
 ]
 
 
@@ -164,6 +169,83 @@ def _cell(record: Record, top: float) -> dict[str, Any]:
 def signed(value: float) -> str:
     """Writes a difference with its sign."""
     return f"{value:+.4f}".replace("-", "\u2212")
+
+
+_KINDS = {
+    "any": "any of a user's interactions",
+    "first": "a user's first interactions",
+}
+WEIGHT = (
+    "An expert's weight at K interactions is the change of the score that orders the list when the "
+    "expert's own score rises by one standard deviation, as a share of such changes of all "
+    "experts; a negative one lowers the score. Between these K weights are interpolated, beyond "
+    "the last they stay."
+)
+"""Meaning of the weights of `weight_tables`."""
+
+
+def weight_tables(weights: WeightTable) -> list[dict[str, Any]]:
+    """Lays out the weights of experts, a table for each kind of support.
+
+    Args:
+        weights: As of `Blend.weights`.
+
+    Returns:
+        For each kind its `caption`, the sizes `ks`, and `rows` of an `expert` and its `cells`, the
+        weights in percent, the expert with most weight at any size first.
+    """
+    tables = []
+    for kind, experts in weights.items():
+        ks = sorted({k for by_number in experts.values() for k in by_number})
+        ordered = sorted(experts.items(), key=lambda item: -max(map(abs, item[1].values())))
+        rows = [
+            {"expert": visible(name), "cells": [percent(by_number.get(k, 0.0)) for k in ks]}
+            for name, by_number in ordered
+        ]
+        tables.append({"caption": _KINDS.get(kind, kind), "ks": ks, "rows": rows})
+    return tables
+
+
+def weight_lines(weights: WeightTable, most: int = 3) -> list[str]:
+    """Writes the experts with most weight as lines of text.
+
+    Args:
+        weights: As of `Blend.weights`.
+        most: Number of experts at each number of interactions.
+
+    Returns:
+        A line for each number of interactions of each kind of support, under a line that says what
+        they are; none where there are no weights.
+    """
+    if not weights:
+        return []
+    lines = [
+        f"Experts that order the items, of {_number_of(weights)} those with most weight: the "
+        "change of the score per standard deviation of the expert's own, as a share of such "
+        "changes of all; a negative one lowers it."
+    ]
+    for kind, experts in weights.items():
+        lines.append(f"  {_KINDS.get(kind, kind)}")
+        for k in sorted({k for by_number in experts.values() for k in by_number}):
+            at = {name: by_number.get(k, 0.0) for name, by_number in experts.items()}
+            leading = sorted(at.items(), key=lambda item: -abs(item[1]))[:most]
+            said = [f"{visible(name)} {percent(share)}" for name, share in leading if share]
+            lines.append(f"    K={k:<3} {', '.join(said)}")
+    return lines
+
+
+def _number_of(weights: WeightTable) -> int:
+    return len({name for experts in weights.values() for name in experts})
+
+
+def percent(share: float) -> str:
+    """Writes a share in percent.
+
+    Example:
+        >>> percent(0.256), percent(-0.004)
+        ('26 %', '0 %')
+    """
+    return f"{round(100 * share)} %".replace("-", "\u2212")
 
 
 _METRICS = ("rmse", "ndcg@10")

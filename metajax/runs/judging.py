@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from metajax import evaluation, locks, registry, report, storage
+from metajax.baselines import WeightTable
 from metajax.data.dataset import Dataset
 from metajax.data.splits import Split
 from metajax.evaluation import Compared, Evaluation
@@ -112,6 +113,8 @@ class Judgement(NamedTuple):
     """`evaluation.advice`."""
     examples: Sequence[Example] = ()
     """Three cold users; none where the method does not order the items."""
+    weights: WeightTable = MappingProxyType({})
+    """Of the run's method, where it blends experts: `Blend.weights`."""
 
 
 def stages(run: Run, scope: Scope = Scope()) -> int:  # noqa: B008
@@ -183,6 +186,7 @@ def judge_run(
         left_out + negative_transfer(records),
         evaluation.advice(judged),
         _examples(run, users, own[0]) if own else [],
+        registry.weights_of(settings.method, params),
     )
 
 
@@ -318,6 +322,7 @@ def write_report(
         advice=found.advice,
         learning=(measure, learning) if learning else None,
         examples=[example._asdict() for example in found.examples],
+        weights=found.weights,
     )
 
 

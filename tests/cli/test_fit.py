@@ -1,10 +1,11 @@
 """The command `metajax fit`: options of methods, graphs."""
 
+import json
 import sys
 
 import pytest
 
-from metajax import data, engine
+from metajax import data, engine, report
 from metajax.cli.app import main
 from metajax.engine.fit import DEFAULT
 from metajax.registry import method_of
@@ -58,10 +59,18 @@ def test_options_of_a_trained_method_are_its_settings(run, small, folds):
 
 
 def test_without_a_method_the_engine_is_fitted_which_chooses_nothing(run, small, folds, tmp_path):
-    status, _, _, folder = run("--data", small, "--trials=2", "--fold=1")
+    status, out, _, folder = run("--data", small, "--trials=2", "--fold=1")
     assert (status, engine.load(folder).method) == (0, DEFAULT)
     assert folds == []
-    assert run("--data", small, "--method=item_knn", "--trials=2", "--fold=1")[0] == 0
+    weights = engine.ColdStartSolver.load(folder).weights()
+    assert all(line in out for line in report.weight_lines(weights))
+    stored = json.loads((folder / "model.json").read_text())["weights"]
+    assert {k: {n: list(w.values()) for n, w in e.items()} for k, e in stored.items()} == {
+        k: {n: list(w.values()) for n, w in e.items()} for k, e in weights.items()
+    }
+    status, out, _, folder = run("--data", small, "--method=item_knn", "--trials=2", "--fold=1")
+    assert (status, engine.load(folder).weights) == (0, {})
+    assert "Experts" not in out
     assert folds == [(1, 0)]
     views = tmp_path / "views.csv"
     rows = [f"u{u},p{(u * 3 + n * n) % 12}" for u in range(20) for n in range(4)]

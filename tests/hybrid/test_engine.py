@@ -79,6 +79,13 @@ def test_the_table_of_weights_names_who_speaks_at_each_number(fitted):
     name = next(iter(table["first"]))
     expected = weights[column] / np.abs(weights[kept]).sum()
     assert table["first"][name][5] == pytest.approx(expected)
+    # Nothing tells the kinds apart without interactions: what speaks is half of each.
+    assert {n: w[0] for n, w in table["any"].items()} == {
+        n: w[0] for n, w in table["first"].items()
+    }
+    halves = np.asarray(fitted.ranking.weights)[:, 0].mean(axis=0)
+    expected = halves[column] / np.abs(halves[kept]).sum()
+    assert table["any"][name][0] == pytest.approx(expected, abs=1e-6)
 
 
 def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
@@ -151,6 +158,23 @@ def test_further_methods_are_experts_and_columns_can_be_left_out(split):
     assert len(params.ranking.scale) == len(columns) + 2
     assert np.isinf(params.ranking.scale[columns.index("EASE")])
     assert 2 not in params.rating.kept
+    assert method.blend is not None
+    assert method.blend.names(params)[-2:] == ("eb_fold_in", "rating")
+    table = method.blend.weights(params)
+    assert list(table) == ["any"]  # It was fitted to no first interactions.
+    assert "EASE" not in table["any"]
+    assert set(table["any"]) <= set(method.blend.names(params))
+
+
+def test_parts_of_the_experts_sum_to_the_score(split, fitted):
+    method = engine.hybrid()
+    assert method.blend is not None
+    assert method.adaptation.rank is not None
+    state, inputs = state_of(method, fitted, split)
+    parts = method.blend.parts(fitted, state, inputs)
+    assert parts.shape == (len(inputs.item), len(method.blend.names(fitted)))
+    score = method.adaptation.rank(fitted, state, inputs)
+    np.testing.assert_allclose(np.sum(parts, axis=1), score, rtol=1e-5, atol=1e-5)
 
 
 def test_logs_without_ratings_are_ordered(split):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax import checkpoint, parameters, registry, runs
-from metajax.baselines import Baseline, eb_fold_in
+from metajax.baselines import Baseline, Blend, eb_fold_in
 from metajax.baselines.baseline import adapt_to_nothing
 from metajax.cli.app import main
 from metajax.data import load
@@ -140,6 +140,8 @@ def of_both(training, *, strength=5.0):
     return {"mean": jnp.float32(mean), "count": jnp.float32(counts), "strength": strength}
 
 
+LIKES = jnp.array([1.5, -0.5])
+
 BOTH = Baseline(
     "of_both",
     "both",
@@ -151,6 +153,11 @@ BOTH = Baseline(
     ),
     ({"strength": 5.0}, {"strength": 1.0}),
     kind="learned",
+    blend=Blend(
+        lambda params: ("likes", "dislikes"),
+        lambda params, adapted, inputs: jnp.outer(params["count"][inputs.item], LIKES),
+        lambda params: {"any": {"likes": {0: 0.6, 10: 0.75}, "dislikes": {0: -0.4, 10: -0.25}}},
+    ),
 )
 
 
@@ -175,7 +182,11 @@ def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_ser
     assert "popularity" in compared
     assert not {"of_both", "item_knn"} & compared
     scope = judging.Scope(baselines=("popularity",))
-    records, *_ = judging.judge_run(run, params, scope)
+    found = judging.judge_run(run, params, scope)
+    records = found.records
+    page = judging.write_report(run, found, scope).read_text()
+    assert "Which experts order the items" in page
+    assert "<td>\u221240 %</td><td>\u221225 %</td>" in page
     own = {r.metric: r for r in records if (r.method, r.protocol) == ("of_both", "P1")}
     assert ("rmse" in own) == (not implicit)
     assert own["ndcg@10"].kind == "learned"

@@ -187,7 +187,7 @@ def test_the_report_says_what_is_true_of_this_run(fitted, trained, tmp_path):
 
 
 def test_advice_names_the_method_with_the_best_figure_and_its_lead(fitted):
-    records, _, advice, _ = judging.judge_run(*fitted, scope=FEW)
+    records, _, advice, *_ = judging.judge_run(*fitted, scope=FEW)
     assert [line.partition(":")[0] for line in advice] == [
         "A new user without interactions",
         "A new user with 1 to 5 interactions",
