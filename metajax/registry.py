@@ -23,7 +23,7 @@ import numpy as np
 
 from metajax import baselines, cross_domain, fields, hybrid, methods
 from metajax.adaptation import matching, paths
-from metajax.baselines import Baseline, WeightTable
+from metajax.baselines import Baseline, Blend, WeightTable
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
@@ -39,6 +39,7 @@ __all__ = [
     "all_baselines",
     "all_methods",
     "baseline_names",
+    "blend_of",
     "changes_for",
     "check_domains",
     "check_options",
@@ -243,10 +244,18 @@ def weights_of(method: str, params: Params) -> WeightTable:
     Raises:
         ValueError: If there is no such method.
     """
+    blend = blend_of(method)
+    return {} if blend is None else blend.weights(params)
+
+
+def blend_of(method: str) -> Blend | None:
+    """Returns the experts of a method; None of one that blends none.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
     found = method_of(method)
-    if not isinstance(found, Baseline) or found.blend is None:
-        return {}
-    return found.blend.weights(params)
+    return found.blend if isinstance(found, Baseline) else None
 
 
 def closed_form_of(settings: Settings) -> Baseline | None:

@@ -1,19 +1,20 @@
 """The command `metajax recommend`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import engine, runs
+from metajax import engine, report, runs
 from metajax.cli import console
 from metajax.data import readers
 from metajax.data.schema import unseen_values
 from metajax.fields import rounded
 from metajax.runs import lists, recommendation
 
-__all__ = ["recommend"]
+__all__ = ["recommend", "shares_of"]
 
 
 def recommend(
@@ -49,13 +50,15 @@ def recommend(
         only: "Star Wars, 50": titles or ids of the only items that are recommended.
         category: "genres=Comedy, year=1995": attributes that a recommended item must have.
         explain: Print the user's items that raised each score most, and by how much: the score less
-            what it is without that rating.
+            what it is without that rating. Of a method that blends experts also their shares of the
+            item's lead: the score that orders items, less its mean over all that the user has not
+            met.
         users: A log of many users to recommend to, such as a CSV of user, item and rating.
         attributes: A table of their attributes; by default a file users.csv (or alike) beside it.
         output: File of their recommendations, .csv or .parquet; must not exist.
         source: After a transfer, recommend items of the source as well.
-        as_json: Print a JSON list of objects with id, title and score, and reasons where those are
-            explained.
+        as_json: Print a JSON list of objects with id, title and score; with --explain also reasons
+            and experts, whose parts sum to the item's lead.
     """
     if ratings and items:
         raise ValueError("--ratings and --items exclude each other.")
@@ -112,12 +115,44 @@ def recommend(
         console.say(f"{rounded(line.score, '5.2f')}  {line.title}{known_by}")
         for title, change in line.reasons:
             console.say(f"       {rounded(change, '+.2f')} by {title}")
+        if shares := shares_of(line.experts):
+            console.say(f"       its lead by {shares}")
+
+
+_NAMED = 3
+
+
+def shares_of(experts: Sequence[tuple[str, float]]) -> str:
+    """Writes the experts with most part in an item's lead.
+
+    Args:
+        experts: As in `runs.Recommendation`.
+
+    Returns:
+        Their shares of the lead, which sum to 100 %; "" of an item that has no lead.
+
+    Example:
+        >>> shares_of([("EASE", 1.5), ("popularity", 0.5)])
+        'EASE 75 %, popularity 25 %'
+    """
+    lead = sum(part for _, part in experts)
+    if lead <= 0:
+        return ""
+    ordered = sorted(experts, key=lambda pair: -abs(pair[1]))
+    named, others = ordered[:_NAMED], ordered[_NAMED:]
+    said = [f"{name} {report.percent(part / lead)}" for name, part in named]
+    if others:
+        said.append(f"others {report.percent(sum(part for _, part in others) / lead)}")
+    return ", ".join(said)
 
 
 def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"id": line.item_id, "title": line.title, "score": line.score}
     if explain:
         found["reasons"] = [{"title": title, "change": c} for title, c in line.reasons]
+        if line.experts:
+            found["lead"] = sum(part for _, part in line.experts)
+            found["experts"] = [{"expert": name, "part": part} for name, part in line.experts]
     return found
 
 

@@ -131,7 +131,10 @@ def recommender_of(
     """
     adaptation, rating = _functions(method, settings, shapes)
     rating = rating and scale is not None  # Without ratings, scores only order.
-    return Recommender(adaptation, params, user_schema, catalogue, scale, labels, rating, grades)
+    blend = registry.blend_of(method)
+    return Recommender(
+        adaptation, params, user_schema, catalogue, scale, labels, rating, grades, blend
+    )
 
 
 def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:

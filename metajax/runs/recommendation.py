@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.baselines import Blend
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
 from metajax.fields import suggestion
 from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
-from metajax.types import Adaptation, Examples, Inputs, Params
+from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 
 __all__ = [
     "Catalogue",
@@ -82,6 +83,8 @@ class Recommender(NamedTuple):
     """True where its scores are ratings, which are mapped back and kept on their scale."""
     grades: Grades = Grades()
     """Labels of interactions, of a method of a log without ratings."""
+    blend: Blend | None = None
+    """Of a method that blends experts; None of any other."""
 
 
 class Recommendation(NamedTuple):
@@ -99,6 +102,10 @@ class Recommendation(NamedTuple):
     reasons: tuple[tuple[str, float], ...] = ()
     """Where an explanation was asked for: titles of the user's items that raised the score most,
     and by how much, the largest first."""
+    experts: tuple[tuple[str, float], ...] = ()
+    """Where an explanation was asked for, of a method that blends experts: each expert and its part
+    of the item's lead, the largest first. The lead is the score that orders items, less its mean
+    over all items that the user has not met; the parts sum to it."""
 
 
 def recommend(
@@ -123,11 +130,11 @@ def recommend(
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
         among: `[I]` bool, the items that may be recommended, as from `candidates`; None: all.
-        explain: True to add `Recommendation.reasons`, by counterfactuals: the method adapts once
-            more without each rating, and the reason's figure is the score with the rating less the
-            score without it. This is exact for any method, but of one rating at a time: two
-            ratings that say the same hide each other. Ratings are not cut off at the ends of their
-            scale here.
+        explain: True to add `Recommendation.reasons` and `experts`. Reasons are counterfactuals:
+            the method adapts once more without each rating, and the reason's figure is the score
+            with the rating less the score without it. This is exact for any method, but of one
+            rating at a time: two ratings that say the same hide each other. Ratings are not cut
+            off at the ends of their scale here.
 
     Returns:
         The best items, best first.
@@ -142,7 +149,9 @@ def recommend(
     found = _best(recommender, [seen], top, source, among)[0]
     if found is None:
         raise ValueError(f"{_NAN}.")
-    return _explained(recommender, seen, found) if explain else found
+    if not explain or not found:
+        return found
+    return _with_experts(recommender, seen, _with_reasons(recommender, seen, found))
 
 
 def recommend_batch(
@@ -372,6 +381,21 @@ def _is_rated(recommender: Recommender) -> bool:
 
 def _scored(recommender: Recommender, seen: Sequence[_Seen], least: int = 0) -> _Scored:
     """Scores all items for some users, whose supports are padded to `least` rows or more."""
+    adaptation = recommender.adaptation
+    if not _is_rated(recommender):
+        adaptation = adaptation._replace(predict_variance=None)
+    found = _scores(
+        adaptation,
+        recommender.params,
+        jnp.asarray(recommender.catalogue.item_features),
+        _padded_users(seen, least),
+    )
+    scores, variances, ranks = (np.asarray(array)[: len(seen)] for array in found)
+    return _Scored(scores, np.sqrt(variances), ranks)
+
+
+def _padded_users(seen: Sequence[_Seen], least: int = 0) -> tuple[np.ndarray, ...]:
+    """Returns attributes, items, labels and mask of users, whose number is a power of two."""
     size = _padded(max(least, max(len(one.items) for one in seen)), 4)
     batch = _padded(len(seen), 1)
     items, labels = np.zeros((batch, size), np.int32), np.zeros((batch, size), np.float32)
@@ -381,17 +405,7 @@ def _scored(recommender: Recommender, seen: Sequence[_Seen], least: int = 0) -> 
         known = slice(0, len(one.items))
         items[n, known], labels[n, known], mask[n, known] = one.items, one.labels, True
         features[n] = one.features
-    adaptation = recommender.adaptation
-    if not _is_rated(recommender):
-        adaptation = adaptation._replace(predict_variance=None)
-    found = _scores(
-        adaptation,
-        recommender.params,
-        jnp.asarray(recommender.catalogue.item_features),
-        (features, items, labels, mask),
-    )
-    scores, variances, ranks = (np.asarray(array)[: len(seen)] for array in found)
-    return _Scored(scores, np.sqrt(variances), ranks)
+    return features, items, labels, mask
 
 
 def _allowed(catalogue: Catalogue, among: np.ndarray | None) -> np.ndarray:
@@ -449,15 +463,49 @@ def _best(
     return lists
 
 
-def _explained(
+def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:
+    place = _place_of(catalogue)
+    return [place(line.item_id) for line in found]
+
+
+def _with_experts(
+    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+) -> list[Recommendation]:
+    """Adds the experts' parts of the scores, less those of the mean item."""
+    blend = recommender.blend
+    if blend is None:
+        return list(found)
+    user = tuple(array[0] for array in _padded_users([seen]))
+    parts = np.asarray(
+        _parts(
+            recommender.adaptation,
+            blend.parts,
+            recommender.params,
+            jnp.asarray(recommender.catalogue.item_features),
+            user,
+        ),
+        np.float64,
+    )
+    names = blend.names(recommender.params)
+    lead = parts - np.delete(parts, seen.items, axis=0).mean(axis=0)
+    speaking = set(np.nonzero(parts)[1].tolist())
+    explained = []
+    for line, i in zip(found, _places(recommender.catalogue, found), strict=True):
+        order = np.argsort(-lead[i], kind="stable")
+        # One that was dropped has no part in any item.
+        told = tuple((names[e], float(lead[i, e])) for e in order.tolist() if e in speaking)
+        explained.append(line._replace(experts=told))
+    return explained
+
+
+def _with_reasons(
     recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
 ) -> list[Recommendation]:
     """Adds the reasons: scores with all of the user's items, less those without each of them."""
-    if not len(seen.items) or not found:
+    if not len(seen.items):
         return list(found)
-    place = {str(name): n for n, name in enumerate(recommender.catalogue.ids)}
-    asked = [place[line.item_id] for line in found]
-    rows, size = range(len(seen.items)), scored_at_once(len(place))
+    asked = _places(recommender.catalogue, found)
+    rows, size = range(len(seen.items)), scored_at_once(len(recommender.catalogue.ids))
     blocks = []
     for start in range(0, len(rows), size):
         without = [
@@ -662,6 +710,28 @@ def _padded(size: int, least: int) -> int:
 _SCORES = 2**14
 
 
+def _adapted(
+    adaptation: Adaptation, params: Params, item_features: jax.Array, user: tuple[jax.Array, ...]
+) -> tuple[Any, Inputs]:
+    """Adapts to attributes, items, labels and mask of one user; returns all items as inputs too."""
+    features, items, labels, mask = user
+
+    def inputs(items: jax.Array) -> Inputs:
+        repeated = jnp.broadcast_to(features, (len(items), len(features)))
+        return Inputs(repeated, item_features[items], items)
+
+    adapted = adaptation.adapt(params, Examples(inputs(items), labels, mask))
+    return adapted, inputs(jnp.arange(len(item_features)))
+
+
+@functools.partial(jax.jit, static_argnames=("adaptation", "parts"))
+def _parts(
+    adaptation: Adaptation, parts: Predict, params: Params, item_features: jax.Array, user: Any
+) -> jax.Array:
+    """Parts of E experts of the scores of all items for one user, `[I, E]`."""
+    return parts(params, *_adapted(adaptation, params, item_features, user))
+
+
 @functools.partial(jax.jit, static_argnames="adaptation")
 def _scores(
     adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
@@ -672,14 +742,7 @@ def _scores(
     """
 
     def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        features, items, labels, mask = user
-
-        def inputs(items: jax.Array) -> Inputs:
-            repeated = jnp.broadcast_to(features, (len(items), len(features)))
-            return Inputs(repeated, item_features[items], items)
-
-        adapted = adaptation.adapt(params, Examples(inputs(items), labels, mask))
-        catalogue = inputs(jnp.arange(len(item_features)))
+        adapted, catalogue = _adapted(adaptation, params, item_features, user)
         scores = adaptation.predict(params, adapted, catalogue)
         ranks, variances = scores, jnp.zeros_like(scores)
         if adaptation.rank is not None:

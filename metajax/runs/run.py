@@ -402,6 +402,7 @@ def load(
         served.labels,
         predicts_ratings(chosen) and served.scale is not None,
         served.grades,
+        registry.blend_of(chosen.method),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from metajax import engine
 from metajax.cli.app import main
+from metajax.cli.recommend import shares_of
 from metajax.data import load as load_data
 from metajax.runs import lists, recommend, recommendation
 
@@ -62,6 +63,12 @@ def test_reasons_are_printed_beneath_and_in_json(run):
     shown = [line for line in lines if line.startswith("       +")]
     assert shown == [f"       {r['change']:+.2f} by {r['title']}" for r in reasons]
     assert len(lines) == 2 + len(shown) > 2
+
+
+def test_shares_of_experts_are_of_the_lead():
+    experts = (("EASE", 1.0), ("similar users", 0.75), ("popularity", 0.25), ("reach", -0.5))
+    assert shares_of(experts) == ("EASE 67 %, similar users 50 %, reach \u221233 %, others 17 %")
+    assert shares_of((*experts[:1], ("reach", -1.0))) == shares_of(()) == ""
 
 
 def test_many_users_get_lists_in_a_file(run, users, model, tmp_path):

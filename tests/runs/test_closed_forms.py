@@ -194,6 +194,14 @@ def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_ser
     assert own["ndcg@10"].best_baseline == "popularity"
     recommender = runs.load(run.folder)
     (first, *_) = runs.recommend(recommender, [] if implicit else {}, top=3)
+    known = [] if implicit else {}
+    (first, second) = runs.recommend(recommender, known, top=2, explain=True)
+    assert [name for name, _ in first.experts] == ["likes", "dislikes"]
+    assert first.experts[0][1] == pytest.approx(-3 * first.experts[1][1])
+    counts = np.asarray(params["count"])
+    leads = [sum(part for _, part in line.experts) for line in (first, second)]
+    expected = np.sort(counts)[::-1][:2] - counts.mean()
+    np.testing.assert_allclose(leads, expected, rtol=1e-5)
     count = np.asarray(params["count"])
     place = int(np.flatnonzero(recommender.catalogue.ids == first.item_id)[0])
     assert count[place] == count.max()

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metajax.baselines import Blend
 from metajax.data.dataset import Table
 from metajax.data.labels import Labels
 from metajax.data.schema import fit_schema
@@ -334,6 +335,33 @@ def test_reasons_are_the_scores_with_a_rating_less_those_without_it():
     assert [change for _, change in best.reasons] == pytest.approx([1 / 6, 1 / 6], abs=1e-5)
     assert recommend(recommender, {}, explain=True)[0].reasons == ()
     assert recommend(recommender, ratings)[0].reasons == ()
+
+
+def test_parts_of_experts_sum_to_the_lead_over_what_the_user_has_not_met():
+    blend = Blend(
+        lambda params: ("dropped", "price", "age"),
+        lambda params, adapted, inputs: jnp.stack(
+            [
+                jnp.zeros(inputs.item.shape),
+                adapted + inputs.item_features[:, 0],
+                params * inputs.user_features[:, 0] + 2 * (inputs.item == 1),
+            ],
+            axis=1,
+        ),
+        lambda params: {},
+    )
+    blended = recommender._replace(blend=blend)
+    asked = np.array([False, True, False, True])
+    found = recommend(blended, {"Fargo": 5}, {"age": 30}, among=asked, explain=True)
+    by_id = {line.item_id: line.experts for line in found}
+    names, parts = zip(*by_id["2"], strict=True)
+    assert names == ("age", "price")
+    assert parts == pytest.approx((4 / 3, -1 / 12), abs=1e-6)
+    names, parts = zip(*by_id["4"], strict=True)
+    assert names == ("price", "age")
+    assert parts == pytest.approx((-1 / 3, -2 / 3), abs=1e-6)
+    assert recommend(blended, {}, {"age": 30}, explain=True)[0].experts
+    assert recommend(blended, {"Fargo": 5}, {"age": 30})[0].experts == ()
 
 
 def test_reasons_are_found_in_blocks(monkeypatch):
