@@ -52,13 +52,14 @@ def recommend(
         explain: Print the user's items that raised each score most, and by how much: the score less
             what it is without that rating. Of a method that blends experts also their shares of the
             item's lead: the score that orders items, less its mean over all that the user has not
-            met.
+            met. Beneath them stand attributes, and facts of a graph, that the item shares with
+            items that the user rates above the middle of the scale.
         users: A log of many users to recommend to, such as a CSV of user, item and rating.
         attributes: A table of their attributes; by default a file users.csv (or alike) beside it.
         output: File of their recommendations, .csv or .parquet; must not exist.
         source: After a transfer, recommend items of the source as well.
-        as_json: Print a JSON list of objects with id, title and score; with --explain also reasons
-            and experts, whose parts sum to the item's lead.
+        as_json: Print a JSON list of objects with id, title and score; with --explain also
+            reasons, facts, and experts, whose parts sum to the item's lead.
     """
     if ratings and items:
         raise ValueError("--ratings and --items exclude each other.")
@@ -117,6 +118,8 @@ def recommend(
             console.say(f"       {rounded(change, '+.2f')} by {title}")
         if shares := shares_of(line.experts):
             console.say(f"       its lead by {shares}")
+        for fact in line.facts:
+            console.say(f"       same {fact.relation}: {fact.value} ({', '.join(fact.titles)})")
 
 
 _NAMED = 3
@@ -150,6 +153,7 @@ def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"id": line.item_id, "title": line.title, "score": line.score}
     if explain:
         found["reasons"] = [{"title": title, "change": c} for title, c in line.reasons]
+        found["facts"] = [fact._asdict() for fact in line.facts]
         if line.experts:
             found["lead"] = sum(part for _, part in line.experts)
             found["experts"] = [{"expert": name, "part": part} for name, part in line.experts]

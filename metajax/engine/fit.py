@@ -43,6 +43,7 @@ __all__ = [
     "linked",
     "read_linked",
     "refit",
+    "with_facts",
 ]
 
 DEFAULT = "hybrid"
@@ -107,7 +108,7 @@ def fit(
         params = found.fit(whole.training, **chosen)
     else:
         chosen, params = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
-    return _model(found.name, chosen, params, dataset, whole)
+    return with_facts(_model(found.name, chosen, params, dataset, whole), graph, dataset)
 
 
 def refit(
@@ -134,7 +135,7 @@ def refit(
         )
     whole = _with_vectors(everyone(dataset), _vectors(graph, dataset))
     params = found.fit(whole.training, **model.settings)
-    return _model(found.name, model.settings, params, dataset, whole)
+    return with_facts(_model(found.name, model.settings, params, dataset, whole), graph, dataset)
 
 
 def _model(
@@ -156,6 +157,22 @@ def _model(
     )
     users = np.sort(hashed(dataset.interactions.user_ids[whole.fold.train].tolist()))
     return FittedModel(method, chosen, shapes, recommender, whole.item_schema, users)
+
+
+def with_facts(model: FittedModel, graph: KnowledgeGraph | None, dataset: Dataset) -> FittedModel:
+    """Adds the facts of a graph that several items share, by which recommendations are explained.
+
+    Args:
+        model: The model.
+        graph: As in `fit`.
+        dataset: The data, whose items are the model's.
+    """
+    if graph is None:
+        return model
+    facts = knowledge.shared_facts(linked(graph, dataset), dataset.items.ids)
+    recommender = model.recommender
+    catalogue = recommender.catalogue._replace(facts=facts)
+    return model._replace(recommender=recommender._replace(catalogue=catalogue))
 
 
 def chosen_method(dataset: Dataset, method: str | None = None) -> Method | Baseline:

@@ -3,8 +3,9 @@
     MODEL/model.json            method and settings, structure of its parameters, scale and labels;
                                 of a method that blends experts their weights, to be read by people
     MODEL/schema.json           how users and items are encoded
-    MODEL/catalogue.json        ids, titles and raw attributes of the items
-    MODEL/arrays.safetensors    parameters, the items' encoded features, hashes of user ids
+    MODEL/catalogue.json        ids, titles and raw attributes of the items, facts of a graph
+    MODEL/arrays.safetensors    parameters, the items' encoded features, which item has which fact,
+                                hashes of user ids
     MODEL/manifest.json         version of the format, size and sha256 of each file; written last
 
 No file holds code, and none is unpickled: classes of parameters are named, and looked up in the
@@ -32,6 +33,7 @@ from metajax.data.labels import Grades, Labels
 from metajax.data.schema import Schema
 from metajax.fields import with_tuples
 from metajax.files import read_bytes
+from metajax.knowledge import SharedFacts
 from metajax.methods import Settings
 from metajax.runs import serving
 from metajax.runs.folder import claim, publish
@@ -49,6 +51,7 @@ _MODEL, _SCHEMA, _CATALOGUE = "model.json", "schema.json", "catalogue.json"
 _ARRAYS = "arrays.safetensors"
 _FILES = (_ARRAYS, _CATALOGUE, _MODEL, _SCHEMA)
 _FEATURES, _USERS = "item_features", "fitted_users"
+_FACT_ITEM, _FACT = "facts/item", "facts/fact"
 
 
 class FittedModel(NamedTuple):
@@ -158,6 +161,10 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         _FEATURES: np.ascontiguousarray(catalogue.item_features),
         _USERS: np.ascontiguousarray(model.fitted_users),
     }
+    names = serving.facts_of(catalogue)
+    if (shared := catalogue.facts) is not None:
+        arrays |= {_FACT_ITEM: shared.item, _FACT: shared.fact}
+        names["facts"] = {"relation": shared.relation.tolist(), "value": shared.value.tolist()}
     facts = {
         "metajax": version("metajax"),
         "method": model.method,
@@ -174,7 +181,7 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
     contents: dict[str, str | bytes] = {
         _MODEL: _json(facts),
         _SCHEMA: _json({name: json.loads(schema.to_json(s)) for name, s in schemas.items()}),
-        _CATALOGUE: _json(serving.facts_of(catalogue)),
+        _CATALOGUE: _json(names),
         _ARRAYS: safetensors.numpy.save(arrays),
     }
     digests = {name: list(storage.digest_of(content)) for name, content in contents.items()}
@@ -214,6 +221,10 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     )
     arrays = safetensors.numpy.load((folder / _ARRAYS).read_bytes())
     catalogue = serving.catalogue_from(names, arrays[_FEATURES])
+    if "facts" in names:
+        texts = (np.array(names["facts"][name], dtype=str) for name in ("relation", "value"))
+        shared = SharedFacts(arrays[_FACT_ITEM], arrays[_FACT], *texts)
+        catalogue = catalogue._replace(facts=shared)
     settings, shapes = with_tuples(facts["settings"]), Shapes(**with_tuples(facts["shapes"]))
     scale = facts["scale"]
     try:

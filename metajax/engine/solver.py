@@ -212,7 +212,8 @@ class ColdStartSolver:
                 change of the score. They are counterfactuals: the method adapts once more without
                 each rating. Exact for any method, but of one rating at a time. Of a method that
                 blends experts also `experts`, their parts of the item's lead: the score that orders
-                items, less its mean over all items that the user has not met.
+                items, less its mean over all items that the user has not met. And `facts`, the
+                attributes, and facts of the graph, that an item shares with liked ones.
             exclude: Titles or ids of items not to recommend.
             only: Titles or ids of the only items to recommend; None: all.
             category: Value by column of the items' attributes, such as `{"genres": "Comedy"}`.

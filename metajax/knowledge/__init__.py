@@ -43,7 +43,12 @@ from metajax.knowledge.growth import (
     place_entities,
 )
 from metajax.knowledge.inverses import InversePair, fold_inverses, inverse_pairs
-from metajax.knowledge.item_links import item_vectors, link_items
+from metajax.knowledge.item_links import (
+    SharedFacts,
+    item_vectors,
+    link_items,
+    shared_facts,
+)
 from metajax.knowledge.link_prediction import (
     LinkPredictor,
     link_predictor,
@@ -105,6 +110,7 @@ __all__ = [
     "LiveVectors",
     "Ranks",
     "Score",
+    "SharedFacts",
     "TrainingTriples",
     "Vocabulary",
     "add_arrivals",
@@ -158,6 +164,7 @@ __all__ = [
     "score_names",
     "score_of",
     "self_adversarial",
+    "shared_facts",
     "split_entities",
     "split_from_json",
     "split_graph",

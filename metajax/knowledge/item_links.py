@@ -3,16 +3,30 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
 
-from metajax.knowledge.content_features import content_vectors
+from metajax.knowledge.content_features import content_vectors, item_features
 from metajax.knowledge.datasets import item_entities
 from metajax.knowledge.graph import KnowledgeGraph, add_triples, degrees, keep_triples, labels_of
 from metajax.knowledge.inverses import fold_inverses
 
-__all__ = ["item_vectors", "link_items"]
+__all__ = ["SharedFacts", "item_vectors", "link_items", "shared_facts"]
+
+
+class SharedFacts(NamedTuple):
+    """N pairs of an item and one of F facts of a graph, sorted by item."""
+
+    item: np.ndarray
+    """`[N]` int32 the item."""
+    fact: np.ndarray
+    """`[N]` int32 the fact."""
+    relation: np.ndarray
+    """`[F]` name of each fact's relation, for people."""
+    value: np.ndarray
+    """`[F]` name of the entity at the other end, for people."""
 
 
 def link_items(
@@ -85,6 +99,52 @@ def item_vectors(
         if size > 0:
             return (vectors / size).astype(np.float32)
     raise ValueError("the graph tells no items apart: no fact is shared by some of them alone.")
+
+
+def shared_facts(
+    graph: KnowledgeGraph, ids: Sequence[str] | np.ndarray, *, most: int = 200
+) -> SharedFacts:
+    """Facts that several items have, such as the same director.
+
+    Args:
+        graph: With links to items of the log alone, as from `link_items`.
+        ids: `[I]` the items' ids in the log.
+        most: Most items of a fact: what many share tells little.
+
+    Returns:
+        The facts of 2 to `most` items. Names are labels where the graph has them (`labels_of`), or
+        the last part of a name.
+
+    Raises:
+        ValueError: If there are links of items that are not in the log.
+
+    Example:
+        >>> from metajax.knowledge import graph_from_names
+        >>> ids = ["Alien", "Legend"]
+        >>> films = [(f"e:{film}", "e:directed_by", "e:Scott") for film in ids]
+        >>> found = shared_facts(link_items(graph_from_names(films), ids, ids), ids)
+        >>> found.item.tolist(), found.relation.tolist(), found.value.tolist()
+        ([0, 1], ['directed by'], ['Scott'])
+    """
+    folded = fold_inverses(graph)
+    features = item_features(folded, item_entities(folded, ids))
+    count = np.bincount(features.feature, minlength=len(features.relation))
+    kept = (count >= 2) & (count <= most)
+    rows, number = kept[features.feature], np.cumsum(kept) - 1
+    labels = labels_of(folded)
+
+    def called(name: str) -> str:
+        return labels.get(name) or _last_part(name) or name
+
+    names, relations = folded.entities.names, folded.relations.names
+    # In dotted names, as Freebase has them, the last part is the property.
+    dotted = [labels.get(name) or called(name).rpartition(".")[2] or name for name in relations]
+    return SharedFacts(
+        features.item[rows].astype(np.int32),
+        number[features.feature[rows]].astype(np.int32),
+        np.array([dotted[i] for i in features.relation[kept].tolist()], dtype=str),
+        np.array([called(names[i]) for i in features.entity[kept].tolist()], dtype=str),
+    )
 
 
 def _by_prefix(names: Iterable[str], ids: set[str]) -> list[tuple[str, str]]:

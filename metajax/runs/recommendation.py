@@ -14,6 +14,8 @@ from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
 from metajax.fields import suggestion
+from metajax.knowledge import SharedFacts
+from metajax.runs.facts import CommonFact, common_facts
 from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
 from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 
@@ -62,6 +64,9 @@ class Catalogue(NamedTuple):
     """The items by id and title; None builds it at every call."""
     attributes: Table | None = None
     """Raw attributes of the items, by which `candidates` selects; None: there are none."""
+    facts: SharedFacts | None = None
+    """Facts of a graph that several items have, by which `recommend` explains; None: there are
+    none."""
 
 
 class Recommender(NamedTuple):
@@ -106,6 +111,9 @@ class Recommendation(NamedTuple):
     """Where an explanation was asked for, of a method that blends experts: each expert and its part
     of the item's lead, the largest first. The lead is the score that orders items, less its mean
     over all items that the user has not met; the parts sum to it."""
+    facts: tuple[CommonFact, ...] = ()
+    """Where an explanation was asked for: facts that the item shares with items that the user rates
+    above the middle of the scale, or in a log without ratings has met; the rarest first."""
 
 
 def recommend(
@@ -130,11 +138,11 @@ def recommend(
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
         among: `[I]` bool, the items that may be recommended, as from `candidates`; None: all.
-        explain: True to add `Recommendation.reasons` and `experts`. Reasons are counterfactuals:
-            the method adapts once more without each rating, and the reason's figure is the score
-            with the rating less the score without it. This is exact for any method, but of one
-            rating at a time: two ratings that say the same hide each other. Ratings are not cut
-            off at the ends of their scale here.
+        explain: True to add `Recommendation.reasons`, `experts` and `facts`. Reasons are
+            counterfactuals: the method adapts once more without each rating, and the reason's
+            figure is the score with the rating less the score without it. This is exact for any
+            method, but of one rating at a time: two ratings that say the same hide each other.
+            Ratings are not cut off at the ends of their scale here.
 
     Returns:
         The best items, best first.
@@ -151,7 +159,9 @@ def recommend(
         raise ValueError(f"{_NAN}.")
     if not explain or not found:
         return found
-    return _with_experts(recommender, seen, _with_reasons(recommender, seen, found))
+    for explained in (_with_reasons, _with_experts, _with_facts):
+        found = explained(recommender, seen, found)
+    return found
 
 
 def recommend_batch(
@@ -496,6 +506,20 @@ def _with_experts(
         told = tuple((names[e], float(lead[i, e])) for e in order.tolist() if e in speaking)
         explained.append(line._replace(experts=told))
     return explained
+
+
+def _with_facts(
+    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+) -> list[Recommendation]:
+    """Adds the facts that items share with those that the user likes."""
+    catalogue, liked = recommender.catalogue, seen.items
+    if recommender.scale is not None:
+        liked = liked[seen.labels > (WORST + BEST) / 2]
+    items = _places(catalogue, found)
+    facts = common_facts(
+        items, liked.tolist(), catalogue.titles, catalogue.attributes, catalogue.facts
+    )
+    return [line._replace(facts=one) for line, one in zip(found, facts, strict=True)]
 
 
 def _with_reasons(

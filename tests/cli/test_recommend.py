@@ -62,7 +62,13 @@ def test_reasons_are_printed_beneath_and_in_json(run):
     lines = run(*asked)[1].splitlines()
     shown = [line for line in lines if line.startswith("       +")]
     assert shown == [f"       {r['change']:+.2f} by {r['title']}" for r in reasons]
-    assert len(lines) == 2 + len(shown) > 2
+    facts = [line for line in lines if line.startswith("       same ")]
+    assert facts == [
+        f"       same {f['relation']}: {f['value']} ({', '.join(f['titles'])})"
+        for one in found
+        for f in one["facts"]
+    ]
+    assert len(lines) == 2 + len(shown) + len(facts) > 2
 
 
 def test_shares_of_experts_are_of_the_lead():

@@ -9,7 +9,13 @@ import pytest
 import metajax
 from metajax import ColdStartSolver, engine, evaluation, runs
 from metajax.data import load as load_data
-from metajax.knowledge import graph_from_names, item_vectors, link_items, read_graph
+from metajax.knowledge import (
+    graph_from_names,
+    item_vectors,
+    link_items,
+    read_graph,
+    shared_facts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +132,20 @@ def test_a_graph_joins_its_vectors_to_the_items(small, graph_file, tmp_path):
     assert found != plain.recommend(asked)
     loaded = ColdStartSolver.load(solver.save(tmp_path / "model"))
     assert loaded.recommend(asked) == found
+    # Film 3 was directed by person 3 and has genre 1; so have films 13 and 23, and 8 the first.
+    explained = loaded.recommend(asked, top=28, explain=True)
+    facts = {line.title: {fact[:2]: fact.titles for fact in line.facts} for line in explained}
+    director, genre = ("director", "person3"), ("genre", "g1")
+    assert {title for title, one in facts.items() if director in one} == {
+        f"Film {n}" for n in (8, 13, 18, 23)
+    }
+    assert facts["Film 13"][director] == facts["Film 13"][genre] == ("Film 3",)
+    assert genre not in facts["Film 8"]
+    # Nobody likes film 4.
+    assert not any("Film 4" in titles for one in facts.values() for titles in one.values())
+    events = {"user": ["new"], "item": ["3"], "rating": [5.0]}
+    again = solver.update(events).recommend({"Film 3": 5}, top=28, explain=True)
+    assert any(fact.value == "person3" for line in again for fact in line.facts)
     assert {r.method for r in solver.evaluate(baselines=())} == {method}
 
 
@@ -197,6 +217,19 @@ def test_vectors_of_items_are_of_facts_that_they_share(films):
     alone = graph_from_names([("a", "by", "x"), ("b", "by", "y")])
     with pytest.raises(ValueError, match="no fact is shared by some of them"):
         item_vectors(link_items(alone, ["a", "b"], ["", ""]), ["a", "b"])
+
+
+def test_facts_are_of_several_items_and_not_of_many(films):
+    ids = [f"film{n}" for n in range(40)]
+    graph = link_items(read_graph(films), ids, [""] * 40)
+    facts = shared_facts(graph, ids, most=14)
+    of_first = facts.fact[facts.item == 0]
+    named = zip(facts.relation[of_first], facts.value[of_first], strict=True)
+    # The prize is that of 20 films, and the director's film is the film's director.
+    assert set(named) == {("director", "person0"), ("genre", "genre0")}
+    assert np.bincount(facts.fact).tolist() == [8] * 5 + [14, 13, 13]
+    alone = graph_from_names([("a", "by", "x"), ("b", "by", "y")])
+    assert not len(shared_facts(link_items(alone, ["a", "b"], ["", ""]), ["a", "b"]).item)
 
 
 @pytest.mark.parametrize(
