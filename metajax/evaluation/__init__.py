@@ -4,6 +4,7 @@ from metajax.evaluation.advice import advice
 from metajax.evaluation.closed_forms import begin_fit, fit_on, steps_of
 from metajax.evaluation.evaluate import Evaluation, PerUser, concatenate, evaluate
 from metajax.evaluation.experiment import cells_of, compare, method_names
+from metajax.evaluation.expert import trained_expert
 from metajax.evaluation.intervals import interval, paired_difference, summarise
 from metajax.evaluation.judged_users import with_test_users
 from metajax.evaluation.metrics import Metric
@@ -69,6 +70,7 @@ __all__ = [
     "to_polars",
     "train_on",
     "trained",
+    "trained_expert",
     "tuned",
     "validation_of",
     "with_test_users",

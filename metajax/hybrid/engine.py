@@ -56,6 +56,7 @@ _MOST_USERS = 1500
 _QUERY = 64
 _CHUNK = 64
 _EACH, _POPULAR, _DRAWN = 8, 64, 128
+_SETTINGS = ("order", "seed", "without", "constant_gate", "correction")
 # Probability of a kind of supports that was not fitted to.
 _NEVER = 1e-6
 
@@ -123,15 +124,15 @@ def hybrid(
     name: str = "hybrid",
     *,
     more: Sequence[tuple[Baseline, Mapping[str, Any]]] = (),
-    without: Sequence[str] = (),
     grid: Sequence[Mapping[str, Any]] = ({},),
 ) -> Baseline:
     """Makes a hybrid engine.
 
     Args:
         name: Its name in tables.
-        more: Further methods whose order of the items is an expert, with settings of their fit.
-        without: Columns of experts and models of ratings that are left out, for ablations.
+        more: Further methods, with settings of their fit: the order of the items by each is an
+            expert, and its ratings, where it predicts them, a model of the rating head. Methods
+            that are trained by updates come as `evaluation.trained_expert`.
         grid: Settings to choose among on validation users: by default one engine for both orders
             of supports, which is what serves people; `BY_ORDER` also has one for each.
 
@@ -147,7 +148,7 @@ def hybrid(
     def experts(items: int) -> tuple[Expert, ...]:
         return (*experts_for(items), *added)
 
-    fit_many = partial(_fit_many, experts, tuple(without))
+    fit_many = partial(_fit_many, experts)
     return Baseline(
         name,
         "both",
@@ -211,7 +212,6 @@ def _names(experts: Sequence[Expert]) -> tuple[str, ...]:
 
 def _fit_many(
     experts_of: Experts,
-    without: tuple[str, ...],
     training: TrainingSet,
     settings: Sequence[Mapping[str, Any]],
 ) -> list[Fitted]:
@@ -219,11 +219,13 @@ def _fit_many(
 
     Args:
         experts_of: From the number of items to the experts.
-        without: Columns that are left out.
         training: The training users.
         settings: Each with `order`, of the supports that the heads are fitted to: "random" for any
             of a user's interactions, "time" for the first ones, "both", which is the default, for
-            people of whom it is not known; and `seed`, of the parts of the users.
+            people of whom it is not known; and `seed`, of the parts of the users. For ablations:
+            `without`, names of columns of experts and of models of ratings that are left out;
+            `constant_gate`, True for weights that are the same at every number of interactions
+            from one on; and `correction`, False for a rating head that only blends its models.
 
     Returns:
         The parameters for each setting.
@@ -233,7 +235,7 @@ def _fit_many(
             more than 100,000.
     """
     for setting in settings:
-        check_keys(setting, ("order", "seed"), "settings of hybrid")
+        check_keys(setting, _SETTINGS, "settings of hybrid")
         check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
     if not len(training.interactions.item):
         raise ValueError("training must hold at least one interaction, got none.")
@@ -244,17 +246,24 @@ def _fit_many(
             "another method, such as eb_fold_in or popularity."
         )
     experts = experts_of(items)
-    base = _base(training, experts)
     names = _names(experts)
-    found: dict[int, tuple[_Evidence, RatingHead | None]] = {}
+    raters = _raters(experts)
+    for setting in settings:
+        for left_out in setting.get("without", ()):
+            check_name(left_out, (*names, *raters), "without")
+    base = _base(training, experts)
+    found: dict[int, _Evidence] = {}
+    heads: dict[tuple[Any, ...], RatingHead | None] = {}
     fitted = []
     for setting in settings:
-        seed, order = setting.get("seed", 0), setting.get("order", "both")
+        seed, corrected = setting.get("seed", 0), setting.get("correction", True)
         if seed not in found:
-            evidence = _cross_fitted(training, experts, seed)
-            found[seed] = evidence, _rating_head(evidence, without)
-        evidence, rating = found[seed]
-        fitted.append(Fitted(*base, rating, *_gate(base, evidence, names, order, without, seed)))
+            found[seed] = _cross_fitted(training, experts, seed)
+        without = tuple(name for name in raters if name in setting.get("without", ()))
+        key = seed, without, corrected
+        if key not in heads:
+            heads[key] = _rating_head(found[seed], raters, without, corrected=corrected)
+        fitted.append(Fitted(*base, heads[key], *_gate(base, found[seed], names, setting)))
     return fitted
 
 
@@ -269,22 +278,30 @@ def _base(training: TrainingSet, experts: Sequence[Expert]) -> _Base:
     )
 
 
-def _rating_head(evidence: _Evidence, without: Sequence[str]) -> RatingHead | None:
+def _raters(experts: Sequence[Expert]) -> tuple[str, ...]:
+    """Names the models of ratings."""
+    return (*RATERS, *(expert.columns[0] for expert in experts if expert.rates is not None))
+
+
+def _rating_head(
+    evidence: _Evidence, raters: Sequence[str], without: Sequence[str], *, corrected: bool
+) -> RatingHead | None:
     kinds = [parts for parts in evidence.rows.values() if parts]
     if not kinds:
         return None
-    return fit_rating_head(kinds, evidence.of_support, RATERS, without=without)[0]
+    return fit_rating_head(
+        kinds, evidence.of_support, raters, without=without, corrected=corrected
+    )[0]
 
 
 def _gate(
     base: _Base,
     evidence: _Evidence,
     names: Sequence[str],
-    order: str,
-    without: Sequence[str],
-    seed: int,
+    setting: Mapping[str, Any],
 ) -> tuple[RankingHead, Arrival]:
     """Fits the gate to supports of one order or of both, and what tells the two apart."""
+    order = setting.get("order", "both")
     kinds = [merged(parts) for parts in evidence.lists.values() if parts]
     if not kinds:
         sizes, statistics = [np.zeros(1)], [np.zeros((1, width_of(base.tables)))]
@@ -297,7 +314,13 @@ def _gate(
     ]
     if order != "both":
         lists = lists[-1:] if order == "time" else lists[:1]
-    ranking, _ = fit_ranking_head(merged(lists), names, without=without, seed=seed)
+    ranking, _ = fit_ranking_head(
+        merged(lists),
+        names,
+        without=setting.get("without", ()),
+        constant=setting.get("constant_gate", False),
+        seed=setting.get("seed", 0),
+    )
     return ranking, arrival
 
 
@@ -447,7 +470,7 @@ def _scored(
         item, first = candidates(scores, always, _EACH)
         rows = None
         if base.tastes is not None:
-            columns = _rating_columns(base, state, task.query.inputs.item)
+            columns = _rating_columns(experts, base, state, task.query.inputs)
             tastes, taste = _models(base, state)
             spread = predicted(tastes, taste, task.query.inputs.item)[1][:, 1]
             variance = spread + taste.noise
@@ -496,8 +519,16 @@ def _expert_columns(
     return jnp.concatenate([*columns, rating[:, None]], axis=1)
 
 
-def _rating_columns(base: _Base | Fitted, state: State, item: jax.Array) -> Columns:
-    return columns_of(base.tables, *_models(base, state), state.summary, state.seen, item)
+def _rating_columns(
+    experts: Sequence[Expert], base: _Base | Fitted, state: State, inputs: Inputs
+) -> Columns:
+    columns = columns_of(base.tables, *_models(base, state), state.summary, state.seen, inputs.item)
+    further = [
+        expert.rates(params, own, inputs)[:, None]
+        for expert, params, own in zip(experts, base.experts, state.experts, strict=True)
+        if expert.rates is not None
+    ]
+    return columns._replace(experts=jnp.concatenate([columns.experts, *further], axis=1))
 
 
 def _models(base: _Base | Fitted, state: State) -> tuple[Tastes, Taste]:
@@ -534,7 +565,8 @@ def _predict_both(experts_of: Experts) -> Any:
             return _rank(experts_of, params, adapted, inputs)
         if params.rating is None:  # Nobody could be held out.
             return jnp.mean(predicted(*_models(params, adapted), inputs.item)[0], axis=1)
-        columns = _rating_columns(params, adapted, inputs.item)
+        experts = experts_of(len(params.tables.reach))
+        columns = _rating_columns(experts, params, adapted, inputs)
         return head_scores(params.rating, columns, adapted.summary.count, adapted.first)
 
     return predict

@@ -103,6 +103,8 @@ class Expert(NamedTuple):
     """`adapt(params, support) -> state` of one user."""
     scores: Callable[[Params, Any, Inputs], jax.Array]
     """`scores(params, state, inputs) -> [N, len(columns)]`."""
+    rates: Callable[[Params, Any, Inputs], jax.Array] | None = None
+    """`rates(params, state, inputs) -> [N]` ratings of one that predicts them; None of others."""
 
 
 def experts_for(items: int) -> tuple[Expert, ...]:
@@ -118,7 +120,8 @@ def of_method(method: Baseline, **settings: Any) -> Expert:
         **settings: Passed to its `fit`.
 
     Returns:
-        An expert of one column with the method's name.
+        An expert of one column with the method's name, which predicts ratings where the method
+        does.
     """
     rule = method.adaptation
     rank = rule.rank or rule.predict
@@ -131,6 +134,7 @@ def of_method(method: Baseline, **settings: Any) -> Expert:
         lambda shared: method.fit(shared.training, **settings),
         lambda params, support: rule.adapt(params, support),
         scores,
+        rule.predict if method.predicts_ratings else None,
     )
 
 

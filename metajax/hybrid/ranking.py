@@ -90,7 +90,12 @@ def expert_weights(head: RankingHead, count: jax.Array, first: jax.Array) -> jax
 
 
 def fit_ranking_head(
-    lists: Lists, names: Sequence[str], *, without: Sequence[str] = (), seed: int = 0
+    lists: Lists,
+    names: Sequence[str],
+    *,
+    without: Sequence[str] = (),
+    constant: bool = False,
+    seed: int = 0,
 ) -> tuple[RankingHead, dict[str, float]]:
     """Fits the gate, drops experts that do not help, and replaces a gate that does not.
 
@@ -98,6 +103,7 @@ def fit_ranking_head(
         lists: Of held-out users, at every knot.
         names: Name of each column.
         without: Names of columns that are left out.
+        constant: True for weights that are the same at every number of interactions from one on.
         seed: Of the minibatches.
 
     Returns:
@@ -111,11 +117,15 @@ def fit_ranking_head(
     inside = np.isin(lists.user, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
     halves = [(_part(lists, side), _part(lists, ~side)) for side in (inside, ~inside)]
     halves = [pair for pair in halves if all(len(half.count) for half in pair)]
-    constant = [(_fitted(scale, seen, seed), held) for seen, held in halves]
-    gates = [
-        (_fitted(scale, seen, seed, start=start), held)
-        for (seen, held), (start, _) in zip(halves, constant, strict=True)
-    ]
+    blends = [(_fitted(scale, seen, seed), held) for seen, held in halves]
+    gates = (
+        []
+        if constant
+        else [
+            (_fitted(scale, seen, seed, start=start), held)
+            for (seen, held), (start, _) in zip(halves, blends, strict=True)
+        ]
+    )
 
     def measured(found: Sequence[tuple[jax.Array, Lists]], left_out: Sequence[int] = ()) -> float:
         kept = scale.copy()
@@ -126,11 +136,13 @@ def fit_ranking_head(
     dropped: list[int] = []
     gated = False
     if halves:
-        figures = {"constant blend": measured(constant), "gate": measured(gates)}
-        gated = figures["gate"] > figures["constant blend"]
+        figures = {"constant blend": measured(blends)}
+        if gates:
+            figures["gate"] = measured(gates)
+            gated = figures["gate"] > figures["constant blend"]
         best = max(figures.values())
         for column in np.flatnonzero(np.isfinite(scale)).tolist():
-            found = measured(gates if gated else constant, [*dropped, column])
+            found = measured(gates if gated else blends, [*dropped, column])
             figures[f"without {names[column]}"] = found
             if found >= best:
                 dropped.append(column)

@@ -189,6 +189,7 @@ def fit_rating_head(
     names: Sequence[str],
     *,
     without: Sequence[str] = (),
+    corrected: bool = True,
 ) -> tuple[RatingHead, dict[str, float]]:
     """Fits the weights.
 
@@ -198,6 +199,7 @@ def fit_rating_head(
         of_support: `[A + B + C]` bool, side information that an empty support has not.
         names: Name of each model.
         without: Names of models that are left out.
+        corrected: False for a head that is the blend of the models alone.
 
     Returns:
         The head; and the mean squared errors by cross-validation over the parts: of the single
@@ -227,7 +229,7 @@ def fit_rating_head(
             total, plain = total + error, plain + sum(s.square for s in sums)
             rows += sum(s.rows for s in sums)
     errors |= {"constant blend": plain / rows, "corrected blend": total / rows}
-    if not total < plain:
+    if not (corrected and total < plain):
         weights[:] = 0
     both = [np.broadcast_to(a, (2, *a.shape[1:])) for a in (weights, factors)]
     found, variance = (jnp.asarray(a, jnp.float32) for a in both)

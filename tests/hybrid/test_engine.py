@@ -6,12 +6,13 @@ import pytest
 from metajax import registry
 from metajax.baselines import Baseline, eb_fold_in
 from metajax.data import load
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.interactions import from_columns, select_users
-from metajax.evaluation import evaluate, prepare, summarise
+from metajax.evaluation import evaluate, prepare, summarise, trained_expert
 from metajax.evaluation.tuning import fits, tuned
 from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
+from metajax.hybrid.tastes import RATERS
 from metajax.types import Examples, Inputs
 
 
@@ -152,12 +153,35 @@ def test_settings_of_one_grid_share_the_evidence_and_differ_in_the_gate(split, m
 
 
 def test_further_methods_are_experts_and_columns_can_be_left_out(split):
-    method = hybrid(more=[(eb_fold_in, {"rank": 2})], without=["EASE", "users as mixture"])
-    params = method.fit(split.training, order="random")
+    shapes = shapes_of(split.training)
+    maml = trained_expert("maml", shapes, stop=False, updates=5, tasks=4, rank=2, per_dispatch=5)
+    method = hybrid(more=[(maml, {}), (eb_fold_in, {"rank": 2})])
+    left_out = ["EASE", *RATERS, "maml"]
+    settings = [
+        {"order": "random", "without": left_out},
+        {"without": RATERS[1:], "constant_gate": True, "correction": False},
+    ]
+    params, blend = fits(method, split.training, settings)
     columns = [name for expert in engine.experts_for(9) for name in expert.columns]
-    assert len(params.ranking.scale) == len(columns) + 2
-    assert np.isinf(params.ranking.scale[columns.index("EASE")])
-    assert 2 not in params.rating.kept
+    assert len(params.ranking.scale) == len(columns) + 3
+    scale = np.asarray(params.ranking.scale)
+    assert np.isinf(scale[[columns.index("EASE"), len(columns)]]).all()
+    # A closed form that predicts ratings is a model of the rating head, here the only one.
+    assert list(params.rating.kept) == [4]
+    own = eb_fold_in.fit(split.training, rank=2)
+    rating = params._replace(
+        rating=params.rating._replace(weights=jnp.zeros_like(params.rating.weights))
+    )
+    state, inputs = state_of(method, rating, split)
+    alone = eb_fold_in.adaptation.predict(own, state.experts[-1], inputs)
+    np.testing.assert_allclose(method.adaptation.predict(rating, state, inputs), alone, rtol=1e-6)
+    assert np.any(params.rating.weights)
+    assert not np.any(blend.rating.weights)
+    assert set(blend.rating.kept.tolist()) <= {0, 3, 4}
+    gate = np.asarray(blend.ranking.weights)
+    np.testing.assert_array_equal(gate[:, 1:], np.broadcast_to(gate[:, 1:2], gate[:, 1:].shape))
+    with pytest.raises(ValueError, match="without must be a known name, got 'EASY'; did you mean"):
+        method.fit(split.training, without=["EASY"])
     assert method.blend is not None
     assert method.blend.names(params)[-2:] == ("eb_fold_in", "rating")
     table = method.blend.weights(params)
