@@ -21,7 +21,7 @@ from metajax.data.interactions import select_users
 from metajax.data.splits import ColdTasks, Order, cold_user_tasks
 from metajax.fields import check_keys, check_name
 from metajax.hybrid.arrival import KNOTS, Arrival, arrived, fit_arrival
-from metajax.hybrid.experts import Expert, Shared, experts_for, of_method
+from metajax.hybrid.experts import Expert, Shared, experts_for, of_method, trimmed
 from metajax.hybrid.ranking import (
     Lists,
     RankingHead,
@@ -189,7 +189,7 @@ def weights_by_number(
     names = [*names, *more, last]
     weights, kept = np.array(params.ranking.weights), np.isfinite(params.ranking.scale)
     # Without interactions nothing tells the kinds apart, and both have the blend of the two.
-    empty = float(jax.nn.sigmoid(params.arrival.weights[0, 0]))
+    empty = float(jax.nn.sigmoid(jnp.max(params.arrival.weights[..., 0, 0])))
     weights[:, 0] = (1 - empty) * weights[0, 0] + empty * weights[1, 0]
     shares = (
         weights * kept / np.maximum(np.sum(np.abs(weights) * kept, axis=2, keepdims=True), 1e-9)
@@ -264,7 +264,7 @@ def _fit_many(
         if key not in heads:
             heads[key] = _rating_head(found[seed], raters, without, corrected=corrected)
         fitted.append(Fitted(*base, heads[key], *_gate(base, found[seed], names, setting)))
-    return fitted
+    return [_without_dropped(experts, one) for one in fitted]
 
 
 def _base(training: TrainingSet, experts: Sequence[Expert]) -> _Base:
@@ -491,6 +491,16 @@ def _of_support(kinds: Mapping[Order, Sequence[Mapping[int, Rows]]]) -> np.ndarr
             both = np.ptp(columns.both.reshape(-1, widths[2]), axis=0) == 0
             return np.concatenate([user, np.zeros(widths[1], bool), both])
     return np.zeros(0, bool)
+
+
+def _without_dropped(experts: Sequence[Expert], params: Fitted) -> Fitted:
+    """Leaves out what only columns that the gate has dropped need."""
+    kept, start, found = np.isfinite(params.ranking.scale), 0, []
+    for expert, own in zip(experts, params.experts, strict=True):
+        end = start + len(expert.columns)
+        found.append(trimmed(expert, own, kept[start:end]))
+        start = end
+    return params._replace(experts=tuple(found))
 
 
 def _state(experts: Sequence[Expert], base: _Base | Fitted, support: Examples) -> State:

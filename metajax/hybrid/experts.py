@@ -28,7 +28,7 @@ from metajax.baselines.preferences import (
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Params
 
-__all__ = ["Expert", "Shared", "experts_for", "of_method"]
+__all__ = ["Expert", "Shared", "experts_for", "of_method", "trimmed"]
 
 MOST_ITEMS = 20_000
 """Largest catalogue for item-to-item weights: their memory is its square, their time its cube."""
@@ -253,6 +253,8 @@ class _Weights(NamedTuple):
     """`[C, I, I]` float16."""
     curve: PreferenceCurve
     """Preference of a rating."""
+    kinds: jax.Array | None = None
+    """`[C]` int32 places of the weights among all kinds; None: they are all of them."""
 
 
 # (column, sharpness of the preferences that its weights are multiplied by)
@@ -346,8 +348,10 @@ def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array,
     """Returns `[S]` items, and `[C, S]` their preferences to the power of each kind of weights."""
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
-    powers = jnp.array([sharpness for _, sharpness in _KINDS])[:, None]
-    return item, present * preference**powers
+    powers = jnp.array([sharpness for _, sharpness in _KINDS])
+    if params.kinds is not None:
+        powers = powers[params.kinds]
+    return item, present * preference ** powers[:, None]
 
 
 def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inputs) -> jax.Array:
@@ -357,9 +361,31 @@ def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inpu
         liking @ params.weights[kind, item[:, None], inputs.item].astype(jnp.float32)
         for kind, liking in enumerate(preference)
     ]
-    return jnp.stack(columns, axis=1)
+    if params.kinds is None:
+        return jnp.stack(columns, axis=1)
+    table = jnp.zeros((len(_KINDS), len(inputs.item)))
+    for kind, column in zip(params.kinds, columns, strict=True):
+        table = table.at[kind].set(column)
+    return table.T
 
 
 _item_to_item = Expert(
     tuple(name for name, _ in _KINDS), _fit_item_to_item, _adapt_item_to_item, _by_items
 )
+
+
+def trimmed(expert: Expert, params: Params, speaking: np.ndarray) -> Params:
+    """Drops weights between items of columns that are multiplied by 0.
+
+    Args:
+        expert: The expert.
+        params: Its parameters, with all weights.
+        speaking: `[len(expert.columns)]` bool, False for a column whose scores count for nothing.
+
+    Returns:
+        Parameters by which such columns are 0, and the others what they were.
+    """
+    if expert is not _item_to_item:
+        return params
+    kinds = np.flatnonzero(speaking)
+    return params._replace(weights=params.weights[kinds], kinds=jnp.asarray(kinds, jnp.int32))

@@ -187,6 +187,8 @@ def test_further_methods_are_experts_and_columns_can_be_left_out(split):
     table = method.blend.weights(params)
     assert list(table) == ["any"]  # It was fitted to no first interactions.
     assert "EASE" not in table["any"]
+    kept = np.isfinite(params.ranking.scale)[columns.index("EASE") : len(columns)]
+    assert params.experts[2].kinds.tolist() == np.flatnonzero(kept).tolist()
     assert set(table["any"]) <= set(method.blend.names(params))
 
 
@@ -199,6 +201,25 @@ def test_parts_of_the_experts_sum_to_the_score(split, fitted):
     assert parts.shape == (len(inputs.item), len(method.blend.names(fitted)))
     score = method.adaptation.rank(fitted, state, inputs)
     np.testing.assert_allclose(np.sum(parts, axis=1), score, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("speaking", [[], [1, 6]])
+def test_without_weights_of_dropped_experts_predictions_are_the_same(split, fitted, speaking):
+    method, experts = engine.hybrid(), engine.experts_for(9)
+    base = engine._base(split.training, experts)
+    first = len(fitted.ranking.scale) - 1 - len(experts[-1].columns)
+    silent = [first + kind for kind in range(len(experts[-1].columns)) if kind not in speaking]
+    ranking = fitted.ranking._replace(scale=fitted.ranking.scale.at[jnp.array(silent)].set(jnp.inf))
+    whole = fitted._replace(experts=base.experts, ranking=ranking)
+    small = engine._without_dropped(experts, whole)
+    assert small.experts[-1].weights.shape == (len(speaking), *base.experts[-1].weights.shape[1:])
+    found = []
+    for params in (small, whole):
+        state, inputs = state_of(method, params, split)
+        assert method.adaptation.rank is not None
+        functions = (method.adaptation.rank, method.adaptation.predict)
+        found.append([np.asarray(function(params, state, inputs)) for function in functions])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-6)
 
 
 def test_logs_without_ratings_are_ordered(split):
