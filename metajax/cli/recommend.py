@@ -50,10 +50,10 @@ def recommend(
         only: "Star Wars, 50": titles or ids of the only items that are recommended.
         category: "genres=Comedy, year=1995": attributes that a recommended item must have.
         explain: Print the user's items that raised each score most, and by how much: the score less
-            what it is without that rating. Of a method that blends experts also their shares of the
-            item's lead: the score that orders items, less its mean over all that the user has not
-            met. Beneath them stand attributes, and facts of a graph, that the item shares with
-            items that the user rates above the middle of the scale.
+            what it is without that rating. Beneath them stand, of a method that blends experts, the
+            largest parts of the score that orders items, less its mean over all that the user has
+            not met, as shares of all such parts; and attributes, and facts of a graph, that the
+            item shares with items that the user rates above the middle of the scale.
         users: A log of many users to recommend to, such as a CSV of user, item and rating.
         attributes: A table of their attributes; by default a file users.csv (or alike) beside it.
         output: File of their recommendations, .csv or .parquet; must not exist.
@@ -117,35 +117,37 @@ def recommend(
         for title, change in line.reasons:
             console.say(f"       {rounded(change, '+.2f')} by {title}")
         if shares := shares_of(line.experts):
-            console.say(f"       its lead by {shares}")
+            console.say(f"       experts: {shares}")
         for fact in line.facts:
-            console.say(f"       same {fact.relation}: {fact.value} ({', '.join(fact.titles)})")
+            liked = ", ".join(fact.titles)
+            console.say(f"       same {fact.relation} as {liked}: {fact.value}")
 
 
 _NAMED = 3
 
 
 def shares_of(experts: Sequence[tuple[str, float]]) -> str:
-    """Writes the experts with most part in an item's lead.
+    """Writes the experts with the largest parts of a score.
 
     Args:
         experts: As in `runs.Recommendation`.
 
     Returns:
-        Their shares of the lead, which sum to 100 %; "" of an item that has no lead.
+        Each part as a share of the sizes of all parts, negative where it is; "" of no experts.
 
     Example:
         >>> shares_of([("EASE", 1.5), ("popularity", 0.5)])
         'EASE 75 %, popularity 25 %'
     """
-    lead = sum(part for _, part in experts)
-    if lead <= 0:
+    whole = sum(abs(part) for _, part in experts)
+    if not whole:
         return ""
     ordered = sorted(experts, key=lambda pair: -abs(pair[1]))
     named, others = ordered[:_NAMED], ordered[_NAMED:]
-    said = [f"{name} {report.percent(part / lead)}" for name, part in named]
+    said = [f"{name} {report.percent(part / whole)}" for name, part in named]
     if others:
-        said.append(f"others {report.percent(sum(part for _, part in others) / lead)}")
+        rest = sum(abs(part) for _, part in others) / whole
+        said.append(f"{len(others)} others {report.percent(rest)}")
     return ", ".join(said)
 
 

@@ -1,7 +1,7 @@
 """Facts that recommended items share with items that the user likes: attributes, and a graph's."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ from metajax.knowledge import SharedFacts
 
 __all__ = ["CommonFact", "common_facts"]
 
-_MOST = 3
+# Most facts of the graph, and most attributes, of an item.
+_OF_GRAPH, _OF_ATTRIBUTES = 3, 2
 
 # A relation such as a genre, and a value such as Comedy.
 _Fact = tuple[str, str]
@@ -45,68 +46,59 @@ def common_facts(
         shared: Facts of a graph.
 
     Returns:
-        For each of `items` at most three facts, those that the fewest items have first. A value
-        that more than half of all items have is left out.
+        For each of `items` at most three facts of the graph, and after them at most two attributes.
+        Of each relation it is the fact that the fewest items have, of relations those of the
+        rarest facts. A value that more than half of all items have is left out.
     """
-    found = _from_graph(shared, {*items, *liked})
-    count: Counter[_Fact] = Counter()
-    if shared is not None:
-        per_fact = np.bincount(shared.fact, minlength=len(shared.relation)).tolist()
-        names = zip(shared.relation.tolist(), shared.value.tolist(), strict=True)
-        count.update(dict(zip(names, per_fact, strict=True)))
-    if attributes is not None:
-        for i in found:
-            found[i] |= set(_of_attributes(attributes, i))
-        count.update(_counted(attributes))
-    few = len(titles) / 2
-    explained = []
+    everyone, few = {*items, *liked}, len(titles) / 2
+    sources = (
+        (_OF_GRAPH, *_from_graph(shared, everyone)),
+        (_OF_ATTRIBUTES, *_from_attributes(attributes, everyone)),
+    )
+    found = []
     for i in items:
-        by_fact = {
-            fact: tuple(str(titles[j]) for j in liked if fact in found[j])
-            for fact in found[i]
-            if count[fact] <= few
-        }
-        told = sorted(
-            (fact for fact, names in by_fact.items() if names),
-            key=lambda fact: (count[fact], -len(by_fact[fact]), fact),
-        )
-        explained.append(tuple(CommonFact(*fact, by_fact[fact]) for fact in told[:_MOST]))
-    return explained
-
-
-def _from_graph(shared: SharedFacts | None, items: Iterable[int]) -> dict[int, set[_Fact]]:
-    if shared is None:
-        return {i: set() for i in items}
-    found = {}
-    for i in items:
-        rows = slice(*np.searchsorted(shared.item, [i, i + 1]))
-        facts = shared.fact[rows]
-        names = zip(shared.relation[facts].tolist(), shared.value[facts].tolist(), strict=True)
-        found[i] = set(names)
+        told: list[CommonFact] = []
+        for most, facts, count in sources:
+            having = {fact: [j for j in liked if fact in facts[j]] for fact in facts[i]}
+            having = {fact: who for fact, who in having.items() if who and count[fact] <= few}
+            by_relation: dict[str, CommonFact] = {}
+            # Of equally rare ones those of more liked items.
+            for fact in sorted(having, key=lambda one: (count[one], -len(having[one]), one)):
+                names = tuple(str(titles[j]) for j in having[fact])
+                by_relation.setdefault(fact[0], CommonFact(*fact, names))
+            told += list(by_relation.values())[:most]
+        found.append(tuple(told))
     return found
 
 
-def _columns(attributes: Table) -> Iterable[tuple[str, np.ndarray, bool]]:
-    """Names and cells of columns of categories and tokens, and whether they are tokens."""
-    for name, kind in attributes.kinds.items():
-        if kind in ("categorical", "tokens"):
-            yield name, attributes.columns[name], kind == "tokens"
+def _from_graph(
+    shared: SharedFacts | None, items: Iterable[int]
+) -> tuple[dict[int, set[_Fact]], Mapping[_Fact, int]]:
+    """Returns the facts of some items, and the number of items of each fact."""
+    if shared is None:
+        return {i: set() for i in items}, {}
+    names = list(zip(shared.relation.tolist(), shared.value.tolist(), strict=True))
+    count = np.bincount(shared.fact, minlength=len(names)).tolist()
+    found = {}
+    for i in items:
+        rows = slice(*np.searchsorted(shared.item, [i, i + 1]))
+        found[i] = {names[fact] for fact in shared.fact[rows].tolist()}
+    return found, dict(zip(names, count, strict=True))
 
 
-def _values(cell: str, tokens: bool) -> Iterable[str]:
-    return cell.split() if tokens else [cell] if cell.strip() else []
-
-
-def _of_attributes(attributes: Table, item: int) -> Iterable[_Fact]:
-    for name, cells, tokens in _columns(attributes):
-        for value in _values(str(cells[item]), tokens):
-            yield name, value
-
-
-def _counted(attributes: Table) -> Counter[_Fact]:
-    return Counter(
-        (name, value)
-        for name, cells, tokens in _columns(attributes)
-        for cell in cells.tolist()
-        for value in set(_values(cell, tokens))
-    )
+def _from_attributes(
+    attributes: Table | None, items: Iterable[int]
+) -> tuple[dict[int, set[_Fact]], Mapping[_Fact, int]]:
+    """Returns the same of attributes that are categories or tokens."""
+    found: dict[int, set[_Fact]] = {i: set() for i in items}
+    count: Counter[_Fact] = Counter()
+    for name, kind in (attributes.kinds if attributes else {}).items():
+        if attributes is None or kind not in ("categorical", "tokens"):
+            continue
+        for i, cell in enumerate(attributes.columns[name].tolist()):
+            tokens = cell.split() if kind == "tokens" else [cell.strip()]
+            facts = {(name, token) for token in tokens if token}
+            count.update(facts)
+            if i in found:
+                found[i] |= facts
+    return found, count

@@ -64,17 +64,17 @@ def test_reasons_are_printed_beneath_and_in_json(run):
     assert shown == [f"       {r['change']:+.2f} by {r['title']}" for r in reasons]
     facts = [line for line in lines if line.startswith("       same ")]
     assert facts == [
-        f"       same {f['relation']}: {f['value']} ({', '.join(f['titles'])})"
+        f"       same {f['relation']} as {', '.join(f['titles'])}: {f['value']}"
         for one in found
         for f in one["facts"]
     ]
     assert len(lines) == 2 + len(shown) + len(facts) > 2
 
 
-def test_shares_of_experts_are_of_the_lead():
-    experts = (("EASE", 1.0), ("similar users", 0.75), ("popularity", 0.25), ("reach", -0.5))
-    assert shares_of(experts) == ("EASE 67 %, similar users 50 %, reach \u221233 %, others 17 %")
-    assert shares_of((*experts[:1], ("reach", -1.0))) == shares_of(()) == ""
+def test_shares_of_experts_are_of_the_sizes_of_all_parts():
+    experts = (("EASE", 1.0), ("similar users", 0.6), ("reach", -0.3), ("a", -0.05), ("b", 0.05))
+    assert shares_of(experts) == "EASE 50 %, similar users 30 %, reach \u221215 %, 2 others 5 %"
+    assert shares_of(()) == shares_of([("EASE", 0.0)]) == ""
 
 
 def test_many_users_get_lists_in_a_file(run, users, model, tmp_path):
