@@ -276,6 +276,9 @@ class MetaLearner(NamedTuple):
     """`update(state, tasks, key=None) -> (state, metrics)`; the caller jits."""
     adaptation: Adaptation
     """The adaptation that serves a user."""
+    with_outer: Callable[[Callable[[Any], Any]], "MetaLearner"] | None = None
+    """`with_outer(change) -> learner` of the same task losses whose outer optimizer is
+    `change(outer)`, such as a penalised one; None: it cannot be changed."""
 
     @property
     def adapt(self) -> Adapt:

@@ -64,6 +64,10 @@ class Baseline(NamedTuple):
     """`fit_many(training, settings) -> params` of each, where several settings share work."""
     blend: Blend | None = None
     """Of a method that blends experts; None of any other."""
+    refit: Callable[..., Params] | None = None
+    """`refit(params, training, **settings) -> params`: fits to more data in less time by what an
+    earlier fit has found. Attributes are encoded as they were then; items have other places. None:
+    `fit` anew."""
 
     @property
     def predicts_ratings(self) -> bool:

@@ -1,7 +1,7 @@
 """The command `metajax fit`."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +12,10 @@ from metajax.cli import console, sources
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.engine.fit import STAGES
+from metajax.fields import names_of
 from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
+from metajax.methods.settings import reading_fields
 from metajax.training import DivergedError
 
 __all__ = ["fit", "prepare"]
@@ -29,6 +31,8 @@ def fit(
     link: Path | None = None,
     trials: int | None = None,
     earlier: Annotated[Path | None, Parameter(name="--from")] = None,
+    replay: str | None = None,
+    ewc: float | None = None,
 ) -> None:
     """Fits a method to all users of a log; writes a model folder that needs no data to serve.
 
@@ -44,8 +48,14 @@ def fit(
         link: A RecBole .link file: the entity of each item; by default items are linked by their
             ids or titles.
         trials: Number of settings of its grid that a closed form tries; by default all.
-        earlier: Folder of an earlier model of a closed form, such as of the log as it was: the same
-            method is fitted to these data with the setting that was chosen then.
+        earlier: Folder of an earlier model, such as of the log as it was: the same method is fitted
+            to these data, with the same setting and from what the model knows. Ids stay, new items
+            are appended. A trained method makes --updates, by default a quarter of those of its
+            first training.
+        replay: The earlier data, by name or path, where --data are the new ones alone: a closed
+            form is fitted to both, and a trained method draws half of its tasks from either.
+        ewc: Of a trained method with --from, weight of the penalty for leaving its parameters, each
+            as much as the earlier tasks depend on it.
     """
     if output.exists():
         raise ValueError(f"--output must not exist, got {output}.")
@@ -53,13 +63,25 @@ def fit(
         raise ValueError(f"--link belongs to --graph, which is missing; got {link}.")
     if earlier is not None and trials is not None:
         raise ValueError("--trials and --from exclude each other: with --from nothing is chosen.")
+    if earlier is None and (replay is not None or ewc is not None):
+        option = "--ewc" if replay is None else "--replay"
+        raise ValueError(f"{option} belongs to --from, the earlier model, which is missing.")
+    typed = getattr(settings, "typed", frozenset())
     named, settings = getattr(settings, "named", True), sources.plain(settings)
+    if earlier is not None:
+        _check_typed(typed)
     with console.fetching(settings.data) as fetched:
         dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
     console.notes(dataset)
     if earlier is not None:
-        model = _refitted(earlier, settings.method if named else None, dataset, graph, link)
-        _save(model, output, dataset)
+        method = settings.method if named else None
+        old = None
+        if replay is not None:
+            with console.fetching(replay) as fetched:
+                old = datasets.load(replay, progress=fetched, **settings.reading())
+        changes = {"updates": settings.updates if "updates" in typed else None, "ewc": ewc}
+        model = _refitted(earlier, method, dataset, graph, link, replay=old, **changes)
+        _save(model, output, dataset, replayed=old)
         return
     # Where none is named the data choose.
     method = engine.chosen_method(dataset, settings.method if named else None)
@@ -85,8 +107,26 @@ def fit(
     _save(model, output, dataset)
 
 
+def _check_typed(typed: Collection[str]) -> None:
+    """Refuses settings that an earlier model has.
+
+    Raises:
+        ValueError: If one is given.
+    """
+    free = {"data", "method", "updates", *reading_fields}
+    for name in typed:
+        if name in set(names_of(Settings)) - free or "." in name:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be left out: --from keeps the setting of its model.")
+
+
 def _refitted(
-    earlier: Path, method: str | None, dataset: Dataset, graph: str | None, link: Path | None
+    earlier: Path,
+    method: str | None,
+    dataset: Dataset,
+    graph: str | None,
+    link: Path | None,
+    **changes: Any,
 ) -> engine.FittedModel:
     """Fits the method of an earlier model to other data, with its setting."""
     with console.busy(f"Loading {earlier}"):
@@ -97,20 +137,30 @@ def _refitted(
         )
     if graph is None and model.shapes.item_width > model.item_schema.width:
         raise ValueError(f"--graph is missing: {earlier} was fitted with one.")
-    described = None if graph is None else _linked(graph, link, dataset)
+    described = None
+    if graph is not None:
+        described = _linked(graph, link, engine.over_items_of(model, dataset))
     with console.busy(f"Fitting {model.method}"):
-        return engine.refit(model, dataset, graph=described)
+        try:
+            return engine.refit(model, dataset, graph=described, **changes)
+        except DivergedError as problem:
+            raise ValueError(f"{problem} Try fewer --updates.") from None
 
 
-def _save(model: engine.FittedModel, output: Path, dataset: Dataset) -> None:
+def _save(
+    model: engine.FittedModel, output: Path, dataset: Dataset, *, replayed: Dataset | None = None
+) -> None:
     engine.save(model, output)
     log, scale = dataset.interactions, model.recommender.scale
     seen = "--items 'TITLE, TITLE'" if scale is None else f"--ratings 'TITLE={scale[1]:g}'"
     for line in report.weight_lines(model.weights):
         console.say(line)
+    told = f"{len(log.users):,} users and {len(log.item):,} interactions"
+    if replayed is not None:
+        told += f", with {len(replayed.interactions.item):,} replayed"
     console.say(
-        f"{model.method} is fitted to {len(log.users):,} users and {len(log.item):,} interactions: "
-        f"{output}. Recommend: metajax recommend {output} {seen}"
+        f"{model.method} is fitted to {told}: {output}. "
+        f"Recommend: metajax recommend {output} {seen}"
     )
 
 

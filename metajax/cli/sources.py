@@ -15,6 +15,7 @@ from metajax import registry
 from metajax.baselines import Baseline
 from metajax.data.reading import Reading
 from metajax.engine.fit import DEFAULT
+from metajax.engine.model import method_in
 from metajax.fields import check_numbers, check_whole, names_of, with_tuples
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
@@ -88,6 +89,9 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], TRAINED)
     if tokens[0] == "train" and _of_updates({**file, **environment, **typed}):
         plain = UPDATED
+    if tokens[0] == "fit" and "from" in typed:
+        # Options are of the method that the model has; what is no model is refused by the command.
+        plain = method_in(Path(str(typed["from"]))) or plain
     chosen = {"method": plain, **file, **environment, **typed}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)
@@ -103,6 +107,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     layered = {**file, **environment, **typed}
     # Read by the command: where no method is named, the data may choose another.
     options.named = "method" in layered or method.name in layered or bool(own)
+    options.typed = frozenset(typed)
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
     if not trained:

@@ -17,10 +17,10 @@ from metajax.engine.fit import (
     judged,
     linked,
     read_linked,
-    refit,
 )
 from metajax.engine.model import FittedModel, is_model, load, save
 from metajax.engine.new_users import judged_on
+from metajax.engine.refit import over_items_of, refit
 from metajax.engine.solver import ColdStartSolver
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "judged_on",
     "linked",
     "load",
+    "over_items_of",
     "program",
     "read_linked",
     "refit",

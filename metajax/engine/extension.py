@@ -7,9 +7,10 @@ import numpy as np
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.readers.frames import frame_in_memory
+from metajax.data.schema import Schema
 from metajax.fields import check_keys
 
-__all__ = ["items_in_memory", "with_events", "with_items"]
+__all__ = ["items_in_memory", "with_columns", "with_events", "with_items", "with_known_items"]
 
 
 def with_events(dataset: Dataset, events: Dataset) -> Dataset:
@@ -82,6 +83,52 @@ def with_items(dataset: Dataset, items: Table) -> Dataset:
         *_over(log, log.user_ids, item_ids), user_ids=log.user_ids, item_ids=item_ids
     )
     return dataset._replace(interactions=joined, items=_joined(dataset.items, items, item_ids))
+
+
+def with_known_items(dataset: Dataset, known: Table) -> Dataset:
+    """Adds the items of an earlier catalogue to a data set.
+
+    Args:
+        dataset: The data.
+        known: Ids and raw attributes of the earlier items. They fill what is empty or missing of
+            items in both; kinds of columns are theirs.
+
+    Returns:
+        The data set over the items of both, by their ids.
+    """
+    log = dataset.interactions
+    item_ids = np.union1d(log.item_ids, known.ids)
+    joined = from_columns(
+        *_over(log, log.user_ids, item_ids), user_ids=log.user_ids, item_ids=item_ids
+    )
+    columns = {}
+    for name in {**known.columns, **dataset.items.columns}:
+        cells = np.full(len(item_ids), "", dtype=object)
+        for table in (known, dataset.items):
+            column = table.columns.get(name, np.full(len(table.ids), ""))
+            told = column != ""
+            cells[np.searchsorted(item_ids, table.ids[told])] = column[told]
+        columns[name] = cells.astype(str)
+    # The first text is the title: columns keep the order of the earlier ones.
+    kinds = {**known.kinds, **dataset.items.kinds, **known.kinds}
+    items = Table(item_ids, columns, kinds)
+    return dataset._replace(interactions=joined, items=items)
+
+
+def with_columns(table: Table, schema: Schema) -> tuple[Table, list[str]]:
+    """Adds the columns of a schema that a table lacks, as missing.
+
+    Args:
+        table: Raw attributes.
+        schema: The encoding.
+
+    Returns:
+        The table with every column, and the names of those that it lacked and that are encoded.
+    """
+    lacking = [field for field in schema.fields if field.name not in table.columns]
+    nothing = np.full(len(table.ids), "")
+    columns = {**table.columns, **{field.name: nothing for field in lacking}}
+    return table._replace(columns=columns), [field.name for field in lacking if field.width]
 
 
 def items_in_memory(table: Any) -> Table:

@@ -23,6 +23,7 @@ from metajax.data.fetch import Progress
 from metajax.data.inspection import FEWEST_USERS
 from metajax.data.schema import encoded
 from metajax.data.splits import Fold, Split, standardised
+from metajax.engine.consolidation import fisher_of
 from metajax.engine.model import FittedModel, hashed, recommender_of
 from metajax.evaluation import Record, train_on
 from metajax.evaluation.tables import Judged
@@ -39,11 +40,13 @@ __all__ = [
     "chosen_method",
     "everyone",
     "fit",
+    "fitted_model",
     "judged",
     "linked",
     "read_linked",
-    "refit",
+    "vectors_of",
     "with_facts",
+    "with_vectors",
 ]
 
 DEFAULT = "hybrid"
@@ -99,48 +102,34 @@ def fit(
         'item_mean'
     """
     found = chosen_method(dataset, method)
-    vectors = _vectors(graph, dataset)
-    whole = _with_vectors(everyone(dataset), vectors)
+    vectors = vectors_of(graph, dataset)
+    whole = with_vectors(everyone(dataset), vectors)
     begin(STAGES[0])
     if isinstance(found, Baseline):
         chosen = _setting(found, dataset, vectors, trials, fold, seed)
         begin(STAGES[1])
         params = found.fit(whole.training, **chosen)
+        model = fitted_model(found.name, chosen, params, dataset, whole)
     else:
-        chosen, params = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
-    return with_facts(_model(found.name, chosen, params, dataset, whole), graph, dataset)
+        trained = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)
+        chosen, params, updates, fisher = trained
+        model = fitted_model(found.name, chosen, params, dataset, whole)
+        model = model._replace(updates=updates, fisher=fisher)
+    return with_facts(model, graph, dataset)
 
 
-def refit(
-    model: FittedModel, dataset: Dataset, *, graph: KnowledgeGraph | None = None
-) -> FittedModel:
-    """Fits a closed form anew, with the setting that a model has: nothing is chosen again.
-
-    Args:
-        model: The model.
-        dataset: The data, such as those of the model with later interactions and new items.
-        graph: As in `fit`.
-
-    Returns:
-        The model of these data; its items and users are theirs.
-
-    Raises:
-        ValueError: If the method is trained by updates, does not suit the data, or as `fit`.
-    """
-    found = chosen_method(dataset, model.method)
-    if not isinstance(found, Baseline):
-        raise ValueError(
-            f"{found.name!r} is trained by updates and has no closed form to fit anew: train it "
-            "again on all of the data."
-        )
-    whole = _with_vectors(everyone(dataset), _vectors(graph, dataset))
-    params = found.fit(whole.training, **model.settings)
-    return with_facts(_model(found.name, model.settings, params, dataset, whole), graph, dataset)
-
-
-def _model(
+def fitted_model(
     method: str, chosen: Mapping[str, Any], params: Params, dataset: Dataset, whole: Split
 ) -> FittedModel:
+    """Returns the model of a method that has been fitted.
+
+    Args:
+        method: Its name.
+        chosen: Its settings.
+        params: Its parameters.
+        dataset: The data.
+        whole: The data encoded, as `everyone`, to which it is fitted.
+    """
     catalogue = catalogue_of(dataset.items, whole.training.item_features)
     scale, grades = units_of(dataset)
     shapes = shapes_of(whole.training)
@@ -155,8 +144,10 @@ def _model(
         whole.labels,
         grades,
     )
-    users = np.sort(hashed(dataset.interactions.user_ids[whole.fold.train].tolist()))
-    return FittedModel(method, chosen, shapes, recommender, whole.item_schema, users)
+    rows = whole.fold.train.astype(np.int32)
+    users = hashed(dataset.interactions.user_ids[rows].tolist())
+    item_schema = whole.item_schema
+    return FittedModel(method, chosen, shapes, recommender, item_schema, users, rows)
 
 
 def with_facts(model: FittedModel, graph: KnowledgeGraph | None, dataset: Dataset) -> FittedModel:
@@ -286,8 +277,8 @@ def judged(
     for other in found[:-1]:
         if not isinstance(other, Baseline):
             raise ValueError(f"baselines must be closed forms, got {other.name!r}.")
-    vectors = _vectors(graph, dataset)
-    split = _with_vectors(evaluation.prepare("P1", dataset, fold=fold, seed=seed), vectors)
+    vectors = vectors_of(graph, dataset)
+    split = with_vectors(evaluation.prepare("P1", dataset, fold=fold, seed=seed), vectors)
     results = []
     for one in found:
         begin(one.name)
@@ -318,13 +309,19 @@ def everyone(dataset: Dataset) -> Split:
     return standardised(split, data)
 
 
-def _vectors(graph: KnowledgeGraph | None, dataset: Dataset) -> np.ndarray | None:
+def vectors_of(graph: KnowledgeGraph | None, dataset: Dataset) -> np.ndarray | None:
+    """Returns `[I, D]` content vectors of the items of a data set; None without a graph.
+
+    Raises:
+        UnlinkedGraphError: If no item is linked.
+        ValueError: If the graph says nothing of the items.
+    """
     if graph is None:
         return None
     return knowledge.item_vectors(linked(graph, dataset), dataset.items.ids)
 
 
-def _with_vectors(split: Split, vectors: np.ndarray | None) -> Split:
+def with_vectors(split: Split, vectors: np.ndarray | None) -> Split:
     """Appends vectors of the items, `[I, D]`, to their encoded attributes."""
     if vectors is None:
         return split
@@ -345,7 +342,7 @@ def _setting(
 ) -> Mapping[str, Any]:
     if len(baseline.grid[:trials]) <= 1 or len(dataset.interactions.users) < FEWEST_USERS:
         return baseline.grid[0]
-    split = _with_vectors(cold_users(dataset, fold=fold, seed=seed), vectors)
+    split = with_vectors(cold_users(dataset, fold=fold, seed=seed), vectors)
     return next(iter(tuned(baseline, split, trials=trials, one_model=True).values())).settings
 
 
@@ -380,10 +377,15 @@ def _trained(
     seed: int,
     begin: Callable[[str], None],
     on_row: Callable[[Any], None],
-) -> tuple[Mapping[str, Any], Params]:
-    """Finds the number of updates on held-out users, then trains on everyone for as many."""
+) -> tuple[Mapping[str, Any], Params, int, Params]:
+    """Finds the number of updates on held-out users, then trains on everyone for as many.
+
+    Returns:
+        The settings that are not the method's own, the parameters, the number of updates, and
+        the Fisher information.
+    """
     settings = _settings(method, dataset, settings, seed)
-    split = _with_vectors(cold_users(dataset, fold=settings.fold, seed=settings.seed), vectors)
+    split = with_vectors(cold_users(dataset, fold=settings.fold, seed=settings.seed), vectors)
     if not registry.predicts_ratings(settings):
         check_ranked(split)
     best = 1
@@ -397,4 +399,5 @@ def _trained(
     known = registry.settings_for(method)
     plain = vars(known) | vars(known.options)
     changed = {n: v for n, v in shared.items() if n not in ("method", "options", "data")}
-    return {n: v for n, v in changed.items() if v != plain[n]}, params
+    chosen = {n: v for n, v in changed.items() if v != plain[n]}
+    return chosen, params, best, fisher_of(settings, whole.final, params)

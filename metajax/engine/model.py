@@ -41,7 +41,16 @@ from metajax.runs.recommendation import Catalogue, Recommender
 from metajax.storage import Digest
 from metajax.types import Adaptation, Params
 
-__all__ = ["FORMAT", "FittedModel", "hashed", "is_model", "load", "recommender_of", "save"]
+__all__ = [
+    "FORMAT",
+    "FittedModel",
+    "hashed",
+    "is_model",
+    "load",
+    "method_in",
+    "recommender_of",
+    "save",
+]
 
 FORMAT = 1
 """Version of the format; a folder of a later one is refused."""
@@ -50,7 +59,7 @@ _MANIFEST = "manifest.json"
 _MODEL, _SCHEMA, _CATALOGUE = "model.json", "schema.json", "catalogue.json"
 _ARRAYS = "arrays.safetensors"
 _FILES = (_ARRAYS, _CATALOGUE, _MODEL, _SCHEMA)
-_FEATURES, _USERS = "item_features", "fitted_users"
+_FEATURES, _USERS, _ROWS = "item_features", "fitted_users", "user_rows"
 _FACT_ITEM, _FACT = "facts/item", "facts/fact"
 
 
@@ -69,8 +78,15 @@ class FittedModel(NamedTuple):
     """Encoding of the items' attributes: the first columns of the catalogue's `item_features`. The
     others are content vectors of the graph that it was fitted with, if any."""
     fitted_users: np.ndarray
-    """`[n]` uint64 `hashed` ids of the users that it was fitted to, sorted, so that it is never
-    judged on them."""
+    """`[n]` uint64 `hashed` ids of the users that it was fitted to, so that it is never judged on
+    them: first those of its log, then those of earlier models."""
+    user_rows: np.ndarray
+    """`[m]` int32 indices of the users of its log, by which tables have a row for each."""
+    updates: int | None = None
+    """Updates of its training from scratch; None of a closed form."""
+    fisher: Params | None = None
+    """Diagonal Fisher information of its training tasks, by which a refit to new data alone knows
+    what must not be forgotten: `engine.consolidation`. None of a closed form."""
 
     @property
     def weights(self) -> WeightTable:
@@ -160,6 +176,7 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
     arrays = {
         _FEATURES: np.ascontiguousarray(catalogue.item_features),
         _USERS: np.ascontiguousarray(model.fitted_users),
+        _ROWS: np.ascontiguousarray(model.user_rows),
     }
     names = serving.facts_of(catalogue)
     if (shared := catalogue.facts) is not None:
@@ -174,6 +191,8 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         "labels": found.labels._asdict(),
         "grades": found.grades._asdict(),
         "params": parameters.described(found.params, "params", arrays),
+        "updates": model.updates,
+        "fisher": parameters.described(model.fisher, "fisher", arrays),
     }
     if model.weights:
         facts["weights"] = model.weights
@@ -196,6 +215,18 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
 def is_model(folder: str | os.PathLike[str]) -> bool:
     """True if the folder looks like that of a model, whole or damaged."""
     return any((Path(folder) / name).is_file() for name in (_MANIFEST, _MODEL))
+
+
+def method_in(folder: str | os.PathLike[str]) -> str | None:
+    """Returns the name of a model's method without reading the rest; None if there is no model.
+
+    Nothing is verified: `load` does that.
+    """
+    try:
+        found = json.loads((Path(folder) / _MODEL).read_text())["method"]
+        return registry.method_of(found).name
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def load(folder: str | os.PathLike[str]) -> FittedModel:
@@ -229,6 +260,7 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     scale = facts["scale"]
     try:
         params = parameters.restored(facts["params"], arrays)
+        fisher = parameters.restored(facts["fisher"], arrays)
         recommender = recommender_of(
             facts["method"],
             settings,
@@ -243,7 +275,17 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     except ValueError as error:
         raise ValueError(f"{folder / _MODEL}: {error}") from None
     item_schema = schema.from_json(json.dumps(schemas["item"]))
-    return FittedModel(facts["method"], settings, shapes, recommender, item_schema, arrays[_USERS])
+    return FittedModel(
+        facts["method"],
+        settings,
+        shapes,
+        recommender,
+        item_schema,
+        arrays[_USERS],
+        arrays[_ROWS],
+        facts["updates"],
+        fisher,
+    )
 
 
 def _functions(method: str, settings: Mapping[str, Any], shapes: Shapes) -> tuple[Adaptation, bool]:

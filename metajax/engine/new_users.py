@@ -8,10 +8,11 @@ encoding, nor a baseline.
 import numpy as np
 
 from metajax.data.cold_users import POOL, support_sizes
-from metajax.data.dataset import Dataset, Table
+from metajax.data.dataset import Dataset
 from metajax.data.interactions import Interactions, from_columns
-from metajax.data.schema import Schema, encode
+from metajax.data.schema import encode
 from metajax.data.splits import ColdTasks, Order, cold_user_tasks, standardised_tasks
+from metajax.engine.extension import with_columns
 from metajax.engine.model import FittedModel, hashed
 from metajax.evaluation import Compared, Evaluation, evaluate, table
 from metajax.evaluation.evaluate import ConstantPredictionsError
@@ -57,7 +58,7 @@ def judged_on(model: FittedModel, dataset: Dataset, *, seed: int = 0) -> Compare
     tasks = cold_user_tasks(log, log.users, pool=POOL, order=order, seed=seed)
     if found.scale is not None:
         tasks = standardised_tasks(tasks, found.labels)
-    users, missing = _described(found.user_schema, dataset.users)
+    users, missing = with_columns(dataset.users, found.user_schema)
     if missing:
         notes.append(f"of users the log has no {', '.join(missing)}: they count as missing")
     evaluation, reason = _evaluated(model, tasks, encode(found.user_schema, users), seed)
@@ -125,14 +126,6 @@ def _known(
         notes.append("the model has learned without ratings: every rating counts as an interaction")
     columns = (log.user[keep], item[keep], log.rating[keep], log.time[keep])
     return from_columns(*columns, user_ids=log.user_ids, item_ids=ids), notes
-
-
-def _described(schema: Schema, users: Table) -> tuple[Table, list[str]]:
-    """Returns the users with every column of the schema, and the names of those they lack."""
-    lacking = [field for field in schema.fields if field.name not in users.columns]
-    nothing = np.full(len(users.ids), "")
-    columns = {**users.columns, **{field.name: nothing for field in lacking}}
-    return users._replace(columns=columns), [field.name for field in lacking if field.width]
 
 
 def _evaluated(

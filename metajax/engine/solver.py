@@ -21,9 +21,10 @@ from metajax.data.dataset import Dataset
 from metajax.distributed import device_of
 from metajax.engine.export import export
 from metajax.engine.extension import items_in_memory, with_events, with_items
-from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked, refit
+from metajax.engine.fit import UnlinkedGraphError, chosen_method, fit, judged, read_linked
 from metajax.engine.model import FittedModel, load, save
 from metajax.engine.new_users import judged_on
+from metajax.engine.refit import refit
 from metajax.evaluation import Record
 from metajax.fields import suggestion
 from metajax.knowledge import KnowledgeGraph, graph_names
@@ -388,10 +389,11 @@ class ColdStartSolver:
             )
 
     def update(self, events: Any, **reading: Any) -> "ColdStartSolver":
-        """Adds later interactions to the log, and fits the closed form anew to all of it.
+        """Adds later interactions to the log, and refits the model to all of it: `engine.refit`.
 
-        The setting that `train` has chosen stays. Users and items that are new are known
-        afterwards. A new user needs no update to get recommendations: `recommend` adapts to any.
+        The setting that `train` has chosen stays, and a trained method goes on from its parameters.
+        Users and items that are new are known afterwards. A new user needs no update to get
+        recommendations: `recommend` adapts to any.
 
         Args:
             events: A log of the columns of the training's, as in `train`. Of a pair of user and
@@ -402,13 +404,14 @@ class ColdStartSolver:
             The solver.
 
         Raises:
-            ValueError: If the model was loaded, so that there is no log to extend; the method is
-                trained by updates; or as `engine.with_events`.
+            ValueError: If the model was loaded, so that there is no log to extend; or as
+                `engine.with_events`.
+            DivergedError: If training diverged.
         """
         return self._refitted(with_events(self._extended, _dataset(events, reading)))
 
     def add_items(self, table: Any) -> "ColdStartSolver":
-        """Adds items without interactions, and fits the closed form anew.
+        """Adds items without interactions, and refits the model: `engine.refit`.
 
         Their scores come from what the method makes of attributes, or of an item without
         interactions. A graph is read again, and may describe them.
@@ -422,8 +425,8 @@ class ColdStartSolver:
 
         Raises:
             TypeError: If `table` is something else.
-            ValueError: If the model was loaded, the method is trained by updates, or an item or a
-                column is not as it should be.
+            ValueError: If the model was loaded, or an item or a column is not as it should be.
+            DivergedError: If training diverged.
         """
         return self._refitted(with_items(self._extended, items_in_memory(table)))
 

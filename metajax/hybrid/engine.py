@@ -167,6 +167,7 @@ def hybrid(
             partial(_parts, experts),
             partial(weights_by_number, more=[method.name for method, _ in more]),
         ),
+        refit=partial(_refit, experts),
     )
 
 
@@ -235,17 +236,8 @@ def _fit_many(
             more than 100,000.
     """
     for setting in settings:
-        check_keys(setting, _SETTINGS, "settings of hybrid")
-        check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
-    if not len(training.interactions.item):
-        raise ValueError("training must hold at least one interaction, got none.")
-    items = len(training.item_features)
-    if items > _MOST_ITEMS:
-        raise ValueError(
-            f"hybrid remembers whole histories: at most {_MOST_ITEMS:,} items, got {items:,}; take "
-            "another method, such as eb_fold_in or popularity."
-        )
-    experts = experts_of(items)
+        _check(training, setting)
+    experts = experts_of(len(training.item_features))
     names = _names(experts)
     raters = _raters(experts)
     for setting in settings:
@@ -267,12 +259,58 @@ def _fit_many(
     return [_without_dropped(experts, one) for one in fitted]
 
 
-def _base(training: TrainingSet, experts: Sequence[Expert]) -> _Base:
+def _check(training: TrainingSet, setting: Mapping[str, Any]) -> None:
+    check_keys(setting, _SETTINGS, "settings of hybrid")
+    check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
+    if not len(training.interactions.item):
+        raise ValueError("training must hold at least one interaction, got none.")
+    items = len(training.item_features)
+    if items > _MOST_ITEMS:
+        raise ValueError(
+            f"hybrid remembers whole histories: at most {_MOST_ITEMS:,} items, got {items:,}; take "
+            "another method, such as eb_fold_in or popularity."
+        )
+
+
+def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting: Any) -> Fitted:
+    """Fits experts, tables and tastes anew, and keeps what cross-fitting has found.
+
+    Both heads and the regression of arrivals are kept: they are of users whom the experts had not
+    seen, and of columns whose meaning `fit_tables` keeps. So there is one fit in place of six, and
+    the gate is not trained.
+
+    Args:
+        experts_of: From the number of items to the experts.
+        params: Of an earlier fit.
+        training: The training users, with attributes as they were encoded for that fit.
+        **setting: Of that fit.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: As `_fit_many`, or if columns of the earlier fit are missing.
+    """
+    _check(training, setting)
+    experts = experts_of(len(training.item_features))
+    columns = sum(len(expert.columns) for expert in experts) + 1
+    if columns != len(params.ranking.scale):
+        raise ValueError(
+            f"hybrid was fitted with {len(params.ranking.scale)} columns of experts, these data "
+            f"have {columns}: fit it from scratch."
+        )
+    if (params.tastes is None) != (training.scale is None):
+        raise ValueError("hybrid was fitted with ratings and the data have none, or reversely.")
+    base = _base(training, experts, params.tables)
+    return _without_dropped(experts, params._replace(**base._asdict()))
+
+
+def _base(training: TrainingSet, experts: Sequence[Expert], earlier: Tables | None = None) -> _Base:
     shared = Shared(training)
     low, high = training.scale or (0.0, 1.0)
     return _Base(
         tuple(expert.fit(shared) for expert in experts),
-        fit_tables(shared),
+        fit_tables(shared, earlier),
         None if training.scale is None else fit_tastes(shared),
         (jnp.float32(low), jnp.float32(high)),
     )

@@ -33,8 +33,12 @@ class Tables(NamedTuple):
     """`[I]` log share of its users who have it among their first ten; 0 without times."""
     direction: jax.Array
     """`[I, Di]` encoded attributes, centred and of length 1."""
+    item_centre: jax.Array
+    """`[Di]` what they are centred on."""
+    item_axes: jax.Array
+    """`[Di, <= 18]` main axes of the attributes."""
     axes: jax.Array
-    """`[I, <= 18]` main axes of the attributes."""
+    """`[I, <= 18]` centred attributes along the main axes."""
     edges: jax.Array
     """`[Du, 4]` quintiles of each attribute of users."""
     cell: jax.Array
@@ -64,8 +68,18 @@ def width_of(tables: Tables) -> int:
     return _STATISTICS + min(3, tables.axes.shape[1])
 
 
-def fit_tables(shared: Shared) -> Tables:
-    """Counts and averages the training set, and regresses each item's residuals on attributes."""
+def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
+    """Counts and averages the training set, and regresses each item's residuals on attributes.
+
+    Args:
+        shared: The training set.
+        earlier: Tables of an earlier one with the same encoding of attributes, whose axes and cells
+            are kept: by another sign or rotation of them, weights fitted to columns along them
+            would mean something else.
+
+    Returns:
+        The tables.
+    """
     training = shared.training
     log, rated = training.interactions, training.scale is not None
     items, count = len(log.item_ids), log.item_counts
@@ -81,11 +95,26 @@ def fit_tables(shared: Shared) -> Tables:
         first = shared.turns < _FIRST
         among = np.bincount(log.item, first, items) + 5 * first.mean()
         opening = np.log(among / (count + 5))
-    direction, axes = _directions(training.item_features, count)
-    edges, cell, cells = _cells(training.user_features, log.users)
-    centre = cells[log.users].mean(axis=0)
+    if earlier is None:
+        item_centre, item_axes = _main_axes(training.item_features, count)
+        edges, cell = _cells(training.user_features, log.users)
+    else:
+        item_centre, item_axes = (
+            np.asarray(leaf, np.float64) for leaf in (earlier.item_centre, earlier.item_axes)
+        )
+        edges, cell = np.asarray(earlier.edges), np.asarray(earlier.cell)
+    centred = np.asarray(training.item_features, np.float64) - item_centre
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    direction, axes = centred / np.maximum(length, 1e-9), centred @ item_axes
+    features = jnp.asarray(training.user_features)
+    cells = np.asarray(described(features, jnp.asarray(edges), jnp.asarray(cell)), np.float64)
+    if earlier is None:
+        centre = cells[log.users].mean(axis=0)
+        user_axes = np.linalg.svd((cells - centre)[log.users], full_matrices=False)[2]
+        user_axes = user_axes[:_USER_AXES].T
+    else:
+        centre, user_axes = np.asarray(earlier.centre), np.asarray(earlier.user_axes)
     cells = cells - centre
-    user_axes = np.linalg.svd(cells[log.users], full_matrices=False)[2][:_USER_AXES].T
     own = np.bincount(log.user, left, len(cells)) / (log.user_counts + 5)
     deviation = np.zeros((items, len(centre)))
     if rated and np.any(cells):
@@ -97,6 +126,8 @@ def fit_tables(shared: Shared) -> Tables:
         turn,
         opening,
         direction,
+        item_centre,
+        item_axes,
         axes,
         edges,
         cell,
@@ -108,25 +139,22 @@ def fit_tables(shared: Shared) -> Tables:
     return found._replace(cell=jnp.asarray(cell, jnp.int32))
 
 
-def _directions(features: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    features = np.asarray(features, np.float64)
-    centred = features - features[count > 0].mean(axis=0)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    main = np.linalg.svd(centred[count > 0], full_matrices=False)[2][:_AXES]
-    return centred / np.maximum(length, 1e-9), centred @ main.T
+def _main_axes(features: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean `[Di]` and main axes `[Di, <= 18]` of the attributes of items in use."""
+    used = np.asarray(features, np.float64)[count > 0]
+    centre = used.mean(axis=0)
+    return centre, np.linalg.svd(used - centre, full_matrices=False)[2][:_AXES].T
 
 
-def _cells(features: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns quintiles `[Du, 4]`, places of cells in use `[Dc]`, and cells `[U, Dc]`."""
+def _cells(features: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns quintiles `[Du, 4]` and places of cells in use `[Dc]`."""
     seen = features[users]
     edges = np.quantile(seen, [0.2, 0.4, 0.6, 0.8], axis=0).T
     used = []
     for at, column in enumerate(seen.T):
         values = len(np.unique(column))
         used += [] if values < 2 else [6 * at] if values == 2 else range(6 * at + 1, 6 * at + 6)
-    cell = np.array(used, np.int32)
-    cells = described(jnp.asarray(features), jnp.asarray(edges), jnp.asarray(cell))
-    return edges, cell, np.asarray(cells, np.float64)
+    return edges, np.array(used, np.int32)
 
 
 def described(features: jax.Array, edges: jax.Array, cell: jax.Array) -> jax.Array:

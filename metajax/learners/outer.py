@@ -184,7 +184,14 @@ def learner_with(
         metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
         return MetaState(params, opt_state, state.step + 1), metrics
 
-    return MetaLearner(init, update, adaptation)
+    def with_outer(
+        change: Callable[[optax.GradientTransformation], optax.GradientTransformation],
+    ) -> MetaLearner:
+        return learner_with(
+            task_losses, model, adaptation, change(optimizer), microbatch=microbatch, shared=shared
+        )
+
+    return MetaLearner(init, update, adaptation, with_outer)
 
 
 def _through(

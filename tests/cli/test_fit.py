@@ -117,10 +117,33 @@ def test_an_earlier_model_has_chosen_the_setting(run, small, tmp_path):
         (["--from", changed, "--graph", graph, "--method=ease"], "is of attribute_ridge, got ease"),
         (["--from", changed, "--trials=2"], "--trials and --from exclude each other"),
         (["--from", tmp_path], "no model is here"),
+        (["--from", changed, "--ewc=1", "--graph", graph], "ewc must be left out for 'attribute_r"),
+        (["--from", changed, "--seed=3"], "--seed must be left out: --from keeps the setting"),
+        (["--from", changed, "--updates=3"], "--updates is a setting of training by updates"),
     ):
         status, _, err, folder = run("--data", small, *arguments)
         assert (status, folder.exists()) == (2, False)
         assert words in err.splitlines()[-1]
+
+
+def test_a_trained_model_goes_on_from_its_parameters(run, small, tmp_path):
+    few = ["--updates=2", "--per-dispatch=1", "--validate-every=1", "--tasks=4"]
+    own = ["--method=bayesian_ridge", "--bayesian_ridge.rank=2", *few]
+    _, _, _, first = run("--data", small, *own)
+    late = tmp_path / "late.csv"
+    late.write_text("user,item,rating\nx,1,5\nx,new,4\ny,2,1\ny,new,5\nz,1,3\n")
+    more = ["--from", first, "--data", late, "--scale", "1", "5", "--replay", small]
+    status, out, err, folder = run(*more, "--updates=1", "--ewc=0.5")
+    assert status == 0, err
+    # Those of the small log are replayed.
+    assert "bayesian_ridge is fitted to 3 users and 5 interactions, with" in out
+    model = engine.load(folder)
+    assert "new" in model.recommender.catalogue.ids
+    assert len(model.recommender.catalogue.ids) == 31
+    assert len(model.fitted_users) == 43
+    status, _, err, folder = run(*more, "--tasks=8")
+    assert (status, folder.exists()) == (2, False)
+    assert "--tasks must be left out: --from keeps the setting" in err.splitlines()[-1]
 
 
 def test_mistakes_are_one_line(run, small):
@@ -128,6 +151,8 @@ def test_mistakes_are_one_line(run, small):
     for arguments, words in (
         (["--link", "a.link"], "--link belongs to --graph"),
         (["--graph", "no.ttl", *data], "no such path"),
+        (["--replay", "old.csv", *data], "--replay belongs to --from"),
+        (["--ewc=1", *data], "--ewc belongs to --from"),
         (["--method=maml", "--trials=2", *data], "--trials is for closed forms"),
         (["--updates=3", *data], f"--updates is a setting of training by updates; {DEFAULT} is"),
         (["--method=maml", "--anil.inner-rate=3", *data], "is an option of anil"),

@@ -119,6 +119,3 @@ def test_events_and_items_that_do_not_fit_are_refused(small, rows, tmp_path):
     loaded = ColdStartSolver.load(solver.save(tmp_path / "model"))
     with pytest.raises(ValueError, match="a model that was loaded comes without its log"):
         loaded.update(columns(rows))
-    trained = solver.model._replace(method="maml", settings={})
-    with pytest.raises(ValueError, match="'maml' is trained by updates"):
-        engine.refit(trained, load_data(small))

@@ -12,6 +12,8 @@ from metajax.evaluation import evaluate, prepare, summarise, trained_expert
 from metajax.evaluation.tuning import fits, tuned
 from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
+from metajax.hybrid.experts import Shared
+from metajax.hybrid.support import fit_tables
 from metajax.hybrid.tastes import RATERS
 from metajax.types import Examples, Inputs
 
@@ -266,3 +268,55 @@ def test_one_user_or_two_are_served_by_popularity_or_close(users):
     for function in (method.adaptation.predict, method.adaptation.rank):
         assert function is not None
         assert np.isfinite(function(params, state, inputs)).all()
+
+
+def test_a_refit_to_the_same_users_predicts_the_same(split, fitted):
+    method = engine.hybrid()
+    again = refitted(method, fitted, split.training)
+    for rule in ("predict", "rank", "predict_variance"):
+        found, expected = (scores_by(method, params, split, rule) for params in (again, fitted))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def refitted(method, params, training, **setting):
+    assert method.refit is not None
+    return method.refit(params, training, **setting)
+
+
+def scores_by(method, params, split, rule):
+    state, inputs = state_of(method, params, split)
+    return np.asarray(getattr(method.adaptation, rule)(params, state, inputs))
+
+
+def test_columns_keep_their_axes_whatever_those_of_more_data_are(split, fitted):
+    log = split.training.interactions
+    fewer = split.training._replace(interactions=select_users(log, log.users[::3]))
+    method = engine.hybrid()
+    found, fresh = refitted(method, fitted, fewer).tables, fit_tables(Shared(fewer))
+    kept = ("item_centre", "item_axes", "axes", "direction", "edges", "cell", "centre", "user_axes")
+    for name in kept:
+        expected = getattr(fitted.tables, name)
+        np.testing.assert_allclose(getattr(found, name), expected, atol=1e-5, err_msg=name)
+    assert fresh.user_axes.shape != found.user_axes.shape or not np.allclose(
+        fresh.user_axes, found.user_axes, atol=0.1
+    )
+    # What is counted is that of the data at hand.
+    np.testing.assert_allclose(found.reach, fresh.reach)
+    # An axis has no sign of its own: by the other one the heads would say something else.
+    turned = fitted._replace(tables=fitted.tables._replace(axes=-fitted.tables.axes))
+    scores = [scores_by(method, params, split, "predict") for params in (turned, fitted)]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+def test_a_refit_to_data_without_the_earlier_columns_is_refused(split, fitted):
+    method = engine.hybrid()
+    unrated = split.training._replace(scale=None)
+    fewer = fitted._replace(ranking=fitted.ranking._replace(scale=jnp.ones(3)))
+    for params, training, words in (
+        (fitted, unrated, "fitted with ratings and the data have none"),
+        (fewer, split.training, "fitted with 3 columns of experts, these data have 16"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            refitted(method, params, training)
+    with pytest.raises(ValueError, match="settings of hybrid"):
+        refitted(method, fitted, split.training, folds=3)
