@@ -508,24 +508,25 @@ def test_the_page_has_advice_a_learning_curve_and_examples():
 def test_weights_of_experts_have_a_table_and_a_short_form():
     weights = {
         "any": {
-            "a <b>": {0: 0.1, 10: -0.301},
+            "a <b>": {0: 0.1, 10: -0.604},
             "reach": {0: 0.9, 10: 0.1},
-            "knn": {0: 0.0, 10: 0.6},
+            "knn": {0: 0.0, 10: 0.3},
         },
         "first": {"reach": {0: 1.0, 10: 1.0}},
     }
     page = report.html(run(), title="", weights=weights)
     text = " ".join(Page(page).text.split())
     assert "as a share of such changes of all experts" in text
-    row = "reach90 %10 % knn0 %60 % a <b>10 %\u221230 %"
+    row = "reach90 %10 % a <b>10 %\u221260 % knn0 %30 %"
     assert f"any of a user's interactions ExpertK = 0K = 10 {row}" in text
     assert "a user's first interactions ExpertK = 0K = 10 reach100 %100 %" in text
     assert "Which experts" not in report.html(run(), title="")
     _, *lines = report.weight_lines(weights, most=2)
     assert [line.split(maxsplit=1) for line in lines if "K=" in line] == [
         ["K=0", "reach 90 %, a <b> 10 %"],
-        ["K=10", "knn 60 %, a <b> \u221230 %"],
+        ["K=10", "a <b> \u221260 %, knn 30 %"],
         ["K=0", "reach 100 %"],
         ["K=10", "reach 100 %"],
     ]
+    assert report.weight_lines(weights)[2].endswith("  reach 90 %, a <b> 10 %")
     assert report.weight_lines({}) == []
