@@ -53,7 +53,7 @@ PARTS = {
     "ItemKNN": ("ItemKNN", "ItemKNN of favourites"),
     "next item": ("next item",),
     "after the first items": ("after the first items",),
-    "personal rating as an order": ("rating",),
+    "personal rating as an order": ("predicted rating",),
     "EB fold-in": ("EB fold-in",),
     "tempered EB fold-in": ("tempered EB fold-in",),
     "users as mixture": ("users as mixture",),

@@ -208,7 +208,7 @@ def weights_by_number(
 
 def _names(experts: Sequence[Expert]) -> tuple[str, ...]:
     """Names the columns of the experts, and last the personal rating."""
-    return (*(column for expert in experts for column in expert.columns), "rating")
+    return (*(column for expert in experts for column in expert.columns), "predicted rating")
 
 
 def _fit_many(

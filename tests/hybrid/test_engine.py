@@ -186,7 +186,7 @@ def test_further_methods_are_experts_and_columns_can_be_left_out(split):
     with pytest.raises(ValueError, match="without must be a known name, got 'EASY'; did you mean"):
         method.fit(split.training, without=["EASY"])
     assert method.blend is not None
-    assert method.blend.names(params)[-2:] == ("eb_fold_in", "rating")
+    assert method.blend.names(params)[-2:] == ("eb_fold_in", "predicted rating")
     table = method.blend.weights(params)
     assert list(table) == ["any"]  # It was fitted to no first interactions.
     assert "EASE" not in table["any"]
