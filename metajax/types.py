@@ -67,6 +67,8 @@ class Inputs(NamedTuple):
     """`[N, Di]` encoded attributes of the item of each interaction."""
     item: jax.Array
     """`[N]` int32 index of the item in the catalogue."""
+    time: jax.Array | None = None
+    """`[N]` seconds since the first interaction of the support; None where they are not known."""
 
 
 class MemberInputs(NamedTuple):

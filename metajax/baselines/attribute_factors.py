@@ -9,7 +9,12 @@ from metajax.baselines.baseline import check_positive
 from metajax.baselines.factors import Factors
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["Predicted", "predicted_by_attributes", "with_attributes"]
+__all__ = [
+    "Predicted",
+    "predicted_by_attributes",
+    "weights_by_attributes",
+    "with_attributes",
+]
 
 
 class Predicted(NamedTuple):
@@ -95,27 +100,64 @@ def predicted_by_attributes(
     check_positive(ridge=ridge)
     if landmarks < 1:
         raise ValueError(f"landmarks must be >= 1, got {landmarks}.")
-    features = np.asarray(features, np.float64)
     rated = np.flatnonzero(count)
     share = count[rated] / np.sum(count)
     level = share @ values[rated]
     residual = values[rated] - level
+    process = _process(np.asarray(features, np.float64), count, ridge, landmarks)
+    if process is None:
+        return Predicted(np.zeros(values.shape), share @ residual**2)
+    kernel, solution = process
+    seen = kernel[rated]  # [n, M]
+    own = np.sum(seen * solution.T, axis=1)
+    left_out = (residual - seen @ (solution @ residual)) / (1 - own)[:, None]
+    return Predicted(level + kernel @ (solution @ residual), share @ left_out**2)
+
+
+def weights_by_attributes(
+    features: np.ndarray, count: np.ndarray, *, ridge: float = 1.0, landmarks: int = 1000
+) -> np.ndarray:
+    """Returns what `predicted_by_attributes` predicts of unrated items, as weights of rated ones.
+
+    Args:
+        features: `[I, D]` encoded attributes.
+        count: `[I]` ratings of each item, or other weights; at least one is not 0.
+        ridge: As there.
+        landmarks: As there.
+
+    Returns:
+        `[C, n]` for the C items whose count is 0 the weight of each of the n others; rows sum to 1.
+        Where attributes are none or all alike it is the mean of the others, each by its count.
+    """
+    rated = np.flatnonzero(count)
+    share = count[rated] / np.sum(count)
+    process = _process(np.asarray(features, np.float64), count, ridge, landmarks)
+    if process is None:
+        return np.tile(share, (len(count) - len(rated), 1))
+    kernel, solution = process
+    own = kernel[np.flatnonzero(count == 0)] @ solution
+    return own + (1 - own.sum(axis=1, keepdims=True)) * share
+
+
+def _process(
+    features: np.ndarray, count: np.ndarray, ridge: float, landmarks: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns kernel `[I, M]` and solution `[M, n]`; None where all attributes are alike."""
+    rated = np.flatnonzero(count)
+    share = count[rated] / np.sum(count)
     centres = features[rated[np.argsort(-count[rated], kind="stable")[:landmarks]]]  # [M, D]
     between = _squared_distances(features, centres)  # [I, M]
     scale = np.mean(between[rated])
     # Rounding makes the distance of equals tiny and not zero.
     if not scale > 1e-12 * np.sum(features**2):
-        return Predicted(np.zeros(values.shape), share @ residual**2)
+        return None
     kernel = np.exp(-between / (2 * scale))
-    seen = kernel[rated]  # [n, M]
-    weighed = seen.T * (share * len(rated))
-    system = weighed @ seen + ridge * np.exp(-_squared_distances(centres, centres) / (2 * scale))
+    weighed = kernel[rated].T * (share * len(rated))
+    system = weighed @ kernel[rated]
+    system += ridge * np.exp(-_squared_distances(centres, centres) / (2 * scale))
     # Items of the same attributes make it singular; a little on its diagonal changes nothing else.
     system += 1e-9 * np.trace(system) / len(system) * np.eye(len(system))
-    solution = np.linalg.solve(system, weighed)  # [M, n]
-    own = np.sum(seen * solution.T, axis=1)
-    left_out = (residual - seen @ (solution @ residual)) / (1 - own)[:, None]
-    return Predicted(level + kernel @ (solution @ residual), share @ left_out**2)
+    return kernel, np.linalg.solve(system, weighed)
 
 
 def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

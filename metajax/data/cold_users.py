@@ -1,5 +1,6 @@
 """Protocol P1: a fold of cold users, with encoded training sets and checked tasks."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -196,13 +197,18 @@ def padded(tasks: ColdTasks, training: TrainingSet, *, query: int, most: int | N
     place = np.arange(query) * length // np.maximum(size, 1)
     row = tasks.query_offsets[chosen, None] + np.minimum(place, length - 1)  # [T, Q]
 
-    def examples(item: np.ndarray, rating: np.ndarray, mask: np.ndarray) -> Examples:
+    def examples(
+        item: np.ndarray, rating: np.ndarray, mask: np.ndarray, time: np.ndarray | None = None
+    ) -> Examples:
         user = training.user_features[tasks.user[chosen]][:, None]  # [T, 1, Du]
         user = np.broadcast_to(user, (*item.shape, user.shape[-1]))
-        inputs = Inputs(*map(jnp.asarray, (user, training.item_features[item], item)))
+        features = (user, training.item_features[item], item, time)
+        inputs = Inputs(*jax.tree.map(jnp.asarray, features))
         return Examples(inputs, jnp.asarray(rating), jnp.asarray(mask))
 
+    item, rating, mask = (table[chosen] for table in tasks[1:4])
+    time = None if tasks.support_time is None else tasks.support_time[chosen]
     return Task(
-        examples(*(table[chosen] for table in tasks[1:4])),
+        examples(item, rating, mask, time),
         examples(tasks.query_item[row], tasks.query_rating[row], np.arange(query) < size),
     )

@@ -55,6 +55,9 @@ class ColdTasks(NamedTuple):
     """`[Q]` ratings."""
     given: int = 0
     """Number of leading columns of the pool that are shown at every K, such as source history."""
+    support_time: np.ndarray | None = None
+    """`[T, P]` float32 seconds since the first column's, which is shown from K = 1 on; 0 on
+    padding. None in a log without times."""
 
 
 class Fold(NamedTuple):
@@ -419,6 +422,11 @@ def collected(
     item, rating = np.zeros(shape, np.int32), np.zeros(shape, interactions.rating.dtype)
     mask = np.zeros(shape, bool)
     item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
+    time = None
+    if len(interactions.time) and np.ptp(interactions.time):
+        moment = np.zeros(shape)
+        moment[at] = interactions.time[rows]
+        time = np.where(mask, moment - moment[:, :1], 0).astype(np.float32)
 
     rows = np.flatnonzero(query & (task >= 0))
     rows = rows[np.argsort(task[rows], kind="stable")]
@@ -431,6 +439,7 @@ def collected(
         query_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         query_item=interactions.item[rows],
         query_rating=interactions.rating[rows],
+        support_time=time,
     )
 
 

@@ -139,4 +139,5 @@ def _widened(tasks: ColdTasks, width: int) -> ColdTasks:
         support_item=fit(tasks.support_item),
         support_rating=fit(tasks.support_rating),
         support_mask=fit(tasks.support_mask),
+        support_time=None if tasks.support_time is None else fit(tasks.support_time),
     )

@@ -358,6 +358,8 @@ class _Batch(NamedTuple):
     """`[C, P]` their ratings."""
     support_mask: jax.Array
     """`[C, P]` bool, False where the pool is shorter."""
+    support_time: jax.Array | None
+    """`[C, P]` seconds since the first; None without times."""
     candidate: jax.Array | None
     """`[C, N]` items, padded with 0; None for the whole catalogue."""
     rating: jax.Array
@@ -417,7 +419,7 @@ def _measure(
 
         mask = user.support_mask & (jnp.arange(pool) < k)
         item = user.support_item
-        inputs = Inputs(repeat(pool), item_features[item], item)
+        inputs = Inputs(repeat(pool), item_features[item], item, user.support_time)
         own_key = None if key is None else jax.random.fold_in(key, user.user)
         adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
         queried = Inputs(repeat(items), shuffled, order)
@@ -541,6 +543,7 @@ def _batches(
             column[tasks.support_item[t]],
             tasks.support_rating[t],
             tasks.support_mask[t],
+            None if tasks.support_time is None else tasks.support_time[t],
             None if ranking else candidate,
             rating,
             in_query,

@@ -41,6 +41,7 @@ def _of_users(tasks: ColdTasks, users: np.ndarray) -> ColdTasks:
         support_item=tasks.support_item[kept],
         support_rating=tasks.support_rating[kept],
         support_mask=tasks.support_mask[kept],
+        support_time=None if tasks.support_time is None else tasks.support_time[kept],
         query_offsets=np.concatenate([[0], np.cumsum(counts[kept])]),
         query_item=tasks.query_item[asked],
         query_rating=tasks.query_rating[asked],

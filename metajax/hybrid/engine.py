@@ -40,7 +40,7 @@ from metajax.hybrid.rating import (
     fit_rating_head,
     head_scores,
 )
-from metajax.hybrid.support import Summary, Tables, fit_tables, summarised, width_of
+from metajax.hybrid.support import PACE, Summary, Tables, fit_tables, summarised, width_of
 from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
 from metajax.types import Adaptation, Examples, Inputs, Params, Task
 
@@ -343,9 +343,9 @@ def _gate(
     kinds = [merged(parts) for parts in evidence.lists.values() if parts]
     if not kinds:
         sizes, statistics = [np.zeros(1)], [np.zeros((1, width_of(base.tables)))]
-        return popularity_alone(len(names)), fit_arrival(sizes, statistics)
+        return popularity_alone(len(names)), fit_arrival(sizes, statistics, PACE)
     statistics = [np.concatenate(parts) for parts in evidence.values.values() if parts]
-    arrival = fit_arrival([lists.count for lists in kinds], statistics, order)
+    arrival = fit_arrival([lists.count for lists in kinds], statistics, PACE, order)
     lists = [
         found._replace(first=np.asarray(_arrived(arrival, values, found.count)))
         for found, values in zip(kinds, statistics, strict=True)
@@ -365,7 +365,8 @@ def _gate(
 @jax.jit
 def _arrived(params: Arrival, values: np.ndarray, count: np.ndarray) -> jax.Array:
     """Returns `[T]` probabilities for `[T, V]` statistics of supports of `[T]` interactions."""
-    return jax.vmap(lambda v, k: arrived(params, v, k))(values, count)
+    known = jnp.ones((), bool)
+    return jax.vmap(lambda v, k: arrived(params, v, k, known))(values, count)
 
 
 def _joined(rows: Sequence[Rows]) -> Rows:
@@ -514,7 +515,7 @@ def _scored(
             variance = spread + taste.noise
             query = task.query
             rows = Rows(columns, state.summary.count, query.labels, query.mask, variance)
-        return rows, item, first, scores[item], state.summary.count, state.summary.values
+        return rows, item, first, scores[item], state.summary.count, state.summary.moments
 
     return jax.vmap(one)(tasks)
 
@@ -547,7 +548,7 @@ def _state(experts: Sequence[Expert], base: _Base | Fitted, support: Examples) -
     summary = summarised(base.tables, support, item, label, present, base.scale)
     first = jnp.zeros(())
     if isinstance(base, Fitted):
-        first = arrived(base.arrival, summary.values, summary.count)
+        first = arrived(base.arrival, summary.moments, summary.count, summary.timed)
     pairs = zip(experts, base.experts, strict=True)
     states = tuple(expert.adapt(params, support) for expert, params in pairs)
     return State(states, taste, summary, first, (item, label, present))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline
+from metajax.baselines.attribute_factors import weights_by_attributes, with_attributes
 from metajax.baselines.baseline import observed
 from metajax.baselines.ease import fit_autoencoder
 from metajax.baselines.factors import Factors, fit_factors
@@ -45,9 +46,48 @@ class Shared:
         self.training = training
 
     @cached_property
-    def factors(self) -> Factors:
-        """Item factors with users integrated out."""
-        return fit_factors(self.training.interactions)
+    def new(self) -> np.ndarray:
+        """`[C]` items without interactions that are new, of which their attributes tell something.
+
+        Where fewer items have no interaction than have one, they are the tail of the catalogue,
+        which nobody wanted; where more have none, most of them must have been added.
+        """
+        count = self.training.interactions.item_counts
+        described = np.ptp(self.training.item_features, axis=0).any()
+        if not described or np.sum(count == 0) <= np.sum(count == 1):
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(count == 0)
+
+    @cached_property
+    def factors(self) -> tuple[Factors, np.ndarray]:
+        """Item factors with users integrated out, and standard deviations of new items' biases.
+
+        Vectors of items with few ratings, and all of new ones, are predicted from attributes.
+        """
+        own = fit_factors(self.training.interactions)
+        found, doubt = with_attributes(own, self.training)
+        if not len(self.new):
+            unrated = self.training.interactions.item_counts == 0
+            vectors = jnp.where(unrated[:, None], own.item_factors, found.item_factors)
+            found = found._replace(item_bias=own.item_bias, item_factors=vectors)
+            doubt = np.zeros(len(doubt))
+        return found, doubt
+
+    @cached_property
+    def _by_attributes(self) -> np.ndarray:
+        """`[C, n]` float32 weights of the n items with interactions for each new one."""
+        count = self.training.interactions.item_counts
+        weights = weights_by_attributes(self.training.item_features, count)
+        return weights.astype(np.float32)
+
+    def filled(self, values: np.ndarray) -> np.ndarray:
+        """Predicts rows `[I, ...]` of new items from the others by their attributes."""
+        if not len(self.new):
+            return values
+        found = np.array(values)
+        known = values[self.training.interactions.item_counts > 0]
+        found[self.new] = np.tensordot(self._by_attributes, known, 1)
+        return found
 
     @cached_property
     def members(self) -> np.ndarray:
@@ -150,8 +190,10 @@ def _log_share(count: np.ndarray, users: int) -> np.ndarray:
 def _fit_statistics(shared: Shared) -> jax.Array:
     """Returns `[I, 3]`: log shares of users who like and who have the item, and of its likers."""
     log = shared.training.interactions
-    users, have = len(log.users), log.item_counts
-    like = liked_counts(shared.training)
+    users = len(log.users)
+    counts = np.stack([liked_counts(shared.training), log.item_counts], axis=1)
+    # Counts are predicted, not their logarithms, so that the columns of an item agree.
+    like, have = np.maximum(shared.filled(counts.astype(np.float64)), 0).T
     # As if one interaction more were liked and one not: in a small log nothing may be.
     rate = (like.sum() + 1) / (have.sum() + 2)
     approval = np.log((like + 10 * rate) / (have + 10))
@@ -171,7 +213,9 @@ class _Members(NamedTuple):
     """The remembered training users."""
 
     preferences: jax.Array
-    """`[M, I]` in [0, 1]."""
+    """`[M, I]` float16 in [0, 1]."""
+    likes: jax.Array
+    """`[M, I]` float16, 1 for a liked item; of an item without interactions, what is expected."""
     features: jax.Array
     """`[M, Du]` encoded attributes."""
     length: jax.Array
@@ -180,8 +224,6 @@ class _Members(NamedTuple):
     """`[I]` logarithm of the inverse share of users who like it, at least .1."""
     share: jax.Array
     """`[I]` share of members who like it."""
-    liked: jax.Array
-    """`[]` least preference of a liked item."""
     curve: PreferenceCurve
     """Preference of a rating."""
 
@@ -205,15 +247,18 @@ _ATTENTION = ((6.0, 0.1), (15.0, 0.1), (0.0, 0.3))
 
 def _fit_members(shared: Shared) -> _Members:
     dense = shared.preferences
-    liked = np.sum(dense >= shared.liked, axis=0)
+    likes = (dense >= shared.liked).astype(np.float32)
+    liked = np.sum(likes, axis=0)
+    # A weight may be negative, a share not.
+    expected = np.maximum(shared.filled(likes.T).T, 0)
     array = partial(jnp.asarray, dtype=jnp.float32)
     return _Members(
-        array(dense),
+        jnp.asarray(dense, jnp.float16),
+        jnp.asarray(expected, jnp.float16),
         array(shared.training.user_features[shared.members]),
         array(np.sqrt(np.sum(dense**2, axis=1) + 10)),
         array(np.maximum(np.log(len(dense) / (1 + liked)), 0.1)),
-        array(liked / len(dense)),
-        array(shared.liked),
+        array(np.mean(expected, axis=0)),
         preference_curve(shared.training.scale),
     )
 
@@ -228,10 +273,11 @@ def _seen(params: _Members, support: Examples) -> _Seen:
 def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
     """Returns `[N, 3]` log shares of similar users who like the item."""
     weight = params.rarity[seen.item] * seen.preference
-    shared = params.preferences[:, seen.item] @ weight / params.length  # [M]
+    had = params.preferences[:, seen.item].astype(jnp.float32)  # [M, S]
+    shared = had @ weight / params.length  # [M]
     shared = shared / jnp.sqrt(jnp.maximum(seen.count, 1))
     distance = jnp.sum(jnp.square(params.features - seen.features), axis=1)
-    liked = (params.preferences[:, inputs.item] >= params.liked).astype(jnp.float32)  # [M, N]
+    liked = params.likes[:, inputs.item].astype(jnp.float32)  # [M, N]
     logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
     attention = jax.nn.softmax(logits, axis=1)  # [3, M]
     share = 0.2 * params.share[inputs.item] + 0.8 * attention @ liked
@@ -284,7 +330,8 @@ def _fit_item_to_item(shared: Shared) -> _Weights:
         )
     ]
     cosines = [_cosines(training, 50.0, 1.0), _cosines(training, 200.0, 3.0)]
-    stacked = np.stack([*autoencoders, *cosines, _following(shared), _lifts(shared)])
+    every = [*autoencoders, *cosines, _following(shared), _lifts(shared)]
+    stacked = np.stack([shared.filled(weights.T).T for weights in every])
     return _Weights(jnp.asarray(stacked, jnp.float16), preference_curve(training.scale))
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from metajax.hybrid.experts import Shared
 from metajax.types import Examples
 
-__all__ = ["Summary", "Tables", "described", "fit_tables", "summarised", "width_of"]
+__all__ = ["PACE", "Summary", "Tables", "described", "fit_tables", "summarised", "width_of"]
 
 _STATISTICS = 13
+PACE = 4
+"""Number of statistics of a support's times."""
 
 _AXES, _FIRST = 18, 10
 _USER_AXES = 8
@@ -61,11 +63,21 @@ class Summary(NamedTuple):
     """`[V]` means, extremes and deviations of its labels and items; 0 for an empty one."""
     cells: jax.Array
     """`[Dc]` the user's attributes, centred."""
+    pace: jax.Array
+    """`[4]` logarithms of the time that the support spans, and of the longest, the shortest and the
+    mean time between two interactions; 0 where times are not known."""
+    timed: jax.Array
+    """`[]` bool, whether times are known."""
+
+    @property
+    def moments(self) -> jax.Array:
+        """`[V + 4]` what tells a support of first interactions."""
+        return jnp.concatenate([self.values, self.pace])
 
 
 def width_of(tables: Tables) -> int:
-    """Returns V, the number of statistics of a support."""
-    return _STATISTICS + min(3, tables.axes.shape[1])
+    """Returns V + 4, the number of statistics of a support."""
+    return _STATISTICS + min(3, tables.axes.shape[1]) + PACE
 
 
 def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
@@ -119,12 +131,9 @@ def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
     deviation = np.zeros((items, len(centre)))
     if rated and np.any(cells):
         deviation = _deviations(log.item, cells[log.user], left - own[log.user], items)
+    of_items = np.stack([np.log1p(count), bias * rated, spread, turn, opening], axis=1)
     values = (
-        np.log1p(count),
-        bias * rated,
-        spread,
-        turn,
-        opening,
+        *shared.filled(of_items).T,
         direction,
         item_centre,
         item_axes,
@@ -133,7 +142,7 @@ def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
         cell,
         centre,
         user_axes,
-        deviation,
+        shared.filled(deviation),
     )
     found = Tables(*(jnp.asarray(value, jnp.float32) for value in values))
     return found._replace(cell=jnp.asarray(cell, jnp.int32))
@@ -245,4 +254,23 @@ def summarised(
     axes = present @ tables.axes[item][:, :3] / size
     cells = described(support.inputs.user_features[0], tables.edges, tables.cell)
     found = jnp.where(count > 0, jnp.concatenate([jnp.stack(values), axes]), 0)
-    return Summary(count, found, cells - tables.centre)
+    time = support.inputs.time
+    pace = jnp.zeros(PACE) if time is None else _pace(time, present)
+    return Summary(count, found, cells - tables.centre, pace, jnp.asarray(time is not None))
+
+
+def _pace(time: jax.Array, present: jax.Array) -> jax.Array:
+    """Returns `[4]` as in `Summary`."""
+    between = jnp.diff(jnp.sort(jnp.where(present > 0, time, jnp.inf)))
+    known = jnp.isfinite(between)
+    log = jnp.log1p(jnp.where(known, between, 0))
+    span = jnp.log1p(jnp.sum(jnp.where(known, between, 0)))
+    shortest = jnp.min(log, where=known, initial=jnp.inf)
+    return jnp.stack(
+        [
+            span,
+            jnp.max(log, initial=0),
+            jnp.where(jnp.any(known), shortest, 0),
+            jnp.sum(log) / jnp.maximum(jnp.sum(known), 1),
+        ]
+    )

@@ -30,6 +30,8 @@ class Tastes(NamedTuple):
 
     expected: jax.Array
     """`[I]` mean of all ratings and bias of the item."""
+    doubt: jax.Array
+    """`[I]` variance of that expectation, 0 for an item with ratings."""
     design: jax.Array
     """`[I, F]` 1 and the item's factors."""
     mean: jax.Array
@@ -61,7 +63,7 @@ class Taste(NamedTuple):
 
 def fit_tastes(shared: Shared) -> Tastes:
     """Fits item factors, and the posterior of every remembered user."""
-    factors, log = shared.factors, shared.training.interactions
+    (factors, doubt), log = shared.factors, shared.training.interactions
     mean, bias, vectors, prior_mean, prior, noise = (
         np.asarray(leaf, np.float64) for leaf in factors
     )
@@ -74,6 +76,7 @@ def fit_tastes(shared: Shared) -> Tastes:
     chosen = np.searchsorted(users, shared.members)
     values = (
         mean + bias,
+        doubt**2,
         design,
         prior_mean,
         prior,
@@ -145,4 +148,5 @@ def predicted(tastes: Tastes, taste: Taste, item: jax.Array) -> tuple[jax.Array,
     """
     design = tastes.design[item]
     spread = [predictive_variance(c, design, 0.0) for c in taste.covariances]
-    return tastes.expected[item][:, None] + design @ taste.means.T, jnp.stack(spread, axis=1)
+    spread = jnp.stack(spread, axis=1) + tastes.doubt[item][:, None]
+    return tastes.expected[item][:, None] + design @ taste.means.T, spread

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 
 from metajax.baselines import fit_factors
-from metajax.baselines.attribute_factors import predicted_by_attributes, with_attributes
+from metajax.baselines.attribute_factors import (
+    predicted_by_attributes,
+    weights_by_attributes,
+    with_attributes,
+)
 
 RNG = np.random.default_rng(3)
 FEATURES, VALUES = RNG.normal(size=(7, 2)), RNG.normal(size=(7, 2))
@@ -54,6 +58,15 @@ def test_values_of_unrated_items_are_ignored():
     seen, given = (predicted_by_attributes(FEATURES, v, COUNT) for v in (VALUES, blank))
     np.testing.assert_array_equal(given.values, seen.values)
     np.testing.assert_array_equal(given.error, seen.error)
+
+
+def test_weights_of_rated_items_give_what_is_predicted_of_unrated_ones():
+    found = weights_by_attributes(FEATURES, COUNT, ridge=0.7)
+    expected = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7).values[COUNT == 0]
+    np.testing.assert_allclose(found @ VALUES[RATED], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    alike = weights_by_attributes(np.zeros((7, 2)), COUNT)
+    np.testing.assert_allclose(alike, np.tile(COUNT[RATED] / COUNT.sum(), (len(alike), 1)))
 
 
 @pytest.mark.parametrize("features", [np.zeros((7, 0)), np.tile(RNG.normal(size=40), (7, 1))])

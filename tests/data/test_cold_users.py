@@ -185,6 +185,25 @@ def test_too_few_users_are_refused():
         cold_users(DATASET._replace(interactions=few), folds=FOLDS)
 
 
+def test_supports_carry_the_seconds_since_the_first_that_is_shown():
+    log = DATASET.interactions
+    for order, tasks in READY.test.items():
+        assert tasks.support_time is not None
+        for row, user in enumerate(tasks.user):
+            own = slice(log.offsets[user], log.offsets[user + 1])
+            moment = dict(zip(log.item[own].tolist(), log.time[own].tolist(), strict=True))
+            shown = [moment[i] for i in tasks.support_item[row][tasks.support_mask[row]].tolist()]
+            since = np.array(shown) - shown[0]
+            np.testing.assert_array_equal(tasks.support_time[row][: len(since)], since)
+            assert not tasks.support_time[row][len(since) :].any()
+            assert order != "time" or np.all(np.diff(since) >= 0)
+        batch = padded(tasks, READY.training, query=3)
+        np.testing.assert_array_equal(batch.support.inputs.time, tasks.support_time)
+        assert batch.query.inputs.time is None
+    timeless = DATASET._replace(interactions=log._replace(time=np.zeros_like(log.time)))
+    assert cold_users(timeless, folds=FOLDS).test["random"].support_time is None
+
+
 def test_padded_queries_are_evenly_spaced():
     tasks = ColdTasks(
         user=np.array([4, 2]),

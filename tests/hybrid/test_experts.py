@@ -5,8 +5,9 @@ import pytest
 
 from metajax.baselines import eb_fold_in
 from metajax.baselines.ease import fit_autoencoder
+from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.data.dataset import TrainingSet
-from metajax.data.interactions import from_columns
+from metajax.data.interactions import from_columns, select_rows
 from metajax.hybrid import experts
 from metajax.hybrid.experts import Shared
 from metajax.hybrid.support import described, fit_tables
@@ -97,7 +98,7 @@ def test_the_first_model_is_the_fold_in_and_the_mixture_is_bayes_over_users(trai
     scores, spread = predicted(tastes, found, jnp.arange(ITEMS))
     inputs = Inputs(jnp.zeros((3, 2)), jnp.zeros((3, ITEMS)), item)
     support = Examples(inputs, rating, present > 0)
-    params = eb_fold_in.fit(training)
+    params = fold_in_of(shared.factors[0])
     rule = eb_fold_in.adaptation
     everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, ITEMS)), jnp.arange(ITEMS))
     expected = rule.predict(params, rule.adapt(params, support), everything)
@@ -164,3 +165,53 @@ def test_large_catalogues_have_no_weights_between_items():
     names = [name for expert in experts.experts_for(10**6) for name in expert.columns]
     assert "popularity" in names
     assert "EASE" not in names
+
+
+def with_new_items(training, new, features):
+    """Removes the interactions of some items and gives all items attributes."""
+    log = training.interactions
+    kept = select_rows(log, ~np.isin(log.item, new))
+    return training._replace(interactions=kept, item_features=features.astype(np.float32))
+
+
+def test_new_items_have_the_columns_of_items_of_the_same_attributes(training):
+    features = np.zeros((ITEMS, 2))
+    features[:, 0] = np.arange(ITEMS) % 2 * 3.0
+    shared = Shared(with_new_items(training, [7, 8], features))
+    assert shared.new.tolist() == [7, 8]
+    known = np.arange(7)
+    values = np.stack([np.arange(ITEMS) % 2 * 1.0, np.ones(ITEMS)], axis=1)
+    found = shared.filled(values)
+    np.testing.assert_array_equal(found[known], values[known])
+    # Item 8 has the attributes of the even ones, item 7 of the odd ones.
+    assert found[8, 0] < 0.3
+    assert found[7, 0] > 0.7
+    np.testing.assert_allclose(found[7:, 1], 1, rtol=1e-6)
+    factors, doubt = shared.factors
+    assert np.all(doubt[7:] > 0)
+    assert not doubt[known].any()
+    assert np.all(np.asarray(factors.item_bias)[7:] != 0)
+    seen = Inputs(jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.array([2, 5]))
+    support = Examples(seen, jnp.array([5.0, 2.0]), jnp.ones(2, bool))
+    everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, 2)), jnp.arange(ITEMS))
+    for expert in experts.experts_for(ITEMS):
+        params = expert.fit(shared)
+        columns = expert.scores(params, expert.adapt(params, support), everything)
+        assert np.isfinite(columns).all()
+
+
+def test_items_that_nobody_took_are_no_new_ones(training):
+    features = np.eye(ITEMS)
+    log = training.interactions
+    once = [np.flatnonzero(log.item == item)[1:] for item in (5, 6)]
+    rare = select_rows(log, ~np.isin(np.arange(len(log.item)), np.concatenate(once)))
+    shared = Shared(with_new_items(training._replace(interactions=rare), [7, 8], features))
+    assert np.bincount(shared.training.interactions.item_counts)[:2].tolist() == [2, 2]
+    assert not len(shared.new)
+    factors, doubt = shared.factors
+    assert not np.asarray(factors.item_bias)[7:].any()
+    assert not np.asarray(factors.item_factors)[7:].any()
+    assert not doubt.any()
+    # Nor are there any where nothing is known of them.
+    alike = with_new_items(training, [7, 8], np.ones((ITEMS, 1)))
+    assert not len(Shared(alike).new)

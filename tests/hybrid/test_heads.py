@@ -20,17 +20,30 @@ def test_arrivals_are_told_apart_where_statistics_differ_and_never_without_inter
     counts = [np.repeat(np.array(KNOTS, np.float32), 100)] * 2
     values = [rng.normal(size=(500, 2)) + np.array([shift, 0]) for shift in (-1.0, 1.0)]
     values = [v * (k > 0)[:, None] for v, k in zip(values, counts, strict=True)]
-    fitted = fit_arrival(counts, values)
-    seen = [float(arrived(fitted, jnp.array([x, 0.0]), jnp.float32(5))) for x in (-2, 0, 2)]
+    fitted = fit_arrival(counts, values, 0)
+    known, five, none = jnp.array(True), jnp.float32(5), jnp.float32(0)
+    seen = [float(arrived(fitted, jnp.array([x, 0.0]), five, known)) for x in (-2, 0, 2)]
     assert seen[0] < 0.05
     assert 0.3 < seen[1] < 0.7
     assert seen[2] > 0.95
-    assert float(arrived(fitted, jnp.array([2.0, 0.0]), jnp.float32(0))) == 0.5
+    late = jnp.array([2.0, 0.0])
+    assert float(arrived(fitted, late, none, known)) == 0.5
     for order, expected in (("random", 0.0), ("time", 1.0)):
-        known = fit_arrival(counts, values, order)
-        assert float(arrived(known, jnp.array([2.0, 0.0]), jnp.float32(3))) == pytest.approx(
-            expected, abs=1e-6
-        )
+        one = fit_arrival(counts, values, 0, order)
+        assert float(arrived(one, late, five, known)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_times_tell_arrivals_apart_where_they_are_known():
+    rng = np.random.default_rng(0)
+    counts = [np.full(200, 5.0)] * 2
+    values = [rng.normal(size=(200, 2)) + np.array([shift / 2, shift]) for shift in (-1.0, 1.0)]
+    fitted = fit_arrival(counts, values, 1)
+    seen, five = jnp.array([0.0, 2.0]), jnp.float32(5)
+    timed, not_timed = (float(arrived(fitted, seen, five, jnp.array(x))) for x in (True, False))
+    assert timed > 0.9
+    assert 0.3 < not_timed < 0.7
+    # Without times, what stands in their place is not read.
+    assert float(arrived(fitted, seen.at[1].set(-9.0), five, jnp.array(False))) == not_timed
 
 
 def test_candidates_are_the_best_of_each_column_and_copies_are_marked():
