@@ -10,6 +10,7 @@ from metajax import checkpoint, parameters, registry, runs
 from metajax.baselines import Baseline, Blend, eb_fold_in
 from metajax.baselines.baseline import adapt_to_nothing
 from metajax.cli.app import main
+from metajax.cli.evaluate import judge
 from metajax.data import load
 from metajax.evaluation import tables, tuned
 from metajax.registry import baseline_names, method_of, settings_for
@@ -163,7 +164,7 @@ BOTH = Baseline(
 
 @pytest.mark.parametrize("implicit", [False, True])
 def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_served(
-    implicit, small, tmp_path, monkeypatch
+    implicit, small, tmp_path, monkeypatch, capsys
 ):
     known = (*registry.all_baselines(), BOTH)
     for module in (registry, tables):
@@ -192,17 +193,16 @@ def test_a_learned_closed_form_of_ratings_and_an_order_is_trained_judged_and_ser
     assert own["ndcg@10"].kind == "learned"
     # By `rank`: the counts of the films, which are all that popularity knows, but ties.
     assert own["ndcg@10"].best_baseline == "popularity"
+    assert judge(run, scope) == 0
+    assert "K=0   likes 60 %, dislikes \u221240 %" in capsys.readouterr().out
     recommender = runs.load(run.folder)
-    (first, *_) = runs.recommend(recommender, [] if implicit else {}, top=3)
     known = [] if implicit else {}
     (first, second) = runs.recommend(recommender, known, top=2, explain=True)
     assert [name for name, _ in first.experts] == ["likes", "dislikes"]
     assert first.experts[0][1] == pytest.approx(-3 * first.experts[1][1])
-    counts = np.asarray(params["count"])
-    leads = [sum(part for _, part in line.experts) for line in (first, second)]
-    expected = np.sort(counts)[::-1][:2] - counts.mean()
-    np.testing.assert_allclose(leads, expected, rtol=1e-5)
     count = np.asarray(params["count"])
+    leads = [sum(part for _, part in line.experts) for line in (first, second)]
+    np.testing.assert_allclose(leads, np.sort(count)[::-1][:2] - count.mean(), rtol=1e-5)
     place = int(np.flatnonzero(recommender.catalogue.ids == first.item_id)[0])
     assert count[place] == count.max()
     if not implicit:
