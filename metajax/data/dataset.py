@@ -113,6 +113,8 @@ class TrainingSet(NamedTuple):
     """`[I]` int32, 0 for an item of the source domain and 1 for the target; None: there is one."""
     relevant: float | None = None
     """As in `Dataset`."""
+    new_items: np.ndarray | None = None
+    """`[I]` bool, items that nobody could have taken yet; None: it is not known which are."""
 
     @property
     def threshold(self) -> float:

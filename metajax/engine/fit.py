@@ -299,11 +299,12 @@ def everyone(dataset: Dataset) -> Split:
         dataset: The data.
 
     Returns:
-        The split, without tasks to validate or test on.
+        The split, without tasks to validate or test on. Items that no user at all has count as new.
     """
     data = graded(dataset)
     users = data.interactions.users
     user_schema, item_schema, training = encoded(data, data.interactions, users)
+    training = training._replace(new_items=data.interactions.item_counts == 0)
     fold = Fold(users, users[:0], users[:0])
     split = Split(fold, user_schema, item_schema, training, training, {}, {}, {})
     return standardised(split, data)

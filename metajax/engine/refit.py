@@ -245,7 +245,14 @@ def encoded_as(model: FittedModel, dataset: Dataset, graph: KnowledgeGraph | Non
         for schema, table in ((found.user_schema, data.users), (model.item_schema, data.items))
     )
     scale = None if found.scale is None else (WORST, BEST)
-    training = TrainingSet(log, user_features, item_features, scale, relevant=model.shapes.relevant)
+    training = TrainingSet(
+        log,
+        user_features,
+        item_features,
+        scale,
+        relevant=model.shapes.relevant,
+        new_items=log.item_counts == 0,
+    )
     fold = Fold(users, users[:0], users[:0])
     split = Split(
         fold, found.user_schema, model.item_schema, training, training, {}, {}, {}, found.labels

@@ -49,14 +49,14 @@ class Shared:
     def new(self) -> np.ndarray:
         """`[C]` items without interactions that are new, of which their attributes tell something.
 
-        Where fewer items have no interaction than have one, they are the tail of the catalogue,
-        which nobody wanted; where more have none, most of them must have been added.
+        Where the training set does not tell and fewer items have no interaction than have one, they
+        are the tail of the catalogue, which nobody wanted; where more have none, most are new.
         """
-        count = self.training.interactions.item_counts
+        count, new = self.training.interactions.item_counts, self.training.new_items
+        if new is None:
+            new = np.full(len(count), np.sum(count == 0) > np.sum(count == 1))
         described = np.ptp(self.training.item_features, axis=0).any()
-        if not described or np.sum(count == 0) <= np.sum(count == 1):
-            return np.zeros(0, np.int64)
-        return np.flatnonzero(count == 0)
+        return np.flatnonzero(new & (count == 0) & described)
 
     @cached_property
     def factors(self) -> tuple[Factors, np.ndarray]:
@@ -66,19 +66,19 @@ class Shared:
         """
         own = fit_factors(self.training.interactions)
         found, doubt = with_attributes(own, self.training)
-        if not len(self.new):
-            unrated = self.training.interactions.item_counts == 0
-            vectors = jnp.where(unrated[:, None], own.item_factors, found.item_factors)
-            found = found._replace(item_bias=own.item_bias, item_factors=vectors)
-            doubt = np.zeros(len(doubt))
-        return found, doubt
+        known = np.ones(len(doubt), bool)
+        known[self.new] = False
+        unwanted = known & (self.training.interactions.item_counts == 0)
+        vectors = jnp.where(unwanted[:, None], own.item_factors, found.item_factors)
+        bias = jnp.where(unwanted, own.item_bias, found.item_bias)
+        return found._replace(item_bias=bias, item_factors=vectors), np.where(known, 0, doubt)
 
     @cached_property
     def _by_attributes(self) -> np.ndarray:
         """`[C, n]` float32 weights of the n items with interactions for each new one."""
         count = self.training.interactions.item_counts
         weights = weights_by_attributes(self.training.item_features, count)
-        return weights.astype(np.float32)
+        return weights[np.isin(np.flatnonzero(count == 0), self.new)].astype(np.float32)
 
     def filled(self, values: np.ndarray) -> np.ndarray:
         """Predicts rows `[I, ...]` of new items from the others by their attributes."""

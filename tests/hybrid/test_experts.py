@@ -212,6 +212,14 @@ def test_items_that_nobody_took_are_no_new_ones(training):
     assert not np.asarray(factors.item_bias)[7:].any()
     assert not np.asarray(factors.item_factors)[7:].any()
     assert not doubt.any()
+    # Unless the training set tells; what only its other users lack is not new.
+    told = shared.training._replace(new_items=np.arange(ITEMS) % 7 == 1)
+    assert Shared(told).new.tolist() == [8]
+    factors, doubt = Shared(told).factors
+    assert np.asarray(factors.item_bias)[8] != 0
+    assert not np.asarray(factors.item_bias)[7]
+    assert np.flatnonzero(doubt).tolist() == [8]
+    assert Shared(told).filled(np.arange(ITEMS) * 1.0)[7] == 7
     # Nor are there any where nothing is known of them.
     alike = with_new_items(training, [7, 8], np.ones((ITEMS, 1)))
     assert not len(Shared(alike).new)
