@@ -42,6 +42,21 @@ def test_an_update_gives_what_a_fit_to_everything_does(rows):
     assert len(solver.model.fitted_users) == 13
 
 
+def test_an_update_of_a_trained_method_goes_on_from_its_parameters(rows):
+    early = [row for row in rows if row[1] < "p7"]
+    options = {"rank": 2, "updates": 2, "per_dispatch": 1, "validate_every": 1, "tasks": 4}
+    solver = ColdStartSolver(meta_method="bayesian_ridge")
+    solver.train(columns(early), options=options, scale=(1, 5))
+    before = solver.model.recommender
+    solver.update(columns([row for row in rows if row not in early]))
+    after = solver.model.recommender
+    assert (before.catalogue.ids == after.catalogue.ids[:7]).all()
+    tables = [one.params["item_embedding"]["embedding"] for one in (before, after)]
+    # It is a closed form of the first log, which is not trained.
+    np.testing.assert_array_equal(tables[0], tables[1][:7])
+    assert len(solver.recommend({"p1": 5}, top=9)) == 8
+
+
 def test_the_setting_that_was_chosen_stays(small):
     solver = ColdStartSolver(meta_method="attribute_ridge").train(small)
     chosen = solver.model.settings

@@ -13,6 +13,7 @@ from metajax.data import load as load_data
 from metajax.data.dataset import shapes_of
 from metajax.engine.carrying import Places, carried, carried_fisher
 from metajax.engine.consolidation import consolidated_method
+from metajax.engine.model import hashed
 from metajax.engine.refit import refit
 from metajax.learners import supervised
 from metajax.methods import Method
@@ -208,6 +209,9 @@ def test_what_stores_a_log_is_of_the_new_one(parts):
     fresh = jax.tree.map(lambda leaf: 2 * leaf, fresh)
     found = carried(memory, shapes._replace(items=24), old, fresh, Places((was, now), users))
     jax.tree.map(np.testing.assert_array_equal, found["memory"], fresh["memory"])
+    kept = carried_fisher(memory, shapes._replace(items=24), old, fresh, Places((was, now), users))
+    assert not any(map(np.any, jax.tree.leaves(kept["memory"])))
+    assert kept["floor"] == 1
     assert found["floor"] == 1
 
 
@@ -269,6 +273,36 @@ def test_a_trained_method_goes_on_from_its_parameters(parts, trained, tmp_path):
     plain, free, held = (refit(trained, late, updates=30, ewc=s) for s in (None, 0.0, 1e3))
     assert left(free) == pytest.approx(left(plain), rel=1e-3)
     assert left(held) < 0.5 * left(free)
+
+
+def test_a_quarter_of_the_updates_are_made_from_a_model_of_the_same_ids(
+    parts, trained, monkeypatch
+):
+    module, made = sys.modules["metajax.engine.refit"], []
+
+    def train(learner, sample, table, progress, **options):
+        made.append((options["updates"], progress.state.params))
+        yield progress, None
+
+    monkeypatch.setattr(module, "train", train)
+    refit(trained._replace(updates=8), parts[0])
+    refit(trained._replace(updates=1), parts[0])
+    assert [updates for updates, _ in made] == [2, 1]
+    # Nothing is new: training begins where it ended.
+    expected = trained.recommender.params
+    jax.tree.map(np.testing.assert_array_equal, made[0][1], expected)
+
+
+def test_rows_of_users_are_those_of_tables(parts, trained):
+    early, _, every = parts
+    module = sys.modules["metajax.engine.refit"]
+    # As of a log with a user who has done nothing, before all others; and one of an older model.
+    users = np.append(trained.fitted_users, hashed(["35"]))
+    model = trained._replace(user_rows=trained.user_rows + 1, fitted_users=users)
+    was, now = module._places(model, every).users
+    names = every.interactions.user_ids[now]
+    assert len(names) == 30
+    assert (early.interactions.user_ids[was - 1] == names).all()
 
 
 def test_half_of_the_tasks_are_replayed(parts):
