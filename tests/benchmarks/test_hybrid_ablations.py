@@ -21,7 +21,7 @@ def script():
 def test_every_column_and_model_of_ratings_is_in_one_part(script):
     columns = [name for expert in experts_for(9) for name in expert.columns]
     named = [name for part in script.PARTS.values() for name in part]
-    assert sorted(named) == sorted([*columns, "rating", *RATERS])
+    assert sorted(named) == sorted([*columns, "predicted rating", *RATERS])
 
 
 def test_methods_are_put_in_one_by_one_and_together(script):
