@@ -52,8 +52,8 @@ __all__ = [
     "save",
 ]
 
-FORMAT = 1
-"""Version of the format; a folder of a later one is refused."""
+FORMAT = 2
+"""Version of the format; a folder of another one is refused."""
 
 _MANIFEST = "manifest.json"
 _MODEL, _SCHEMA, _CATALOGUE = "model.json", "schema.json", "catalogue.json"
@@ -327,8 +327,13 @@ def _manifest(path: Path) -> dict[str, Digest]:
         raise ValueError(f"{path}: is damaged.")
     if number > FORMAT:
         raise ValueError(
-            f"{path}: the model has format {number}, this version of metajax reads up to {FORMAT}: "
+            f"{path}: the model has format {number}, this version of metajax reads {FORMAT}: "
             "install a newer one."
+        )
+    if number < FORMAT:
+        raise ValueError(
+            f"{path}: the model has format {number}, this version of metajax reads {FORMAT}: fit "
+            "it again."
         )
     if tuple(held) != _FILES:
         raise ValueError(f"{path}: must list {', '.join(_FILES)}, got {', '.join(held)}.")

@@ -72,12 +72,14 @@ def test_every_file_that_is_missing_or_has_a_flipped_bit_is_refused_by_name(save
         shutil.rmtree(copy)
 
 
-def test_a_folder_of_a_newer_format_is_refused(saved, tmp_path):
-    copy = shutil.copytree(saved, tmp_path / "newer")
+def test_a_folder_of_another_format_is_refused(saved, tmp_path):
+    copy = shutil.copytree(saved, tmp_path / "other")
     held = json.loads((copy / "manifest.json").read_text())["files"]
-    (copy / "manifest.json").write_bytes(model_folder._manifest_of(2, held))
-    with pytest.raises(ValueError, match="has format 2, this version of metajax reads up to 1"):
-        engine.load(copy)
+    for number, advice in ((3, "install a newer one"), (1, "fit it again")):
+        (copy / "manifest.json").write_bytes(model_folder._manifest_of(number, held))
+        words = f"has format {number}, this version of metajax reads 2: {advice}"
+        with pytest.raises(ValueError, match=words):
+            engine.load(copy)
 
 
 def test_parameters_of_classes_elsewhere_are_refused():
