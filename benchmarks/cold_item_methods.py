@@ -14,6 +14,7 @@ from metajax import baselines
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.interactions import Interactions, select_rows
+from metajax.hybrid import hybrid
 from metajax.knowledge import (
     entities_as_users,
     item_features,
@@ -58,11 +59,22 @@ def _cosine(about: Described, log: Interactions, seed: int, *, source: str) -> n
 def _ridge(
     about: Described, log: Interactions, seed: int, *, of: tuple[str, ...], **settings: float
 ) -> np.ndarray:
+    training = _with_vectors(about, log, seed, of)
+    return _scores(baselines.content_ridge, training, training, **settings)
+
+
+def _engine(about: Described, log: Interactions, seed: int, *, of: tuple[str, ...]) -> np.ndarray:
+    training = _with_vectors(about, log, seed, of)
+    return _scores(hybrid(), training, training)
+
+
+def _with_vectors(
+    about: Described, log: Interactions, seed: int, of: tuple[str, ...]
+) -> TrainingSet:
     vectors = {**about.vectors, "random": about.vectors["graph"][about.shuffled(seed)]}
     if "RotatE" in of:
         vectors["RotatE"] = _rotated(about, seed)
-    training = about.training(log, np.concatenate([vectors[name] for name in of], axis=1))
-    return _scores(baselines.content_ridge, training, training, **settings)
+    return about.training(log, np.concatenate([vectors[name] for name in of], axis=1))
 
 
 def _ease(about: Described, log: Interactions, seed: int, **settings: float) -> np.ndarray:
@@ -142,7 +154,8 @@ def _predicted(method: Any, params: Any, people: TrainingSet) -> np.ndarray:
     inputs = Inputs(none, none, jnp.asarray(item))
     supports = Examples(inputs, jnp.asarray(rating), jnp.asarray(mask))
     items = len(log.item_ids)
-    return np.asarray(_all_scores(method.adapt, method.predict, params, supports, items))
+    score = method.rank or method.predict
+    return np.asarray(_all_scores(method.adapt, score, params, supports, items))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 4))
@@ -185,6 +198,10 @@ METHODS: dict[str, tuple[Callable[..., np.ndarray], _Grid]] = {
             ("attributes, RotatE", ("attributes", "RotatE")),
             ("attributes, graph, RotatE", ("attributes", "graph", "RotatE")),
         )
+    },
+    **{
+        f"hybrid: {', '.join(of)}": (partial(_engine, of=of), ({},))
+        for of in (("attributes",), ("attributes", "graph"), ("attributes", "graph", "RotatE"))
     },
 }
 """How to score, and the settings to try, the default first."""

@@ -1,6 +1,6 @@
 """Ranking of cold films, and for new users, with a knowledge graph.
 
-    python benchmarks/cold_items.py [--parts films,users,ratings] [--seeds 3] [--json FILE]
+    python benchmarks/cold_items.py [--parts films,users,ratings,engine] [--seeds 3] [--json FILE]
 
 MovieLens-100K. A fifth of the films that the graph knows, drawn by seed, have no rating in
 training; every user is known by all of their other ratings. The cold films are ranked for each
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="draws of the cold films")
     parser.add_argument("--methods", help=f"of: {'; '.join(METHODS)}, separated by semicolons")
-    parser.add_argument("--parts", default="films,users,ratings", help="what to measure")
+    parser.add_argument("--parts", default="films,users,ratings,engine", help="what to measure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     options = parser.parse_args(arguments)
     parts = options.parts.split(",")
@@ -146,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         records += new_users(about, range(options.seeds), intervals)
     if "ratings" in parts:
         records += ratings(about)
+    if "engine" in parts:
+        records += ratings(about, "hybrid", options.seeds)
     if options.json:
         write(options.json, records)
     return records
