@@ -247,6 +247,7 @@ TABLES: dict[str, Callable[[], str]] = {
         accuracy_tables.by_support, "ndcg@10", "P1-natural", "hybrid_accuracy"
     ),
     "hybrid differences": partial(accuracy_tables.differences, "hybrid_accuracy"),
+    "hybrid by order": partial(accuracy_tables.differences, "hybrid_by_order"),
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,
