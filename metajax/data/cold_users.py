@@ -148,7 +148,7 @@ def _own_fold(dataset: Dataset, fold: int, seed: int) -> Fold:
 def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str, ColdTasks]:
     """Makes the tasks of some users, in random order and, if the log has times, first in time."""
     orders: tuple[Order, ...] = ("random", "time")
-    if not len(dataset.interactions.time) or np.ptp(dataset.interactions.time) == 0:
+    if not dataset.interactions.timed:
         orders = ("random",)
     return {
         order: cold_user_tasks(dataset.interactions, users, pool=POOL, order=order, seed=seed)

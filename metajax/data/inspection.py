@@ -26,7 +26,7 @@ def summary(dataset: Dataset, *, support: int = 10) -> dict[str, str]:
     users, items = len(log.user_ids), len(log.item_ids)
     per_user, per_item = log.user_counts, log.item_counts
     times = "none"
-    if len(log.time) and np.ptp(log.time):
+    if log.timed:
         times = f"{log.time.min()} to {log.time.max()}"
     scale = "none"
     if dataset.scale is not None:
@@ -107,7 +107,7 @@ def problems(dataset: Dataset, support: int = 10) -> list[str]:
         )
     if not dataset.relevant_rows.any():
         found.append(f"nothing is relevant: no label reaches {dataset.threshold:g} (--relevant)")
-    if np.ptp(log.time) == 0:
+    if not log.timed:
         found.append("every interaction has the same time: there is no first in time")
     return found + _undescribed("users", dataset.users) + _undescribed("items", dataset.items)
 

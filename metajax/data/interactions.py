@@ -51,6 +51,11 @@ class Interactions(NamedTuple):
         """`[I]` int64 number of interactions of each item."""
         return np.bincount(self.item, minlength=len(self.item_ids))
 
+    @property
+    def timed(self) -> bool:
+        """Whether the log has times: a log without has the same in every row."""
+        return bool(len(self.time) and np.ptp(self.time))
+
 
 def from_columns(
     user: np.ndarray,

@@ -423,7 +423,7 @@ def collected(
     mask = np.zeros(shape, bool)
     item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
     time = None
-    if len(interactions.time) and np.ptp(interactions.time):
+    if interactions.timed:
         moment = np.zeros(shape)
         moment[at] = interactions.time[rows]
         time = np.where(mask, moment - moment[:, :1], 0).astype(np.float32)

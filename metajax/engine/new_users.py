@@ -52,7 +52,7 @@ def judged_on(model: FittedModel, dataset: Dataset, *, seed: int = 0) -> Compare
             raise ValueError(f"{name} (--{name}) is that of the model: leave it out.")
     log = _in_unit_of_model(found, dataset)
     log, notes = _known(model, dataset, log)
-    order: Order = "time" if np.ptp(log.time) else "random"
+    order: Order = "time" if log.timed else "random"
     if order == "random":
         notes.append("the log has no times: the interactions shown are drawn at random")
     tasks = cold_user_tasks(log, log.users, pool=POOL, order=order, seed=seed)

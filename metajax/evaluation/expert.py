@@ -103,8 +103,7 @@ def _described(shapes: Shapes) -> tuple[Any, ...]:
 def _everyone(training: TrainingSet) -> Split:
     """Returns a split in which every user is a training user, with panels but no tests."""
     log, nobody = training.interactions, np.zeros(0, np.int64)
-    timed = len(log.time) > 0 and np.ptp(log.time) > 0
-    orders: tuple[Order, ...] = ("random", "time") if timed else ("random",)
+    orders: tuple[Order, ...] = ("random", "time") if log.timed else ("random",)
     panels: dict[str, ColdTasks] = {
         order: cold_user_tasks(log, nobody, order=order) for order in orders
     }

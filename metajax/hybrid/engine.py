@@ -378,8 +378,7 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
     log = training.interactions
     rng = np.random.default_rng(seed)
     users = rng.permutation(log.users)
-    timed = len(log.time) > 0 and np.ptp(log.time) > 0
-    orders: tuple[Order, ...] = ("random", "time") if timed else ("random",)
+    orders: tuple[Order, ...] = ("random", "time") if log.timed else ("random",)
     rows, lists, values = ({order: [] for order in orders} for _ in range(3))
     parts = min(_FOLDS, max(len(users) // 2, 1))
     for part in range(parts):

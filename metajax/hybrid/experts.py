@@ -123,7 +123,7 @@ class Shared:
         Ties of time are broken at random.
         """
         log = self.training.interactions
-        if not len(log.time) or not np.ptp(log.time):
+        if not log.timed:
             return None
         ties = np.random.default_rng(0).random(len(log.item))
         order = np.lexsort((ties, log.time, log.user))

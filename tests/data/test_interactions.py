@@ -32,6 +32,12 @@ def test_users_and_counts_are_derived_from_offsets_and_items():
     np.testing.assert_array_equal(select_users(LOG, np.array([2])).item_counts, [0, 0])
 
 
+def test_a_log_has_times_where_they_differ():
+    assert LOG.timed
+    assert not LOG._replace(time=np.full_like(LOG.time, 5)).timed
+    assert not LOG._replace(time=LOG.time[:0]).timed
+
+
 def test_types_are_fixed():
     kinds = [LOG.offsets.dtype, LOG.item.dtype, LOG.rating.dtype, LOG.time.dtype]
     assert kinds == [np.int64, np.int32, np.float32, np.int64]
