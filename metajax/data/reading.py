@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args
 from metajax.data.labels import Transform
 from metajax.fields import check_name
 
-__all__ = ["Duplicates", "Reading", "Rule", "Scale", "rule_of", "weights_of"]
+__all__ = ["Decimal", "Duplicates", "Reading", "Rule", "Scale", "rule_of", "weights_of"]
 
 Duplicates = Literal["error", "newest", "mean", "sum", "max", "count"]
 _DUPLICATES = get_args(Duplicates)
+Decimal = Literal[".", ","]
 Scale = tuple[float, float]
 
 _NUMBERS = {"=", "!=", "<", "<=", ">", ">="}
@@ -50,6 +51,9 @@ class Reading:
     """Separator of text: one or more characters, tab, or space for any run of blanks."""
     encoding: str | None = None
     """Encoding of text, such as latin-1 or cp1252; by default UTF-8, or UTF-16 with its mark."""
+    decimal: Decimal | None = None
+    """Decimal mark of numbers in text, . or , (the other may separate thousands): of ratings, times
+    and attributes. By default commas are for decimals where they can be nothing else."""
     duplicates: Duplicates = "error"
     """Treatment of a user's further rows of an item: an error, the newest (the last row where there
     is no time), the mean, sum or maximum of the ratings, or the count of rows. Without ratings rows
@@ -117,6 +121,8 @@ class Reading:
             _check_encoding(self.encoding)
         if self.header is not None and not isinstance(self.header, bool):
             raise ValueError(f"header must be of type bool, got {self.header!r}.")
+        if self.decimal is not None:
+            check_name(self.decimal, get_args(Decimal), "decimal")
         check_name(self.duplicates, _DUPLICATES, "duplicates")
         check_name(self.splits, ("own", "joined"), "splits")
         _check_scale(self.scale)

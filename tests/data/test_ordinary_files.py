@@ -310,15 +310,47 @@ REFUSED = {
         "log.csv",
         "user;item;rating\n1;a;500\n1;b;1,000\n",
         {},
-        "line 3, column 'rating': must be a finite number, got '1,000': write decimals with "
-        "a point, and thousands without a separator.",
+        "line 3, column 'rating': commas, as in '1,000', may be for decimals or between thousands; "
+        "if so, give decimal=',' or decimal='.'.",
+    ),
+    "millions": (
+        "log.csv",
+        "user;item;rating\n1;a;500\n1;b;1,000,000\n",
+        {},
+        "'1,000,000', may be between thousands; if so, give decimal='.'.",
     ),
     "decimal commas beside points": (
         "log.csv",
         "user;item;rating\n1;a;1.000\n1;b;2,5\n",
         {},
-        "line 3, column 'rating': must be a finite number, got '2,5': write decimals with a point",
+        "line 3, column 'rating': commas, as in '2,5', may be for decimals, and points between "
+        "thousands; if so, give decimal=','.",
     ),
+    "two decimal marks": (
+        "log.csv",
+        "user;item;rating\n1;a;1.5\n1;b;2,5\n",
+        {},
+        "line 3, column 'rating': '2,5' and '1.5' are not of one notation: write decimals with a",
+    ),
+    "a decimal comma where points are given": (
+        "log.csv",
+        "user;item;rating\n1;a;4\n1;b;2,5\n",
+        {"decimal": "."},
+        "line 3, column 'rating': must be a number with decimal='.', got '2,5'.",
+    ),
+    "a word among decimal commas": (
+        "log.csv",
+        "user;item;rating\n1;a;2,5\n1;b;good\n",
+        {},
+        "line 3, column 'rating': must be a finite number, got 'good'.",
+    ),
+    "a decimal mark of an atomic file": (
+        "log.inter",
+        "user_id:token\titem_id:token\trating:float\n1\ta\t2,5\n",
+        {"decimal": ","},
+        "decimal may be given for a table",
+    ),
+    "another decimal mark": ("log.csv", CSV, {"decimal": ";"}, "decimal must be"),
     "a decimal comma in an atomic file": (
         "log.inter",
         "user_id:token\titem_id:token\trating:float\n1\ta\t2,5\n",
@@ -375,6 +407,61 @@ def test_decimal_commas_are_named(tmp_path):
     dataset = read(log)
     assert dataset.interactions.rating.tolist() == [4, 2.5]
     assert dataset.notes == ("column 'rating' has decimal commas: 2,5 is read as 2.5",)
+
+
+@pytest.mark.parametrize(
+    ("decimal", "fields", "numbers"),
+    [
+        (",", "1,000 20 3.000,5", [1, 20, 3000.5]),
+        (".", "1,000 20 3,000.5", [1000, 20, 3000.5]),
+        # Nothing else than decimal points.
+        (",", "0.125 1.5", [0.125, 1.5]),
+        (",", "0.125 2", [0.125, 2]),
+        (".", "0.125 1.5", [0.125, 1.5]),
+        (",", "1.234 1,5", [1234, 1.5]),
+    ],
+)
+@pytest.mark.parametrize("table", ["ratings", "attributes"])
+def test_a_decimal_mark_that_is_given_decides(tmp_path, table, decimal, fields, numbers):
+    ids = "abc"[: len(numbers)]
+    rows = zip(ids, fields.split(), strict=True)
+    text = "user;item;rating\n" + "".join(f"1;{item};{field}\n" for item, field in rows)
+    log = write(tmp_path / "log.csv", text)
+    if table == "ratings":
+        dataset = read(log, decimal=decimal)
+        assert dataset.interactions.rating.tolist() == numbers
+    else:
+        write(tmp_path / "items.csv", text.replace("user;item;rating", "n;item;price"))
+        write(log, "user;item\n" + "".join(f"1;{item}\n" for item in ids))
+        dataset = read(log, decimal=decimal)
+        assert dataset.items.kinds["price"] == "numeric"
+        assert [float(price) for price in dataset.items.columns["price"]] == numbers
+    said = [note for note in dataset.notes if "is read as" in note]
+    assert bool(said) == ("," in fields)
+
+
+def test_attributes_have_decimal_commas_as_ratings_have(tmp_path):
+    log = write(tmp_path / "log.csv", "user;item;rating;time\n1;a;4;1,5\n1;b;2,5;2\n2;c;3;3\n")
+    rows = ["item;price;list;place;code;title", "a;3,5;1,2;52.1,13.4;1,5;1,5", "b;NA;1,2,3;1;2;2"]
+    items = write(tmp_path / "items.csv", "\n".join([*rows, "c;4;3;;2;3"]) + "\n")
+    dataset = read(log)
+    assert dataset.items.columns["price"].tolist() == ["3.5", "", "4"]
+    # Lists, pairs, codes and titles are no numbers.
+    columns = {name: dataset.items.columns[name].tolist()[0] for name in dataset.items.columns}
+    assert columns == {"price": "3.5", "list": "1,2", "place": "52.1,13.4", "code": "1,5",
+                       "title": "1,5"}  # fmt: skip
+    assert {n for n, kind in dataset.items.kinds.items() if kind == "numeric"} == {"price"}
+    assert "items.csv: column 'price' has decimal commas: 3,5 is read as 3.5" in dataset.notes
+    assert dataset.interactions.time.tolist() == [2, 2, 3]
+    write(items, "item;price\na;1,250\nb;7\n")
+    with pytest.raises(
+        DataError, match=r"items\.csv, line 2, column 'price': commas, as in '1,250'"
+    ):
+        read(log, items=str(items))
+    assert read(log, decimal=",").items.columns["price"].tolist() == ["1.250", "7", ""]
+    write(items, "item;price\na;7\nb;1.5\nc;2,5\n")
+    with pytest.raises(DataError, match=r"items\.csv, line 4, column 'price': '2,5' and '1\.5'"):
+        read(log, items=str(items))
 
 
 def test_what_is_left_out_is_named(tmp_path):

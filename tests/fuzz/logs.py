@@ -312,6 +312,7 @@ def _options(rng: random.Random) -> Case:
         "separator": (",", ";", "tab", "\\t", "space", "", "ab", '"', "\n", "\0", "é", "\ud800", 3),
         "encoding": ("latin-1", "cp1252", "utf-16", "utf-7", "idna", "rot13", "hex", "undefined",
                      "unicode_escape", "punycode", "", "no", "utf-32", "\0", 3, "utf-8-sig"),
+        "decimal": (",", ".", ";", "", 3),
         "duplicates": ("error", "newest", "mean", "sum", "max", "count", "last", 3),
         "drop": (("rating=0",), ("rating<3", "user=1"), ("no=1",), "rating=0", ("",), ("=",),
                  ("rating<x",), ("item!=7",), ("rating=nan",)),

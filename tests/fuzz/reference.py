@@ -291,9 +291,9 @@ def _log(header: Sequence[str], rows: Sequence[Sequence[Any]], columns: Mapping[
 def _with_points(rows: Sequence[Sequence[Any]], at: int) -> Sequence[Sequence[Any]]:
     """Writes decimal commas of a column as points, where they can be nothing else."""
     fields = [row[at] for row in rows]
-    if not all(isinstance(f, str) and re.fullmatch(r"\s*[+-]?\d+(,\d+)?\s*", f) for f in fields):
+    if not all(isinstance(field, str) and "." not in field for field in fields):
         return rows
-    if all(re.fullmatch(r"\s*[+-]?\d+(,\d{3})?\s*", field) for field in fields):
+    if all(re.fullmatch(r"\s*[+-]?\d+(,\d{3})?\s*", f) for f in fields if "," in f):
         return rows
     return [[*row[:at], row[at].replace(",", "."), *row[at + 1 :]] for row in rows]
 

@@ -32,6 +32,7 @@ _FIXED = (
     "header",
     "separator",
     "encoding",
+    "decimal",
     "users",
     "items",
 )

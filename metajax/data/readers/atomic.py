@@ -61,7 +61,8 @@ def read_atomic(path: str | Path, reading: Reading = Reading()) -> Dataset:  # n
         ValueError: If an option is given that the format fixes.
         DataError: If a file is missing or not as described; it names file, line and column.
     """
-    fixed = [name for name in ("header", "separator", "encoding") if name in reading.reading()]
+    layout = ("header", "separator", "encoding", "decimal")
+    fixed = [name for name in layout if name in reading.reading()]
     if fixed:
         raise ValueError(f"{fixed[0]} may be given for a table, and {path} is atomic files.")
     files = _log_files(Path(path))

@@ -11,6 +11,7 @@ import numpy as np
 from metajax.data.dataset import Kind, Table
 from metajax.data.readers import assembly
 from metajax.data.readers.contents import COMPRESSED, Content, content_of
+from metajax.data.readers.decimals import pointed
 from metajax.data.readers.frames import frame_of, polars_module, table_endings
 from metajax.data.readers.text import DataError, is_missing
 from metajax.data.readers.trial import check_parquet
@@ -54,14 +55,15 @@ def attributes_of(
         role: user or item.
         column: The column of their ids in the log.
         ids: `[n]` their ids in the log.
-        reading: Gives the encoding.
+        reading: Gives the encoding and the decimal mark.
 
     Returns:
         The table, of those in the file, and notes on columns that are not used.
 
     Raises:
         ImportError: If polars is not installed.
-        DataError: If the file has no column of ids, describes one twice, or none of the log's.
+        DataError: If the file has no column of ids, describes one twice, or none of the log's, or
+            numbers have commas that may be for decimals or not.
     """
     pl = polars_module()
     if content.kind not in table_endings:
@@ -98,14 +100,19 @@ def attributes_of(
             "?",
             file=content.name,
         )
+    others = [
+        name for name in frame.columns if name != key and not (_is_text(name) or _is_code(name))
+    ]
+    table, of_marks = pointed(table, others, reading.decimal, among_words=False)
     columns: dict[str, np.ndarray] = {}
     kinds: dict[str, Kind] = {}
     for name in frame.columns:
         if name != key:
-            kind, fields = _kind_of(frame[name], pl)
+            kind, fields = _kind_of(table.frame[name], pl)
             columns[name], kinds[name] = np.array(fields, dtype=str), kind
     listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "none"
-    notes = (f"{role} attributes from {Path(content.name).name}: {listed}",)
+    file = Path(content.name).name
+    notes = (f"{role} attributes from {file}: {listed}", *(f"{file}: {n}" for n in of_marks))
     return Table(np.array(names.to_list(), dtype=str), columns, kinds), notes
 
 
@@ -117,12 +124,11 @@ def _kind_of(column: "polars.Series", pl: ModuleType) -> tuple[Kind, list[str]]:
         ]
     if column.dtype == pl.Boolean:
         return "categorical", _texts(column, pl)
-    words = re.split(r"[^a-z0-9]+", column.name.lower())
     fields = _texts(column, pl)
-    if any(word in _TEXTS for word in words) or column.name.lower().endswith(("title", "name")):
+    if _is_text(column.name):
         return "text", fields
     stated = [field for field in fields if not is_missing(field)]
-    if stated and all(map(_is_finite, stated)) and not any(word in _CODES for word in words):
+    if stated and all(map(_is_finite, stated)) and not _is_code(column.name):
         return "numeric", ["" if is_missing(field) else field for field in fields]
     if column.dtype == pl.Struct:
         return "text", fields
@@ -131,6 +137,18 @@ def _kind_of(column: "polars.Series", pl: ModuleType) -> tuple[Kind, list[str]]:
     if len(set(stated)) > max(_FEW, _DISTINCT * len(stated)):
         return "text", fields
     return "categorical", fields
+
+
+def _is_text(name: str) -> bool:
+    return any(word in _TEXTS for word in _words(name)) or name.lower().endswith(("title", "name"))
+
+
+def _is_code(name: str) -> bool:
+    return any(word in _CODES for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", name.lower())
 
 
 def _texts(column: "polars.Series", pl: ModuleType) -> list[str]:

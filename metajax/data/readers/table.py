@@ -1,7 +1,6 @@
 """Reader of logs in delimited text, JSON lines or Parquet by polars: 5 million lines in seconds."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from metajax.data.readers import assembly
 from metajax.data.readers.assembly import Log, Roles, assemble
 from metajax.data.readers.attributes import attributes_of, beside
 from metajax.data.readers.contents import Content, content_of, contents_of
+from metajax.data.readers.decimals import notation_of, pointed
 from metajax.data.readers.events import event_notes, event_weights
 from metajax.data.readers.frames import (
     Frame,
@@ -54,8 +54,8 @@ def read_table(path: str | Path, reading: Reading = Reading()) -> Dataset:  # no
 
     Ids stay strings as written ("001" is not 1); whole numbers become strings. Times are numbers,
     rounded to integers in the source's unit, or ISO date-times, which become seconds since 1970 in
-    UTC. A log without a rating column is implicit. Ratings and counts may have decimal commas where
-    no number has a point, and not all have three digits behind the comma, as thousands have.
+    UTC. A log without a rating column is implicit. Numbers may have decimal commas, by
+    `notation_of`.
 
     Args:
         path: The file, folder or archive.
@@ -185,7 +185,7 @@ def _log_of_frames(
     if parts is not None:
         part = np.repeat(parts, [frame.frame.height for frame in frames])
     unused = assembly.unused_note(names, roles)
-    joined, of_commas = _pointed(joined, roles.rating, pl)
+    joined, of_commas = pointed(joined, [roles.rating, roles.time], reading.decimal)
     joined, roles, reading, of_events = _weighed(joined, roles, reading, pl)
     kept, rows, notes = _kept(joined, roles, reading, pl)
 
@@ -209,37 +209,6 @@ def _log_of_frames(
         part=part if part is None or rows is None else part[rows],
     )
     return log, (*unused, *of_commas, *of_events, *notes)
-
-
-def _pointed(table: Frame, column: str | None, pl: ModuleType) -> tuple[Frame, tuple[str, ...]]:
-    """Writes the decimal commas of a column as points, if it has them."""
-    if column is None:
-        return table, ()
-    fields = _with_points(table.frame[column], pl)
-    if fields is None:
-        return table, ()
-    first = table.frame[column].filter(fields != table.frame[column])[0].strip()
-    note = f"column {column!r} has decimal commas: {first} is read as {first.replace(',', '.')}"
-    return table._replace(frame=table.frame.with_columns(fields)), (note,)
-
-
-def _with_points(column: "polars.Series", pl: ModuleType) -> "polars.Series | None":
-    """Returns text with points for decimal commas; None where it has none, or they may be others.
-
-    In 1.000,5 and 1,000.5 one of the two separates thousands, as the comma does where all numbers
-    with one are like 1,000.
-    """
-    if column.dtype != pl.String or not column.str.contains(",", literal=True).any():
-        return None
-    texts = [one.strip() for one in column.drop_nulls().unique() if not is_missing(one)]
-    parts = [text.partition(",") for text in texts]
-    fractions = [fraction for _, comma, fraction in parts if comma]
-    whole = (one.removeprefix("-").removeprefix("+") for one, _, _ in parts)
-    if not all(re.fullmatch("[0-9]+", one) for one in (*whole, *fractions)):
-        return None
-    if all(len(fraction) == 3 for fraction in fractions):
-        return None
-    return column.str.replace(",", ".", literal=True)
 
 
 def _weighed(
@@ -354,10 +323,7 @@ def _fits(column: "polars.Series", role: str, pl: ModuleType) -> bool:
     if column.dtype != pl.String:
         return False
     values = column.drop_nulls().head(1000)
-    pointed = _with_points(values, pl) if role == "rating" else None
-    values = values if pointed is None else pointed
-    number = _cast(values, pl.Float64, pl)
-    if len(values) and number.null_count() == sum(map(is_missing, values)):
+    if len(values) and notation_of(values).numeric:
         return True
     if role == "rating" or not len(values):
         return False
