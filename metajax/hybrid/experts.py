@@ -4,7 +4,7 @@ Each expert fits on the host and scores candidates for one user by several colum
 (`metajax.hybrid.ranking`) weighs. No column says how often an item lies among a user's first ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from metajax.baselines import Baseline
 from metajax.baselines.attribute_factors import weights_by_attributes, with_attributes
 from metajax.baselines.baseline import observed
-from metajax.baselines.ease import fit_autoencoder
+from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.preferences import (
     PreferenceCurve,
@@ -318,26 +318,29 @@ _KINDS = (
 
 
 def _fit_item_to_item(shared: Shared) -> _Weights:
-    training = shared.training
-    autoencoders = [
-        np.asarray(fit_autoencoder(training, **settings).weights)
-        for settings in (
-            {"ridge": 3000.0, "sharpness": 1.0},
-            {"ridge": 10000.0, "sharpness": 3.0},
-            {"ridge": 5.0, "sharpness": 1.0, "dropout": 0.8},
-            {"ridge": 5.0, "sharpness": 1.0, "dropout": 0.95},
-            {"ridge": 5.0, "sharpness": 3.0, "dropout": 0.95},
-        )
-    ]
-    cosines = [_cosines(training, 50.0, 1.0), _cosines(training, 200.0, 3.0)]
-    every = [*autoencoders, *cosines, _following(shared), _lifts(shared)]
-    stacked = np.stack([shared.filled(weights.T).T for weights in every])
-    return _Weights(jnp.asarray(stacked, jnp.float16), preference_curve(training.scale))
+    found = [shared.filled(each.T).T.astype(np.float16) for each in _item_weights(shared)]
+    return _Weights(jnp.asarray(np.stack(found)), preference_curve(shared.training.scale))
 
 
-def _cosines(training: TrainingSet, shrinkage: float, sharpness: float) -> np.ndarray:
+def _item_weights(shared: Shared) -> Iterator[np.ndarray]:
+    """Yields the weights `[I, I]` of `_KINDS`, one at a time."""
+    plain, sharp = (
+        cooccurrence(shared.training, preference_curve(shared.training.scale, sharpness=sharpness))
+        for sharpness in (1.0, 3.0)
+    )
+    yield autoencoder_weights(plain, ridge=3000.0)
+    yield autoencoder_weights(sharp, ridge=10000.0)
+    yield autoencoder_weights(plain, ridge=5.0, dropout=0.8)
+    yield autoencoder_weights(plain, ridge=5.0, dropout=0.95)
+    yield autoencoder_weights(sharp, ridge=5.0, dropout=0.95)
+    yield _cosines(plain, 50.0)
+    yield _cosines(sharp, 200.0)
+    yield _following(shared)
+    yield _lifts(shared)
+
+
+def _cosines(gram: np.ndarray, shrinkage: float) -> np.ndarray:
     """Returns `[I, I]` shrunk cosines of items' columns of preferences, 0 on the diagonal."""
-    gram = cooccurrence(training, preference_curve(training.scale, sharpness=sharpness))
     norm = np.sqrt(np.diagonal(gram))
     cosine = gram / (norm[:, None] * norm + np.float32(shrinkage))
     np.fill_diagonal(cosine, 0)

@@ -13,6 +13,7 @@ import optax
 from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import (
     LIKED,
+    cooccurrence,
     preference_curve,
     preferences,
     relevant_preference,
@@ -53,6 +54,8 @@ __all__ = [
 SHARPNESS = (1.0, 3.0)
 """Exponents of preferences in the item-to-item weights; a large one keeps almost only the best
 ratings."""
+
+_RIDGE = 3000.0
 
 
 class MemorisedUsers(NamedTuple):
@@ -331,6 +334,11 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
     """Stores training users and fits the linear autoencoders."""
     log, curve = training.interactions, preference_curve(training.scale)
     users = log.users
+
+    def inverse(sharpness: float) -> np.ndarray:
+        products = cooccurrence(training, preference_curve(training.scale, sharpness=sharpness))
+        return inverse_gram(products, ridge=_RIDGE)
+
     if len(users) > settings.options.memory:
         rng = np.random.default_rng(settings.seed)
         users = np.sort(rng.choice(users, settings.options.memory, replace=False))
@@ -344,7 +352,7 @@ def memorised(settings: Settings, training: TrainingSet) -> Callable[[Params], P
         present=jnp.ones(len(users)),
         features=jnp.asarray(training.user_features[users]),
         preferences=jnp.asarray(dense),
-        inverse=jnp.stack([jnp.asarray(inverse_gram(training, sharpness=s)) for s in SHARPNESS]),
+        inverse=jnp.stack([jnp.asarray(inverse(s)) for s in SHARPNESS]),
     )
     return partial(initial_memory, memory=memory)
 

@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metajax.baselines import factors as factors_module
 from metajax.baselines import fit_factors
 from metajax.data.interactions import from_columns, select_users
 
@@ -74,13 +73,6 @@ def test_a_step_equals_em_written_out_user_by_user(training):
     got = _predictive(fit_factors(log, steps=3, **settings))
     for one, other in zip(got, _predictive(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-
-
-def test_chunks_add_up_to_the_whole(training, monkeypatch):
-    whole = fit_factors(training.interactions, rank=2, steps=2)
-    monkeypatch.setattr(factors_module, "_CHUNK", 12)
-    for one, other in zip(fit_factors(training.interactions, rank=2, steps=2), whole, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_without_ridges_the_marginal_likelihood_never_falls(training):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax.baselines import eb_fold_in
-from metajax.baselines.ease import fit_autoencoder
+from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, select_rows
@@ -42,7 +42,7 @@ def dense(training, sharpness=1.0):
 
 def test_a_denoising_autoencoder_is_a_ridge_regression_on_the_other_items(training):
     x, dropout, ridge = dense(training), 0.8, 5.0
-    weights = np.asarray(fit_autoencoder(training, ridge=ridge, dropout=dropout).weights)
+    weights = autoencoder_weights(x.T @ x, ridge=ridge, dropout=dropout)
     penalty = ridge + dropout / (1 - dropout) * np.sum(x**2, axis=0)
     for j in range(ITEMS):
         others = [i for i in range(ITEMS) if i != j]
@@ -50,7 +50,9 @@ def test_a_denoising_autoencoder_is_a_ridge_regression_on_the_other_items(traini
         expected = np.linalg.solve(a.T @ a + np.diag(penalty[others]), a.T @ x[:, j])
         np.testing.assert_allclose(weights[others, j], expected, rtol=2e-3, atol=1e-5)
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
-        fit_autoencoder(training, dropout=1.0)
+        autoencoder_weights(x.T @ x, ridge=ridge, dropout=1.0)
+    with pytest.raises(ValueError, match=r"ridge 1e-09 is lost beside 1e\+06 in float32"):
+        autoencoder_weights(np.full((2, 2), 1e6), ridge=1e-9)
 
 
 def test_next_items_and_lifts_by_hand(training, monkeypatch):
