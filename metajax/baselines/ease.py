@@ -95,7 +95,7 @@ def autoencoder_weights(gram: np.ndarray, *, ridge: float, dropout: float = 0.0)
 
 def inverse_gram(gram: np.ndarray, *, ridge: float, dropout: float = 0.0) -> np.ndarray:
     """Returns P = `(X'X + penalties)^-1`, `[I, I]` float32, as in `autoencoder_weights`."""
-    from scipy.linalg import lapack  # Takes a fifth of a second, and only a fit needs it.
+    from scipy.linalg import get_lapack_funcs  # Takes a fifth of a second, and only a fit needs it.
 
     if not ridge > 0:
         raise ValueError(f"ridge must be > 0, got {ridge}.")
@@ -105,10 +105,11 @@ def inverse_gram(gram: np.ndarray, *, ridge: float, dropout: float = 0.0) -> np.
     penalised = np.array(gram, np.float32, order="F")
     diagonal = np.diagonal(gram) * np.float32(dropout / (1 - dropout)) + np.float32(ridge)
     penalised[np.diag_indices_from(penalised)] += diagonal
-    root, failed = lapack.spotrf(penalised, lower=True, overwrite_a=True)
+    factorise, invert = get_lapack_funcs(("potrf", "potri"), (penalised,))
+    root, failed = factorise(penalised, lower=True, overwrite_a=True)
     if failed:
         raise ValueError(f"ridge {ridge} is lost beside {np.max(gram):g} in float32: raise it.")
-    inverse, _ = lapack.spotri(root, lower=True, overwrite_c=True)
+    inverse, _ = invert(root, lower=True, overwrite_c=True)
     lower = np.tril(inverse)
     return lower + np.tril(lower, -1).T
 
