@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +13,11 @@ from cyclopts import Parameter
 
 from metajax import registry
 from metajax.baselines import Baseline
+from metajax.cross_domain.domains import domain_fields
 from metajax.data.reading import Reading
 from metajax.engine.fit import DEFAULT
 from metajax.engine.model import method_in
-from metajax.fields import check_numbers, check_whole, names_of, with_tuples
+from metajax.fields import check_keys, check_numbers, check_whole, names_of, with_tuples
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
 from metajax.methods.settings import Options, reading_fields
@@ -25,8 +26,11 @@ __all__ = [
     "ACROSS",
     "TRAINED",
     "UPDATED",
+    "SourceReading",
+    "TargetReading",
     "given",
     "of_comparison",
+    "of_domain",
     "of_reading",
     "of_training",
     "plain",
@@ -43,7 +47,42 @@ UPDATED = "maml"
 ACROSS = "informed_ridge"
 """The method of a transfer, where none is named."""
 
+
+def _reading_of(side: str) -> type:
+    """Makes a dataclass of the options of reading one domain, all of them optional.
+
+    Help does not list them: they are those of both.
+    """
+    kinds = {field.name: field.type for field in dataclasses.fields(Reading)}
+    made = dataclasses.make_dataclass(
+        f"{side.title()}Reading",
+        [
+            (
+                name,
+                Annotated[
+                    kinds[name] | None,
+                    Parameter(name=f"--{side}.{name.replace('_', '-')}", show=False),
+                ],
+                None,
+            )
+            for name in domain_fields
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+    # Cyclopts knows no fields of a class of the module `types`.
+    made.__module__ = __name__
+    return made
+
+
+SourceReading: Any = _reading_of("source")
+"""Options of reading the source of a transfer alone."""
+
+TargetReading: Any = _reading_of("target")
+"""Options of reading the target of a transfer alone."""
+
 _PREFIX = "METAJAX_"
+_DOMAINS = ("source", "target")
 _NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
 
 
@@ -85,7 +124,8 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
         OSError: If the file cannot be read.
     """
     typed, environment = given(tokens), _environment()
-    file = {} if config is None else _read(config)
+    domains = _DOMAINS if tokens[0] == "transfer" else ()
+    file = {} if config is None else _read(config, tables=domains)
     plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], TRAINED)
     if tokens[0] == "train" and _of_updates({**file, **environment, **typed}):
         plain = UPDATED
@@ -186,6 +226,12 @@ def plain(settings: Settings | None) -> Settings:
     return Settings(**values)
 
 
+def of_domain(own: Any) -> dict[str, Any]:
+    """Returns the options of reading one domain that were given, by name."""
+    values = {} if own is None else dataclasses.asdict(own)
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _environment() -> dict[str, Any]:
     """Reads METAJAX_RATE, and METAJAX_MAML_INNER_RATE into the table of maml."""
     source = "environment, METAJAX_*"
@@ -246,10 +292,18 @@ def _check(tokens: tuple[str, ...], kind: Any = Settings) -> None:
     check_whole(typed.get("top"), "top", "command line")
 
 
-def _read(config: Path, *, options: bool = False) -> dict[str, Any]:
+def _read(config: Path, *, options: bool = False, tables: Collection[str] = ()) -> dict[str, Any]:
+    """Reads a file of settings; keys of the tables of domains become such as source.separator."""
     values = read_toml(config)
+    found = {}
+    for table in tables:
+        options_of_one = values.pop(table, {})
+        if not isinstance(options_of_one, Mapping):
+            raise ValueError(f"{config}: {table} must be a table of options of reading.")
+        check_keys(options_of_one, domain_fields, f"{config}, {table}")
+        found |= {f"{table}.{name}": value for name, value in options_of_one.items()}
     _check_values(values, str(config), options=options)
-    return values
+    return {**values, **found}
 
 
 def given(tokens: tuple[str, ...]) -> dict[str, str]:

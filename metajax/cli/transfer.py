@@ -37,6 +37,8 @@ def transfer(
     matched: Annotated[bool, Parameter(negative="--unmatched")] = True,
     overlap_list: Path | None = None,
     rescale: bool = False,
+    source_reading: Annotated[sources.SourceReading | None, Parameter(name="*")] = None,
+    target_reading: Annotated[sources.TargetReading | None, Parameter(name="*")] = None,
     run: Path | None = None,
     resume: Path | None = None,
     report: bool = True,
@@ -44,19 +46,22 @@ def transfer(
 ) -> int:
     """Trains on two domains, then judges on users who are new to the second.
 
-    Options of reading, such as --separator or --rating-column, hold for both logs alike: logs of
-    different formats have to be brought into one. Named data sets do without them.
+    Named data sets do without options of reading. In a file of settings those of one domain are in
+    a table, [source] or [target].
 
     Args:
         settings: The settings.
         source: Data set (a name or a path) where there is plenty; with --column its tokens of the
-            source, separated by commas.
-        target: The same of where there is little.
+            source, separated by commas. Options of reading hold for both data sets; those of the
+            source alone are given as --source.separator ";" or --source.rating-column stars.
+        target: The same of where there is little; its own options, as --target.separator.
         column: Column of tokens of items, such as genres, by which --data is split in two.
         matched: The data sets have users in common.
         overlap_list: File of the user ids, or source and target ids, of the same user; by
             default equal ids are.
         rescale: Map the source's ratings to the target's scale.
+        source_reading: Options of reading the source alone.
+        target_reading: The same of the target.
         run: Folder of the run; must not exist. Default: runs/TARGET-transfer, numbered if taken.
         resume: Folder of a run to resume, with its own settings.
         report: Evaluate on the cold users at the end, with baselines and no transfer.
@@ -65,9 +70,10 @@ def transfer(
     if report:
         check_report()
     settings = sources.plain(settings)
+    own = [sources.of_domain(one) for one in (source_reading, target_reading)]
     if resume is not None:
         default = settings_for(sources.ACROSS)
-        others = source or target or column or overlap_list or rescale or not matched
+        others = source or target or column or overlap_list or rescale or not matched or any(own)
         check_resume(resume, run, settings, default, runs.settings_of, others)
         opened, progress = resumed(resume)
     else:
@@ -79,6 +85,8 @@ def transfer(
             matched=matched,
             overlap_list=None if overlap_list is None else str(overlap_list),
             rescale=rescale,
+            source_reading=own[0],
+            target_reading=own[1],
         )
         if quick and closed_form_of(settings) is None:
             rank = getattr(settings.options, "rank", None)

@@ -11,13 +11,15 @@ from metajax.cross_domain.overlap import joint_names, read_overlap_list
 from metajax.data import datasets
 from metajax.data.dataset import Dataset, Table, TrainingSet
 from metajax.data.interactions import Interactions, from_columns, select_rows
-from metajax.fields import check_fields
+from metajax.data.reading import Reading
+from metajax.fields import check_fields, check_keys, names_of
 from metajax.files import DataError, Option
 
 __all__ = [
     "DomainPair",
     "Domains",
     "check_domains",
+    "domain_fields",
     "domain_logs",
     "join_domains",
     "load_domains",
@@ -28,6 +30,11 @@ __all__ = [
 
 SOURCE, TARGET = 0, 1
 """Values of `Domains.item_domain`."""
+
+domain_fields = tuple(name for name in names_of(Reading) if name not in ("relevant", "transform"))
+"""Options of reading that each domain may have of its own; the others are about ratings of both."""
+
+_FILES = {"users", "items"}
 
 
 class Domains(NamedTuple):
@@ -58,10 +65,24 @@ class DomainPair:
     """File of user ids, or of pairs of ids, that mean one user; by default equal ids do."""
     rescale: bool = False
     """True to map the source's ratings linearly to the target's scale."""
+    source_reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of reading the source alone, of `domain_fields` by name; they come before those of
+    both."""
+    target_reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The same of the target."""
 
     def __post_init__(self):
         """Refuses missing names and options of two data sets where one is split."""
         check_fields(self)
+        for name in ("source_reading", "target_reading"):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping):
+                raise ValueError(f"{name} must be options by name, got {options!r}.")
+            check_keys(options, domain_fields, name)
+            # As read from JSON; and a copy, since the mapping may be changed.
+            object.__setattr__(
+                self, name, {n: getattr(Reading(**{n: v}), n) for n, v in options.items()}
+            )
         if not self.source or not self.target:
             raise ValueError(
                 "source and target must both be given, as data sets or, with a column, as tokens "
@@ -72,6 +93,11 @@ class DomainPair:
         ):
             raise ValueError(
                 "matched, rescale and overlap_list are about two data sets, got column "
+                f"{self.column!r}, which splits one."
+            )
+        if self.column is not None and (self.source_reading or self.target_reading):
+            raise ValueError(
+                "options of reading one domain are about two data sets, got column "
                 f"{self.column!r}, which splits one."
             )
 
@@ -91,8 +117,8 @@ def load_domains(
 
     Args:
         pair: The names.
-        reading: Options of `data.read` for paths, of both logs alike; named data sets ignore them
-            but for `relevant` and `transform`.
+        reading: Options of `data.read` for paths, of both logs alike unless the pair has others for
+            one; named data sets ignore them but for `relevant` and `transform`.
         progress: Called as bytes arrive, if any have to be fetched.
 
     Returns:
@@ -104,11 +130,10 @@ def load_domains(
         OSError: If the overlap list cannot be read.
     """
 
-    def load(name: str) -> Any:
+    def load(name: str, own: Mapping[str, Any]) -> Any:
         known = name in datasets.names()
-        always = ("relevant", "transform")
-        options = {k: v for k, v in reading.items() if not known or k in always}
-        found = datasets.load(name, progress=progress, **options)
+        options = {k: v for k, v in reading.items() if not known or k not in domain_fields}
+        found = datasets.load(name, progress=progress, **{**options, **own})
         if found.parts is not None:
             raise DataError(
                 "a transfer splits users itself, and here are files train and test; ",
@@ -130,11 +155,11 @@ def load_domains(
             {token.strip() for token in tokens.split(",") if token.strip()}
             for tokens in (pair.source, pair.target)
         )
-        return split_domains(load(pair.data), pair.column, source, target)
+        return split_domains(load(pair.data, {}), pair.column, source, target)
     listed = pair.overlap_list
     return join_domains(
-        load(pair.source),
-        load(pair.target),
+        load(pair.source, pair.source_reading),
+        load(pair.target, pair.target_reading),
         matched=pair.matched,
         overlap_list=None if listed is None else read_overlap_list(listed),
         rescale=pair.rescale,
@@ -149,12 +174,19 @@ def with_absolute_paths(pair: DomainPair) -> DomainPair:
 
     if pair.column is not None:
         return dataclasses.replace(pair, data=place(pair.data))
+
+    def tables(options: Mapping[str, Any]) -> dict[str, Any]:
+        files = {name: str(Path(options[name]).resolve()) for name in _FILES & options.keys()}
+        return {**options, **files}
+
     listed = pair.overlap_list
     return dataclasses.replace(
         pair,
         source=place(pair.source),
         target=place(pair.target),
         overlap_list=None if listed is None else str(Path(listed).resolve()),
+        source_reading=tables(pair.source_reading),
+        target_reading=tables(pair.target_reading),
     )
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -152,6 +153,30 @@ def test_a_transfer_is_run_on_the_command_line(run, paths, tmp_path, monkeypatch
     assert found.settings.data == paths[1]
     assert len(found.dataset.users.ids) == 80
     assert found.settings.updates == 50
+
+
+def test_options_of_each_domain_are_kept_with_the_run(paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n, (name, separator) in enumerate((("books", ";"), ("films", "|"))):
+        rows = (Path(paths[n]) / f"{name}.inter").read_text().replace("\t", separator)
+        (tmp_path / f"{name}.txt").write_text(rows.replace("rating:float", "w"))
+    (tmp_path / "people.csv").write_text("user_id,job\nu0,cook\nu1,maid\n")
+    pair = DomainPair(
+        source="books.txt",
+        target="films.txt",
+        source_reading={"separator": ";", "rating_column": "w", "drop": ["w<0"]},
+        target_reading={"separator": "|", "rating_column": 3, "users": "people.csv"},
+    )
+    opened, _ = runs.create(tmp_path / "run", tiny(), load_domains(pair, {}), pair)
+    monkeypatch.chdir(tmp_path / "run")
+    again = runs.open_run(tmp_path / "run")
+    assert again.pair == opened.pair
+    assert again.pair.target_reading["users"] == str(tmp_path / "people.csv")
+    assert "job" in again.dataset.users.columns
+    with pytest.raises(ValueError, match="source_reading: unknown setting 'relevant'"):
+        DomainPair(source="a", target="b", source_reading={"relevant": 3})
+    with pytest.raises(ValueError, match="target_reading must be options by name, got 3"):
+        DomainPair(source="a", target="b", target_reading=3)  # pyrefly: ignore
 
 
 def test_one_data_set_is_split_by_a_column(tmp_path):
