@@ -53,7 +53,7 @@ def _reading_of(side: str) -> type:
 
     Help does not list them: they are those of both.
     """
-    kinds = {field.name: field.type for field in dataclasses.fields(Reading)}
+    kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Reading)}
     made = dataclasses.make_dataclass(
         f"{side.title()}Reading",
         [

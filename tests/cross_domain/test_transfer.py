@@ -170,6 +170,7 @@ def test_options_of_each_domain_are_kept_with_the_run(paths, tmp_path, monkeypat
     opened, _ = runs.create(tmp_path / "run", tiny(), load_domains(pair, {}), pair)
     monkeypatch.chdir(tmp_path / "run")
     again = runs.open_run(tmp_path / "run")
+    assert again.pair is not None
     assert again.pair == opened.pair
     assert again.pair.target_reading["users"] == str(tmp_path / "people.csv")
     assert "job" in again.dataset.users.columns
