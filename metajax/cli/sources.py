@@ -24,10 +24,10 @@ from metajax.methods.settings import Options, reading_fields
 
 __all__ = [
     "ACROSS",
+    "OF_SOURCE",
+    "OF_TARGET",
     "TRAINED",
     "UPDATED",
-    "SourceReading",
-    "TargetReading",
     "given",
     "of_comparison",
     "of_domain",
@@ -75,10 +75,10 @@ def _reading_of(side: str) -> type:
     return made
 
 
-SourceReading: Any = _reading_of("source")
+OF_SOURCE: Any = _reading_of("source")
 """Options of reading the source of a transfer alone."""
 
-TargetReading: Any = _reading_of("target")
+OF_TARGET: Any = _reading_of("target")
 """Options of reading the target of a transfer alone."""
 
 _PREFIX = "METAJAX_"
