@@ -29,6 +29,7 @@ __all__ = [
     "population_moments",
     "posterior",
     "predictive_variance",
+    "rank_one_update",
     "residual_variance",
     "ridge_posterior",
     "second_moments",
@@ -136,6 +137,44 @@ def posterior(
         return Posterior(_times(spread, cross), spread)
     mean = xp.broadcast_to(mean, cross.shape)
     return Posterior(mean + _times(spread, cross - _times(gram, mean)), spread)
+
+
+def rank_one_update(
+    before: Posterior, design: Array, label: Array, noise: Array, where: Array = True
+) -> Posterior:
+    """Returns the posterior after one more label, in F^2 operations and without an inverse.
+
+    Args:
+        before: Mean `[F]` and covariance `[F, F]`.
+        design: `[F]` regressors x of the label.
+        label: `[]` y.
+        noise: `[]` variance of the label given the coefficients, > 0.
+        where: `[]` bool; False leaves the posterior as it is, whatever the rest holds.
+
+    Returns:
+        The posterior; up to rounding that of all labels at once.
+
+    Raises:
+        ValueError: If the shapes do not match.
+
+    References:
+        Sherman and Morrison, Adjustment of an Inverse Matrix Corresponding to a Change in One
+        Element of a Given Matrix, Annals of Mathematical Statistics 21, 1950.
+    """
+    width = np.shape(before.mean)
+    if len(width) != 1 or np.shape(design) != width or np.shape(before.covariance) != 2 * width:
+        got = [np.shape(leaf) for leaf in (design, *before)]
+        raise ValueError(f"design and mean must be [F], covariance [F, F], got {got}.")
+    for name, value in (("label", label), ("noise", noise), ("where", where)):
+        if np.shape(value) != ():
+            raise ValueError(f"{name} must be a number, got the shape {np.shape(value)}.")
+    xp = _namespace(before.mean)
+    design = xp.where(where, design, 0)
+    label, noise = xp.where(where, label, 0), xp.where(where, noise, 1)
+    spread = before.covariance @ design
+    gain = spread / (design @ spread + noise)
+    error = label - design @ before.mean
+    return Posterior(before.mean + gain * error, before.covariance - xp.outer(gain, spread))
 
 
 def ridge_posterior(

@@ -41,6 +41,7 @@ ROWS = [
     "cross_domain",
     "registry",
     "evaluation",
+    "exploration",
     "report",
     "runs",
     "engine",
