@@ -42,8 +42,9 @@ def recommend(
         ratings: "Star Wars=5, Fargo=4": titles or ids, and the user's ratings of them, or counts
             where the log has those. After a transfer, "source:Emma=5, target:Emma=4" where both
             domains have the title.
-        items: "p1, p2": titles or ids of items the user has met, for a run on a log without
-            ratings.
+        items: "p1, p2": titles or ids of items the user likes or, for a run on a log without
+            ratings, has met. In a run on ratings they count as rated with the median of its
+            relevant ratings.
         user: "age=30, gender=F": the user's attributes; those left out count as missing.
         top: Number of items.
         exclude: "Star Wars, 50": titles or ids of items that are not recommended.
@@ -101,6 +102,7 @@ def recommend(
         return
     if items:
         seen = recommendation.parse_names(catalogue, items)
+        _say_liked(recommender)
     found = recommendation.recommend(
         recommender, seen, described, top=top, source=source, among=among, explain=explain
     )
@@ -162,6 +164,16 @@ def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
     return found
 
 
+def _say_liked(recommender: runs.Recommender) -> None:
+    """Says what items without ratings count as, for a method that has learned from ratings."""
+    liked = recommendation.liked_rating(recommender)
+    if liked is not None:
+        console.error(
+            f"note: the items have no ratings and count as rated {liked:g}, the median of the "
+            "relevant ratings."
+        )
+
+
 def _recommend_all(
     recommender: runs.Recommender,
     users: Path,
@@ -174,6 +186,8 @@ def _recommend_all(
     log = readers.read(users, **reading)
     for note in log.notes:
         console.error(f"note: {note}.")
+    if log.scale is None:
+        _say_liked(recommender)
     size = recommendation.scored_at_once(len(recommender.catalogue.ids))
     batches = -(-len(log.interactions.users) // size)
     with console.stages("Recommending", batches) as begin:

@@ -103,6 +103,9 @@ class Labels(NamedTuple):
     """Transformed label that becomes 5."""
     transform: Transform = "none"
     """Function that is applied first: none, or log1p, the logarithm of one more."""
+    liked: float = BEST
+    """Standardised label of an item that a user likes and has not rated: the median of the training
+    users' labels of relevant items. No part of the map."""
 
     @property
     def unit(self) -> float:

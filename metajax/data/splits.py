@@ -295,8 +295,14 @@ def standardised(split: Split, dataset: Dataset) -> Split:
     def tasks(found: Mapping[str, ColdTasks]) -> dict[str, ColdTasks]:
         return {panel: standardised_tasks(one, labels) for panel, one in found.items()}
 
+    seen = training(split.training)
+    good = seen.interactions.rating[seen.interactions.rating >= seen.threshold]
+    if len(good):
+        # A label that occurs, and no mean of two.
+        liked = float(np.quantile(good, 0.5, method="inverted_cdf"))
+        labels = labels._replace(liked=liked)
     return split._replace(
-        training=training(split.training),
+        training=seen,
         final=training(split.final),
         validation=tasks(split.validation),
         test=tasks(split.test),

@@ -206,7 +206,7 @@ def evaluate(
         relevant=relevant,
         key=key,
         length=length,
-        metrics=tuple(in_unit_of_log(metric, labels or Labels()) for metric in selected),
+        metrics=tuple(in_unit_of_log(metric, _map_of(labels)) for metric in selected),
         natural=natural and ranking,
     )
     judged = [
@@ -504,6 +504,11 @@ def _range(scores: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the lowest and the highest score."""
     lowest = jnp.min(scores, where=where, initial=jnp.inf)
     return lowest, jnp.max(scores, where=where, initial=-jnp.inf)
+
+
+def _map_of(labels: Labels | None) -> Labels:
+    """Returns the map alone, by which programs are cached."""
+    return Labels() if labels is None else labels._replace(liked=Labels().liked)
 
 
 def _batches(

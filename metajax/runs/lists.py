@@ -50,8 +50,9 @@ def recommend_log(
     Args:
         recommender: A trained method.
         log: The users' ratings of items, which are named by ids of the recommender's catalogue, or
-            else, where one of the names is no id, by titles or ids; where it has learned without
-            ratings a log without them, or with strengths. Columns of its table of users that are no
+            else, where one of the names is no id, by titles or ids. Items of a log without ratings
+            are liked (`liked_rating`); where the recommender has learned without ratings, they have
+            been met, and the log may have strengths. Columns of its table of users that are no
             attributes of the recommender are left out.
         top: Number of items, >= 1.
         source: As in `recommend`.
@@ -72,10 +73,11 @@ def recommend_log(
     known = {field.name for field in recommender.user_schema.fields}
     columns = {name: column for name, column in log.users.columns.items() if name in known}
     # A log without ratings and counts has ones, which are no strengths.
-    met = recommender.scale is None and bool((rows.rating == 1).all())
-    if recommender.scale is not None and log.scale is None:
+    met = log.scale is None and bool((rows.rating == 1).all())
+    if recommender.scale is not None and log.scale is None and not met:
         raise ValueError(
-            f"{log.name}: each row needs a rating, because the method has learned from ratings."
+            f"{log.name}: counts are no ratings, and the method has learned from ratings: give "
+            "ratings, or leave the counts out, and the items count as liked."
         )
     by_id = set(rows.item_ids.tolist()) <= set(recommender.catalogue.ids.tolist())
     size = scored_at_once(len(recommender.catalogue.ids))

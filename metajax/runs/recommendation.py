@@ -25,6 +25,7 @@ __all__ = [
     "Recommender",
     "catalogue_of",
     "find_item",
+    "liked_rating",
     "parse_names",
     "parse_numbers",
     "parse_pairs",
@@ -132,8 +133,10 @@ def recommend(
         recommender: A trained method.
         ratings: Title or id of an item to the user's rating of it, a whole number being an id; may
             be empty. Where there are two domains `source:` or `target:` in front of a title names
-            its domain. For a method of a log without ratings a sequence of titles or ids; or to
-            the strength of the interaction, in the unit of the log, such as a count.
+            its domain. Or a sequence of titles or ids, of items that the user has met or likes; for
+            a method that has learned from ratings each counts as rated `liked_rating`. For a method
+            of a log without ratings also to the strength of the interaction, in the unit of the
+            log, such as a count.
         user: Attributes by name; those left out count as missing.
         top: Number of items, at least 1; at most all.
         source: True to recommend items of the source domain too, where there is one.
@@ -360,18 +363,28 @@ def _seen(
 
 
 def _pairs(recommender: Recommender, ratings: Ratings) -> Iterable[tuple[str | int, float]]:
-    """Pairs of item and label; an interaction without a rating is a 1."""
+    """Pairs of item and label; without ratings of items that are liked, or have been met, a 1."""
     if isinstance(ratings, Mapping):
         return ratings.items()
     if isinstance(ratings, str):
         raise TypeError(f"ratings must be a mapping, or a sequence of items, got {ratings!r}.")
-    if recommender.scale is not None and len(ratings):
-        low, high = sorted(recommender.scale)
-        raise ValueError(
-            f"each item needs a rating, {low:g} to {high:g} (--ratings 'TITLE={high:g}'), because "
-            "the method has learned from ratings; got items alone."
-        )
-    return [(title, 1.0) for title in ratings]
+    liked = liked_rating(recommender)
+    return [(title, 1.0 if liked is None else liked) for title in ratings]
+
+
+def liked_rating(recommender: Recommender) -> float | None:
+    """Rating that items count as which a user likes and has not rated, such as clicked ones.
+
+    Args:
+        recommender: A trained method.
+
+    Returns:
+        The median of the relevant ratings that it has learned from, in the unit of the log; None of
+        a method of a log without ratings.
+    """
+    if recommender.scale is None:
+        return None
+    return float(recommender.labels.outside(recommender.labels.liked))
 
 
 class _Scored(NamedTuple):

@@ -493,9 +493,10 @@ def test_recommendations_have_ids_and_can_be_json(run, trained):
         f"[{one['id']}]" for one in found
     ]
     assert "metajax: note: gender 'x' is unknown and counts as such; known are F, M." in err
-    status, _, err = run("recommend", trained[0], "--items=film 3, 4")
-    assert status == 2
-    assert "each item needs a rating, 1 to 5 (--ratings 'TITLE=5')" in err
+    status, out, err = run("recommend", trained[0], "--items=film 3, 4")
+    assert status == 0
+    assert "note: the items have no ratings and count as rated 4, the median of the rel" in err
+    assert out == run("recommend", trained[0], "--ratings=film 3=4, 4=4")[1]
     status, _, err = run("recommend", trained[0], "--items=film 3", "--ratings=4=2")
     assert "--ratings and --items exclude each other" in err
 

@@ -130,8 +130,11 @@ def test_what_needs_ratings_says_so_in_one_line_before_any_work(folder, command,
         )
         assert "Initialising" not in err
     command("fit", "--data", rated, "--method", "item_mean", "--output", "model")
-    err = command("recommend", "model", "--items", "p1", status=2).err
+    counts = tmp_path / "counts.csv"
+    counts.write_text("user,item,plays\nann,p1,3\n")
+    words = ["recommend", "model", "--users", counts, "--output", "lists.csv"]
+    err = command(*words, status=2).err
     assert err.splitlines()[-1] == (
-        "metajax: each item needs a rating, 1 to 5 (--ratings 'TITLE=5'), because the method has "
-        "learned from ratings; got items alone."
+        f"metajax: {counts}: counts are no ratings, and the method has learned from ratings: give "
+        "ratings, or leave the counts out, and the items count as liked."
     )

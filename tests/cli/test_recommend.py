@@ -115,6 +115,21 @@ def test_ratings_of_a_log_are_shown_in_the_order_of_their_times(users, model, mo
         assert shown.pop()[0] == [expected]
 
 
+def test_items_of_a_log_without_ratings_are_liked(run, model, tmp_path):
+    clicks, liked = tmp_path / "clicks.csv", engine.load(model).recommender.labels.liked
+    clicks.write_text("user,item\nann,Film 3\nann,4\nbob,7\n")
+    status, _, err = run("--users", clicks, "--output", tmp_path / "lists.csv", "--top", "3")
+    assert status == 0
+    assert f"note: the items have no ratings and count as rated {liked:g}, the median of" in err
+    rated = tmp_path / "rated.csv"
+    rated.write_text(f"user,item,rating\nann,Film 3,{liked}\nann,4,{liked}\nbob,7,{liked}\n")
+    assert (
+        "note: the items"
+        not in run("--users", rated, "--output", tmp_path / "r.csv", "--top", "3")[2]
+    )
+    assert (tmp_path / "lists.csv").read_text() == (tmp_path / "r.csv").read_text()
+
+
 def test_items_of_a_log_are_ids_where_all_are(model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(lists, "recommend_batch", lambda *a, **o: asked.append(o["by_id"]) or [])
@@ -141,9 +156,8 @@ def test_a_batch_more_changes_nothing(users, model, monkeypatch):
 def test_mistakes_are_one_line(run, users, tmp_path):
     output, there = tmp_path / "lists.csv", tmp_path / "there.csv"
     there.write_text("")
-    unknown, items, high = (tmp_path / f"{name}.csv" for name in ("unknown", "items", "high"))
+    unknown, high = (tmp_path / f"{name}.csv" for name in ("unknown", "high"))
     unknown.write_text("user,item,rating\nann,Flim 3,5\n")
-    items.write_text("user,item\nann,Film 3\n")
     high.write_text("user,item,rating\nann,Film 3,4\nann,Film 4,6\n")
     for arguments, words in (
         (["--users", users], "--users needs --output"),
@@ -156,7 +170,6 @@ def test_mistakes_are_one_line(run, users, tmp_path):
         (["--users", users, "--output", output, "--ratings=7=5"], "--ratings must be left out"),
         (["--users", tmp_path / "no.csv", "--output", output], "no such file or folder"),
         (["--users", unknown, "--output", output], "unknown.csv: user ann: no item has the title"),
-        (["--users", items, "--output", output], "items.csv: each row needs a rating"),
         (
             ["--users", high, "--output", output],
             "high.csv: user ann: rating of 'Film 4' must be in [1, 5]",

@@ -115,7 +115,7 @@ def test_training_and_supports_are_clipped_to_the_bulk_and_queries_are_not():
     rating = np.round(np.random.default_rng(0).uniform(1, 5, 240))
     often = np.where(np.arange(240) % 8, rating, 5000)
     # An eighth is no tail.
-    assert cold_users(dataset(often, (1.0, 5000.0))).labels == Labels(1, 5000, 1, 5000)
+    assert cold_users(dataset(often, (1.0, 5000.0))).labels[:4] == (1, 5000, 1, 5000)
     plain = cold_users(dataset(rating, (1.0, 5.0))).test["random"]
     log = dataset(rating, (1.0, 5.0)).interactions
     asked = np.flatnonzero((log.user == plain.user[0]) & (log.item == plain.query_item[0]))
@@ -124,7 +124,7 @@ def test_training_and_supports_are_clipped_to_the_bulk_and_queries_are_not():
         far = log.rating.copy()
         far[row] = 5000
         split = cold_users(dataset(far, (1.0, 5000.0)))
-        assert split.labels == Labels(1, 5000, 1, 5), where
+        assert split.labels[:4] == (1, 5000, 1, 5), where
         assert split.labels.outside([5.0, 9.0]).tolist() == [5, 5]
         for part in (split.training, split.final):
             assert part.scale == (1, 5)
@@ -142,6 +142,29 @@ def test_the_threshold_follows_the_labels():
     assert strict.threshold == 5
     count = np.sum(strict.interactions.rating >= strict.threshold)
     assert count == np.sum(strict.interactions.rating == 5) > 0
+
+
+@pytest.mark.parametrize(
+    ("relevant", "threshold", "turned"),
+    [(None, 4, False), (100.0, 5, False), (40.0, 2, False), (None, 4, True)],
+)
+def test_the_liked_label_is_the_median_of_the_relevant_of_training_users(
+    relevant, threshold, turned
+):
+    rating = 20 * np.random.default_rng(0).choice(5, 240, p=[0.2, 0.4, 0.2, 0.15, 0.05]) + 20.0
+    data = dataset(rating, (20.0, 100.0), relevant=relevant)
+    if turned:
+        data = dataset(120 - rating, (100.0, 20.0))
+    split = cold_users(data)
+    seen = split.training.interactions.rating
+    assert (
+        split.labels.liked == sorted(seen[seen >= threshold])[(np.sum(seen >= threshold) - 1) // 2]
+    )
+    # Another user's ratings change nothing: none of test users is used.
+    log = data.interactions
+    others = np.isin(log.user, split.fold.test)
+    far = data._replace(interactions=log._replace(rating=np.where(others, 100.0, log.rating)))
+    assert cold_users(far).labels.liked == split.labels.liked
 
 
 def test_an_implicit_log_is_not_mapped():

@@ -266,11 +266,17 @@ def test_whole_numbers_are_ids():
     )
 
 
-def test_items_without_ratings_are_for_logs_without_ratings():
-    with pytest.raises(
-        ValueError, match=r"each item needs a rating, 1 to 5 \(--ratings 'TITLE=5'\), because"
-    ):
-        recommend(recommender, ["Fargo"])
+def test_items_without_ratings_are_liked_or_met():
+    stars = recommender._replace(labels=Labels(liked=4.0))
+    assert recommendation.liked_rating(stars) == 4
+    assert recommend(stars, ["Fargo", 2]) == recommend(stars, {"Fargo": 4, "2": 4})
+    assert recommend(stars, ["Fargo", 2]) != recommend(stars, {"Fargo": 5, "2": 5})
+    assert recommend(stars, []) == recommend(stars, {})
+    percent = stars._replace(
+        scale=(20.0, 100.0), labels=Labels(20.0, 100.0, 20.0, 100.0, liked=4.0)
+    )
+    assert recommendation.liked_rating(percent) == 80
+    assert recommend(percent, ["Fargo"]) == recommend(percent, {"Fargo": 80})
     implicit = recommender._replace(scale=None)
     assert recommend(implicit, ["Fargo", 2]) == recommend(implicit, {"1": 1, "2": 1})
     assert recommend_batch(implicit, [["Fargo"]]) == [recommend(implicit, ["Fargo"])]
