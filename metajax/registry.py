@@ -58,11 +58,13 @@ __all__ = [
     "params_like",
     "predicts_ratings",
     "progress_like",
+    "reductions",
     "sampler_of",
     "settings_for",
     "settings_like",
     "settings_on",
     "to_json",
+    "too_large",
     "trained_method_of",
     "weights_of",
     "with_changes",
@@ -358,16 +360,37 @@ def ordering(settings: Settings) -> Settings:
 
 
 def check_suits(method: Method | Baseline, dataset: Dataset) -> None:
-    """Refuses a method that needs ratings where the log has none.
+    """Refuses a method that needs ratings where the log has none, or a smaller catalogue.
 
     Raises:
         ValueError: If it does.
     """
+    problem = too_large(method, len(dataset.items.ids))
+    if problem is not None:
+        raise ValueError(f"{problem}: take another, such as hybrid or popularity.")
     if dataset.implicit and method.needs_ratings:
         raise ValueError(
             f"method {method.name!r} needs ratings, and {dataset.name} {dataset.unrated}: take "
             "one that orders the items, such as attentive_neighbours, item_knn or ease."
         )
+
+
+def too_large(method: Method | Baseline, items: int) -> str | None:
+    """Tells that a catalogue is too large for a method; None where it is not."""
+    most = method.most_items
+    if most is None or items <= most:
+        return None
+    return f"method {method.name!r} is for at most {most:,} items, got {items:,}"
+
+
+def reductions(method: str, items: int) -> tuple[str, ...]:
+    """Tells in sentences what a method leaves out for a catalogue of a size.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    found = method_of(method)
+    return found.reduced(items) if isinstance(found, Baseline) else ()
 
 
 def changes_for(method: str | Method, changes: Mapping[str, Any]) -> dict[str, Any]:

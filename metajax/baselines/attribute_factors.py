@@ -1,5 +1,6 @@
 """Item factors predicted from attributes by a Gaussian process, for items without ratings."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,9 +13,12 @@ from metajax.data.dataset import TrainingSet
 __all__ = [
     "Predicted",
     "predicted_by_attributes",
-    "weights_by_attributes",
+    "unrated_by_attributes",
     "with_attributes",
 ]
+
+# Numbers in the kernel: in a catalogue so large that it would hold more, landmarks are fewer.
+_MOST = 1 << 27
 
 
 class Predicted(NamedTuple):
@@ -83,8 +87,8 @@ def predicted_by_attributes(
         count: `[I]` ratings of each item; at least one was rated.
         ridge: Noise variance of an item of average count relative to the kernel's variance, > 0;
             inversely proportional to the count.
-        landmarks: Number of inducing items, those with most ratings, >= 1. The process is exact
-            where these are all.
+        landmarks: Number of inducing items, those with most ratings, >= 1; fewer beyond 134,000
+            items. The process is exact where these are all.
 
     Returns:
         The predictions for all items.
@@ -114,10 +118,10 @@ def predicted_by_attributes(
     return Predicted(level + kernel @ (solution @ residual), share @ left_out**2)
 
 
-def weights_by_attributes(
+def unrated_by_attributes(
     features: np.ndarray, count: np.ndarray, *, ridge: float = 1.0, landmarks: int = 1000
-) -> np.ndarray:
-    """Returns what `predicted_by_attributes` predicts of unrated items, as weights of rated ones.
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Prepares what `predicted_by_attributes` predicts of unrated items, for many values.
 
     Args:
         features: `[I, D]` encoded attributes.
@@ -126,17 +130,24 @@ def weights_by_attributes(
         landmarks: As there.
 
     Returns:
-        `[C, n]` for the C items whose count is 0 the weight of each of the n others; rows sum to 1.
-        Where attributes are none or all alike it is the mean of the others, each by its count.
+        A function from values `[n, V]` of the n items whose count is not 0 to those of the C
+        others, `[C, V]`: sums with weights that sum to 1. Where attributes are none or all alike it
+        is the mean, each by its count.
     """
-    rated = np.flatnonzero(count)
+    rated, unrated = np.flatnonzero(count), np.flatnonzero(count == 0)
     share = count[rated] / np.sum(count)
     process = _process(np.asarray(features, np.float64), count, ridge, landmarks)
     if process is None:
-        return np.tile(share, (len(count) - len(rated), 1))
+        return lambda values: np.tile(share @ values, (len(unrated), 1))
     kernel, solution = process
-    own = kernel[np.flatnonzero(count == 0)] @ solution
-    return own + (1 - own.sum(axis=1, keepdims=True)) * share
+    own = kernel[unrated]  # [C, M]
+    rest = 1 - own @ np.sum(solution, axis=1)
+
+    def predict(values: np.ndarray) -> np.ndarray:
+        # In the cheaper order: C n weights would be too many in a large catalogue.
+        return np.linalg.multi_dot([own, solution, values]) + rest[:, None] * (share @ values)
+
+    return predict
 
 
 def _process(
@@ -145,6 +156,7 @@ def _process(
     """Returns kernel `[I, M]` and solution `[M, n]`; None where all attributes are alike."""
     rated = np.flatnonzero(count)
     share = count[rated] / np.sum(count)
+    landmarks = min(landmarks, max(_MOST // len(features), 1))
     centres = features[rated[np.argsort(-count[rated], kind="stable")[:landmarks]]]  # [M, D]
     between = _squared_distances(features, centres)  # [I, M]
     scale = np.mean(between[rated])

@@ -10,6 +10,7 @@ from metajax.losses import check_shapes
 from metajax.types import Adaptation, Examples, Params, Predict
 
 __all__ = [
+    "MOST_ITEMS",
     "Baseline",
     "Blend",
     "WeightTable",
@@ -17,6 +18,10 @@ __all__ = [
     "check_positive",
     "observed",
 ]
+
+MOST_ITEMS = 20_000
+"""Largest catalogue of which a table of items by items is kept: 1.6 GB of float32 at this size, and
+the time of its inverse grows with the cube."""
 
 WeightTable = Mapping[str, Mapping[str, Mapping[int, float]]]
 """By kind of support, "any" for any of a user's interactions and "first" for the first ones; by
@@ -68,6 +73,10 @@ class Baseline(NamedTuple):
     """`refit(params, training, **settings) -> params`: fits to more data in less time by what an
     earlier fit has found. Attributes are encoded as they were then; items have other places. None:
     `fit` anew."""
+    most_items: int | None = None
+    """Largest catalogue that it can be fitted to; None: any."""
+    reduced: Callable[[int], tuple[str, ...]] = lambda items: ()
+    """`reduced(items)`: in a sentence each, what is left out for a catalogue of this size."""
 
     @property
     def predicts_ratings(self) -> bool:

@@ -74,7 +74,9 @@ def popularity_blend(
         taste = personal.adaptation.predict(params.personal, adapted.personal, inputs)
         return params.log_popularity[inputs.item] + adapted.weight * taste
 
-    return Baseline(name, "ranking", fit, Adaptation(adapt, predict), grid)
+    return Baseline(
+        name, "ranking", fit, Adaptation(adapt, predict), grid, most_items=personal.most_items
+    )
 
 
 # Which is better depends on whether the first interactions are a fair sample of what the user

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.baselines.baseline import Baseline
+from metajax.baselines.baseline import MOST_ITEMS, Baseline
 from metajax.baselines.preferences import (
     PreferenceCurve,
     cooccurrence,
@@ -142,6 +142,7 @@ ease = Baseline(
             (3000.0, 3.0),
         )
     ),
+    most_items=MOST_ITEMS,
 )
 
 baselines: tuple[Baseline, ...] = (ease,)

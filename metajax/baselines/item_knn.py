@@ -20,8 +20,9 @@ from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["Neighbours", "baselines", "fit_neighbours", "item_knn"]
 
-# Items whose similarities to the whole catalogue are held at a time.
-_CHUNK = 2048
+# Similarities that are held at a time.
+_CHUNK = 1 << 26
+_MOST_ITEMS = 100_000
 
 
 class Neighbours(NamedTuple):
@@ -72,8 +73,9 @@ def fit_neighbours(
     norm = np.sqrt(np.bincount(log.item, weight**2, catalogue)).astype(np.float32)
     item = np.empty((catalogue, kept), np.int32)
     similarity = np.empty((catalogue, kept), np.float32)
-    for first in range(0, catalogue, _CHUNK):
-        rows = slice(first, min(first + _CHUNK, catalogue))
+    step = max(_CHUNK // catalogue, 1)
+    for first in range(0, catalogue, step):
+        rows = slice(first, min(first + step, catalogue))
         scale = norm[rows, None] * norm + np.float32(shrinkage)
         cosine = cooccurrence(training, curve, rows) / np.where(scale > 0, scale, 1)
         cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = 0
@@ -110,6 +112,7 @@ item_knn = Baseline(
             (500.0, 3.0),
         )
     ),
+    most_items=_MOST_ITEMS,
 )
 
 baselines: tuple[Baseline, ...] = (item_knn,)

@@ -80,6 +80,8 @@ def compare(
         console.error("note: the data come with their own split: P1 on it, and no folds.")
         options |= {"protocols": ["P1"], "folds": [0]}
     cells = evaluation.cells_of(**options, dataset=dataset)
+    for method in dict.fromkeys(cell.method for cell in cells):
+        console.reductions(method, dataset)
     target = folder or Path("runs") / f"{Path(data).stem}-compare"
     saved = f"stopped; finished parts are in {target}. The same command resumes."
     with signals.collected() as caught:

@@ -26,6 +26,7 @@ __all__ = [
     "fetching",
     "notes",
     "preparing",
+    "reductions",
     "say",
     "show_what_can_be_shown",
     "skipped",
@@ -55,6 +56,14 @@ def notes(dataset: "Dataset") -> None:
     """Prints on standard error what the reader of a data set left out or merged."""
     for note in dataset.notes:
         error(f"note: {note}.")
+
+
+def reductions(method: str, dataset: "Dataset") -> None:
+    """Prints on standard error what a method leaves out for so large a catalogue."""
+    from metajax import registry  # Takes JAX, before which a line is shown.
+
+    for line in registry.reductions(method, len(dataset.items.ids)):
+        error(f"note: {method}: {line}.")
 
 
 def show_what_can_be_shown() -> None:

@@ -85,6 +85,7 @@ def fit(
         return
     # Where none is named the data choose.
     method = engine.chosen_method(dataset, settings.method if named else None)
+    console.reductions(method.name, dataset)
     trained = isinstance(method, Method)
     if trained and trials is not None:
         raise ValueError(f"--trials is for closed forms, the method is {method.name}.")

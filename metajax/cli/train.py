@@ -18,8 +18,14 @@ from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.evaluation.closed_forms import Trials
 from metajax.fields import names_of, rounded
-from metajax.methods import Settings, attentive_neighbours
-from metajax.registry import closed_form_of, predicts_ratings, settings_for
+from metajax.methods import Settings
+from metajax.registry import (
+    closed_form_of,
+    method_of,
+    predicts_ratings,
+    settings_for,
+    too_large,
+)
 from metajax.runs import judging
 from metajax.training import DivergedError, Progress
 
@@ -75,6 +81,7 @@ def train(
             console.notes(dataset)
             if not named:
                 settings = suited(settings, dataset)
+            console.reductions(settings.method, dataset)
             default = f"{Path(settings.data).stem}-{settings.method}"
             claim = claim or stack.enter_context(claimed(None, default))
             with console.preparing(preparing(settings)):
@@ -99,7 +106,7 @@ def suited(settings: Settings, dataset: Dataset) -> Settings:
         The same; for a log without ratings those of attentive neighbours, where it has room for the
         items, with the shared settings that were changed.
     """
-    room = len(dataset.items.ids) <= attentive_neighbours.most_items
+    room = too_large(method_of("attentive_neighbours"), len(dataset.items.ids)) is None
     if settings.method != sources.UPDATED or not dataset.implicit or not room:
         return settings
     plain = settings_for(sources.UPDATED)

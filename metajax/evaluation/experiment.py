@@ -71,9 +71,8 @@ def cells_of(
         ValueError: If a list is empty, repeats itself, or holds something unknown, or something
             that needs ratings where the log has none.
     """
-    implicit = dataset is not None and dataset.implicit
     if methods is None:
-        methods = [n for n in method_names() if not (implicit and method_of(n).needs_ratings)]
+        methods = [n for n in method_names() if dataset is None or _suits(method_of(n), dataset)]
     protocols = _protocols(protocols, dataset)
     names = [method if isinstance(method, str) else method.name for method in methods]
     lists = {"methods": names, "protocols": protocols, "folds": folds, "seeds": seeds}
@@ -100,6 +99,11 @@ def cells_of(
         for protocol, preparation in preparations.items()
         if preparation.ranked or _predicts_ratings(method)
     ]
+
+
+def _suits(method: Method | Baseline, dataset: Dataset) -> bool:
+    rated = not (dataset.implicit and method.needs_ratings)
+    return rated and registry.too_large(method, len(dataset.items.ids)) is None
 
 
 def _protocols(

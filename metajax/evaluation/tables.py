@@ -37,7 +37,7 @@ from metajax.evaluation.records import (
 from metajax.evaluation.tuning import FittedMethod, Trained, judge, trained, tuned
 from metajax.fields import check_name
 from metajax.methods import Method, Settings
-from metajax.registry import all_baselines, all_methods, ordering, settings_like
+from metajax.registry import all_baselines, all_methods, ordering, settings_like, too_large
 from metajax.training import DivergedError
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def judge_all(
     found: list[Judged] = []
     left_out = [f"Rankings are not judged. {split.unranked}"] if split.unranked else []
     shared: dict[Any, Trained] = {}
-    compared = _baselines(split, [method.name for method in learned], baselines)
+    compared, sentences = _baselines(split, [method.name for method in learned], baselines)
+    left_out += sentences
 
     def fitted(method: Baseline | Method | FittedMethod) -> Mapping[str, FittedMethod]:
         if isinstance(method, FittedMethod):
@@ -156,13 +157,16 @@ def stages(split: Split, learned: Sequence[str], baselines: Sequence[str] | None
     Raises:
         ValueError: If there is no such baseline.
     """
-    return len(_baselines(split, learned, baselines)) + len(learned)
+    return len(_baselines(split, learned, baselines)[0]) + len(learned)
 
 
 def _baselines(
     split: Split, learned: Sequence[str], chosen: Sequence[str] | None
-) -> list[Baseline | Method]:
-    """Returns closed forms, and ways of training without meta-learning, but those of the names."""
+) -> tuple[list[Baseline | Method], list[str]]:
+    """Returns closed forms, and ways of training without meta-learning, but those of the names.
+
+    Also a sentence about each that the catalogue is too large for.
+    """
     closed = [b for b in all_baselines() if b.kind == "baseline"]
     plain = [m for m in all_methods() if m.kind == "baseline"]
     if split.training.item_domain is not None:
@@ -176,7 +180,10 @@ def _baselines(
         for name in chosen:
             check_name(name, [method.name for method in found], "baseline")
         found = [method for method in found if method.name in chosen]
-    return [method for method in found if method.name not in learned]
+    found = [method for method in found if method.name not in learned]
+    problems = [too_large(method, len(split.training.item_features)) for method in found]
+    kept = [method for method, problem in zip(found, problems, strict=True) if problem is None]
+    return kept, [f"Left out: {problem}." for problem in problems if problem is not None]
 
 
 def _judged(methods: Mapping[str, FittedMethod], split: Split) -> Judged:

@@ -14,14 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline, Blend
-from metajax.baselines.baseline import observed
+from metajax.baselines.baseline import MOST_ITEMS, observed
 from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import select_users
 from metajax.data.splits import ColdTasks, Order, cold_user_tasks
 from metajax.fields import check_keys, check_name
 from metajax.hybrid.arrival import KNOTS, Arrival, arrived, fit_arrival
-from metajax.hybrid.experts import Expert, Shared, experts_for, of_method, trimmed
+from metajax.hybrid.experts import (
+    Expert,
+    Shared,
+    experts_for,
+    members_of,
+    of_method,
+    trimmed,
+)
 from metajax.hybrid.ranking import (
     Lists,
     RankingHead,
@@ -51,10 +58,10 @@ BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "t
 
 _POOL = max(KNOTS)
 _FOLDS = 5
-_MOST_ITEMS = 100_000
 _MOST_USERS = 1500
 _QUERY = 64
-_CHUNK = 64
+# Users whose lists are scored at once, and scores of all of them together.
+_CHUNK, _MOST_SCORES = 64, 1 << 25
 _EACH, _POPULAR, _DRAWN = 8, 64, 128
 _SETTINGS = ("order", "seed", "without", "constant_gate", "correction")
 # Probability of a kind of supports that was not fitted to.
@@ -168,6 +175,7 @@ def hybrid(
             partial(weights_by_number, more=[method.name for method, _ in more]),
         ),
         refit=partial(_refit, experts),
+        reduced=_reduced,
     )
 
 
@@ -206,6 +214,22 @@ def weights_by_number(
     }
 
 
+def _reduced(items: int) -> tuple[str, ...]:
+    """Tells what is left out for a large catalogue."""
+    found, members = [], members_of(items)
+    if items > MOST_ITEMS:
+        found.append(
+            "weights between items are left out, as the catalogue has more than "
+            f"{MOST_ITEMS:,} items"
+        )
+    if members < members_of(1):
+        found.append(
+            f"at most {members:,} users are remembered and not {members_of(1):,}, as the catalogue "
+            f"has {items:,} items"
+        )
+    return tuple(found)
+
+
 def _names(experts: Sequence[Expert]) -> tuple[str, ...]:
     """Names the columns of the experts, and last the personal rating."""
     return (*(column for expert in experts for column in expert.columns), "predicted rating")
@@ -232,8 +256,7 @@ def _fit_many(
         The parameters for each setting.
 
     Raises:
-        ValueError: If a setting is unknown or out of range, the log is empty, or its items are
-            more than 100,000.
+        ValueError: If a setting is unknown or out of range, or the log is empty.
     """
     for setting in settings:
         _check(training, setting)
@@ -264,12 +287,6 @@ def _check(training: TrainingSet, setting: Mapping[str, Any]) -> None:
     check_name(setting.get("order", "both"), ("both", "random", "time"), "order")
     if not len(training.interactions.item):
         raise ValueError("training must hold at least one interaction, got none.")
-    items = len(training.item_features)
-    if items > _MOST_ITEMS:
-        raise ValueError(
-            f"hybrid remembers whole histories: at most {_MOST_ITEMS:,} items, got {items:,}; take "
-            "another method, such as eb_fold_in or popularity."
-        )
 
 
 def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting: Any) -> Fitted:
@@ -293,7 +310,7 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
     """
     _check(training, setting)
     experts = experts_of(len(training.item_features))
-    columns = sum(len(expert.columns) for expert in experts) + 1
+    columns = len(_names(experts))
     if columns != len(params.ranking.scale):
         raise ValueError(
             f"hybrid was fitted with {len(params.ranking.scale)} columns of experts, these data "
@@ -424,14 +441,16 @@ def _columns(
     rng = np.random.default_rng(knot)
     labels = _relevant(tasks, knot, len(catalogue), training.threshold)
     rows, scored = [], []
-    for start in range(0, users, _CHUNK):
-        at = np.minimum(np.arange(start, start + _CHUNK), users - 1)
+    width = len(catalogue) * len(_names(experts))
+    size = min(_CHUNK, max(_MOST_SCORES // width, 1))
+    for start in range(0, users, size):
+        at = np.minimum(np.arange(start, start + size), users - 1)
         part = jax.tree.map(lambda leaf, at=at: leaf[at], batch)
         # Items far from every list keep the gate from weights that would lift them there.
         drawn = rng.integers(0, len(catalogue), _DRAWN)
         always = jnp.concatenate([popular, jnp.asarray(drawn, popular.dtype)])
         outputs = _scored(tuple(experts), base, part, catalogue, always, knot)
-        kept = min(_CHUNK, users - start)
+        kept = min(size, users - start)
         outputs = jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], outputs)
         rows.append(outputs[0])
         scored.append(outputs[1:])

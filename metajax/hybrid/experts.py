@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline
-from metajax.baselines.attribute_factors import weights_by_attributes, with_attributes
-from metajax.baselines.baseline import observed
+from metajax.baselines.attribute_factors import unrated_by_attributes, with_attributes
+from metajax.baselines.baseline import MOST_ITEMS, observed
 from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.preferences import (
@@ -29,12 +29,11 @@ from metajax.baselines.preferences import (
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Params
 
-__all__ = ["Expert", "Shared", "experts_for", "of_method", "trimmed"]
-
-MOST_ITEMS = 20_000
-"""Largest catalogue for item-to-item weights: their memory is its square, their time its cube."""
+__all__ = ["Expert", "Shared", "experts_for", "members_of", "of_method", "trimmed"]
 
 _MOST_MEMBERS, _STEP = 2048, 16
+# Preferences that are remembered, of all members.
+_MOST_PREFERENCES = 1 << 27
 _FIRST = 10
 _LONGEST = 200
 
@@ -74,11 +73,12 @@ class Shared:
         return found._replace(item_bias=bias, item_factors=vectors), np.where(known, 0, doubt)
 
     @cached_property
-    def _by_attributes(self) -> np.ndarray:
-        """`[C, n]` float32 weights of the n items with interactions for each new one."""
+    def _by_attributes(self) -> Callable[[np.ndarray], np.ndarray]:
+        """From values `[n, V]` of the items with interactions to those of the new ones."""
         count = self.training.interactions.item_counts
-        weights = weights_by_attributes(self.training.item_features, count)
-        return weights[np.isin(np.flatnonzero(count == 0), self.new)].astype(np.float32)
+        predict = unrated_by_attributes(self.training.item_features, count)
+        kept = np.isin(np.flatnonzero(count == 0), self.new)
+        return lambda values: predict(values)[kept]
 
     def filled(self, values: np.ndarray) -> np.ndarray:
         """Predicts rows `[I, ...]` of new items from the others by their attributes."""
@@ -86,15 +86,17 @@ class Shared:
             return values
         found = np.array(values)
         known = values[self.training.interactions.item_counts > 0]
-        found[self.new] = np.tensordot(self._by_attributes, known, 1)
+        flat = self._by_attributes(known.reshape(len(known), -1))
+        found[self.new] = flat.reshape(-1, *values.shape[1:])
         return found
 
     @cached_property
     def members(self) -> np.ndarray:
-        """`[M]` the users that are remembered, at most 2048: nearly all, or a random sample."""
+        """`[M]` the users that are remembered: nearly all, or `members_of` at random."""
         users = self.training.interactions.users
         # Logs of about the same size share compiled programs.
-        room = min(len(users) // _STEP * _STEP, _MOST_MEMBERS) or len(users)
+        most = members_of(len(self.training.interactions.item_ids))
+        room = min(len(users) // _STEP * _STEP, most) or min(len(users), most)
         if room == len(users):
             return users
         return np.sort(np.random.default_rng(0).choice(users, room, replace=False))
@@ -145,6 +147,11 @@ class Expert(NamedTuple):
     """`scores(params, state, inputs) -> [N, len(columns)]`."""
     rates: Callable[[Params, Any, Inputs], jax.Array] | None = None
     """`rates(params, state, inputs) -> [N]` ratings of one that predicts them; None of others."""
+
+
+def members_of(items: int) -> int:
+    """Returns the number of users that can be remembered: 2048, and fewer beyond 65,000 items."""
+    return min(_MOST_MEMBERS, max(_MOST_PREFERENCES // items, 1))
 
 
 def experts_for(items: int) -> tuple[Expert, ...]:

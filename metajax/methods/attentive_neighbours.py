@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.baselines.baseline import MOST_ITEMS
 from metajax.baselines.ease import inverse_gram
 from metajax.baselines.preferences import (
     LIKED,
@@ -45,7 +46,6 @@ __all__ = [
     "initial_memory",
     "memorised",
     "methods",
-    "most_items",
     "user_memory",
     "user_memory_of",
 ]
@@ -295,11 +295,6 @@ def attentive_neighbours(
     return meta_learner(model, Adaptation(adapt, model.decode), loss, outer, microbatch=microbatch)
 
 
-most_items = 20_000
-"""Largest catalogue: inverting a matrix of it costs its cube, and keeping two of them 8 bytes its
-square."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class NeighbourOptions(Options):
     """Options of attentive neighbours."""
@@ -315,11 +310,6 @@ def user_memory_of(settings: Settings, shapes: Shapes) -> SupportModel:
     """Builds the ranker for the catalogue."""
     if objectives[settings.objective].rating:
         raise ValueError(f"objective must be of an order of items, got {settings.objective!r}.")
-    if shapes.items > most_items:
-        raise ValueError(
-            f"method {settings.method!r} keeps a matrix of items by items: at most {most_items} "
-            f"items, got {shapes.items}."
-        )
     return user_memory(
         shapes.items,
         shapes.user_width,
@@ -380,6 +370,7 @@ methods: tuple[Method, ...] = (
         user_memory_of,
         memorised,
         members=True,
+        most_items=MOST_ITEMS,
         settings={
             "objective": "ndcg",
             "order": "random",

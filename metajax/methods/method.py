@@ -62,6 +62,8 @@ class Method(NamedTuple):
     objective that does."""
     two_domains: bool = False
     """True if it needs a source and a target domain."""
+    most_items: int | None = None
+    """Largest catalogue that it can be trained on; None: any."""
     trained_as: "Method | None" = None
     """A method with the same training and another adaptation: the grid acts after training, so
     that all settings share one training."""

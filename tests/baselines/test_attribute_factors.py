@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from metajax.baselines import fit_factors
+from metajax.baselines import attribute_factors, fit_factors
 from metajax.baselines.attribute_factors import (
     predicted_by_attributes,
-    weights_by_attributes,
+    unrated_by_attributes,
     with_attributes,
 )
 
@@ -60,13 +60,20 @@ def test_values_of_unrated_items_are_ignored():
     np.testing.assert_array_equal(given.error, seen.error)
 
 
-def test_weights_of_rated_items_give_what_is_predicted_of_unrated_ones():
-    found = weights_by_attributes(FEATURES, COUNT, ridge=0.7)
+def test_one_function_predicts_many_values_of_unrated_items():
+    predict = unrated_by_attributes(FEATURES, COUNT, ridge=0.7)
     expected = predicted_by_attributes(FEATURES, VALUES, COUNT, ridge=0.7).values[COUNT == 0]
-    np.testing.assert_allclose(found @ VALUES[RATED], expected, rtol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    alike = weights_by_attributes(np.zeros((7, 2)), COUNT)
-    np.testing.assert_allclose(alike, np.tile(COUNT[RATED] / COUNT.sum(), (len(alike), 1)))
+    np.testing.assert_allclose(predict(VALUES[RATED]), expected, rtol=1e-6)
+    np.testing.assert_allclose(predict(np.ones((len(RATED), 1))), 1, rtol=1e-6)
+    mean = unrated_by_attributes(np.zeros((7, 2)), COUNT)(VALUES[RATED])
+    np.testing.assert_allclose(mean, np.tile(COUNT @ VALUES / COUNT.sum(), (2, 1)))
+
+
+def test_a_large_catalogue_has_fewer_landmarks(monkeypatch):
+    few = predicted_by_attributes(FEATURES, VALUES, COUNT, landmarks=2)
+    monkeypatch.setattr(attribute_factors, "_MOST", 14)
+    bounded = predicted_by_attributes(FEATURES, VALUES, COUNT)
+    np.testing.assert_array_equal(bounded.values, few.values)
 
 
 @pytest.mark.parametrize("features", [np.zeros((7, 0)), np.tile(RNG.normal(size=40), (7, 1))])

@@ -48,8 +48,10 @@ def test_liked_counts_start_at_four_stars(training):
     np.testing.assert_array_equal(liked_counts(training, least=0), np.bincount(log.item, None, 7))
 
 
-def test_cooccurrence_is_the_gram_matrix_whatever_the_chunk(training, dense, monkeypatch):
+@pytest.mark.parametrize("sparse", [0, 1e9])
+def test_cooccurrence_is_the_gram_matrix_whatever_the_way(training, dense, monkeypatch, sparse):
     monkeypatch.setattr(preferences_module, "_CHUNK", 3)
+    monkeypatch.setattr(preferences_module, "_SPARSE", sparse)
     curve = preference_curve(training.scale)
     expected = dense.T @ dense
     np.testing.assert_allclose(cooccurrence(training, curve), expected, rtol=1e-6)

@@ -227,9 +227,25 @@ def test_trained_methods_learn_an_order_where_there_are_no_ratings():
 
 
 def test_a_run_is_judged_beside_what_needs_no_ratings(split):
-    names = {method.name for method in tables._baselines(split, [], None)}
+    names = {method.name for method in tables._baselines(split, [], None)[0]}
     assert {"popularity", "ease", "two_tower"} <= names
     assert not any(METHODS[name] for name in names)
+
+
+def test_a_baseline_that_the_catalogue_is_too_large_for_is_left_out_and_named(
+    split, dataset, monkeypatch
+):
+    small = baselines.ease._replace(most_items=3)
+    items = len(dataset.items.ids)
+    problem = f"method 'ease' is for at most 3 items, got {items:,}"
+    monkeypatch.setattr(tables, "all_methods", tuple)
+    monkeypatch.setattr(tables, "all_baselines", lambda: (small, baselines.popularity))
+    compared, sentences = tables._baselines(split, [], None)
+    assert [method.name for method in compared] == ["popularity"]
+    assert sentences == [f"Left out: {problem}."]
+    assert tables.stages(split, []) == 1
+    with pytest.raises(ValueError, match=problem):
+        registry.check_suits(small, dataset)
 
 
 def test_where_no_ranking_can_be_judged_a_run_says_so_and_judges_ratings(dataset, monkeypatch):

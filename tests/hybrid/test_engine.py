@@ -6,13 +6,15 @@ import pytest
 from metajax import registry
 from metajax.baselines import Baseline, eb_fold_in
 from metajax.data import load
+from metajax.data.cold_users import padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.interactions import from_columns, select_rows, select_users
+from metajax.data.splits import cold_user_tasks
 from metajax.evaluation import evaluate, prepare, summarise, trained_expert
 from metajax.evaluation.tuning import fits, tuned
 from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
-from metajax.hybrid.experts import Shared
+from metajax.hybrid.experts import Shared, experts_for, members_of
 from metajax.hybrid.support import fit_tables
 from metajax.hybrid.tastes import RATERS
 from metajax.types import Examples, Inputs
@@ -246,10 +248,40 @@ def test_logs_without_ratings_are_ordered(split):
     assert not any(found.rating for found in chosen.values())
 
 
-def test_a_catalogue_too_large_to_remember_is_refused_at_once(split):
-    many = split.training._replace(item_features=np.zeros((100_001, 0), np.float32))
-    with pytest.raises(ValueError, match="at most 100,000 items, got 100,001; take another"):
-        engine.hybrid().fit(many)
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [
+        (20_000, []),
+        (20_001, ["weights between items are left out"]),
+        (1_000_000, ["weights between items are left out", "at most 134 users are remembered"]),
+    ],
+)
+def test_a_large_catalogue_is_told_and_takes_less(items, told):
+    lines = registry.reductions("hybrid", items)
+    assert [line.partition(",")[0].partition(" and not")[0] for line in lines] == told
+    assert members_of(items) * items <= max(1 << 27, 2048 * 20_001)
+
+
+def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monkeypatch):
+    shared = Shared(split.training)
+    experts = experts_for(len(split.training.item_features))
+    base = engine._base(split.training, experts)
+    tasks = cold_user_tasks(split.training.interactions, shared.members[:5], pool=10)
+    batch = padded(tasks, split.training, query=8)
+    arguments = base, experts, split.training, tasks, batch, 3
+    whole = engine._columns(*arguments)
+    sizes, score = [], engine._scored
+    monkeypatch.setattr(engine, "_MOST_SCORES", 2 * len(split.training.item_features) * 16)
+
+    def counted(*args):
+        sizes.append(len(args[2].support.mask))
+        return score(*args)
+
+    monkeypatch.setattr(engine, "_scored", counted)
+    parts = engine._columns(*arguments)
+    assert sizes == [2, 2, 2]
+    assert len(parts[2]) == 5
+    np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("users", [1, 2])

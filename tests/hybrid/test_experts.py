@@ -55,6 +55,13 @@ def test_a_denoising_autoencoder_is_a_ridge_regression_on_the_other_items(traini
         autoencoder_weights(np.full((2, 2), 1e6), ridge=1e-9)
 
 
+def test_fewer_users_are_remembered_of_a_large_catalogue(training, monkeypatch):
+    monkeypatch.setattr(experts, "_MOST_PREFERENCES", 5 * ITEMS)
+    members = Shared(training).members
+    assert len(members) == 5 < USERS
+    assert len(np.unique(members)) == 5
+
+
 def test_next_items_and_lifts_by_hand(training, monkeypatch):
     monkeypatch.setattr(experts, "_FIRST", 3)
     log, shared = training.interactions, Shared(training)
