@@ -10,7 +10,6 @@ from metajax.losses import check_shapes
 from metajax.types import Adaptation, Examples, Params, Predict
 
 __all__ = [
-    "MOST_ITEMS",
     "Baseline",
     "Blend",
     "WeightTable",
