@@ -45,6 +45,7 @@ ROWS = [
     "report",
     "runs",
     "engine",
+    "serving",
     "cli",
     "__main__",
     "__init__",

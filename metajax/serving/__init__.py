@@ -1,0 +1,28 @@
+"""A service that adapts to a user's events and loses none of them.
+
+Events are kept in a log; whatever is known of a user is read from it.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder, Store(pathlib.Path(folder, "e.db")) as store:
+    ...     click = Event("e1", "ada", "50", "view", None, time=1.7e9)
+    ...     first, again = store.add_events([click]), store.add_events([click])
+    ...     first.accepted, again.duplicates, store.events_of("ada", 10)[0].item
+    (1, 1, '50')
+"""
+
+from metajax.serving.events import KINDS, Answer, Event, Shown, labels_of
+from metajax.serving.store import DeletedError, Item, Outcome, Store, StoreError, path_of
+
+__all__ = [
+    "KINDS",
+    "Answer",
+    "DeletedError",
+    "Event",
+    "Item",
+    "Outcome",
+    "Shown",
+    "Store",
+    "StoreError",
+    "labels_of",
+    "path_of",
+]
