@@ -16,7 +16,8 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 # The extra whose packages a folder may import, besides those of the core.
 EXTRA_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), "cli") | {
-    "knowledge": "kg"
+    "knowledge": "kg",
+    "serving": "serve",
 }
 # Requirements that are imported by another name, or run and not imported.
 IMPORTED_AS = {"orbax-checkpoint": "orbax"}
@@ -57,9 +58,9 @@ def test_every_import_of_the_package_is_declared_in_the_core_or_the_extra_of_its
         assert imports(path) <= CORE | extra, path
 
 
-def test_only_the_command_line_imports_an_extra_before_it_is_needed():
+def test_only_the_command_line_and_the_service_import_an_extra_before_it_is_needed():
     for part, path in modules():
-        if part != "cli":
+        if part not in ("cli", "serving"):
             assert imports(path, nested=False) <= CORE, path
 
 
@@ -78,8 +79,8 @@ def test_the_dev_extra_names_what_the_tests_import():
     # A script that made a reference file needs more; it is not run.
     found = {n for path in tests if not path.stem.startswith("make_") for n in imports(path)}
     declared = names(EXTRAS["dev"]) - TOOLS
-    assert "metajax[cli,kg]" in EXTRAS["dev"]
-    extras = names([*EXTRAS["cli"], *EXTRAS["kg"]])
+    assert "metajax[cli,kg,serve]" in EXTRAS["dev"]
+    extras = names([*EXTRAS["cli"], *EXTRAS["kg"], *EXTRAS["serve"]])
     assert found - helpers <= CORE | declared | extras
     assert declared <= found
 

@@ -23,6 +23,8 @@ __all__ = [
     "Catalogue",
     "Recommendation",
     "Recommender",
+    "Scored",
+    "Seen",
     "catalogue_of",
     "find_item",
     "liked_rating",
@@ -32,7 +34,9 @@ __all__ = [
     "predict",
     "recommend",
     "recommend_batch",
+    "score_all",
     "scored_at_once",
+    "seen_of",
     "similar",
     "titles_of",
 ]
@@ -156,7 +160,7 @@ def recommend(
         ValueError: If a title means several items, an item is rated twice, a rating is off the
             scale or missing, `among` has another shape, or `top` < 1.
     """
-    seen = _seen(recommender, ratings, user)
+    seen = seen_of(recommender, ratings, user)
     found = _best(recommender, [seen], top, source, among)[0]
     if found is None:
         raise ValueError(f"{_NAN}.")
@@ -212,7 +216,7 @@ def recommend_batch(
     find = _place_of(recommender.catalogue) if by_id else _finder(recommender.catalogue)
     for n, (rated, user) in enumerate(zip(ratings, users, strict=True)):
         try:
-            seen.append(_seen(recommender, rated, user, find))
+            seen.append(seen_of(recommender, rated, user, find))
         except (KeyError, ValueError) as error:
             raise type(error)(f"user {names[n]}: {error.args[0]}") from None
     found = []
@@ -250,7 +254,7 @@ def predict(
         raise TypeError(f"items must be a sequence of titles or ids, got {items!r}.")
     find = _finder(recommender.catalogue)
     asked = [find(item) for item in items]
-    scored = _scored(recommender, [_seen(recommender, ratings, user, find)])
+    scored = score_all(recommender, [seen_of(recommender, ratings, user, find)])
     scores = scored.scores[0, asked].astype(np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"{_NAN}.")
@@ -297,8 +301,8 @@ def similar(
     if recommender.scale is not None:
         worst, best = recommender.scale
         likes = [{name: best}, {name: worst}]
-    seen = [_seen(recommender, one, None, _place_of(catalogue)) for one in likes]
-    ranks = _scored(recommender, seen).ranks.astype(np.float64)
+    seen = [seen_of(recommender, one, None, _place_of(catalogue)) for one in likes]
+    ranks = score_all(recommender, seen).ranks.astype(np.float64)
     if not np.isfinite(ranks).all():
         raise ValueError(f"{_NAN}.")
     change = ranks[0] - ranks[1]
@@ -320,7 +324,7 @@ def similar(
 _NAN = "the adapted model predicts NaN: these ratings drove it out of range"
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """One user's ratings and attributes, checked and encoded."""
 
     items: np.ndarray
@@ -331,12 +335,25 @@ class _Seen(NamedTuple):
     """`[Du]` float32 encoded attributes."""
 
 
-def _seen(
+def seen_of(
     recommender: Recommender,
     ratings: Ratings,
     user: Mapping[str, Any] | None,
     find: Callable[[str | int], int] | None = None,
-) -> _Seen:
+) -> Seen:
+    """Checks and encodes the ratings and attributes of one user.
+
+    Args:
+        recommender: A trained method.
+        ratings: As in `recommend`.
+        user: As in `recommend`.
+        find: Returns the index of an item by its name; None finds titles and ids.
+
+    Raises:
+        KeyError: As `recommend`.
+        TypeError: As `recommend`.
+        ValueError: As `recommend`.
+    """
     catalogue = recommender.catalogue
     find = find or _finder(catalogue)
     rated: dict[int, float] = {}
@@ -355,7 +372,7 @@ def _seen(
         # As in every task across domains: the ratings of the source first.
         domain = catalogue.item_domain
         rated = dict(sorted(rated.items(), key=lambda pair: domain[pair[0]]))
-    return _Seen(
+    return Seen(
         np.array(list(rated), np.int32),
         np.array(list(rated.values()), np.float32),
         encode_rows(recommender.user_schema, [user or {}])[0],
@@ -387,7 +404,7 @@ def liked_rating(recommender: Recommender) -> float | None:
     return float(recommender.labels.outside(recommender.labels.liked))
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """Scores of all items for B users, on the host; of ratings in standardised units."""
 
     scores: np.ndarray
@@ -402,8 +419,17 @@ def _is_rated(recommender: Recommender) -> bool:
     return recommender.rating and recommender.scale is not None
 
 
-def _scored(recommender: Recommender, seen: Sequence[_Seen], least: int = 0) -> _Scored:
-    """Scores all items for some users, whose supports are padded to `least` rows or more."""
+def score_all(recommender: Recommender, seen: Sequence[Seen], least: int = 0) -> Scored:
+    """Scores all items for some users in one compiled call.
+
+    Args:
+        recommender: A trained method.
+        seen: Of each user; their number is padded to a power of two.
+        least: Rows that each support is padded to, at least.
+
+    Returns:
+        The scores, which are not finite where the ratings drove the method out of range.
+    """
     adaptation = recommender.adaptation
     if not _is_rated(recommender):
         adaptation = adaptation._replace(predict_variance=None)
@@ -414,10 +440,10 @@ def _scored(recommender: Recommender, seen: Sequence[_Seen], least: int = 0) -> 
         _padded_users(seen, least),
     )
     scores, variances, ranks = (np.asarray(array)[: len(seen)] for array in found)
-    return _Scored(scores, np.sqrt(variances), ranks)
+    return Scored(scores, np.sqrt(variances), ranks)
 
 
-def _padded_users(seen: Sequence[_Seen], least: int = 0) -> tuple[np.ndarray, ...]:
+def _padded_users(seen: Sequence[Seen], least: int = 0) -> tuple[np.ndarray, ...]:
     """Returns attributes, items, labels and mask of users, whose number is a power of two."""
     size = _padded(max(least, max(len(one.items) for one in seen)), 4)
     batch = _padded(len(seen), 1)
@@ -446,7 +472,7 @@ def _allowed(catalogue: Catalogue, among: np.ndarray | None) -> np.ndarray:
 
 def _best(
     recommender: Recommender,
-    seen: Sequence[_Seen],
+    seen: Sequence[Seen],
     top: int,
     source: bool,
     among: np.ndarray | None,
@@ -461,7 +487,7 @@ def _best(
     if not seen:
         return []
     lists: list[list[Recommendation] | None] = []
-    for one, scored, deviation, rank in zip(seen, *_scored(recommender, seen), strict=True):
+    for one, scored, deviation, rank in zip(seen, *score_all(recommender, seen), strict=True):
         if not np.isfinite(scored).all() or not np.isfinite(rank).all():
             lists.append(None)
             continue
@@ -492,7 +518,7 @@ def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:
 
 
 def _with_experts(
-    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+    recommender: Recommender, seen: Seen, found: Sequence[Recommendation]
 ) -> list[Recommendation]:
     """Adds the experts' parts of the scores, less those of the mean item."""
     blend = recommender.blend
@@ -522,7 +548,7 @@ def _with_experts(
 
 
 def _with_facts(
-    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+    recommender: Recommender, seen: Seen, found: Sequence[Recommendation]
 ) -> list[Recommendation]:
     """Adds the facts that items share with those that the user likes."""
     catalogue, liked = recommender.catalogue, seen.items
@@ -536,7 +562,7 @@ def _with_facts(
 
 
 def _with_reasons(
-    recommender: Recommender, seen: _Seen, found: Sequence[Recommendation]
+    recommender: Recommender, seen: Seen, found: Sequence[Recommendation]
 ) -> list[Recommendation]:
     """Adds the reasons: scores with all of the user's items, less those without each of them."""
     if not len(seen.items):
@@ -553,7 +579,7 @@ def _with_reasons(
         # the one that has recommended, because to compile another takes longer than they do.
         users = [seen, *without]
         calls = [users] if len(rows) > _FEW_ROWS else [[one] for one in users]
-        found_scores = [_scored(recommender, call, len(rows)).scores[:, asked] for call in calls]
+        found_scores = [score_all(recommender, call, len(rows)).scores[:, asked] for call in calls]
         scores = np.concatenate(found_scores).astype(np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(f"{_NAN}.")

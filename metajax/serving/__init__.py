@@ -10,11 +10,10 @@ Events are kept in a log; whatever is known of a user is read from it.
     (1, 1, '50')
 """
 
-from metajax.serving.events import KINDS, Answer, Event, Shown, labels_of
+from metajax.serving.events import Answer, Event, Shown, labels_of
 from metajax.serving.store import DeletedError, Item, Outcome, Store, StoreError, path_of
 
 __all__ = [
-    "KINDS",
     "Answer",
     "DeletedError",
     "Event",

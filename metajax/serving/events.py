@@ -13,7 +13,7 @@ one user and item the newest counts, but a view never replaces another kind.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["KINDS", "Answer", "Event", "Shown", "labels_of"]
+__all__ = ["Answer", "Event", "Shown", "labels_of"]
 
 KINDS = ("dislike", "like", "purchase", "rating", "view")
 """Kinds of events."""

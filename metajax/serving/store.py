@@ -19,21 +19,22 @@ the mark of a parameter and the pragmas differ.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
-import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from metajax import locks
 from metajax.serving.events import Answer, Event, Shown
+from metajax.serving.gathering import ClosedError, Gatherer, Job
 
-__all__ = ["VERSION", "DeletedError", "Item", "Outcome", "Store", "StoreError", "path_of"]
+__all__ = ["DeletedError", "Item", "Outcome", "Store", "StoreError", "path_of"]
 
 VERSION = 1
 """Version of the schema; a file of a newer one is refused."""
@@ -144,9 +145,6 @@ class Store:
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[Callable[..., Any], Future[Any]] | None] = (
-            queue.SimpleQueue()
-        )
         self._closed = False
         try:
             writer = self._connect()
@@ -154,10 +152,9 @@ class Store:
         except BaseException:
             self._release()
             raise
-        self._thread = threading.Thread(
-            target=self._write, args=(writer,), name="events", daemon=True
+        self._writer = Gatherer(
+            functools.partial(_commit, writer), most=_MOST_AT_ONCE, name="events"
         )
-        self._thread.start()
 
     def __enter__(self) -> "Store":
         return self
@@ -171,14 +168,13 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self._jobs.put(None)
-        self._thread.join()
+        self._writer.close()
         self._release()
 
     @property
     def waiting(self) -> int:
         """Number of requests that wait for the writer."""
-        return self._jobs.qsize()
+        return self._writer.waiting
 
     def add_events(self, events: Sequence[Event]) -> Outcome:
         """Stores the events of one request; returns once they are on the disk.
@@ -275,7 +271,9 @@ class Store:
             )
             return rows
 
-        return self._written(delete)
+        rows = self._written(delete)
+        self._empty_log()
+        return rows
 
     def events_of(self, user: str, most: int) -> list[Event]:
         """Reads a user's events, newest first.
@@ -415,6 +413,13 @@ class Store:
                 f"{self.path}: the log has schema {found}, this version of metajax reads {VERSION}."
             )
 
+    def _empty_log(self) -> None:
+        """Empties the write-ahead log, where deleted rows still are, unless it is in use."""
+        with contextlib.suppress(sqlite3.Error):
+            db = sqlite3.connect(self.path, timeout=0.2)
+            with contextlib.closing(db):
+                db.execute("pragma wal_checkpoint(truncate)")
+
     def _release(self) -> None:
         with self._guard:
             for db in self._open:
@@ -436,33 +441,13 @@ class Store:
 
     def _written(self, job: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs a job in the writer's thread; returns after its commit."""
-        future: Future[_T] = Future()
-        with self._guard:
-            if self._closed:
-                raise StoreError("the store is closed")
-            self._jobs.put((job, future))
-        return future.result()
-
-    def _write(self, db: sqlite3.Connection) -> None:
-        while (first := self._jobs.get()) is not None:
-            group, ends = [first], False
-            while len(group) < _MOST_AT_ONCE and not ends:
-                try:
-                    following = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    ends = True
-                else:
-                    group.append(following)
-            _commit(db, group)
-            if ends:
-                return
+        try:
+            return self._writer.result(job)
+        except ClosedError:
+            raise StoreError("the store is closed") from None
 
 
-def _commit(
-    db: sqlite3.Connection, group: Iterable[tuple[Callable[..., Any], Future[Any]]]
-) -> None:
+def _commit(db: sqlite3.Connection, group: Sequence[Job]) -> None:
     """Runs jobs in one transaction, and tells each its result after the commit."""
     done: list[tuple[Future[Any], Any]] = []
     refused: list[tuple[Future[Any], Exception]] = []
@@ -472,13 +457,15 @@ def _commit(
             db.execute("savepoint request")
             try:
                 done.append((future, job(db)))
-            except DeletedError as error:
+            # One request must not fail the others. A full disk ends the whole transaction, and
+            # then there is nothing to go back to.
+            except Exception as error:
                 db.execute("rollback to request")
-                refused.append((future, error))
+                known = isinstance(error, DeletedError)
+                refused.append((future, error if known else StoreError(str(error))))
             db.execute("release request")
         db.execute("commit")
-    # A job that fails otherwise must not leave the others waiting for ever.
-    except Exception as error:
+    except sqlite3.Error as error:
         with contextlib.suppress(sqlite3.Error):
             db.execute("rollback")
         problem = StoreError(str(error))

@@ -2,11 +2,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 
 import pytest
 
 from metajax import locks
 from metajax.serving import Answer, DeletedError, Event, Item, Shown, Store, StoreError, path_of
+from metajax.serving import store as store_module
 
 
 @pytest.fixture
@@ -68,7 +70,6 @@ def test_a_deleted_user_leaves_nothing_and_does_not_come_back(store, tmp_path):
     assert store.attributes_of(name) is None
     assert store.is_deleted(name)
     assert not store.is_deleted("bob")
-    store.close()
     left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert name.encode() not in left
     assert b"bob" in left
@@ -102,6 +103,24 @@ def test_many_threads_are_committed_together_and_a_bad_job_harms_no_other(store)
         thread.join()
     assert outcomes == [20] * 8
     assert len(store.events()) == 160
+
+
+def test_a_request_that_fails_harms_none_of_its_commit():
+    db = sqlite3.connect(":memory:", isolation_level=None)
+
+    def half(db):
+        db.execute("insert into t values (1)")
+        db.execute("insert into nothing values (1)")
+
+    jobs = [
+        (lambda db: db.execute("create table t (x)").rowcount, Future()),
+        (half, Future()),
+        (lambda db: db.execute("select count(*) from t").fetchone()[0], Future()),
+    ]
+    store_module._commit(db, jobs)
+    assert isinstance(jobs[1][1].exception(), StoreError)
+    assert jobs[2][1].result() == 0
+    assert not db.in_transaction
 
 
 def test_a_store_that_cannot_be_written_says_so_and_recovers(store):

@@ -1,0 +1,570 @@
+"""Lists for users from a model folder: adaptation, items that are new to the model, and a policy.
+
+Users who wait are adapted in one call, with supports and numbers of users padded to few sizes, so
+that nothing is compiled once `Scorer` has warmed up. A list is drawn as 10 or as 100 positions and
+cut: a policy draws position by position, so that the propensities of the first ones stay.
+
+**New items.** An item that the model does not know has no parameters, whatever the method. Its
+score for a user is that of a ridge regression of the user's scores of the known items on their
+content features, X b with b = (X'X + L)^-1 X's: as good as the features explain that user's scores,
+and refitted to each of them at the cost of one product. The penalty has the least leave-one-out
+error on the scores of somebody of whom nothing is known. The variance of such a score is the mean
+variance of the known ones, plus that of what the features leave unexplained.
+
+**Policies.** `greedy`, `epsilon_greedy` (epsilon .1) and `softmax` (temperature .25 of the standard
+deviation of the user's scores) see the scores that order items; `ucb` (width 1) and `thompson` (200
+draws) predicted ratings and their variances, of methods that have those. Such a variance includes
+the noise of a single rating, so that both explore more than with the posterior of the mean alone.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import engine
+from metajax.data.schema import Schema, encode_rows
+from metajax.exploration import Beliefs, policy_of
+from metajax.fields import suggestion
+from metajax.runs import recommendation
+from metajax.runs.candidates import candidates
+from metajax.runs.facts import CommonFact, common_facts
+from metajax.runs.item_index import index_of_items
+from metajax.runs.recommendation import Recommender, Seen
+from metajax.serving.store import Item
+
+__all__ = [
+    "Line",
+    "ListRequest",
+    "RefusedError",
+    "Scorer",
+    "UnknownError",
+    "scorer_of",
+]
+
+POLICIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "greedy": {},
+        "epsilon_greedy": {"epsilon": 0.1},
+        "softmax": {"temperature": 0.25},
+        "ucb": {"width": 1.0},
+        "thompson": {"draws": 200},
+    }
+)
+"""Policies that are served, and their settings."""
+
+LENGTHS = (10, 100)
+"""Numbers of positions that are drawn."""
+
+AT_ONCE = 16
+"""Users of one call, at most."""
+
+_OF_VARIANCE = ("ucb", "thompson")
+_PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_NEW, _REASONS, _ROUNDING = 64, 3, 1e-5
+
+
+class RefusedError(ValueError):
+    """A request for a list that cannot be fulfilled, in one line."""
+
+
+class UnknownError(RefusedError):
+    """An id of which nothing is known."""
+
+
+class ListRequest(NamedTuple):
+    """A list that is asked for."""
+
+    labels: Mapping[str, float]
+    """Label by item, as of `labels_of`; the newest first."""
+    met: Collection[str] = ()
+    """Items that the user has met, which are not shown again."""
+    attributes: Mapping[str, Any] = {}
+    """Attributes of the user by name."""
+    n: int = 10
+    """Number of positions, from 1 to 100."""
+    policy: str = "greedy"
+    """Name of a policy."""
+    exclude: Collection[str] = ()
+    """Items that are not shown."""
+    having: Sequence[tuple[str, str]] = ()
+    """Columns and values that all items shown must have; the column `category` is of categories."""
+    explain: bool = False
+    """True to add reasons and facts."""
+    seed: int = 0
+    """Of the draw."""
+
+
+class Line(NamedTuple):
+    """A position of a list."""
+
+    item: str
+    """Id of the item."""
+    title: str
+    """Its title; the id of one that is new to the model and has none."""
+    score: float
+    """Predicted rating, in the unit of the log; of a method that only orders items its score."""
+    standard_error: float | None
+    """Standard deviation of that rating; None of a method without."""
+    propensity: float
+    """Probability of the item at this position, after all filters."""
+    reasons: tuple[tuple[str, float], ...] = ()
+    """Ids of the user's items that raised the score most, and by how much."""
+    facts: tuple[CommonFact, ...] = ()
+    """Facts that it shares with items that the user likes."""
+
+
+class _Items(NamedTuple):
+    """All items: N of the model, then C places for new ones."""
+
+    given: Mapping[str, Item]
+    """What clients have told, by id."""
+    new: tuple[str, ...]
+    """Ids of the new ones in use."""
+    place: Mapping[str, int]
+    """Index by id."""
+    content: np.ndarray
+    """`[C, F]` content features of the new ones, with an intercept."""
+    available: np.ndarray
+    """`[N + C]` bool."""
+    expires: np.ndarray
+    """`[N + C]` seconds since 1970."""
+
+
+class Scorer:
+    """A model that is served.
+
+    Args:
+        model: The fitted model.
+        version: Its version, which the answers name.
+        rows: Number of rows that a support has at most; the newest count.
+        policies: Names of those that are compiled and served; None: all that the model can.
+
+    Raises:
+        ValueError: If there is no such policy, or the model lacks what it needs.
+    """
+
+    def __init__(
+        self,
+        model: engine.FittedModel,
+        version: str,
+        *,
+        rows: int = 64,
+        policies: Sequence[str] | None = None,
+    ):
+        found = model.recommender
+        catalogue = found.catalogue
+        self.version, self.rows, self.method = version, rows, model.method
+        self.ids = catalogue.ids.tolist()
+        self._schema = model.item_schema
+        self._of_schema = sum(field.width for field in model.item_schema.fields)
+        # What lies beyond are vectors of a graph, which a new item does not have.
+        known = np.asarray(catalogue.item_features, np.float64)[:, : self._of_schema]
+        # On the device once, and not at every call.
+        features: Any = jnp.asarray(catalogue.item_features)
+        self.recommender: Recommender = found._replace(
+            params=jax.tree.map(
+                lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf,
+                found.params,
+            ),
+            catalogue=catalogue._replace(item_features=features),
+        )
+        self._rated = found.rating and found.scale is not None
+        self.has_variance = self._rated and found.adaptation.predict_variance is not None
+        able = [name for name in POLICIES if self.has_variance or name not in _OF_VARIANCE]
+        self.policies = tuple(able)
+        self.policies = tuple(able if policies is None else map(self.checked_policy, policies))
+        self._items = self._with({}, (), np.zeros((_NEW, self._of_schema + 1)))
+        self._of_model = dict(self._items.place)
+        stranger = self._of_known([self._seen(ListRequest({}))])
+        self._centre, self._spread = known.mean(axis=0), known.std(axis=0)
+        self._spread[self._spread == 0] = 1
+        self._regression = _regression(self._standard(known), stranger.ranks[0])
+        self._known = self._standard(known)
+
+        @functools.lru_cache(maxsize=256)
+        def of_attribute(column: str, value: str) -> np.ndarray:
+            return candidates(catalogue, category={column: value})
+
+        self._of_attribute = of_attribute
+
+    def warm_up(self) -> None:
+        """Compiles everything that requests will call."""
+        for size in (1 << n for n in range(AT_ONCE.bit_length())):
+            asked = [ListRequest({}, n=LENGTHS[0])] * size
+            self._of_known([self._seen(one) for one in asked])
+        for policy in self.policies:
+            for n in LENGTHS:
+                self.lists([ListRequest({}, n=n, policy=policy)])
+        with contextlib.suppress(RefusedError):
+            self.similar(self.ids[0], 1)
+
+    def checked_policy(self, name: str) -> str:
+        """Returns the name of a policy that is served.
+
+        Raises:
+            RefusedError: If it is none; names the nearest.
+        """
+        if name in self.policies:
+            return name
+        if name in _OF_VARIANCE and not self.has_variance:
+            raise RefusedError(f"policy {name} needs variances, which {self.method} does not have.")
+        known = suggestion(name, self.policies, listed=True)
+        raise RefusedError(f"there is no policy {name[:100]!r}{known}")
+
+    def check_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Checks attributes of a user.
+
+        Raises:
+            RefusedError: If a name is unknown, or a value does not fit.
+        """
+        _encoded(self.recommender.user_schema, attributes)
+
+    def on_scale(self, rating: float) -> bool:
+        """True of a rating on the scale of the model; of a model without ratings always."""
+        if self.recommender.scale is None:
+            return True
+        low, high = sorted(self.recommender.scale)
+        return low <= rating <= high
+
+    def knows(self, item: str) -> bool:
+        """True of an item of the model, and of one that a client has put."""
+        return item in self._items.place
+
+    def is_of_model(self, item: str) -> bool:
+        """True of an item of the model."""
+        return item in self._of_model
+
+    def set_items(self, given: Mapping[str, Item]) -> None:
+        """Takes what clients have told of items, in place of what they told before.
+
+        Raises:
+            RefusedError: If content does not fit the attributes that the model was fitted with.
+        """
+        new = tuple(name for name in given if name not in self._of_model)
+        size = max(_NEW, 1 << max(len(new) - 1, 0).bit_length())
+        content = np.zeros((size, self._of_schema + 1))
+        if new:
+            rows = [_encoded(self._schema, given[name].content) for name in new]
+            content[: len(new)] = self._standard(np.stack(rows))
+        grown = size > len(self._items.content)
+        self._items = self._with(given, new, content)
+        if grown:
+            self.warm_up()
+
+    def check_content(self, content: Mapping[str, Any]) -> None:
+        """Checks the attributes of an item.
+
+        Raises:
+            RefusedError: If a name is unknown, or a value does not fit.
+        """
+        _encoded(self._schema, content)
+
+    def _with(self, given: Mapping[str, Item], new: tuple[str, ...], content: np.ndarray) -> _Items:
+        place = {name: n for n, name in enumerate([*self.ids, *new])}
+        size = len(self.ids) + len(content)
+        available, expires = np.ones(size, bool), np.full(size, np.inf)
+        available[len(place) :] = False
+        for name, item in given.items():
+            available[place[name]] = item.available
+            if item.expires is not None:
+                expires[place[name]] = item.expires
+        return _Items(given, new, place, content, available, expires)
+
+    def lists(self, asked: Sequence[ListRequest]) -> list[list[Line] | RefusedError]:
+        """Adapts to users in one call, and draws a list for each.
+
+        Args:
+            asked: At most `AT_ONCE` requests, whose policies are served.
+
+        Returns:
+            For each the list, or why there is none. It is shorter than `n` where no more items are
+            left.
+        """
+        items = self._items
+        checked: list[Seen | RefusedError] = []
+        for one in asked:
+            try:
+                self.checked_policy(one.policy)
+                checked.append(self._seen(one))
+            except RefusedError as problem:
+                checked.append(problem)
+        users = [one for one in checked if not isinstance(one, RefusedError)]
+        scored = iter(zip(*self._all_scores(users, items), strict=True)) if users else iter(())
+        found: list[list[Line] | RefusedError] = []
+        for request, seen in zip(asked, checked, strict=True):
+            if isinstance(seen, RefusedError):
+                found.append(seen)
+                continue
+            scores, deviations, ranks = next(scored)
+            try:
+                found.append(self._list(request, seen, items, scores, deviations, ranks))
+            except RefusedError as problem:
+                found.append(problem)
+        return found
+
+    def similar(self, item: str, n: int) -> list[tuple[str, str, float]]:
+        """Ranks items by their similarity to one: id, title and similarity.
+
+        Of an item of the model as `runs.similar`; of a new one by the cosine of content features.
+
+        Raises:
+            UnknownError: If nobody knows the item.
+            RefusedError: If the method cannot compare.
+        """
+        items = self._items
+        if item not in items.place:
+            raise UnknownError("no item has this id.")
+        shown = self._shown(items)
+        known = len(self.ids)
+        if items.place[item] < known:
+            if not shown[:known].any():
+                return []
+            try:
+                found = recommendation.similar(self._by_id, item, top=n, among=shown[:known])
+            except ValueError as problem:
+                raise RefusedError(str(problem)) from None
+            return [(line.item_id, line.title, line.score) for line in found]
+        content = np.concatenate([self._known, items.content])[:, 1:]
+        own = content[items.place[item]]
+        norms = np.linalg.norm(content, axis=1) * np.linalg.norm(own)
+        likeness = content @ own / np.where(norms > 0, norms, np.inf)
+        shown[items.place[item]] = False
+        order = np.argsort(-np.where(shown, likeness, -np.inf), kind="stable")[:n]
+        named = [i for i in order.tolist() if shown[i]]
+        return [(self._id(items, i), self._title(items, i), float(likeness[i])) for i in named]
+
+    @functools.cached_property
+    def _by_id(self) -> Recommender:
+        """The recommender whose items have no titles, so that an id is an id."""
+        return self.recommender._replace(
+            catalogue=self.recommender.catalogue._replace(index=index_of_items(self.ids, self.ids))
+        )
+
+    def _seen(self, request: ListRequest) -> Seen:
+        place = self._items.place
+        rows = [name for name in request.labels if place.get(name, len(self.ids)) < len(self.ids)]
+        # The newest ones, and of those the oldest first.
+        labels = {name: request.labels[name] for name in reversed(rows[: self.rows])}
+        self.check_attributes(request.attributes)
+        ratings = list(labels) if self.recommender.scale is None else labels
+        try:
+            return recommendation.seen_of(
+                self.recommender, ratings, request.attributes, lambda name: place[str(name)]
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise RefusedError(str(problem.args[0])) from None
+
+    def _of_known(self, seen: Sequence[Seen]) -> recommendation.Scored:
+        return recommendation.score_all(self.recommender, seen, self.rows)
+
+    def _all_scores(
+        self, seen: Sequence[Seen], items: _Items
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, deviations and ranks `[B, N + C]`, in standardised units."""
+        found = self._of_known(seen)
+        b = self._regression @ found.scores.T.astype(np.float64)  # [F, B]
+        of_ranks = self._regression @ found.ranks.T.astype(np.float64)
+        rest = np.mean((found.scores - (self._known @ b).T) ** 2, axis=1)
+        spread = np.sqrt(np.mean(found.deviations.astype(np.float64) ** 2, axis=1) + rest)
+        added = np.repeat(spread[:, None], len(items.content), axis=1)
+        return (
+            np.concatenate([found.scores, (items.content @ b).T], axis=1),
+            np.concatenate([found.deviations, added], axis=1),
+            np.concatenate([found.ranks, (items.content @ of_ranks).T], axis=1),
+        )
+
+    def _shown(self, items: _Items) -> np.ndarray:
+        """Returns a new `[N + C]` mask of the items that may be shown now."""
+        return items.available & (items.expires > time.time())
+
+    def _list(
+        self,
+        request: ListRequest,
+        seen: Seen,
+        items: _Items,
+        scores: np.ndarray,
+        deviations: np.ndarray,
+        ranks: np.ndarray,
+    ) -> list[Line]:
+        if not np.isfinite(scores).all() or not np.isfinite(ranks).all():
+            raise RefusedError("the model predicts NaN: these ratings drove it out of range.")
+        mask = self._shown(items)
+        for name in (*request.met, *request.exclude, *request.labels):
+            if name in items.place:
+                mask[items.place[name]] = False
+        for column, value in request.having:
+            mask &= self._having(items, column, value)
+        mean, variance = ranks, np.zeros_like(scores)
+        if request.policy in _OF_VARIANCE:
+            mean, variance = scores, deviations**2
+        elif request.policy == "softmax" and mask.any():
+            mean = ranks / max(float(ranks[mask].std()), 1e-6)
+        length = next(k for k in LENGTHS if request.n <= k)
+        slate = _drawn(
+            request.policy,
+            length,
+            jnp.asarray(mean, jnp.float32),
+            jnp.asarray(variance, jnp.float32),
+            mask,
+            jax.random.key(request.seed),
+        )
+        drawn, chances, kept = (np.asarray(one)[: request.n] for one in slate)
+        places, chances = drawn[kept].tolist(), chances[kept].tolist()
+        shown, errors = scores[places], [None] * len(places)
+        if self._rated:
+            outside = self.recommender.labels.outside
+            if self.has_variance:
+                around = deviations[places]
+                errors = (np.abs(outside(shown + around) - outside(shown - around)) / 2).tolist()
+            shown = outside(shown)
+        lines = [
+            Line(self._id(items, i), self._title(items, i), float(score), error, float(chance))
+            for i, score, error, chance in zip(places, shown, errors, chances, strict=True)
+        ]
+        return self._explained(seen, items, places, lines) if request.explain else lines
+
+    def _explained(
+        self, seen: Seen, items: _Items, places: Sequence[int], lines: Sequence[Line]
+    ) -> list[Line]:
+        """Adds reasons, as `runs.recommend` does, and common facts."""
+        if not len(seen.items) or not lines:
+            return list(lines)
+        without = [
+            seen._replace(items=np.delete(seen.items, n), labels=np.delete(seen.labels, n))
+            for n in range(len(seen.items))
+        ]
+        changes = []
+        for start in range(0, len(without), AT_ONCE - 1):
+            # In one program with the whole: between two programs the last bits differ.
+            users = [seen, *without[start : start + AT_ONCE - 1]]
+            scores = self._all_scores(users, items)[0][:, places]
+            noise = _ROUNDING * np.maximum(1, np.abs(scores[0]))
+            change = scores[0] - scores[1:]
+            changes.append(np.where(np.abs(change) > noise, change, 0.0))
+        raised = np.concatenate(changes)  # [n, K]
+        unit = self.recommender.labels.unit if self._rated else 1.0
+        known, catalogue = len(self.ids), self.recommender.catalogue
+        liked = seen.items.tolist()
+        if self.recommender.scale is not None:
+            liked = seen.items[seen.labels > 3].tolist()
+        facts = iter(
+            common_facts(
+                [i for i in places if i < known],
+                liked,
+                catalogue.titles,
+                catalogue.attributes,
+                catalogue.facts,
+            )
+        )
+        explained = []
+        for line, place, gains in zip(lines, places, raised.T, strict=True):
+            order = np.argsort(-gains, kind="stable")[:_REASONS]
+            reasons = tuple(
+                (self.ids[seen.items[n]], float(gains[n] * unit)) for n in order if gains[n] > 0
+            )
+            own = next(facts) if place < known else ()
+            explained.append(line._replace(reasons=reasons, facts=own))
+        return explained
+
+    def _having(self, items: _Items, column: str, value: str) -> np.ndarray:
+        """Returns `[N + C]` bool, the items with a category, or with an attribute."""
+        found = np.zeros(len(items.available), bool)
+        known = len(self.ids)
+        if column == "category":
+            for name, item in items.given.items():
+                found[items.place[name]] = value in item.categories
+            return found
+        for n, name in enumerate(items.new):
+            content = items.given[name].content.get(column, "")
+            tokens = content if isinstance(content, list) else str(content).split()
+            found[known + n] = value in tokens or str(content) == value
+        try:
+            found[:known] = self._of_attribute(column, value)
+        except ValueError as problem:
+            if not found.any():
+                raise RefusedError(str(problem).removeprefix("category: ")) from None
+        return found
+
+    def _id(self, items: _Items, place: int) -> str:
+        known = len(self.ids)
+        return self.ids[place] if place < known else items.new[place - known]
+
+    def _title(self, items: _Items, place: int) -> str:
+        known = len(self.ids)
+        if place < known:
+            return str(self.recommender.catalogue.titles[place])
+        name = items.new[place - known]
+        return str(items.given[name].content.get("title", name))
+
+    def _standard(self, features: np.ndarray) -> np.ndarray:
+        """Returns `[n, F]` standardised content features after an intercept."""
+        rows = (features - self._centre) / self._spread
+        return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+
+
+def scorer_of(folder: str | os.PathLike[str], **settings: Any) -> Scorer:
+    """Reads a model folder, and compiles what serving it needs.
+
+    Args:
+        folder: Folder that `engine.save` wrote.
+        **settings: Of `Scorer`.
+
+    Raises:
+        ValueError: As `engine.load` and `Scorer`.
+    """
+    model = engine.load(folder)
+    digest = hashlib.sha256((Path(folder) / "manifest.json").read_bytes()).hexdigest()
+    scorer = Scorer(model, f"{model.method}-{digest[:12]}", **settings)
+    scorer.warm_up()
+    return scorer
+
+
+def _encoded(schema: Schema, attributes: Mapping[str, Any]) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore"):
+            found = encode_rows(schema, [attributes])[0]
+    except (KeyError, OverflowError, TypeError, ValueError) as problem:
+        raise RefusedError(str(problem.args[0])) from None
+    if not np.isfinite(found).all():
+        raise RefusedError("a number of the attributes is too large.")
+    return found
+
+
+def _regression(x: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns `[F, N]`, which makes of N scores the coefficients of their ridge regression.
+
+    Args:
+        x: `[N, F]`: an intercept, which is not penalised, and centred features.
+        scores: `[N]` by which the penalty is chosen.
+    """
+    u, d, v = np.linalg.svd(x[:, 1:], full_matrices=False)
+    y = scores - scores.mean(dtype=np.float64)
+
+    def error(penalty: float) -> float:
+        """Mean squared leave-one-out error, in closed form."""
+        share = d**2 / (d**2 + penalty)
+        own = 1 / len(y) + u**2 @ share
+        return float(np.mean(((y - u @ (share * (u.T @ y))) / np.maximum(1 - own, 1e-6)) ** 2))
+
+    penalty = min(_PENALTIES, key=error)
+    slopes = (v.T * (d / (d**2 + penalty))) @ u.T
+    return np.concatenate([np.full((1, len(y)), 1 / len(y)), slopes])
+
+
+@functools.partial(jax.jit, static_argnames=("name", "k"))
+def _drawn(
+    name: str, k: int, mean: jax.Array, variance: jax.Array, mask: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Items, propensities and which positions are shown, `[k]`."""
+    slate = policy_of(name, k=k, **POLICIES[name]).show(Beliefs(mean, variance), mask, key)
+    return slate.items, slate.propensity, slate.shown

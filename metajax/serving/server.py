@@ -1,0 +1,119 @@
+"""The service on a socket: who may reach it, its keys, and uvicorn."""
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+
+from metajax.files import read_bytes
+from metajax.serving.app import app_of
+from metajax.serving.scoring import scorer_of
+from metajax.serving.service import Service, ServiceSettings
+from metajax.serving.store import Store, StoreError, path_of
+
+__all__ = ["is_loopback", "key_of", "serve"]
+
+_SHORTEST = 16
+
+
+def is_loopback(host: str) -> bool:
+    """True of an address that other machines cannot reach.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def key_of(path: str | os.PathLike[str]) -> str:
+    """Reads a key from a file, without the blanks around it.
+
+    Raises:
+        ValueError: If it has less than 16 characters, or characters that a header cannot hold.
+        OSError: If the file cannot be read.
+    """
+    content = read_bytes(Path(path)).strip()
+    if len(content) < _SHORTEST or not all(0x21 <= byte < 0x7F for byte in content):
+        raise ValueError(
+            f"{os.fspath(path)}: a key must be {_SHORTEST} or more visible characters of ASCII."
+        )
+    return content.decode("ascii")
+
+
+def serve(
+    model: str | os.PathLike[str],
+    *,
+    events: str = "sqlite:///events.db",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: ServiceSettings | None = None,
+    ready: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serves a model until a signal ends it.
+
+    Args:
+        model: Folder of the model.
+        events: URL of the log of events.
+        host: Address to listen at; one that other machines reach needs a key.
+        port: Port; 0 takes a free one.
+        settings: Settings.
+        ready: Called with the address once everything is compiled and the socket is open.
+
+    Raises:
+        ValueError: If an argument is wrong, another process serves the log, or the model is
+            damaged.
+        OSError: If the log cannot be opened.
+    """
+    settings = ServiceSettings() if settings is None else settings
+    if settings.api_key is None and not is_loopback(host):
+        raise ValueError(
+            f"--host {host} can be reached by others, which needs a key: give --api-key-file."
+        )
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port must be from 0 to 65535, got {port}.")
+    if settings.admin_key is None and settings.api_key is not None:
+        settings = replace(settings, admin_key=settings.api_key)
+    path = path_of(events)
+    # Before anything is compiled.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        raise ValueError(f"--host {host} --port {port} cannot be listened at: {why}.") from None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listening)
+        store = stack.enter_context(Store(path))
+        scorer = scorer_of(model)
+        try:
+            service = Service(store, scorer, settings, lambda: scorer_of(model))
+        except StoreError as problem:
+            raise ValueError(f"{path}: {problem}.") from None
+        logging.getLogger("metajax.serving").setLevel(logging.INFO)
+        config = uvicorn.Config(
+            app_of(service),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            proxy_headers=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=10,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listening.getsockname()[1]}")
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])

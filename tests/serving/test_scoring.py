@@ -1,0 +1,130 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metajax import runs
+from metajax.runs import recommendation
+from metajax.serving import scoring
+from metajax.serving.scoring import ListRequest, RefusedError
+from metajax.serving.store import Item
+
+
+def first(scorer, **options):
+    asked: dict[str, Any] = {"labels": {}, **options}
+    return scorer.lists([ListRequest(**asked)])[0]
+
+
+def compiled():
+    """Numbers of programs."""
+    programs: list[Any] = [scoring._drawn, recommendation._scores]
+    return [program._cache_size() for program in programs]
+
+
+def classes_of(scorer):
+    column = scorer.recommender.catalogue.attributes.columns["class"].tolist()
+    return dict(zip(scorer.ids, column, strict=True))
+
+
+def test_a_greedy_list_is_that_of_recommend(scorer):
+    labels, user = {"3": 5.0, "4": 1.0}, {"age": 30, "gender": "F"}
+    found = first(scorer, labels=labels, attributes=user, explain=True)
+    # Labels come newest first, and methods see the oldest first.
+    seen = dict(reversed(labels.items()))
+    expected = runs.recommend(scorer.recommender, seen, user, top=10, explain=True)
+    assert [line.item for line in found] == [line.item_id for line in expected]
+    np.testing.assert_allclose(
+        np.array([(line.score, line.standard_error) for line in found], float),
+        np.array([(line.score, line.deviation) for line in expected], float),
+        rtol=1e-5,
+    )
+    assert {line.propensity for line in found} == {1.0}
+    titles = dict(zip(scorer.ids, scorer.recommender.catalogue.titles.tolist(), strict=True))
+    for line, same in zip(found, expected, strict=True):
+        assert [titles[item] for item, _ in line.reasons] == [title for title, _ in same.reasons]
+        assert line.facts == same.facts
+
+
+def test_users_of_one_call_are_those_of_many_and_nothing_more_is_compiled(scorer):
+    asked = [
+        ListRequest({str(n): 5.0, "7": 2.0}, policy=policy, n=n + 1, seed=n, explain=n == 2)
+        for n in range(5)
+        for policy in ("greedy", "epsilon_greedy", "thompson")
+    ]
+    before = compiled()
+    together = scorer.lists(asked)
+    alone = [scorer.lists([one])[0] for one in asked]
+    scorer.similar("9", 5)
+    assert compiled() == before
+    for one, other in zip(together, alone, strict=True):
+        assert [line.item for line in one] == [line.item for line in other]
+        np.testing.assert_allclose(
+            [line.score for line in one], [line.score for line in other], rtol=1e-4
+        )
+
+
+def test_propensities_are_those_of_the_policy(scorer):
+    lists = [first(scorer, policy="epsilon_greedy", seed=seed) for seed in range(40)]
+    best = first(scorer)[0].item
+    items = len(scorer.ids)
+    for found in lists:
+        expected = 0.9 + 0.1 / items if found[0].item == best else 0.1 / items
+        assert found[0].propensity == pytest.approx(expected, rel=1e-5)
+    assert 25 <= sum(found[0].item == best for found in lists) <= 40
+    drawn = first(scorer, policy="thompson")
+    assert all(0 < line.propensity <= 1 for line in drawn)
+
+
+def test_the_newest_rows_count_and_wrong_requests_are_refused_alone(scorer):
+    many = dict.fromkeys(scorer.ids, 3.0)
+    many |= dict.fromkeys(("unknown",), 3.0)
+    assert first(scorer, labels=many) == []  # Nothing is left.
+    found = scorer.lists(
+        [
+            ListRequest({}, policy="gredy"),
+            ListRequest({}, attributes={"aeg": 3}),
+            ListRequest({}, having=[("class", "Comdy")]),
+            ListRequest({}, having=[("class", "Comedy")]),
+        ]
+    )
+    assert "did you mean 'greedy'" in str(found[0])
+    assert "'age'" in str(found[1])
+    assert "Comdy" in str(found[2])
+    assert [isinstance(one, RefusedError) for one in found] == [True, True, True, False]
+    classes = classes_of(scorer)
+    assert {classes[line.item] for line in found[3]} == {"Comedy"}
+
+
+def test_items_that_are_not_to_be_shown_never_are(scorer):
+    best = [line.item for line in first(scorer, n=3)]
+    scorer.set_items({best[0]: Item(available=False), best[1]: Item(expires=1.0)})
+    try:
+        for policy in scorer.policies:
+            shown = first(scorer, policy=policy, n=100, exclude=[best[2]], met=["9"])
+            assert len(shown) == len(scorer.ids) - 4
+            assert not {line.item for line in shown} & {*best, "9"}
+        assert best[0] not in {name for name, _, _ in scorer.similar("9", 100)}
+    finally:
+        scorer.set_items({})
+    assert [line.item for line in first(scorer, n=3)] == best
+
+
+def test_a_new_item_is_scored_by_its_content(scorer):
+    """The users' scores regressed on the class of the items, by least squares."""
+    scorer.set_items({f"new {kind}": Item(content={"class": kind}) for kind in ("Drama", "Comedy")})
+    try:
+        found = first(scorer, labels={"3": 5.0}, n=100, exclude=["3"])
+        score = {line.item: line.score for line in found}
+        kinds = classes_of(scorer)
+        for kind in ("Drama", "Comedy"):
+            mean = np.mean([score[i] for i in score if kinds.get(i) == kind])
+            assert score[f"new {kind}"] == pytest.approx(mean, abs=0.1)
+        assert score["new Drama"] > score["new Comedy"] + 0.2
+        error = {line.item: line.standard_error for line in found}
+        assert error["new Drama"] >= np.mean([error[i] for i in scorer.ids if i in error])
+        near = scorer.similar("new Drama", 3)
+        assert {kinds[name] for name, _, _ in near} == {"Drama"}
+        with pytest.raises(RefusedError, match="'class'"):
+            scorer.check_content({"clas": "Drama"})
+    finally:
+        scorer.set_items({})
