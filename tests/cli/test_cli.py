@@ -371,7 +371,7 @@ def test_synthetic_data_are_trained_on_and_evaluated(run, tmp_path):
     """Whose ratings are no stars: no popularity of five stars alone, no rating of 4."""
     folder = tmp_path / "run"
     options = ["--maml.rank=2", "--maml.width=8", "--maml.embedding=4"]
-    options += ["--updates=20", "--tasks=8"]
+    options += ["--updates=20", "--tasks=8", "--baselines=popularity,item_knn"]
     status, _, err = run("train", "--data=synthetic", *options, "--run", folder)
     assert status == 0, err
     records = json.loads((folder / "report.json").read_text())

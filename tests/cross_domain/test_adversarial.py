@@ -60,7 +60,7 @@ def accuracy_of_discriminator(params) -> float:
         ]
         return 0.5 * ((logits[0] < 0).astype(float) + (logits[1] > 0))
 
-    return float(jnp.mean(jax.vmap(right)(jnp.asarray(places(), jnp.float32))))
+    return float(jnp.mean(jax.jit(jax.vmap(right))(jnp.asarray(places(), jnp.float32))))
 
 
 @pytest.mark.parametrize(("strength", "least", "most"), [(0.0, 0.85, 1.0), (1.0, 0.4, 0.6)])
@@ -75,8 +75,9 @@ def test_the_reversal_brings_the_discriminator_to_chance(strength, least, most):
     state = trained(rule.init(jax.random.key(0), batch))
     assert least <= accuracy_of_discriminator(state.params) <= most
     # The ratings are served all the same.
-    adapted = jax.vmap(rule.adapt, (None, 0))(state.params, batch.support)
-    scores = jax.vmap(rule.predict, (None, 0, 0))(state.params, adapted, batch.query.inputs)
+    adapted = jax.jit(jax.vmap(rule.adapt, (None, 0)))(state.params, batch.support)
+    predict = jax.jit(jax.vmap(rule.predict, (None, 0, 0)))
+    scores = predict(state.params, adapted, batch.query.inputs)
     assert np.mean((scores[:, 0] - batch.query.labels[:, 0]) ** 2) < 0.1
     np.testing.assert_array_equal(state.params["factors"].embedding, FACTORS.embedding)
 
@@ -85,7 +86,7 @@ def test_a_loss_without_a_mask_is_averaged_over_ratings_of_the_target():
     batch, found = tasks(), []
     for loss in (losses.squared_error, optax.squared_error):
         rule = learner(1.0, loss)
-        _, metrics = rule.update(rule.init(jax.random.key(0), batch), batch)
+        _, metrics = jax.jit(rule.update)(rule.init(jax.random.key(0), batch), batch)
         found.append(metrics["loss"])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
 
@@ -103,7 +104,7 @@ def test_a_domain_without_rows_in_the_query_adds_no_cross_entropy():
     state = state._replace(params={**state.params, "discriminator": judge})
     in_target = FACTORS.domain[batch.query.inputs.item] == 1
     alone = batch._replace(query=batch.query._replace(mask=batch.query.mask & in_target))
-    _, with_source = rule.update(state, batch)
-    _, without = rule.update(state, alone)
+    update = jax.jit(rule.update)
+    (_, with_source), (_, without) = update(state, batch), update(state, alone)
     assert with_source["loss"] > 40
     assert without["loss"] < 5

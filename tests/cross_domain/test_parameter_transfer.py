@@ -43,7 +43,7 @@ def error_in(learner, params, side: int) -> jax.Array:
         queried = DOMAIN[task.query.inputs.item] == side
         return losses.squared_error(scores, task.query.labels, where=queried)
 
-    return jnp.mean(jax.vmap(error)(BATCH))
+    return jnp.mean(jax.jit(jax.vmap(error))(BATCH))
 
 
 def after_updates(learner, count: int):

@@ -109,7 +109,7 @@ def test_unmatched_source_users_are_drawn_from_all_of_the_source():
 
     tables, key = cross_table(TRAINING), jax.random.key(1)
     tasks = jax.tree.map(np.asarray, sample(tables, source_table(TRAINING), key))
-    plain = draw(tables, key)
+    plain = jax.jit(draw)(tables, key)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:, :2], b), tasks.query, plain.query)
     met = set()
     for t in range(200):
@@ -128,6 +128,7 @@ def test_unmatched_source_users_need_a_row_or_more():
     with pytest.raises(ValueError, match="must have two domains, got no item_domain"):
         source_table(TRAINING._replace(item_domain=None))
     tables = cross_table(TRAINING)
-    tasks = sample_cross_tasks(tables, jax.random.key(0), tasks=1, source=1, support=1, query=1)
+    draw = partial(sample_cross_tasks, tasks=1, source=1, support=1, query=1)
+    tasks = jax.eval_shape(draw, tables, jax.random.key(0))
     with pytest.raises(ValueError, match="rows must be >= 1, got 0"):
         with_unmatched_source_users(tasks, source_table(TRAINING), jax.random.key(0), rows=0)

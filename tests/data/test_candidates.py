@@ -91,7 +91,8 @@ def test_candidates_are_the_users_own_among_items_they_do_not_know():
 
 
 def test_every_interaction_is_relevant_by_default():
-    tasks = sample_catalogue_tasks(TABLE, jax.random.key(1), tasks=20, support=0)
+    tasks = jax.jit(partial(sample_catalogue_tasks, tasks=20, support=0))(TABLE, jax.random.key(1))
+    tasks = jax.tree.map(np.asarray, tasks)
     for known, _, _, query in check(tasks):
         np.testing.assert_array_equal(query.labels, [i in known for i in range(ITEMS)])
 

@@ -55,7 +55,7 @@ def test_a_user_s_state_is_the_context_alone(regressions):
         NETWORK, losses.squared_error, inner=optax.sgd(RATE), outer=optax.sgd(OUTER), size=3
     )
     params = learner.init(jax.random.key(0), regressions).params
-    contexts = jax.vmap(learner.adapt, (None, 0))(params, regressions.support)
+    contexts = jax.jit(jax.vmap(learner.adapt, (None, 0)))(params, regressions.support)
     assert contexts.shape == (4, 3)
     assert not contexts[3].any()  # nothing seen
 
