@@ -5,7 +5,7 @@ predicts a cold film from its attributes (`baselines.attribute_factors`): those 
 with the graph's features of this or of a random film. The hybrid engine is given the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,19 @@ DRAWS, RESAMPLES = 5, 2000
 PANELS = {"warm_user_cold_item": "known users", "cold_user_cold_item": "new users"}
 
 
-def ratings(about: Described, method: str = "factors", draws: int = DRAWS) -> list[dict[str, Any]]:
+def ratings(
+    about: Described, method: str = "factors", draws: Sequence[int] = range(DRAWS)
+) -> list[dict[str, Any]]:
     """Returns records of the RMSE of unrated films, and of its differences.
 
     Args:
         about: The films.
         method: "factors" or "hybrid".
-        draws: Number of draws.
+        draws: Folds of P2.
     """
     graph = about.vectors["graph"]
     errors: dict[tuple[str, str], list[np.ndarray]] = {}
-    for draw in range(draws):
+    for draw in draws:
         split = prepare("P2", about.dataset, fold=draw, seed=0)
         added = {
             "attributes": None,
