@@ -49,6 +49,8 @@ def reading() -> str:
     return markdown(["workload", "rows", "median, s", "range, s"], rows)
 
 
+ML_1M = "cold_start_accuracy_ml1m"
+
 RUNS = [(workload, steps) for workload in ("W1", "W2") for steps in (1, 5)]
 
 
@@ -248,6 +250,10 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "hybrid differences": partial(accuracy_tables.differences, "hybrid_accuracy"),
     "hybrid by order": partial(accuracy_tables.differences, "hybrid_by_order"),
+    "ml-1m rmse": partial(accuracy_tables.by_support, "rmse", results=ML_1M),
+    "ml-1m ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results=ML_1M),
+    "ml-1m ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural", ML_1M),
+    "ml-1m differences": partial(accuracy_tables.differences, ML_1M),
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,

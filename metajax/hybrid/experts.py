@@ -87,7 +87,7 @@ class Shared:
         found = np.array(values)
         known = values[self.training.interactions.item_counts > 0]
         flat = self._by_attributes(known.reshape(len(known), -1))
-        found[self.new] = flat.reshape(-1, *values.shape[1:])
+        found[self.new] = flat.reshape(len(self.new), *values.shape[1:])
         return found
 
     @cached_property

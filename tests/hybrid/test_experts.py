@@ -196,6 +196,7 @@ def test_new_items_have_the_columns_of_items_of_the_same_attributes(training):
     assert found[8, 0] < 0.3
     assert found[7, 0] > 0.7
     np.testing.assert_allclose(found[7:, 1], 1, rtol=1e-6)
+    assert shared.filled(np.zeros((ITEMS, 0))).shape == (ITEMS, 0)
     factors, doubt = shared.factors
     assert np.all(doubt[7:] > 0)
     assert not doubt[known].any()
