@@ -34,6 +34,7 @@ from metajax.hybrid.ranking import (
     RankingHead,
     candidates,
     expert_weights,
+    fit_blends,
     fit_ranking_head,
     merged,
     popularity_alone,
@@ -397,6 +398,7 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
     users = rng.permutation(log.users)
     orders: tuple[Order, ...] = ("random", "time") if log.timed else ("random",)
     rows, lists, values = ({order: [] for order in orders} for _ in range(3))
+    blends = np.zeros((2, len(KNOTS), len(_names(experts))), np.float32)
     parts = min(_FOLDS, max(len(users) // 2, 1))
     for part in range(parts):
         held = users[part::parts]
@@ -411,14 +413,19 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
                 continue
             batch = padded(tasks, training, query=_QUERY)
             found: dict[int, Rows] = {}
-            for knot in KNOTS:
-                rated, ranked, statistics = _columns(base, experts, training, tasks, batch, knot)
+            for knot, lifting in zip(KNOTS, np.swapaxes(blends, 0, 1), strict=True):
+                rated, ranked, statistics = _columns(
+                    base, experts, training, tasks, batch, knot, lifting
+                )
                 lists[order].append(ranked)
                 values[order].append(statistics)
                 if rated is not None:
                     found[knot] = rated
             if found:
                 rows[order].append(found)
+        kinds = [merged(found) for found in lists.values() if found]
+        if kinds and part < parts - 1:
+            blends = fit_blends(kinds, blends)
     return _Evidence(rows, lists, values, _of_support(rows))
 
 
@@ -429,8 +436,11 @@ def _columns(
     tasks: ColdTasks,
     batch: Task,
     knot: int,
+    blends: np.ndarray,
 ) -> tuple[Rows | None, Lists, np.ndarray]:
     """Computes what both heads are fitted to, of users of whom `knot` interactions are shown.
+
+    The lists hold the best items by `blends` `[2, E]` too.
 
     Returns:
         Rows of ratings, None in an implicit log; lists; and `[T, V]` statistics of the supports.
@@ -449,7 +459,7 @@ def _columns(
         # Items far from every list keep the gate from weights that would lift them there.
         drawn = rng.integers(0, len(catalogue), _DRAWN)
         always = jnp.concatenate([popular, jnp.asarray(drawn, popular.dtype)])
-        outputs = _scored(tuple(experts), base, part, catalogue, always, knot)
+        outputs = _scored(tuple(experts), base, part, catalogue, always, knot, blends)
         kept = min(size, users - start)
         outputs = jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], outputs)
         rows.append(outputs[0])
@@ -514,6 +524,7 @@ def _scored(
     catalogue: jax.Array,
     always: jax.Array,
     knot: jax.Array,
+    blends: jax.Array,
 ) -> Any:
     """Returns rows of ratings, and items, firsts, columns, count and statistics of lists."""
 
@@ -524,7 +535,7 @@ def _scored(
         everything = jnp.arange(len(catalogue), dtype=jnp.int32)
         features = jnp.broadcast_to(user, (len(catalogue), len(user)))
         scores = _expert_columns(experts, base, state, Inputs(features, catalogue, everything))
-        item, first = candidates(scores, always, _EACH)
+        item, first = candidates(scores, blends, always, _EACH)
         rows = None
         if base.tastes is not None:
             columns = _rating_columns(experts, base, state, task.query.inputs)

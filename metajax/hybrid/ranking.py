@@ -24,6 +24,7 @@ __all__ = [
     "RankingHead",
     "candidates",
     "expert_weights",
+    "fit_blends",
     "fit_ranking_head",
     "merged",
     "popularity_alone",
@@ -68,18 +69,25 @@ class Lists(NamedTuple):
     """`[T]` int32 who."""
 
 
-def candidates(scores: jax.Array, always: jax.Array, each: int) -> tuple[jax.Array, jax.Array]:
-    """Selects the best candidates by each column.
+def candidates(
+    scores: jax.Array, blends: jax.Array, always: jax.Array, each: int
+) -> tuple[jax.Array, jax.Array]:
+    """Selects the best candidates by each column and by each of some blends of them.
+
+    A gate that is fitted to lists does not see what it lifts from outside them: the best by an
+    earlier gate, of other users, are its hard negatives.
 
     Args:
         scores: `[I, E]`.
+        blends: `[B, E]` weights.
         always: `[P]` items that are selected for every user.
-        each: Number of the best of each column.
+        each: Number of the best of each column and blend.
 
     Returns:
-        `[P + E each]` items, and bool that is False for all copies of an item but one.
+        `[P + (E + B) each]` items, and bool that is False for all copies of an item but one.
     """
-    _, best = jax.lax.top_k(scores.T, min(each, len(scores)))
+    ordered = jnp.concatenate([scores.T, blends @ scores.T])
+    _, best = jax.lax.top_k(ordered, min(each, len(scores)))
     item = jnp.sort(jnp.concatenate([always, best.ravel()]))
     return item, jnp.concatenate([jnp.ones(1, bool), item[1:] != item[:-1]])
 
@@ -153,6 +161,25 @@ def fit_ranking_head(
     if gated:
         weights = _fitted(scale, lists, seed, start=weights)
     return RankingHead(jnp.asarray(scale, jnp.float32), weights), figures
+
+
+def fit_blends(kinds: Sequence[Lists], start: np.ndarray) -> np.ndarray:
+    """Fits blends of the columns, roughly, that tell `candidates` what a gate would lift.
+
+    Args:
+        kinds: Lists for supports of any interactions, and of the first ones.
+        start: `[2, G, E]` blends to begin with; where all are 0 the fit begins anew.
+
+    Returns:
+        `[2, G, E]` weights of the columns for each kind, at every knot.
+    """
+    told = [lists._replace(first=np.full_like(lists.first, n)) for n, lists in enumerate(kinds)]
+    lists = merged(told)
+    scale = _scales(lists)
+    weights = jnp.asarray(start * np.where(np.isfinite(scale), scale, 0), jnp.float32)
+    if not start.any():
+        weights = _fitted(scale, lists, 0)
+    return np.asarray(_fitted(scale, lists, 0, start=weights) / scale)
 
 
 def popularity_alone(columns: int) -> RankingHead:

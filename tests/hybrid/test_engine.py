@@ -14,7 +14,9 @@ from metajax.evaluation import evaluate, prepare, summarise, trained_expert
 from metajax.evaluation.tuning import fits, tuned
 from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
+from metajax.hybrid.arrival import KNOTS
 from metajax.hybrid.experts import Shared, experts_for, members_of
+from metajax.hybrid.ranking import fit_blends
 from metajax.hybrid.support import fit_tables
 from metajax.hybrid.tastes import RATERS
 from metajax.types import Examples, Inputs
@@ -113,25 +115,39 @@ def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
 
 
 def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypatch):
-    pairs, inside = [], []
+    pairs, inside, mined, followed = [], [], [], []
     base, columns = engine._base, engine._columns
 
     def fitting(training, experts):
         inside.append(set(training.interactions.users))
         return base(training, experts)
 
-    def predicting(given, experts, training, tasks, batch, knot):
+    def predicting(given, experts, training, tasks, batch, knot, blends):
         pairs.append((set(tasks.user), inside[-1]))
-        return columns(given, experts, training, tasks, batch, knot)
+        mined.append((knot, blends))
+        return columns(given, experts, training, tasks, batch, knot, blends)
+
+    def blending(kinds, start):
+        followed.append((start, fit_blends(kinds, start)))
+        return followed[-1][1]
 
     monkeypatch.setattr(engine, "_base", fitting)
     monkeypatch.setattr(engine, "_columns", predicting)
+    monkeypatch.setattr(engine, "fit_blends", blending)
     engine.hybrid().fit(split.training)
     everyone = set(split.training.interactions.users)
     assert inside[0] == everyone
     assert all(held and not held & seen and seen < everyone for held, seen in pairs)
     assert set().union(*(held for held, _ in pairs)) <= everyone
     assert len(pairs) == 5 * 2 * 5
+    # The lists of each part but the first hold what a gate would lift by those before it.
+    starts, blends = zip(*followed, strict=True)
+    assert len(blends) == 4
+    assert not starts[0].any()
+    assert all(one is other for one, other in zip(starts[1:], blends, strict=False))
+    for at, (knot, given) in enumerate(mined):
+        expected = np.zeros_like(given) if at < 10 else blends[at // 10 - 1][:, KNOTS.index(knot)]
+        np.testing.assert_array_equal(given, expected)
 
 
 def test_ratings_of_a_user_who_is_not_trained_on_change_nothing(split, fitted):
@@ -268,7 +284,8 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     base = engine._base(split.training, experts)
     tasks = cold_user_tasks(split.training.interactions, shared.members[:5], pool=10)
     batch = padded(tasks, split.training, query=8)
-    arguments = base, experts, split.training, tasks, batch, 3
+    none = np.zeros((2, len(engine._names(experts))), np.float32)
+    arguments = base, experts, split.training, tasks, batch, 3, none
     whole = engine._columns(*arguments)
     sizes, score = [], engine._scored
     monkeypatch.setattr(engine, "_MOST_SCORES", 2 * len(split.training.item_features) * 16)
@@ -282,6 +299,12 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     assert sizes == [2, 2, 2]
     assert len(parts[2]) == 5
     np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5, atol=1e-5)
+    # What a blend lifts is in every list: the items that fewest have.
+    lifting = none.copy()
+    lifting[:, engine._names(experts).index("reach")] = -1
+    _, lists, _ = engine._columns(*arguments[:-1], lifting)
+    least = np.asarray(base.experts[0][:, 1]).min()
+    assert (np.isclose(lists.scores[..., 1], least, atol=1e-2).sum(axis=1) >= 8).all()
 
 
 @pytest.mark.parametrize("users", [1, 2])

@@ -4,7 +4,13 @@ import pytest
 
 from metajax.hybrid import ranking, rating
 from metajax.hybrid.arrival import KNOTS, arrived, between, fit_arrival
-from metajax.hybrid.ranking import Lists, candidates, expert_weights, fit_ranking_head
+from metajax.hybrid.ranking import (
+    Lists,
+    candidates,
+    expert_weights,
+    fit_blends,
+    fit_ranking_head,
+)
 from metajax.hybrid.rating import Columns, Rows, fit_rating_head, head_scores
 
 
@@ -48,9 +54,31 @@ def test_times_tell_arrivals_apart_where_they_are_known():
 
 def test_candidates_are_the_best_of_each_column_and_copies_are_marked():
     scores = jnp.array([[5.0, 0.0], [4.0, 1.0], [0.0, 9.0], [1.0, 8.0], [2.0, 2.0]])
-    item, first = candidates(scores, jnp.array([0, 4]), 2)
+    none = jnp.zeros((0, 2))
+    item, first = candidates(scores, none, jnp.array([0, 4]), 2)
     assert item.tolist() == [0, 0, 1, 2, 3, 4]
     assert first.tolist() == [True, False, True, True, True, True]
+    # By the sum of both columns the third and the fourth are the best, by -1 times the first too.
+    item, first = candidates(scores, jnp.array([[1.0, 1.0], [-1.0, 0.0]]), jnp.array([0]), 1)
+    assert item.tolist() == [0, 0, 2, 2, 2]
+    assert first.tolist() == [True, False, True, False, False]
+
+
+def test_blends_for_hard_negatives_follow_what_is_relevant_of_each_kind():
+    rng = np.random.default_rng(0)
+    kinds = [lists_of(rng, lambda k, w=w: np.array(w)) for w in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])]
+    kinds = [
+        found._replace(scores=found.scores * np.array([2, 1, 0], np.float16)) for found in kinds
+    ]
+    found = fit_blends(kinds, np.zeros((2, len(KNOTS), 3), np.float32))
+    assert (found[0, :, 0] > 2 * np.abs(found[0, :, 1])).all()
+    assert (found[1, :, 1] > 2 * np.abs(found[1, :, 0])).all()
+    # Of a column that does not vary nothing is taken.
+    assert not found[..., 2].any()
+    # From there a second fit goes on: it keeps the order, and does not begin anew.
+    again = fit_blends(kinds, found)
+    assert (again[0, :, 0] > 2 * np.abs(again[0, :, 1])).all()
+    assert np.abs(again - found).max() < np.abs(found).max()
 
 
 def lists_of(rng, weight_of, users=80, length=30):
