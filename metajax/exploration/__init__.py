@@ -16,6 +16,15 @@ came back:
     >>> person = update_linear(person, vectors[slate.items], reward, noise=.25)
     >>> bool(linear_beliefs(person, vectors).variance.sum() < beliefs.variance.sum())
     True
+
+Ask of a log how another policy would have done, with an interval and reasons for doubt:
+
+    >>> import numpy as np
+    >>> log = LoggedFeedback(action=np.arange(300) % 3, reward=np.arange(300) % 3 == 2,
+    ...     propensity=np.full(300, 1 / 3))
+    >>> found = evaluate(log, [.1, .1, .8], "snips")
+    >>> round(found.value, 3), found.low < found.value < found.high, round(found.ess), found.notes
+    (0.8, True, 152, ())
 """
 
 from metajax.exploration.beliefs import (
@@ -28,6 +37,9 @@ from metajax.exploration.beliefs import (
     update_items,
     update_linear,
 )
+from metajax.exploration.logs import LoggedFeedback, logged
+from metajax.exploration.off_policy import Estimate, by_position, evaluate, evaluate_lists
+from metajax.exploration.open_bandit import bernoulli_thompson, open_bandit
 from metajax.exploration.policies import (
     beta_thompson,
     epsilon_greedy,
@@ -47,17 +59,25 @@ from metajax.exploration.slates import Beliefs, Policy, Slate, reserved_slots
 __all__ = [
     "Beliefs",
     "BetaCounts",
+    "Estimate",
+    "LoggedFeedback",
     "Policy",
     "Slate",
+    "bernoulli_thompson",
     "beta_beliefs",
     "beta_from_moments",
     "beta_thompson",
+    "by_position",
     "content_prior",
     "epsilon_greedy",
+    "evaluate",
+    "evaluate_lists",
     "greedy",
     "linear_beliefs",
     "linear_thompson",
     "linear_ucb",
+    "logged",
+    "open_bandit",
     "policy_of",
     "reserved_slots",
     "softmax",
