@@ -1,7 +1,13 @@
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+
 import pytest
 
 from metajax.cli.app import main
-from metajax.serving import server
+from metajax.serving import Store, server
 from metajax.serving.scoring import scorer_of
 
 
@@ -32,3 +38,39 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
 def test_a_policy_that_the_model_lacks_is_refused(model):
     with pytest.raises(ValueError, match="no policy 'gredy'; did you mean 'greedy'"):
         scorer_of(model, policies=("gredy",))
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_service_loses_nothing_that_was_acknowledged(model, tmp_path):
+    log = tmp_path / "events.db"
+    program = "from metajax.serving import Store, server; import sys; server.serve(sys.argv[1], "
+    program += "events=sys.argv[2], port=0, ready=lambda address: print(address, flush=True))"
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, str(model), f"sqlite:///{log}"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    output = running.stdout
+    assert output is not None
+    try:
+        address = output.readline().strip()
+        for n in range(10):
+            events = [
+                {"id": f"e{n}-{m}", "user": "ada", "item": str(m), "kind": "view"} for m in range(3)
+            ]
+            request = urllib.request.Request(
+                f"{address}/v1/events", json.dumps({"events": events}).encode()
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                assert json.load(answer)["accepted"] == 3
+        with urllib.request.urlopen(f"{address}/v1/users/ada/recommendations") as answer:
+            listed = json.load(answer)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        output.close()
+    with Store(log) as store:
+        expected = [f"e{n}-{m}" for n in range(10) for m in range(3)]
+        assert [one.id for _, one in store.events()] == expected
+        kept = store.answer(listed["recommendation_id"])
+        assert kept is not None
+        assert kept.user == "ada"
