@@ -48,12 +48,12 @@ class Shared:
     def new(self) -> np.ndarray:
         """`[C]` items without interactions that are new, of which their attributes tell something.
 
-        Where the training set does not tell and fewer items have no interaction than have one, they
-        are the tail of the catalogue, which nobody wanted; where more have none, most are new.
+        Where the training set does not tell and less than twice as many items have no interaction
+        as have one, they are the tail of the catalogue, which nobody wanted; else most are new.
         """
         count, new = self.training.interactions.item_counts, self.training.new_items
         if new is None:
-            new = np.full(len(count), np.sum(count == 0) > np.sum(count == 1))
+            new = np.full(len(count), np.sum(count == 0) > 2 * np.sum(count == 1))
         described = np.ptp(self.training.item_features, axis=0).any()
         return np.flatnonzero(new & (count == 0) & described)
 
@@ -73,20 +73,29 @@ class Shared:
         return found._replace(item_bias=bias, item_factors=vectors), np.where(known, 0, doubt)
 
     @cached_property
-    def _by_attributes(self) -> Callable[[np.ndarray], np.ndarray]:
-        """From values `[n, V]` of the items with interactions to those of the new ones."""
+    def _by_attributes(self) -> dict[bool, Callable[[np.ndarray], np.ndarray]]:
+        """From values `[n, V]` of the items with interactions to those of the unrated ones."""
         count = self.training.interactions.item_counts
-        predict = unrated_by_attributes(self.training.item_features, count)
-        kept = np.isin(np.flatnonzero(count == 0), self.new)
-        return lambda values: predict(values)[kept]
+        return {
+            rated: unrated_by_attributes(self.training.item_features, weight)
+            for rated, weight in ((False, (count > 0).astype(np.float64)), (True, count))
+        }
 
-    def filled(self, values: np.ndarray) -> np.ndarray:
-        """Predicts rows `[I, ...]` of new items from the others by their attributes."""
+    def filled(self, values: np.ndarray, *, rated: bool = False) -> np.ndarray:
+        """Predicts rows `[I, ...]` of new items from the others by their attributes.
+
+        Args:
+            values: Those of all items.
+            rated: True where each interaction counts alike, as predicted ratings are judged; False
+                where each item does: what orders items would lift a new one as if it were as
+                popular as what most people have.
+        """
         if not len(self.new):
             return values
-        found = np.array(values)
-        known = values[self.training.interactions.item_counts > 0]
-        flat = self._by_attributes(known.reshape(len(known), -1))
+        count = self.training.interactions.item_counts
+        found, known = np.array(values), values[count > 0]
+        flat = self._by_attributes[rated](known.reshape(len(known), -1))
+        flat = flat[np.isin(np.flatnonzero(count == 0), self.new)]
         found[self.new] = flat.reshape(len(self.new), *values.shape[1:])
         return found
 

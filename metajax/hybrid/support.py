@@ -131,9 +131,10 @@ def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
     deviation = np.zeros((items, len(centre)))
     if rated and np.any(cells):
         deviation = _deviations(log.item, cells[log.user], left - own[log.user], items)
-    of_items = np.stack([np.log1p(count), bias * rated, spread, turn, opening], axis=1)
+    of_ratings = np.stack([bias * rated, spread, turn, opening], axis=1)
     values = (
-        *shared.filled(of_items).T,
+        shared.filled(np.log1p(count)),
+        *shared.filled(of_ratings, rated=True).T,
         direction,
         item_centre,
         item_axes,
@@ -142,7 +143,7 @@ def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:
         cell,
         centre,
         user_axes,
-        shared.filled(deviation),
+        shared.filled(deviation, rated=True),
     )
     found = Tables(*(jnp.asarray(value, jnp.float32) for value in values))
     return found._replace(cell=jnp.asarray(cell, jnp.int32))

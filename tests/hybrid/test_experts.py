@@ -210,6 +210,23 @@ def test_new_items_have_the_columns_of_items_of_the_same_attributes(training):
         assert np.isfinite(columns).all()
 
 
+def test_a_new_item_is_expected_to_be_as_popular_as_the_average_item_not_interaction(training):
+    log = training.interactions
+    most = np.argmax(log.item_counts)
+    # One item has nearly all interactions.
+    kept = (log.item == most) | np.isin(np.arange(len(log.item)), np.unique(log.item, True)[1])
+    skewed = training._replace(interactions=select_rows(log, kept))
+    # Far from all others, it is expected to be what they are in the mean.
+    features = np.arange(ITEMS)[:, None] * 1.0
+    features[8] = 1e3
+    told = with_new_items(skewed, [7, 8], features)
+    shared = Shared(told._replace(new_items=np.arange(ITEMS) > 6))
+    count = shared.training.interactions.item_counts
+    mean, by_interaction = count[:7].mean(), count @ count / count.sum()
+    assert by_interaction > 2 * mean
+    assert shared.filled(count.astype(float))[8] == pytest.approx(mean)
+
+
 def test_items_that_nobody_took_are_no_new_ones(training):
     features = np.eye(ITEMS)
     log = training.interactions
