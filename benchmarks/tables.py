@@ -51,6 +51,21 @@ def reading() -> str:
 
 ML_1M = "cold_start_accuracy_ml1m"
 
+
+def off_policy() -> str:
+    """Estimates of whole campaigns, and what the policy earned."""
+    rows = []
+    for r in read("off_policy"):
+        if "position" not in r:
+            settings = "".join(f", {n} {r[n]:g}" for n in ("clip", "switch") if n in r)
+            of_rewards, off = r["reward_ess"], r.get("relative_error")
+            cells = [r["data"].removeprefix("open bandit, "), r["estimator"] + settings]
+            cells.append("{value:.4f} [{low:.4f}, {high:.4f}]".format(**r))
+            cells += ["" if off is None else f"{off:.1%}", f"{r['ess']:,.0f}", f"{of_rewards:.1f}"]
+            rows.append(cells)
+    return markdown(["campaign", "estimator", "clicks a view", "off", "ESS", "of clicks"], rows)
+
+
 RUNS = [(workload, steps) for workload in ("W1", "W2") for steps in (1, 5)]
 
 
@@ -254,6 +269,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ml-1m ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results=ML_1M),
     "ml-1m ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural", ML_1M),
     "ml-1m differences": partial(accuracy_tables.differences, ML_1M),
+    "off_policy": off_policy,
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,

@@ -77,6 +77,16 @@ def test_the_example_of_an_own_method_runs(ml100k):
     assert table["mean"].is_between(0.9, 1.2).all()
 
 
+def test_the_example_of_exploration_runs():
+    names: dict[str, Any] = {}
+    (block,) = (block for block in blocks("python") if "exploration." in block)
+    run(block, names)
+    assert names["slate"].shown.all()
+    assert ((names["slate"].propensity > 0) & (names["slate"].propensity <= 1)).all()
+    after = names["exploration"].linear_beliefs(names["person"], names["vectors"])
+    assert (after.variance < names["beliefs"].variance).all()
+
+
 def test_the_knowledge_graph_examples_run(ml100k, film_graph):
     del ml100k, film_graph
     graph, links, items, live = (b for b in blocks("python") if "knowledge." in b)

@@ -91,6 +91,21 @@ def test_a_loss_without_a_mask_is_averaged_over_ratings_of_the_target():
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
 
 
+def test_ratings_of_the_source_in_the_query_do_not_count():
+    rule, batch = learner(1.0), tasks()
+    state, update = rule.init(jax.random.key(0), batch), jax.jit(rule.update)
+    # A discriminator that sees nothing: they are what it tells users of the source by.
+    blind = jax.tree.map(jnp.zeros_like, state.params["discriminator"])
+    state = state._replace(params={**state.params, "discriminator": blind})
+    of_source = FACTORS.domain[batch.query.inputs.item] == 0
+    assert (batch.query.mask & of_source).any()
+    assert (batch.query.mask & ~of_source).any()
+    other = jnp.where(of_source, 50.0, batch.query.labels)
+    changed = batch._replace(query=batch.query._replace(labels=other))
+    first, second = (update(state, given)[1]["loss"] for given in (batch, changed))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_domain_without_rows_in_the_query_adds_no_cross_entropy():
     """The discriminator takes everyone for a user of the target, which costs 50 in the source."""
     rule, batch = learner(1.0), tasks()
