@@ -80,7 +80,9 @@ def test_cold_films_are_out_of_the_log_and_of_the_graph_of_likes(about):
 def test_ratings_of_new_films_are_predicted_by_their_director(about, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     script = importlib.import_module("cold_item_ratings")
-    records = {(r["method"], r["against"], r["metric"]): r for r in script.ratings(about, draws=1)}
+    records = {
+        (r["method"], r["against"], r["metric"]): r for r in script.ratings(about, draws=[0])
+    }
     assert len(records) == 10
     metric = "RMSE of unrated films, known users"
     result = records["factors: attributes, graph", "factors: attributes", metric]
