@@ -12,7 +12,7 @@ from metajax.methods.attentive_neighbours import (
     user_memory,
     user_memory_of,
 )
-from metajax.registry import settings_for
+from metajax.registry import method_of, settings_for, too_large
 from metajax.types import Examples, Inputs, MemberInputs
 
 USERS, ITEMS, ROOM, SCALE = 5, 6, 8, (1.0, 5.0)
@@ -200,7 +200,9 @@ def test_more_users_than_there_is_room_for_are_a_sample():
 
 def test_unsupported_catalogues_and_objectives_are_refused():
     shapes = Shapes(30_000, 2, 1, SCALE)
-    with pytest.raises(ValueError, match="at most 20000 items, got 30000"):
-        user_memory_of(settings_for("attentive_neighbours"), shapes)
+    method = method_of("attentive_neighbours")
+    problem = "method 'attentive_neighbours' is for at most 20,000 items, got 30,000"
+    assert too_large(method, shapes.items) == problem
+    assert too_large(method, 20_000) is None
     with pytest.raises(ValueError, match="objective must be of an order of items, got 'rating'"):
         user_memory_of(settings_for("attentive_neighbours", objective="rating"), shapes)
