@@ -11,7 +11,9 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -309,7 +311,11 @@ async def _answered(
     except ClientDisconnect:
         response = _json(400, bodies.ErrorAnswer("the client has gone."))
     except Exception as problem:
-        _LOG.error(json.dumps({"event": "unforeseen error", "kind": type(problem).__name__}))
+        # Places and not the message, which may hold an id.
+        frames = traceback.extract_tb(problem.__traceback__)[-8:]
+        places = [f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames]
+        told = {"event": "unforeseen error", "kind": type(problem).__name__, "at": places}
+        _LOG.error(json.dumps(told))
         response = _json(500, bodies.ErrorAnswer("unforeseen error."))
     finally:
         busy[0] -= 1

@@ -1,4 +1,4 @@
-"""What the service does, without HTTP: events in, lists out.
+"""Service without HTTP: stores events and users, and draws lists that follow from them.
 
 Everything that is known of a user is read from the store, so that a list always follows from all
 events that were acknowledged before it was asked for.

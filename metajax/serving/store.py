@@ -461,8 +461,8 @@ def _commit(db: sqlite3.Connection, group: Sequence[Job]) -> None:
             # then there is nothing to go back to.
             except Exception as error:
                 db.execute("rollback to request")
-                known = isinstance(error, DeletedError)
-                refused.append((future, error if known else StoreError(str(error))))
+                failed = isinstance(error, sqlite3.Error)
+                refused.append((future, StoreError(str(error)) if failed else error))
             db.execute("release request")
         db.execute("commit")
     except sqlite3.Error as error:

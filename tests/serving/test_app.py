@@ -202,7 +202,7 @@ def test_keys(serve):
     assert call("GET", "/v1/health/live").status == 200
 
 
-def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch):
+def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch, caplog):
     _, call = serve(most_requests=0)
     found = call("GET", "/v1/health/live")
     assert (found.status, found.headers["retry-after"]) == (429, "1")
@@ -210,6 +210,10 @@ def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch):
     monkeypatch.setattr(service.store, "events_of", lambda *_: 1 / 0)
     found = call("GET", "/v1/users/ada/recommendations")
     assert (found.status, found.content) == (500, {"error": "unforeseen error."})
+    (told,) = (r.message for r in caplog.records if "unforeseen" in r.message)
+    assert "ZeroDivisionError" in told
+    assert '"test_app.py:' in told
+    assert "ada" not in told
 
 
 def test_a_model_is_reloaded_and_a_damaged_one_is_not(serve, model, scorer, tmp_path):

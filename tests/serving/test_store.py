@@ -178,3 +178,13 @@ os.kill(os.getpid(), signal.SIGKILL)
     with Store(tmp_path / "events.db") as store:
         expected = [f"e{n}-{m}" for n in range(30) for m in range(5)]
         assert [one.id for _, one in store.events()] == expected
+
+
+def test_a_mistake_in_a_request_is_no_failure_of_the_store_and_fails_no_other(tmp_path):
+    with Store(tmp_path / "events.db") as store:
+        with pytest.raises(ZeroDivisionError):
+            store._written(lambda db: 1 / 0)
+        with pytest.raises(StoreError, match="no such table"):
+            store._written(lambda db: db.execute("delete from nothing"))
+        store.put_user("ada", {"age": 30})
+        assert store.attributes_of("ada") == {"age": 30}
