@@ -185,6 +185,6 @@ def test_a_mistake_in_a_request_is_no_failure_of_the_store_and_fails_no_other(tm
         with pytest.raises(ZeroDivisionError):
             store._written(lambda db: 1 / 0)
         with pytest.raises(StoreError, match="no such table"):
-            store._written(lambda db: db.execute("delete from nothing"))
+            store._written(lambda db: db.execute("delete from absent"))
         store.put_user("ada", {"age": 30})
         assert store.attributes_of("ada") == {"age": 30}
