@@ -1,6 +1,7 @@
 """The command `metajax serve`."""
 
 import logging
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -12,48 +13,69 @@ __all__ = ["serve"]
 
 
 def serve(
-    model: Annotated[Path, Parameter(name="model")],
+    model: Annotated[Path | None, Parameter(name="model")] = None,
     /,
     *,
-    events: str = "sqlite:///events.db",
+    demo: Annotated[bool, Parameter(negative="")] = False,
+    events: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key_file: Path | None = None,
     admin_key_file: Path | None = None,
     policy: str = "greedy",
+    client_rate: float | None = None,
     refuse_unknown_items: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serves a model over HTTP: events in, lists out. Needs the extra serve.
 
+    A page to try it is at /.
+
     Args:
         model: Folder of a model that metajax fit wrote.
-        events: Log of events, sqlite:///FILE; made if it does not exist.
+        demo: Serve the engine on MovieLens-100K, fitted if there is none yet, and open the page.
+        events: Log of events, sqlite:///FILE; made if it does not exist. By default events.db here,
+            of --demo beside its model.
         host: Address to listen at. Other than loopback it needs --api-key-file.
         port: Port to listen at; 0 takes a free one.
         api_key_file: File with the key that requests must bring: "Authorization: Bearer KEY".
         admin_key_file: File with the key of metrics and administration; by default the same.
         policy: Policy of requests that name none: greedy, epsilon_greedy, softmax, ucb, thompson.
+        client_rate: Requests a second from one address, on average; more are answered with 429.
         refuse_unknown_items: Refuse events of items that the model does not know.
     """
     try:
+        from metajax.serving import demo as demonstration
         from metajax.serving import server, service
     except ModuleNotFoundError as problem:
         raise ImportError(
             f"metajax serve needs {problem.name}: install the extra, 'metajax[serve]'."
         ) from None
+    if demo == (model is not None):
+        raise ValueError("the folder of a model must be given, or --demo, and not both.")
     settings = service.ServiceSettings(
         policy=policy,
         api_key=None if api_key_file is None else server.key_of(api_key_file),
         admin_key=None if admin_key_file is None else server.key_of(admin_key_file),
         unknown_items=not refuse_unknown_items,
+        client_rate=client_rate,
     )
+    if model is None:
+        events = events or f"sqlite:///{demonstration.demo_folder() / 'events.db'}"
+        with console.fetching(demonstration.DATA) as fetched:
+            model = demonstration.demo_model(progress=fetched)
     logging.basicConfig(format="%(message)s")
     console.error(f"note: compiling {model} for requests.")
     server.serve(
         model,
-        events=events,
+        events=events or "sqlite:///events.db",
         host=host,
         port=port,
         settings=settings,
-        ready=lambda address: console.say(f"Serving {model} at {address}"),
+        ready=lambda address: _ready(model, address, shown=demo),
     )
+
+
+def _ready(model: Path, address: str, *, shown: bool) -> None:
+    console.say(f"Serving {model} at {address}")
+    if shown:
+        webbrowser.open(address)

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.applications import Starlette
@@ -30,6 +31,8 @@ from metajax.characters import visible
 from metajax.fields import suggestion
 from metajax.serving import bodies
 from metajax.serving.bodies import MOST_BYTES, check_name
+from metajax.serving.limits import Limits, is_loopback
+from metajax.serving.pages import PAGES, page
 from metajax.serving.scoring import POLICIES, RefusedError, UnknownError
 from metajax.serving.service import Service, pair_of
 from metajax.serving.store import DeletedError, Item, StoreError
@@ -99,6 +102,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "scenario": {"type": "string", "maxLength": 256, "description": "Where the list is shown."},
     "explain": {"type": "boolean", "default": False},
+    "query": {"type": "string", "maxLength": 256, "description": "Words of a title."},
 }
 
 
@@ -131,6 +135,18 @@ def _similar(service: Service, asked: Asked) -> Any:
     item, scorer = asked.path["item"], service.scorer
     found = scorer.similar(item, _number(asked.query))
     return bodies.SimilarAnswer(item, scorer.version, [bodies.SimilarItem(*one) for one in found])
+
+
+def _search(service: Service, asked: Asked) -> Any:
+    text, scorer = _one(asked.query, "query") or "", service.scorer
+    if len(text) > 256:
+        raise RefusedError(f"query must have at most 256 characters, got {len(text):,}.")
+    found = scorer.search(text, _number(asked.query))
+    return bodies.SearchAnswer(scorer.version, [bodies.FoundItem(*one) for one in found])
+
+
+def _model(service: Service, asked: Asked) -> Any:
+    return service.description()
 
 
 def _put_item(service: Service, asked: Asked) -> Any:
@@ -208,6 +224,14 @@ OPERATIONS = (
         _similar, bodies.SimilarAnswer, query=("n",),
     ),
     Operation(
+        "GET", "/v1/items", "searchItems", "Finds items by words of their titles.", _search,
+        bodies.SearchAnswer, query=("query", "n"),
+    ),
+    Operation(
+        "GET", "/v1/model", "describeModel", "Tells of the model that is served.", _model,
+        bodies.ModelAnswer,
+    ),
+    Operation(
         "PUT", "/v1/items/{item}", "putItem",
         "Stores facts of an item; one that is new to the model is scored by its content.",
         _put_item, bodies.ItemBody, bodies.ItemBody,
@@ -258,7 +282,8 @@ def app_of(service: Service) -> Starlette:
     Args:
         service: The service.
     """
-    busy = [0]
+    settings = service.settings
+    limits = Limits(settings.most_requests, settings.most_of_client, settings.client_rate)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -272,11 +297,25 @@ def app_of(service: Service) -> Starlette:
     for path in paths:
         here = {one.method: one for one in ordered if one.path == path}
         pattern = path.replace("{user}", "{user:path}").replace("{item}", "{item:path}")
-        endpoint = functools.partial(_answered, service, here, busy)
+        endpoint = functools.partial(_answered, service, here, limits)
         routes.append(Route(pattern, endpoint, methods=list(here), name=path))
+    routes += [
+        Route(path, functools.partial(_page, name), name=path) for path, name in PAGES.items()
+    ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
     app.router.redirect_slashes = False
     return app
+
+
+async def _page(name: str, request: Request) -> Response:
+    found = page(name)
+    headers = {
+        "Content-Security-Policy": found.policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+    return Response(found.content, headers=headers, media_type="text/html")
 
 
 async def _unrouted(request: Request, problem: Exception) -> Response:
@@ -286,15 +325,18 @@ async def _unrouted(request: Request, problem: Exception) -> Response:
 
 
 async def _answered(
-    service: Service, operations: Mapping[str, Operation], busy: list[int], request: Request
+    service: Service, operations: Mapping[str, Operation], limits: Limits, request: Request
 ) -> Response:
     """Answers a request, whatever happens."""
     began = time.perf_counter()
     operation = operations["GET" if request.method == "HEAD" else request.method]
-    busy[0] += 1
+    client = request.client.host if request.client else ""
+    # Of health, so that whoever supervises the service does not take a busy one for a dead one.
+    refusal = None if operation.key == "none" else limits.enter(client)
     try:
-        if busy[0] > service.settings.most_requests:
-            raise _HttpError(429, "too many requests.", {"Retry-After": "1"})
+        if refusal is not None:
+            status, wait = refusal
+            raise _HttpError(status, "too many requests.", {"Retry-After": str(wait)})
         response = await _result(service, operation, request)
     except _HttpError as problem:
         response = _json(problem.status, bodies.ErrorAnswer(str(problem)), problem.headers)
@@ -318,7 +360,8 @@ async def _answered(
         _LOG.error(json.dumps(told))
         response = _json(500, bodies.ErrorAnswer("unforeseen error."))
     finally:
-        busy[0] -= 1
+        if refusal is None and operation.key != "none":
+            limits.leave(client)
     seconds = time.perf_counter() - began
     service.metrics.request(operation.method, operation.path, response.status_code, seconds)
     line = {
@@ -333,6 +376,7 @@ async def _answered(
 
 
 async def _result(service: Service, operation: Operation, request: Request) -> Response:
+    _check_site(service, request)
     _check_key(service, operation, request)
     query: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
@@ -347,6 +391,24 @@ async def _result(service: Service, operation: Operation, request: Request) -> R
         return Response(found, media_type="text/plain; version=0.0.4")
     status, answer = found if isinstance(found, tuple) else (200, found)
     return _json(status, answer)
+
+
+def _check_site(service: Service, request: Request) -> None:
+    """Refuses what a page of another site asks of a service that needs no key.
+
+    A browser sends such a request from the operator's own machine, which loopback does not keep
+    out, and a name that resolves to loopback makes it look like one of the same site.
+    """
+    if service.settings.api_key is not None:
+        return
+    host, origin = request.headers.get("host"), request.headers.get("origin")
+    try:
+        fits = host is None or is_loopback(urlsplit(f"//{host}").hostname or "")
+        fits = fits and (origin is None or urlsplit(origin).netloc == host)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise _HttpError(403, "requests of other sites are refused.")
 
 
 def _check_key(service: Service, operation: Operation, request: Request) -> None:
@@ -421,8 +483,9 @@ _STATUSES = {
     "410": "The user was deleted.",
     "413": "The body is too large.",
     "422": "The body, an id or a value is wrong.",
-    "429": "Too many requests are under way.",
-    "503": "The store cannot be used now; nothing was stored.",
+    "403": "The request comes from a page of another site.",
+    "429": "Too many requests of this client.",
+    "503": "The store cannot be used now, or too many requests are under way; nothing was stored.",
 }
 
 

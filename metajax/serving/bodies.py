@@ -24,15 +24,18 @@ __all__ = [
     "EventsAnswer",
     "EventsBody",
     "FactAnswer",
+    "FoundItem",
     "ItemBody",
     "ListAnswer",
     "LiveAnswer",
+    "ModelAnswer",
     "NewEvent",
     "PlaceAnswer",
     "ReadEvents",
     "ReasonAnswer",
     "RejectedEvent",
     "ReloadAnswer",
+    "SearchAnswer",
     "SimilarAnswer",
     "SimilarItem",
     "StrangerBody",
@@ -116,6 +119,7 @@ class ReasonAnswer(Struct):
     """An item of the user that raised the score, and by how much."""
 
     item: str
+    title: str
     change: float
 
 
@@ -164,6 +168,31 @@ class SimilarAnswer(Struct):
     item: str
     model: str
     items: list[SimilarItem]
+
+
+class FoundItem(Struct):
+    """An item that was searched for."""
+
+    item: str
+    title: str
+
+
+class SearchAnswer(Struct):
+    """Items whose titles have the words."""
+
+    model: str
+    items: list[FoundItem]
+
+
+class ModelAnswer(Struct):
+    """The model that is served; `policy` is that of requests that name none."""
+
+    model: str
+    method: str
+    items: int
+    scale: tuple[float, float] | None
+    policies: list[str]
+    policy: str
 
 
 class ItemBody(Struct, forbid_unknown_fields=True):

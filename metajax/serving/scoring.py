@@ -9,7 +9,9 @@ score for a user is that of a ridge regression of the user's scores of the known
 content features, X b with b = (X'X + L)^-1 X's: as good as the features explain that user's scores,
 and refitted to each of them at the cost of one product. The penalty has the least leave-one-out
 error on the scores of somebody of whom nothing is known. The variance of such a score is the mean
-variance of the known ones, plus that of what the features leave unexplained.
+variance of the known ones, plus that of what the features leave unexplained. An item that the model
+knows and whose content a client has changed keeps its own score, plus the difference that the same
+regression makes between the new content and the old.
 
 **Policies.** `greedy`, `epsilon_greedy` (epsilon .1) and `softmax` (temperature .25 of the standard
 deviation of the user's scores) see the scores that order items; `ucb` (width 1) and `thompson` (200
@@ -20,8 +22,10 @@ the noise of a single rating, so that both explore more than with the posterior 
 import contextlib
 import functools
 import hashlib
+import heapq
 import os
 import time
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -70,7 +74,7 @@ AT_ONCE = 16
 
 _OF_VARIANCE = ("ucb", "thompson")
 _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-_NEW, _REASONS, _ROUNDING = 64, 3, 1e-5
+_NEW, _REASONS, _ROUNDING, _TITLE = 64, 3, 1e-5, 1000
 
 
 class RefusedError(ValueError):
@@ -138,6 +142,10 @@ class _Items(NamedTuple):
     """`[N + C]` bool."""
     expires: np.ndarray
     """`[N + C]` seconds since 1970."""
+    changed: np.ndarray
+    """`[M]` indices of items of the model whose content was changed."""
+    change: np.ndarray
+    """`[M, F]` by how much their content features differ from those of the model."""
 
 
 class Scorer:
@@ -183,13 +191,16 @@ class Scorer:
         able = [name for name in POLICIES if self.has_variance or name not in _OF_VARIANCE]
         self.policies = tuple(able)
         self.policies = tuple(able if policies is None else map(self.checked_policy, policies))
-        self._items = self._with({}, (), np.zeros((_NEW, self._of_schema + 1)))
-        self._of_model = dict(self._items.place)
-        stranger = self._of_known([self._seen(ListRequest({}))])
         self._centre, self._spread = known.mean(axis=0), known.std(axis=0)
         self._spread[self._spread == 0] = 1
-        self._regression = _regression(self._standard(known), stranger.ranks[0])
         self._known = self._standard(known)
+        self._of_model = {name: n for n, name in enumerate(self.ids)}
+        self._items = self._with({}, (), np.zeros((_NEW, self._of_schema + 1)))
+        stranger = self._of_known([self._seen(ListRequest({}))])
+        self._regression = _regression(self._known, stranger.ranks[0])
+        titles = catalogue.titles.tolist()
+        named = zip(titles, self.ids, strict=True)
+        self._searched = [(_folded(title), title, name) for title, name in named]
 
         @functools.lru_cache(maxsize=256)
         def of_attribute(column: str, value: str) -> np.ndarray:
@@ -254,7 +265,7 @@ class Scorer:
         size = max(_NEW, 1 << max(len(new) - 1, 0).bit_length())
         content = np.zeros((size, self._of_schema + 1))
         if new:
-            rows = [_encoded(self._schema, given[name].content) for name in new]
+            rows = [self._encoded_content(given[name].content) for name in new]
             content[: len(new)] = self._standard(np.stack(rows))
         grown = size > len(self._items.content)
         self._items = self._with(given, new, content)
@@ -267,7 +278,21 @@ class Scorer:
         Raises:
             RefusedError: If a name is unknown, or a value does not fit.
         """
-        _encoded(self._schema, content)
+        self._encoded_content(content)
+
+    def _encoded_content(self, content: Mapping[str, Any], place: int | None = None) -> np.ndarray:
+        """Returns `[F - 1]` features; of an item of the model over the attributes that it has."""
+        named = {field.name for field in self._schema.fields}
+        title = content.get("title", "")
+        if "title" not in named and not (isinstance(title, str) and len(title) <= _TITLE):
+            raise RefusedError(f"title must be text of at most {_TITLE:,} characters.")
+        # A title is shown and has no features.
+        given = {name: value for name, value in content.items() if name in named or name != "title"}
+        table = self.recommender.catalogue.attributes
+        if place is not None and table is not None:
+            known = {name: column[place] for name, column in table.columns.items() if name in named}
+            given = {**known, **given}
+        return _encoded(self._schema, given)
 
     def _with(self, given: Mapping[str, Item], new: tuple[str, ...], content: np.ndarray) -> _Items:
         place = {name: n for n, name in enumerate([*self.ids, *new])}
@@ -278,7 +303,14 @@ class Scorer:
             available[place[name]] = item.available
             if item.expires is not None:
                 expires[place[name]] = item.expires
-        return _Items(given, new, place, content, available, expires)
+        told = {self._of_model[n]: i.content for n, i in given.items() if n in self._of_model}
+        changed = [i for i, content in told.items() if set(content) - {"title"}]
+        change = np.zeros((len(changed), self._of_schema + 1))
+        if changed:
+            rows = [self._encoded_content(told[i], i) for i in changed]
+            change = self._standard(np.stack(rows)) - self._known[changed]
+        places = np.array(changed, int)
+        return _Items(given, new, place, content, available, expires, places, change)
 
     def lists(self, asked: Sequence[ListRequest]) -> list[list[Line] | RefusedError]:
         """Adapts to users in one call, and draws a list for each.
@@ -343,6 +375,41 @@ class Scorer:
         named = [i for i in order.tolist() if shown[i]]
         return [(self._id(items, i), self._title(items, i), float(likeness[i])) for i in named]
 
+    def search(self, text: str, n: int) -> list[tuple[str, str]]:
+        """Finds items by words of their titles, whatever their case and accents.
+
+        Args:
+            text: Every word of it must be in the title.
+            n: Number of items at most.
+
+        Returns:
+            Id and title of items that may be shown: first those that begin with the text, then
+            those of whose words one begins with each, then shorter titles.
+        """
+        items = self._items
+        words, whole = _folded(text).split(), _folded(text).strip()
+        if not words:
+            return []
+        shown = self._shown(items)
+        told = [self._title(items, items.place[name]) for name in items.given]
+        given = [(_folded(t), t, n) for t, n in zip(told, items.given, strict=True)]
+        found = [
+            (
+                not folded.startswith(whole),
+                not all(f" {word}" in f" {folded}" for word in words),
+                len(folded),
+                folded,
+                name,
+                title,
+            )
+            for group, own in ((self._searched, True), (given, False))
+            for folded, title, name in group
+            if all(word in folded for word in words)
+            and not (own and name in items.given)
+            and shown[items.place[name]]
+        ]
+        return [(name, title) for *_, name, title in heapq.nsmallest(n, found)]
+
     @functools.cached_property
     def _by_id(self) -> Recommender:
         """The recommender whose items have no titles, so that an id is an id."""
@@ -377,11 +444,12 @@ class Scorer:
         rest = np.mean((found.scores - (self._known @ b).T) ** 2, axis=1)
         spread = np.sqrt(np.mean(found.deviations.astype(np.float64) ** 2, axis=1) + rest)
         added = np.repeat(spread[:, None], len(items.content), axis=1)
-        return (
-            np.concatenate([found.scores, (items.content @ b).T], axis=1),
-            np.concatenate([found.deviations, added], axis=1),
-            np.concatenate([found.ranks, (items.content @ of_ranks).T], axis=1),
-        )
+        scores = np.concatenate([found.scores, (items.content @ b).T], axis=1)
+        ranks = np.concatenate([found.ranks, (items.content @ of_ranks).T], axis=1)
+        if len(items.changed):
+            scores[:, items.changed] += (items.change @ b).T
+            ranks[:, items.changed] += (items.change @ of_ranks).T
+        return scores, np.concatenate([found.deviations, added], axis=1), ranks
 
     def _shown(self, items: _Items) -> np.ndarray:
         """Returns a new `[N + C]` mask of the items that may be shown now."""
@@ -484,15 +552,20 @@ class Scorer:
             for name, item in items.given.items():
                 found[items.place[name]] = value in item.categories
             return found
-        for n, name in enumerate(items.new):
-            content = items.given[name].content.get(column, "")
-            tokens = content if isinstance(content, list) else str(content).split()
-            found[known + n] = value in tokens or str(content) == value
+        problem: ValueError | None = None
         try:
             found[:known] = self._of_attribute(column, value)
-        except ValueError as problem:
-            if not found.any():
-                raise RefusedError(str(problem).removeprefix("category: ")) from None
+        except ValueError as why:
+            problem = why
+        for name, item in items.given.items():
+            place = items.place[name]
+            if place < known and column not in item.content:
+                continue
+            content = item.content.get(column, "")
+            tokens = content if isinstance(content, list) else str(content).split()
+            found[place] = value in tokens or str(content) == value
+        if problem is not None and not found.any():
+            raise RefusedError(str(problem).removeprefix("category: "))
         return found
 
     def _id(self, items: _Items, place: int) -> str:
@@ -500,11 +573,14 @@ class Scorer:
         return self.ids[place] if place < known else items.new[place - known]
 
     def _title(self, items: _Items, place: int) -> str:
-        known = len(self.ids)
-        if place < known:
-            return str(self.recommender.catalogue.titles[place])
-        name = items.new[place - known]
-        return str(items.given[name].content.get("title", name))
+        name = self._id(items, place)
+        own = str(self.recommender.catalogue.titles[place]) if place < len(self.ids) else name
+        return str(items.given[name].content.get("title", own)) if name in items.given else own
+
+    def title_of(self, item: str) -> str:
+        """Title of an item; of an unknown one its id."""
+        items = self._items
+        return self._title(items, items.place[item]) if item in items.place else item
 
     def _standard(self, features: np.ndarray) -> np.ndarray:
         """Returns `[n, F]` standardised content features after an intercept."""
@@ -527,6 +603,12 @@ def scorer_of(folder: str | os.PathLike[str], **settings: Any) -> Scorer:
     scorer = Scorer(model, f"{model.method}-{digest[:12]}", **settings)
     scorer.warm_up()
     return scorer
+
+
+def _folded(text: str) -> str:
+    """Returns text without accents and case."""
+    parts = unicodedata.normalize("NFKD", text)
+    return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
 
 
 def _encoded(schema: Schema, attributes: Mapping[str, Any]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The service on a socket: who may reach it, its keys, and uvicorn."""
 
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -13,26 +12,14 @@ import uvicorn
 
 from metajax.files import read_bytes
 from metajax.serving.app import app_of
+from metajax.serving.limits import is_loopback
 from metajax.serving.scoring import scorer_of
 from metajax.serving.service import Service, ServiceSettings
 from metajax.serving.store import Store, StoreError, path_of
 
-__all__ = ["is_loopback", "key_of", "serve"]
+__all__ = ["key_of", "serve"]
 
 _SHORTEST = 16
-
-
-def is_loopback(host: str) -> bool:
-    """True of an address that other machines cannot reach.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
-        (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def key_of(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ Everything that is known of a user is read from the store, so that a list always
 events that were acknowledged before it was asked for.
 """
 
+import math
 import secrets
 import threading
 import time
@@ -42,7 +43,22 @@ class ServiceSettings:
     most_met: int = 1000
     """Newest events of a user whose items are not shown again, and among which labels are."""
     most_requests: int = 256
-    """Requests under way, at most."""
+    """Requests under way, at most; more are answered with 503."""
+    most_of_client: int = 64
+    """Requests under way of one address, at most; more are answered with 429."""
+    client_rate: float | None = None
+    """Requests a second of one address, on average, of which those of ten seconds may come at once;
+    None: any."""
+
+    def __post_init__(self):
+        """Checks the numbers.
+
+        Raises:
+            ValueError: If one is out of its range.
+        """
+        rate = self.client_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"client_rate must be > 0 and finite, got {rate}.")
 
 
 class Service:
@@ -155,8 +171,7 @@ class Service:
             StoreError: If the store cannot be written.
         """
         with self._changing:
-            if not self.scorer.is_of_model(name):
-                self.scorer.check_content(item.content)
+            self.scorer.check_content(item.content)
             self._put_item(name, item)
 
     def set_available(self, name: str, available: bool) -> None:
@@ -197,7 +212,21 @@ class Service:
         shown = [
             {**one._asdict(), "items": [item._asdict() for item in one.items]} for one in answers
         ]
-        return bodies.UserAnswer(name, attributes, [one._asdict() for one in events], shown)
+        title_of = self.scorer.title_of
+        told = [{**one._asdict(), "title": title_of(one.item)} for one in events]
+        return bodies.UserAnswer(name, attributes, told, shown)
+
+    def description(self) -> bodies.ModelAnswer:
+        """Tells of the model that is served."""
+        scorer = self.scorer
+        return bodies.ModelAnswer(
+            scorer.version,
+            scorer.method,
+            len(scorer.ids),
+            scorer.recommender.scale,
+            list(scorer.policies),
+            self.settings.policy,
+        )
 
     def reload(self) -> str:
         """Reads the model folder again, and serves it once it is compiled.
@@ -253,7 +282,7 @@ class Service:
             Answer(name, user, time.time(), policy, scorer.version, scenario, shown)
         )
         explain = options.get("explain", False)
-        places = [_place(line, n, explain=explain) for n, line in enumerate(lines, 1)]
+        places = [_place(scorer, line, n, explain=explain) for n, line in enumerate(lines, 1)]
         return ListAnswer(name, user, policy, scorer.version, places)
 
     def _draw(self, jobs: Sequence[Job]) -> None:
@@ -289,12 +318,15 @@ def pair_of(text: str) -> tuple[str, str]:
     return column.strip(), value.strip()
 
 
-def _place(line: Line, position: int, *, explain: bool) -> PlaceAnswer:
+def _place(scorer: Scorer, line: Line, position: int, *, explain: bool) -> PlaceAnswer:
     found = PlaceAnswer(
         line.item, line.title, position, line.score, line.standard_error, line.propensity
     )
     if explain:
-        found.reasons = [bodies.ReasonAnswer(item, change) for item, change in line.reasons]
+        found.reasons = [
+            bodies.ReasonAnswer(item, scorer.title_of(item), change)
+            for item, change in line.reasons
+        ]
         found.facts = [
             bodies.FactAnswer(fact.relation, fact.value, list(fact.titles)) for fact in line.facts
         ]

@@ -26,7 +26,9 @@ class Client:
     def __init__(self, app):
         self.app = app
 
-    def __call__(self, method, path, body=None, *, query=(), headers=None, pieces=None):
+    def __call__(
+        self, method, path, body=None, *, query=(), headers=None, pieces=None, client="127.0.0.1"
+    ):
         """Sends a request; `pieces` are of a body without a length, `read` counts those taken."""
         if pieces is None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -37,6 +39,7 @@ class Client:
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
             "scheme": "http", "path": path, "raw_path": quote(path).encode(), "root_path": "",
             "query_string": urlencode(query).encode(), "server": ("testserver", 80),
+            "client": (client, 4321),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         }  # fmt: skip
         taken, found = [0], []

@@ -7,7 +7,10 @@ import msgspec
 import pytest
 
 from metajax.serving import app, bodies
+from metajax.serving.limits import Limits
+from metajax.serving.pages import PAGES
 from metajax.serving.scoring import RefusedError, scorer_of
+from metajax.serving.service import ServiceSettings
 
 
 def event(number, **changes):
@@ -203,9 +206,16 @@ def test_keys(serve):
 
 
 def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch, caplog):
-    _, call = serve(most_requests=0)
-    found = call("GET", "/v1/health/live")
-    assert (found.status, found.headers["retry-after"]) == (429, "1")
+    for settings, status in (({"most_requests": 0}, 503), ({"most_of_client": 0}, 429)):
+        _, call = serve(**settings)
+        found = call("GET", "/v1/model")
+        assert (found.status, found.headers["retry-after"]) == (status, "1")
+        assert call("GET", "/v1/health/live").status == 200
+    _, call = serve(client_rate=0.2)
+    assert [call("GET", "/v1/model").status for _ in range(3)] == [200, 200, 429]
+    found = call("GET", "/v1/model")
+    assert (found.headers["retry-after"], is_one_line(found)) == ("5", True)
+    assert call("GET", "/v1/model", client="::1").status == 200
     service, call = serve()
     monkeypatch.setattr(service.store, "events_of", lambda *_: 1 / 0)
     found = call("GET", "/v1/users/ada/recommendations")
@@ -235,7 +245,8 @@ def test_the_document_has_every_route_and_answers_are_of_its_types(serve):
     document = call("GET", "/v1/openapi.json").content
     served = {(method, route.name) for route in call.app.routes for method in route.methods}
     told = {(method.upper(), path) for path, one in document["paths"].items() for method in one}
-    assert served - {("HEAD", path) for _, path in served} == told
+    pages = {(method, path) for method in ("GET", "HEAD") for path in PAGES}
+    assert served - {("HEAD", path) for _, path in told} - pages == told
     named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert named <= set(document["components"]["schemas"])
     assert named >= {"EventBody", "ListAnswer", "ErrorAnswer"}
@@ -262,3 +273,83 @@ def test_names_are_checked():
     with pytest.raises(RefusedError, match="1 to 256 characters, got 257"):
         bodies.check_name("user", "é" * 257)
     assert bodies.check_name("user", "é" * 256)
+
+
+def test_pages_run_their_own_script_alone(serve):
+    _, call = serve(api_key="k" * 20)
+    for path in PAGES:
+        found = call("GET", path)
+        assert (found.status, found.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = found.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'sha256-" in policy
+        assert "unsafe" not in policy
+        # Nothing is loaded from elsewhere, and no text can become markup or code.
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|//cdn|@import", found.content)
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|\bon\w+=\"", found.content
+        )
+        assert re.search(r'<html lang="en">.*<meta name="viewport"', found.content, re.DOTALL)
+        for label in re.findall(r'<label[^>]*for="(\w+)"', found.content):
+            assert f'id="{label}"' in found.content
+    assert call("POST", "/").status == 405
+
+
+def test_pages_of_other_sites_are_refused_where_no_key_is_needed(serve):
+    _, call = serve()
+    own = {"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}
+    assert call("GET", "/v1/model", headers=own).status == 200
+    assert call("GET", "/v1/model", headers={"host": "[::1]:8000"}).status == 200
+    for changed in ({"origin": "http://evil.example"}, {"origin": "null"}, {"host": "a.example"},
+                    {"host": "[::1"}, {"host": ""}):  # fmt: skip
+        found = call("POST", "/v1/events", {"events": [event(1)]}, headers={**own, **changed})
+        assert (found.status, is_one_line(found)) == (403, True), changed
+    _, call = serve(api_key="k" * 20)
+    headers = {"host": "a.example", "origin": "null", "authorization": "Bearer " + "k" * 20}
+    assert call("GET", "/v1/model", headers=headers).status == 200
+
+
+def test_items_are_found_by_words_and_the_model_is_described(serve, scorer):
+    _, call = serve()
+    told = call("GET", "/v1/model").content
+    assert (told["scale"], told["policy"], told["items"]) == ([1, 5], "greedy", len(scorer.ids))
+    title = "<b>Amélie</b> \u0645\u0631\u062d\u0628\u0627 " + "long " * 40
+    assert call("PUT", "/v1/items/new", {"content": {"title": title}}).status == 200
+    assert call("PUT", "/v1/items/7", {"content": {"title": "Renamed"}}).status == 200
+    for wrong in (5, "x" * 1001, ["x"]):
+        assert call("PUT", "/v1/items/8", {"content": {"title": wrong}}).status == 422
+
+    def found(text, **query):
+        pairs = [("query", text), *query.items()]
+        items = call("GET", "/v1/items", query=pairs).content["items"]
+        return [(one["item"], one["title"]) for one in items]
+
+    assert found("AMELIE long") == [("new", title)]
+    assert found("film 1", n=2) == [("1", "Film 1"), ("10", "Film 10")]
+    assert found("renamed") == [("7", "Renamed")]
+    assert found("") == found("none of these") == []
+    assert found("7") == found("film 7") == [("17", "Film 17"), ("27", "Film 27")]
+    assert found("8 fi", n=1) == [("8", "Film 8")]
+    call("PATCH", "/v1/items/1", {"available": False})
+    assert found("film 1", n=1) == [("10", "Film 10")]
+    assert call("GET", "/v1/items", query=[("query", "x" * 257)]).status == 422
+    call("POST", "/v1/events", {"events": [event(1, item="7", kind="rating", value=5)]})
+    assert call("GET", "/v1/users/ada").content["events"][0]["title"] == "Renamed"
+    explained = call("GET", "/v1/users/ada/recommendations", query=[("explain", "true")]).content
+    titles = {reason["title"] for one in explained["items"] for reason in one["reasons"]}
+    assert titles == {"Renamed"}
+
+
+def test_tokens_of_a_bucket_come_back_with_time_and_clients_are_forgotten():
+    now = [0.0]
+    limits = Limits(99, 99, 2.0, lambda: now[0])
+    assert [limits.enter("a") for _ in range(21)] == [None] * 20 + [(429, 1)]
+    now[0] += 0.5
+    assert [limits.enter("a"), limits.enter("a")] == [None, (429, 1)]
+    now[0] += 1e9
+    assert [limits.enter("a") for _ in range(21)][-2:] == [None, (429, 1)]
+    for n in range(10_001):
+        limits.enter(f"b{n}")
+        limits.leave(f"b{n}")
+    assert len(limits._buckets) == 10_000
+    with pytest.raises(ValueError, match="client_rate must be > 0"):
+        ServiceSettings(client_rate=0.0)

@@ -128,3 +128,30 @@ def test_a_new_item_is_scored_by_its_content(scorer):
             scorer.check_content({"clas": "Drama"})
     finally:
         scorer.set_items({})
+
+
+def test_content_changes_the_score_of_an_item_that_the_model_knows(scorer):
+    """By the difference that the regression makes, as between two new items."""
+    kinds = classes_of(scorer)
+    item = next(name for name in scorer.ids if kinds[name] == "Drama" and name != "3")
+
+    def scores():
+        found = first(scorer, labels={"3": 5.0}, n=100)
+        return {line.item: line.score for line in found}
+
+    before = scores()
+    try:
+        scorer.set_items({item: Item(content={"class": "Drama"})})
+        assert scores()[item] == pytest.approx(before[item], abs=1e-5)
+        news = {f"new {kind}": Item(content={"class": kind}) for kind in ("Drama", "Comedy")}
+        scorer.set_items({item: Item(content={"class": "Comedy"}), **news})
+        after = scores()
+        change = after["new Comedy"] - after["new Drama"]
+        assert after[item] == pytest.approx(before[item] + change, abs=1e-4)
+        assert change < -0.2
+        others = set(before) - {item}
+        assert {name: after[name] for name in others} == {name: before[name] for name in others}
+        comedies = first(scorer, having=[("class", "Comedy")], n=100)
+        assert item in {line.item for line in comedies}
+    finally:
+        scorer.set_items({})

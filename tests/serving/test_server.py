@@ -1,13 +1,15 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+import webbrowser
 
 import pytest
 
 from metajax.cli.app import main
-from metajax.serving import Store, server
+from metajax.serving import Store, demo, server
 from metajax.serving.scoring import scorer_of
 
 
@@ -21,6 +23,9 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
     broken.mkdir()
     for arguments, why in (
         ([str(model), "--host", "0.0.0.0"], "needs a key"),
+        ([], "or --demo"),
+        ([str(model), "--demo"], "or --demo"),
+        ([str(model), "--client-rate", "0"], "client_rate must be > 0"),
         ([str(model), "--api-key-file", str(short)], "16 or more"),
         ([str(model), "--api-key-file", str(tmp_path / "none")], "none"),
         ([str(model), "--events", "mysql://x"], "sqlite:///FILE"),
@@ -74,3 +79,21 @@ def test_kill_9_of_the_service_loses_nothing_that_was_acknowledged(model, tmp_pa
         kept = store.answer(listed["recommendation_id"])
         assert kept is not None
         assert kept.user == "ada"
+
+
+def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, monkeypatch):
+    served, opened = [], []
+    monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(demo, "DATA", str(small))
+    monkeypatch.setattr(demo.engine, "fit", lambda data: served.append(data.name) or data)
+    monkeypatch.setattr(demo.engine, "save", lambda _, folder: shutil.copytree(model, folder))
+    found = demo.demo_model(str(small))
+    assert demo.demo_model(str(small)) == found
+    (found / "manifest.json").write_text("{}")
+    assert demo.demo_model(str(small)) == found
+    assert served == [str(small)] * 2
+    monkeypatch.setattr(demo, "demo_model", lambda progress: model)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(server, "serve", lambda *_, ready, **told: ready(told["events"]))
+    assert main(["serve", "--demo"]) == 0
+    assert opened == [f"sqlite:///{tmp_path / 'demo' / 'events.db'}"]

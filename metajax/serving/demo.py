@@ -1,0 +1,49 @@
+"""The model of `metajax serve --demo`: the engine, fitted to MovieLens-100K once and kept."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from metajax import engine
+from metajax.data import datasets
+from metajax.data.fetch import Progress, cache_folder
+
+__all__ = ["demo_folder", "demo_model"]
+
+DATA = "ml-100k"
+"""Data set of the demonstration."""
+
+
+def demo_folder() -> Path:
+    """Returns the folder of the demonstration, in that of cached data, and makes it.
+
+    Raises:
+        DataUnavailable: If there is no folder for data.
+        OSError: If it cannot be made.
+    """
+    folder = cache_folder() / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def demo_model(data: str = DATA, progress: Progress | None = None) -> Path:
+    """Returns the folder of the model, which is fitted if there is none that can be read.
+
+    Args:
+        data: Name or path of the data set.
+        progress: Called as bytes arrive, if any have to be fetched.
+
+    Raises:
+        DataUnavailable: If the data must be fetched and cannot be.
+        OSError: If the model cannot be written.
+    """
+    folder = demo_folder() / f"{Path(data).name}-{version('metajax')}"
+    if folder.exists():
+        try:
+            engine.load(folder)
+        except (ValueError, OSError):
+            # Of an interrupted removal, or of other code of the same version.
+            shutil.rmtree(folder)
+        else:
+            return folder
+    return engine.save(engine.fit(datasets.load(data, progress=progress)), folder)
