@@ -25,6 +25,7 @@ from metajax.types import Evidence, Examples, Posterior
 __all__ = [
     "Population",
     "Statistics",
+    "covariance_root",
     "em_step",
     "population_moments",
     "posterior",
@@ -193,6 +194,19 @@ def ridge_posterior(
     noise = evidence.noise if evidence.power is None else evidence.noise / evidence.power
     rest = support.labels - evidence.expected
     return posterior(*weighted_statistics(evidence.design, rest, noise, support.mask), mean)
+
+
+def covariance_root(covariance: jax.Array) -> jax.Array:
+    """Returns a factor L of a covariance L L', `[F, F]`, also where rounding left it indefinite.
+
+    Args:
+        covariance: `[F, F]`; a direction that is all but known may have a tiny negative variance.
+    """
+    covariance = jnp.asarray(covariance)
+    size = jnp.trace(covariance) / len(covariance)
+    eye = jnp.eye(len(covariance), dtype=covariance.dtype)
+    ridge = 4 * jnp.finfo(covariance.dtype).eps * size
+    return jnp.linalg.cholesky(covariance + ridge * eye)
 
 
 def predictive_variance(covariance: Array, design: Array, noise: Array) -> Array:

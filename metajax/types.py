@@ -23,6 +23,8 @@ __all__ = [
     "ElementwiseLoss",
     "Evidence",
     "Examples",
+    "Expect",
+    "Expectation",
     "Gaussian",
     "InHistory",
     "Init",
@@ -173,6 +175,20 @@ Loss = MaskedLoss | ElementwiseLoss
 """The losses that learners take."""
 
 
+class Expectation(NamedTuple):
+    """Joint Gaussian posterior of the expected labels of N candidates, without a label's noise.
+
+    With standard normal numbers z `[F]` and e `[N]`, `mean + root z + sqrt(own) e` is a draw.
+    """
+
+    mean: jax.Array
+    """`[N]` the scores."""
+    root: jax.Array
+    """`[N, F]` by what is not known of the user, which candidates share."""
+    own: jax.Array
+    """`[N]` variance by what is not known of each candidate, >= 0."""
+
+
 class Init(Protocol):
     """Initialisation of parameters."""
 
@@ -202,6 +218,14 @@ class Predict(Protocol):
 
     def __call__(self, params: Params, adapted: Any, inputs: Any, /) -> Any:
         """Returns scores `[N]`, or the tree of arrays that a loss takes."""
+        ...
+
+
+class Expect(Protocol):
+    """The posterior of the expected labels of candidates for an adapted task."""
+
+    def __call__(self, params: Params, adapted: Any, inputs: Any, /) -> Expectation:
+        """Returns the posterior, whose mean is `predict`."""
         ...
 
 
@@ -256,6 +280,10 @@ class Adaptation(NamedTuple):
     rank: Predict | None = None
     """`rank(params, adapted, inputs) -> [N]`: scores that only order the items, for lists. None:
     `predict` orders them."""
+    expectation: Expect | None = None
+    """`expectation(params, adapted, inputs) -> Expectation`: the posterior of the expected label,
+    whose variance more data remove; that of `predict_variance` has the noise of a single label
+    besides. None: the method has none."""
 
 
 class MetaState(NamedTuple):

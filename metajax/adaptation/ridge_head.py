@@ -10,10 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from metajax.gaussian import predictive_variance, ridge_posterior
+from metajax.gaussian import covariance_root, predictive_variance, ridge_posterior
 from metajax.losses import blanked
-from metajax.types import Adaptation, Evidence, Examples, Params, Posterior, returning
+from metajax.types import (
+    Adaptation,
+    Evidence,
+    Examples,
+    Expectation,
+    Params,
+    Posterior,
+    returning,
+)
 
 __all__ = ["ridge_head"]
 
@@ -37,7 +46,7 @@ def ridge_head(
 
     Returns:
         An adaptation whose adapted state is a `Posterior`; its `predict_variance` is that of a
-        label, `x' covariance x` and the noise.
+        label, `x' covariance x` and the noise, and its `expectation` is without the noise.
 
     References:
         Bertinetto et al., Meta-learning with Differentiable Closed-form Solvers, ICLR 2019,
@@ -61,4 +70,10 @@ def ridge_head(
         found = evidence(params, inputs)
         return predictive_variance(adapted.covariance, found.design, found.noise)
 
-    return Adaptation(adapt, predict, predict_variance)
+    def expectation(params: Params, adapted: Posterior, inputs: Any) -> Expectation:
+        found = evidence(params, inputs)
+        mean = found.expected + found.design @ adapted.mean
+        root = found.design @ covariance_root(adapted.covariance)
+        return Expectation(mean, root, jnp.zeros_like(mean))
+
+    return Adaptation(adapt, predict, predict_variance, expectation=expectation)

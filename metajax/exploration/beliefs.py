@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax import gaussian, losses
 from metajax.exploration.slates import Beliefs
-from metajax.types import Posterior
+from metajax.types import Adaptation, Params, Posterior
 
 __all__ = [
     "BetaCounts",
@@ -20,6 +20,7 @@ __all__ = [
     "beta_from_moments",
     "content_prior",
     "linear_beliefs",
+    "model_beliefs",
     "update_counts",
     "update_items",
     "update_linear",
@@ -127,14 +128,50 @@ def linear_beliefs(
         raise ValueError(f"vectors must be [N, F], mean [F], covariance [F, F], got {got}.")
     mean = vectors @ posterior.mean
     losses.check_shapes(mean=mean, expected=expected)
-    covariance = jnp.asarray(posterior.covariance)
-    # Rounding may leave a direction that is all but known with a tiny negative variance.
-    size = jnp.trace(covariance) / len(covariance)
-    eye = jnp.eye(len(covariance), dtype=covariance.dtype)
-    ridge = 4 * jnp.finfo(covariance.dtype).eps * size
-    root = vectors @ jnp.linalg.cholesky(covariance + ridge * eye)
+    root = vectors @ gaussian.covariance_root(posterior.covariance)
     variance = jnp.sum(root * root, axis=-1)
     return Beliefs(mean if expected is None else mean + expected, variance, root)
+
+
+def model_beliefs(adaptation: Adaptation, params: Params, adapted: Any, inputs: Any) -> Beliefs:
+    """Returns the beliefs of a fitted method about one user's expected labels.
+
+    The variance is that of the expectation given the user, without the noise of a single label,
+    which `Adaptation.predict_variance` includes.
+
+    Args:
+        adaptation: Of a method with `expectation`: the engine, `eb_fold_in`, `bayesian_ridge`.
+        params: Its parameters.
+        adapted: The user's adapted state.
+        inputs: N candidates.
+
+    Returns:
+        Beliefs whose draws are joint, in the unit of the labels.
+
+    Raises:
+        ValueError: If the method has no such posterior.
+
+    Example:
+        >>> import numpy as np
+        >>> from metajax.baselines import eb_fold_in
+        >>> from metajax.data.synthetic import world
+        >>> from metajax.data import cold_users
+        >>> from metajax.types import Examples, Inputs
+        >>> training = cold_users(world(users=30, items=9, interactions=9).dataset).training
+        >>> fold_in, params = eb_fold_in.adaptation, eb_fold_in.fit(training, rank=2)
+        >>> def inputs(*items):
+        ...     rows = np.array(items)
+        ...     return Inputs(training.user_features[rows * 0], training.item_features[rows], rows)
+        >>> person = fold_in.adapt(params, Examples(inputs(4), jnp.array([5.]), jnp.ones(1, bool)))
+        >>> beliefs = model_beliefs(fold_in, params, person, inputs(4, 5))
+        >>> noisy = fold_in.predict_variance(params, person, inputs(4, 5))
+        >>> beliefs.root.shape, bool((beliefs.variance < noisy).all())
+        ((2, 3), True)
+    """
+    if adaptation.expectation is None:
+        raise ValueError("adaptation must have an expectation: this method has no posterior of it.")
+    mean, root, own = adaptation.expectation(params, adapted, inputs)
+    return Beliefs(mean, jnp.sum(root * root, axis=-1) + own, root, own)
 
 
 def update_linear(

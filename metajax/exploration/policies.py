@@ -236,6 +236,8 @@ def thompson(*, k: int = 10, draws: int = 1000) -> Policy:
 def linear_thompson(*, k: int = 10, draws: int = 1000) -> Policy:
     """Shows the highest of one joint draw: coefficients from their posterior score every item.
 
+    Where items have a variance of their own, `Beliefs.own`, it is drawn for each besides.
+
     Args:
         k: Length of the list.
         draws: As in `thompson`.
@@ -253,7 +255,11 @@ def linear_thompson(*, k: int = 10, draws: int = 1000) -> Policy:
 
     def draw(beliefs: Beliefs, key: jax.Array) -> jax.Array:
         noise = jax.random.normal(key, beliefs.root.shape[1:], beliefs.mean.dtype)
-        return beliefs.mean + beliefs.root @ noise
+        values = beliefs.mean + beliefs.root @ noise
+        if beliefs.own is None:
+            return values
+        noise = jax.random.normal(jax.random.fold_in(key, 1), values.shape, values.dtype)
+        return values + jnp.sqrt(jnp.maximum(beliefs.own, 0)) * noise
 
     return _of_draws(draw, k, draws, "root")
 

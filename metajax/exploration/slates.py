@@ -41,6 +41,9 @@ class Beliefs(NamedTuple):
     root: Any = None
     """`[N, F]` factor of the joint covariance: `mean + root z`, with F standard normal numbers z,
     is a joint draw of all items. None: items are independent."""
+    own: Any = None
+    """`[N]` part of `variance` that is each item's own and not in `root`, >= 0: a joint draw adds
+    `sqrt(own)` times another normal number for each item. None: 0 beside a root."""
     count: Any = None
     """`[N]` number of rewards behind each mean, >= 0; with the counts of the prior included, the
     sum of the two parameters of a Beta posterior."""
@@ -143,6 +146,7 @@ def check_beliefs(beliefs: Beliefs, mask: jax.Array, *needed: str, k: int) -> No
         variance=beliefs.variance,
         count=beliefs.count,
         popularity=beliefs.popularity,
+        own=beliefs.own,
     )
     n = jnp.shape(beliefs.mean)[0]
     if jnp.shape(mask) not in ((n,), (k, n)):
@@ -152,7 +156,13 @@ def check_beliefs(beliefs: Beliefs, mask: jax.Array, *needed: str, k: int) -> No
     if _traced(mask):
         return
     allowed = np.asarray(mask).reshape(-1, n).any(axis=0)
-    for name, low in (("mean", -np.inf), ("variance", 0), ("count", 0), ("popularity", 0)):
+    for name, low in (
+        ("mean", -np.inf),
+        ("variance", 0),
+        ("count", 0),
+        ("popularity", 0),
+        ("own", 0),
+    ):
         array = getattr(beliefs, name)
         if array is None or _traced(array):
             continue

@@ -20,6 +20,7 @@ from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import select_users
 from metajax.data.splits import ColdTasks, Order, cold_user_tasks
 from metajax.fields import check_keys, check_name
+from metajax.gaussian import covariance_root
 from metajax.hybrid.arrival import KNOTS, Arrival, arrived, fit_arrival
 from metajax.hybrid.experts import (
     Expert,
@@ -50,7 +51,7 @@ from metajax.hybrid.rating import (
 )
 from metajax.hybrid.support import PACE, Summary, Tables, fit_tables, summarised, width_of
 from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
-from metajax.types import Adaptation, Examples, Inputs, Params, Task
+from metajax.types import Adaptation, Examples, Expectation, Inputs, Params, Task
 
 __all__ = ["BY_ORDER", "Fitted", "State", "baselines", "hybrid", "weights_by_number"]
 
@@ -166,6 +167,7 @@ def hybrid(
             _predict_both(experts),
             _predict_variance,
             partial(_rank, experts),
+            _expectation_of(experts),
         ),
         grid=tuple(grid),
         kind="learned",
@@ -659,6 +661,26 @@ def _predict_variance(params: Fitted, adapted: State, inputs: Inputs) -> jax.Arr
     if params.rating is not None:
         factor = blended(params.rating.variance, adapted.summary.count, adapted.first)
     return factor * (spread + adapted.taste.noise)
+
+
+def _expectation_of(experts_of: Experts) -> Any:
+    predict = _predict_both(experts_of)
+
+    def expectation(params: Fitted, adapted: State, inputs: Inputs) -> Expectation:
+        """Returns the mixture's posterior around the corrected rating.
+
+        The variance is that of `_predict_variance`, factor included, without the noise.
+        """
+        if params.tastes is None or adapted.taste is None:
+            raise ValueError("method hybrid was fitted without ratings: it expects no rating.")
+        factor = jnp.ones(())
+        if params.rating is not None:
+            factor = blended(params.rating.variance, adapted.summary.count, adapted.first)
+        root = params.tastes.design[inputs.item] @ covariance_root(adapted.taste.covariances[1])
+        own = factor * params.tastes.doubt[inputs.item]
+        return Expectation(predict(params, adapted, inputs), jnp.sqrt(factor) * root, own)
+
+    return expectation
 
 
 baselines: tuple[Baseline, ...] = (hybrid(),)

@@ -413,6 +413,9 @@ class Scored(NamedTuple):
     """`[B, I]` their standard deviations; 0 of a method that predicts none."""
     ranks: np.ndarray
     """`[B, I]` scores that order the items."""
+    doubts: np.ndarray
+    """`[B, I]` standard deviations of the expected ratings, without the noise of a single one; of a
+    method without `Adaptation.expectation` those of ratings."""
 
 
 def _is_rated(recommender: Recommender) -> bool:
@@ -432,15 +435,15 @@ def score_all(recommender: Recommender, seen: Sequence[Seen], least: int = 0) ->
     """
     adaptation = recommender.adaptation
     if not _is_rated(recommender):
-        adaptation = adaptation._replace(predict_variance=None)
+        adaptation = adaptation._replace(predict_variance=None, expectation=None)
     found = _scores(
         adaptation,
         recommender.params,
         jnp.asarray(recommender.catalogue.item_features),
         _padded_users(seen, least),
     )
-    scores, variances, ranks = (np.asarray(array)[: len(seen)] for array in found)
-    return Scored(scores, np.sqrt(variances), ranks)
+    scores, variances, ranks, doubts = (np.asarray(array)[: len(seen)] for array in found)
+    return Scored(scores, np.sqrt(variances), ranks, np.sqrt(doubts))
 
 
 def _padded_users(seen: Sequence[Seen], least: int = 0) -> tuple[np.ndarray, ...]:
@@ -487,7 +490,8 @@ def _best(
     if not seen:
         return []
     lists: list[list[Recommendation] | None] = []
-    for one, scored, deviation, rank in zip(seen, *score_all(recommender, seen), strict=True):
+    found = score_all(recommender, seen)
+    for one, scored, deviation, rank in zip(seen, *found[:3], strict=True):
         if not np.isfinite(scored).all() or not np.isfinite(rank).all():
             lists.append(None)
             continue
@@ -798,13 +802,13 @@ def _parts(
 @functools.partial(jax.jit, static_argnames="adaptation")
 def _scores(
     adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scores of all items, their variances and what orders them, `[B, I]`, for B users.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Scores of all items, their variances, what orders them, and variances of expected ratings.
 
-    B is a power of two. Variances are 0 of a method that predicts none.
+    Each is `[B, I]`, for B users, a power of two. Variances are 0 of a method that predicts none.
     """
 
-    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         adapted, catalogue = _adapted(adaptation, params, item_features, user)
         scores = adaptation.predict(params, adapted, catalogue)
         ranks, variances = scores, jnp.zeros_like(scores)
@@ -812,7 +816,11 @@ def _scores(
             ranks = adaptation.rank(params, adapted, catalogue)
         if adaptation.predict_variance is not None:
             variances = adaptation.predict_variance(params, adapted, catalogue)
-        return scores, variances, ranks
+        doubts = variances
+        if adaptation.expectation is not None:
+            _, root, own = adaptation.expectation(params, adapted, catalogue)
+            doubts = jnp.sum(root * root, axis=-1) + own
+        return scores, variances, ranks, doubts
 
     most = 1 << max(_SCORES // len(item_features), 1).bit_length() - 1
     return jax.lax.map(one, users, batch_size=min(most, len(users[0])))

@@ -15,8 +15,9 @@ regression makes between the new content and the old.
 
 **Policies.** `greedy`, `epsilon_greedy` (epsilon .1) and `softmax` (temperature .25 of the standard
 deviation of the user's scores) see the scores that order items; `ucb` (width 1) and `thompson` (200
-draws) predicted ratings and their variances, of methods that have those. Such a variance includes
-the noise of a single rating, so that both explore more than with the posterior of the mean alone.
+draws) predicted ratings and the variances of the expected ratings, without the noise of a single
+one (`Adaptation.expectation`); of a method that has variances of ratings alone they see those, and
+explore more.
 """
 
 import contextlib
@@ -337,9 +338,9 @@ class Scorer:
             if isinstance(seen, RefusedError):
                 found.append(seen)
                 continue
-            scores, deviations, ranks = next(scored)
+            scores, deviations, ranks, doubts = next(scored)
             try:
-                found.append(self._list(request, seen, items, scores, deviations, ranks))
+                found.append(self._list(request, seen, items, scores, deviations, ranks, doubts))
             except RefusedError as problem:
                 found.append(problem)
         return found
@@ -436,20 +437,24 @@ class Scorer:
 
     def _all_scores(
         self, seen: Sequence[Seen], items: _Items
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, deviations and ranks `[B, N + C]`, in standardised units."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, deviations, ranks and doubts `[B, N + C]`, in standardised units."""
         found = self._of_known(seen)
         b = self._regression @ found.scores.T.astype(np.float64)  # [F, B]
         of_ranks = self._regression @ found.ranks.T.astype(np.float64)
         rest = np.mean((found.scores - (self._known @ b).T) ** 2, axis=1)
-        spread = np.sqrt(np.mean(found.deviations.astype(np.float64) ** 2, axis=1) + rest)
-        added = np.repeat(spread[:, None], len(items.content), axis=1)
+
+        def extended(spread: np.ndarray) -> np.ndarray:
+            of_new = np.sqrt(np.mean(spread.astype(np.float64) ** 2, axis=1) + rest)
+            added = np.repeat(of_new[:, None], len(items.content), axis=1)
+            return np.concatenate([spread, added], axis=1)
+
         scores = np.concatenate([found.scores, (items.content @ b).T], axis=1)
         ranks = np.concatenate([found.ranks, (items.content @ of_ranks).T], axis=1)
         if len(items.changed):
             scores[:, items.changed] += (items.change @ b).T
             ranks[:, items.changed] += (items.change @ of_ranks).T
-        return scores, np.concatenate([found.deviations, added], axis=1), ranks
+        return scores, extended(found.deviations), ranks, extended(found.doubts)
 
     def _shown(self, items: _Items) -> np.ndarray:
         """Returns a new `[N + C]` mask of the items that may be shown now."""
@@ -463,6 +468,7 @@ class Scorer:
         scores: np.ndarray,
         deviations: np.ndarray,
         ranks: np.ndarray,
+        doubts: np.ndarray,
     ) -> list[Line]:
         if not np.isfinite(scores).all() or not np.isfinite(ranks).all():
             raise RefusedError("the model predicts NaN: these ratings drove it out of range.")
@@ -474,7 +480,7 @@ class Scorer:
             mask &= self._having(items, column, value)
         mean, variance = ranks, np.zeros_like(scores)
         if request.policy in _OF_VARIANCE:
-            mean, variance = scores, deviations**2
+            mean, variance = scores, doubts**2
         elif request.policy == "softmax" and mask.any():
             mean = ranks / max(float(ranks[mask].std()), 1e-6)
         length = next(k for k in LENGTHS if request.n <= k)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import jax
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 
 from metajax import gaussian
+from metajax.baselines import eb_fold_in, item_mean
+from metajax.data import cold_users, synthetic
 from metajax.exploration import (
     Beliefs,
     BetaCounts,
@@ -13,11 +16,13 @@ from metajax.exploration import (
     beta_from_moments,
     content_prior,
     linear_beliefs,
+    linear_thompson,
+    model_beliefs,
     update_counts,
     update_items,
     update_linear,
 )
-from metajax.types import Posterior
+from metajax.types import Examples, Inputs, Posterior
 
 F, ROWS, NOISE = 6, 200, 0.3
 
@@ -212,3 +217,54 @@ def test_a_prior_of_what_does_not_fit_is_refused(change, message):
     given: dict[str, Any] = dict(zip(names, world(0), strict=False))
     with pytest.raises(ValueError, match=message):
         content_prior(**({"noise": 1.0} | given | change))
+
+
+def rated_world():
+    made = synthetic.world(users=30, items=12, interactions=9, domains=1)
+    training = cold_users(made.dataset).training
+    items = np.arange(12)
+    rows = np.zeros(12, int)
+    everything = Inputs(
+        *(jnp.asarray(a) for a in (training.user_features[rows], training.item_features, items))
+    )
+    few = jax.tree.map(lambda leaf: leaf[:3], everything)
+    return training, everything, Examples(few, jnp.array([5.0, 2.0, 4.0]), jnp.ones(3, bool))
+
+
+def test_beliefs_of_a_fold_in_are_its_posterior_without_the_noise():
+    training, everything, support = rated_world()
+    adaptation, params = eb_fold_in.adaptation, eb_fold_in.fit(training, rank=2, noise_scale=2.0)
+    found = jax.jit(lambda s: model_beliefs(adaptation, params, adapt(s), everything))
+    adapt = lambda s: adaptation.adapt(params, s)  # noqa: E731
+    beliefs = found(support)
+    # The closed form in NumPy, with the support tempered.
+    x, expected = (np.asarray(a, np.float64) for a in (params.design, params.expected))
+    noise = float(params.noise[0])
+    covariance = np.linalg.inv(np.eye(3) + x[:3].T @ x[:3] / (2 * noise))
+    mean = covariance @ x[:3].T @ (np.array([5.0, 2.0, 4.0]) - expected[:3]) / (2 * noise)
+    np.testing.assert_allclose(beliefs.mean, expected + x @ mean, rtol=1e-5)
+    spread = x @ covariance @ x.T
+    np.testing.assert_allclose(beliefs.root @ beliefs.root.T, spread, atol=1e-5)
+    np.testing.assert_allclose(beliefs.variance, np.diag(spread), rtol=1e-4)
+    same = linear_beliefs(adapt(support), params.design, params.expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), beliefs[:3], same[:3])
+
+
+def test_a_method_without_a_posterior_has_no_beliefs():
+    with pytest.raises(ValueError, match="adaptation must have an expectation"):
+        model_beliefs(item_mean.adaptation, None, None, None)
+
+
+def test_a_joint_draw_has_the_variance_of_user_and_item():
+    rng = np.random.default_rng(0)
+    root = jnp.asarray(rng.normal(size=(3, 2)) / 10, jnp.float32)
+    own = jnp.array([0.0, 4.0, 0.0])
+    beliefs = Beliefs(jnp.array([0.0, -2.0, -9.0]), jnp.sum(root**2, axis=1) + own, root, own)
+    policy = linear_thompson(k=1, draws=4000)
+    slate = jax.jit(policy.show)(beliefs, jnp.ones(3, bool), jax.random.key(0))
+    # The first is above the second where a normal number of this variance is below 2.
+    spread = np.sqrt(4 + float(jnp.sum((root[0] - root[1]) ** 2)))
+    first = 0.5 * (1 + math.erf(2 / spread / math.sqrt(2)))
+    share = float(slate.propensity[0])
+    share = share if int(slate.items[0]) == 0 else 1 - share
+    assert abs(share - first) < 4 * np.sqrt(first * (1 - first) / 4000)

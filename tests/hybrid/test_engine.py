@@ -17,6 +17,7 @@ from metajax.hybrid import ranking as gate
 from metajax.hybrid.arrival import KNOTS
 from metajax.hybrid.experts import Shared, experts_for, members_of
 from metajax.hybrid.ranking import fit_blends
+from metajax.hybrid.rating import blended
 from metajax.hybrid.support import fit_tables
 from metajax.hybrid.tastes import RATERS
 from metajax.types import Examples, Inputs
@@ -70,6 +71,23 @@ def test_the_registry_finds_it_as_a_learned_closed_form_with_two_heads(split, fi
     assert found.adaptation.predict_variance is not None
     variance = found.adaptation.predict_variance(fitted, state, inputs)
     assert (np.asarray(variance) > 0).all()
+
+
+def test_its_expectations_leave_out_the_noise_of_a_rating(split, fitted):
+    found = engine.hybrid().adaptation
+    state, inputs = state_of(engine.hybrid(), fitted, split)
+    assert found.expectation is not None
+    assert found.predict_variance is not None
+    mean, root, own = found.expectation(fitted, state, inputs)
+    np.testing.assert_array_equal(mean, found.predict(fitted, state, inputs))
+    factor = blended(fitted.rating.variance, state.summary.count, state.first)
+    np.testing.assert_allclose(own, factor * fitted.tastes.doubt)
+    spread = jnp.sum(root**2, axis=1) + own
+    noisy = found.predict_variance(fitted, state, inputs)
+    np.testing.assert_allclose(spread + factor * state.taste.noise, noisy, rtol=1e-4)
+    unrated = fitted._replace(tastes=None)
+    with pytest.raises(ValueError, match="hybrid was fitted without ratings"):
+        found.expectation(unrated, state, inputs)
 
 
 def test_the_table_of_weights_names_who_speaks_at_each_number(fitted):
