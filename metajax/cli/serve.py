@@ -23,12 +23,13 @@ def serve(
     api_key_file: Path | None = None,
     admin_key_file: Path | None = None,
     policy: str = "greedy",
+    experiment: Path | None = None,
     client_rate: float | None = None,
     refuse_unknown_items: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serves a model over HTTP: events in, lists out. Needs the extra serve.
 
-    A page to try it is at /.
+    A page to try it is at /, one for the operator at /operator.
 
     Args:
         model: Folder of a model that metajax fit wrote.
@@ -40,12 +41,14 @@ def serve(
         api_key_file: File with the key that requests must bring: "Authorization: Bearer KEY".
         admin_key_file: File with the key of metrics and administration; by default the same.
         policy: Policy of requests that name none: greedy, epsilon_greedy, softmax, ucb, thompson.
+        experiment: TOML file of arms among which users are split, each with a policy and a share:
+            name = "autumn", then tables such as [arms.explore] with policy, share and model.
         client_rate: Requests a second from one address, on average; more are answered with 429.
         refuse_unknown_items: Refuse events of items that the model does not know.
     """
     try:
         from metajax.serving import demo as demonstration
-        from metajax.serving import server, service
+        from metajax.serving import experiments, server, service
     except ModuleNotFoundError as problem:
         raise ImportError(
             f"metajax serve needs {problem.name}: install the extra, 'metajax[serve]'."
@@ -58,6 +61,7 @@ def serve(
         admin_key=None if admin_key_file is None else server.key_of(admin_key_file),
         unknown_items=not refuse_unknown_items,
         client_rate=client_rate,
+        experiment=None if experiment is None else experiments.read_experiment(experiment),
     )
     if model is None:
         events = events or f"sqlite:///{demonstration.demo_folder() / 'events.db'}"

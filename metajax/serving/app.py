@@ -199,6 +199,10 @@ def _reload(service: Service, asked: Asked) -> Any:
         raise RefusedError("the model folder is damaged; the old model is served.") from None
 
 
+def _activity(service: Service, asked: Asked) -> Any:
+    return service.activity()
+
+
 def _document(service: Service, asked: Asked) -> Any:
     return document()
 
@@ -268,6 +272,10 @@ OPERATIONS = (
     Operation(
         "POST", "/v1/admin/reload", "reload", "Reads the model folder again.", _reload,
         bodies.ReloadAnswer, key="admin",
+    ),
+    Operation(
+        "GET", "/v1/admin/activity", "activity", "Tells what has happened.", _activity,
+        bodies.ActivityAnswer, key="admin",
     ),
     Operation(
         "GET", "/v1/openapi.json", "openapi", "This document.", _document, dict, key="none"

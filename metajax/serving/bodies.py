@@ -17,6 +17,8 @@ from metajax.serving.events import Event
 from metajax.serving.scoring import RefusedError, Scorer
 
 __all__ = [
+    "ActivityAnswer",
+    "ArmAnswer",
     "AvailabilityBody",
     "DeletedAnswer",
     "ErrorAnswer",
@@ -30,15 +32,18 @@ __all__ = [
     "LiveAnswer",
     "ModelAnswer",
     "NewEvent",
+    "NewItem",
     "PlaceAnswer",
     "ReadEvents",
     "ReasonAnswer",
     "RejectedEvent",
     "ReloadAnswer",
     "SearchAnswer",
+    "ShareAnswer",
     "SimilarAnswer",
     "SimilarItem",
     "StrangerBody",
+    "SuccessAnswer",
     "UserAnswer",
     "UserBody",
     "check_name",
@@ -152,6 +157,7 @@ class ListAnswer(Struct):
     policy: str
     model: str
     items: list[PlaceAnswer]
+    arm: str | None
 
 
 class SimilarItem(Struct):
@@ -193,6 +199,59 @@ class ModelAnswer(Struct):
     scale: tuple[float, float] | None
     policies: list[str]
     policy: str
+
+
+class ShareAnswer(Struct):
+    """A share of `count`, with its 95 % interval; None of a count of 0."""
+
+    count: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+class SuccessAnswer(Struct):
+    """Success of lists for users with so many interactions."""
+
+    interactions: str
+    lists: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+class ArmAnswer(Struct):
+    """An arm: success of its lists and of first lists, and users back after a day."""
+
+    arm: str
+    users: int
+    lists: int
+    success: ShareAnswer
+    first: ShareAnswer
+    day: ShareAnswer
+
+
+class NewItem(Struct):
+    """An item that the model does not know."""
+
+    item: str
+    title: str
+    shown: int
+    successes: int
+    available: bool
+
+
+class ActivityAnswer(Struct):
+    """Activity: events of each of the last 60 minutes since the start, and the newest lists."""
+
+    model: str
+    items: int
+    events: int
+    users: int
+    minutes: list[int]
+    success: list[SuccessAnswer]
+    arms: list[ArmAnswer]
+    new_items: list[NewItem]
 
 
 class ItemBody(Struct, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ A view counts as `runs.recommend` counts items that are named without a rating. 
 one user and item the newest counts, but a view never replaces another kind.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 __all__ = ["Answer", "Event", "Shown", "labels_of"]
@@ -36,6 +36,8 @@ class Event(NamedTuple):
     """Seconds since 1970."""
     recommendation_id: str | None = None
     """The answer in which the item was shown; None: in none."""
+    arm: str | None = None
+    """EXPERIMENT/ARM of that answer, or without one of the user; None: of no experiment."""
 
 
 class Shown(NamedTuple):
@@ -66,6 +68,13 @@ class Answer(NamedTuple):
     """Name of the place where it is shown, as the client gave it."""
     items: tuple[Shown, ...]
     """The list, first position first."""
+    known: int | None = None
+    """Number of items of the user's events from which it was drawn; None in logs of old."""
+    arm: str | None = None
+    """EXPERIMENT/ARM that drew it; None: of no experiment, or the client chose the policy."""
+    chances: Mapping[str, float] = {}
+    """Probability with which each arm of the experiment that has the same model would have shown
+    the first item first."""
 
 
 def labels_of(

@@ -1,8 +1,9 @@
 """Counters and histograms of a service, in the text format of Prometheus."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 __all__ = ["Metrics"]
 
@@ -10,10 +11,19 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper ends of the buckets of latency, in seconds."""
 
 
-class Metrics:
-    """What has happened since the start; its methods may be called from any thread."""
+MINUTES = 60
+"""Minutes of which the numbers of events are kept."""
 
-    def __init__(self):
+
+class Metrics:
+    """Counts since the start; its methods may be called from any thread.
+
+    Args:
+        clock: Seconds that only rise.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._minutes = clock, Counter[int]()
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._buckets: Counter[tuple[str, int]] = Counter()
@@ -37,8 +47,18 @@ class Metrics:
 
     def events(self, **numbers: int) -> None:
         """Counts events by their fate."""
+        minute = int(self._clock() // 60)
         with self._lock:
             self._events.update(numbers)
+            self._minutes[minute] += numbers.get("accepted", 0)
+            for past in [one for one in self._minutes if one <= minute - MINUTES]:
+                del self._minutes[past]
+
+    def minutes(self) -> list[int]:
+        """Numbers of events that were accepted in each of the last `MINUTES`, the oldest first."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            return [self._minutes[n] for n in range(minute - MINUTES + 1, minute + 1)]
 
     def text(self, gauges: Mapping[str, float], model: str) -> str:
         """Returns the page.

@@ -107,6 +107,8 @@ class ListRequest(NamedTuple):
     """True to add reasons and facts."""
     seed: int = 0
     """Of the draw."""
+    others: Mapping[str, str] = {}
+    """Policies by a name, of which it is asked how likely they show the first item first."""
 
 
 class Line(NamedTuple):
@@ -126,6 +128,8 @@ class Line(NamedTuple):
     """Ids of the user's items that raised the score most, and by how much."""
     facts: tuple[CommonFact, ...] = ()
     """Facts that it shares with items that the user likes."""
+    chances: Mapping[str, float] = {}
+    """Of the first position: probability with which each of the other policies shows it there."""
 
 
 class _Items(NamedTuple):
@@ -157,6 +161,7 @@ class Scorer:
         version: Its version, which the answers name.
         rows: Number of rows that a support has at most; the newest count.
         policies: Names of those that are compiled and served; None: all that the model can.
+        compared: Names of those whose chances are asked for, in experiments.
 
     Raises:
         ValueError: If there is no such policy, or the model lacks what it needs.
@@ -169,6 +174,7 @@ class Scorer:
         *,
         rows: int = 64,
         policies: Sequence[str] | None = None,
+        compared: Sequence[str] = (),
     ):
         found = model.recommender
         catalogue = found.catalogue
@@ -192,6 +198,7 @@ class Scorer:
         able = [name for name in POLICIES if self.has_variance or name not in _OF_VARIANCE]
         self.policies = tuple(able)
         self.policies = tuple(able if policies is None else map(self.checked_policy, policies))
+        self._compared = tuple(dict.fromkeys(map(self.checked_policy, compared)))
         self._centre, self._spread = known.mean(axis=0), known.std(axis=0)
         self._spread[self._spread == 0] = 1
         self._known = self._standard(known)
@@ -217,6 +224,9 @@ class Scorer:
         for policy in self.policies:
             for n in LENGTHS:
                 self.lists([ListRequest({}, n=n, policy=policy)])
+        for policy in self._compared:
+            other = next((one for one in self.policies if one != policy), policy)
+            self.lists([ListRequest({}, policy=other, others={"": policy})])
         with contextlib.suppress(RefusedError):
             self.similar(self.ids[0], 1)
 
@@ -478,20 +488,18 @@ class Scorer:
                 mask[items.place[name]] = False
         for column, value in request.having:
             mask &= self._having(items, column, value)
-        mean, variance = ranks, np.zeros_like(scores)
-        if request.policy in _OF_VARIANCE:
-            mean, variance = scores, doubts**2
-        elif request.policy == "softmax" and mask.any():
-            mean = ranks / max(float(ranks[mask].std()), 1e-6)
+
+        def beliefs(policy: str) -> tuple[jax.Array, jax.Array]:
+            mean, variance = ranks, np.zeros_like(scores)
+            if policy in _OF_VARIANCE:
+                mean, variance = scores, doubts**2
+            elif policy == "softmax" and mask.any():
+                mean = ranks / max(float(ranks[mask].std()), 1e-6)
+            return jnp.asarray(mean, jnp.float32), jnp.asarray(variance, jnp.float32)
+
         length = next(k for k in LENGTHS if request.n <= k)
-        slate = _drawn(
-            request.policy,
-            length,
-            jnp.asarray(mean, jnp.float32),
-            jnp.asarray(variance, jnp.float32),
-            mask,
-            jax.random.key(request.seed),
-        )
+        key = jax.random.key(request.seed)
+        slate = _drawn(request.policy, length, *beliefs(request.policy), mask, key)
         drawn, chances, kept = (np.asarray(one)[: request.n] for one in slate)
         places, chances = drawn[kept].tolist(), chances[kept].tolist()
         shown, errors = scores[places], [None] * len(places)
@@ -505,6 +513,14 @@ class Scorer:
             Line(self._id(items, i), self._title(items, i), float(score), error, float(chance))
             for i, score, error, chance in zip(places, shown, errors, chances, strict=True)
         ]
+        if request.others and lines:
+            chances = {
+                name: float(chances[0])
+                if policy == request.policy
+                else float(_chance(policy, *beliefs(policy), mask, places[0], key))
+                for name, policy in request.others.items()
+            }
+            lines[0] = lines[0]._replace(chances=chances)
         return self._explained(seen, items, places, lines) if request.explain else lines
 
     def _explained(
@@ -656,3 +672,13 @@ def _drawn(
     """Items, propensities and which positions are shown, `[k]`."""
     slate = policy_of(name, k=k, **POLICIES[name]).show(Beliefs(mean, variance), mask, key)
     return slate.items, slate.propensity, slate.shown
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def _chance(
+    name: str, mean: jax.Array, variance: jax.Array, mask: jax.Array, item: int, key: jax.Array
+) -> jax.Array:
+    """Probability with which a policy shows an item at the first position."""
+    policy = policy_of(name, k=1, **POLICIES[name])
+    shown = jnp.asarray([item], jnp.int32)
+    return policy.propensities(Beliefs(mean, variance), mask, shown, key)[0, item]

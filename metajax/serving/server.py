@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import uvicorn
 
 from metajax.files import read_bytes
 from metajax.serving.app import app_of
+from metajax.serving.experiments import Arm
 from metajax.serving.limits import is_loopback
-from metajax.serving.scoring import scorer_of
+from metajax.serving.scoring import Scorer, scorer_of
 from metajax.serving.service import Service, ServiceSettings
 from metajax.serving.store import Store, StoreError, path_of
 
@@ -35,6 +36,12 @@ def key_of(path: str | os.PathLike[str]) -> str:
             f"{os.fspath(path)}: a key must be {_SHORTEST} or more visible characters of ASCII."
         )
     return content.decode("ascii")
+
+
+def _compared(arms: Sequence[Arm], name: str) -> list[str]:
+    """Names the policies of the arms that share the model of an arm, or of the service."""
+    own = next((arm.model for arm in arms if arm.name == name), None)
+    return [arm.policy for arm in arms if arm.model == own]
 
 
 def serve(
@@ -81,9 +88,18 @@ def serve(
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)
         store = stack.enter_context(Store(path))
-        scorer = scorer_of(model)
+        experiment = settings.experiment
+        arms = () if experiment is None else experiment.arms
+        folders = {"": model, **{arm.name: arm.model for arm in arms if arm.model is not None}}
+
+        def load(name: str) -> Scorer:
+            folder = folders[name]
+            return scorer_of(folder, compared=_compared(arms, name))
+
+        scorer, *others = map(load, folders)
+        of_arms = dict(zip(list(folders)[1:], others, strict=True))
         try:
-            service = Service(store, scorer, settings, lambda: scorer_of(model))
+            service = Service(store, scorer, settings, load, of_arms)
         except StoreError as problem:
             raise ValueError(f"{path}: {problem}.") from None
         logging.getLogger("metajax.serving").setLevel(logging.INFO)

@@ -4,6 +4,7 @@ Everything that is known of a user is read from the store, so that a list always
 events that were acknowledged before it was asked for.
 """
 
+import functools
 import math
 import secrets
 import threading
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from metajax.runs.recommendation import liked_rating
-from metajax.serving import bodies
+from metajax.serving import bodies, outcomes
 from metajax.serving.bodies import ListAnswer, PlaceAnswer, RejectedEvent, StrangerBody
 from metajax.serving.events import Answer, Event, Shown, labels_of
+from metajax.serving.experiments import Experiment, arm_of
 from metajax.serving.gathering import Gatherer, Job
 from metajax.serving.metrics import Metrics
 from metajax.serving.scoring import AT_ONCE, Line, ListRequest, RefusedError, Scorer, UnknownError
@@ -26,6 +28,9 @@ __all__ = ["Service", "ServiceSettings", "pair_of"]
 
 
 _ALL = 2**62
+
+# Lists, and seconds for which they are kept, of which the operator is told.
+_NEWEST, _TOLD = 20_000, 5.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class ServiceSettings:
     """Key of all requests; None: there is none."""
     admin_key: str | None = None
     """Key of metrics and administration; None: the key of all requests does."""
+    experiment: Experiment | None = None
+    """Arms among which users are split; None: there are none."""
     unknown_items: bool = True
     """True to store events of items that the model does not know."""
     most_met: int = 1000
@@ -68,11 +75,13 @@ class Service:
         store: The open store; the service closes it.
         scorer: The model, warmed up.
         settings: Settings.
-        load: Reads the model folder again; None: it cannot be reloaded.
+        load: Reads the model folder of an arm again, or of the name "" that of all others; None:
+            none can be reloaded.
+        of_arms: Models of the arms that have their own, warmed up, by the name of the arm.
 
     Raises:
-        RefusedError: If the policy is none of the model, or the store has an item whose content
-            does not fit the model.
+        RefusedError: If the policy of the service or of an arm is none of its model, or the store
+            has an item whose content does not fit a model.
         StoreError: If the store cannot be read.
     """
 
@@ -81,16 +90,23 @@ class Service:
         store: Store,
         scorer: Scorer,
         settings: ServiceSettings | None = None,
-        load: Callable[[], Scorer] | None = None,
+        load: Callable[[str], Scorer] | None = None,
+        of_arms: Mapping[str, Scorer] | None = None,
     ):
-        self.store, self.scorer, self._load = store, scorer, load
+        self.store, self._load = store, load
         self.settings = ServiceSettings() if settings is None else settings
-        scorer.checked_policy(self.settings.policy)
         self._items = store.items()
-        scorer.set_items(self._items)
+        self._scorers = {"": scorer, **(of_arms or {})}
+        self._check(self._scorers)
         self.metrics = Metrics()
-        self._changing = threading.Lock()
+        self._changing, self._telling = threading.Lock(), threading.Lock()
+        self._told: tuple[float, outcomes.Log] | None = None
         self._lists = Gatherer(self._draw, most=AT_ONCE, name="lists")
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model, of arms that have none of their own too."""
+        return self._scorers[""]
 
     def close(self) -> None:
         """Finishes what waits, and closes the store."""
@@ -114,7 +130,10 @@ class Service:
         rejected = list(read.rejected)
         accepted = duplicates = 0
         if read.events:
-            outcome = self.store.add_events(read.events)
+            experiment, events = self.settings.experiment, read.events
+            if experiment is not None:
+                events = [one._replace(arm=arm_of(experiment, one.user).name) for one in events]
+            outcome = self.store.add_events(events)
             accepted, duplicates = outcome.accepted, outcome.duplicates
             rejected += [RejectedEvent(read.index[n], why) for n, why in outcome.refused]
         rejected.sort(key=lambda one: one.index)
@@ -171,7 +190,8 @@ class Service:
             StoreError: If the store cannot be written.
         """
         with self._changing:
-            self.scorer.check_content(item.content)
+            for scorer in self._scorers.values():
+                scorer.check_content(item.content)
             self._put_item(name, item)
 
     def set_available(self, name: str, available: bool) -> None:
@@ -216,6 +236,51 @@ class Service:
         told = [{**one._asdict(), "title": title_of(one.item)} for one in events]
         return bodies.UserAnswer(name, attributes, told, shown)
 
+    def activity(self) -> bodies.ActivityAnswer:
+        """Tells the operator what has happened, of the newest lists.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        with self._telling:
+            now = time.monotonic()
+            if self._told is None or now - self._told[0] > _TOLD:
+                self._told = (
+                    now,
+                    self.store.read(functools.partial(outcomes.read_log, most=_NEWEST)),
+                )
+            log = self._told[1]
+        found = outcomes.summary(log, resamples=200)
+        scorer, items = self.scorer, self._items
+        new = [name for name in items if not scorer.is_of_model(name)][-50:]
+        return bodies.ActivityAnswer(
+            scorer.version,
+            len(scorer.ids),
+            log.events,
+            log.users,
+            self.metrics.minutes(),
+            [bodies.SuccessAnswer(one.label, *_share(one.share)) for one in found[0].by_known],
+            [
+                bodies.ArmAnswer(
+                    one.name,
+                    one.users,
+                    one.lists,
+                    *(bodies.ShareAnswer(*_share(s)) for s in (one.success, one.first, one.day)),
+                )
+                for one in found
+            ],
+            [
+                bodies.NewItem(
+                    name,
+                    scorer.title_of(name),
+                    log.shown[name],
+                    log.liked[name],
+                    items[name].available,
+                )
+                for name in reversed(new)
+            ],
+        )
+
     def description(self) -> bodies.ModelAnswer:
         """Tells of the model that is served."""
         scorer = self.scorer
@@ -242,16 +307,26 @@ class Service:
         if self._load is None:
             raise RefusedError("this service has no model folder to reload.")
         with self._changing:
-            scorer = self._load()
-            scorer.checked_policy(self.settings.policy)
+            loaded = {name: self._load(name) for name in self._scorers}
+            self._check(loaded)
+            self._scorers = loaded
+        return loaded[""].version
+
+    def _check(self, scorers: Mapping[str, Scorer]) -> None:
+        """Makes models ready to be served, or raises before any of them is."""
+        scorers[""].checked_policy(self.settings.policy)
+        experiment = self.settings.experiment
+        for arm in () if experiment is None else experiment.arms:
+            scorers.get(arm.name, scorers[""]).checked_policy(arm.policy)
+        for scorer in scorers.values():
             scorer.set_items(self._items)
-            self.scorer = scorer
-        return scorer.version
+            self.store.put_model(scorer.version, len(scorer.ids), scorer.recommender.scale)
 
     def _put_item(self, name: str, item: Item) -> None:
         self.store.put_item(name, item)
         self._items = {**self._items, name: item}
-        self.scorer.set_items(self._items)
+        for scorer in self._scorers.values():
+            scorer.set_items(self._items)
 
     def _listed(
         self,
@@ -262,9 +337,17 @@ class Service:
     ) -> ListAnswer:
         options = dict(options)
         scenario = options.pop("scenario", None)
-        policy = options.pop("policy", None) or self.settings.policy
+        policy, model, others = options.pop("policy", None), "", {}
+        experiment, arm = self.settings.experiment, None
+        # A client that chooses the policy is outside of the experiment.
+        if user is not None and experiment is not None and policy is None:
+            arm = arm_of(experiment, user)
+            policy, model = arm.policy, arm.name if arm.model is not None else ""
+            others = {one.name: one.policy for one in experiment.arms if one.model == arm.model}
+        policy = policy or self.settings.policy
         scorer, lines = self._lists.result(
             (
+                model,
                 events,
                 ListRequest(
                     {},
@@ -272,6 +355,7 @@ class Service:
                     attributes,
                     policy=policy,
                     seed=secrets.randbits(32),
+                    others=others,
                     **options,
                 ),
             )
@@ -279,15 +363,32 @@ class Service:
         name = uuid.uuid4().hex
         shown = tuple(Shown(line.item, line.score, line.propensity) for line in lines)
         self.store.add_answer(
-            Answer(name, user, time.time(), policy, scorer.version, scenario, shown)
+            Answer(
+                name,
+                user,
+                time.time(),
+                policy,
+                scorer.version,
+                scenario,
+                shown,
+                len({event.item for event in events}),
+                None if arm is None else arm.name,
+                lines[0].chances if lines else {},
+            )
         )
         explain = options.get("explain", False)
         places = [_place(scorer, line, n, explain=explain) for n, line in enumerate(lines, 1)]
-        return ListAnswer(name, user, policy, scorer.version, places)
+        of_arm = None if arm is None else arm.name
+        return ListAnswer(name, user, policy, scorer.version, places, of_arm)
 
     def _draw(self, jobs: Sequence[Job]) -> None:
         """Draws the lists of all who wait."""
-        scorer = self.scorer  # One of them for the whole call, also while another is loaded.
+        scorers = self._scorers  # The same for the whole call, also while others are loaded.
+        for model in dict.fromkeys(request[0] for request, _ in jobs):
+            own = [(request[1:], future) for request, future in jobs if request[0] == model]
+            self._draw_by(scorers[model], own)
+
+    def _draw_by(self, scorer: Scorer, jobs: Sequence[Job]) -> None:
         liked = liked_rating(scorer.recommender)
         worst = None if scorer.recommender.scale is None else scorer.recommender.scale[0]
         asked = []
@@ -316,6 +417,12 @@ def pair_of(text: str) -> tuple[str, str]:
     if not equals or not column.strip() or not value.strip():
         raise RefusedError("filter must read column=value.")
     return column.strip(), value.strip()
+
+
+def _share(share: outcomes.Share) -> tuple[int, float | None, float | None, float | None]:
+    if not share.count:
+        return 0, None, None, None
+    return share.count, share.value, share.low, share.high
 
 
 def _place(scorer: Scorer, line: Line, position: int, *, explain: bool) -> PlaceAnswer:

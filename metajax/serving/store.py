@@ -5,12 +5,14 @@
     items        availability, expiry, categories and content of items
     users        attributes of users
     tombstones   hashes of the ids of deleted users
+    models       models that were served: size of the catalogue and scale of ratings
     meta         version of the schema
 
 One thread writes. It takes all requests that wait, runs each inside a savepoint of its own, and
 commits them together: a request is stored whole or not at all, and is answered after the commit is
 on the disk (write-ahead log, `synchronous=FULL`). Readers have their own connections and never
-wait for it. A second process is refused.
+wait for it. A second process is refused, save one that only reads. A file of an older schema is
+upgraded in one transaction when it is opened.
 
 The driver is Python's own: with SQLAlchemy Core the same insertions took 1.3 times as long (3,338
 and 2,537 events a second, 100 a transaction, on two loaded cores, 2026-11-29), and its import .8 s.
@@ -21,11 +23,12 @@ the mark of a parameter and the pragmas differ.
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -34,12 +37,9 @@ from metajax import locks
 from metajax.serving.events import Answer, Event, Shown
 from metajax.serving.gathering import ClosedError, Gatherer, Job
 
-__all__ = ["DeletedError", "Item", "Outcome", "Store", "StoreError", "path_of"]
+__all__ = ["DeletedError", "Item", "Outcome", "Store", "StoreError", "path_of", "reading"]
 
-VERSION = 1
-"""Version of the schema; a file of a newer one is refused."""
-
-_SCHEMA = (
+_FIRST = (
     "create table meta (name text primary key, value text not null)",
     "create table events ("
     " sequence integer primary key autoincrement,"
@@ -59,8 +59,28 @@ _SCHEMA = (
     "create table tombstones (digest text primary key)",
 )
 
+_STEPS = (
+    _FIRST,
+    (
+        "alter table events add column arm text",
+        "alter table answers add column known integer",
+        "alter table answers add column arm text",
+        "alter table answers add column chances text not null default '{}'",
+        "create table models ("
+        " version text primary key, items integer not null, worst double precision,"
+        " best double precision)",
+    ),
+)
+"""Statements that lead from each version of the schema to the next."""
+
+VERSION = len(_STEPS)
+"""Version of the schema; a file of a newer one is refused."""
+
 # Tables with rows of users, and their columns of user ids.
 _OF_USERS = (("events", "user_id"), ("answers", "user_id"), ("users", "id"))
+
+_EVENT = "id, user_id, item_id, kind, value, time, recommendation_id, arm"
+_ANSWER = "id, user_id, time, policy, model, scenario, items, known, arm, chances"
 
 _WAIT = 5.0
 """Seconds to wait for a lock of the file."""
@@ -243,6 +263,26 @@ class Store:
 
         self._written(put)
 
+    def put_model(self, version: str, items: int, scale: tuple[float, float] | None) -> None:
+        """Stores the facts of a model that is served from now on.
+
+        Args:
+            version: Its version.
+            items: Size of its catalogue.
+            scale: Worst and best rating; None of a model without ratings.
+
+        Raises:
+            StoreError: As `add_events`.
+        """
+        row = (version, items, *(scale or (None, None)))
+        self._written(
+            lambda db: (
+                db.execute(
+                    "insert into models values (?, ?, ?, ?) on conflict (version) do nothing", row
+                ).rowcount
+            )
+        )
+
     def delete_user(self, name: str) -> dict[str, int]:
         """Deletes everything of a user, and leaves a tombstone that refuses late events.
 
@@ -286,8 +326,7 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            "select id, user_id, item_id, kind, value, time, recommendation_id from events"
-            " where user_id = ? order by sequence desc limit ?",
+            f"select {_EVENT} from events where user_id = ? order by sequence desc limit ?",
             (user, most),
         )
         return [Event(*row) for row in rows]
@@ -306,8 +345,7 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            "select sequence, id, user_id, item_id, kind, value, time, recommendation_id"
-            " from events where sequence > ? order by sequence limit ?",
+            f"select sequence, {_EVENT} from events where sequence > ? order by sequence limit ?",
             (after, most),
         )
         return [(row[0], Event(*row[1:])) for row in rows]
@@ -328,8 +366,7 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            "select id, user_id, time, policy, model, scenario, items from answers"
-            " where user_id = ? order by time, id",
+            f"select {_ANSWER} from answers where user_id = ? order by time, id",
             (user,),
         )
         return [_answer_of(row) for row in rows]
@@ -341,7 +378,7 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            "select id, user_id, time, policy, model, scenario, items from answers where id = ?",
+            f"select {_ANSWER} from answers where id = ?",
             (name,),
         )
         return _answer_of(rows[0]) if rows else None
@@ -367,6 +404,22 @@ class Store:
             StoreError: If the store cannot be read.
         """
         return bool(self._read("select 1 from tombstones where digest = ?", (_digest(user),)))
+
+    def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Calls a function with a connection that only reads, of one moment.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        try:
+            db = self._reader()
+            db.execute("begin")
+            try:
+                return function(db)
+            finally:
+                db.execute("rollback")
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from None
 
     def check_writable(self) -> None:
         """Writes something without a meaning.
@@ -399,19 +452,18 @@ class Store:
             db.execute("pragma secure_delete = on")
             db.execute("begin immediate")
             known = {row[0] for row in db.execute("select name from sqlite_master")}
-            if not known:
-                for statement in _SCHEMA:
-                    db.execute(statement)
-                db.execute("insert into meta values ('version', ?)", (str(VERSION),))
-            rows = db.execute("select value from meta where name = 'version'").fetchall()
+            found = _version(db, self.path) if known else 0
+            for statement in itertools.chain(*_STEPS[found:]):
+                db.execute(statement)
+            if found < VERSION:
+                db.execute(
+                    "insert into meta values ('version', ?) on conflict (name) do update set"
+                    " value = excluded.value",
+                    (str(VERSION),),
+                )
             db.execute("commit")
         except sqlite3.Error as error:
             raise ValueError(f"{self.path}: is no log of events: {error}.") from None
-        found = int(rows[0][0]) if rows else 0
-        if found != VERSION:
-            raise ValueError(
-                f"{self.path}: the log has schema {found}, this version of metajax reads {VERSION}."
-            )
 
     def _empty_log(self) -> None:
         """Empties the write-ahead log, where deleted rows still are, unless it is in use."""
@@ -431,13 +483,17 @@ class Store:
 
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
-            db = getattr(self._local, "db", None)
-            if db is None:
-                db = self._local.db = self._connect()
-                db.execute("pragma query_only = on")
-            return db.execute(statement, values).fetchall()
+            return self._reader().execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from None
+
+    def _reader(self) -> sqlite3.Connection:
+        """Returns the connection of this thread."""
+        db = getattr(self._local, "db", None)
+        if db is None:
+            db = self._local.db = self._connect()
+            db.execute("pragma query_only = on")
+        return db
 
     def _written(self, job: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs a job in the writer's thread; returns after its commit."""
@@ -445,6 +501,53 @@ class Store:
             return self._writer.result(job)
         except ClosedError:
             raise StoreError("the store is closed") from None
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
+    """Opens a log to read it, also beside the process that serves it.
+
+    Args:
+        path: File of the database.
+
+    Yields:
+        A connection that reads one moment.
+
+    Raises:
+        ValueError: If it is no log, or one of another schema.
+        OSError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(2, "there is no such log of events", os.fspath(path))
+    try:
+        db = sqlite3.connect(
+            f"{Path(path).absolute().as_uri()}?mode=ro", timeout=_WAIT, uri=True,
+            isolation_level=None,
+        )  # fmt: skip
+    except sqlite3.Error as error:
+        raise ValueError(f"{path}: is no log of events: {error}.") from None
+    with contextlib.closing(db):
+        try:
+            found = _version(db, Path(path))
+            db.execute("begin")
+        except sqlite3.Error as error:
+            raise ValueError(f"{path}: is no log of events: {error}.") from None
+        if found < VERSION:
+            raise ValueError(
+                f"{path}: the log has schema {found} and not {VERSION}: metajax serve upgrades it."
+            )
+        yield db
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Returns the version of the schema; refuses one that this code does not know."""
+    rows = db.execute("select value from meta where name = 'version'").fetchall()
+    found = int(rows[0][0]) if rows else 0
+    if not 1 <= found <= VERSION:
+        raise ValueError(
+            f"{path}: the log has schema {found}, this version of metajax reads {VERSION}."
+        )
+    return found
 
 
 def _commit(db: sqlite3.Connection, group: Sequence[Job]) -> None:
@@ -491,7 +594,7 @@ def _add_events(db: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
     deleted = {user: _is_deleted(db, user) for user in {event.user for event in events}}
     asked = {event.recommendation_id for event in events} - {None}
     shown = {
-        name: db.execute("select user_id from answers where id = ?", (name,)).fetchone()
+        name: db.execute("select user_id, arm from answers where id = ?", (name,)).fetchone()
         for name in asked
     }
     accepted, refused = 0, []
@@ -504,9 +607,10 @@ def _add_events(db: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
             if row is None or row[0] not in (None, event.user):
                 refused.append((index, "recommendation_id is none that was given to this user."))
                 continue
+            event = event._replace(arm=row[1])
         accepted += db.execute(
-            "insert into events (id, user_id, item_id, kind, value, time, recommendation_id)"
-            " values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do nothing",
+            f"insert into events ({_EVENT}) values (?, ?, ?, ?, ?, ?, ?, ?)"
+            " on conflict (id) do nothing",
             event,
         ).rowcount
     return Outcome(accepted, len(events) - accepted - len(refused), tuple(refused))
@@ -518,12 +622,15 @@ def _add_answer(db: sqlite3.Connection, answer: Answer) -> None:
         user = None
     items = json.dumps([list(shown) for shown in answer.items], allow_nan=False)
     db.execute(
-        "insert into answers values (?, ?, ?, ?, ?, ?, ?)",
-        (answer.id, user, answer.time, answer.policy, answer.model, answer.scenario, items),
+        f"insert into answers ({_ANSWER}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(answer.id, user, answer.time, answer.policy, answer.model, answer.scenario, items),
+            *(answer.known, answer.arm, json.dumps(dict(answer.chances), allow_nan=False)),
+        ),
     )
 
 
 def _answer_of(row: Sequence[Any]) -> Answer:
-    name, user, time, policy, model, scenario, items = row
+    name, user, time, policy, model, scenario, items, known, arm, chances = row
     shown = tuple(Shown(*one) for one in json.loads(items))
-    return Answer(name, user, time, policy, model, scenario, shown)
+    return Answer(name, user, time, policy, model, scenario, shown, known, arm, json.loads(chances))

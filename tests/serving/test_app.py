@@ -229,7 +229,7 @@ def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch, caplog):
 def test_a_model_is_reloaded_and_a_damaged_one_is_not(serve, model, scorer, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    service, call = serve(load=lambda: scorer_of(folder, policies=("greedy",)))
+    service, call = serve(load=lambda _: scorer_of(folder, policies=("greedy",)))
     assert call("POST", "/v1/admin/reload").content == {"model": scorer.version}
     assert service.scorer is not scorer
     (folder / "model.json").write_text("{}")

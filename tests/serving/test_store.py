@@ -9,6 +9,7 @@ import pytest
 from metajax import locks
 from metajax.serving import Answer, DeletedError, Event, Item, Shown, Store, StoreError, path_of
 from metajax.serving import store as store_module
+from metajax.serving.store import reading
 
 
 @pytest.fixture
@@ -188,3 +189,45 @@ def test_a_mistake_in_a_request_is_no_failure_of_the_store_and_fails_no_other(tm
             store._written(lambda db: db.execute("delete from absent"))
         store.put_user("ada", {"age": 30})
         assert store.attributes_of("ada") == {"age": 30}
+
+
+def old_log(path):
+    """Makes a log of the first schema."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in store_module._STEPS[0]:
+        db.execute(statement)
+    db.execute("insert into meta values ('version', '1')")
+    db.execute("insert into events values (5, 'e1', 'ada', 'p1', 'like', null, 1.0, 'r1')")
+    db.execute("insert into answers values ('r1', 'ada', 1.0, 'greedy', 'm', null, '[]')")
+    db.close()
+
+
+def test_an_older_log_is_upgraded_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "events.db"
+    old_log(path)
+    with pytest.raises(ValueError, match="schema 1 and not 2: metajax serve"), reading(path):
+        pass
+    steps = (*store_module._STEPS, ("create table more (x)", "no statement"))
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "_STEPS", steps)
+        patched.setattr(store_module, "VERSION", 3)
+        with pytest.raises(ValueError, match="syntax error"):
+            Store(path)
+    db = sqlite3.connect(path)
+    assert db.execute("select value from meta where name = 'version'").fetchall() == [("1",)]
+    assert "arm" not in str(db.execute("select sql from sqlite_master").fetchall())
+    db.close()
+    with Store(path) as store:
+        assert store.events() == [(5, Event("e1", "ada", "p1", "like", None, 1.0, "r1"))]
+        assert store.answer("r1") == Answer("r1", "ada", 1.0, "greedy", "m", None, ())
+        store.add_events([event(2)])
+        assert [number for number, _ in store.events()] == [5, 6]
+    with Store(path) as store, reading(path) as db:
+        fresh = Store(tmp_path / "fresh.db")
+        tables = "select name, sql from sqlite_master order by name"
+        assert store.read(lambda own: own.execute(tables).fetchall()) == fresh.read(
+            lambda own: own.execute(tables).fetchall()
+        )
+        fresh.close()
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("delete from events")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 __all__ = ["PAGES", "Page", "page"]
 
-PAGES = {"/": "people.html"}
+PAGES = {"/": "people.html", "/operator": "operator.html"}
 """Files by path."""
 
 
