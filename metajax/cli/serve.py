@@ -66,7 +66,7 @@ def serve(
     if model is None:
         events = events or f"sqlite:///{demonstration.demo_folder() / 'events.db'}"
         with console.fetching(demonstration.DATA) as fetched:
-            model = demonstration.demo_model(progress=fetched)
+            model = demonstration.demo_model(progress=fetched, begin=_fitting)
     logging.basicConfig(format="%(message)s")
     console.error(f"note: compiling {model} for requests.")
     server.serve(
@@ -77,6 +77,10 @@ def serve(
         settings=settings,
         ready=lambda address: _ready(model, address, shown=demo),
     )
+
+
+def _fitting() -> None:
+    console.error("note: fitting the engine, which takes minutes; it is kept for the next time.")
 
 
 def _ready(model: Path, address: str, *, shown: bool) -> None:

@@ -1,6 +1,7 @@
 """The model of `metajax serve --demo`: the engine, fitted to MovieLens-100K once and kept."""
 
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,12 +27,17 @@ def demo_folder() -> Path:
     return folder
 
 
-def demo_model(data: str = DATA, progress: Progress | None = None) -> Path:
+def demo_model(
+    data: str = DATA,
+    progress: Progress | None = None,
+    begin: Callable[[], None] = lambda: None,
+) -> Path:
     """Returns the folder of the model, which is fitted if there is none that can be read.
 
     Args:
         data: Name or path of the data set.
         progress: Called as bytes arrive, if any have to be fetched.
+        begin: Called before a model is fitted.
 
     Raises:
         DataUnavailable: If the data must be fetched and cannot be.
@@ -46,4 +52,6 @@ def demo_model(data: str = DATA, progress: Progress | None = None) -> Path:
             shutil.rmtree(folder)
         else:
             return folder
-    return engine.save(engine.fit(datasets.load(data, progress=progress)), folder)
+    dataset = datasets.load(data, progress=progress)
+    begin()
+    return engine.save(engine.fit(dataset), folder)

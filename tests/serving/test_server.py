@@ -81,7 +81,7 @@ def test_kill_9_of_the_service_loses_nothing_that_was_acknowledged(model, tmp_pa
         assert kept.user == "ada"
 
 
-def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, monkeypatch):
+def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, monkeypatch, capsys):
     served, opened = [], []
     monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
     monkeypatch.setattr(demo, "DATA", str(small))
@@ -92,8 +92,9 @@ def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, mon
     (found / "manifest.json").write_text("{}")
     assert demo.demo_model(str(small)) == found
     assert served == [str(small)] * 2
-    monkeypatch.setattr(demo, "demo_model", lambda progress: model)
+    monkeypatch.setattr(demo, "demo_model", lambda progress, begin: begin() or model)
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setattr(server, "serve", lambda *_, ready, **told: ready(told["events"]))
     assert main(["serve", "--demo"]) == 0
+    assert "takes minutes" in capsys.readouterr().err
     assert opened == [f"sqlite:///{tmp_path / 'demo' / 'events.db'}"]
