@@ -29,6 +29,7 @@ def fit(
     output: Path,
     graph: str | None = None,
     link: Path | None = None,
+    events: str | None = None,
     trials: int | None = None,
     earlier: Annotated[Path | None, Parameter(name="--from")] = None,
     replay: str | None = None,
@@ -47,6 +48,8 @@ def fit(
             ignore it.
         link: A RecBole .link file: the entity of each item; by default items are linked by their
             ids or titles.
+        events: Log of events of a service, sqlite:///FILE, that is added to the data; with the
+            items, attributes and deletions that it holds. It may be in use.
         trials: Number of settings of its grid that a closed form tries; by default all.
         earlier: Folder of an earlier model, such as of the log as it was: the same method is fitted
             to these data, with the same setting and from what the model knows. Ids stay, new items
@@ -72,6 +75,8 @@ def fit(
         _check_typed(typed)
     with console.fetching(settings.data) as fetched:
         dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+    if events is not None:
+        dataset = _with_log(dataset, events)
     console.notes(dataset)
     if earlier is not None:
         method = settings.method if named else None
@@ -106,6 +111,20 @@ def fit(
         except DivergedError as problem:
             raise ValueError(f"{problem} Try a lower --rate, or another method.") from None
     _save(model, output, dataset)
+
+
+def _with_log(dataset: Dataset, events: str) -> Dataset:
+    try:
+        from metajax.serving import refitting, store
+    except ModuleNotFoundError as problem:
+        raise ImportError(
+            f"--events needs {problem.name}: install the extra, 'metajax[serve]'."
+        ) from None
+    before = len(dataset.interactions.item)
+    with store.reading(store.path_of(events)) as db:
+        found = refitting.with_log(dataset, db)
+    console.say(f"{events}: {before:,} interactions become {len(found.interactions.item):,}.")
+    return found
 
 
 def _check_typed(typed: Collection[str]) -> None:

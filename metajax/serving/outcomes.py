@@ -17,9 +17,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax.exploration.logs import LoggedFeedback
 from metajax.exploration.off_policy import bootstrap_ratio
 
-__all__ = ["ArmOutcome", "ByKnown", "Log", "OffPolicy", "Share", "label_of", "read_log", "summary"]
+__all__ = [
+    "ArmOutcome",
+    "ByKnown",
+    "Log",
+    "OffPolicy",
+    "Share",
+    "feedback",
+    "label_of",
+    "read_log",
+    "summary",
+]
 
 BANDS = ((0, 0), (1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
 """First and last number of interactions of each group of lists."""
@@ -200,6 +211,24 @@ def read_log(db: sqlite3.Connection, *, most: int | None = None) -> Log:
         events,
         users,
     )
+
+
+def feedback(log: Log) -> tuple[LoggedFeedback, list[str]]:
+    """The first positions as a log for `exploration.evaluate`, with their propensities.
+
+    Args:
+        log: The lists.
+
+    Returns:
+        A row for each list that is not empty: the index of its first item, 1 where that succeeded,
+        and its propensity; and the ids of the items by that index.
+    """
+    kept = [n for n, items in enumerate(log.items) if items]
+    ids = sorted({log.items[n][0] for n in kept})
+    place = {name: n for n, name in enumerate(ids)}
+    action = np.array([place[log.items[n][0]] for n in kept], int)
+    reward, propensity = log.first[kept].astype(float), log.propensity[kept]
+    return LoggedFeedback(action, reward, propensity, conditional=True), ids
 
 
 def summary(log: Log, *, resamples: int = 2000, seed: int = 0) -> list[ArmOutcome]:

@@ -37,7 +37,16 @@ from metajax import locks
 from metajax.serving.events import Answer, Event, Shown
 from metajax.serving.gathering import ClosedError, Gatherer, Job
 
-__all__ = ["DeletedError", "Item", "Outcome", "Store", "StoreError", "path_of", "reading"]
+__all__ = [
+    "DeletedError",
+    "Item",
+    "Outcome",
+    "Store",
+    "StoreError",
+    "digest_of_user",
+    "path_of",
+    "reading",
+]
 
 _FIRST = (
     "create table meta (name text primary key, value text not null)",
@@ -79,7 +88,9 @@ VERSION = len(_STEPS)
 # Tables with rows of users, and their columns of user ids.
 _OF_USERS = (("events", "user_id"), ("answers", "user_id"), ("users", "id"))
 
-_EVENT = "id, user_id, item_id, kind, value, time, recommendation_id, arm"
+EVENT_COLUMNS = "id, user_id, item_id, kind, value, time, recommendation_id, arm"
+"""Columns of an event, in the order of the fields of `Event`."""
+
 _ANSWER = "id, user_id, time, policy, model, scenario, items, known, arm, chances"
 
 _WAIT = 5.0
@@ -307,7 +318,7 @@ class Store:
             }
             db.execute(
                 "insert into tombstones values (?) on conflict (digest) do nothing",
-                (_digest(name),),
+                (digest_of_user(name),),
             )
             return rows
 
@@ -326,7 +337,7 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            f"select {_EVENT} from events where user_id = ? order by sequence desc limit ?",
+            f"select {EVENT_COLUMNS} from events where user_id = ? order by sequence desc limit ?",
             (user, most),
         )
         return [Event(*row) for row in rows]
@@ -345,7 +356,8 @@ class Store:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            f"select sequence, {_EVENT} from events where sequence > ? order by sequence limit ?",
+            f"select sequence, {EVENT_COLUMNS} from events where sequence > ?"
+            " order by sequence limit ?",
             (after, most),
         )
         return [(row[0], Event(*row[1:])) for row in rows]
@@ -403,7 +415,9 @@ class Store:
         Raises:
             StoreError: If the store cannot be read.
         """
-        return bool(self._read("select 1 from tombstones where digest = ?", (_digest(user),)))
+        return bool(
+            self._read("select 1 from tombstones where digest = ?", (digest_of_user(user),))
+        )
 
     def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
         """Calls a function with a connection that only reads, of one moment.
@@ -581,12 +595,13 @@ def _commit(db: sqlite3.Connection, group: Sequence[Job]) -> None:
         future.set_exception(problem)
 
 
-def _digest(user: str) -> str:
+def digest_of_user(user: str) -> str:
+    """Hash of the id of a user, by which a tombstone knows them."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _is_deleted(db: sqlite3.Connection, user: str) -> bool:
-    found = db.execute("select 1 from tombstones where digest = ?", (_digest(user),))
+    found = db.execute("select 1 from tombstones where digest = ?", (digest_of_user(user),))
     return found.fetchone() is not None
 
 
@@ -609,7 +624,7 @@ def _add_events(db: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
                 continue
             event = event._replace(arm=row[1])
         accepted += db.execute(
-            f"insert into events ({_EVENT}) values (?, ?, ?, ?, ?, ?, ?, ?)"
+            f"insert into events ({EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"
             " on conflict (id) do nothing",
             event,
         ).rowcount
