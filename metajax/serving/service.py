@@ -115,7 +115,13 @@ class Service:
 
     def gauges(self) -> dict[str, float]:
         """Present values for the metrics."""
-        return {"writes_waiting": self.store.waiting, "lists_waiting": self._lists.waiting}
+        scorers = list(self._scorers.values())
+        return {
+            "writes_waiting": self.store.waiting,
+            "lists_waiting": self._lists.waiting,
+            "kept_users": sum(scorer.kept.users for scorer in scorers),
+            "kept_bytes": sum(scorer.kept.size for scorer in scorers),
+        }
 
     def add_events(self, body: bytes) -> bodies.EventsAnswer:
         """Stores events; returns once they are on the disk.

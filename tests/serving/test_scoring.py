@@ -7,6 +7,7 @@ from metajax import runs
 from metajax.runs import recommendation
 from metajax.serving import scoring
 from metajax.serving.scoring import ListRequest, RefusedError
+from metajax.serving.state import KeptScores
 from metajax.serving.store import Item
 
 
@@ -45,14 +46,19 @@ def test_a_greedy_list_is_that_of_recommend(scorer):
         assert line.facts == same.facts
 
 
-def test_users_of_one_call_are_those_of_many_and_nothing_more_is_compiled(scorer):
+def test_users_of_one_call_are_those_of_many_and_nothing_more_is_compiled(scorer, monkeypatch):
+    monkeypatch.setattr(scorer, "kept", KeptScores(scorer._of_known, 0))
     asked = [
         ListRequest({str(n): 5.0, "7": 2.0}, policy=policy, n=n + 1, seed=n, explain=n == 2)
         for n in range(5)
         for policy in ("greedy", "epsilon_greedy", "thompson")
     ]
     before = compiled()
-    together = scorer.lists(asked)
+    together = []
+    for start in range(0, len(asked), scoring.AT_ONCE):
+        together += scorer.lists(asked[start : start + scoring.AT_ONCE])
+    many = dict.fromkeys(scorer.ids[1:], 3.0)
+    assert len(scorer.lists([ListRequest(many)])[0]) == 1
     alone = [scorer.lists([one])[0] for one in asked]
     scorer.similar("9", 5)
     assert compiled() == before
@@ -155,3 +161,38 @@ def test_content_changes_the_score_of_an_item_that_the_model_knows(scorer):
         assert item in {line.item for line in comedies}
     finally:
         scorer.set_items({})
+
+
+def test_kept_scores_are_those_of_an_adaptation_from_scratch_and_are_bounded(scorer):
+    rng = np.random.default_rng(0)
+    computed = []
+
+    def compute(seen):
+        computed.append(len(seen))
+        return scorer._of_known(seen)
+
+    row = 4 * 4 * len(scorer.ids)
+    kept = KeptScores(compute, 10 * (row + 200))
+    users = []
+    for n in range(40):
+        items = rng.choice(scorer.ids, n % 12, replace=False).tolist()
+        labels = {item: float(rng.integers(1, 6)) for item in items}
+        users.append(scorer._seen(ListRequest(labels, attributes={"age": n})))
+    for start in (*range(0, 40, 4), *range(36, -4, -4), 36):
+        found = kept.of(users[start : start + 4])
+        scratch = [scorer._of_known([one]) for one in users[start : start + 4]]
+        for name in found._fields:
+            whole = np.concatenate([getattr(one, name) for one in scratch])
+            np.testing.assert_allclose(getattr(found, name), whole, rtol=1e-6, atol=1e-6)
+        assert kept.size <= 10 * (row + 200)
+        assert 4 <= kept.users <= 13
+    # Those of the last call and of the one before were there, when the order was turned round.
+    assert computed.count(4) < 21
+    assert kept.of(users[36:37] * 2).scores.shape == (2, len(scorer.ids))
+    before = sum(computed)
+    # The same items in another order, or other labels, are another user.
+    labels = {"3": 5.0, "4": 2.0}
+    turned = dict(reversed(labels.items()))
+    for one in (labels, turned, {"3": 5.0, "4": 3.0}, labels):
+        kept.of([scorer._seen(ListRequest(one))])
+    assert sum(computed) == before + 3
