@@ -38,6 +38,7 @@ from metajax.exploration.beliefs import (
     update_items,
     update_linear,
 )
+from metajax.exploration.first_days import Outcome, arm_of, first_days, outcome_of
 from metajax.exploration.logs import LoggedFeedback, logged
 from metajax.exploration.off_policy import Estimate, by_position, evaluate, evaluate_lists
 from metajax.exploration.open_bandit import bernoulli_thompson, open_bandit
@@ -55,16 +56,35 @@ from metajax.exploration.policies import (
     ucb1_bounds,
     ucb_bounds,
 )
+from metajax.exploration.simulation import (
+    Arm,
+    Environment,
+    Knowledge,
+    Trace,
+    best_possible,
+    item_levels,
+    retention,
+    simulate,
+)
 from metajax.exploration.slates import Beliefs, Policy, Slate, reserved_slots
+from metajax.exploration.worlds import Days, knowledge_of, replayed, synthetic
 
 __all__ = [
+    "Arm",
     "Beliefs",
     "BetaCounts",
+    "Days",
+    "Environment",
     "Estimate",
+    "Knowledge",
     "LoggedFeedback",
+    "Outcome",
     "Policy",
     "Slate",
+    "Trace",
+    "arm_of",
     "bernoulli_thompson",
+    "best_possible",
     "beta_beliefs",
     "beta_from_moments",
     "beta_thompson",
@@ -73,16 +93,24 @@ __all__ = [
     "epsilon_greedy",
     "evaluate",
     "evaluate_lists",
+    "first_days",
     "greedy",
+    "item_levels",
+    "knowledge_of",
     "linear_beliefs",
     "linear_thompson",
     "linear_ucb",
     "logged",
     "model_beliefs",
     "open_bandit",
+    "outcome_of",
     "policy_of",
+    "replayed",
     "reserved_slots",
+    "retention",
+    "simulate",
     "softmax",
+    "synthetic",
     "thompson",
     "ucb",
     "ucb1",

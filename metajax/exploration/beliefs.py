@@ -16,9 +16,11 @@ from metajax.types import Adaptation, Params, Posterior
 
 __all__ = [
     "BetaCounts",
+    "Levels",
     "beta_beliefs",
     "beta_from_moments",
     "content_prior",
+    "fit_levels",
     "linear_beliefs",
     "model_beliefs",
     "update_counts",
@@ -280,13 +282,46 @@ def content_prior(
         Rasmussen and Williams, Gaussian Processes for Machine Learning, MIT Press 2006, sections
         2.1 and 5.4.1.
     """
-    x, y, n, new = (np.asarray(a, np.float64) for a in (features, mean, count, new_features))
+    new = np.asarray(new_features, np.float64)
+    fitted = fit_levels(features, mean, count, noise=noise)
+    width = len(fitted.middle)
+    if new.ndim != 2 or new.shape[1] != width:
+        raise ValueError(f"new_features must be [M, {width}], got {list(new.shape)}.")
+    if not np.isfinite(new).all():
+        raise ValueError("new_features must be finite.")
+    rows = np.concatenate([np.ones((len(new), 1)), new - fitted.middle], axis=1)
+    own = np.full(len(new), fitted.own)
+    variance = gaussian.predictive_variance(fitted.weights.covariance, rows, own)
+    return Beliefs(
+        jnp.asarray(fitted.centre + rows @ fitted.weights.mean, jnp.float32),
+        jnp.asarray(variance, jnp.float32),
+    )
+
+
+class Levels(NamedTuple):
+    """A model of items' mean rewards, `centre + [1, x - middle] . w + own`, with F features x."""
+
+    centre: float
+    """Average reward."""
+    middle: np.ndarray
+    """`[F]` mean features of the items."""
+    prior: np.ndarray
+    """`[1 + F]` prior variance of w, whose prior mean is 0."""
+    own: float
+    """Variance of the part of an item that its features leave open."""
+    weights: Posterior
+    """Of w, mean `[1 + F]`."""
+
+
+def fit_levels(
+    features: np.ndarray, mean: np.ndarray, count: np.ndarray, *, noise: float
+) -> Levels:
+    """Fits the model behind `content_prior`; arguments and errors as there."""
+    x, y, n = (np.asarray(a, np.float64) for a in (features, mean, count))
     if x.ndim != 2 or y.shape != x.shape[:1] or n.shape != y.shape or not len(x):
         got = [x.shape, y.shape, n.shape]
         raise ValueError(f"features must be [I, F], mean and count [I], got {got}.")
-    if new.ndim != 2 or new.shape[1] != x.shape[1]:
-        raise ValueError(f"new_features must be [M, {x.shape[1]}], got {list(new.shape)}.")
-    for name, array in (("features", x), ("mean", y), ("new_features", new)):
+    for name, array in (("features", x), ("mean", y)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite.")
     if not (n > 0).all():
@@ -301,7 +336,7 @@ def content_prior(
     one = np.ones((len(x), 1))
     design = np.concatenate([one, x - middle], axis=1)
 
-    def fit(share: float, own: float):
+    def fit(share: float, own: float) -> tuple[Any, Levels]:
         rows = own * between + noise / n
         slopes = max(share, 1e-6) * between / size
         prior = np.diag([100 * between, *[slopes] * x.shape[1]])
@@ -312,12 +347,8 @@ def content_prior(
         eye = np.eye(len(root))
         sign, spread = np.linalg.slogdet(eye + root[:, None] * gram * root)
         fits = np.sum((y - centre) ** 2 / rows) - cross @ found.mean
-        return sign * spread + np.sum(np.log(rows)) + fits, found, own * between
+        fitted = Levels(float(centre), middle, np.diag(prior), float(own * between), found)
+        return sign * spread + np.sum(np.log(rows)) + fits, fitted
 
     tried = [fit(share, own) for share in _SHARES for own in _SHARES]
-    _, found, own = min(tried, key=lambda one: one[0])
-    rows = np.concatenate([np.ones((len(new), 1)), new - middle], axis=1)
-    variance = gaussian.predictive_variance(found.covariance, rows, np.full(len(new), own))
-    return Beliefs(
-        jnp.asarray(centre + rows @ found.mean, jnp.float32), jnp.asarray(variance, jnp.float32)
-    )
+    return min(tried, key=lambda one: one[0])[1]

@@ -5,7 +5,6 @@ The input is a list of records, as of `evaluation.compare`.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +35,7 @@ from metajax.report.tables import (
     terminal_table,
     weight_tables,
 )
+from metajax.report.templates import rendered
 
 __all__ = ["html", "support_size_curve", "terminal_table"]
 
@@ -89,24 +89,17 @@ def html(
         ValueError: If there are no records, or two describe the same figure.
         ImportError: If the extra `cli` is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError("the report needs jinja2: pip install 'metajax[cli]'.") from error
     records, metrics = legible(records), [visible(metric) for metric in metrics]
     drawn = [metric for metric in metrics if select(records, metric=metric)]
     drawn = drawn or distinct(records, "metric")[:1]
     comparisons = compare_all(records, drawn)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = resources.files("metajax.report").joinpath("page.html.j2").read_text("utf-8")
     tabled = [record for record in records if not is_cost(record.entry)]
     if tables is not None:
         tables = [visible(metric) for metric in tables]
         tabled = [record for record in tabled if record.metric in tables]
     colours = plots.method_colours(records)
-    page = environment.from_string(template).render(
+    return rendered(
+        "page.html.j2",
         title=title,
         headline=headline(comparisons),
         reference=reference(records),
@@ -130,7 +123,6 @@ def html(
         colours=plots.COLOURS,
         hues=colours,
     )
-    return visible(page, lines=True)
 
 
 def support_size_curve(

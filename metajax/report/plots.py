@@ -4,7 +4,7 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ __all__ = [
     "interval_panel",
     "is_paired",
     "learning_panel",
+    "lines_panel",
     "method_colours",
     "panel_title",
     "style",
@@ -164,6 +165,50 @@ def learning_panel(measure: str, points: Sequence[tuple[int, float]], name: str)
         axes.set_xlabel(f"update; {measure} of the validation users", labelpad=7)
         style(axes, "y")
         return inline(figure, name, title, description)
+
+
+def lines_panel(
+    curves: Mapping[str, Sequence[float]],
+    name: str,
+    *,
+    title: str,
+    along: str,
+    hues: Mapping[str, str],
+    start: int = 0,
+) -> str:
+    """Draws curves of numbers one after the other.
+
+    Args:
+        curves: Points by the name of each curve.
+        name: Prefix of the element ids, unique in the page.
+        title: Title of the figure.
+        along: Label of the horizontal axis.
+        hues: Names of colours, of `COLOURS`, by curve; the others are grey and dashed.
+        start: Number of the first point.
+
+    Returns:
+        The `<svg>` element.
+    """
+    said = [f"{label}: {points[0]:.3g} to {points[-1]:.3g}." for label, points in curves.items()]
+    with canvas(_WIDTH, _HEIGHT, constrained=True) as figure:
+        axes = figure.subplots()
+        grey = [label for label in curves if label not in hues]
+        for label, points in curves.items():
+            x = range(start, start + len(points))
+            if label in hues:
+                axes.plot(x, points, color=LIGHT[hues[label]], lw=2.4, zorder=3)
+                continue
+            dash = _DASHES[1 + grey.index(label) % (len(_DASHES) - 1)]
+            axes.plot(x, points, color=LIGHT["plain"], lw=1.1, ls=dash, label=_shortened(label))
+        axes.margins(0.02, 0.08)
+        axes.locator_params(nbins=6)
+        axes.set_xlabel(along, labelpad=7)
+        style(axes, "y")
+        if grey:
+            legend = axes.legend(frameon=False, fontsize=9, handlelength=2.4)
+            for text in legend.get_texts():
+                text.set_color(LIGHT["muted"])
+        return inline(figure, name, title, " ".join(said))
 
 
 def curve_grid(records: Sequence[Record], metrics: Sequence[str]) -> str:

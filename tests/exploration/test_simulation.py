@@ -1,0 +1,280 @@
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax import exploration
+from metajax.data import load
+from metajax.exploration import (
+    Arm,
+    Environment,
+    Knowledge,
+    Trace,
+    arm_of,
+    best_possible,
+    first_days,
+    item_levels,
+    knowledge_of,
+    outcome_of,
+    policy_of,
+    replayed,
+    retention,
+    simulate,
+    synthetic,
+)
+from metajax.exploration.first_days import METRICS
+from metajax.exploration.worlds import STARTS
+
+ROUNDS = 8
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def days():
+    return synthetic(users=30, items=20, rounds=ROUNDS, warm_users=40, seed=0)
+
+
+@pytest.fixture(scope="module")
+def known(days):
+    return knowledge_of(days, "data", rank=3)
+
+
+@pytest.fixture(scope="module")
+def traces(days, known):
+    """By policy, and of the best possible."""
+    names = ("greedy", "linear_thompson")
+    found = {n: simulate(days.environment, known, arm_of(n), KEY, rounds=ROUNDS) for n in names}
+    return found | {"best": best_possible(days.environment, known, KEY, rounds=ROUNDS)}
+
+
+def dense(features, own, precision, total):
+    """Means and variances of levels in the space of items, with dense matrices."""
+    rated = precision > 0
+    prior = features @ features.T + own * np.eye(len(features))
+    seen = prior[np.ix_(rated, rated)] + np.diag(1 / precision[rated])
+    gain = np.linalg.solve(seen, prior[rated]).T
+    return gain @ (total / np.maximum(precision, 1e-9))[rated], np.diag(prior - gain @ prior[rated])
+
+
+def test_levels_of_items_are_a_gaussian_process_of_their_features():
+    rng = np.random.default_rng(0)
+    x, precision = rng.normal(size=(7, 3)), rng.gamma(1.0, 3.0, 7)
+    precision[2] = 0
+    total = precision * rng.normal(size=7)
+    arrays = (jnp.asarray(a, jnp.float32) for a in (x, 0.3, 1.0, precision, total, precision))
+    model = Knowledge(jnp.float32(2), jnp.zeros((7, 1)), *arrays)
+    mean, variance = item_levels(model, model.precision, model.total)
+    expected, spread = dense(x, 0.3, precision, total)
+    np.testing.assert_allclose(mean, 2 + expected, atol=1e-4)
+    np.testing.assert_allclose(variance, spread, atol=1e-4)
+
+
+def test_an_item_comes_once_and_nobody_and_nothing_comes_too_early(days, traces):
+    environment = days.environment
+    for trace in traces.values():
+        item = np.asarray(trace.item)
+        now, user = np.nonzero(item >= 0)
+        shown = item[now, user]
+        assert (np.asarray(environment.user_arrival)[user] <= now).all()
+        assert (np.asarray(environment.item_arrival)[shown] <= now).all()
+        assert len({*zip(user, shown, strict=True)}) == len(shown)
+        here = np.asarray(environment.user_arrival)[None] <= np.arange(ROUNDS)[:, None]
+        np.testing.assert_array_equal(item >= 0, here)
+        mean = np.asarray(environment.mean)[user, shown]
+        np.testing.assert_array_equal(np.asarray(trace.mean)[now, user], mean)
+    assert days.new.sum() == 6
+
+
+def test_a_user_gives_an_item_the_same_reward_under_every_policy(traces):
+    rewards = [
+        {
+            (u, int(i)): float(r)
+            for row, given in zip(np.asarray(t.item), np.asarray(t.reward), strict=True)
+            for u, (i, r) in enumerate(zip(row, given, strict=True))
+            if i >= 0
+        }
+        for t in traces.values()
+    ]
+    shared = set(rewards[0]) & set(rewards[1])
+    assert len(shared) > 20
+    assert all(rewards[0][pair] == rewards[1][pair] for pair in shared)
+    noise = [rewards[0][pair] for pair in shared]
+    assert np.std(noise) > 0.5
+
+
+def test_no_policy_earns_more_than_the_best_possible(days, traces):
+    best = np.asarray(traces["best"].mean).sum(axis=0)
+    for name in ("greedy", "linear_thompson"):
+        found = outcome_of(traces[name], traces["best"], days)
+        assert (found.values["regret"] > -1e-4).all()
+        earned = np.asarray(traces[name].mean).sum(axis=0)
+        np.testing.assert_allclose(found.values["regret"], best - earned, atol=1e-4)
+        assert found.regret[-1] == pytest.approx(found.values["regret"].mean())
+
+
+def test_what_is_known_of_users_and_items_converges_to_the_truth():
+    rng = np.random.default_rng(1)
+    vectors, level = rng.normal(size=(40, 2)), rng.normal(size=40)
+    people = rng.normal(size=(25, 2))
+    mean = level + people @ vectors.T
+    when = jnp.zeros(25, jnp.int32), jnp.zeros(40, jnp.int32)
+    environment = Environment(jnp.asarray(mean, jnp.float32), jnp.float32(0.01), *when)
+    nothing = jnp.zeros(40)
+    model = Knowledge(
+        jnp.float32(0), jnp.asarray(vectors, jnp.float32), jnp.zeros((40, 1)), jnp.float32(1),
+        jnp.float32(0.01), nothing, nothing, nothing,
+    )  # fmt: skip
+    # At random, so that the order is none of the policy's, and after that the best known.
+    trace = simulate(environment, model, arm_of("random"), KEY, rounds=20)
+    best = best_possible(environment, model, KEY, rounds=20)
+    assert outcome_of(trace, best, DAYS._replace(new=np.zeros(40, bool))).regret[-1] > 10
+    greedy = simulate(environment, model, arm_of("greedy"), KEY, rounds=20)
+    late = np.asarray(best.mean)[10:].mean() - np.asarray(greedy.mean)[10:].mean()
+    first = np.asarray(best.mean)[0].mean() - np.asarray(greedy.mean)[0].mean()
+    assert first > 1
+    assert abs(late) < 0.2 * first
+
+
+DAYS = exploration.Days("made", None, None, np.array([False, True]), 4.0, 3.0, 1.0)  # type: ignore
+
+
+def test_figures_of_a_trace_by_hand():
+    # The second user comes in the second round.
+    trace = Trace(
+        *(jnp.array(a) for a in ([[0, -1], [1, 0]], [[3.0, 0], [5, 4]], [[2.0, 0], [6, 4]]))
+    )
+    best = Trace(
+        *(jnp.array(a) for a in ([[1, -1], [0, 0]], [[5.0, 0], [3, 4]], [[6.0, 0], [2, 4]]))
+    )
+    found = outcome_of(trace, best, DAYS)
+    assert found.values["regret"].tolist() == [0, 0]
+    assert found.regret.tolist() == [1, 0]
+    assert found.success.tolist() == [0.5, 1]
+    assert found.values["first_success"].tolist() == [0, 1]
+    assert found.values["success"].tolist() == [0.5, 1]
+    # After a failure q is .35 and the hazard .0845; after a success .65 and .0245.
+    stays = [1 - 0.2 * 0.65**2, (1 - 0.2 * 0.65**2) * (1 - 0.2 * (1 - 0.545) ** 2)]
+    assert found.values["retention"].tolist() == pytest.approx([stays[1], 1 - 0.2 * 0.35**2])
+    assert found.values["stayed_success"].tolist() == pytest.approx([stays[0], 1])
+    assert found.coverage == 1
+    success = np.array([[False], [True]])
+    np.testing.assert_allclose(retention(success, np.ones((2, 1), bool))[:, 0], stays)
+
+
+def test_every_start_is_a_model_of_the_same_shapes_and_data_tell_most(days):
+    models = {start: knowledge_of(days, start, rank=3) for start in STARTS}
+    shapes = {str(jax.tree.map(jnp.shape, model)) for model in models.values()}
+    assert len(shapes) == 1
+    truth = np.asarray(days.environment.mean).mean(axis=0)
+    errors = {}
+    for start, model in models.items():
+        level, variance = item_levels(model, model.precision, model.total)
+        errors[start] = np.mean(((level - truth) ** 2)[~days.new])
+        assert (np.asarray(variance)[days.new] > 1e-6).all()
+    assert errors["data"] < 0.3 * min(errors["content"], errors["nothing"])
+    fitted = models["data"]
+    assert (np.asarray(fitted.precision > 0) == ~days.new).all()
+    log = days.training.interactions
+    np.testing.assert_array_equal(fitted.count, log.item_counts)
+
+
+def test_held_out_people_are_shown_what_they_have_rated(small):
+    dataset = load(small)
+    days = replayed(dataset, new_items=0.2, rounds=4, seed=3)
+    log, training = dataset.interactions, days.training.interactions
+    mean = np.asarray(days.environment.mean)
+    held = np.setdiff1d(log.users, training.users)
+    assert mean.shape == (len(held), 30)
+    for row, user in zip(mean, held, strict=True):
+        rows = slice(log.offsets[user], log.offsets[user + 1])
+        np.testing.assert_array_equal(np.flatnonzero(np.isfinite(row)), np.sort(log.item[rows]))
+        assert (row[log.item[rows]] == log.rating[rows]).all()
+    assert not days.new[training.item].any()
+    assert days.new.sum() == 6
+    assert (days.threshold, days.middle, days.unit) == (4.0, 3.0, 1.0)
+    # Whoever has been shown everything is shown nothing more.
+    known = knowledge_of(days, "nothing")
+    trace = simulate(days.environment, known, arm_of("greedy"), KEY, rounds=40)
+    assert (np.sum(np.asarray(trace.item) >= 0, axis=0) == np.isfinite(mean).sum(axis=1)).all()
+    assert (np.asarray(trace.reward)[np.asarray(trace.item) < 0] == 0).all()
+
+
+def test_records_pair_policies_on_the_same_users(days):
+    stages = []
+    records = first_days(
+        lambda seed: days, policies=["softmax"], starts=["nothing"], seeds=[0, 5], rounds=3,
+        on_stage=stages.append,
+    )  # fmt: skip
+    assert len(stages) == 2 * 3
+    of = {(r["policy"], r["metric"]): r for r in records if "metric" in r}
+    assert {metric for _, metric in of} == {*METRICS, "coverage"}
+    for metric in METRICS:
+        mine, other = of["softmax", metric], of["greedy", metric]
+        assert mine["difference"] == pytest.approx(mine["mean"] - other["mean"])
+        assert mine["difference_low"] <= mine["difference"] <= mine["difference_high"]
+        assert (mine["users"], mine["seeds"], mine["reference"]) == (60, [0, 5], "greedy")
+        assert "difference" not in other
+    values = {
+        r["curve"]: r["points"] for r in records if r.get("curve") and r["policy"] == "greedy"
+    }
+    assert set(values) == {"regret", "success", "staying"}
+    assert len(values["regret"]) == 3
+    assert values["regret"][-1] == pytest.approx(of["greedy", "regret"]["mean"], rel=1e-4)
+    first = of["greedy", "first_success"]
+    share = first["mean"]
+    error = 1.96 * np.sqrt(share * (1 - share) / 59)
+    assert first["high"] - share == pytest.approx(error)
+
+
+def run(arguments):
+    environment, model, arm, rounds = arguments
+    return simulate(environment, model, arm, KEY, rounds=rounds)
+
+
+def changed(**changes):
+    return lambda days, known: (days.environment, known._replace(**changes), arm_of("greedy"), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (changed(noise=jnp.float32(0)), "knowledge.noise must be > 0"),
+        (changed(own=jnp.float32(-1)), "knowledge.own must be >= 0"),
+        (changed(precision=jnp.zeros(3)), r"knowledge.precision must be \[20\], got \[3\]"),
+        (changed(vectors=jnp.zeros((3, 2))), r"knowledge.vectors must be \[20, F\]"),
+        (
+            lambda d, k: (d.environment._replace(mean=jnp.zeros(3)), k, arm_of("greedy"), 3),
+            r"environment.mean must be \[U, N\]",
+        ),
+        (lambda d, k: (d.environment, k, arm_of("greedy"), 0), "rounds must be a whole number"),
+        (
+            lambda d, k: (d.environment, k, Arm(policy_of("greedy", k=2)), 3),
+            "arm.policy must show 1 position, got 2",
+        ),
+        (lambda d, k: arm_of("gredy"), "did you mean 'greedy'"),
+        (
+            lambda d, k: knowledge_of(d, cast(Any, "some")),
+            "start must be one of data, content, nothing",
+        ),
+        (lambda d, k: synthetic(users=0), "users must be >= 1, got 0"),
+        (lambda d, k: synthetic(rounds=0), "rounds must be >= 1, got 0"),
+        (lambda d, k: synthetic(new_items=1.0), r"new_items must be in \[0, 1\), got 1.0"),
+        (
+            lambda d, k: first_days(lambda s: d, policies=["softmax", "softmax"]),
+            "policies must be one or more, each once",
+        ),
+    ],
+)
+def test_bad_input_is_named(days, known, make, message):
+    with pytest.raises(ValueError, match=message):
+        run(make(days, known))
+
+
+def test_a_log_without_ratings_is_not_replayed(small):
+    dataset = load(small)._replace(scale=None)
+    with pytest.raises(ValueError, match="data must have ratings to be replayed"):
+        replayed(dataset)
+    with pytest.raises(ValueError, match=r"fold must be in \[0, 5\), got 5"):
+        replayed(load(small), fold=5)
