@@ -61,7 +61,7 @@ BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "t
 _POOL = max(KNOTS)
 _FOLDS = 5
 _MOST_USERS = 1500
-_QUERY = 64
+_QUERY = 128
 # Users whose lists are scored at once, and scores of all of them together.
 _CHUNK, _MOST_SCORES = 64, 1 << 25
 _EACH, _POPULAR, _DRAWN = 8, 64, 128
@@ -489,7 +489,9 @@ def _columns(
     )
     if base.tastes is None:
         return None, lists, statistics
-    return _joined(rows), lists, statistics
+    asked = np.diff(tasks.query_offsets).astype(np.float32)
+    weight = asked / np.maximum(np.minimum(asked, _QUERY), 1)
+    return _joined(rows)._replace(weight=weight), lists, statistics
 
 
 def _dcg(relevant: np.ndarray) -> np.ndarray:
@@ -545,7 +547,9 @@ def _scored(
             spread = predicted(tastes, taste, task.query.inputs.item)[1][:, 1]
             variance = spread + taste.noise
             query = task.query
-            rows = Rows(columns, state.summary.count, query.labels, query.mask, variance)
+            rows = Rows(
+                columns, state.summary.count, query.labels, query.mask, variance, jnp.ones(())
+            )
         return rows, item, first, scores[item], state.summary.count, state.summary.moments
 
     return jax.vmap(one)(tasks)

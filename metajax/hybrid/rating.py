@@ -181,6 +181,9 @@ class Rows(NamedTuple):
     """`[T, Q]` bool."""
     variance: Array
     """`[T, Q]` by the models."""
+    weight: Array
+    """`[T]` number of ratings that each row of the user stands for: errors are pooled over all
+    ratings of all users, of which a user's rows are a sample."""
 
 
 def fit_rating_head(
@@ -240,12 +243,13 @@ def _kept(
     parts: Sequence[Mapping[int, Rows]], names: Sequence[str], without: Sequence[str]
 ) -> tuple[list[int], dict[str, float]]:
     """Drops models without which the best constant blend of the others is as good."""
-    moments, rows = 0.0, 0
+    moments, rows = 0.0, 0.0
     for part in parts:
         for found in part.values():
             off = np.asarray(found.columns.experts) - np.asarray(found.labels)[..., None]
-            off = off[np.asarray(found.mask)].astype(np.float64)
-            moments, rows = moments + off.T @ off, rows + len(off)
+            mask = np.asarray(found.mask)
+            off, weight = off[mask].astype(np.float64), _each(found)
+            moments, rows = moments + (off.T * weight) @ off, rows + weight.sum()
     moments = np.asarray(moments) / rows
 
     def error(kept: Sequence[int]) -> float:
@@ -263,6 +267,12 @@ def _kept(
     return kept, {name: float(moments[e, e]) for e, name in enumerate(names)}
 
 
+def _each(rows: Rows) -> np.ndarray:
+    """Returns the weights of the rows that there are."""
+    mask = np.asarray(rows.mask)
+    return np.broadcast_to(np.asarray(rows.weight)[:, None], mask.shape)[mask]
+
+
 def _moments(parts: Sequence[Mapping[int, Rows]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation `[A + B + C]` of side information where K > 0."""
     total, square, rows = 0.0, 0.0, 0
@@ -273,9 +283,9 @@ def _moments(parts: Sequence[Mapping[int, Rows]]) -> tuple[np.ndarray, np.ndarra
             mask = np.asarray(found.mask)
             user, item, both, _ = (np.asarray(leaf, np.float64) for leaf in found.columns)
             user = np.broadcast_to(user[:, None], (*mask.shape, user.shape[-1]))
-            table = np.concatenate([user, item, both], axis=-1)[mask]
-            total, square = total + table.sum(axis=0), square + (table**2).sum(axis=0)
-            rows += len(table)
+            table, weight = np.concatenate([user, item, both], axis=-1)[mask], _each(found)
+            total, square = total + weight @ table, square + weight @ table**2
+            rows += weight.sum()
     mean = np.asarray(total) / max(rows, 1)
     variance = np.maximum(np.asarray(square) / max(rows, 1) - mean**2, 0)
     # A column that hardly varies would be blown up by its scale.
@@ -296,10 +306,11 @@ _CHUNK = 64
 @jax.jit
 def _chunk_sums(head: RatingHead, rows: Rows) -> _Sums:
     mean, x = jax.vmap(lambda c, k: expanded(head, c, k))(rows.columns, rows.count)
-    x = jnp.where(rows.mask[..., None], x, 0).reshape(-1, x.shape[-1])
-    rest = jnp.where(rows.mask, rows.labels - mean, 0).ravel()
-    variance = jnp.sum(rows.variance, where=rows.mask)
-    return _Sums(x.T @ x, x.T @ rest, rest @ rest, jnp.sum(rows.mask), variance)
+    weight = jnp.where(rows.mask, rows.weight[:, None], 0)
+    root = jnp.sqrt(weight)
+    x = (root[..., None] * x).reshape(-1, x.shape[-1])
+    rest = (root * (rows.labels - mean)).ravel()
+    return _Sums(x.T @ x, x.T @ rest, rest @ rest, jnp.sum(weight), jnp.sum(weight * rows.variance))
 
 
 def _sums(head: RatingHead, rows: Rows) -> _Sums:

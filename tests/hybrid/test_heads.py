@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def rows_of(rng, effect, users=40, width=12):
     labels = columns.experts.mean(axis=-1) + off + 0.3 * rng.normal(size=(users, width))
     mask = rng.random((users, width)) < 0.9
     variance = np.ones((users, width))
-    return Rows(columns, np.full(users, 3.0), labels, mask, variance)
+    return Rows(columns, np.full(users, 3.0), labels, mask, variance, np.ones(users))
 
 
 def head_of(effect, seed=0):
@@ -159,6 +160,21 @@ def test_the_correction_finds_a_product_of_user_and_item():
     # What was fitted to any supports serves first ones too where there are no times.
     np.testing.assert_array_equal(head.weights[0], head.weights[1])
     np.testing.assert_allclose(head.variance, errors["corrected blend"], rtol=0.5)
+
+
+def test_a_user_of_weight_two_counts_like_two_users():
+    rng = np.random.default_rng(0)
+    parts = [rows_of(rng, 0.5, users=16) for _ in range(3)]
+    weighted = [part._replace(weight=1 + (np.arange(16) < 4)) for part in parts]
+    twice = [jax.tree.map(lambda leaf: np.concatenate([leaf, leaf[:4]]), part) for part in parts]
+    (one, errors), (two, same), (plain, _) = (
+        fit_rating_head([[dict.fromkeys(KNOTS, rows) for rows in found]], np.zeros(6, bool), "ab")
+        for found in (weighted, twice, parts)
+    )
+    for leaf, other in zip(one, two, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=2e-4, atol=2e-5)
+    assert errors == pytest.approx(same, rel=1e-5)
+    assert not np.allclose(one.weights, plain.weights, rtol=0.01, atol=1e-3)
 
 
 def test_a_correction_that_does_not_help_is_left_out(monkeypatch):
