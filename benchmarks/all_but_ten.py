@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ LEAST, MOST, ASKED = 13, 100, 10
 METRICS = {"mae_user": "MAE", "rmse_user": "RMSE"}
 
 
-def all_but_ten(dataset: Dataset, users: np.ndarray, ids: Sequence[str], seed: int) -> ColdTasks:
+def all_but_ten(dataset: Dataset, users: np.ndarray, ids: np.ndarray, seed: int) -> ColdTasks:
     """Shows all ratings of each user but ten drawn at random, over the items of a model.
 
     Args:
