@@ -10,7 +10,7 @@ from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
 from metajax.types import Adaptation, Examples, Inputs
 
-__all__ = ["baselines", "popularity", "random_order"]
+__all__ = ["Popularity", "baselines", "popularity", "predict_popularity", "random_order"]
 
 
 def _fit_random(training: TrainingSet, *, seed: int = 0) -> jax.Array:
@@ -35,16 +35,19 @@ def _predict_random(seed: jax.Array, user_seed: jax.Array, inputs: Inputs) -> ja
     return jax.vmap(lambda item: jax.random.uniform(jax.random.fold_in(key, item)))(inputs.item)
 
 
-class _Popularity(NamedTuple):
+class Popularity(NamedTuple):
+    """Popularity of items."""
+
     liked: jax.Array
     """`[I]` number of training users who like the item."""
 
 
-def _fit_popularity(training: TrainingSet, *, least: float | None = None) -> _Popularity:
-    return _Popularity(jnp.asarray(liked_counts(training, least=least)))
+def _fit_popularity(training: TrainingSet, *, least: float | None = None) -> Popularity:
+    return Popularity(jnp.asarray(liked_counts(training, least=least)))
 
 
-def _predict_popularity(params: _Popularity, adapted: tuple[()], inputs: Inputs) -> jax.Array:
+def predict_popularity(params: Popularity, adapted: tuple[()], inputs: Inputs) -> jax.Array:
+    """Returns the popularity of each candidate, `[N]`."""
     return params.liked[inputs.item]
 
 
@@ -55,7 +58,7 @@ popularity = Baseline(
     "popularity",
     "ranking",
     _fit_popularity,
-    Adaptation(adapt_to_nothing, _predict_popularity),
+    Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"least": 1.0}, {"least": 0.0}),
 )
 

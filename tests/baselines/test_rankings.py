@@ -2,7 +2,16 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.baselines import ease, item_knn, popularity, popularity_blend, random_order
+from metajax.baselines import (
+    content_profile,
+    content_schedule,
+    ease,
+    item_knn,
+    popularity,
+    popularity_blend,
+    random_order,
+    recent_popularity,
+)
 from metajax.baselines import preferences as preferences_module
 from metajax.baselines.preferences import (
     cooccurrence,
@@ -64,6 +73,80 @@ def test_popularity_ranks_by_the_count(training, make_support, candidates):
         params, popularity.adaptation.adapt(params, make_support([0], [5.0])), candidates
     )
     np.testing.assert_array_equal(scores, liked_counts(training))
+
+
+def test_recent_likes_count_more(training):
+    log = training.interactions
+    rng = np.random.default_rng(0)
+    time = rng.integers(0, 100 * 86_400, len(log.item))
+    timed = training._replace(interactions=log._replace(time=time))
+    expected = np.zeros(7)
+    for item, rating, when in zip(log.item, log.rating, time, strict=True):
+        if rating >= 4:
+            expected[item] += 0.5 ** ((time.max() - when) / 86_400 / 10)
+    found = recent_popularity.fit(timed, half_life=10.0)
+    np.testing.assert_allclose(found.liked, expected, rtol=1e-5)
+    plain = recent_popularity.fit(training)
+    np.testing.assert_array_equal(plain.liked, liked_counts(training))
+
+
+@pytest.fixture
+def described(training):
+    features = np.random.default_rng(3).normal(size=(7, 2)).astype(np.float32)
+    return training._replace(item_features=features)
+
+
+def profile_of(described, distance):
+    """Scores of a profile of items 1 and 4, the second liked by a quarter, in NumPy."""
+    x = described.item_features - described.item_features.mean(axis=0)
+    x = x / np.sqrt(np.mean(np.sum(x**2, axis=1)))
+    mean = (x[1] + 0.25 * x[4]) / 1.25
+    if distance == "euclidean":
+        return -np.linalg.norm(x - mean, axis=1)
+    return x @ mean / np.linalg.norm(x, axis=1) / np.linalg.norm(mean)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_a_content_profile_is_near_to_what_a_user_likes(
+    described, make_support, candidates, distance
+):
+    params = content_profile.fit(described, distance=distance)
+    adapted = content_profile.adaptation.adapt(params, make_support([1, 4], [5.0, 2.0]))
+    scores = content_profile.adaptation.predict(params, adapted, candidates)
+    liked = liked_counts(described)
+    expected = profile_of(described, distance) + 1e-4 * liked / liked.max()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    empty = content_profile.adaptation.adapt(params, make_support([], [], padding=1))
+    scores = content_profile.adaptation.predict(params, empty, candidates)
+    np.testing.assert_array_equal(np.argsort(-scores, stable=True), np.argsort(-liked, stable=True))
+    # A catalogue and nothing else is enough.
+    log = described.interactions
+    bare = log._replace(
+        offsets=np.zeros_like(log.offsets), item=log.item[:0], rating=log.rating[:0],
+        time=log.time[:0],
+    )  # fmt: skip
+    for method in (content_profile, content_schedule, recent_popularity):
+        params = method.fit(described._replace(interactions=bare))
+        adapted = method.adaptation.adapt(params, make_support([1, 4], [5.0, 2.0]))
+        assert np.isfinite(method.adaptation.predict(params, adapted, candidates)).all()
+
+
+def test_the_schedule_moves_from_content_to_neighbours(described, make_support, candidates):
+    params = content_schedule.fit(described, shrinkage=1.0)
+    shown = {}
+    for copies, weight in ((1, 0.8), (2, 0.8), (3, 0.5), (10, 0.2)):
+        support = make_support([1, 4] * copies, [5.0, 2.0] * copies, padding=1)
+        scores = []
+        for method, own in ((content_profile, params.content), (item_knn, params.personal)):
+            adapted = method.adaptation.adapt(own, support)
+            part = np.asarray(method.adaptation.predict(own, adapted, candidates))
+            scores.append((part - part.mean()) / part.std())
+        adapted = content_schedule.adaptation.adapt(params, support)
+        found = content_schedule.adaptation.predict(params, adapted, candidates)
+        expected = weight * scores[0] + (1 - weight) * scores[1]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        shown[copies] = found
+    assert not np.allclose(shown[3], shown[10], atol=1e-2)
 
 
 def test_random_order_is_fair_and_each_users_own(training, make_support, candidates):
@@ -146,6 +229,13 @@ def test_a_blend_adds_log_popularity_and_grows_with_the_support(training, make_s
         (item_knn, {"shrinkage": -1.0}, "shrinkage must be >= 0, got -1.0"),
         (ease, {"ridge": 0.0}, "ridge must be > 0, got 0.0"),
         (ease, {"sharpness": 0.0}, "sharpness must be > 0, got 0.0"),
+        (recent_popularity, {"half_life": 0.0}, "half_life must be > 0, got 0.0"),
+        (content_profile, {"distance": "cosin"}, "distance"),
+        (
+            content_schedule,
+            {"weights": (0.5, 1.5, 0)},
+            r"weights must be three numbers in \[0, 1\]",
+        ),
         (popularity_blend("blend", ease, ({},)), {"weight": -1.0}, "weight must be >= 0, got -1.0"),
     ],
 )
