@@ -190,13 +190,10 @@ def _metrics(service: Service, asked: Asked) -> Any:
 
 
 def _reload(service: Service, asked: Asked) -> Any:
-    try:
-        return bodies.ReloadAnswer(service.reload())
-    except RefusedError:
-        raise
-    except (ValueError, OSError) as problem:
-        _LOG.error(json.dumps({"event": "reload failed", "why": visible(problem)}))
-        raise RefusedError("the model folder is damaged; the old model is served.") from None
+    version = service.try_reload()
+    if version is None:
+        raise RefusedError("the model folder cannot be served; the old model is.")
+    return bodies.ReloadAnswer(version)
 
 
 def _activity(service: Service, asked: Asked) -> Any:

@@ -29,6 +29,7 @@ class Metrics:
         self._buckets: Counter[tuple[str, int]] = Counter()
         self._seconds: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
+        self._reloads: Counter[str] = Counter()
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """Counts a request.
@@ -53,6 +54,17 @@ class Metrics:
             self._minutes[minute] += numbers.get("accepted", 0)
             for past in [one for one in self._minutes if one <= minute - MINUTES]:
                 del self._minutes[past]
+
+    def reload(self, fate: str) -> None:
+        """Counts a reload by its fate, done or failed."""
+        with self._lock:
+            self._reloads[fate] += 1
+
+    @property
+    def reloads(self) -> Counter[str]:
+        """Numbers of reloads by their fate."""
+        with self._lock:
+            return self._reloads.copy()
 
     def minutes(self) -> list[int]:
         """Numbers of events that were accepted in each of the last `MINUTES`, the oldest first."""
@@ -85,6 +97,8 @@ class Metrics:
             lines.append(f'metajax_request_seconds_count{{path="{path}"}} {total}')
         lines.append("# TYPE metajax_events_total counter")
         lines += [f'metajax_events_total{{fate="{f}"}} {n}' for f, n in sorted(events.items())]
+        lines.append("# TYPE metajax_reloads_total counter")
+        lines += [f'metajax_reloads_total{{fate="{f}"}} {n}' for f, n in self.reloads.items()]
         for name, value in gauges.items():
             lines += [f"# TYPE metajax_{name} gauge", f"metajax_{name} {value:g}"]
         lines += ["# TYPE metajax_model_info gauge", f'metajax_model_info{{version="{model}"}} 1']

@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from metajax.serving.scoring import Scorer, scorer_of
 from metajax.serving.service import Service, ServiceSettings
 from metajax.serving.store import Store, StoreError, path_of
 
-__all__ = ["key_of", "serve"]
+__all__ = ["key_of", "listen", "reloading", "serve"]
 
 _SHORTEST = 16
 
@@ -36,6 +38,51 @@ def key_of(path: str | os.PathLike[str]) -> str:
             f"{os.fspath(path)}: a key must be {_SHORTEST} or more visible characters of ASCII."
         )
     return content.decode("ascii")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Opens the socket of a service.
+
+    Args:
+        host: Address.
+        port: Port; 0 takes a free one.
+
+    Raises:
+        ValueError: If it cannot be listened at.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        raise ValueError(f"--host {host} --port {port} cannot be listened at: {why}.") from None
+    # asyncio leaves it to a socket of this kind, and without it each answer waits 40 ms for an
+    # acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+@contextlib.contextmanager
+def reloading(service: Service) -> Iterator[None]:
+    """Reloads the model at each SIGHUP; a model that cannot be read leaves the old one served.
+
+    Elsewhere than in the main thread, or on a system without the signal, nothing is done.
+
+    Args:
+        service: The service.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # In a thread, as it takes as long as a start.
+    before = signal.signal(
+        number, lambda *_: threading.Thread(target=service.try_reload, daemon=True).start()
+    )
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _compared(arms: Sequence[Arm], name: str) -> list[str]:
@@ -79,15 +126,7 @@ def serve(
         settings = replace(settings, admin_key=settings.api_key)
     path = path_of(events)
     # Before anything is compiled.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as problem:
-        why = problem.strerror or str(problem)
-        raise ValueError(f"--host {host} --port {port} cannot be listened at: {why}.") from None
-    # asyncio leaves it to a socket of this kind, and without it each answer waits 40 ms for an
-    # acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening = listen(host, port)
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)
         store = stack.enter_context(Store(path))
@@ -121,5 +160,6 @@ def serve(
         )
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
+        stack.enter_context(reloading(service))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

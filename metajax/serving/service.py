@@ -5,6 +5,8 @@ events that were acknowledged before it was asked for.
 """
 
 import functools
+import json
+import logging
 import math
 import secrets
 import threading
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metajax.characters import visible
 from metajax.runs.recommendation import liked_rating
 from metajax.serving import bodies, outcomes
 from metajax.serving.bodies import ListAnswer, PlaceAnswer, RejectedEvent, StrangerBody
@@ -22,10 +25,12 @@ from metajax.serving.experiments import Experiment, arm_of
 from metajax.serving.gathering import Gatherer, Job
 from metajax.serving.metrics import Metrics
 from metajax.serving.scoring import AT_ONCE, Line, ListRequest, RefusedError, Scorer, UnknownError
-from metajax.serving.store import Item, Store
+from metajax.serving.store import Item, Store, StoreError
 
 __all__ = ["Service", "ServiceSettings", "pair_of"]
 
+
+_LOG = logging.getLogger(__name__)
 
 _ALL = 2**62
 
@@ -317,6 +322,18 @@ class Service:
             self._check(loaded)
             self._scorers = loaded
         return loaded[""].version
+
+    def try_reload(self) -> str | None:
+        """Reloads as `reload` does; where that fails, logs why and returns None."""
+        try:
+            version = self.reload()
+        except (ValueError, OSError, StoreError) as problem:
+            self.metrics.reload("failed")
+            _LOG.error(json.dumps({"event": "reload failed", "why": visible(problem)}))
+            return None
+        self.metrics.reload("done")
+        _LOG.info(json.dumps({"event": "reloaded", "model": version}))
+        return version
 
     def _check(self, scorers: Mapping[str, Scorer]) -> None:
         """Makes models ready to be served, or raises before any of them is."""
