@@ -1,0 +1,122 @@
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metajax import evaluation, exploration
+from metajax.baselines import ease, popularity
+from metajax.data import load
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    return importlib.import_module
+
+
+def test_policies_have_a_time_and_frequencies_like_their_propensities(
+    scripts, tmp_path, monkeypatch, capsys
+):
+    script = scripts("exploration")
+    monkeypatch.setattr(script, "K", 2)
+    monkeypatch.setattr(
+        script,
+        "POLICIES",
+        {"greedy": {}, "softmax": {"temperature": 0.1}, "thompson": {"draws": 50}},
+    )
+    monkeypatch.setattr(script, "DRAWS", 50)
+    path = tmp_path / "found.json"
+    given = ["--items", "12", "--users", "2", "--repeats", "3", "--lists", "300"]
+    monkeypatch.setattr(sys, "argv", ["exploration.py", *given, "--json", str(path)])
+    script.main()
+    records = json.loads(path.read_text())
+    assert [r["policy"] for r in records] == ["greedy", "softmax", "thompson"]
+    for record in records:
+        assert record["worst_deviation"] < 4
+        assert record["sum_error"] < 1e-5
+        assert 0 < record["list_low_ms"] <= record["list_ms"] <= record["list_high_ms"]
+    assert capsys.readouterr().out.count("standard errors") == 3
+    # A policy that says other propensities is found out.
+    beliefs = script.beliefs_of(1, 12)
+    own = beliefs._replace(**{n: x[0] for n, x in beliefs._asdict().items() if x is not None})
+    policies = [exploration.softmax(k=1, temperature=t) for t in (0.1, 0.02)]
+    assert script.worst_of(policies[0], policies[1], own, 300) > 6
+    assert script.worst_of(exploration.greedy(k=1), policies[0], own, 300) == float("inf")
+
+
+def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
+    scripts, tmp_path, monkeypatch
+):
+    script = scripts("first_days")
+    monkeypatch.setattr(script, "ARMS", ("greedy", "item_thompson"))
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([{"part": "replay", "data": "ml-100k"}]))
+    given = [
+        "--part",
+        "synthetic",
+        "--users",
+        "15",
+        "--items",
+        "8",
+        "--rounds",
+        "3",
+        "--seeds",
+        "3",
+    ]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["first_days.py", *given, "--json", str(path)])
+        script.main()
+    records = json.loads(path.read_text())
+    assert records[0] == {"part": "replay", "data": "ml-100k"}
+    assert {r["part"] for r in records[1:]} == {"synthetic"}
+    assert {r["policy"] for r in records[1:]} == {"greedy", "item_thompson"}
+    regret = [r for r in records[1:] if r.get("metric") == "regret"]
+    assert len(regret) == 6
+    assert all(r["seeds"] == [3] for r in regret)
+
+
+def test_a_system_grows_by_its_first_events(scripts, small):
+    script = scripts("first_days")
+    split = evaluation.prepare("P1", load(small), fold=0, seed=0)
+    log = split.final.interactions
+    first = script.first_events(split, 20).interactions
+    assert len(first.item) == 20
+    assert first.time.max() <= np.sort(log.time)[20]
+    fitted = []
+
+    def fit(training):
+        fitted.append(len(training.interactions.item))
+        return popularity.fit(training)
+
+    engine = popularity._replace(
+        name="engine", fit=fit, refit=lambda earlier, training: fit(training)
+    )
+    points = []
+    records = script.growth(
+        split, (0, 20, 10**6), ks=(0, 3), on_point=lambda r: points.append(len(r)), engine=engine
+    )
+    rows = len(log.item)
+    assert fitted == [20, rows, rows]
+    assert len(points) == 3
+    of = {(r["events"], r["method"], r["order"], r["k"]): r for r in records}
+    assert (0, "engine, from scratch", "time", 3) not in of
+    assert (20, "engine, refitted", "time", 3) not in of
+    for name in ("engine, from scratch", "engine, refitted"):
+        record = of[rows, name, "time", 3]
+        assert record["mean"] == of[rows, "popularity", "time", 3]["mean"]
+        assert record["difference"] == 0
+    assert of[0, "content_profile", "random", 3]["mean"] > 0
+
+
+def test_bootstrap_methods_are_beside_a_learned_one(scripts, small, tmp_path, monkeypatch):
+    script = scripts("first_days")
+    kind = ease._replace(name="learned", kind="learned", grid=({},))
+    monkeypatch.setattr(script, "BOOTSTRAP", ("popularity", "content_schedule"))
+    records = script.bootstrap(load(small), 1, tmp_path / "kept", [kind])
+    names = {"learned", "popularity", "content_schedule", *script.CONSTANT}
+    assert {r["method"] for r in records} == names
+    assert {r["metric"] for r in records} == {"ndcg@10", "hr@1"}
+    assert all(r["best_baseline"] != "learned" for r in records if "best_baseline" in r)
