@@ -71,6 +71,37 @@ def test_levels_of_items_are_a_gaussian_process_of_their_features():
     np.testing.assert_allclose(variance, spread, atol=1e-4)
 
 
+def test_greedy_lists_are_those_of_the_model_in_plain_numpy(days):
+    environment, known = days.environment, knowledge_of(days, "content", rank=3)
+    trace = simulate(environment, known, arm_of("greedy"), KEY, rounds=ROUNDS)
+    item, _, reward = (np.asarray(leaf) for leaf in trace)
+    x, noise = np.asarray(known.vectors, np.float64), float(known.noise)
+    features, own = np.asarray(known.features, np.float64), float(known.own)
+    precision, total = (np.asarray(a, np.float64) for a in (known.precision, known.total))
+    users, width = len(item[0]), x.shape[1]
+    mean, spread = np.zeros((users, width)), np.tile(np.eye(width), (users, 1, 1))
+    met = np.zeros(environment.mean.shape, bool)
+    for now in range(ROUNDS):
+        level, doubt = dense(features, own, precision, total)
+        level = level + float(known.centre)
+        added = np.zeros((2, len(level)))
+        for u in np.flatnonzero(np.asarray(environment.user_arrival) <= now):
+            free = (np.asarray(environment.item_arrival) <= now) & ~met[u]
+            scores = np.where(free, level + x @ mean[u], -np.inf)
+            i = item[now, u]
+            assert scores[i] >= scores.max() - 1e-3
+            met[u, i] = True
+            # The item learns what the user's part leaves of the reward.
+            weight = 1 / (x[i] @ spread[u] @ x[i] + noise)
+            rest = reward[now, u] - float(known.centre) - x[i] @ mean[u]
+            added[:, i] += weight, weight * rest
+            inverse = np.linalg.inv(spread[u])
+            scale = noise + doubt[i]
+            spread[u] = np.linalg.inv(inverse + np.outer(x[i], x[i]) / scale)
+            mean[u] = spread[u] @ (inverse @ mean[u] + x[i] * (reward[now, u] - level[i]) / scale)
+        precision, total = precision + added[0], total + added[1]
+
+
 def test_an_item_comes_once_and_nobody_and_nothing_comes_too_early(days, traces):
     environment = days.environment
     for trace in traces.values():
