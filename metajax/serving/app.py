@@ -43,6 +43,9 @@ _LOG = logging.getLogger(__name__)
 _SECONDS = 30.0
 """Time for a client to send its body."""
 
+_WATCHED = 0.5
+"""Seconds between two looks at the event loop."""
+
 _JSON = "application/json"
 
 
@@ -292,7 +295,9 @@ def app_of(service: Service) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(_watch(service))
         yield
+        watching.cancel()
         await run_in_threadpool(service.close)
 
     # The longer paths first: an id may hold a slash.
@@ -310,6 +315,14 @@ def app_of(service: Service) -> Starlette:
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
     app.router.redirect_slashes = False
     return app
+
+
+async def _watch(service: Service) -> None:
+    """Measures by how much the event loop comes late: time in which nobody is answered."""
+    while True:
+        before = time.perf_counter()
+        await asyncio.sleep(_WATCHED)
+        service.metrics.lag = max(0.0, time.perf_counter() - before - _WATCHED)
 
 
 async def _page(name: str, request: Request) -> Response:

@@ -24,6 +24,8 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock, self._minutes = clock, Counter[int]()
+        self.lag = 0.0
+        """Seconds by which the event loop came late when it was last looked at."""
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._buckets: Counter[tuple[str, int]] = Counter()

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 import shutil
@@ -79,7 +80,8 @@ def test_hostile_bodies_are_refused_in_one_line(serve):
         found = call(method, path, {"attributes": {}} if method == "PUT" else None)
         assert (found.status, is_one_line(found)) == (status, True), path
     for name, value in (
-        ("n", "0"), ("n", "1e9"), ("n", "-1"), ("policy", "gredy"), ("filter", "class"),
+        ("n", "0"), ("n", "1e9"), ("n", "-1"), ("n", "1" * 5000),
+        ("policy", "gredy"), ("filter", "class"),
         ("filter", "clas=Drama"), ("explain", "1"), ("top", "5"), ("scenario", ""),
         ("exclude", "x" * 10_000),
     ):  # fmt: skip
@@ -211,6 +213,8 @@ def test_too_many_requests_and_unforeseen_errors(serve, monkeypatch, caplog):
         found = call("GET", "/v1/model")
         assert (found.status, found.headers["retry-after"]) == (status, "1")
         assert call("GET", "/v1/health/live").status == 200
+    _, call = serve(most_requests=1, most_of_client=1)
+    assert [call("GET", "/v1/model").status for _ in range(3)] == [200] * 3
     _, call = serve(client_rate=0.2)
     assert [call("GET", "/v1/model").status for _ in range(3)] == [200, 200, 429]
     found = call("GET", "/v1/model")
@@ -238,6 +242,11 @@ def test_a_model_is_reloaded_and_a_damaged_one_is_not(serve, model, scorer, tmp_
     assert (found.status, is_one_line(found), str(tmp_path) in str(found)) == (422, True, False)
     assert service.scorer is serving
     assert call("GET", "/v1/users/ada/recommendations").status == 200
+    # One that lacks the policy of the service is none either.
+    service, call = serve(load=lambda _: lacking, policy="epsilon_greedy")
+    lacking = scorer_of(model, policies=("greedy",))
+    assert call("POST", "/v1/admin/reload").status == 422
+    assert service.scorer is scorer
 
 
 def test_the_document_has_every_route_and_answers_are_of_its_types(serve):
@@ -353,3 +362,24 @@ def test_tokens_of_a_bucket_come_back_with_time_and_clients_are_forgotten():
     assert len(limits._buckets) == 10_000
     with pytest.raises(ValueError, match="client_rate must be > 0"):
         ServiceSettings(client_rate=0.0)
+
+
+def test_a_busy_event_loop_is_measured(serve, monkeypatch):
+    monkeypatch.setattr(app, "_WATCHED", 0.01)
+    service, call = serve()
+
+    async def run():
+        async with call.app.router.lifespan_context(call.app):
+            await asyncio.sleep(0.05)
+            quiet = service.metrics.lag
+            time.sleep(0.5)
+            seen = []
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+                seen.append(service.metrics.lag)
+            return quiet, max(seen)
+
+    quiet, busy = asyncio.run(run())
+    assert quiet < 0.3
+    assert busy > 0.4
+    assert "metajax_event_loop_lag_seconds 0" in service.metrics.text(service.gauges(), "m")

@@ -229,6 +229,7 @@ def check(call, request):
     raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     found = call(method, path.encode("utf-8", "replace").decode(), raw, query=clean)
     assert found.status < 500, (request, found)
+    assert found.status not in (403, 429), (request, found)
     if found.status >= 400 and "rejected" not in found.content:
         assert set(found.content) == {"error"}
         line = found.content["error"]
