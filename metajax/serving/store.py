@@ -28,6 +28,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -360,7 +361,7 @@ class Store:
             " order by sequence limit ?",
             (after, most),
         )
-        return [(row[0], Event(*row[1:])) for row in rows]
+        return [(row[0], Event._make(row[1:])) for row in rows]
 
     def attributes_of(self, user: str) -> dict[str, Any] | None:
         """Reads the attributes of a user; None if none were given.
@@ -441,11 +442,14 @@ class Store:
         Raises:
             StoreError: If the store cannot be written.
         """
+        # Another value each time: SQLite does not write what is there already.
+        value = str(time.time_ns())
         self._written(
             lambda db: (
                 db.execute(
-                    "insert into meta values ('checked', '1') on conflict (name) do update set"
-                    " value = excluded.value"
+                    "insert into meta values ('checked', ?) on conflict (name) do update set"
+                    " value = excluded.value",
+                    (value,),
                 ).rowcount
             )
         )

@@ -125,8 +125,12 @@ def test_a_request_that_fails_harms_none_of_its_commit():
 
 
 def test_a_store_that_cannot_be_written_says_so_and_recovers(store):
-    store.check_writable()
     other = sqlite3.connect(store.path, isolation_level=None)
+    versions = []
+    for _ in range(3):
+        store.check_writable()
+        versions += other.execute("pragma data_version").fetchall()
+    assert len(set(versions)) == 3
     other.execute("drop table users")
     with pytest.raises(StoreError, match="users"):
         store.put_user("ada", {})
