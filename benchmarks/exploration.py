@@ -82,9 +82,9 @@ def worst_of(policy: Policy, quick: Policy, beliefs: Beliefs, lists: int) -> flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--items", type=int, default=1682)
-    parser.add_argument("--users", type=int, default=64, help="users of one call")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--lists", type=int, default=2000, help="lists whose frequencies count")
+    parser.add_argument("--users", type=int, default=8, help="users of one call")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--lists", type=int, default=1000, help="lists whose frequencies count")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
 
@@ -104,7 +104,7 @@ def main() -> None:
         slate = whole(beliefs, mask, keys)
         table = jax.jit(jax.vmap(policy.propensities))(beliefs, mask, slate.items, keys)
         sums[name] = float(jnp.max(jnp.abs(jnp.sum(table, axis=2) - 1)))
-    times = measuring.taking_turns(calls, repeats=given.repeats, seconds=10.0)
+    times = measuring.taking_turns(calls, repeats=given.repeats, seconds=5.0)
     records = []
     own = jax.tree.map(lambda leaf: leaf[0], beliefs)
     print(f"{datetime.date.today()}, {platform.platform()}, {measuring.device()}")
