@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jax
 import uvicorn
 
+from metajax.data.fetch import DataUnavailable, cache_folder
 from metajax.files import read_bytes
 from metajax.serving.app import app_of
 from metajax.serving.experiments import Arm
@@ -20,7 +23,7 @@ from metajax.serving.scoring import Scorer, scorer_of
 from metajax.serving.service import Service, ServiceSettings
 from metajax.serving.store import Store, StoreError, path_of
 
-__all__ = ["key_of", "listen", "reloading", "serve"]
+__all__ = ["keep_compiled", "key_of", "listen", "reloading", "serve"]
 
 _SHORTEST = 16
 
@@ -38,6 +41,20 @@ def key_of(path: str | os.PathLike[str]) -> str:
             f"{os.fspath(path)}: a key must be {_SHORTEST} or more visible characters of ASCII."
         )
     return content.decode("ascii")
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in the folder of cached data, so that a restart takes seconds.
+
+    Where the environment names another folder (JAX_COMPILATION_CACHE_DIR), or there is none for
+    data, nothing is changed.
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None:
+        return
+    with contextlib.suppress(DataUnavailable):
+        config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -125,6 +142,7 @@ def serve(
     if settings.admin_key is None and settings.api_key is not None:
         settings = replace(settings, admin_key=settings.api_key)
     path = path_of(events)
+    keep_compiled()
     # Before anything is compiled.
     listening = listen(host, port)
     with contextlib.ExitStack() as stack:

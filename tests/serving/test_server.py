@@ -5,7 +5,9 @@ import subprocess
 import sys
 import urllib.request
 import webbrowser
+from typing import Any
 
+import jax
 import pytest
 
 from metajax.cli.app import main
@@ -98,3 +100,19 @@ def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, mon
     assert main(["serve", "--demo"]) == 0
     assert "takes minutes" in capsys.readouterr().err
     assert opened == [f"sqlite:///{tmp_path / 'demo' / 'events.db'}"]
+
+
+def test_compiled_programs_are_kept_unless_the_environment_says_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
+    config: Any = jax.config
+    name, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(config, name), getattr(config, least)
+    try:
+        server.keep_compiled()
+        assert getattr(config, name) == before[0]
+        jax.config.update(name, None)
+        server.keep_compiled()
+        assert getattr(config, name) == str(tmp_path / "compiled")
+    finally:
+        jax.config.update(name, before[0])
+        jax.config.update(least, before[1])
