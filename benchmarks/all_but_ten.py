@@ -109,6 +109,7 @@ def main() -> None:
             tasks = all_but_ten(dataset, cold, model.recommender.catalogue.ids, seed)
             found.setdefault(method, []).append(judged(model, dataset, tasks))
             print(f"seed {seed}, {method}: {time.monotonic() - began:.0f} s", flush=True)
+    facts = {"data": dataset.name, "users": len(log.users), "seeds": given.seeds}
     records: list[dict[str, Any]] = []
     every = {method: evaluation.concatenate(of_seeds) for method, of_seeds in found.items()}
     for method, one in every.items():
@@ -117,7 +118,9 @@ def main() -> None:
             figures = {n: float(a[0]) for n, a in value._asdict().items()}
             off = evaluation.paired_difference(every[methods[-1]], one, metric)
             less = {n: float(a[0]) for n, a in off._asdict().items()}
-            records.append({"method": method, "metric": metric, **figures, "last_less": less})
+            records.append(
+                {**facts, "method": method, "metric": metric, **figures, "last_less": less}
+            )
     lines = []
     for method in methods:
         own = {one["metric"]: one for one in records if one["method"] == method}
@@ -125,11 +128,9 @@ def main() -> None:
         lines.append([f"`{method}`", *cells])
     print(markdown(["", *METRICS.values()], lines))
     machine = f"{jax.devices()[0].device_kind} ({platform.machine()}), jax {jax.__version__}"
-    facts = {"users": len(log.users), "seeds": given.seeds, "date": str(date.today())}
-    print(facts, machine)
+    print(f"{facts}, {date.today()}, {machine}")
     if given.json:
-        found = {**facts, "machine": machine, "records": records}
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        given.json.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":
