@@ -66,20 +66,25 @@ def off_policy() -> str:
     return markdown(["campaign", "estimator", "clicks a view", "off", "ESS", "of clicks"], rows)
 
 
-def all_but_ten() -> str:
-    """Errors of each user, and the last method less the others."""
-    found = read("all_but_ten")
+def first_days(metric: str) -> str:
+    """Figures of policies by environment and start, and their differences to the greedy policy."""
+    at = {
+        (r["part"], r["start"], r["policy"]): r
+        for r in read("first_days")
+        if r.get("metric") == metric and r["part"] in ("synthetic", "replay")
+    }
+    columns = list(dict.fromkeys((part, start) for part, start, _ in at))
     rows = []
-    for method in dict.fromkeys(r["method"] for r in found):
+    for policy in dict.fromkeys(policy for _, _, policy in at):
         cells = []
-        for r in (r for r in found if r["method"] == method):
-            cells.append("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**r))
-            less = r["last_less"]
-            last = method == found[-1]["method"]
-            cells.append("" if last else "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**less))
-        rows.append([f"`{method}`", *cells])
-    last = found[-1]["method"]
-    return markdown(["", "MAE", f"`{last}` less it", "RMSE", f"`{last}` less it"], rows)
+        for part, start in columns:
+            r = at[part, start, policy]
+            off = ""
+            if "difference" in r:
+                off = " ({difference:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}])"
+            cells.append("{mean:.2f}".format(**r) + off.format(**r))
+        rows.append([f"`{policy}`", *cells])
+    return markdown(["", *(f"{part}, {start}" for part, start in columns)], rows)
 
 
 RUNS = [(workload, steps) for workload in ("W1", "W2") for steps in (1, 5)]
@@ -285,8 +290,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "ml-1m ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results=ML_1M),
     "ml-1m ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural", ML_1M),
     "ml-1m differences": partial(accuracy_tables.differences, ML_1M),
-    "all_but_ten": all_but_ten,
     "off_policy": off_policy,
+    "first_days regret": partial(first_days, "regret"),
+    "first_days first_success": partial(first_days, "first_success"),
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,
