@@ -114,30 +114,56 @@ def columns_of(
 
 def expanded(head: RatingHead, columns: Columns, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns `[N]` the mean of the models, and `[N, D]` columns of the correction."""
-    columns = columns._replace(experts=columns.experts[:, head.kept])
-    rows, experts = columns.experts.shape
-    user = jnp.broadcast_to(columns.user, (rows, len(columns.user)))
-    raw = jnp.concatenate([user, columns.item, columns.both], axis=1)
-    z = jnp.clip((raw - head.centre) / head.scale, -3, 3)
-    z = jnp.where(count > 0, z, z * (1 - head.known))
-    a, b = user.shape[1], columns.item.shape[1]
-    of_user, of_item, of_both = z[:, :a], z[:, a : a + b], z[:, a + b :]
-    mean = jnp.mean(columns.experts, axis=1)
-    level = mean - 3.5
-    deviations = 3 * jnp.stack(
-        [*(columns.experts[:, e] - mean for e in range(experts - 1)), level, level**2], axis=1
-    )
+    found = _standardised(head, columns, count)
+    rows = len(found.mean)
+    of_user = jnp.broadcast_to(found.user, (rows, len(found.user)))
+    of_item, of_both, level = found.item, found.both, found.mean - 3.5
     personal = jnp.concatenate([of_user, of_both], axis=1)
     parts = (
         jnp.ones((rows, 1)),
-        z,
-        deviations,
+        of_user,
+        of_item,
+        of_both,
+        found.deviations,
         _products(of_user, of_item),
         _products(of_both, of_item[:, :_MAIN]),
         personal * level[:, None],
         personal**2 - 1,
     )
-    return mean, jnp.concatenate(parts, axis=1)
+    return found.mean, jnp.concatenate(parts, axis=1)
+
+
+class _Standardised(NamedTuple):
+    """Columns as the correction takes them."""
+
+    user: jax.Array
+    """`[A]`."""
+    item: jax.Array
+    """`[N, B]`."""
+    both: jax.Array
+    """`[N, C]`."""
+    mean: jax.Array
+    """`[N]` of the models that are blended."""
+    deviations: jax.Array
+    """`[N, E' + 1]` of all of them but the last from the mean, and the level and its square."""
+
+
+def _standardised(head: RatingHead, columns: Columns, count: jax.Array) -> _Standardised:
+    a, b = columns.user.shape[-1], columns.item.shape[-1]
+
+    def scaled(raw: Array, start: int) -> jax.Array:
+        at = slice(start, start + raw.shape[-1])
+        z = jnp.clip((raw - head.centre[at]) / head.scale[at], -3, 3)
+        return jnp.where(count > 0, z, z * (1 - head.known[at]))
+
+    experts = columns.experts[:, head.kept]
+    mean = jnp.mean(experts, axis=1)
+    level = mean - 3.5
+    deviations = 3 * jnp.stack(
+        [*(experts[:, e] - mean for e in range(experts.shape[1] - 1)), level, level**2], axis=1
+    )
+    of_user, of_item = scaled(columns.user, 0), scaled(columns.item, a)
+    return _Standardised(of_user, of_item, scaled(columns.both, a + b), mean, deviations)
 
 
 def _products(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -163,9 +189,33 @@ def blended(tables: jax.Array, count: jax.Array, first: jax.Array) -> jax.Array:
 def head_scores(
     head: RatingHead, columns: Columns, count: jax.Array, first: jax.Array
 ) -> jax.Array:
-    """Returns `[N]` ratings; `first` is the probability of `arrival.arrived`."""
-    mean, expansion = expanded(head, columns, count)
-    return mean + expansion @ blended(head.weights, count, first)
+    """Returns `[N]` ratings; `first` is the probability of `arrival.arrived`.
+
+    That is `expanded` times the weights. Of products the user's factor is contracted first, so that
+    they are never laid out for every candidate.
+    """
+    found = _standardised(head, columns, count)
+    of_user, of_item, of_both = found.user, found.item, found.both
+    a, b, c = len(of_user), of_item.shape[1], of_both.shape[1]
+    main = min(_MAIN, b)
+    sizes = (1, a, b, c, found.deviations.shape[1], a * b, c * main, a, c, a, c)
+    ends = [sum(sizes[: n + 1]) for n in range(len(sizes) - 1)]
+    one, user, item, both, deviations, user_item, both_item, *rest = jnp.split(
+        blended(head.weights, count, first), ends
+    )
+    user_level, both_level, user_square, both_square = rest
+    constant = one[0] + of_user @ user + (of_user**2 - 1) @ user_square
+    crossed = jnp.sum(of_both @ both_item.reshape(c, main) * of_item[:, :main], axis=1)
+    return (
+        found.mean
+        + constant
+        + of_item @ (item + of_user @ user_item.reshape(a, b))
+        + of_both @ both
+        + (of_both**2 - 1) @ both_square
+        + found.deviations @ deviations
+        + crossed
+        + (of_user @ user_level + of_both @ both_level) * (found.mean - 3.5)
+    )
 
 
 class Rows(NamedTuple):

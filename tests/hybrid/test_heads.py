@@ -162,6 +162,30 @@ def test_the_correction_finds_a_product_of_user_and_item():
     np.testing.assert_allclose(head.variance, errors["corrected blend"], rtol=0.5)
 
 
+@pytest.mark.parametrize("count", [0, 3])
+def test_scores_are_the_expanded_columns_times_the_weights(count):
+    rng = np.random.default_rng(0)
+    rows = rows_of(rng, 0.5)
+    shapes = jax.tree.map(lambda leaf: leaf[0], rows.columns)
+    of_user, _ = rating._kinds(shapes._replace(experts=np.zeros((1, 2))))
+    head = rating.RatingHead(
+        jnp.asarray(rng.normal(size=6), jnp.float32),
+        jnp.asarray(rng.uniform(0.5, 2, 6), jnp.float32),
+        jnp.array([1.0, 0, 0, 0, 0, 1]),
+        jnp.arange(2),
+        jnp.asarray(rng.normal(size=(2, len(KNOTS), len(of_user))), jnp.float32),
+        jnp.ones((2, len(KNOTS))),
+    )
+    for user in range(3):
+        one = jax.tree.map(lambda leaf, user=user: jnp.asarray(leaf[user], jnp.float32), rows)
+        k, first = jnp.float32(count), jnp.float32(0.3)
+        mean, columns = rating.expanded(head, one.columns, k)
+        expected = mean + columns @ rating.blended(head.weights, k, first)
+        np.testing.assert_allclose(
+            head_scores(head, one.columns, k, first), expected, rtol=2e-5, atol=2e-5
+        )
+
+
 def test_a_user_of_weight_two_counts_like_two_users():
     rng = np.random.default_rng(0)
     parts = [rows_of(rng, 0.5, users=16) for _ in range(3)]
