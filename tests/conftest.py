@@ -27,6 +27,22 @@ CACHE = os.environ.setdefault(
 )
 jax.config.update("jax_compilation_cache_dir", CACHE)
 
+# Bytes that a worker may hold before the programs that it has compiled are dropped: thousands of
+# them pile up to 8 GB in a run of all tests, and the compiler has crashed there.
+MOST = 3 * 2**30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Drops compiled programs after a module where the process has grown large."""
+    yield
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # Not on Linux.
+        return
+    if pages * os.sysconf("SC_PAGE_SIZE") > MOST:
+        jax.clear_caches()
+
 
 @pytest.fixture(scope="session")
 def ml100k() -> Dataset:
