@@ -111,7 +111,7 @@ def main() -> None:
             tasks = all_but_ten(dataset, cold, model.recommender.catalogue.ids, seed)
             found.setdefault(method, []).append(judged(model, dataset, tasks))
             print(f"seed {seed}, {method}: {time.monotonic() - began:.0f} s", flush=True)
-    facts = {"data": dataset.name, "users": len(log.users), "seeds": given.seeds}
+    facts = {"data": Path(given.data).name, "users": len(log.users), "seeds": given.seeds}
     records: list[dict[str, Any]] = []
     every = {method: evaluation.concatenate(of_seeds) for method, of_seeds in found.items()}
     for method, one in every.items():

@@ -66,6 +66,22 @@ def off_policy() -> str:
     return markdown(["campaign", "estimator", "clicks a view", "off", "ESS", "of clicks"], rows)
 
 
+def all_but_ten() -> str:
+    """Errors of each user, and the last method less the others."""
+    found = read("all_but_ten")
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in found):
+        cells = []
+        for r in (r for r in found if r["method"] == method):
+            cells.append("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**r))
+            less = r["last_less"]
+            last = method == found[-1]["method"]
+            cells.append("" if last else "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**less))
+        rows.append([f"`{method}`", *cells])
+    last = found[-1]["method"]
+    return markdown(["", "MAE", f"`{last}` less it", "RMSE", f"`{last}` less it"], rows)
+
+
 def first_days(metric: str) -> str:
     """Figures of policies by environment and start, and their differences to the greedy policy."""
     at = {
@@ -290,6 +306,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ml-1m ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results=ML_1M),
     "ml-1m ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural", ML_1M),
     "ml-1m differences": partial(accuracy_tables.differences, ML_1M),
+    "all_but_ten": all_but_ten,
     "off_policy": off_policy,
     "first_days regret": partial(first_days, "regret"),
     "first_days first_success": partial(first_days, "first_success"),
