@@ -38,7 +38,6 @@ from metajax.hybrid.ranking import (
     fit_blends,
     fit_ranking_head,
     merged,
-    popularity_alone,
 )
 from metajax.hybrid.rating import (
     Columns,
@@ -49,7 +48,7 @@ from metajax.hybrid.rating import (
     fit_rating_head,
     head_scores,
 )
-from metajax.hybrid.support import PACE, Summary, Tables, fit_tables, summarised, width_of
+from metajax.hybrid.support import PACE, Summary, Tables, fit_tables, summarised
 from metajax.hybrid.tastes import RATERS, Taste, Tastes, adapt_taste, fit_tastes, predicted
 from metajax.types import Adaptation, Examples, Expectation, Inputs, Params, Task
 
@@ -361,9 +360,6 @@ def _gate(
     """Fits the gate to supports of one order or of both, and what tells the two apart."""
     order = setting.get("order", "both")
     kinds = [merged(parts) for parts in evidence.lists.values() if parts]
-    if not kinds:
-        sizes, statistics = [np.zeros(1)], [np.zeros((1, width_of(base.tables)))]
-        return popularity_alone(len(names)), fit_arrival(sizes, statistics, PACE)
     statistics = [np.concatenate(parts) for parts in evidence.values.values() if parts]
     arrival = fit_arrival([lists.count for lists in kinds], statistics, PACE, order)
     lists = [
@@ -401,12 +397,12 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
     orders: tuple[Order, ...] = ("random", "time") if log.timed else ("random",)
     rows, lists, values = ({order: [] for order in orders} for _ in range(3))
     blends = np.zeros((2, len(KNOTS), len(_names(experts))), np.float32)
-    parts = min(_FOLDS, max(len(users) // 2, 1))
+    parts = min(_FOLDS, len(users))
     for part in range(parts):
         held = users[part::parts]
-        rest = training._replace(interactions=select_users(log, np.setdiff1d(users, held)))
-        if not len(rest.interactions.item):
-            continue
+        # A single user is seen by the experts: their lists tell the scales of the columns alone.
+        others = np.setdiff1d(users, held) if parts > 1 else users
+        rest = training._replace(interactions=select_users(log, others))
         base = _base(rest, experts)
         judged = np.sort(held[: -(-_MOST_USERS // parts)])
         for order in orders:
@@ -421,7 +417,7 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
                 )
                 lists[order].append(ranked)
                 values[order].append(statistics)
-                if rated is not None:
+                if rated is not None and parts > 1:
                     found[knot] = rated
             if found:
                 rows[order].append(found)

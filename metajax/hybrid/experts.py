@@ -1,7 +1,8 @@
-"""Experts that order items, in closed form: item statistics, similar users, item-to-item weights.
+"""Experts that order items: statistics, content, similar users and item-to-item weights.
 
-Each expert fits on the host and scores candidates for one user by several columns, which a gate
-(`metajax.hybrid.ranking`) weighs. No column says how often an item lies among a user's first ones.
+Each is a closed form that fits on the host and scores candidates for one user by several columns,
+which a gate (`metajax.hybrid.ranking`) weighs. No column says how often an item lies among a user's
+first ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -165,7 +166,7 @@ def members_of(items: int) -> int:
 
 def experts_for(items: int) -> tuple[Expert, ...]:
     """Returns the experts for a catalogue; beyond `MOST_ITEMS` without item-to-item weights."""
-    return (_statistics, _neighbours, *((_item_to_item,) if items <= MOST_ITEMS else ()))
+    return (_statistics, _content, _neighbours, *((_item_to_item,) if items <= MOST_ITEMS else ()))
 
 
 def of_method(method: Baseline, **settings: Any) -> Expert:
@@ -223,6 +224,38 @@ _statistics = Expert(
     lambda params, support: (),
     lambda params, state, inputs: params[inputs.item],
 )
+
+
+class _Content(NamedTuple):
+    """What content features of D numbers are compared by."""
+
+    centre: jax.Array
+    """`[D]` mean of the catalogue."""
+    curve: PreferenceCurve
+    """Preference of a rating."""
+
+
+def _fit_content(shared: Shared) -> _Content:
+    features = np.asarray(shared.training.item_features, np.float64)
+    centre = jnp.asarray(features.mean(axis=0), jnp.float32)
+    return _Content(centre, preference_curve(shared.training.scale))
+
+
+def _profile(params: _Content, support: Examples) -> jax.Array:
+    """Returns `[D]` sum of the features of the support, weighted by preference."""
+    _, weight = support_preferences(params.curve, support)
+    return weight @ (support.inputs.item_features - params.centre)
+
+
+def _near(params: _Content, profile: jax.Array, inputs: Inputs) -> jax.Array:
+    """Returns `[N, 1]` cosines of the items' features and the profile, 0 without one."""
+    x = inputs.item_features - params.centre
+    sizes = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(profile)
+    return (x @ profile / jnp.where(sizes > 1e-9, sizes, jnp.inf))[:, None]
+
+
+# As `baselines.content_profile`, without its ties.
+_content = Expert(("content profile",), _fit_content, _profile, _near)
 
 
 class _Members(NamedTuple):

@@ -4,10 +4,14 @@ A score is the sum of the experts' columns, each in its standard deviation, time
 depend on the number of interactions, and on whether they look like the first ones of somebody who
 has just arrived or like any of a long history (`metajax.hybrid.arrival`): each of the two has
 weights of its own, which maximise a smooth NDCG of users whom the experts have not seen.
+
+Of few users little is learned: a gate that does not beat a fixed schedule of popularity, content
+and neighbours on users it was not fitted to, by a 95 % interval over users, is replaced by it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +31,6 @@ __all__ = [
     "fit_blends",
     "fit_ranking_head",
     "merged",
-    "popularity_alone",
 ]
 
 # A NumPy or a JAX array.
@@ -36,6 +39,16 @@ Array = Any
 _CONSTANT_STEPS, _STEPS, _PER_DISPATCH = 500, 300, 100
 _BATCH = 256
 _RATE, _FINE_RATE = 0.05, 0.02
+
+
+SCHEDULE: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        "popularity": (1.0, 1.0, 1.0, 1.0, 1.0),
+        "content profile": (0.0, 0.5, 0.5, 0.5, 0.5),
+        "ItemKNN": (0.0, 0.5, 0.5, 0.5, 0.5),
+    }
+)
+"""Weights of columns in their standard deviations at each knot, where a gate cannot be learned."""
 
 
 class RankingHead(NamedTuple):
@@ -115,52 +128,79 @@ def fit_ranking_head(
         seed: Of the minibatches.
 
     Returns:
-        The gate; and the NDCG@10 on halves of the users that it was not fitted to: of the best
-        weights that are the same at every number of interactions, of the gate, and of the better of
-        the two without each expert, those left out that were found not to help.
+        The gate; and the NDCG@10 on halves of the users that it was not fitted to: of the schedule,
+        of the best weights that are the same at every number of interactions, of the gate, and of
+        the better of the two without each expert, those left out that were found not to help.
     """
     scale = _scales(lists)
     scale[[at for at, name in enumerate(names) if name in without]] = np.inf
+    schedule = _scheduled(names, scale)
     users = np.unique(lists.user)
     inside = np.isin(lists.user, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
     halves = [(_part(lists, side), _part(lists, ~side)) for side in (inside, ~inside)]
     halves = [pair for pair in halves if all(len(half.count) for half in pair)]
-    blends = [(_fitted(scale, seen, seed), held) for seen, held in halves]
+    if not halves:
+        return schedule, {}
+    helds = [held for _, held in halves]
+    blends = [_fitted(scale, seen, seed) for seen, _ in halves]
     gates = (
         []
         if constant
         else [
-            (_fitted(scale, seen, seed, start=start), held)
-            for (seen, held), (start, _) in zip(halves, blends, strict=True)
+            _fitted(scale, seen, seed, start=start)
+            for (seen, _), start in zip(halves, blends, strict=True)
         ]
     )
 
-    def measured(found: Sequence[tuple[jax.Array, Lists]], left_out: Sequence[int] = ()) -> float:
+    def reached(found: Sequence[jax.Array], left_out: Sequence[int] = ()) -> list[np.ndarray]:
         kept = scale.copy()
         kept[list(left_out)] = np.inf
-        return float(np.mean([_ndcg(kept, weights, held) for weights, held in found]))
+        return [_reached(kept, *pair) for pair in zip(found, helds, strict=True)]
 
-    figures: dict[str, float] = {}
+    default = [_reached(schedule.scale, schedule.weights, held) for held in helds]
+    figures = {"schedule": _ndcg(default), "constant blend": _ndcg(reached(blends))}
+    found = blends
+    if gates:
+        figures["gate"] = _ndcg(reached(gates))
+        if figures["gate"] > figures["constant blend"]:
+            found = gates
+    best = max(figures["constant blend"], figures.get("gate", 0.0))
+    if np.isfinite(schedule.scale).any() and not _ahead(reached(found), default, helds):
+        return schedule, figures
     dropped: list[int] = []
-    gated = False
-    if halves:
-        figures = {"constant blend": measured(blends)}
-        if gates:
-            figures["gate"] = measured(gates)
-            gated = figures["gate"] > figures["constant blend"]
-        best = max(figures.values())
-        for column in np.flatnonzero(np.isfinite(scale)).tolist():
-            found = measured(gates if gated else blends, [*dropped, column])
-            figures[f"without {names[column]}"] = found
-            if found >= best:
-                dropped.append(column)
-                best = found
-        figures["without all that do not help"] = best
-        scale[dropped] = np.inf
+    for column in np.flatnonzero(np.isfinite(scale)).tolist():
+        left = _ndcg(reached(found, [*dropped, column]))
+        figures[f"without {names[column]}"] = left
+        if left >= best:
+            dropped.append(column)
+            best = left
+    figures["without all that do not help"] = best
+    scale[dropped] = np.inf
     weights = _fitted(scale, lists, seed)
-    if gated:
+    if found is gates:
         weights = _fitted(scale, lists, seed, start=weights)
     return RankingHead(jnp.asarray(scale, jnp.float32), weights), figures
+
+
+def _scheduled(names: Sequence[str], scale: np.ndarray) -> RankingHead:
+    """Returns the schedule of those of its columns that are there."""
+    weights, kept = np.zeros((2, len(KNOTS), len(names))), np.full(len(names), np.inf)
+    for at, name in enumerate(names):
+        if name in SCHEDULE and np.isfinite(scale[at]):
+            weights[:, :, at], kept[at] = SCHEDULE[name], scale[at]
+    return RankingHead(jnp.asarray(kept, jnp.float32), jnp.asarray(weights, jnp.float32))
+
+
+def _ahead(
+    found: Sequence[np.ndarray], default: Sequence[np.ndarray], lists: Sequence[Lists]
+) -> bool:
+    """True if the lower end of a 95 % interval over users of the mean difference is above 0."""
+    difference = np.concatenate(
+        [np.nansum(a - b, axis=0) for a, b in zip(found, default, strict=True)]
+    )
+    user = np.unique(np.concatenate([part.user for part in lists]), return_inverse=True)[1]
+    total = np.bincount(user, difference)
+    return bool(np.sum(total) > 1.96 * np.sqrt(len(total)) * np.std(total, ddof=1))
 
 
 def fit_blends(kinds: Sequence[Lists], start: np.ndarray) -> np.ndarray:
@@ -182,12 +222,6 @@ def fit_blends(kinds: Sequence[Lists], start: np.ndarray) -> np.ndarray:
     return np.asarray(_fitted(scale, lists, 0, start=weights) / scale)
 
 
-def popularity_alone(columns: int) -> RankingHead:
-    """Returns a gate of the first of E columns alone, for logs in which nobody can be held out."""
-    scale = jnp.full(columns, jnp.inf).at[0].set(1.0)
-    return RankingHead(scale, jnp.zeros((2, len(KNOTS), columns)).at[:, :, 0].set(1.0))
-
-
 def merged(lists: Sequence[Lists]) -> Lists:
     """Concatenates lists."""
     leaves = zip(*lists, strict=True)
@@ -200,8 +234,10 @@ def _part(lists: Lists, rows: np.ndarray) -> Lists:
 
 def _scales(lists: Lists) -> np.ndarray:
     """Returns `[E]` standard deviations of the columns, infinite of one that hardly varies."""
-    shown = lists.scores[lists.mask & (lists.count > 0)[:, None]]
-    deviation = np.std(shown.astype(np.float32), axis=0) if len(shown) else np.zeros(0)
+    some = lists.count > 0
+    # Where nobody has two interactions there are empty supports alone.
+    shown = lists.scores[lists.mask & (some if some.any() else ~some)[:, None]]
+    deviation = np.std(shown.astype(np.float32), axis=0)
     return np.where(np.nan_to_num(deviation) > 1e-4, deviation, np.inf)
 
 
@@ -283,8 +319,8 @@ def _fitted(
     return _tied(weights) if constant else weights
 
 
-def _ndcg(scale: np.ndarray, weights: jax.Array, lists: Lists) -> float:
-    """Returns the NDCG@10 of users to whom something is relevant, the mean of both readings."""
+def _reached(scale: np.ndarray | jax.Array, weights: jax.Array, lists: Lists) -> np.ndarray:
+    """Returns `[2, T]` NDCG@10 by both readings, NaN of users to whom nothing is relevant."""
     gains = 1 / np.log2(2.0 + np.arange(10))
     scores = np.asarray(_jitted_scores(jnp.asarray(scale), weights, lists))
     found = []
@@ -296,5 +332,12 @@ def _ndcg(scale: np.ndarray, weights: jax.Array, lists: Lists) -> float:
         ideal = np.cumsum(gains)[np.clip(relevant.sum(axis=1), 1, 10) - 1]
         reach = lists.reach[:, reading]
         reached = reach * (hit @ gains[: hit.shape[1]]) / ideal
-        found.append(np.sum(reached) / max(np.sum(reach > 0), 1))
-    return float(np.mean(found))
+        found.append(np.where(reach > 0, reached, np.nan))
+    return np.stack(found)
+
+
+def _ndcg(halves: Sequence[np.ndarray]) -> float:
+    """Returns the mean of both readings and of the halves of the users."""
+    counts = [np.maximum(np.sum(np.isfinite(half), axis=1), 1) for half in halves]
+    sums = [np.nansum(half, axis=1) for half in halves]
+    return float(np.mean([total / count for total, count in zip(sums, counts, strict=True)]))

@@ -227,7 +227,7 @@ def test_further_methods_are_experts_and_columns_can_be_left_out(split):
     assert list(table) == ["any"]  # It was fitted to no first interactions.
     assert "EASE" not in table["any"]
     kept = np.isfinite(params.ranking.scale)[columns.index("EASE") : len(columns)]
-    assert params.experts[2].kinds.tolist() == np.flatnonzero(kept).tolist()
+    assert params.experts[3].kinds.tolist() == np.flatnonzero(kept).tolist()
     assert set(table["any"]) <= set(method.blend.names(params))
 
 

@@ -170,6 +170,25 @@ def test_columns_do_not_depend_on_padding_or_on_the_other_candidates(training):
         np.testing.assert_allclose(few, plain[jnp.array([5, 3])], rtol=1e-5, atol=1e-6)
 
 
+def test_the_content_column_is_the_cosine_of_the_content_profile(training):
+    rng = np.random.default_rng(0)
+    described = training._replace(item_features=rng.normal(size=(ITEMS, 3)).astype(np.float32))
+    expert = next(e for e in experts.experts_for(ITEMS) if e.columns == ("content profile",))
+    features = jnp.asarray(described.item_features)
+    everything = Inputs(jnp.zeros((ITEMS, 2)), features, jnp.arange(ITEMS))
+    item = jnp.array([1, 4])
+    seen = Inputs(jnp.zeros((2, 2)), features[item], item)
+    support = Examples(seen, jnp.array([5.0, 2.0]), jnp.ones(2, bool))
+    params = expert.fit(Shared(described))
+    found = expert.scores(params, expert.adapt(params, support), everything)[:, 0]
+    x = described.item_features - described.item_features.mean(axis=0)
+    profile = 1.0 * x[1] + 0.25 * x[4]
+    expected = x @ profile / (np.linalg.norm(x, axis=1) * np.linalg.norm(profile))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    nothing = support._replace(mask=jnp.zeros(2, bool))
+    assert not np.any(expert.scores(params, expert.adapt(params, nothing), everything))
+
+
 def test_large_catalogues_have_no_weights_between_items():
     names = [name for expert in experts.experts_for(10**6) for name in expert.columns]
     assert "popularity" in names

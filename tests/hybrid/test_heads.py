@@ -128,6 +128,43 @@ def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypa
     assert np.isinf(left_out.scale[1])
 
 
+def test_a_gate_that_is_not_surely_better_than_the_schedule_is_replaced_by_it():
+    names = ["popularity", "noise", "content profile"]
+    expected = np.array(ranking.SCHEDULE["content profile"])
+    for users, learned in ((80, True), (2, False), (1, False)):
+        lists = lists_of(np.random.default_rng(2), lambda k: np.array([0.2, 1.0, 0.2]), users)
+        head, figures = fit_ranking_head(lists, names)
+        assert np.isfinite(head.scale[1]) == learned
+        if not learned:
+            deviation = np.std(lists.scores[lists.count > 0].astype(float), axis=(0, 1))
+            np.testing.assert_allclose(np.asarray(head.scale)[[0, 2]], deviation[[0, 2]], rtol=1e-3)
+            np.testing.assert_array_equal(head.weights[0, :, 2], expected)
+            np.testing.assert_array_equal(head.weights[1], head.weights[0])
+        assert (figures == {}) == (users == 1)
+    # Many users, whom the schedule serves as well as anything.
+    same = lists_of(np.random.default_rng(3), lambda k: np.array([1.0, 0.0, 0.5 * (k > 0)]))
+    head, figures = fit_ranking_head(same, names)
+    assert figures["schedule"] > 0.99
+    np.testing.assert_array_equal(head.weights[0, :, 2], expected)
+    # What is left out is left out of the schedule too.
+    head, _ = fit_ranking_head(same, names, without=["content profile"])
+    assert np.isinf(head.scale[2])
+
+
+def test_a_lead_counts_once_for_each_user():
+    rng = np.random.default_rng(0)
+    lists = lists_of(rng, lambda k: np.ones(3), users=6)
+    worse = np.zeros((2, len(lists.count)))
+    lead = np.where(lists.user == 0, 1.0, 0.0)[None] * np.ones((2, 1))
+    # One of six users, at every number of interactions: many lists, and no sure lead.
+    assert not ranking._ahead([lead], [worse], [lists])
+    everyone = rng.uniform(0.1, 0.2, worse.shape)
+    assert ranking._ahead([everyone], [worse], [lists])
+    assert not ranking._ahead([worse], [worse], [lists])
+    # A user to whom nothing is relevant has no figure.
+    assert ranking._ahead([np.where(lists.user == 5, np.nan, everyone)], [worse], [lists])
+
+
 def rows_of(rng, effect, users=40, width=12):
     columns = Columns(
         rng.normal(size=(users, 2)),
