@@ -275,7 +275,7 @@ def _fit_many(
     for setting in settings:
         seed, corrected = setting.get("seed", 0), setting.get("correction", True)
         if seed not in found:
-            found[seed] = _cross_fitted(training, experts, seed)
+            found[seed] = _cross_fitted(training, experts, seed, base.tables)
         without = tuple(name for name in raters if name in setting.get("without", ()))
         key = seed, without, corrected
         if key not in heads:
@@ -389,8 +389,14 @@ def _joined(rows: Sequence[Rows]) -> Rows:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
 
 
-def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -> _Evidence:
-    """Fits the experts without each part of the users, and collects what they say of it."""
+def _cross_fitted(
+    training: TrainingSet, experts: Sequence[Expert], seed: int, tables: Tables
+) -> _Evidence:
+    """Fits the experts without each part of the users, and collects what they say of it.
+
+    The axes and cells of attributes are those of `tables`, of everyone: columns along axes of each
+    part's own would mean something else in each.
+    """
     log = training.interactions
     rng = np.random.default_rng(seed)
     users = rng.permutation(log.users)
@@ -403,7 +409,7 @@ def _cross_fitted(training: TrainingSet, experts: Sequence[Expert], seed: int) -
         # A single user is seen by the experts: their lists tell the scales of the columns alone.
         others = np.setdiff1d(users, held) if parts > 1 else users
         rest = training._replace(interactions=select_users(log, others))
-        base = _base(rest, experts)
+        base = _base(rest, experts, tables)
         judged = np.sort(held[: -(-_MOST_USERS // parts)])
         for order in orders:
             tasks = cold_user_tasks(log, judged, pool=_POOL, order=order, seed=seed)

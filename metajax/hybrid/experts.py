@@ -50,11 +50,13 @@ class Shared:
         """`[C]` items without interactions that are new, of which their attributes tell something.
 
         Where the training set does not tell and less than twice as many items have no interaction
-        as have one, they are the tail of the catalogue, which nobody wanted; else most are new.
+        as have one, they are the tail of the catalogue, which nobody wanted; else most are new. In
+        a log with fewer interactions than items most had no chance yet, and none is.
         """
         count, new = self.training.interactions.item_counts, self.training.new_items
         if new is None:
-            new = np.full(len(count), np.sum(count == 0) > 2 * np.sum(count == 1))
+            many = np.sum(count == 0) > 2 * np.sum(count == 1) and np.sum(count) >= len(count)
+            new = np.full(len(count), many)
         described = np.ptp(self.training.item_features, axis=0).any()
         return np.flatnonzero(new & (count == 0) & described)
 

@@ -44,11 +44,13 @@ _RATE, _FINE_RATE = 0.05, 0.02
 SCHEDULE: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
         "popularity": (1.0, 1.0, 1.0, 1.0, 1.0),
-        "content profile": (0.0, 0.5, 0.5, 0.5, 0.5),
+        "content profile": (0.0, 0.25, 0.25, 0.25, 0.25),
         "ItemKNN": (0.0, 0.5, 0.5, 0.5, 0.5),
     }
 )
-"""Weights of columns in their standard deviations at each knot, where a gate cannot be learned."""
+"""Weights of columns in their standard deviations at each knot, where a gate cannot be learned: the
+best of eleven on validation users of two folds of MovieLens-100K, of which the first 100 and 1,000
+events were known."""
 
 
 class RankingHead(NamedTuple):
@@ -194,13 +196,16 @@ def _scheduled(names: Sequence[str], scale: np.ndarray) -> RankingHead:
 def _ahead(
     found: Sequence[np.ndarray], default: Sequence[np.ndarray], lists: Sequence[Lists]
 ) -> bool:
-    """True if the lower end of a 95 % interval over users of the mean difference is above 0."""
+    """True if the lower end of a 95 % t interval over users of the mean difference is above 0."""
+    from scipy.special import stdtrit  # Takes a tenth of a second, and only a fit needs it.
+
     difference = np.concatenate(
         [np.nansum(a - b, axis=0) for a, b in zip(found, default, strict=True)]
     )
     user = np.unique(np.concatenate([part.user for part in lists]), return_inverse=True)[1]
     total = np.bincount(user, difference)
-    return bool(np.sum(total) > 1.96 * np.sqrt(len(total)) * np.std(total, ddof=1))
+    error = np.std(total, ddof=1) / np.sqrt(len(total))
+    return bool(np.mean(total) > stdtrit(len(total) - 1, 0.975) * error)
 
 
 def fit_blends(kinds: Sequence[Lists], start: np.ndarray) -> np.ndarray:

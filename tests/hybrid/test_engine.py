@@ -133,12 +133,14 @@ def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
 
 
 def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypatch):
-    pairs, inside, mined, followed = [], [], [], []
+    pairs, inside, axes, mined, followed = [], [], [], [], []
     base, columns = engine._base, engine._columns
 
-    def fitting(training, experts):
+    def fitting(training, experts, earlier=None):
         inside.append(set(training.interactions.users))
-        return base(training, experts)
+        fitted = base(training, experts, earlier)
+        axes.append(np.concatenate([fitted.tables.item_axes.ravel(), fitted.tables.centre]))
+        return fitted
 
     def predicting(given, experts, training, tasks, batch, knot, blends):
         pairs.append((set(tasks.user), inside[-1]))
@@ -155,6 +157,9 @@ def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypa
     engine.hybrid().fit(split.training)
     everyone = set(split.training.interactions.users)
     assert inside[0] == everyone
+    # Columns along axes of attributes mean the same in all parts.
+    assert len(axes) == 6
+    assert all(np.array_equal(one, axes[0]) for one in axes)
     assert all(held and not held & seen and seen < everyone for held, seen in pairs)
     assert set().union(*(held for held, _ in pairs)) <= everyone
     assert len(pairs) == 5 * 2 * 5
@@ -306,7 +311,9 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     arguments = base, experts, split.training, tasks, batch, 3, none
     whole = engine._columns(*arguments)
     sizes, score = [], engine._scored
-    monkeypatch.setattr(engine, "_MOST_SCORES", 2 * len(split.training.item_features) * 16)
+    monkeypatch.setattr(
+        engine, "_MOST_SCORES", 2 * len(split.training.item_features) * len(none[0])
+    )
 
     def counted(*args):
         sizes.append(len(args[2].support.mask))
@@ -392,7 +399,7 @@ def test_a_refit_to_data_without_the_earlier_columns_is_refused(split, fitted):
     fewer = fitted._replace(ranking=fitted.ranking._replace(scale=jnp.ones(3)))
     for params, training, words in (
         (fitted, unrated, "fitted with ratings and the data have none"),
-        (fewer, split.training, "fitted with 3 columns of experts, these data have 16"),
+        (fewer, split.training, "fitted with 3 columns of experts, these data have 17"),
     ):
         with pytest.raises(ValueError, match=words):
             refitted(method, params, training)

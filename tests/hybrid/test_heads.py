@@ -131,8 +131,17 @@ def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypa
 def test_a_gate_that_is_not_surely_better_than_the_schedule_is_replaced_by_it():
     names = ["popularity", "noise", "content profile"]
     expected = np.array(ranking.SCHEDULE["content profile"])
-    for users, learned in ((80, True), (2, False), (1, False)):
-        lists = lists_of(np.random.default_rng(2), lambda k: np.array([0.2, 1.0, 0.2]), users)
+    same = [1.0, 0.0, 0.25]  # What the schedule says from one interaction on.
+    for users, true, learned in (
+        (80, [0.2, 1.0, 0.2], True),
+        (80, same, False),
+        (3, same, False),
+        (1, [0.2, 1.0, 0.2], False),
+    ):
+        weights = np.array(true)
+        lists = lists_of(
+            np.random.default_rng(2), lambda k, w=weights: w if k else w * [1, 1, 0], users
+        )
         head, figures = fit_ranking_head(lists, names)
         assert np.isfinite(head.scale[1]) == learned
         if not learned:
@@ -141,13 +150,10 @@ def test_a_gate_that_is_not_surely_better_than_the_schedule_is_replaced_by_it():
             np.testing.assert_array_equal(head.weights[0, :, 2], expected)
             np.testing.assert_array_equal(head.weights[1], head.weights[0])
         assert (figures == {}) == (users == 1)
-    # Many users, whom the schedule serves as well as anything.
-    same = lists_of(np.random.default_rng(3), lambda k: np.array([1.0, 0.0, 0.5 * (k > 0)]))
-    head, figures = fit_ranking_head(same, names)
-    assert figures["schedule"] > 0.99
-    np.testing.assert_array_equal(head.weights[0, :, 2], expected)
+        if true is same:
+            assert figures["schedule"] > 0.99
     # What is left out is left out of the schedule too.
-    head, _ = fit_ranking_head(same, names, without=["content profile"])
+    head, _ = fit_ranking_head(lists, names, without=["content profile"])
     assert np.isinf(head.scale[2])
 
 
