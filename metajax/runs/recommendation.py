@@ -214,9 +214,11 @@ def recommend_batch(
             )
     seen = []
     find = _place_of(recommender.catalogue) if by_id else _finder(recommender.catalogue)
+    unknown = encode_rows(recommender.user_schema, [{}])[0]
     for n, (rated, user) in enumerate(zip(ratings, users, strict=True)):
         try:
-            seen.append(seen_of(recommender, rated, user, find))
+            features = encode_rows(recommender.user_schema, [user])[0] if user else unknown
+            seen.append(Seen(*_labelled(recommender, rated, find), features))
         except (KeyError, ValueError) as error:
             raise type(error)(f"user {names[n]}: {error.args[0]}") from None
     found = []
@@ -354,8 +356,16 @@ def seen_of(
         TypeError: As `recommend`.
         ValueError: As `recommend`.
     """
+    find = find or _finder(recommender.catalogue)
+    features = encode_rows(recommender.user_schema, [user or {}])[0]
+    return Seen(*_labelled(recommender, ratings, find), features)
+
+
+def _labelled(
+    recommender: Recommender, ratings: Ratings, find: Callable[[str | int], int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks one user's ratings, and returns `[n]` items and standardised labels."""
     catalogue = recommender.catalogue
-    find = find or _finder(catalogue)
     rated: dict[int, float] = {}
     for title, rating in _pairs(recommender, ratings):
         item = find(title)
@@ -372,11 +382,7 @@ def seen_of(
         # As in every task across domains: the ratings of the source first.
         domain = catalogue.item_domain
         rated = dict(sorted(rated.items(), key=lambda pair: domain[pair[0]]))
-    return Seen(
-        np.array(list(rated), np.int32),
-        np.array(list(rated.values()), np.float32),
-        encode_rows(recommender.user_schema, [user or {}])[0],
-    )
+    return np.array(list(rated), np.int32), np.array(list(rated.values()), np.float32)
 
 
 def _pairs(recommender: Recommender, ratings: Ratings) -> Iterable[tuple[str | int, float]]:
@@ -422,13 +428,16 @@ def _is_rated(recommender: Recommender) -> bool:
     return recommender.rating and recommender.scale is not None
 
 
-def score_all(recommender: Recommender, seen: Sequence[Seen], least: int = 0) -> Scored:
+def score_all(
+    recommender: Recommender, seen: Sequence[Seen], least: int = 0, *, doubts: bool = False
+) -> Scored:
     """Scores all items for some users in one compiled call.
 
     Args:
         recommender: A trained method.
         seen: Of each user; their number is padded to a power of two.
         least: Rows that each support is padded to, at least.
+        doubts: True for `Scored.doubts`, which only exploration asks for; False: deviations.
 
     Returns:
         The scores, which are not finite where the ratings drove the method out of range.
@@ -436,14 +445,16 @@ def score_all(recommender: Recommender, seen: Sequence[Seen], least: int = 0) ->
     adaptation = recommender.adaptation
     if not _is_rated(recommender):
         adaptation = adaptation._replace(predict_variance=None, expectation=None)
+    if not doubts:
+        adaptation = adaptation._replace(expectation=None)
     found = _scores(
         adaptation,
         recommender.params,
         jnp.asarray(recommender.catalogue.item_features),
         _padded_users(seen, least),
     )
-    scores, variances, ranks, doubts = (np.asarray(array)[: len(seen)] for array in found)
-    return Scored(scores, np.sqrt(variances), ranks, np.sqrt(doubts))
+    scores, variances, ranks, own = (np.asarray(array)[: len(seen)] for array in found)
+    return Scored(scores, np.sqrt(variances), ranks, np.sqrt(own))
 
 
 def _padded_users(seen: Sequence[Seen], least: int = 0) -> tuple[np.ndarray, ...]:
@@ -490,30 +501,59 @@ def _best(
     if not seen:
         return []
     lists: list[list[Recommendation] | None] = []
-    found = score_all(recommender, seen)
-    for one, scored, deviation, rank in zip(seen, *found[:3], strict=True):
-        if not np.isfinite(scored).all() or not np.isfinite(rank).all():
-            lists.append(None)
-            continue
-        left = allowed & ~np.isin(np.arange(len(scored)), one.items)
-        order = np.argsort(-np.where(left, rank, -np.inf), kind="stable")
-        # Ordered before what is beyond the scale becomes its end.
-        spread: list[float | None] = [None] * len(scored)
-        if _is_rated(recommender):
-            outside = recommender.labels.outside
-            if recommender.adaptation.predict_variance is not None:
-                ends = outside(scored + deviation), outside(scored - deviation)
-                spread = (np.abs(ends[0] - ends[1]) / 2).tolist()
-            scored = outside(scored)
-        lists.append(
-            [
-                Recommendation(
-                    str(catalogue.titles[i]), float(scored[i]), str(catalogue.ids[i]), spread[i]
-                )
-                for i in order[: min(top, int(left.sum()))]
-            ]
-        )
+    size = scored_at_once(len(allowed))
+    for start in range(0, len(seen), size):
+        part = seen[start : start + size]
+        lists += _best_of(recommender, part, score_all(recommender, part), top, allowed)
     return lists
+
+
+def _best_of(
+    recommender: Recommender, seen: Sequence[Seen], found: Scored, top: int, allowed: np.ndarray
+) -> list[list[Recommendation] | None]:
+    left = np.where(allowed, found.ranks, -np.inf)
+    user = np.repeat(np.arange(len(seen)), [len(one.items) for one in seen])
+    left[user, np.concatenate([one.items for one in seen])] = -np.inf
+    finite = np.isfinite(found.scores).all(axis=1) & np.isfinite(found.ranks).all(axis=1)
+    left[~finite] = -np.inf
+    user, item = _top(left, top)
+    shown = found.scores[user, item]
+    deviation: list[float | None] = [None] * len(item)
+    if _is_rated(recommender):
+        # Ordered before what is beyond the scale becomes its end.
+        outside = recommender.labels.outside
+        if recommender.adaptation.predict_variance is not None:
+            around = found.deviations[user, item]
+            deviation = (np.abs(outside(shown + around) - outside(shown - around)) / 2).tolist()
+        shown = outside(shown)
+    catalogue = recommender.catalogue
+    titles, ids = catalogue.titles[item].tolist(), catalogue.ids[item].tolist()
+    lines = list(
+        map(
+            Recommendation, map(str, titles), shown.astype(float).tolist(), map(str, ids), deviation
+        )
+    )
+    ends = np.searchsorted(user, np.arange(len(seen) + 1)).tolist()
+    return [
+        lines[begin:end] if known else None
+        for begin, end, known in zip(ends[:-1], ends[1:], finite.tolist(), strict=True)
+    ]
+
+
+def _top(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows and columns of the largest values `[B, I]` of each row, the largest first.
+
+    Of equal ones the first come first; -inf is no value. Both are `[n]`, with at most `top` a row.
+    """
+    least = np.full((len(values), 1), -np.inf, values.dtype)
+    if top < values.shape[1]:
+        place = values.shape[1] - top
+        least = np.partition(values, place, axis=1)[:, place, None]
+    row, column = np.nonzero((values >= least) & (values > -np.inf))
+    order = np.lexsort((column, -values[row, column], row))
+    row, column = row[order], column[order]
+    first = np.arange(len(row)) - np.searchsorted(row, row) < top
+    return row[first], column[first]
 
 
 def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:
@@ -774,7 +814,7 @@ def _padded(size: int, least: int) -> int:
 
 
 # Scores of users and items in memory at once: hidden layers multiply it by their width.
-_SCORES = 2**14
+_SCORES = 2**16
 
 
 def _adapted(

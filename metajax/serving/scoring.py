@@ -463,7 +463,7 @@ class Scorer:
     def _of_known(self, seen: Sequence[Seen]) -> recommendation.Scored:
         most = max(len(one.items) for one in seen)
         rows = next(size for size in self._sizes if most <= size)
-        return recommendation.score_all(self.recommender, seen, rows)
+        return recommendation.score_all(self.recommender, seen, rows, doubts=True)
 
     def _all_scores(
         self, found: recommendation.Scored, items: _Items
