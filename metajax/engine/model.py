@@ -52,7 +52,7 @@ __all__ = [
     "save",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format; a folder of another one is refused."""
 
 _MANIFEST = "manifest.json"
