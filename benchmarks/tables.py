@@ -103,6 +103,67 @@ def first_days(metric: str) -> str:
     return markdown(["", *(f"{part}, {start}" for part, start in columns)], rows)
 
 
+def growth(k: int, order: str) -> str:
+    """NDCG@10 of cold users by the number of events in the whole system."""
+    at = {
+        (r["events"], r["method"]): r
+        for r in read("first_days")
+        if r["part"] == "growth" and (r["k"], r["order"]) == (k, order)
+    }
+    columns = list(dict.fromkeys(events for events, _ in at))
+    rows = []
+    for method in dict.fromkeys(method for _, method in at):
+        cells = []
+        for events in columns:
+            r = at.get((events, method))
+            off = ""
+            if r is not None and r["method"] != r["reference"]:
+                off = " ({difference:+.3f} [{difference_low:+.3f}, {difference_high:+.3f}])"
+            cells.append("" if r is None else ("{mean:.3f}" + off).format(**r))
+        rows.append([method, *cells])
+    return markdown(["events", *(f"{events:,}" for events in columns)], rows)
+
+
+def exploration() -> str:
+    """Milliseconds of a list, and how far frequencies are from propensities."""
+    rows = []
+    for r in read("exploration"):
+        times = [
+            "{:.3g} [{:.3g}, {:.3g}]".format(
+                *(r[f"{part}{end}_ms"] for end in ("", "_low", "_high"))
+            )
+            for part in ("list", "propensities")
+        ]
+        rows.append([f"`{r['policy']}`", *times, f"{r['worst_deviation']:.2f}"])
+    return markdown(
+        ["", "a list, ms", "with propensities, ms", "largest deviation, standard errors"], rows
+    )
+
+
+def serving() -> str:
+    """Milliseconds of lists and what a batch yields, by model and size of the catalogue."""
+    found = [r for r in read("serving") if "items" in r]
+    models = list(dict.fromkeys((r["method"], r["items"]) for r in found))
+    at = {(r["method"], r["items"], r["workload"]): r for r in found}
+    rows = []
+    for workload in dict.fromkeys(r["workload"] for r in found):
+        cells = []
+        for model in models:
+            r = at[*model, workload]
+            if "p50_ms" in r:
+                cells.append("{p50_ms:.3g}, {p99_ms:.3g} ms".format(**r))
+            elif "users_a_second" in r:
+                cells.append("{users_a_second:,} users a second".format(**r))
+            elif "bytes_a_user" in r:
+                cells.append("{bytes_a_user:,} bytes a user".format(**r))
+            elif "seconds" in r:
+                cells.append("{seconds:.1f} s".format(**r))
+            else:
+                cells.append("{start_mib:.0f} to {end_mib:.0f} MiB".format(**r))
+        rows.append([workload, *cells])
+    return markdown(["p50, p99", *(f"`{name}`, {items:,} items" for name, items in models)], rows)
+
+
 RUNS = [(workload, steps) for workload in ("W1", "W2") for steps in (1, 5)]
 
 
@@ -310,6 +371,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "off_policy": off_policy,
     "first_days regret": partial(first_days, "regret"),
     "first_days first_success": partial(first_days, "first_success"),
+    "growth random": partial(growth, 5, "random"),
+    "growth time": partial(growth, 5, "time"),
+    "exploration": exploration,
+    "serving": serving,
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,
