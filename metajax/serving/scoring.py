@@ -514,13 +514,13 @@ class Scorer:
         for column, value in request.having:
             mask &= self._having(items, column, value)
 
-        def beliefs(policy: str) -> tuple[jax.Array, jax.Array]:
+        def beliefs(policy: str) -> tuple[np.ndarray, np.ndarray]:
             mean, variance = ranks, np.zeros_like(scores)
             if policy in _OF_VARIANCE:
                 mean, variance = scores, doubts**2
             elif policy == "softmax" and mask.any():
                 mean = ranks / max(float(ranks[mask].std()), 1e-6)
-            return jnp.asarray(mean, jnp.float32), jnp.asarray(variance, jnp.float32)
+            return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
 
         length = next(k for k in LENGTHS if request.n <= k)
         key = jax.random.key(request.seed)
@@ -690,20 +690,26 @@ def _regression(x: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full((1, len(y)), 1 / len(y)), slopes])
 
 
+# A NumPy or a JAX array: a call takes NumPy ones as they are, which saves .6 ms a list.
+_Array = Any
+
+
 @functools.partial(jax.jit, static_argnames=("name", "k"))
 def _drawn(
-    name: str, k: int, mean: jax.Array, variance: jax.Array, mask: jax.Array, key: jax.Array
+    name: str, k: int, mean: _Array, variance: _Array, mask: _Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Items, propensities and which positions are shown, `[k]`."""
+    mean, variance, mask = map(jnp.asarray, (mean, variance, mask))
     slate = policy_of(name, k=k, **POLICIES[name]).show(Beliefs(mean, variance), mask, key)
     return slate.items, slate.propensity, slate.shown
 
 
 @functools.partial(jax.jit, static_argnames="name")
 def _chance(
-    name: str, mean: jax.Array, variance: jax.Array, mask: jax.Array, item: int, key: jax.Array
+    name: str, mean: _Array, variance: _Array, mask: _Array, item: int, key: jax.Array
 ) -> jax.Array:
     """Probability with which a policy shows an item at the first position."""
+    mean, variance, mask = map(jnp.asarray, (mean, variance, mask))
     policy = policy_of(name, k=1, **POLICIES[name])
     shown = jnp.asarray([item], jnp.int32)
     return policy.propensities(Beliefs(mean, variance), mask, shown, key)[0, item]

@@ -75,9 +75,10 @@ def test_every_file_that_is_missing_or_has_a_flipped_bit_is_refused_by_name(save
 def test_a_folder_of_another_format_is_refused(saved, tmp_path):
     copy = shutil.copytree(saved, tmp_path / "other")
     held = json.loads((copy / "manifest.json").read_text())["files"]
-    for number, advice in ((3, "install a newer one"), (1, "fit it again")):
+    known = model_folder.FORMAT
+    for number, advice in ((known + 1, "install a newer one"), (known - 1, "fit it again")):
         (copy / "manifest.json").write_bytes(model_folder._manifest_of(number, held))
-        words = f"has format {number}, this version of metajax reads 2: {advice}"
+        words = f"has format {number}, this version of metajax reads {known}: {advice}"
         with pytest.raises(ValueError, match=words):
             engine.load(copy)
 
