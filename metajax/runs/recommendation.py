@@ -536,7 +536,7 @@ def _best_of(
     ends = np.searchsorted(user, np.arange(len(seen) + 1)).tolist()
     return [
         lines[begin:end] if known else None
-        for begin, end, known in zip(ends[:-1], ends[1:], finite.tolist(), strict=True)
+        for begin, end, known in zip(ends[:-1], ends[1:], finite, strict=True)
     ]
 
 
