@@ -534,10 +534,7 @@ def _best_of(
         )
     )
     ends = np.searchsorted(user, np.arange(len(seen) + 1)).tolist()
-    return [
-        lines[begin:end] if known else None
-        for begin, end, known in zip(ends[:-1], ends[1:], finite, strict=True)
-    ]
+    return [lines[ends[n] : ends[n + 1]] if finite[n] else None for n in range(len(seen))]
 
 
 def _top(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
