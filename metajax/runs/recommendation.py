@@ -514,7 +514,7 @@ def _best_of(
     left = np.where(allowed, found.ranks, -np.inf)
     user = np.repeat(np.arange(len(seen)), [len(one.items) for one in seen])
     left[user, np.concatenate([one.items for one in seen])] = -np.inf
-    finite = np.isfinite(found.scores).all(axis=1) & np.isfinite(found.ranks).all(axis=1)
+    finite: Any = np.isfinite(found.scores).all(axis=1) & np.isfinite(found.ranks).all(axis=1)
     left[~finite] = -np.inf
     user, item = _top(left, top)
     shown = found.scores[user, item]
