@@ -263,7 +263,7 @@ def of_model(folder: Path, options: argparse.Namespace, place: Path) -> list[dic
 def of_store(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     """Times the log alone."""
     records = []
-    with Store(place / "store.db") as store:
+    with Store(f"sqlite:///{place / 'store.db'}") as store:
         taken = timed(lambda: store.check_writable(), min(options.requests, 100))
         records.append({"workload": "a commit", **spread(taken)})
         groups = max(1, options.events // GROUP // CLIENTS)
@@ -373,7 +373,7 @@ def soak(folder: Path, options: argparse.Namespace, place: Path) -> dict[str, An
     side_by_side(client)
     thread.join()
     wrong = 0
-    with Store(log) as store:
+    with Store(f"sqlite:///{log}") as store:
         stored = Counter(event.id for _, event in store.events(most=10**9))
         users = [f"u{n}" for n in range(0, 200, 10)]
         events = {user: store.events_of(user, 1000) for user in users}

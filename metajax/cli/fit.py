@@ -48,8 +48,9 @@ def fit(
             ignore it.
         link: A RecBole .link file: the entity of each item; by default items are linked by their
             ids or titles.
-        events: Log of events of a service, sqlite:///FILE, that is added to the data; with the
-            items, attributes and deletions that it holds. It may be in use.
+        events: Log of events of a service, sqlite:///FILE or postgresql://HOST/DATABASE, that is
+            added to the data; with the items, attributes and deletions that it holds. It may be in
+            use.
         trials: Number of settings of its grid that a closed form tries; by default all.
         earlier: Folder of an earlier model, such as of the log as it was: the same method is fitted
             to these data, with the same setting and from what the model knows. Ids stay, new items
@@ -115,15 +116,16 @@ def fit(
 
 def _with_log(dataset: Dataset, events: str) -> Dataset:
     try:
-        from metajax.serving import refitting, store
+        from metajax.serving import databases, refitting, store
     except ModuleNotFoundError as problem:
         raise ImportError(
             f"--events needs {problem.name}: install the extra, 'metajax[serve]'."
         ) from None
     before = len(dataset.interactions.item)
-    with store.reading(store.path_of(events)) as db:
+    name = databases.database_of(events).name
+    with store.reading(events) as db:
         found = refitting.with_log(dataset, db)
-    console.say(f"{events}: {before:,} interactions become {len(found.interactions.item):,}.")
+    console.say(f"{name}: {before:,} interactions become {len(found.interactions.item):,}.")
     return found
 
 

@@ -20,6 +20,7 @@ def serve(
     events: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
+    workers: int = 1,
     api_key_file: Path | None = None,
     admin_key_file: Path | None = None,
     policy: str = "greedy",
@@ -34,16 +35,19 @@ def serve(
     Args:
         model: Folder of a model that metajax fit wrote.
         demo: Serve the engine on MovieLens-100K, fitted if there is none yet, and open the page.
-        events: Log of events, sqlite:///FILE; made if it does not exist. By default events.db here,
-            of --demo beside its model.
+        events: Log of events, sqlite:///FILE or postgresql://HOST/DATABASE; made if it does not
+            exist. By default events.db here, of --demo beside its model. A password is better left
+            to PGPASSWORD or ~/.pgpass.
         host: Address to listen at. Other than loopback it needs --api-key-file.
         port: Port to listen at; 0 takes a free one.
+        workers: Processes that answer at the port; more than one need a log in PostgreSQL.
         api_key_file: File with the key that requests must bring: "Authorization: Bearer KEY".
         admin_key_file: File with the key of metrics and administration; by default the same.
         policy: Policy of requests that name none: greedy, epsilon_greedy, softmax, ucb, thompson.
         experiment: TOML file of arms among which users are split, each with a policy and a share:
             name = "autumn", then tables such as [arms.explore] with policy, share and model.
         client_rate: Requests a second from one address, on average; more are answered with 429.
+            Each worker counts its own.
         refuse_unknown_items: Refuse events of items that the model does not know.
     """
     try:
@@ -74,6 +78,7 @@ def serve(
         events=events or "sqlite:///events.db",
         host=host,
         port=port,
+        workers=workers,
         settings=settings,
         ready=lambda address: _ready(model, address, shown=demo),
     )

@@ -2,8 +2,8 @@
 
 Events are kept in a log; whatever is known of a user is read from it.
 
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder, Store(pathlib.Path(folder, "e.db")) as store:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as t, Store(f"sqlite:///{t}/e.db") as store:
     ...     click = Event("e1", "ada", "50", "view", None, time=1.7e9)
     ...     first, again = store.add_events([click]), store.add_events([click])
     ...     first.accepted, again.duplicates, store.events_of("ada", 10)[0].item
@@ -11,7 +11,7 @@ Events are kept in a log; whatever is known of a user is read from it.
 """
 
 from metajax.serving.events import Answer, Event, Shown, labels_of
-from metajax.serving.store import DeletedError, Item, Outcome, Store, StoreError, path_of
+from metajax.serving.store import DeletedError, Item, Outcome, Store, StoreError
 
 __all__ = [
     "Answer",
@@ -23,5 +23,4 @@ __all__ = [
     "Store",
     "StoreError",
     "labels_of",
-    "path_of",
 ]

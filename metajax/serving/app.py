@@ -135,13 +135,13 @@ def _list_for_stranger(service: Service, asked: Asked) -> Any:
 
 
 def _similar(service: Service, asked: Asked) -> Any:
-    item, scorer = asked.path["item"], service.scorer
+    item, scorer = asked.path["item"], service.current()
     found = scorer.similar(item, _number(asked.query))
     return bodies.SimilarAnswer(item, scorer.version, [bodies.SimilarItem(*one) for one in found])
 
 
 def _search(service: Service, asked: Asked) -> Any:
-    text, scorer = _one(asked.query, "query") or "", service.scorer
+    text, scorer = _one(asked.query, "query") or "", service.current()
     if len(text) > 256:
         raise RefusedError(f"query must have at most 256 characters, got {len(text):,}.")
     found = scorer.search(text, _number(asked.query))
@@ -196,6 +196,7 @@ def _reload(service: Service, asked: Asked) -> Any:
     version = service.try_reload()
     if version is None:
         raise RefusedError("the model folder cannot be served; the old model is.")
+    service.tell_others()
     return bodies.ReloadAnswer(version)
 
 
@@ -318,11 +319,15 @@ def app_of(service: Service) -> Starlette:
 
 
 async def _watch(service: Service) -> None:
-    """Measures by how much the event loop comes late: time in which nobody is answered."""
+    """Measures by how much the event loop comes late: time in which nobody is answered.
+
+    What it finds is left for the other workers with their counts.
+    """
     while True:
         before = time.perf_counter()
         await asyncio.sleep(_WATCHED)
         service.metrics.lag = max(0.0, time.perf_counter() - before - _WATCHED)
+        await run_in_threadpool(service.metrics.share, service.gauges())
 
 
 async def _page(name: str, request: Request) -> Response:
@@ -366,7 +371,7 @@ async def _answered(
         response = _json(410, bodies.ErrorAnswer(str(problem)))
     except StoreError as problem:
         _LOG.error(json.dumps({"event": "store failed", "why": visible(problem)}))
-        said = bodies.ErrorAnswer("the store cannot be used now; nothing was stored.")
+        said = bodies.ErrorAnswer("the store cannot be used now; send it again.")
         response = _json(503, said, {"Retry-After": "1"})
     except ClientDisconnect:
         response = _json(400, bodies.ErrorAnswer("the client has gone."))
@@ -503,7 +508,7 @@ _STATUSES = {
     "422": "The body, an id or a value is wrong.",
     "403": "The request comes from a page of another site.",
     "429": "Too many requests of this client.",
-    "503": "The store cannot be used now, or too many requests are under way; nothing was stored.",
+    "503": "The store cannot be used now, or too many requests are under way.",
 }
 
 

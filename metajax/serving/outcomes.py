@@ -10,7 +10,6 @@ which weighs its reward (self-normalised inverse propensity scores, as `explorat
 """
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 
 from metajax.exploration.logs import LoggedFeedback
 from metajax.exploration.off_policy import bootstrap_ratio
+from metajax.serving.databases import Connection
 
 __all__ = [
     "ArmOutcome",
@@ -144,7 +144,7 @@ class ArmOutcome(NamedTuple):
     """From the lists of other arms; None: there are none."""
 
 
-def read_log(db: sqlite3.Connection, *, most: int | None = None) -> Log:
+def read_log(db: Connection, *, most: int | None = None) -> Log:
     """Reads the lists of a log and what became of them.
 
     Args:

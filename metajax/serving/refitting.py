@@ -6,7 +6,6 @@ The log is read beside the service. Users who were deleted are left out of the o
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
@@ -17,13 +16,14 @@ import numpy as np
 from metajax import engine
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns, select_rows
+from metajax.serving.databases import Connection
 from metajax.serving.events import Event, labels_of
 from metajax.serving.store import EVENT_COLUMNS, digest_of_user
 
 __all__ = ["with_log"]
 
 
-def with_log(dataset: Dataset, db: sqlite3.Connection) -> Dataset:
+def with_log(dataset: Dataset, db: Connection) -> Dataset:
     """Adds a log of events to the data that a service began with.
 
     Events become labels as they do when the service adapts (`events.labels_of`); of a pair of user
@@ -65,7 +65,10 @@ def with_log(dataset: Dataset, db: sqlite3.Connection) -> Dataset:
         name: json.loads(content)
         for name, content in db.execute("select id, content from items order by id")
     }
-    users = {name: json.loads(content) for name, content in db.execute("select * from users")}
+    users = {
+        name: json.loads(content)
+        for name, content in db.execute("select id, attributes from users")
+    }
     who, what, labels, times = zip(*rows, strict=True)
     user_ids, item_ids = np.unique(who), np.unique([*what, *given])
     log = from_columns(
@@ -93,7 +96,7 @@ def with_log(dataset: Dataset, db: sqlite3.Connection) -> Dataset:
     return engine.with_events(dataset, added)._replace(notes=notes)
 
 
-def _events(db: sqlite3.Connection) -> Iterable[Event]:
+def _events(db: Connection) -> Iterable[Event]:
     """Events by user, the newest of each first."""
     rows = db.execute(f"select {EVENT_COLUMNS} from events order by user_id, sequence desc")
     return (Event(*row) for row in rows)

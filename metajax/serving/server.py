@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,15 +18,25 @@ import uvicorn
 from metajax.data.fetch import DataUnavailable, cache_folder
 from metajax.files import read_bytes
 from metajax.serving.app import app_of
+from metajax.serving.connections import IdleConnections
+from metajax.serving.databases import database_of
 from metajax.serving.experiments import Arm
 from metajax.serving.limits import is_loopback
+from metajax.serving.metrics import Metrics
 from metajax.serving.scoring import Scorer, scorer_of
 from metajax.serving.service import Service, ServiceSettings
-from metajax.serving.store import Store, StoreError, path_of
+from metajax.serving.store import Store, StoreError
+from metajax.serving.workers import Keeper, supervise
 
-__all__ = ["keep_compiled", "key_of", "listen", "reloading", "serve"]
+__all__ = ["keep_compiled", "key_of", "listen", "reloading", "serve", "uvicorn_of"]
 
 _SHORTEST = 16
+
+_MOST_WORKERS = 64
+
+_KEPT_ALIVE, _HEADER, _TAKEN = 15, 20.0, 30.0
+"""Seconds without a request, until its header must be whole, and in which a client must take some
+of its answer."""
 
 
 def key_of(path: str | os.PathLike[str]) -> str:
@@ -114,6 +125,7 @@ def serve(
     events: str = "sqlite:///events.db",
     host: str = "127.0.0.1",
     port: int = 8000,
+    workers: int = 1,
     settings: ServiceSettings | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -124,6 +136,7 @@ def serve(
         events: URL of the log of events.
         host: Address to listen at; one that other machines reach needs a key.
         port: Port; 0 takes a free one.
+        workers: Number of processes that answer.
         settings: Settings.
         ready: Called with the address once everything is compiled and the socket is open.
 
@@ -139,15 +152,62 @@ def serve(
         )
     if not 0 <= port < 2**16:
         raise ValueError(f"--port must be from 0 to 65535, got {port}.")
+    if not 1 <= workers <= _MOST_WORKERS:
+        raise ValueError(f"--workers must be from 1 to {_MOST_WORKERS}, got {workers}.")
+    database = database_of(events)
+    if workers > 1 and not database.shared:
+        raise ValueError(
+            f"--workers {workers} needs a log that several processes may write: give --events"
+            f" postgresql://HOST/DATABASE, got {database.name}."
+        )
     if settings.admin_key is None and settings.api_key is not None:
         settings = replace(settings, admin_key=settings.api_key)
-    path = path_of(events)
-    keep_compiled()
+    shown = f"[{host}]" if ":" in host else host
     # Before anything is compiled.
-    listening = listen(host, port)
+    with listen(host, port) as listening:
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        what = (listening, os.fspath(model), events, settings)
+        if workers == 1:
+            _answer(*what, ready=lambda: ready(address))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                arguments = (*what, Path(folder))
+                supervise(_work, arguments, workers=workers, ready=lambda: ready(address))
+
+
+def _work(
+    keeper: Keeper,
+    listening: socket.socket,
+    model: str,
+    events: str,
+    settings: ServiceSettings,
+    folder: Path,
+) -> None:
+    """Answers as one of several workers."""
+    _answer(
+        listening,
+        model,
+        events,
+        settings,
+        ready=lambda: keeper.tell("ready"),
+        metrics=Metrics(folder=folder),
+        tell_others=lambda: keeper.tell("reloaded"),
+    )
+
+
+def _answer(
+    listening: socket.socket,
+    model: str,
+    events: str,
+    settings: ServiceSettings,
+    *,
+    ready: Callable[[], None],
+    **of_worker: Any,
+) -> None:
+    """Answers on a socket until a signal ends this process."""
+    keep_compiled()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(listening)
-        store = stack.enter_context(Store(path))
+        store = stack.enter_context(Store(events))
         experiment = settings.experiment
         arms = () if experiment is None else experiment.arms
         folders = {"": model, **{arm.name: arm.model for arm in arms if arm.model is not None}}
@@ -159,25 +219,42 @@ def serve(
         scorer, *others = map(load, folders)
         of_arms = dict(zip(list(folders)[1:], others, strict=True))
         try:
-            service = Service(store, scorer, settings, load, of_arms)
+            service = Service(store, scorer, settings, load, of_arms, **of_worker)
         except StoreError as problem:
-            raise ValueError(f"{path}: {problem}.") from None
+            raise ValueError(f"{store.name}: {problem}.") from None
         logging.getLogger("metajax.serving").setLevel(logging.INFO)
-        config = uvicorn.Config(
-            app_of(service),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="on",
-            proxy_headers=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=10,
-        )
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listening.getsockname()[1]}")
+        running = uvicorn_of(service)
         stack.enter_context(reloading(service))
+        ready()
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            running.run(sockets=[listening])
+
+
+def uvicorn_of(service: Service) -> uvicorn.Server:
+    """Returns the HTTP server of a service, with all its bounds.
+
+    Args:
+        service: The service, which it closes when it ends.
+    """
+
+    async def look() -> None:
+        idle.cut()
+
+    config = uvicorn.Config(
+        app_of(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        timeout_keep_alive=_KEPT_ALIVE,
+        timeout_graceful_shutdown=10,
+        callback_notify=look,
+        timeout_notify=1,
+    )
+    server = uvicorn.Server(config)
+    idle = IdleConnections(lambda: server.server_state.connections, header=_HEADER, taken=_TAKEN)
+    return server

@@ -83,6 +83,8 @@ class Service:
         load: Reads the model folder of an arm again, or of the name "" that of all others; None:
             none can be reloaded.
         of_arms: Models of the arms that have their own, warmed up, by the name of the arm.
+        metrics: Metrics; those of one worker where there are several.
+        tell_others: Called after an administrator has reloaded the model, for other workers.
 
     Raises:
         RefusedError: If the policy of the service or of an arm is none of its model, or the store
@@ -97,14 +99,18 @@ class Service:
         settings: ServiceSettings | None = None,
         load: Callable[[str], Scorer] | None = None,
         of_arms: Mapping[str, Scorer] | None = None,
+        *,
+        metrics: Metrics | None = None,
+        tell_others: Callable[[], None] = lambda: None,
     ):
         self.store, self._load = store, load
         self.settings = ServiceSettings() if settings is None else settings
-        self._items = store.items()
+        self._change, self._items = store.items()
         self._scorers = {"": scorer, **(of_arms or {})}
         self._check(self._scorers)
-        self.metrics = Metrics()
-        self._changing, self._telling = threading.Lock(), threading.Lock()
+        self.metrics = Metrics() if metrics is None else metrics
+        self.tell_others = tell_others
+        self._reloading, self._taking, self._telling = (threading.Lock() for _ in range(3))
         self._told: tuple[float, outcomes.Log, list[outcomes.ArmOutcome]] | None = None
         self._lists = Gatherer(self._draw, most=AT_ONCE, name="lists")
 
@@ -112,6 +118,16 @@ class Service:
     def scorer(self) -> Scorer:
         """The model, of arms that have none of their own too."""
         return self._scorers[""]
+
+    def current(self) -> Scorer:
+        """Returns the model, once it knows all that was told of items, also to other processes.
+
+        Raises:
+            StoreError: If the store cannot be read.
+        """
+        if self.store.items(after=self._change)[1]:
+            self._take_changes()
+        return self.scorer
 
     def close(self) -> None:
         """Finishes what waits, and closes the store."""
@@ -137,7 +153,7 @@ class Service:
             StoreError: If the store cannot be written.
         """
         read = bodies.read_events(
-            body, self.scorer, time.time(), unknown=self.settings.unknown_items
+            body, self.current(), time.time(), unknown=self.settings.unknown_items
         )
         rejected = list(read.rejected)
         accepted = duplicates = 0
@@ -178,7 +194,7 @@ class Service:
             RefusedError: If something does not fit the model.
             StoreError: If the store cannot be written.
         """
-        scorer, events = self.scorer, []
+        scorer, events = self.current(), []
         for n, one in enumerate(asked.events):
             bodies.check_name("item", one.item)
             if one.kind == "rating" and (one.value is None or not scorer.on_scale(one.value)):
@@ -201,10 +217,10 @@ class Service:
             RefusedError: If its content does not fit the model.
             StoreError: If the store cannot be written.
         """
-        with self._changing:
-            for scorer in self._scorers.values():
-                scorer.check_content(item.content)
-            self._put_item(name, item)
+        for scorer in self._scorers.values():
+            scorer.check_content(item.content)
+        self.store.put_item(name, item)
+        self._take_changes()
 
     def set_available(self, name: str, available: bool) -> None:
         """Changes the availability of an item.
@@ -213,11 +229,10 @@ class Service:
             UnknownError: If nobody knows the item.
             StoreError: If the store cannot be written.
         """
-        with self._changing:
-            if not self.scorer.knows(name):
-                raise UnknownError("no item has this id.")
-            given = self._items.get(name, Item())
-            self._put_item(name, given._replace(available=available))
+        if not self.current().knows(name):
+            raise UnknownError("no item has this id.")
+        self.store.set_available(name, available)
+        self._take_changes()
 
     def put_user(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Stores the attributes of a user.
@@ -244,7 +259,7 @@ class Service:
         shown = [
             {**one._asdict(), "items": [item._asdict() for item in one.items]} for one in answers
         ]
-        title_of = self.scorer.title_of
+        title_of = self.current().title_of
         told = [{**one._asdict(), "title": title_of(one.item)} for one in events]
         return bodies.UserAnswer(name, attributes, told, shown)
 
@@ -261,7 +276,7 @@ class Service:
                 # .7 s of the processor for so many lists.
                 self._told = now, log, outcomes.summary(log, resamples=200)
             _, log, found = self._told
-        scorer, items = self.scorer, self._items
+        scorer, items = self.current(), self._items
         new = [name for name in items if not scorer.is_of_model(name)][-50:]
         return bodies.ActivityAnswer(
             scorer.version,
@@ -298,7 +313,7 @@ class Service:
             scorer.version,
             scorer.method,
             len(scorer.ids),
-            scorer.recommender.scale,
+            None if scorer.recommender.scale is None else list(scorer.recommender.scale),
             list(scorer.policies),
             self.settings.policy,
         )
@@ -316,10 +331,12 @@ class Service:
         """
         if self._load is None:
             raise RefusedError("this service has no model folder to reload.")
-        with self._changing:
+        with self._reloading:
             loaded = {name: self._load(name) for name in self._scorers}
-            self._check(loaded)
-            self._scorers = loaded
+            with self._taking:
+                self._change, self._items = self.store.items()
+                self._check(loaded)
+                self._scorers = loaded
         return loaded[""].version
 
     def try_reload(self) -> str | None:
@@ -344,11 +361,29 @@ class Service:
             scorer.set_items(self._items)
             self.store.put_model(scorer.version, len(scorer.ids), scorer.recommender.scale)
 
-    def _put_item(self, name: str, item: Item) -> None:
-        self.store.put_item(name, item)
-        self._items = {**self._items, name: item}
-        for scorer in self._scorers.values():
-            scorer.set_items(self._items)
+    def _take_changes(self) -> None:
+        """Takes over what was told of items since it was last looked at.
+
+        Another worker may have checked content by a newer model: what does not fit this one waits
+        until it is reloaded.
+        """
+        with self._taking:
+            change, changed = self.store.items(after=self._change)
+            if not changed:
+                return
+            scorers = self._scorers.values()
+            for name, item in changed.items():
+                try:
+                    for scorer in scorers:
+                        scorer.check_content(item.content)
+                except RefusedError as problem:
+                    changed[name] = item._replace(content={})
+                    told = {"event": "content does not fit", "why": visible(problem)}
+                    _LOG.error(json.dumps(told))
+            self._items = {**self._items, **changed}
+            for scorer in scorers:
+                scorer.set_items(self._items)
+            self._change = change
 
     def _listed(
         self,
@@ -357,6 +392,7 @@ class Service:
         attributes: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> ListAnswer:
+        self.current()
         options = dict(options)
         scenario = options.pop("scenario", None)
         policy, model, others = options.pop("policy", None), "", {}

@@ -1,40 +1,33 @@
-"""The log of events, and what else a service must not lose, in SQLite.
+"""The log of events, and what else a service must not lose, in SQLite or PostgreSQL.
 
     events       append-only, ordered by sequence number: the source of truth
     answers      lists that were shown, with policy, propensities and version of the model
-    items        availability, expiry, categories and content of items
+    items        availability, expiry, categories, content and last change of items
     users        attributes of users
     tombstones   hashes of the ids of deleted users
     models       models that were served: size of the catalogue and scale of ratings
     meta         version of the schema
 
-One thread writes. It takes all requests that wait, runs each inside a savepoint of its own, and
-commits them together: a request is stored whole or not at all, and is answered after the commit is
-on the disk (write-ahead log, `synchronous=FULL`). Readers have their own connections and never
-wait for it. A second process is refused, save one that only reads. A file of an older schema is
-upgraded in one transaction when it is opened.
-
-The driver is Python's own: with SQLAlchemy Core the same insertions took 1.3 times as long (3,338
-and 2,537 events a second, 100 a transaction, on two loaded cores, 2026-11-29), and its import .8 s.
-The statements are standard SQL; of PostgreSQL only the key (`bigint generated always as identity`),
-the mark of a parameter and the pragmas differ.
+One thread of a process writes. It takes all requests that wait, runs each inside a savepoint of its
+own, and commits them together: a request is stored whole or not at all, and is answered after the
+commit is on the disk. Readers have their own connections and never wait for it. SQLite takes one
+process that writes, PostgreSQL several, on several hosts; `databases` has the other differences. A
+log of an older schema is upgraded in one transaction when it is opened. A connection that is lost
+is opened again by the next request.
 """
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
-import os
-import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from metajax import locks
+from metajax.serving.databases import Connection, Database, database_of
 from metajax.serving.events import Answer, Event, Shown
 from metajax.serving.gathering import ClosedError, Gatherer, Job
 
@@ -45,14 +38,13 @@ __all__ = [
     "Store",
     "StoreError",
     "digest_of_user",
-    "path_of",
     "reading",
 ]
 
 _FIRST = (
     "create table meta (name text primary key, value text not null)",
     "create table events ("
-    " sequence integer primary key autoincrement,"
+    " sequence {key},"
     " id text not null unique, user_id text not null, item_id text not null, kind text not null,"
     " value double precision, time double precision not null, recommendation_id text)",
     "create index events_of_user on events (user_id, sequence)",
@@ -60,7 +52,7 @@ _FIRST = (
     " where recommendation_id is not null",
     "create table answers ("
     " id text primary key, user_id text, time double precision not null, policy text not null,"
-    " model text not null, scenario text, items text not null)",
+    " model text not null, scenario text, items text not null{rowid})",
     "create index answers_of_user on answers (user_id)",
     "create table items ("
     " id text primary key, available integer not null, expires double precision,"
@@ -78,13 +70,18 @@ _STEPS = (
         "alter table answers add column chances text not null default '{}'",
         "create table models ("
         " version text primary key, items integer not null, worst double precision,"
-        " best double precision)",
+        " best double precision{rowid})",
+    ),
+    (
+        "alter table items add column changed bigint not null default 1",
+        "create index changes_of_items on items (changed)",
     ),
 )
-"""Statements that lead from each version of the schema to the next."""
+"""Statements that lead from each version of the schema to the next; `key` and `rowid` are of the
+database."""
 
 VERSION = len(_STEPS)
-"""Version of the schema; a file of a newer one is refused."""
+"""Version of the schema; a log of a newer one is refused."""
 
 # Tables with rows of users, and their columns of user ids.
 _OF_USERS = (("events", "user_id"), ("answers", "user_id"), ("users", "id"))
@@ -94,8 +91,10 @@ EVENT_COLUMNS = "id, user_id, item_id, kind, value, time, recommendation_id, arm
 
 _ANSWER = "id, user_id, time, policy, model, scenario, items, known, arm, chances"
 
-_WAIT = 5.0
-"""Seconds to wait for a lock of the file."""
+_CHANGE = "(select coalesce(max(changed), 0) + 1 from items)"
+
+_READERS = 8
+"""Connections of a process that read at once, at most."""
 
 _MOST_AT_ONCE = 256
 """Requests of one commit."""
@@ -104,7 +103,11 @@ _T = TypeVar("_T")
 
 
 class StoreError(Exception):
-    """A store that cannot be read or written now; nothing of the request was stored."""
+    """A store that cannot be read or written now.
+
+    Nothing of the request was stored, unless the connection to a server was lost during the commit:
+    then nobody knows. Events that are sent again are stored once.
+    """
 
 
 class DeletedError(ValueError):
@@ -135,58 +138,38 @@ class Outcome(NamedTuple):
     """Index and reason of those that are not stored."""
 
 
-def path_of(url: str) -> Path:
-    """Returns the file of the URL of a store.
-
-    Args:
-        url: Such as `sqlite:///events.db`, or with four slashes an absolute path.
-
-    Raises:
-        ValueError: If it is none of SQLite.
-
-    Example:
-        >>> path_of("sqlite:///events.db").name
-        'events.db'
-    """
-    scheme, _, rest = url.partition("://")
-    name = rest.removeprefix("/")
-    if scheme != "sqlite" or not rest.startswith("/") or not name:
-        raise ValueError(f"events must be sqlite:///FILE, got {url!r}.")
-    return Path(name)
-
-
 class Store:
     """An open store; its methods may be called from any thread.
 
     Args:
-        path: File of the database; made if it does not exist.
+        url: Of the database, as `database_of` reads it; it is made, or its tables are.
 
     Raises:
-        ValueError: If the file is no database, or one of a newer schema.
-        LockedError: If another process serves it.
-        OSError: If it cannot be opened.
+        ValueError: If the URL is none, or its database holds no log, or one of a newer schema.
+        LockedError: If another process has the file open.
+        OSError: If the file cannot be opened.
+        ImportError: If the extra of the database is missing.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(2, "its folder does not exist", str(self.path))
-        self._held = self.path.with_name(self.path.name + ".writer")
-        self._held.mkdir(exist_ok=True)
-        self._lock = locks.acquire(self._held)
-        self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+    def __init__(self, url: str):
+        self._database = database_of(url)
+        self._database.hold()
+        self._writing: Connection | None = None
+        self._idle: deque[Connection] = deque()
+        self._seats = threading.BoundedSemaphore(_READERS)
         self._guard = threading.Lock()
         self._closed = False
         try:
-            writer = self._connect()
-            self._prepare(writer)
+            self._writing = _prepared(self._database)
         except BaseException:
-            self._release()
+            self._database.release()
             raise
-        self._writer = Gatherer(
-            functools.partial(_commit, writer), most=_MOST_AT_ONCE, name="events"
-        )
+        self._writer = Gatherer(self._commit, most=_MOST_AT_ONCE, name="events")
+
+    @property
+    def name(self) -> str:
+        """Name of the database in messages, without a password."""
+        return self._database.name
 
     def __enter__(self) -> "Store":
         return self
@@ -201,7 +184,11 @@ class Store:
                 return
             self._closed = True
         self._writer.close()
-        self._release()
+        for db in (self._writing, *self._idle):
+            if db is not None:
+                db.close()
+        self._idle.clear()
+        self._database.release()
 
     @property
     def waiting(self) -> int:
@@ -247,10 +234,29 @@ class Store:
         self._written(
             lambda db: (
                 db.execute(
-                    "insert into items values (?, ?, ?, ?, ?) on conflict (id) do update set"
+                    "insert into items (id, available, expires, categories, content, changed)"
+                    f" values (?, ?, ?, ?, ?, {_CHANGE}) on conflict (id) do update set"
                     " available = excluded.available, expires = excluded.expires,"
-                    " categories = excluded.categories, content = excluded.content",
+                    " categories = excluded.categories, content = excluded.content,"
+                    " changed = excluded.changed",
                     row,
+                ).rowcount
+            )
+        )
+
+    def set_available(self, name: str, available: bool) -> None:
+        """Stores the availability of an item, and leaves what else is stored of it.
+
+        Raises:
+            StoreError: As `add_events`.
+        """
+        self._written(
+            lambda db: (
+                db.execute(
+                    "insert into items (id, available, categories, content, changed)"
+                    f" values (?, ?, '[]', '{{}}', {_CHANGE}) on conflict (id) do update set"
+                    " available = excluded.available, changed = excluded.changed",
+                    (name, int(available)),
                 ).rowcount
             )
         )
@@ -264,11 +270,11 @@ class Store:
         """
         content = json.dumps(dict(attributes), allow_nan=False)
 
-        def put(db: sqlite3.Connection) -> None:
+        def put(db: Connection) -> None:
             if _is_deleted(db, name):
                 raise DeletedError("the user was deleted.")
             db.execute(
-                "insert into users values (?, ?) on conflict (id) do update set"
+                "insert into users (id, attributes) values (?, ?) on conflict (id) do update set"
                 " attributes = excluded.attributes",
                 (name, content),
             )
@@ -290,7 +296,9 @@ class Store:
         self._written(
             lambda db: (
                 db.execute(
-                    "insert into models values (?, ?, ?, ?) on conflict (version) do nothing", row
+                    "insert into models (version, items, worst, best) values (?, ?, ?, ?)"
+                    " on conflict (version) do nothing",
+                    row,
                 ).rowcount
             )
         )
@@ -308,23 +316,19 @@ class Store:
             StoreError: As `add_events`.
         """
 
-        def delete(db: sqlite3.Connection) -> dict[str, int]:
+        def delete(db: Connection) -> dict[str, int]:
             rows = {
                 table: db.execute(f"delete from {table} where {column} = ?", (name,)).rowcount
-                for table, column in (
-                    ("events", "user_id"),
-                    ("answers", "user_id"),
-                    ("users", "id"),
-                )
+                for table, column in _OF_USERS
             }
             db.execute(
-                "insert into tombstones values (?) on conflict (digest) do nothing",
+                "insert into tombstones (digest) values (?) on conflict (digest) do nothing",
                 (digest_of_user(name),),
             )
             return rows
 
         rows = self._written(delete)
-        self._empty_log()
+        self._database.forget()
         return rows
 
     def events_of(self, user: str, most: int) -> list[Event]:
@@ -396,19 +400,28 @@ class Store:
         )
         return _answer_of(rows[0]) if rows else None
 
-    def items(self) -> dict[str, Item]:
-        """Reads the items that clients have given, by id.
+    def items(self, after: int = 0) -> tuple[int, dict[str, Item]]:
+        """Reads the items that clients have given, oldest change first.
+
+        Args:
+            after: Last change that is known.
+
+        Returns:
+            Number of the last change, and the items that were changed since, by id.
 
         Raises:
             StoreError: If the store cannot be read.
         """
         rows = self._read(
-            "select id, available, expires, categories, content from items order by id"
+            "select changed, id, available, expires, categories, content from items"
+            " where changed > ? order by changed, id",
+            (after,),
         )
-        return {
+        items = {
             name: Item(bool(available), expires, tuple(json.loads(kinds)), json.loads(content))
-            for name, available, expires, kinds, content in rows
+            for _, name, available, expires, kinds, content in rows
         }
+        return (rows[-1][0] if rows else after), items
 
     def is_deleted(self, user: str) -> bool:
         """True of a user who was deleted.
@@ -420,21 +433,22 @@ class Store:
             self._read("select 1 from tombstones where digest = ?", (digest_of_user(user),))
         )
 
-    def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+    def read(self, function: Callable[[Connection], _T]) -> _T:
         """Calls a function with a connection that only reads, of one moment.
 
         Raises:
             StoreError: If the store cannot be read.
         """
-        try:
-            db = self._reader()
-            db.execute("begin")
+
+        def call(db: Connection) -> _T:
+            db.execute(self._database.moment)
             try:
                 return function(db)
             finally:
-                db.execute("rollback")
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from None
+                with contextlib.suppress(*self._database.errors):
+                    db.execute("rollback")
+
+        return self._by_reader(call)
 
     def check_writable(self) -> None:
         """Writes something without a meaning.
@@ -447,86 +461,102 @@ class Store:
         self._written(
             lambda db: (
                 db.execute(
-                    "insert into meta values ('checked', ?) on conflict (name) do update set"
-                    " value = excluded.value",
+                    "insert into meta (name, value) values ('checked', ?)"
+                    " on conflict (name) do update set value = excluded.value",
                     (value,),
                 ).rowcount
             )
         )
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-        )
-        with self._guard:
-            self._open.append(db)
-        return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        try:
-            db.execute("pragma journal_mode = wal")
-            db.execute("pragma synchronous = full")
-            # What is deleted is overwritten.
-            db.execute("pragma secure_delete = on")
-            db.execute("begin immediate")
-            known = {row[0] for row in db.execute("select name from sqlite_master")}
-            found = _version(db, self.path) if known else 0
-            for statement in itertools.chain(*_STEPS[found:]):
-                db.execute(statement)
-            if found < VERSION:
-                db.execute(
-                    "insert into meta values ('version', ?) on conflict (name) do update set"
-                    " value = excluded.value",
-                    (str(VERSION),),
-                )
-            db.execute("commit")
-        except sqlite3.Error as error:
-            raise ValueError(f"{self.path}: is no log of events: {error}.") from None
-
-    def _empty_log(self) -> None:
-        """Empties the write-ahead log, where deleted rows still are, unless it is in use."""
-        with contextlib.suppress(sqlite3.Error):
-            db = sqlite3.connect(self.path, timeout=0.2)
-            with contextlib.closing(db):
-                db.execute("pragma wal_checkpoint(truncate)")
-
-    def _release(self) -> None:
-        with self._guard:
-            for db in self._open:
-                db.close()
-            self._open.clear()
-        locks.release(self._held, self._lock)
-        with contextlib.suppress(OSError):
-            self._held.rmdir()
-
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
-            return self._reader().execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(str(error)) from None
+        return self._by_reader(lambda db: db.execute(statement, values).fetchall())
 
-    def _reader(self) -> sqlite3.Connection:
-        """Returns the connection of this thread."""
-        db = getattr(self._local, "db", None)
-        if db is None:
-            db = self._local.db = self._connect()
-            db.execute("pragma query_only = on")
-        return db
+    def _by_reader(self, function: Callable[[Connection], _T]) -> _T:
+        """Calls a function with an idle connection; with another one where that was lost."""
+        database = self._database
+        with self._seats:
+            while True:
+                if self._closed:
+                    raise StoreError("the store is closed")
+                db, kept = None, True
+                try:
+                    try:
+                        db = self._idle.pop()
+                    except IndexError:
+                        db, kept = database.connect(reads=True), False
+                    return function(db)
+                except database.errors as error:
+                    if db is None or not (kept and database.is_lost(db)):
+                        raise StoreError(database.reason(error)) from None
+                finally:
+                    if db is not None and (self._closed or database.is_lost(db)):
+                        db.close()
+                    elif db is not None:
+                        self._idle.append(db)
 
-    def _written(self, job: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _written(self, job: Callable[[Connection], _T]) -> _T:
         """Runs a job in the writer's thread; returns after its commit."""
         try:
             return self._writer.result(job)
         except ClosedError:
             raise StoreError("the store is closed") from None
 
+    def _commit(self, group: Sequence[Job]) -> None:
+        """Runs jobs in one transaction, and tells each its result after the commit."""
+        errors, reason = self._database.errors, self._database.reason
+        done: list[tuple[Future[Any], Any]] = []
+        refused: list[tuple[Future[Any], Exception]] = []
+        try:
+            db = self._begun()
+            for job, future in group:
+                db.execute("savepoint request")
+                try:
+                    done.append((future, job(db)))
+                # One request must not fail the others. A full disk, or a server that is gone, ends
+                # the whole transaction, and then there is nothing to go back to.
+                except Exception as error:
+                    db.execute("rollback to savepoint request")
+                    failed = isinstance(error, errors)
+                    refused.append((future, StoreError(reason(error)) if failed else error))
+                db.execute("release savepoint request")
+            db.execute("commit")
+        except errors as error:
+            if self._writing is not None:
+                with contextlib.suppress(*errors):
+                    self._writing.execute("rollback")
+            problem = StoreError(reason(error))
+            for _, future in group:
+                future.set_exception(problem)
+            return
+        for future, result in done:
+            future.set_result(result)
+        for future, problem in refused:
+            future.set_exception(problem)
+
+    def _begun(self) -> Connection:
+        """Begins a transaction; through a new connection where the last one was lost."""
+        db = self._writing
+        if db is not None:
+            try:
+                self._database.begin(db)
+            except self._database.errors:
+                if not self._database.is_lost(db):
+                    raise
+                db.close()
+                self._writing = None
+            else:
+                return db
+        self._writing = db = self._database.connect(reads=False)
+        self._database.begin(db)
+        return db
+
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
-    """Opens a log to read it, also beside the process that serves it.
+def reading(url: str) -> Iterator[Connection]:
+    """Opens a log to read it, also beside the processes that serve it.
 
     Args:
-        path: File of the database.
+        url: Of its database.
 
     Yields:
         A connection that reads one moment.
@@ -535,68 +565,63 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         ValueError: If it is no log, or one of another schema.
         OSError: If there is no such file.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(2, "there is no such log of events", os.fspath(path))
-    try:
-        db = sqlite3.connect(
-            f"{Path(path).absolute().as_uri()}?mode=ro", timeout=_WAIT, uri=True,
-            isolation_level=None,
-        )  # fmt: skip
-    except sqlite3.Error as error:
-        raise ValueError(f"{path}: is no log of events: {error}.") from None
-    with contextlib.closing(db):
-        try:
-            found = _version(db, Path(path))
-            db.execute("begin")
-        except sqlite3.Error as error:
-            raise ValueError(f"{path}: is no log of events: {error}.") from None
+    database = database_of(url)
+    if not database.exists():
+        raise FileNotFoundError(2, "there is no such log of events", database.name)
+    with contextlib.ExitStack() as stack:
+        with _as_log(database):
+            db = stack.enter_context(contextlib.closing(database.connect(reads=True)))
+            db.execute(database.moment)
+            found = _version(db, database.name)
         if found < VERSION:
             raise ValueError(
-                f"{path}: the log has schema {found} and not {VERSION}: metajax serve upgrades it."
+                f"{database.name}: the log has schema {found} and not {VERSION}: metajax serve"
+                " upgrades it."
             )
         yield db
 
 
-def _version(db: sqlite3.Connection, path: Path) -> int:
+def _prepared(database: Database) -> Connection:
+    """Opens a connection that writes, and makes the tables or upgrades them."""
+    with contextlib.ExitStack() as stack, _as_log(database):
+        db = stack.enter_context(contextlib.closing(database.connect(reads=False)))
+        database.begin(db)
+        found = 0 if database.is_empty(db) else _version(db, database.name)
+        for statement in itertools.chain(*_STEPS[found:]):
+            for name in ("key", "rowid"):
+                statement = statement.replace(f"{{{name}}}", getattr(database, name))
+            db.execute(statement)
+        if found < VERSION:
+            db.execute(
+                "insert into meta (name, value) values ('version', ?) on conflict (name) do update"
+                " set value = excluded.value",
+                (str(VERSION),),
+            )
+        db.execute("commit")
+        stack.pop_all()
+    return db
+
+
+@contextlib.contextmanager
+def _as_log(database: Database) -> Iterator[None]:
+    """Says in one line that something is no log, or cannot be reached."""
+    try:
+        yield
+    except database.errors as error:
+        raise ValueError(
+            f"{database.name}: is no log of events that can be opened: {database.reason(error)}."
+        ) from None
+
+
+def _version(db: Connection, name: str) -> int:
     """Returns the version of the schema; refuses one that this code does not know."""
     rows = db.execute("select value from meta where name = 'version'").fetchall()
     found = int(rows[0][0]) if rows else 0
     if not 1 <= found <= VERSION:
         raise ValueError(
-            f"{path}: the log has schema {found}, this version of metajax reads {VERSION}."
+            f"{name}: the log has schema {found}, this version of metajax reads {VERSION}."
         )
     return found
-
-
-def _commit(db: sqlite3.Connection, group: Sequence[Job]) -> None:
-    """Runs jobs in one transaction, and tells each its result after the commit."""
-    done: list[tuple[Future[Any], Any]] = []
-    refused: list[tuple[Future[Any], Exception]] = []
-    try:
-        db.execute("begin immediate")
-        for job, future in group:
-            db.execute("savepoint request")
-            try:
-                done.append((future, job(db)))
-            # One request must not fail the others. A full disk ends the whole transaction, and
-            # then there is nothing to go back to.
-            except Exception as error:
-                db.execute("rollback to request")
-                failed = isinstance(error, sqlite3.Error)
-                refused.append((future, StoreError(str(error)) if failed else error))
-            db.execute("release request")
-        db.execute("commit")
-    except sqlite3.Error as error:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("rollback")
-        problem = StoreError(str(error))
-        for _, future in group:
-            future.set_exception(problem)
-        return
-    for future, result in done:
-        future.set_result(result)
-    for future, problem in refused:
-        future.set_exception(problem)
 
 
 def digest_of_user(user: str) -> str:
@@ -604,19 +629,19 @@ def digest_of_user(user: str) -> str:
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_deleted(db: sqlite3.Connection, user: str) -> bool:
+def _is_deleted(db: Connection, user: str) -> bool:
     found = db.execute("select 1 from tombstones where digest = ?", (digest_of_user(user),))
     return found.fetchone() is not None
 
 
-def _add_events(db: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
+def _add_events(db: Connection, events: Sequence[Event]) -> Outcome:
     deleted = {user: _is_deleted(db, user) for user in {event.user for event in events}}
     asked = {event.recommendation_id for event in events} - {None}
     shown = {
         name: db.execute("select user_id, arm from answers where id = ?", (name,)).fetchone()
         for name in asked
     }
-    accepted, refused = 0, []
+    kept, refused = [], []
     for index, event in enumerate(events):
         if deleted[event.user]:
             refused.append((index, "user was deleted."))
@@ -627,15 +652,18 @@ def _add_events(db: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
                 refused.append((index, "recommendation_id is none that was given to this user."))
                 continue
             event = event._replace(arm=row[1])
-        accepted += db.execute(
+        kept.append(event)
+    accepted = 0
+    if kept:
+        accepted = db.executemany(
             f"insert into events ({EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"
             " on conflict (id) do nothing",
-            event,
+            kept,
         ).rowcount
     return Outcome(accepted, len(events) - accepted - len(refused), tuple(refused))
 
 
-def _add_answer(db: sqlite3.Connection, answer: Answer) -> None:
+def _add_answer(db: Connection, answer: Answer) -> None:
     user = answer.user
     if user is not None and _is_deleted(db, user):
         user = None

@@ -48,6 +48,12 @@ def listening(service):
         stop()
 
 
+@pytest.fixture
+def new_log(tmp_path):
+    """One kind of store: what a page shows does not depend on it."""
+    return lambda: f"sqlite:///{tmp_path / 'events.db'}"
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """A browser; where there is none, its tests are skipped."""

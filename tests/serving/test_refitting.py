@@ -14,9 +14,9 @@ def event(number, user, item, kind, value=None):
 
 
 @pytest.fixture
-def log(tmp_path):
-    path = tmp_path / "events.db"
-    with Store(path) as store:
+def log(new_log):
+    url = new_log()
+    with Store(url) as store:
         store.add_events(
             [
                 event(1, "ada", "3", "rating", 2.0),
@@ -33,7 +33,7 @@ def log(tmp_path):
         store.put_user("ada", {"age": 50, "gender": "F"})
         store.put_user("0", {"age": 99})
         store.delete_user("1")
-    return path
+    return url
 
 
 def rating_of(dataset, user, item):
@@ -67,16 +67,15 @@ def test_a_log_joins_the_data_and_the_deleted_leave_them(small, log):
             assert rating_of(found, name, item) == rating_of(before, name, item)
 
 
-def test_a_service_is_refitted_from_the_command_line(small, log, tmp_path, capsys):
+def test_a_service_is_refitted_from_the_command_line(small, log, new_log, tmp_path, capsys):
     arguments = ["fit", "--data", str(small), "--method", "eb_fold_in", "--trials", "1"]
-    url = f"sqlite:///{log}"
-    assert main([*arguments, "--events", url, "--output", str(tmp_path / "next")]) == 0
+    assert main([*arguments, "--events", log, "--output", str(tmp_path / "next")]) == 0
     assert "interactions become" in capsys.readouterr().out
     assert "new" in engine.load(tmp_path / "next").recommender.catalogue.ids.tolist()
-    with Store(tmp_path / "empty.db"):
-        pass
+    empty = new_log()
+    Store(empty).close()
     for url, why in (
-        (f"sqlite:///{tmp_path / 'empty.db'}", "nothing that can be learned"),
+        (empty, "nothing that can be learned"),
         ("sqlite:////none.db", "no such log"),
         ("none", "sqlite:///FILE"),
     ):
@@ -84,11 +83,11 @@ def test_a_service_is_refitted_from_the_command_line(small, log, tmp_path, capsy
         assert why in capsys.readouterr().err
 
 
-def test_first_positions_are_a_log_for_off_policy_evaluation(tmp_path):
+def test_first_positions_are_a_log_for_off_policy_evaluation(new_log):
     from metajax.exploration import evaluate
     from metajax.serving import Answer, Shown
 
-    with Store(tmp_path / "events.db") as store:
+    with Store(new_log()) as store:
         for n in range(20):
             item, chance = ("a", 0.2) if n % 5 == 0 else ("b", 0.8)
             items = (Shown(item, 1.0, chance), Shown("c", 1.0, 1.0))

@@ -1,45 +1,29 @@
 """Slow clients, full disks, locks, clocks and random requests: an answer, and nothing lost."""
 
-import asyncio
 import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
-import sqlite3
-import threading
 import time
 import urllib.request
 from urllib.parse import quote
 
 import pytest
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metajax.serving import app, server
-from metajax.serving.app import app_of, document
+from metajax.serving.app import document
 from metajax.serving.scoring import scorer_of
+
+# What these tests are about does not depend on the kind of store.
+one_store = pytest.mark.parametrize("new_log", ["sqlite"], indirect=True)
 
 
 def event(number, **changes):
     return {"id": f"e{number}", "user": "ada", "item": "3", "kind": "like", **changes}
-
-
-@contextlib.contextmanager
-def listening(service):
-    """Serves on a free port of this machine."""
-    place = server.listen("127.0.0.1", 0)
-    running = uvicorn.Server(uvicorn.Config(app_of(service), log_config=None, lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(running.serve([place])))
-    thread.start()
-    try:
-        yield place.getsockname()[:2]
-    finally:
-        running.should_exit = running.force_exit = True
-        thread.join()
-        place.close()
 
 
 def asked(address, path="/v1/health/live", **options):
@@ -47,7 +31,8 @@ def asked(address, path="/v1/health/live", **options):
         return json.load(answer)
 
 
-def test_a_body_that_does_not_come_is_waited_for_a_while_only(serve, monkeypatch):
+@one_store
+def test_a_body_that_does_not_come_is_waited_for_a_while_only(serve, listening, monkeypatch):
     monkeypatch.setattr(app, "_SECONDS", 0.2)
     service, _ = serve()
     with listening(service) as address, socket.create_connection(address) as slow:
@@ -58,7 +43,8 @@ def test_a_body_that_does_not_come_is_waited_for_a_while_only(serve, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_thousand_open_connections_and_one_that_never_reads_hold_up_nobody(serve):
+@one_store
+def test_a_thousand_open_connections_and_one_that_never_reads_hold_up_nobody(serve, listening):
     service, _ = serve()
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(listening(service))
@@ -76,7 +62,8 @@ def test_a_thousand_open_connections_and_one_that_never_reads_hold_up_nobody(ser
         assert time.monotonic() - start < 20
 
 
-def test_answers_do_not_wait_for_acknowledgements(serve):
+@one_store
+def test_answers_do_not_wait_for_acknowledgements(serve, listening):
     service, _ = serve()
     with listening(service) as address, socket.create_connection(address):
         pass
@@ -84,29 +71,55 @@ def test_answers_do_not_wait_for_acknowledgements(serve):
         assert place.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@contextlib.contextmanager
+def full_disk(store):
+    """Lets a store fail as it does on a full disk."""
+    if store.name.startswith("postgresql"):
+        store._written(
+            lambda db: (
+                db.execute(
+                    "create function fail() returns trigger language plpgsql as $$ begin"
+                    " raise exception using errcode = 'disk_full', message = 'no space'; end $$"
+                ).rowcount
+            )
+        )
+        store._written(
+            lambda db: (
+                db.execute(
+                    "create trigger full_disk before insert on events execute function fail()"
+                ).rowcount
+            )
+        )
+        yield
+        store._written(lambda db: db.execute("drop trigger full_disk on events").rowcount)
+        return
+    # SQLite reports a file that may not grow as it reports a full disk.
+    limit = "pragma max_page_count = {}"
+    store._written(lambda db: db.execute(limit.format(1)).fetchone())
+    yield
+    store._written(lambda db: db.execute(limit.format(10**6)).fetchone())
+
+
 def test_a_full_disk_is_an_answer_loses_nothing_and_recovers(serve):
     service, call = serve()
     assert call("POST", "/v1/events", {"events": [event(1)]}).status == 200
-    # SQLite reports a file that may not grow as it reports a full disk.
-    limit = lambda pages: service.store._written(  # noqa: E731
-        lambda db: db.execute(f"pragma max_page_count = {pages}").fetchone()[0]
-    )
-    limit(1)
     many = [event(n, item="x" * 200) for n in range(100, 400)]
-    found = call("POST", "/v1/events", {"events": many})
+    with full_disk(service.store):
+        found = call("POST", "/v1/events", {"events": many})
     assert (found.status, found.headers["retry-after"]) == (503, "1")
-    assert found.content == {"error": "the store cannot be used now; nothing was stored."}
+    assert found.content == {"error": "the store cannot be used now; send it again."}
     assert [one.id for _, one in service.store.events()] == ["e1"]
-    limit(10**6)
     assert call("POST", "/v1/events", {"events": many}).content["accepted"] == 300
     assert len(service.store.events()) == 301
 
 
 def test_a_locked_database_is_an_answer_and_recovers(serve, monkeypatch):
     service, call = serve()
-    service.store._written(lambda db: db.execute("pragma busy_timeout = 50").fetchone())
-    other = sqlite3.connect(service.store.path, isolation_level=None)
-    other.execute("begin immediate")
+    database = service.store._database
+    wait = "set lock_timeout = 50" if database.shared else "pragma busy_timeout = 50"
+    service.store._written(lambda db: db.execute(wait).rowcount)
+    other = database.connect(reads=False)
+    database.begin(other)
     found = call("POST", "/v1/events", {"events": [event(1)]})
     assert (found.status, "locked" in str(found.content)) == (503, False)
     # Who only reads does not wait.
@@ -131,6 +144,7 @@ def test_a_clock_that_goes_back_changes_no_order(serve, monkeypatch):
     assert call("GET", "/v1/users/ada/recommendations").status == 200
 
 
+@one_store
 def test_a_signal_reloads_the_model_and_a_damaged_one_keeps_the_old(serve, model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
@@ -235,7 +249,7 @@ def check(call, request):
         line = found.content["error"]
         assert "\n" not in line
         assert len(line) < 2000
-        for secret in ("Traceback", ".py", "sqlite", "select ", "/work", "/tmp"):
+        for secret in ("Traceback", ".py", "sqlite", "postgres", "select ", "/work", "/tmp"):
             assert secret not in line.replace(quote(path), ""), line
 
 
@@ -254,6 +268,7 @@ def test_random_requests_find_no_unforeseen_error(serve):
 
 
 @pytest.mark.slow
+@one_store
 def test_ten_thousand_random_requests_find_no_unforeseen_error(serve):
     _, call = serve()
 

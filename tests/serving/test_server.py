@@ -48,12 +48,12 @@ def test_a_policy_that_the_model_lacks_is_refused(model):
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_service_loses_nothing_that_was_acknowledged(model, tmp_path):
-    log = tmp_path / "events.db"
+def test_kill_9_of_the_service_loses_nothing_that_was_acknowledged(model, new_log):
+    log = new_log()
     program = "from metajax.serving import Store, server; import sys; server.serve(sys.argv[1], "
     program += "events=sys.argv[2], port=0, ready=lambda address: print(address, flush=True))"
     running = subprocess.Popen(
-        [sys.executable, "-c", program, str(model), f"sqlite:///{log}"],
+        [sys.executable, "-c", program, str(model), log],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     output = running.stdout
