@@ -196,7 +196,7 @@ class ModelAnswer(Struct):
     model: str
     method: str
     items: int
-    scale: tuple[float, float] | None
+    scale: Annotated[list[float], Meta(min_length=2, max_length=2)] | None
     policies: list[str]
     policy: str
 
