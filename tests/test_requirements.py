@@ -16,7 +16,7 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 # The extras whose packages a folder may import, besides those of the core.
 EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), ("cli",)) | {
-    "knowledge": ("kg",),
+    "knowledge": ("kg", "llm"),
     "serving": ("serve", "postgres"),
 }
 # Requirements that are imported by another name, or run and not imported.
@@ -79,8 +79,10 @@ def test_the_dev_extra_names_what_the_tests_import():
     # A script that made a reference file needs more; it is not run.
     found = {n for path in tests if not path.stem.startswith("make_") for n in imports(path)}
     declared = names(EXTRAS["dev"]) - TOOLS
-    assert "metajax[cli,kg,serve,postgres]" in EXTRAS["dev"]
-    extras = {name for one in ("cli", "kg", "serve", "postgres") for name in names(EXTRAS[one])}
+    assert "metajax[cli,kg,llm,serve,postgres]" in EXTRAS["dev"]
+    extras = {
+        name for one in ("cli", "kg", "llm", "serve", "postgres") for name in names(EXTRAS[one])
+    }
     assert found - helpers <= CORE | declared | extras
     assert declared <= found
 

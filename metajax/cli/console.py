@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metajax.data.dataset import Dataset
     from metajax.evaluation.closed_forms import Trial
     from metajax.knowledge import Epoch
+    from metajax.knowledge.extraction import Status
     from metajax.training import Row
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "close_output",
     "epochs",
     "error",
+    "extracting",
     "fetching",
     "notes",
     "preparing",
@@ -282,6 +284,29 @@ def epochs(
             advance(row.epoch)
 
         yield on_epoch
+
+
+@contextlib.contextmanager
+def extracting(total: int, *, priced: bool) -> Iterator[Callable[["Status"], None]]:
+    """Draws a bar over texts, with the tokens and what they cost.
+
+    Args:
+        total: Number of texts.
+        priced: True to show a price.
+
+    Yields:
+        `on_status(status)`.
+    """
+    facts = {"tokens": "0 tokens", **({"cost": "cost 0"} if priced else {})}
+    with _bar("Extracting", total, 0, facts) as advance:
+
+        def on_status(status: "Status") -> None:
+            facts["tokens"] = f"{sum(status.usage):,} tokens"
+            if priced:
+                facts["cost"] = f"cost {rounded(status.cost, '.4f')}"
+            advance(status.done)
+
+        yield on_status
 
 
 @contextlib.contextmanager

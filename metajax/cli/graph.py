@@ -1,6 +1,5 @@
-"""Knowledge graphs: inspection, training of embeddings, and completion."""
+"""Knowledge graphs: inspection, training of embeddings, completion, and facts from texts."""
 
-import functools
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from metajax import runs
 from metajax.characters import visible
-from metajax.cli import console, signals, sources
+from metajax.cli import console, extraction, signals, sources
 from metajax.cli.evaluate import failure_of
 from metajax.cli.train import check_resume, claimed, train_to_end
 from metajax.data import datasets
@@ -30,6 +29,7 @@ from metajax.knowledge import (
     predictor_of,
     readers,
 )
+from metajax.knowledge.extraction import EndpointSettings
 from metajax.knowledge.readers import Statements
 from metajax.runs import graph as graph_runs
 from metajax.runs.graph import GraphRun
@@ -38,9 +38,15 @@ from metajax.runs.recommendation import titles_of
 
 __all__ = ["command", "prepare"]
 
-prepare = functools.partial(sources.without_config, kind=GraphSettings)
-
 command = App(name="graph", help=__doc__)
+command.command(extraction.extract)
+command.command(extraction.review)
+
+
+def prepare(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...]]:
+    """Prepares the command as `sources.without_config`."""
+    kind = EndpointSettings if tokens[1:2] == ("extract",) else GraphSettings
+    return sources.without_config(config, tokens, kind)
 
 
 @command.default

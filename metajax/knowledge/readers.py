@@ -38,6 +38,8 @@ __all__ = [
     "ML_100K_LINK_SHA256",
     "Statements",
     "graph_of",
+    "iri_of",
+    "node_of",
     "parts_of",
     "read_graph",
     "read_link",
@@ -416,37 +418,46 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
     """
     ox = _oxigraph()
 
-    def iri(name: str) -> Any:
-        if not name.startswith((_BASE, "_:")):
-            try:
-                return ox.NamedNode(name)
-            except ValueError:
-                pass
-        return ox.NamedNode(_BASE + quote(name, safe=""))
-
-    def node(name: str) -> Any:
-        if re.fullmatch(r"_:b\d+", name):
-            return ox.BlankNode(name.removeprefix("_:"))
-        return iri(name)
-
     def literal(value: str, kind: str) -> Any:
         if kind.startswith("@"):
             return ox.Literal(value, language=kind[1:])
         return ox.Literal(value, datatype=ox.NamedNode(kind) if kind else None)
 
-    entities = [node(name) for name in graph.entities.names]
-    relations = [iri(name) for name in graph.relations.names]
+    entities = [node_of(name) for name in graph.entities.names]
+    relations = [iri_of(name) for name in graph.relations.names]
     written = [
         ox.Triple(entities[h], relations[r], entities[t]) for h, r, t in graph.triples.tolist()
     ]
     written += [
-        ox.Triple(entities[entity], iri(name), literal(value, kind))
+        ox.Triple(entities[entity], iri_of(name), literal(value, kind))
         for entity, name, value, kind in graph.attributes
     ]
     # Turtle writes the subject of adjacent statements once.
     written.sort(key=lambda triple: str(triple.subject))
     turtle = ox.serialize(written, format=ox.RdfFormat.TURTLE, prefixes={"": _BASE})
     storage.write_file(Path(path), turtle)
+
+
+def iri_of(name: str) -> Any:
+    """IRI of a name as a node of pyoxigraph: the name itself, or one made of it.
+
+    Raises:
+        ImportError: If pyoxigraph is not installed.
+    """
+    ox = _oxigraph()
+    if not name.startswith((_BASE, "_:")):
+        try:
+            return ox.NamedNode(name)
+        except ValueError:
+            pass
+    return ox.NamedNode(_BASE + quote(name, safe=""))
+
+
+def node_of(name: str) -> Any:
+    """The same, but blank nodes stay so."""
+    if re.fullmatch(r"_:b\d+", name):
+        return _oxigraph().BlankNode(name.removeprefix("_:"))
+    return iri_of(name)
 
 
 def _atomic(content: Content, names: Sequence[str]) -> TextTable:
