@@ -6,6 +6,7 @@ from records import markdown, read
 
 __all__ = [
     "cold_items",
+    "extraction",
     "graph_for_new_users",
     "graph_for_ratings",
     "knowledge_graph",
@@ -23,6 +24,22 @@ def cold_items() -> str:
         rows.append([method, *figures, *map(_difference, pair)])
     added = [f"{metrics[n]}, less TF-IDF's" for n in (0, 3)]
     return markdown(["", *metrics, *added], rows)
+
+
+def extraction() -> str:
+    """Precision and recall of triples from texts, by extractor and relation."""
+    rows = [
+        [
+            r["extractor"],
+            f"`{r['relation']}`",
+            f"{r['precision']:.3f}",
+            f"{r['recall']:.3f}",
+            f"{r['found']:,}",
+            f"{r['true']:,}",
+        ]
+        for r in read("extraction")
+    ]
+    return markdown(["extractor", "relation", "precision", "recall", "found", "true"], rows)
 
 
 def graph_for_new_users() -> str:
