@@ -37,6 +37,7 @@ from metajax.hybrid.ranking import (
     expert_weights,
     fit_blends,
     fit_ranking_head,
+    is_schedule,
     merged,
 )
 from metajax.hybrid.rating import (
@@ -296,7 +297,7 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
 
     Both heads and the regression of arrivals are kept: they are of users whom the experts had not
     seen, and of columns whose meaning `fit_tables` keeps. So there is one fit in place of six, and
-    the gate is not trained.
+    the gate is not trained. Where there were too few users to learn it, nothing is kept.
 
     Args:
         experts_of: From the number of items to the experts.
@@ -320,6 +321,8 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
         )
     if (params.tastes is None) != (training.scale is None):
         raise ValueError("hybrid was fitted with ratings and the data have none, or reversely.")
+    if is_schedule(params.ranking, _names(experts)):
+        return _fit_many(experts_of, training, [setting])[0]
     base = _base(training, experts, params.tables)
     return _without_dropped(experts, params._replace(**base._asdict()))
 

@@ -30,6 +30,7 @@ __all__ = [
     "expert_weights",
     "fit_blends",
     "fit_ranking_head",
+    "is_schedule",
     "merged",
 ]
 
@@ -191,6 +192,18 @@ def _scheduled(names: Sequence[str], scale: np.ndarray) -> RankingHead:
         if name in SCHEDULE and np.isfinite(scale[at]):
             weights[:, :, at], kept[at] = SCHEDULE[name], scale[at]
     return RankingHead(jnp.asarray(kept, jnp.float32), jnp.asarray(weights, jnp.float32))
+
+
+def is_schedule(head: RankingHead, names: Sequence[str]) -> bool:
+    """True if nothing was learned of the gate.
+
+    Args:
+        head: The gate.
+        names: Name of each column.
+    """
+    expected = _scheduled(names, np.asarray(head.scale))
+    same = (np.array_equal(own, other) for own, other in zip(head, expected, strict=True))
+    return all(same)
 
 
 def _ahead(

@@ -16,7 +16,7 @@ from metajax.hybrid import engine, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
 from metajax.hybrid.arrival import KNOTS
 from metajax.hybrid.experts import Shared, experts_for, members_of
-from metajax.hybrid.ranking import fit_blends
+from metajax.hybrid.ranking import fit_blends, is_schedule
 from metajax.hybrid.rating import blended
 from metajax.hybrid.support import fit_tables
 from metajax.hybrid.tastes import RATERS
@@ -364,6 +364,19 @@ def test_a_refit_to_the_same_users_predicts_the_same(split, fitted):
 def refitted(method, params, training, **setting):
     assert method.refit is not None
     return method.refit(params, training, **setting)
+
+
+def test_a_gate_that_was_not_learned_is_learned_when_more_users_have_come(split, fitted):
+    log = split.training.interactions
+    few = split.training._replace(interactions=select_users(log, log.users[:2]))
+    method = engine.hybrid()
+    names = engine._names(experts_for(len(split.training.item_features)))
+    earlier = method.fit(few)
+    assert is_schedule(earlier.ranking, names)
+    assert not is_schedule(fitted.ranking, names)
+    again = refitted(method, earlier, split.training)
+    for found, expected in zip(again.ranking, fitted.ranking, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def scores_by(method, params, split, rule):
