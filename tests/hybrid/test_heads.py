@@ -131,23 +131,26 @@ def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypa
 def test_a_gate_that_is_not_surely_better_than_the_schedule_is_replaced_by_it():
     names = ["popularity", "noise", "content profile"]
     expected = np.array(ranking.SCHEDULE["content profile"])
-    same = [1.0, 0.0, 0.25]  # What the schedule says from one interaction on.
+
+    def other(k):
+        return np.array([0.2, 1.0, 0.2])
+
+    def same(k):
+        return np.array([1.0, 0.0, expected[KNOTS.index(k)]])
+
     for users, true, learned in (
-        (80, [0.2, 1.0, 0.2], True),
+        (80, other, True),
         (80, same, False),
         (3, same, False),
-        (1, [0.2, 1.0, 0.2], False),
+        (1, other, False),
     ):
-        weights = np.array(true)
-        lists = lists_of(
-            np.random.default_rng(2), lambda k, w=weights: w if k else w * [1, 1, 0], users
-        )
+        lists = lists_of(np.random.default_rng(2), true, users)
         head, figures = fit_ranking_head(lists, names)
         assert np.isfinite(head.scale[1]) == learned
         if not learned:
             deviation = np.std(lists.scores[lists.count > 0].astype(float), axis=(0, 1))
             np.testing.assert_allclose(np.asarray(head.scale)[[0, 2]], deviation[[0, 2]], rtol=1e-3)
-            np.testing.assert_array_equal(head.weights[0, :, 2], expected)
+            np.testing.assert_allclose(head.weights[0, :, 2], expected, rtol=1e-6)
             np.testing.assert_array_equal(head.weights[1], head.weights[0])
         assert (figures == {}) == (users == 1)
         if true is same:
