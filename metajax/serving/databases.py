@@ -337,7 +337,7 @@ class PostgresDatabase:
     def insert(
         self, db: Connection, table: str, types: Mapping[str, str], rows: Sequence[Sequence[Any]]
     ) -> int:
-        """Sends an array for each column: of 100 rows in 1.6 ms, one by one in a pipeline in 8."""
+        """Sends an array for each column, in one statement for all rows."""
         columns = ", ".join(types)
         arrays = ", ".join(f"?::{kind}[]" for kind in types.values())
         return db.execute(
