@@ -52,8 +52,8 @@ __all__ = [
     "returning",
 ]
 
-# Any pytree of arrays.
 Params = Any
+"""Parameters: any pytree of arrays."""
 
 
 class Inputs(NamedTuple):

@@ -21,7 +21,7 @@ EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), ("cli
 }
 # Requirements that are imported by another name, or run and not imported.
 IMPORTED_AS = {"orbax-checkpoint": "orbax"}
-TOOLS = {"openapi-python-client", "pyrefly", "pytest-xdist", "ruff"}
+TOOLS = {"ipykernel", "openapi-python-client", "pyrefly", "pytest-xdist", "ruff"}
 
 
 def names(requirements: list[str]) -> set[str]:

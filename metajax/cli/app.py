@@ -24,7 +24,7 @@ from cyclopts import App, Parameter
 
 from metajax.cli import console, signals
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
@@ -204,6 +204,11 @@ for _name, (_attribute, _help) in _COMMANDS.items():
     # An app of its own has help flags of its own.
     _flags = {} if _attribute == "command" else {"help_flags": _HELP}
     _app.command(_path, name=_name, help=_help, **_flags)
+
+
+def command_line() -> App:
+    """Returns the application, for pages that describe it; to run a command there is `main`."""
+    return _app
 
 
 # The help of a command that trains shows the options of the chosen method, so that it is printed

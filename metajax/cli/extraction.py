@@ -275,8 +275,7 @@ def _print_review(found: Review, folder: Path) -> None:
             sum(row.decision == "rejected" for row in rows),
         )
         table.add_row(Cell(visible(batch)), *map(str, counts))
-    if found.rows:
-        Console().print(table, highlight=False)
+    Console().print(table, highlight=False)
     if found.accepted:
         console.say(f"{len(found.triples):,} triples: {folder / 'graph.tsv'}")
     if len(found.accepted) < len(found.rows):

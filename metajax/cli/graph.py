@@ -39,6 +39,7 @@ from metajax.runs.recommendation import titles_of
 __all__ = ["command", "prepare"]
 
 command = App(name="graph", help=__doc__)
+"""The command with its subcommands."""
 command.command(extraction.extract)
 command.command(extraction.review)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from metajax import display
 from metajax.data.interactions import Interactions
 from metajax.data.labels import Grades, Transform
 
@@ -96,6 +97,23 @@ class Dataset(NamedTuple):
         if not self.implicit and self.scale is not None and self.scale[0] > self.scale[1]:
             return rating <= self.threshold
         return rating >= self.threshold
+
+    def _repr_html_(self) -> str:
+        log = self.interactions
+        scale = None if self.scale is None else "{:g} to {:g}".format(*self.scale)
+        return display.facts(
+            f"Data set {self.name}",
+            {
+                "users": len(self.users.ids),
+                "items": len(self.items.ids),
+                "interactions": len(log.item),
+                "ratings": scale or "none",
+                "relevant": f"{self.threshold:g} or better" if scale else None,
+                "attributes of users": ", ".join(self.users.columns),
+                "attributes of items": ", ".join(self.items.columns),
+                "notes": " ".join(f"{note}." for note in self.notes),
+            },
+        )
 
 
 class TrainingSet(NamedTuple):

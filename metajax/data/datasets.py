@@ -19,7 +19,9 @@ __all__ = ["RECBOLE", "RECBOLE_SHA256", "load", "names"]
 
 # RecBole's package carries MovieLens-100K too. Neither source may be redistributed.
 RECBOLE = "recbole==1.2.1"
+"""Package whose wheel holds MovieLens-100K as atomic files."""
 RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+"""Digest of that wheel."""
 
 
 def names() -> tuple[str, ...]:

@@ -39,6 +39,7 @@ __all__ = [
 
 # `progress(done, total)` in bytes; the total is None where it is not known.
 Progress = Callable[[int, int | None], None]
+"""`progress(done, total)`: bytes that have arrived, and all of them or None."""
 
 _CONNECT_SECONDS = 5
 # Four times the largest published data set in the tables, and time for it on a slow line.

@@ -6,8 +6,10 @@ from metajax.data.dataset import Dataset, Table
 
 __all__ = ["FEWEST_ITEMS", "FEWEST_USERS", "problems", "summary"]
 
-FEWEST_USERS, FEWEST_ITEMS = 10, 2
-"""The smallest log of which users can be held out, to validate and to judge by."""
+FEWEST_USERS = 10
+"""Users of the smallest log of which some can be held out, to validate and to judge by."""
+FEWEST_ITEMS = 2
+"""Items of that log."""
 
 _SHOWN = 5
 

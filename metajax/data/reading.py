@@ -14,6 +14,7 @@ Duplicates = Literal["error", "newest", "mean", "sum", "max", "count"]
 _DUPLICATES = get_args(Duplicates)
 Decimal = Literal[".", ","]
 Scale = tuple[float, float]
+"""Worst and best rating."""
 
 _NUMBERS = {"=", "!=", "<", "<=", ">", ">="}
 

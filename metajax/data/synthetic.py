@@ -230,6 +230,7 @@ def _predict(params: BayesParams, adapted: BayesState, inputs: Inputs) -> jax.Ar
 
 
 bayes = Adaptation(_adapt, _predict)
+"""The Bayes-optimal predictor; its parameters are `BayesParams`."""
 
 
 def _parameters(

@@ -25,7 +25,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from metajax import parameters, registry, storage
+from metajax import display, parameters, registry, storage
 from metajax.baselines import Baseline, WeightTable
 from metajax.data import schema
 from metajax.data.dataset import Shapes
@@ -96,6 +96,26 @@ class FittedModel(NamedTuple):
         none.
         """
         return registry.weights_of(self.method, self.recommender.params)
+
+    def _repr_html_(self) -> str:
+        catalogue, scale = self.recommender.catalogue, self.recommender.scale
+        about = {
+            "what it is": registry.description_of(self.method),
+            "items": len(catalogue.ids),
+            "users it was fitted to": len(self.fitted_users),
+            "ratings": "none" if scale is None else "{:g} to {:g}".format(*scale),
+            "settings": self.settings,
+        }
+        found = display.facts(f"Model of {self.method}", about)
+        for kind, experts in self.weights.items():
+            ks = sorted({k for by_number in experts.values() for k in by_number})
+            rows = [
+                [name, *(f"{by_number.get(k, 0.0):.0%}" for k in ks)]
+                for name, by_number in experts.items()
+            ]
+            caption = f"Weights of experts, support: {kind}"
+            found += display.grid(["expert", *(f"K = {k}" for k in ks)], rows, caption=caption)
+        return found
 
 
 def hashed(ids: Iterable[str]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metajax import registry, runs
+from metajax import display, registry, runs
 from metajax.baselines import Baseline, WeightTable
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
@@ -500,6 +500,12 @@ class ColdStartSolver:
             solver._model = load(folder)
         solver.meta_method = solver._model.method
         return solver
+
+    def _repr_html_(self) -> str:
+        if self._model is None:
+            method = self.meta_method or "the method that suits the data"
+            return display.facts("Solver without a model", {"method": method})
+        return self._model._repr_html_()
 
     def _computing(self) -> AbstractContextManager[Any]:
         """Makes new arrays on the solver's device, and with them every computation."""

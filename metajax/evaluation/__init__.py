@@ -15,7 +15,14 @@ from metajax.evaluation.protocols import (
     prepare,
     protocols,
 )
-from metajax.evaluation.records import Record, from_json, to_csv, to_json, to_polars
+from metajax.evaluation.records import (
+    Record,
+    from_json,
+    to_csv,
+    to_html,
+    to_json,
+    to_polars,
+)
 from metajax.evaluation.tables import Compared, judge_all, stages, table
 from metajax.evaluation.tuning import (
     FittedMethod,
@@ -66,6 +73,7 @@ __all__ = [
     "summarise",
     "table",
     "to_csv",
+    "to_html",
     "to_json",
     "to_polars",
     "train_on",

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Better = Literal["lower", "higher"] | float
+"""Which values of a metric are better, or the ideal one."""
 
 
 class Pooling(NamedTuple):

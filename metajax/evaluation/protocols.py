@@ -18,6 +18,7 @@ from metajax.fields import check_name
 __all__ = ["FOLDS", "Preparation", "check_dataset", "cross_domain", "prepare", "protocols"]
 
 FOLDS = 5
+"""Number of folds over users, and of draws of P2."""
 
 # Folds whose features are about equally wide share what was compiled for one of them.
 _WIDTH = 8

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from metajax.evaluation.metrics import Better, Metric, badness, named, title_of
+from metajax.display import Html, grid
+from metajax.evaluation.metrics import Better, Metric, badness, better_way, named, title_of
+from metajax.fields import rounded
 
 if TYPE_CHECKING:
     import polars
@@ -30,6 +32,7 @@ __all__ = [
     "reference",
     "select",
     "to_csv",
+    "to_html",
     "to_json",
     "to_polars",
     "validate",
@@ -188,6 +191,67 @@ def to_polars(records: Iterable[Record]) -> "polars.DataFrame":
     except ImportError as error:
         raise ImportError("frames need polars: pip install 'metajax[cli]'.") from error
     return polars.DataFrame(to_json(records), infer_schema_length=None)
+
+
+def to_html(records: Iterable[Record], metrics: Sequence[str] | None = None) -> Html:
+    """Lays out records for a notebook: for each setting a table of methods by interactions seen.
+
+    Args:
+        records: The figures.
+        metrics: Metrics to show; None means RMSE and NDCG@10, or the first metric that there is.
+
+    Returns:
+        Tables with the means, the best of each column in bold, and for learned methods the paired
+        difference to the best baseline: + where it is better and - where it is worse, by a 95 %
+        interval without 0.
+
+    Raises:
+        ValueError: If there are no records, or none of a metric.
+    """
+    records = validate(records)
+    known = distinct(records, "metric")
+    if metrics is None:
+        metrics = [metric for metric in ("rmse", "ndcg@10") if metric in known] or known[:1]
+    found = []
+    for metric in metrics:
+        of_metric = select(records, metric=metric)
+        if not of_metric:
+            raise ValueError(f"metrics must be among the records' {known}, got {metric!r}.")
+        for protocol in distinct(of_metric, "protocol"):
+            for order in distinct(of_metric, "order"):
+                panel = select(of_metric, protocol=protocol, order=order)
+                if panel:
+                    found.append(_panel(panel))
+    return Html("".join(found))
+
+
+_MARKS = {"better": " +", "worse": " \u2212"}
+
+
+def _panel(records: Sequence[Record]) -> Html:
+    """Lays out the records of one protocol, metric and order."""
+    ks, entry = distinct(records, "k"), records[0].entry
+    tops = {k: best(select(records, k=k)).mean for k in ks}
+    at = {(record.method, record.k): record for record in records}
+    methods = distinct(records, "method")
+
+    def cell(method: str, k: int) -> str:
+        record = at.get((method, k))
+        if record is None:
+            return ""
+        return rounded(record.mean, entry.form) + _MARKS.get(verdict_of(record), "")
+
+    def leads(row: int, column: int) -> bool:
+        record = at.get((methods[row], ks[column - 1])) if column else None
+        return record is not None and record.mean == tops[ks[column - 1]]
+
+    setting = f"{order_name(records[0].order)}, protocol {records[0].protocol}"
+    return grid(
+        ["method", *(f"K = {k}" for k in ks)],
+        [[method, *(cell(method, k) for k in ks)] for method in methods],
+        caption=f"{title_of(entry)}, {setting} ({better_way(entry)})",
+        bold=leads,
+    )
 
 
 class Comparison(NamedTuple):

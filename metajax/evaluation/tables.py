@@ -1,5 +1,6 @@
 """Evaluation of learned methods and baselines on the same folds, and their records."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
+from metajax.characters import visible
 from metajax.cross_domain.users import PANEL
 from metajax.data.splits import Split
 from metajax.evaluation.advice import advice
@@ -31,6 +33,7 @@ from metajax.evaluation.records import (
     Record,
     negative_transfer,
     to_csv,
+    to_html,
     to_json,
     to_polars,
 )
@@ -305,6 +308,11 @@ class Compared(NamedTuple):
     def to_polars(self) -> "polars.DataFrame":
         """Returns the records as a Polars frame; needs the extra `cli`."""
         return to_polars(self.records)
+
+    def _repr_html_(self) -> str:
+        return to_html(self.records) + "".join(
+            f"<p>{html.escape(visible(line))}</p>" for line in (*self.advice, *self.notes)
+        )
 
 
 def compared(outcomes: Mapping[Cell, Outcome]) -> Compared:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax import display
 from metajax.data.dataset import room
 from metajax.fields import suggestion
 
@@ -107,6 +108,19 @@ class KnowledgeGraph(NamedTuple):
     def relation_rows(self) -> int:
         """Rows of a relation table: a power of two, the last of them for padding."""
         return room(len(self.relations.names) + 1)
+
+    def _repr_html_(self) -> str:
+        counts = np.bincount(self.relation[: self.count], minlength=len(self.relations.names))
+        order = np.argsort(-counts, kind="stable")[:8]
+        rows = [[self.relations.names[n], f"{counts[n]:,}"] for n in order if counts[n]]
+        about = {
+            "triples": self.count,
+            "entities": len(self.entities.names),
+            "relations": len(self.relations.names),
+            "attributes": len(self.attributes) or None,
+            "items linked": len(self.links) or None,
+        }
+        return display.facts("Knowledge graph", about) + display.grid(["relation", "triples"], rows)
 
 
 def graph_from_names(

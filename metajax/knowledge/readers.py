@@ -52,6 +52,7 @@ Literals = Literal["error", "attributes"]
 
 # RecBole's link file of MovieLens-100K, whose item ids are those of MovieLens-20M.
 ML_100K_LINK_SHA256 = "524dca2c3d62619688ab99b3ec53ea2acb9b64d38eafec3e02bdd0dc6bb7d948"
+"""Digest of the links of MovieLens-100K as shipped, whose items are of another data set."""
 
 # IRI prefix of names that are no IRIs.
 _BASE = "urn:metajax:"

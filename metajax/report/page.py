@@ -11,6 +11,7 @@ from typing import Any
 
 from metajax.baselines import WeightTable
 from metajax.characters import visible
+from metajax.display import Html
 from metajax.evaluation.metrics import is_cost
 from metajax.evaluation.records import (
     Comparison,
@@ -62,7 +63,7 @@ def html(
     examples: Sequence[Mapping[str, Any]] = (),
     weights: WeightTable = MappingProxyType({}),
     subject: str = "learned method",
-) -> str:
+) -> Html:
     """Writes one self-contained page: a headline, curves, paired differences, all tables.
 
     Of more than four learned methods the curves show the four that rank best.
@@ -83,7 +84,8 @@ def html(
         subject: Noun for the methods that are compared with baselines.
 
     Returns:
-        The text of an HTML file. It loads nothing and runs no script.
+        The text of an HTML file, which loads nothing and runs no script; a notebook shows it in a
+        frame.
 
     Raises:
         ValueError: If there are no records, or two describe the same figure.
@@ -98,7 +100,7 @@ def html(
         tables = [visible(metric) for metric in tables]
         tabled = [record for record in tabled if record.metric in tables]
     colours = plots.method_colours(records)
-    return rendered(
+    page = rendered(
         "page.html.j2",
         title=title,
         headline=headline(comparisons),
@@ -123,6 +125,7 @@ def html(
         colours=plots.COLOURS,
         hues=colours,
     )
+    return Html(page)
 
 
 def support_size_curve(

@@ -484,7 +484,9 @@ COLOURS = {
     "learned-2": ("#00805e", "#2fd0a5"),
     "learned-3": ("#a8457f", "#ee9fcb"),
 }
+"""Colours of pages by name, on light and on dark."""
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
+"""Those on light."""
 
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font

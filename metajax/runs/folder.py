@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 CHECKPOINTS = "checkpoints"
+"""Name of the folder of checkpoints in a run."""
 METRICS = "metrics.jsonl"
 _REPORT_DIGESTS = "report.sha256"
 

@@ -1,4 +1,4 @@
-"""One network in Linen, NNX and Equinox: the README's adapters, with the same weights."""
+"""One network in Linen, NNX and Equinox: the tutorial's adapters, with the same weights."""
 
 import re
 from pathlib import Path
@@ -20,9 +20,9 @@ from metajax.networks import from_linen
 from metajax.types import Examples, Task
 
 TASKS, FEATURES, WIDTH = 3, 5, 8
-README = Path(metajax.__file__).parent.parent / "README.md"
+PAGE = Path(metajax.__file__).parents[1] / "docs" / "tutorials" / "other_libraries.md"
 
-pytestmark = pytest.mark.skipif(not README.exists(), reason="the README is not installed")
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the pages are not installed")
 
 
 class LinenNetwork(nn.Module):
@@ -58,11 +58,11 @@ class EquinoxNetwork(eqx.Module):
 def adapters():
     (block,) = (
         b
-        for b in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        for b in re.findall(r"```{code-cell}\n(.*?)```", PAGE.read_text(), re.DOTALL)
         if "def from_equinox" in b
     )
     names = {"jax": jax}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, PAGE.name, "exec"), names)
     return names
 
 

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 role_names = ("user", "item", "rating", "time")
+"""Columns of a log that are recognised by their names."""
 
 # Spelled as `_plain` leaves them: lower case, letters and digits only.
 _ALIASES = {

@@ -45,7 +45,9 @@ USER_KINDS: dict[str, Kind] = {
     "occupation": "categorical",
     "zip_code": "text",
 }
+"""Kinds of the attributes of users."""
 ITEM_KINDS: dict[str, Kind] = {"title": "text", "year": "numeric", "genres": "tokens"}
+"""Kinds of the attributes of films."""
 # Of the layouts that have them. Text, which is not encoded: ids are no features, and tags are
 # written by users, among them those who are held out.
 _TAGS: dict[str, Kind] = {"tags": "text"}

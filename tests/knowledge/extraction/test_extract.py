@@ -1,7 +1,6 @@
 """The whole: from texts to a reviewed graph."""
 
 import collections
-import contextlib
 import json
 import os
 import signal
@@ -23,7 +22,6 @@ from metajax.knowledge.extraction import (
 )
 from metajax.knowledge.extraction.schema import folded
 from metajax.locks import LockedError
-from tests.kill.dying import Killed, dying
 from tests.knowledge.extraction.chat_server import Fault
 from tests.knowledge.extraction.conftest import FILMS, KEY
 
@@ -231,25 +229,6 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(texts, schema, settings, se
     assert found.review.triples == whole.review.triples
     for name in ("names.csv", "graph.ttl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-@pytest.mark.slow
-def test_a_death_at_any_call_that_writes_is_gone_on_from(texts, schema, tmp_path):
-    def go(folder):
-        return extract(texts[:2], schema, folder, accept_above=0.5)
-
-    whole = go(tmp_path / "first")  # What is imported first is none of it.
-    with dying(tmp_path / "whole", None) as watched:
-        go(tmp_path / "whole")
-    assert len(watched.calls) > 20
-    for number in range(1, len(watched.calls) + 1):
-        folder = tmp_path / str(number)
-        with contextlib.suppress(Killed), dying(folder, number):
-            go(folder)
-        assert go(folder).review.triples == whole.review.triples
-        assert set(contents(folder)) == set(contents(tmp_path / "whole"))
-        for name in ("names.csv", "graph.ttl", "schema.toml"):
-            assert contents(folder)[name] == contents(tmp_path / "whole")[name]
 
 
 def test_decisions_are_kept_by_the_next_run(texts, schema, settings, tmp_path):
