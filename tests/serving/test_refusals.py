@@ -130,6 +130,31 @@ def test_a_locked_database_is_an_answer_and_recovers(serve, monkeypatch):
     assert call("POST", "/v1/events", {"events": [event(1)]}).status == 200
 
 
+@pytest.mark.parametrize("new_log", ["postgresql"], indirect=True)
+def test_a_server_that_is_gone_is_an_answer_and_recovers(serve, postgres, caplog):
+    service, call = serve()
+    path = "/v1/users/ada/recommendations"
+    assert call("GET", path).status == 200
+    postgres.stop()
+    try:
+        for method, where, body in (
+            ("POST", "/v1/events", {"events": [event(1)]}),
+            ("GET", path, None),
+            ("GET", "/v1/users/ada", None),
+            ("GET", "/v1/health/ready", None),
+        ):
+            found = call(method, where, body)
+            assert (found.status, found.headers["retry-after"]) == (503, "1")
+            assert found.content == {"error": "the store cannot be used now; send it again."}
+        assert call("GET", "/v1/health/live").status == 200
+    finally:
+        postgres.start()
+    assert call("POST", "/v1/events", {"events": [event(1)]}).content["accepted"] == 1
+    assert call("GET", path).status == 200
+    assert [one.id for one in service.store.events_of("ada", 9)] == ["e1"]
+    assert all("\n" not in record.message for record in caplog.records)
+
+
 def test_a_clock_that_goes_back_changes_no_order(serve, monkeypatch):
     service, call = serve()
     now = [2e9]
