@@ -11,6 +11,9 @@ from typing import Any, TypeVar, cast
 from metajax import files
 
 __all__ = [
+    "Choices",
+    "Range",
+    "Search",
     "bounded",
     "check_fields",
     "check_keys",
@@ -20,12 +23,79 @@ __all__ = [
     "from_json",
     "names_of",
     "rounded",
+    "searched",
     "suggestion",
     "to_json",
     "with_tuples",
 ]
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers among which a search looks for a setting.
+
+    Raises:
+        ValueError: If it holds fewer than two numbers, or is logarithmic and not above 0.
+    """
+
+    low: float
+    """The least; whole numbers are drawn where both ends are of type int."""
+    high: float
+    """The greatest, included."""
+    log: bool = False
+    """True to draw uniformly on a logarithmic scale."""
+
+    def __post_init__(self):
+        """Refuses an empty range."""
+        if not self.low < self.high or not math.isfinite(self.high - self.low):
+            raise ValueError(f"low must be < high, got {self.low} and {self.high}.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be > 0 where the scale is logarithmic, got {self.low}.")
+
+    @property
+    def whole(self) -> bool:
+        """True if its numbers are whole."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __contains__(self, value: object) -> bool:
+        """True for the numbers of the range."""
+        number = isinstance(value, int if self.whole else (int, float))
+        return number and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        """Both ends, and the scale."""
+        return f"{self.low:g} to {self.high:g}{', log scale' if self.log else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Values among which a search looks for a setting.
+
+    Raises:
+        ValueError: If there are fewer than two, or one is there twice.
+    """
+
+    values: tuple[bool | int | float | str | None, ...]
+    """The values, in no order."""
+
+    def __post_init__(self):
+        """Refuses what leaves no choice."""
+        if len(self.values) < 2 or len(set(self.values)) < len(self.values):
+            raise ValueError(f"values must be distinct and at least two, got {self.values}.")
+
+    def __contains__(self, value: object) -> bool:
+        """True for the values."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        """The values."""
+        return " or ".join("none" if value is None else str(value) for value in self.values)
+
+
+Search = Range | Choices
+"""The values that a search tries for a setting."""
 
 
 def rounded(value: float, form: str) -> str:
@@ -49,6 +119,7 @@ def bounded(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    search: Search | None = None,
 ) -> Any:
     """Declares a field of a dataclass of settings whose values have a range.
 
@@ -57,13 +128,23 @@ def bounded(
         least: Smallest legal value.
         most: Largest legal value.
         above: Largest value that is too small.
+        search: The values that are worth a trial; None: a search leaves the setting alone.
 
     Returns:
-        The field; `check_fields` reads the range.
+        The field; `check_fields` reads the range, `searched` what a search tries.
     """
-    return dataclasses.field(
-        default=default, metadata={"least": least, "most": most, "above": above}
-    )
+    limits = {"least": least, "most": most, "above": above}
+    return dataclasses.field(default=default, metadata={**limits, "search": search})
+
+
+def searched(kind: Any) -> dict[str, Search]:
+    """Returns the values that a search tries, by the names of the fields that it may change.
+
+    Args:
+        kind: A dataclass of settings, or an instance.
+    """
+    found = {field.name: field.metadata.get("search") for field in dataclasses.fields(kind)}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def check_fields(values: Any) -> None:

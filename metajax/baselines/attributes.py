@@ -17,6 +17,7 @@ from metajax.baselines.biases import (
     user_residuals,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["attribute_ridge", "baselines", "demographics"]
@@ -160,6 +161,11 @@ demographics = Baseline(
         for ridge in (10.0, 50.0, 200.0)
         for shrinkage in (5.0, 8.0)
     ),
+    ranges={
+        "ridge": Range(1.0, 1000.0, log=True),
+        "item_shrinkage": Range(0.5, 50.0, log=True),
+        "user_shrinkage": Range(0.5, 50.0, log=True),
+    },
 )
 
 attribute_ridge = Baseline(
@@ -176,6 +182,12 @@ attribute_ridge = Baseline(
             (10.0, 50.0, 2.0),
         )
     ),
+    ranges={
+        "item_ridge": Range(1.0, 100.0, log=True),
+        "ridge": Range(5.0, 1000.0, log=True),
+        "item_shrinkage": Range(0.5, 50.0, log=True),
+        "user_shrinkage": Range(0.5, 50.0, log=True),
+    },
 )
 
 baselines: tuple[Baseline, ...] = (

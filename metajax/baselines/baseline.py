@@ -1,11 +1,13 @@
 """The contract of a closed-form baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from metajax.fields import Search
 from metajax.losses import check_shapes
 from metajax.types import Adaptation, Examples, Params, Predict
 
@@ -58,6 +60,9 @@ class Baseline(NamedTuple):
     """Adapts the parameters to a user."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """Settings to try on validation users, the default first."""
+    ranges: Mapping[str, Search] = MappingProxyType({})
+    """Values that a search tries, by the names of settings; where there are none, the grid. Each
+    has a default, that of the grid's first setting or of `fit`."""
     two_domains: bool = False
     """True if it needs a source and a target domain."""
     target_alone: bool = False

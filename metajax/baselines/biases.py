@@ -9,6 +9,7 @@ import numpy as np
 from metajax.baselines.baseline import Baseline, adapt_to_nothing, check_positive, observed
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import Interactions
+from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = [
@@ -173,6 +174,7 @@ item_mean = Baseline(
     _fit_item_mean,
     Adaptation(adapt_to_nothing, _predict_item_mean),
     grid=tuple({"item_shrinkage": shrinkage} for shrinkage in (5.0, 2.0, 10.0)),
+    ranges={"item_shrinkage": Range(0.5, 50.0, log=True)},
     target_alone=True,
 )
 item_user_bias = Baseline(
@@ -185,6 +187,10 @@ item_user_bias = Baseline(
         for user in (5.0, 3.0, 8.0, 12.0)
         for item in (5.0, 2.0)
     ),
+    ranges={
+        "item_shrinkage": Range(0.5, 50.0, log=True),
+        "user_shrinkage": Range(0.5, 50.0, log=True),
+    },
 )
 
 baselines: tuple[Baseline, ...] = (

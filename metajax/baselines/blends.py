@@ -12,6 +12,7 @@ from metajax.baselines.ease import ease
 from metajax.baselines.item_knn import item_knn
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range, Search
 from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = ["baselines", "ease_blend", "item_knn_blend", "popularity_blend"]
@@ -36,7 +37,10 @@ class _Adapted(NamedTuple):
 
 
 def popularity_blend(
-    name: str, personal: Baseline, grid: tuple[Mapping[str, Any], ...]
+    name: str,
+    personal: Baseline,
+    grid: tuple[Mapping[str, Any], ...],
+    ranges: Mapping[str, Search],
 ) -> Baseline:
     """Adds scaled log popularity to `weight K^growth` times another ranking baseline's score.
 
@@ -47,6 +51,7 @@ def popularity_blend(
         name: Name of the blend.
         personal: A ranking baseline whose score is 0, or a tie-break, for an empty support.
         grid: Settings to try: `weight`, `growth`, and those of the blended method.
+        ranges: As `Baseline.ranges`.
 
     Returns:
         The blend.
@@ -75,7 +80,13 @@ def popularity_blend(
         return params.log_popularity[inputs.item] + adapted.weight * taste
 
     return Baseline(
-        name, "ranking", fit, Adaptation(adapt, predict), grid, most_items=personal.most_items
+        name,
+        "ranking",
+        fit,
+        Adaptation(adapt, predict),
+        grid,
+        ranges,
+        most_items=personal.most_items,
     )
 
 
@@ -92,6 +103,11 @@ item_knn_blend = popularity_blend(
         {"weight": 1.0, "growth": 1.0, "sharpness": 1.0},
         {"weight": 0.3, "growth": 0.5, "sharpness": 3.0},
     ),
+    {
+        "weight": Range(0.03, 30.0, log=True),
+        "growth": Range(0.0, 1.5),
+        "sharpness": Range(0.5, 5.0),
+    },
 )
 ease_blend = popularity_blend(
     "ease_blend",
@@ -104,6 +120,12 @@ ease_blend = popularity_blend(
         {"weight": 18.0, "growth": 1.0, "ridge": 3000.0, "sharpness": 1.0},
         {"weight": 1.8, "growth": 0.5, "ridge": 3000.0, "sharpness": 3.0},
     ),
+    {
+        "weight": Range(0.5, 500.0, log=True),
+        "growth": Range(0.0, 1.5),
+        "ridge": Range(100.0, 30000.0, log=True),
+        "sharpness": Range(0.5, 5.0),
+    },
 )
 
 baselines: tuple[Baseline, ...] = (

@@ -14,7 +14,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
-from metajax.fields import check_name
+from metajax.fields import Choices, Range, check_name
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["Profile", "baselines", "content_profile", "fit_content_profile"]
@@ -100,6 +100,7 @@ content_profile = Baseline(
         {"sharpness": 3.0},
         {"distance": "euclidean", "sharpness": 3.0},
     ),
+    ranges={"distance": Choices(("cosine", "euclidean")), "sharpness": Range(0.5, 5.0)},
 )
 
 baselines: tuple[Baseline, ...] = (content_profile,)

@@ -15,6 +15,7 @@ from metajax.baselines.preferences import (
     support_preferences,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["ContentRidge", "Likes", "content_ridge", "fit_content_ridge"]
@@ -134,4 +135,8 @@ content_ridge = Baseline(
         {"ridge": ridge, "level_ridge": level_ridge}
         for ridge, level_ridge in ((7.0, 0.7), (20.0, 0.7), (7.0, 2.0), (20.0, 2.0), (60.0, 2.0))
     ),
+    ranges={
+        "ridge": Range(1.0, 300.0, log=True),
+        "level_ridge": Range(0.07, 20.0, log=True),
+    },
 )

@@ -15,6 +15,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = [
@@ -142,6 +143,7 @@ ease = Baseline(
             (3000.0, 3.0),
         )
     ),
+    ranges={"ridge": Range(100.0, 30000.0, log=True), "sharpness": Range(0.5, 5.0)},
     most_items=MOST_ITEMS,
 )
 

@@ -10,6 +10,7 @@ from metajax.adaptation import ridge_head
 from metajax.baselines.baseline import Baseline
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Evidence, Inputs
 
 __all__ = ["FoldIn", "baselines", "eb_fold_in", "fold_in_evidence", "fold_in_of", "standardised"]
@@ -113,6 +114,11 @@ eb_fold_in = Baseline(
         for rank, ridge in ((8, 120.0), (4, 60.0))
         for scale in (1.0, 1.5)
     ),
+    ranges={
+        "rank": Range(2, 16),
+        "item_ridge": Range(10.0, 500.0, log=True),
+        "noise_scale": Range(0.7, 3.0, log=True),
+    },
 )
 
 baselines: tuple[Baseline, ...] = (eb_fold_in,)

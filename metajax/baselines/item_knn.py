@@ -16,6 +16,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["Neighbours", "baselines", "fit_neighbours", "item_knn"]
@@ -112,6 +113,11 @@ item_knn = Baseline(
             (500.0, 3.0),
         )
     ),
+    ranges={
+        "neighbours": Range(20, 500, log=True),
+        "shrinkage": Range(1.0, 2000.0, log=True),
+        "sharpness": Range(0.5, 5.0),
+    },
     most_items=_MOST_ITEMS,
 )
 

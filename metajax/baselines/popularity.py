@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metajax.baselines.baseline import Baseline, adapt_to_nothing
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Choices
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["Popularity", "baselines", "popularity", "predict_popularity", "random_order"]
@@ -60,6 +61,7 @@ popularity = Baseline(
     _fit_popularity,
     Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"least": 1.0}, {"least": 0.0}),
+    ranges={"least": Choices((None, 1.0, 0.0))},
 )
 
 baselines: tuple[Baseline, ...] = (

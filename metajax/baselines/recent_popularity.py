@@ -7,6 +7,7 @@ from metajax.baselines.baseline import Baseline, adapt_to_nothing, check_positiv
 from metajax.baselines.popularity import Popularity, predict_popularity
 from metajax.baselines.preferences import preference_curve, preferences, relevant_preference
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.types import Adaptation
 
 __all__ = ["baselines", "recent_popularity"]
@@ -40,6 +41,7 @@ recent_popularity = Baseline(
     _fit,
     Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"half_life": 30.0}, {"half_life": 7.0}),
+    ranges={"half_life": Range(1.0, 1000.0, log=True)},
 )
 
 baselines: tuple[Baseline, ...] = (recent_popularity,)

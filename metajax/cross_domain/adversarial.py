@@ -26,7 +26,7 @@ from metajax.cross_domain.embedding_map import EmbeddingMap
 from metajax.cross_domain.tasks import cross_tasks, source_table
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, rows_of_user
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, by_one_pass
@@ -54,7 +54,7 @@ class AdversarialOptions(FactorOptions):
 
     width: int = bounded(32, least=1)
     """Width of the hidden layers of extractors, head and discriminator."""
-    reversal: float = bounded(0.1, least=0)
+    reversal: float = bounded(0.1, least=0, search=Range(0.01, 1.0, log=True))
     """Final strength of the gradient reversal: small, for ratings come before invariance."""
 
 

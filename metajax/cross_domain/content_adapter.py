@@ -26,7 +26,7 @@ from metajax.baselines.content import (
 from metajax.cross_domain.domains import check_domains
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks import ContentNetwork, from_linen, initial_content
 from metajax.types import Model, Params
@@ -38,7 +38,7 @@ __all__ = ["ContentAdapterOptions", "baselines", "content_fold_in", "methods"]
 class ContentAdapterOptions(CrossDomainOptions):
     """Options of the method `content_adapter`."""
 
-    bottleneck: int = bounded(8, least=1)
+    bottleneck: int = bounded(8, least=1, search=Range(2, 32, log=True))
     """Width of the adapter's bottleneck."""
 
 

@@ -21,7 +21,7 @@ from metajax.cross_domain.tasks import (
 )
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.sampler import TaskTable, distinct, inputs_of, of_member, rows_of_user
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, objectives, outer_optimizer
@@ -60,7 +60,7 @@ class DistilledOptions(CrossDomainOptions):
 
     width: int = bounded(16, least=1)
     """Width of the student's hidden layer."""
-    teacher_weight: float = bounded(0.5, least=0, most=1)
+    teacher_weight: float = bounded(0.5, least=0, most=1, search=Range(0.0, 1.0))
     """Weight of the teacher's predictions; ratings have the rest."""
 
 

@@ -18,7 +18,7 @@ from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.joint_fold_in import fit_joint_factors
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.gaussian import ridge_posterior
 from metajax.methods.settings import Settings
 from metajax.networks.linen import init_params
@@ -50,11 +50,11 @@ _NO_ATTRIBUTES = 1e9
 class FactorOptions(CrossDomainOptions):
     """Options of methods on canonical factors of two domains."""
 
-    rank: int = bounded(8, least=1)
+    rank: int = bounded(8, least=1, search=Range(2, 16))
     """Factors of each domain besides the user's bias."""
-    correlation: float = bounded(0.8, least=0)
+    correlation: float = bounded(0.8, least=0, search=Range(0.3, 0.95))
     """Prior correlation of a user's mean rating in the two domains, < 1."""
-    noise_scale: float = bounded(1.5, above=0)
+    noise_scale: float = bounded(1.5, above=0, search=Range(0.7, 3.0))
     """Factor on the fitted noise: ratings of new users are further from their expectation than
     those that the factors were fitted to."""
 

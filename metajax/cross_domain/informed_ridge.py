@@ -20,7 +20,7 @@ from metajax.cross_domain.domains import SOURCE, check_domains
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions, select_rows
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.gaussian import Population, em_step
 from metajax.methods import Method, Settings, by_one_pass
 from metajax.methods.bayesian_ridge import (
@@ -50,22 +50,22 @@ _MOST = 2000
 class InformedRidgeOptions(CrossDomainOptions):
     """Options of the method `informed_ridge`."""
 
-    rank: int = bounded(4, least=1)
+    rank: int = bounded(4, least=1, search=Range(2, 16))
     """Factors of items besides their biases."""
-    ridge_per_rank: float = bounded(15.0, least=0)
+    ridge_per_rank: float = bounded(15.0, least=0, search=Range(3.0, 75.0, log=True))
     """Penalty of the item factors, in users, divided by the rank; small, for the items of one
     domain are few."""
     components: int = bounded(12, least=1)
     """Principal components of the implicit feedback."""
-    feedback_ridge: float = bounded(60.0, above=0)
+    feedback_ridge: float = bounded(60.0, above=0, search=Range(6.0, 600.0, log=True))
     """Penalty of the regression on implicit feedback and attributes, in users."""
     attribute_axes: int = bounded(32, least=0)
     """Most main axes of item attributes along which users differ; memory of a user is the square of
     all directions."""
-    taste_share: float = bounded(0.07, above=0)
+    taste_share: float = bounded(0.07, above=0, search=Range(0.01, 0.5, log=True))
     """Variance that tastes for attributes explain of an average item's rating before anything is
     known of the user, as a share of the noise."""
-    source_power: float = bounded(0.7, above=0)
+    source_power: float = bounded(0.7, above=0, search=Range(0.3, 1.2))
     """Initial weight of a source rating against a target rating: ratings of one domain are
     correlated evidence of tastes in the other."""
 

@@ -24,6 +24,7 @@ from metajax.baselines.factors import (
 )
 from metajax.cross_domain.domains import check_domains, domain_logs
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.gaussian import Statistics, population_moments, posterior, residual_variance
 from metajax.types import Posterior
 
@@ -268,6 +269,11 @@ joint_fold_in = Baseline(
         {"rank": 4, "item_ridge": 120.0, "correlation": 0.6},
         {"rank": 8, "item_ridge": 120.0, "correlation": 0.8},
     ),
+    ranges={
+        "rank": Range(2, 16),
+        "item_ridge": Range(10.0, 500.0, log=True),
+        "correlation": Range(0.3, 0.95),
+    },
     two_domains=True,
 )
 

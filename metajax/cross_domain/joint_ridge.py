@@ -12,7 +12,7 @@ from metajax import learners
 from metajax.cross_domain.joint_fold_in import fit_joint_factors, joint_fold_in_of
 from metajax.cross_domain.tasks import CrossDomainOptions
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods import Method, Settings, by_one_pass
 from metajax.methods.bayesian_ridge import fixed_parameters
 from metajax.networks import RidgeNetwork, from_linen, initial_evidence
@@ -25,11 +25,11 @@ __all__ = ["JointRidgeOptions", "methods"]
 class JointRidgeOptions(CrossDomainOptions):
     """Options of the method `joint_ridge`."""
 
-    rank: int = bounded(4, least=1)
+    rank: int = bounded(4, least=1, search=Range(2, 16))
     """Factors of each domain besides the user's bias."""
-    ridge_per_rank: float = bounded(15.0, least=0)
+    ridge_per_rank: float = bounded(15.0, least=0, search=Range(3.0, 75.0, log=True))
     """Penalty of the item factors, in users, divided by the rank."""
-    correlation: float = bounded(0.8, least=0)
+    correlation: float = bounded(0.8, least=0, search=Range(0.3, 0.95))
     """Prior correlation of a user's mean rating in the two domains, < 1."""
 
 

@@ -11,6 +11,7 @@ from metajax.baselines.eb_fold_in import FoldIn, eb_fold_in, fold_in_evidence, f
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.cross_domain.domains import TARGET, domain_logs
 from metajax.data.dataset import TrainingSet
+from metajax.fields import Range
 from metajax.gaussian import ridge_posterior
 from metajax.losses import blanked
 from metajax.types import Adaptation, Examples, Inputs, Posterior
@@ -112,6 +113,11 @@ linear_map = Baseline(
         {"rank": 4, "item_ridge": 60.0, "map_ridge": 50.0},
         {"rank": 2, "item_ridge": 30.0},
     ),
+    ranges={
+        "rank": Range(2, 16),
+        "item_ridge": Range(10.0, 500.0, log=True),
+        "map_ridge": Range(1.0, 100.0, log=True),
+    },
     two_domains=True,
 )
 

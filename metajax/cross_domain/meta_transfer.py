@@ -16,7 +16,7 @@ from metajax.cross_domain.tasks import CrossDomainOptions, cross_table, cross_ta
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.data.sampler import TaskTable
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.losses import shrunk_squared_error
 from metajax.methods import Method, Settings, objectives, outer_optimizer
 from metajax.methods.tasks import Sampler
@@ -30,11 +30,11 @@ __all__ = ["MetaTransferOptions", "methods"]
 class MetaTransferOptions(CrossDomainOptions):
     """Options of the method `meta_transfer`."""
 
-    steps: int = bounded(10, least=1)
+    steps: int = bounded(10, least=1, search=Range(1, 20))
     """Inner steps on a user's support."""
-    inner_rate: float = bounded(2.0, above=0)
+    inner_rate: float = bounded(2.0, above=0, search=Range(0.2, 20.0, log=True))
     """Learning rate of the inner steps."""
-    prior_ratings: float = bounded(30.0, least=0)
+    prior_ratings: float = bounded(30.0, least=0, search=Range(3.0, 300.0, log=True))
     """Ratings without an error that are added to the support."""
     adapts: tuple[str, ...] = ("direct/*",)
     """Patterns of the parameters that adapt to a user; the others are shared."""

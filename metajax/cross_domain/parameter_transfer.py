@@ -32,7 +32,7 @@ from metajax.cross_domain.domains import SOURCE, TARGET, check_domains, domain_l
 from metajax.cross_domain.tasks import CrossDomainOptions, cross_tasks_of_both
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import Interactions
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.gaussian import (
     Population,
     Statistics,
@@ -66,11 +66,11 @@ _RELIABLE = 20
 class ParameterTransferOptions(CrossDomainOptions):
     """Options of the method `parameter_transfer`."""
 
-    rank: int = bounded(8, least=1)
+    rank: int = bounded(8, least=1, search=Range(2, 16))
     """Factors of items besides their biases."""
     width: int = bounded(32, least=1)
     """Width of the two hidden layers."""
-    source_part: float = bounded(0.5, least=0, most=1)
+    source_part: float = bounded(0.5, least=0, most=1, search=Range(0.1, 0.9))
     """Part of the updates that are made in the source."""
 
 

@@ -23,7 +23,7 @@ from metajax.cross_domain.domains import SOURCE
 from metajax.cross_domain.parameter_transfer import parameter_transfer, source_updates
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.gaussian import ridge_posterior
 from metajax.methods import Method, Settings, by_one_pass
 from metajax.networks.encoder import Tower
@@ -55,7 +55,7 @@ class RelationTransferOptions(FactorOptions):
 
     width: int = bounded(32, least=1)
     """Width of the hidden layer."""
-    source_part: float = bounded(0.5, least=0, most=1)
+    source_part: float = bounded(0.5, least=0, most=1, search=Range(0.1, 0.9))
     """Part of the updates that are made in the source."""
 
 

@@ -25,7 +25,7 @@ from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.embedding_map import EmbeddingMap
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
 from metajax.methods import Method, Settings, by_one_pass
@@ -47,13 +47,13 @@ __all__ = [
 class SeparationOptions(FactorOptions):
     """Options of the method `shared_and_private`."""
 
-    rank: int = bounded(8, least=2)
+    rank: int = bounded(8, least=2, search=Range(2, 16))
     """Factors of each domain besides the user's bias; 2 or more for a private feature."""
     width: int = bounded(32, least=1)
     """Width of the hidden layers of encoders and heads."""
-    own_weight: float = bounded(0.1, least=0)
+    own_weight: float = bounded(0.1, least=0, search=Range(0.01, 1.0, log=True))
     """Weight of the loss of each domain by its own features."""
-    difference_weight: float = bounded(0.05, least=0)
+    difference_weight: float = bounded(0.05, least=0, search=Range(0.005, 0.5, log=True))
     """Weight of the difference loss."""
 
 

@@ -21,7 +21,7 @@ from metajax.cross_domain.domain_factors import (
 from metajax.cross_domain.domains import SOURCE, TARGET
 from metajax.cross_domain.tasks import cross_tasks_of_both
 from metajax.data.dataset import Shapes
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.gaussian import ridge_posterior
 from metajax.learners import fixed, learner_with
 from metajax.losses import blanked, with_mask
@@ -55,7 +55,7 @@ class SharedSpaceOptions(FactorOptions):
 
     width: int = bounded(32, least=1)
     """Width of the predictor's hidden layer."""
-    source_share: float = bounded(0.2, least=0, most=1)
+    source_share: float = bounded(0.2, least=0, most=1, search=Range(0.0, 0.8))
     """Weight of the source's loss; the target's has the rest."""
 
 

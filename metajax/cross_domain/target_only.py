@@ -61,6 +61,7 @@ target_only = Baseline(
     _fit,
     Adaptation(_adapt, _predict, _predict_variance),
     grid=eb_fold_in.grid,
+    ranges=eb_fold_in.ranges,
     two_domains=True,
     target_alone=True,
 )

@@ -20,7 +20,7 @@ from metajax.baselines.preferences import (
     relevant_preference,
 )
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners.outer import meta_learner
 from metajax.losses import blanked
 from metajax.methods.method import Method
@@ -301,7 +301,7 @@ class NeighbourOptions(Options):
 
     memory: int = bounded(1024, least=1)
     """Training users kept; of more, a random sample."""
-    bias_rate: float = bounded(0.2, above=0)
+    bias_rate: float = bounded(0.2, above=0, search=Range(0.02, 1.0, log=True))
     """Learning rate of the items' biases, a share of `rate`: each learns from the few tasks in
     which its item is near the top."""
 
@@ -382,6 +382,7 @@ methods: tuple[Method, ...] = (
             "validate_every": 120,
         },
         grid=({}, {"order": "time"}),
+        ranges={"rate": Range(1e-3, 0.3, log=True)},
         options=NeighbourOptions,
     ),
 )

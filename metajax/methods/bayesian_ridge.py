@@ -11,7 +11,7 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.content import taste_map
 from metajax.baselines.factors import Factors, fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods.method import Method
 from metajax.methods.objective import by_one_pass
 from metajax.methods.settings import Options, Settings
@@ -37,12 +37,12 @@ fixed_parameters = ("item_embedding", "item_spread", "taste_map")
 class RidgeOptions(Options):
     """Options of the Bayesian ridge head."""
 
-    rank: int = bounded(8, least=0)
+    rank: int = bounded(8, least=0, search=Range(2, 16))
     """Factors of an item, at least 1."""
     attribute_axes: int = bounded(32, least=0)
     """Most main axes of item attributes along which users differ; memory of a user is the square of
     all directions."""
-    taste_share: float = bounded(0.07, above=0)
+    taste_share: float = bounded(0.07, above=0, search=Range(0.01, 0.5, log=True))
     """Variance that tastes for attributes explain of an average item's rating before anything is
     known of the user, as a share of the noise."""
 

@@ -16,7 +16,7 @@ from metajax.adaptation import neighbourhood
 from metajax.baselines.preferences import liked_counts
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners.graph import new_user_learner
 from metajax.methods.graph_ridge import (
     Layers,
@@ -127,13 +127,13 @@ class VectorOptions(Options):
 
     embedding: int = bounded(32, least=1)
     """Width of the vectors of users and items."""
-    layers: int = bounded(2, least=1)
+    layers: int = bounded(2, least=1, search=Range(1, 4))
     """Layers, or steps of propagation."""
-    length: float = bounded(1.0, above=0)
+    length: float = bounded(1.0, above=0, search=Range(0.1, 10.0, log=True))
     """Length of the initial vectors, a multiple of that of the smoothest directions. Where layers
     are added, and a new user is the mean of their items, vectors whose mean square is 1 would let
     one item alone outweigh popularity many times."""
-    bias_rate: float = bounded(0.2, above=0)
+    bias_rate: float = bounded(0.2, above=0, search=Range(0.02, 1.0, log=True))
     """Learning rate of the items' biases, a share of `rate`: each learns from the few tasks in
     which its item is near the top."""
 
@@ -241,6 +241,7 @@ def _fold_in(
         options=options,
         settings={**ranking_defaults, **changes},
         grid=({}, {"order": "time"}),
+        ranges={"rate": Range(1e-3, 0.1, log=True)},
         any_support=True,
     )
 

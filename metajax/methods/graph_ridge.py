@@ -20,7 +20,7 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.factors import fit_factors, identities_of, user_posteriors
 from metajax.data import blank_graph, training_graph
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners.graph import new_user_learner
 from metajax.methods.bayesian_ridge import check_rank
 from metajax.methods.method import Method
@@ -237,9 +237,9 @@ class GraphRidgeOptions(Options):
 
     width: int = bounded(16, least=1)
     """Width of the layers."""
-    layers: int = bounded(2, least=1)
+    layers: int = bounded(2, least=1, search=Range(1, 4))
     """Layers, or steps of propagation."""
-    rank: int = bounded(8, least=0)
+    rank: int = bounded(8, least=0, search=Range(2, 16))
     """Factors of an item, at least 1."""
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from metajax import learners
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
@@ -22,7 +22,7 @@ __all__ = ["ImplicitOptions", "methods"]
 class ImplicitOptions(GradientOptions):
     """Options of implicit MAML."""
 
-    proximal: float = bounded(2.0, above=0)
+    proximal: float = bounded(2.0, above=0, search=Range(0.2, 20.0, log=True))
     """Weight of half the squared distance from the meta-parameters. With the sum of squared errors
     as inner loss, 2 is a unit prior at unit noise: half of either is a negative log-likelihood."""
 
@@ -41,5 +41,6 @@ methods: tuple[Method, ...] = (
         options=ImplicitOptions,
         settings={"steps": 15},
         grid=inner_rates,
+        ranges={"steps": Range(5, 25)},
     ),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from metajax.baselines.preferences import liked_counts
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods.identities import item_identities
 from metajax.methods.objective import objectives
 from metajax.methods.settings import Options, Settings
@@ -32,7 +32,7 @@ class EncoderOptions(Options):
     """Width of the hidden layers."""
     embedding: int = bounded(32, least=1)
     """Width of the user and item embeddings."""
-    rank: int = bounded(8, least=0)
+    rank: int = bounded(8, least=0, search=Range(2, 16))
     """Factors of an item's identity; 0 for a network of attributes alone."""
     pretrained: bool = True
     """Initialise identities by factors fitted in closed form, or at random."""

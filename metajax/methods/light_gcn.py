@@ -7,6 +7,7 @@ import jax
 import optax
 
 from metajax.adaptation import neighbourhood
+from metajax.fields import Range
 from metajax.learners.graph import graph_learner
 from metajax.losses import on_examples
 from metajax.methods.graph_fold_in import (
@@ -92,6 +93,7 @@ methods: tuple[Method, ...] = (
         options=VectorOptions,
         settings={**ranking_defaults, "objective": "ranking"},
         grid=({}, {"order": "time"}),
+        ranges={"rate": Range(1e-3, 0.1, log=True)},
         any_support=True,
     ),
 )

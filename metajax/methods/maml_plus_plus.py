@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from metajax import learners
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
@@ -22,9 +22,9 @@ __all__ = ["PlusPlusOptions", "methods"]
 class PlusPlusOptions(GradientOptions):
     """Options of MAML++."""
 
-    first_order: float = bounded(0.1, least=0, most=1)
+    first_order: float = bounded(0.1, least=0, most=1, search=Range(0.0, 0.5))
     """Share of the updates, from the first, with first-order gradients."""
-    multi_step: float = bounded(0.5, least=0, most=1)
+    multi_step: float = bounded(0.5, least=0, most=1, search=Range(0.0, 1.0))
     """Share of the updates, from the first, with a loss after every inner step."""
 
 

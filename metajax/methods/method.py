@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from metajax.data.dataset import Shapes, TrainingSet
+from metajax.fields import Search
 from metajax.methods.settings import Options, Settings
 from metajax.methods.tasks import Sampler
 from metajax.types import MetaLearner, Params
@@ -52,6 +53,9 @@ class Method(NamedTuple):
     """The method's defaults where they differ from those of `Settings` and `options`."""
     grid: tuple[Mapping[str, Any], ...] = ({},)
     """Changes of the defaults to try on validation users, no change first."""
+    ranges: Mapping[str, Search] = MappingProxyType({})
+    """Values that a search tries of settings and options, where they are not those of the fields;
+    what the grid changes and neither names is a choice among the values there."""
     kind: Literal["baseline", "learned"] = "learned"
     """A baseline or a learned method in comparisons."""
     any_support: bool = False

@@ -4,6 +4,7 @@ import optax
 
 from metajax import learners
 from metajax.adaptation import matching
+from metajax.fields import Range
 from metajax.methods.method import Method
 from metajax.methods.objective import objectives, step_arguments
 from metajax.methods.settings import Settings
@@ -45,5 +46,9 @@ methods: tuple[Method, ...] = (
         options=GradientOptions,
         settings={"inner_rate": 0.002, "rate": 0.3},
         grid=({}, {"inner_rate": 0.001}, {"rate": 1.0}),
+        ranges={
+            "rate": Range(0.03, 1.0, log=True),
+            "inner_rate": Range(1e-4, 0.05, log=True),
+        },
     ),
 )

@@ -17,7 +17,7 @@ from metajax.baselines.content import TRAITS, content_features, fit_content, ite
 from metajax.baselines.factors import fit_factors, identities_of
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners.frozen import fixed
 from metajax.learners.outer import learner_with
 from metajax.losses import blanked, masked_mean, with_mask
@@ -221,9 +221,9 @@ class MapOptions(Options):
 
     width: int = bounded(16, least=1)
     """Width of the hidden layer."""
-    rank: int = bounded(8, least=0)
+    rank: int = bounded(8, least=0, search=Range(2, 16))
     """Factors of the space, at least 1."""
-    half_known: float = bounded(20.0, above=0)
+    half_known: float = bounded(20.0, above=0, search=Range(2.0, 200.0, log=True))
     """Ratings at which an item counts half by its own embedding and half by the map."""
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metajax import learners
 from metajax.data.dataset import Shapes
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.methods.item_encoder import EncoderOptions, encoder_of, initial_values, reference_label
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
@@ -119,9 +119,9 @@ def from_history_module(module: nn.Module) -> Model:
 class SequenceOptions(EncoderOptions):
     """Options of the sequence encoder."""
 
-    steps: int = bounded(5, least=1)
+    steps: int = bounded(5, least=1, search=Range(1, 10))
     """Inner steps on a user's support."""
-    inner_rate: float = bounded(0.01, above=0)
+    inner_rate: float = bounded(0.01, above=0, search=Range(0.001, 0.1, log=True))
     """Learning rate of the inner steps."""
     adapts: tuple[str, ...] = ("score/*",)
     """Patterns of the parameters that adapt to a user; the others are shared."""

@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any, Literal
 
 from metajax.data.reading import Reading
-from metajax.fields import bounded, check_fields, names_of
+from metajax.fields import Choices, Range, bounded, check_fields, names_of
 
-__all__ = ["Options", "Settings", "reading_fields", "to_dict"]
+__all__ = ["Chosen", "Options", "Settings", "reading_fields", "to_dict"]
 
 reading_fields = tuple(names_of(Reading))
 """The settings of how a log is read."""
@@ -23,6 +23,14 @@ class Options:
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
         check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen(Options):
+    """The setting of a closed form that a search has found, in place of its grid."""
+
+    setting: tuple[tuple[str, Any], ...] = ()
+    """Names and values, arguments of `Baseline.fit`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +55,11 @@ class Settings(Reading):
     """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is
     taken in place of rating for a log without ratings."""
 
-    rate: float = bounded(1e-3, above=0)
+    rate: float = bounded(1e-3, above=0, search=Range(1e-5, 1e-2, log=True))
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
-    weight_decay: float = bounded(0.3, least=0)
+    weight_decay: float = bounded(0.3, least=0, search=Choices((0.0, 0.1, 0.3, 1.0)))
     """Weight decay of the outer optimizer."""
-    clip: float = bounded(1.0, above=0)
+    clip: float = bounded(1.0, above=0, search=Choices((0.5, 1.0, 5.0)))
     """Largest norm of a meta-gradient."""
     updates: int = bounded(500, least=1)
     """Most meta-updates."""
@@ -74,7 +82,8 @@ class Settings(Reading):
     """Validations without improvement before training stops."""
 
     options: Any = Options()
-    """The method's own options: an instance of `Method.options`."""
+    """The method's own options: an instance of `Method.options`; of a closed form `Chosen`, where a
+    search has found its setting."""
 
     def __post_init__(self):
         """Refuses values of the wrong type or out of range."""
@@ -91,4 +100,6 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     """Returns settings as in JSON: shared ones, and a table of options named by the method."""
     values = dataclasses.asdict(settings)
     options = values.pop("options")
+    if isinstance(settings.options, Chosen):
+        options = dict(settings.options.setting)
     return {**values, settings.method: options} if options else values

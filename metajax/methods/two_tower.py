@@ -14,7 +14,7 @@ import numpy as np
 
 from metajax import learners
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.fields import bounded
+from metajax.fields import Range, bounded
 from metajax.learners.gru_adapter import all_features
 from metajax.methods.identities import item_identities
 from metajax.methods.method import Method
@@ -50,7 +50,7 @@ class TowerOptions(Options):
     """Width of the hidden layers."""
     embedding: int = bounded(32, least=1)
     """Width of the user and item embeddings."""
-    rank: int = bounded(8, least=0)
+    rank: int = bounded(8, least=0, search=Range(2, 16))
     """Factors of an item's identity; 0 for a network of attributes alone."""
     pretrained: bool = True
     """Initialise identities by factors fitted in closed form, or at random."""
@@ -60,9 +60,9 @@ class TowerOptions(Options):
 class StepOptions(TowerOptions):
     """Options of methods that take inner steps on the two-tower network."""
 
-    steps: int = bounded(5, least=1)
+    steps: int = bounded(5, least=1, search=Range(1, 10))
     """Inner steps on a user's support."""
-    inner_rate: float = bounded(0.05, above=0)
+    inner_rate: float = bounded(0.05, above=0, search=Range(0.001, 0.5, log=True))
     """Learning rate of the inner steps."""
 
 
