@@ -2,6 +2,8 @@
 
     FOLDER/lock    process id, host, and time of start of the process that writes here
 
+A single file is locked likewise, by `FILE.owner` beside it.
+
 The kernel releases the lock when its process ends, however it ends: what a killed process leaves is
 an unlocked file, which the next process takes over. Where the file system has no locks, the process
 that the file names is looked for on this host instead.
@@ -28,28 +30,30 @@ class LockedError(ValueError):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = _NAME) -> Iterator[None]:
     """Locks a folder for this process.
 
     Args:
         folder: A folder that exists.
+        name: Name of the lock, `FILE.owner` for one file of the folder.
 
     Raises:
         LockedError: If another process holds it; names that process.
         OSError: If the lock cannot be written.
     """
-    descriptor = acquire(folder)
+    descriptor = acquire(folder, name)
     try:
         yield
     finally:
-        release(folder, descriptor)
+        release(folder, descriptor, name)
 
 
-def acquire(folder: Path) -> int:
+def acquire(folder: Path, name: str = _NAME) -> int:
     """Locks a folder until `release`, or until the process ends.
 
     Args:
         folder: A folder that exists.
+        name: Name of the lock, `FILE.owner` for one file of the folder.
 
     Returns:
         The descriptor to release it by. The lock stays with the folder when that is renamed.
@@ -58,11 +62,11 @@ def acquire(folder: Path) -> int:
         LockedError: If another process holds it; names that process.
         OSError: If the lock cannot be written.
     """
-    path = folder / _NAME
+    path = folder / name
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if _try(descriptor, folder):
+            if _try(descriptor, path):
                 owner = json.dumps(_this_process()).encode()
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, owner, 0)
@@ -74,30 +78,30 @@ def acquire(folder: Path) -> int:
         os.close(descriptor)
 
 
-def release(folder: Path, descriptor: int) -> None:
+def release(folder: Path, descriptor: int, name: str = _NAME) -> None:
     """Removes a lock.
 
     Args:
         folder: The folder, by its present name.
         descriptor: From `acquire`.
+        name: Name of the lock, `FILE.owner` for one file of the folder.
     """
     try:
-        (folder / _NAME).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
-def holds(folder: Path, descriptor: int) -> bool:
+def holds(folder: Path, descriptor: int, name: str = _NAME) -> bool:
     """True if a descriptor from `acquire` is of the lock of a folder."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(folder / _NAME))
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder / name))
     except OSError:
         return False
 
 
-def _try(descriptor: int, folder: Path) -> bool:
+def _try(descriptor: int, path: Path) -> bool:
     """Locks an open file; returns False if it is no longer the lock of its folder."""
-    path = folder / _NAME
     try:
         import fcntl
 
@@ -111,7 +115,7 @@ def _try(descriptor: int, folder: Path) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
         supported = False
-    if not holds(folder, descriptor):
+    if not holds(path.parent, descriptor, path.name):
         return False
     owner = _read(descriptor)
     if owner and (_runs(owner) if _here(owner) else not supported):
@@ -122,7 +126,8 @@ def _try(descriptor: int, folder: Path) -> bool:
 def _refusal(path: Path, owner: dict[str, Any]) -> str:
     known = "process {pid} on {host}, since {since}".format_map(owner) if owner else "a process"
     rest = "" if not owner or _here(owner) else f"; if that is gone, delete {path}"
-    return f"{path.parent}: in use by {known}{rest}."
+    locked = path.parent if path.name == _NAME else path.with_suffix("")
+    return f"{locked}: in use by {known}{rest}."
 
 
 def _this_process() -> dict[str, Any]:

@@ -27,9 +27,9 @@ from metajax.baselines import Baseline, Blend, WeightTable
 from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
-from metajax.fields import check_keys, check_name, names_of
+from metajax.fields import check_keys, check_name, names_of, with_tuples
 from metajax.methods import Method, Settings, objectives, to_dict
-from metajax.methods.settings import reading_fields
+from metajax.methods.settings import Chosen, reading_fields
 from metajax.methods.tasks import Sampler
 from metajax.training import Progress, begin
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params, Task
@@ -50,6 +50,7 @@ __all__ = [
     "description_of",
     "first_progress",
     "from_json",
+    "from_values",
     "judged_adaptation_of",
     "learner_of",
     "method_of",
@@ -68,6 +69,7 @@ __all__ = [
     "trained_method_of",
     "weights_of",
     "with_changes",
+    "with_setting",
 ]
 
 _SHARED = set(names_of(Settings)) - {"method", "options"}
@@ -261,9 +263,14 @@ def blend_of(method: str) -> Blend | None:
 
 
 def closed_form_of(settings: Settings) -> Baseline | None:
-    """Returns the closed form of settings; None where their method is trained by updates."""
-    known = {found.name: found for found in all_baselines()}
-    return known.get(settings.method)
+    """Returns the closed form of settings; None where their method is trained by updates.
+
+    Where the settings hold a chosen one, that is its grid.
+    """
+    found = {found.name: found for found in all_baselines()}.get(settings.method)
+    if found is not None and isinstance(settings.options, Chosen):
+        return found._replace(grid=(dict(settings.options.setting),))
+    return found
 
 
 def settings_for(method: str | Method | Baseline, **changes: Any) -> Settings:
@@ -454,11 +461,12 @@ def _keys_of(options: Any) -> list[str]:
 def to_json(settings: Settings) -> str:
     """Writes settings as JSON: shared ones, and a table of options named by the method.
 
-    Of a closed form those of `closed_form_settings` alone.
+    Of a closed form those of `closed_form_settings`, and where it is there the chosen setting.
     """
     values = to_dict(settings)
     if closed_form_of(settings) is not None:
-        values = {name: values[name] for name in ("method", *closed_form_settings)}
+        names = ("method", *closed_form_settings, settings.method)
+        values = {name: values[name] for name in names if name in values}
     return fields.to_json(values)
 
 
@@ -468,19 +476,37 @@ def from_json(path: Path) -> Settings:
     Raises:
         ValueError: If the file holds something else; names the file.
     """
+    return fields.from_json(path, lambda **values: from_values(values), "the settings of a run")
 
-    def build(**values: Any) -> Settings:
-        if "method" not in values:
-            raise ValueError("there is no method.")
-        found = method_of(values.pop("method"))
-        if isinstance(found, Baseline):
-            return settings_for(found, **values)
-        options = values.pop(found.name, {})
-        check_keys(options, names_of(found.options), found.name)
-        check_keys(values, _SHARED, "settings")
-        return settings_for(found, **values, **options)
 
-    return fields.from_json(path, build, "the settings of a run")
+def from_values(values: Mapping[str, Any]) -> Settings:
+    """Returns settings of values that `to_json` wrote and JSON read.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    values = with_tuples(values)
+    if "method" not in values:
+        raise ValueError("there is no method.")
+    found = method_of(values.pop("method"))
+    options = values.pop(found.name, {})
+    if isinstance(found, Baseline):
+        return with_setting(settings_for(found, **values), options)
+    check_keys(options, names_of(found.options), found.name)
+    check_keys(values, _SHARED, "settings")
+    return settings_for(found, **values, **options)
+
+
+def with_setting(settings: Settings, setting: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a closed form that is fitted with one setting in place of its grid.
+
+    Args:
+        settings: Those of the closed form.
+        setting: Arguments of its fit; empty: its grid.
+    """
+    if not setting:
+        return settings
+    return dataclasses.replace(settings, options=Chosen(setting=tuple(setting.items())))
 
 
 def learner_of(settings: Settings, shapes: Shapes, method: Method | None = None) -> MetaLearner:

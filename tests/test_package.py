@@ -42,6 +42,7 @@ ROWS = [
     "cross_domain",
     "registry",
     "evaluation",
+    "search",
     "exploration",
     "report",
     "runs",

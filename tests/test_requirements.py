@@ -17,6 +17,7 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 # The extras whose packages a folder may import, besides those of the core.
 EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), ("cli",)) | {
     "knowledge": ("kg", "llm"),
+    "search": ("tune",),
     "serving": ("serve", "postgres"),
 }
 # Requirements that are imported by another name, or run and not imported.
@@ -79,10 +80,9 @@ def test_the_dev_extra_names_what_the_tests_import():
     # A script that made a reference file needs more; it is not run.
     found = {n for path in tests if not path.stem.startswith("make_") for n in imports(path)}
     declared = names(EXTRAS["dev"]) - TOOLS
-    assert "metajax[cli,kg,llm,serve,postgres]" in EXTRAS["dev"]
-    extras = {
-        name for one in ("cli", "kg", "llm", "serve", "postgres") for name in names(EXTRAS[one])
-    }
+    parts = ("cli", "kg", "llm", "serve", "postgres", "tune")
+    assert f"metajax[{','.join(parts)}]" in EXTRAS["dev"]
+    extras = {name for part in parts for name in names(EXTRAS[part])}
     assert found - helpers <= CORE | declared | extras
     assert declared <= found
 
@@ -91,7 +91,7 @@ def test_the_dev_extra_names_what_the_tests_import():
 def test_the_benchmarks_extra_names_what_the_scripts_import():
     found = {name for path in SCRIPTS for name in imports(path)} - {path.stem for path in SCRIPTS}
     declared = names(EXTRAS["benchmarks"])
-    assert "metajax[cli]" in EXTRAS["benchmarks"]
+    assert "metajax[cli,tune]" in EXTRAS["benchmarks"]
     assert found <= CORE | names(EXTRAS["cli"]) | declared
     assert declared <= found
     page = (ROOT / "benchmarks" / "README.md").read_text()

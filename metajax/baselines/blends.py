@@ -1,6 +1,7 @@
 """Blends of popularity with a personalised ranking whose weight grows with the support."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ def popularity_blend(
     name: str,
     personal: Baseline,
     grid: tuple[Mapping[str, Any], ...],
-    ranges: Mapping[str, Search],
+    ranges: Mapping[str, Search] = MappingProxyType({}),
 ) -> Baseline:
     """Adds scaled log popularity to `weight K^growth` times another ranking baseline's score.
 

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metajax import steps
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metajax.evaluation.closed_forms import Trial
     from metajax.knowledge import Epoch
     from metajax.knowledge.extraction import Status
+    from metajax.search.study import Tried
     from metajax.training import Row
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "preparing",
     "reductions",
     "say",
+    "searching",
     "show_what_can_be_shown",
     "skipped",
     "stages",
@@ -250,6 +252,35 @@ def trials(
 
         stack.enter_context(steps.listening(on_step))
         yield on_trial
+
+
+@contextlib.contextmanager
+def searching(total: int) -> Iterator[Callable[[Sequence["Tried"]], None]]:
+    """Draws a bar over the trials of a search, with the lowest loss so far.
+
+    Args:
+        total: Trials in all.
+
+    Yields:
+        `on_trials(tried)`, to be called with the trials that have ended.
+    """
+    facts, done = {"best": "best -", "pruned": "", "failed": ""}, -1
+    with _bar("Tuning", total, 0, facts) as advance:
+
+        def on_trials(tried: Sequence["Tried"]) -> None:
+            nonlocal done
+            if len(tried) == done:
+                return
+            done = len(tried)
+            finished = [trial.loss for trial in tried if trial.state == "finished"]
+            if finished:
+                facts["best"] = f"best {rounded(min(finished), '.4f')}"
+            for state in ("pruned", "failed"):
+                count = sum(trial.state == state for trial in tried)
+                facts[state] = f"{count} {state}" if count else ""
+            advance(min(done, total))
+
+        yield on_trials
 
 
 @contextlib.contextmanager

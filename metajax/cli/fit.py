@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import engine, report
+from metajax import engine, registry, report
 from metajax.cli import console, sources
+from metajax.cli.train import studied
 from metajax.data import datasets
 from metajax.data.dataset import Dataset
 from metajax.engine.fit import STAGES
@@ -16,6 +17,7 @@ from metajax.fields import names_of
 from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
 from metajax.methods.settings import reading_fields
+from metajax.search import study
 from metajax.training import DivergedError
 
 __all__ = ["fit", "prepare"]
@@ -34,6 +36,7 @@ def fit(
     earlier: Annotated[Path | None, Parameter(name="--from")] = None,
     replay: str | None = None,
     ewc: float | None = None,
+    from_study: Path | None = None,
 ) -> None:
     """Fits a method to all users of a log; writes a model folder that needs no data to serve.
 
@@ -60,6 +63,7 @@ def fit(
             form is fitted to both, and a trained method draws half of its tasks from either.
         ewc: Of a trained method with --from, weight of the penalty for leaving its parameters, each
             as much as the earlier tasks depend on it.
+        from_study: File of a study of `metajax tune`: its method, data and best settings.
     """
     if output.exists():
         raise ValueError(f"--output must not exist, got {output}.")
@@ -72,10 +76,18 @@ def fit(
         raise ValueError(f"{option} belongs to --from, the earlier model, which is missing.")
     typed = getattr(settings, "typed", frozenset())
     named, settings = getattr(settings, "named", True), sources.plain(settings)
+    found = None
+    if from_study is not None:
+        if earlier is not None or trials is not None:
+            option = "--trials" if earlier is None else "--from"
+            raise ValueError(f"{option} and --from-study exclude each other.")
+        named, (found, settings) = True, studied(from_study, settings, typed)
     if earlier is not None:
         _check_typed(typed)
     with console.fetching(settings.data) as fetched:
         dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
+    if found is not None:
+        study.check_data(found, dataset)
     if events is not None:
         dataset = _with_log(dataset, events)
     console.notes(dataset)
@@ -93,6 +105,10 @@ def fit(
     method = engine.chosen_method(dataset, settings.method if named else None)
     console.reductions(method.name, dataset)
     trained = isinstance(method, Method)
+    chosen: Any = method.name
+    if found is not None and not trained:
+        # Whose grid is the setting of the study.
+        chosen = registry.closed_form_of(settings)
     if trained and trials is not None:
         raise ValueError(f"--trials is for closed forms, the method is {method.name}.")
     described = None if graph is None else _linked(graph, link, dataset)
@@ -100,7 +116,7 @@ def fit(
         try:
             model = engine.fit(
                 dataset,
-                method.name,
+                chosen,
                 settings=settings if trained else None,
                 trials=trials,
                 fold=settings.fold,

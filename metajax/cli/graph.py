@@ -1,6 +1,8 @@
 """Knowledge graphs: inspection, training of embeddings, completion, and facts from texts."""
 
+import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,15 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metajax import runs
+from metajax import runs, search
 from metajax.characters import visible
 from metajax.cli import console, extraction, signals, sources
 from metajax.cli.evaluate import failure_of
-from metajax.cli.train import check_resume, claimed, train_to_end
+from metajax.cli.train import check_report, check_resume, claimed, train_to_end
+from metajax.cli.tune import search_and_report
 from metajax.data import datasets
 from metajax.data.fetch import DataUnavailable
 from metajax.knowledge import (
     GraphSettings,
+    GraphSplit,
     KnowledgeGraph,
     Vocabulary,
     graph_names,
@@ -35,6 +39,7 @@ from metajax.runs import graph as graph_runs
 from metajax.runs.graph import GraphRun
 from metajax.runs.item_index import find, index_of_items
 from metajax.runs.recommendation import titles_of
+from metajax.search import study
 
 __all__ = ["command", "prepare"]
 
@@ -102,6 +107,7 @@ def train(
     *,
     run: Path | None = None,
     resume: Path | None = None,
+    from_study: Path | None = None,
 ) -> int:
     """Trains embeddings of a knowledge graph, then ranks held-out test triples.
 
@@ -109,7 +115,15 @@ def train(
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/SOURCE-SCORE, numbered if taken.
         resume: Folder of a run to resume, with its own settings.
+        from_study: File of a study of `metajax graph tune`: its graph and best settings.
     """
+    found_study = None
+    if from_study is not None:
+        found_study = study.read(from_study)
+        chosen = study.graph_settings_of(found_study)
+        if resume is not None or settings not in (GraphSettings(), GraphSettings(settings.source)):
+            raise ValueError("--from-study has the settings; give no others but the source.")
+        settings = dataclasses.replace(chosen, source=settings.source or chosen.source)
     if resume is not None:
         check_resume(resume, run, settings, GraphSettings(), graph_runs.settings_of)
         opened = graph_runs.open_run(resume)
@@ -119,17 +133,12 @@ def train(
         raise ValueError("source must be the name of a graph, or a file; got none.")
     else:
         predictor_of(settings)  # Refuses before anything is read.
-        names = ("source", "link", "item_prefix", "literals", "base_iri")
-        chosen = [getattr(settings, name) for name in names]
         with claimed(run, f"{Path(settings.source).stem}-{settings.score.lower()}") as claim:
-            found, statements = _loaded(*chosen)
-            parts = None if statements is None else readers.parts_of(found, statements)
-            if parts is not None and settings.share != GraphSettings.share:
-                raise ValueError(
-                    f"share must be left out, because {settings.source} has files train and test; "
-                    f"got {settings.share}."
-                )
+            found, parts = _parts(settings)
             with console.busy("Splitting the triples"):
+                if found_study is not None:
+                    split = graph_runs.split_of(settings, found, parts)
+                    study.check_digest(found_study, _problem(settings, split).facts())
                 opened, progress = graph_runs.create(claim, settings, found, parts)
     folder, settings = opened.folder, opened.settings
     _print_split(opened)
@@ -155,6 +164,61 @@ def train(
     if unwritten is not None:
         raise unwritten
     return 0
+
+
+@command.command
+def tune(
+    settings: Annotated[GraphSettings, Parameter(name="*")] = GraphSettings(),  # noqa: B008
+    *,
+    trials: int = 30,
+    workers: int = 1,
+    storage_file: Annotated[Path | None, Parameter(name="--storage")] = None,
+) -> None:
+    """Searches for settings by the ranks of validation triples; resumes where it stopped.
+
+    Settings that are no defaults are kept; of the others margin, temperature, negatives and rate
+    are searched.
+
+    Args:
+        settings: The settings.
+        trials: Number of trials in all, those before a restart included.
+        workers: Number of processes, each with one thread.
+        storage_file: File of the study; one that exists must be of the same score, graph and
+            settings. Default: runs/SOURCE-SCORE-study.jsonl. The page is beside it, .html.
+    """
+    if not settings.source:
+        raise ValueError("source must be the name of a graph, or a file; got none.")
+    predictor_of(settings)
+    check_report()
+    found, parts = _parts(settings)
+    with console.busy("Splitting the triples"):
+        split = graph_runs.split_of(settings, found, parts)
+    if settings.source not in graph_names():
+        settings = dataclasses.replace(settings, source=str(Path(settings.source).resolve()))
+    default = f"{Path(settings.source).stem}-{settings.score.lower()}-study.jsonl"
+    path = storage_file or Path("runs") / default
+    search_and_report(_problem(settings, split), path, trials, workers)
+    console.say(f"Train with it: metajax graph train --from-study {shlex.quote(str(path))}")
+
+
+def _problem(settings: GraphSettings, split: GraphSplit) -> search.Links:
+    plain = GraphSettings()
+    names = [field.name for field in dataclasses.fields(GraphSettings)]
+    fixed = frozenset(n for n in names if getattr(settings, n) != getattr(plain, n))
+    return search.Links(split.training, split.validation, settings, fixed)
+
+
+def _parts(settings: GraphSettings) -> tuple[KnowledgeGraph, Sequence[KnowledgeGraph] | None]:
+    """Loads a graph, and its parts where the source has them in files."""
+    names = ("source", "link", "item_prefix", "literals", "base_iri")
+    found, statements = _loaded(*[getattr(settings, name) for name in names])
+    parts = None if statements is None else readers.parts_of(found, statements)
+    if parts is not None and settings.share != GraphSettings.share:
+        raise ValueError(
+            f"share must be left out, because {settings.source} has files train and test; "
+            f"got {settings.share}."
+        )
+    return found, parts
 
 
 @command.command

@@ -21,6 +21,7 @@ from metajax.fields import check_keys, check_numbers, check_whole, names_of, wit
 from metajax.files import read_toml
 from metajax.methods import Method, Settings
 from metajax.methods.settings import Options, reading_fields
+from metajax.search import study
 
 __all__ = [
     "ACROSS",
@@ -113,7 +114,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
 
     Args:
         config: A TOML file of settings, or None.
-        tokens: The command line, of `train`, `transfer` or `fit`.
+        tokens: The command line, of `train`, `transfer`, `fit` or `tune`.
 
     Returns:
         Sources of options besides the command line, the strongest first: environment, file; and
@@ -126,13 +127,17 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     typed, environment = given(tokens), _environment()
     domains = _DOMAINS if tokens[0] == "transfer" else ()
     file = {} if config is None else _read(config, tables=domains)
-    plain = {"transfer": ACROSS, "fit": DEFAULT}.get(tokens[0], TRAINED)
+    plain = {"transfer": ACROSS, "fit": DEFAULT, "tune": UPDATED}.get(tokens[0], TRAINED)
     if tokens[0] == "train" and _of_updates({**file, **environment, **typed}):
         plain = UPDATED
     if tokens[0] == "fit" and "from" in typed:
         # Options are of the method that the model has; what is no model is refused by the command.
         plain = method_in(Path(str(typed["from"]))) or plain
-    chosen = {"method": plain, **file, **environment, **typed}["method"]
+    layered = {**file, **environment, **typed}
+    if tokens[0] in ("train", "fit") and "from_study" in typed:
+        # The method and its settings are those of the study.
+        plain = study.read(Path(typed["from_study"])).facts["method"]
+    chosen = {"method": plain, **layered}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)
     _check_options(tokens, method)
@@ -144,10 +149,11 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     command = importlib.import_module(f"metajax.cli.{tokens[0]}")
     function = getattr(command, tokens[0])
     options: Any = settings_of(method)
-    layered = {**file, **environment, **typed}
     # Read by the command: where no method is named, the data may choose another.
     options.named = "method" in layered or method.name in layered or bool(own)
     options.typed = frozenset(typed)
+    tables = layered.get(method.name, {})
+    options.given = frozenset([*layered, *own, *(tables if isinstance(tables, Mapping) else ())])
     function.__annotations__["settings"] = Annotated[options, Parameter(name="*")]
     others = {found.name for found in registry.all_methods()} - {method.name}
     if not trained:

@@ -4,8 +4,9 @@ import contextlib
 import importlib.util
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from metajax.registry import (
     too_large,
 )
 from metajax.runs import judging
+from metajax.search import study
 from metajax.training import DivergedError, Progress
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "prepare",
     "preparing",
     "resumed",
+    "studied",
     "suited",
     "train",
     "train_and_judge",
@@ -50,6 +53,7 @@ def train(
     *,
     run: Path | None = None,
     resume: Path | None = None,
+    from_study: Path | None = None,
     report: bool = True,
     baselines: str = "",
     judge_users: int | None = None,
@@ -62,6 +66,7 @@ def train(
         settings: The settings.
         run: Folder of the run; must not exist. Default: runs/DATA-METHOD, numbered if taken.
         resume: Folder of a run to resume, with its own settings.
+        from_study: File of a study of `metajax tune`: its method, data and best settings.
         report: Evaluate on the cold users at the end, with the baselines.
         baselines: Names of the baselines, separated by commas; by default all that suit the data.
         judge_users: Number of cold users to judge, drawn by the seed; by default all.
@@ -69,7 +74,13 @@ def train(
     scope = scope_of(baselines, judge_users)
     if report:
         check_report()
+    typed = getattr(settings, "typed", frozenset())
     named, settings = getattr(settings, "named", True), sources.plain(settings)
+    found = None
+    if from_study is not None:
+        if resume is not None:
+            raise ValueError("--resume and --from-study exclude each other.")
+        named, (found, settings) = True, studied(from_study, settings, typed)
     if resume is not None:
         check_resume(resume, run, settings, settings_for(sources.TRAINED), runs.settings_of)
         opened, progress = resumed(resume)
@@ -79,6 +90,8 @@ def train(
             with console.fetching(settings.data) as fetched:
                 dataset = datasets.load(settings.data, progress=fetched, **settings.reading())
             console.notes(dataset)
+            if found is not None:
+                study.check_data(found, dataset)
             if not named:
                 settings = suited(settings, dataset)
             console.reductions(settings.method, dataset)
@@ -87,6 +100,34 @@ def train(
             with console.preparing(preparing(settings)):
                 opened, progress = runs.create(claim, settings, dataset)
     return train_and_judge(opened, progress, scope if report else None)
+
+
+def studied(path: Path, settings: Settings, typed: Collection[str]) -> tuple[study.Study, Settings]:
+    """Reads a study of `metajax tune`.
+
+    Args:
+        path: Its file.
+        settings: Those of the command line.
+        typed: The options that were given there.
+
+    Returns:
+        The study, and its settings with the values of its best trial; data that are named may lie
+        elsewhere, and the caller checks that they are the same.
+
+    Raises:
+        ValueError: If another method is named, or a setting, which the study has.
+    """
+    found = study.read(path)
+    chosen = study.settings_of(found)
+    if "method" in typed and settings.method != chosen.method:
+        raise ValueError(
+            f"{path}: a study of another method, {chosen.method}; got {settings.method}."
+        )
+    for name in typed:
+        if name in set(names_of(Settings)) - {"data", "method"} or "." in name:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be left out: --from-study has the settings.")
+    return found, replace(chosen, data=settings.data) if "data" in typed else chosen
 
 
 def preparing(settings: Settings) -> str:

@@ -34,6 +34,7 @@ def in_processes(
     *,
     jobs: int,
     waiting: Callable[[], None],
+    starting: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs `work(share)` for each share in one of some processes, until all are done.
 
@@ -45,6 +46,7 @@ def in_processes(
         shares: Its arguments, which can be pickled, in a few kilobytes.
         jobs: The number of processes.
         waiting: Called now and then, and once more at the end.
+        starting: Called while no process runs: first, and again after one of them was killed.
 
     Raises:
         ValueError: If one raised it.
@@ -52,6 +54,7 @@ def in_processes(
     """
     left = list(shares)
     for _ in range(_ATTEMPTS):
+        starting()
         with contextlib.suppress(BrokenProcessPool):
             for done in _finished(work, left, min(jobs, len(left)), waiting):
                 left.remove(done)

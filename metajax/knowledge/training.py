@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax.fields import bounded, check_fields
+from metajax.fields import Range, bounded, check_fields
 from metajax.knowledge.graph import KnowledgeGraph
 from metajax.knowledge.link_prediction import LinkPredictor, link_predictor
 from metajax.knowledge.negative_sampling import TrainingTriples, training_triples
@@ -62,13 +62,13 @@ class GraphSettings:
     """Score of a triple: RotatE, TransE, DistMult or ComplEx."""
     width: int = 32
     """Embedding dimension, complex where the score is."""
-    margin: float = 6.0
+    margin: float = bounded(6.0, search=Range(1.0, 12.0))
     """Added to the score: the distance at which a triple is as likely true as not."""
-    temperature: float = 1.0
+    temperature: float = bounded(1.0, search=Range(0.0, 2.0))
     """Inverse temperature of the weights of negatives; 0 weights all alike."""
-    negatives: int = 16
+    negatives: int = bounded(16, search=Range(5, 20))
     """Negatives of each triple, for each of head, relation and tail."""
-    rate: float = bounded(0.01, above=0)
+    rate: float = bounded(0.01, above=0, search=Range(1e-3, 0.1, log=True))
     """Learning rate of Adam."""
     batch: int = 1024
     """Triples of an update."""

@@ -26,6 +26,7 @@ from metajax.runs.run import (
     settings_of,
     train,
     train_run,
+    with_absolute_data,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "similar",
     "train",
     "train_run",
+    "with_absolute_data",
 ]

@@ -46,6 +46,7 @@ __all__ = [
     "judge",
     "open_run",
     "settings_of",
+    "split_of",
     "write_report",
 ]
 
@@ -97,21 +98,7 @@ def create(
     if not isinstance(folder, Claim):
         with claim(folder) as claimed:
             return create(claimed, chosen, graph, parts)
-    predictor_of(chosen)  # Checks its settings.
-    if parts is None:
-        split = split_graph(
-            graph,
-            without=chosen.without,
-            share=chosen.share,
-            inverse_share=chosen.inverse_share,
-            seed=chosen.seed,
-        )
-    else:
-        first, *validation, last = parts
-        split = split_of_files(
-            first, validation[0] if validation else None, last, without=chosen.without
-        )
-    run = GraphRun(folder.folder, chosen, split)
+    run = GraphRun(folder.folder, chosen, split_of(chosen, graph, parts))
     progress = begin_links(run.split.training, chosen)
     contents = {
         SETTINGS: fields.to_json(chosen),
@@ -119,6 +106,25 @@ def create(
     }
     make(folder, contents, progress)
     return run, progress
+
+
+def split_of(
+    chosen: GraphSettings, graph: KnowledgeGraph, parts: Sequence[KnowledgeGraph] | None = None
+) -> GraphSplit:
+    """Splits a graph as the settings say; arguments and errors as in `create`."""
+    predictor_of(chosen)  # Checks its settings.
+    if parts is None:
+        return split_graph(
+            graph,
+            without=chosen.without,
+            share=chosen.share,
+            inverse_share=chosen.inverse_share,
+            seed=chosen.seed,
+        )
+    first, *validation, last = parts
+    return split_of_files(
+        first, validation[0] if validation else None, last, without=chosen.without
+    )
 
 
 def open_run(folder: Path) -> GraphRun:

@@ -79,6 +79,7 @@ __all__ = [
     "train",
     "train_run",
     "warn_of_damage",
+    "with_absolute_data",
 ]
 
 GRAPH = "graph.json"
@@ -179,7 +180,7 @@ def create(
     if pair is not None:
         pair = with_absolute_paths(pair)
         chosen = replace(chosen, data=pair.main)
-    chosen = _absolute(chosen)
+    chosen = with_absolute_data(chosen)
     if isinstance(loaded, Dataset):
         _check_named(chosen, loaded)
     run = _prepared(folder.folder, chosen, loaded, pair)
@@ -356,7 +357,7 @@ def train(
     folder = Path(folder)
     if folder.exists():
         run = open_run(folder)
-        if run.settings != settings_on(_absolute(chosen), run.dataset):
+        if run.settings != settings_on(with_absolute_data(chosen), run.dataset):
             raise ValueError(f"{folder}: the run was begun with other settings.")
         progress = resumed(run)
     else:
@@ -424,8 +425,8 @@ def _restored(folder: Path, like: Any, **options: Any) -> tuple[int, Any]:
         raise ValueError(f"{folder / SETTINGS}: do not fit the checkpoint: {error}") from None
 
 
-def _absolute(chosen: Settings) -> Settings:
-    # Where a relative path leads depends on the working directory.
+def with_absolute_data(chosen: Settings) -> Settings:
+    """Returns settings whose paths of data do not depend on the working directory."""
     tables: dict[str, Any] = {
         name: str(Path(path).resolve())
         for name in ("users", "items")
@@ -447,7 +448,7 @@ def _check_named(chosen: Settings, loaded: Dataset) -> None:
             f"settings must name the data that are given, got data={chosen.data!r} and the data "
             f"of {loaded.name!r}."
         )
-    given = _absolute(Settings(data=chosen.data, **loaded.options)).reading()
+    given = with_absolute_data(Settings(data=chosen.data, **loaded.options)).reading()
     wanted = chosen.reading()
     for option in sorted(given.keys() | wanted.keys()):
         one, other = given.get(option), wanted.get(option)
