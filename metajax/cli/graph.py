@@ -189,7 +189,7 @@ def tune(
     if not settings.source:
         raise ValueError("source must be the name of a graph, or a file; got none.")
     predictor_of(settings)
-    check_report()
+    check_report("")
     found, parts = _parts(settings)
     with console.busy("Splitting the triples"):
         split = graph_runs.split_of(settings, found, parts)

@@ -136,7 +136,7 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     layered = {**file, **environment, **typed}
     if tokens[0] in ("train", "fit") and "from_study" in typed:
         # The method and its settings are those of the study.
-        plain = study.read(Path(typed["from_study"])).facts["method"]
+        plain = study.settings_of(study.read(Path(typed["from_study"]))).method
     chosen = {"method": plain, **layered}["method"]
     method = registry.method_of(chosen)
     trained = isinstance(method, Method)

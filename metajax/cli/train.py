@@ -169,17 +169,18 @@ def claimed(run: Path | None, default: str) -> AbstractContextManager[runs.Claim
     return runs.claim(Path("runs") / default, numbered=True) if run is None else runs.claim(run)
 
 
-def check_report() -> None:
+def check_report(instead: str = ", or --no-report") -> None:
     """Refuses to train when the report could not be written.
+
+    Args:
+        instead: End of the error: the option that does without.
 
     Raises:
         ValueError: If a package is missing.
     """
     for package in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f"the report needs {package}: pip install 'metajax[cli]', or --no-report."
-            )
+            raise ValueError(f"the report needs {package}: pip install 'metajax[cli]'{instead}.")
 
 
 def check_resume(

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from metajax import report, runs, search, storage
 from metajax.cli import console, signals, sources
-from metajax.cli.train import check_report
+from metajax.cli.train import check_report, suited
 from metajax.data import datasets
 from metajax.methods import Settings
 from metajax.search import study
@@ -33,20 +33,22 @@ def tune(
     Args:
         settings: The settings.
         trials: Number of trials in all, those before a restart included.
-        workers: Number of processes, each with one thread.
+        workers: Number of processes, each with one thread; 1 means one process with all threads.
         storage_file: File of the study; one that exists must be of the same method, data and
             settings. Default: runs/DATA-METHOD-study.jsonl. The page is beside it, .html.
     """
-    given = getattr(settings, "given", frozenset())
+    given, named = getattr(settings, "given", frozenset()), getattr(settings, "named", True)
     chosen = runs.with_absolute_data(sources.plain(settings))
-    default = Path("runs") / f"{Path(chosen.data).stem}-{chosen.method}-study.jsonl"
-    check_report()
+    check_report("")
     with console.fetching(chosen.data) as fetched:
         dataset = datasets.load(chosen.data, progress=fetched, **chosen.reading())
     console.notes(dataset)
+    if not named:
+        chosen = suited(chosen, dataset)
     console.reductions(chosen.method, dataset)
     problem = search.ColdUsers(dataset, chosen, frozenset(given))
-    path = storage_file or default
+    default = f"{Path(chosen.data).stem}-{chosen.method}-study.jsonl"
+    path = storage_file or Path("runs") / default
     search_and_report(problem, path, trials, workers)
     console.say(f"Train with it: metajax train --from-study {shlex.quote(str(path))}")
 

@@ -185,9 +185,10 @@ class ColdUsers(NamedTuple):
         """Returns what the losses depend on."""
         baseline = registry.closed_form_of(self.settings)
         settings = json.loads(registry.to_json(self.settings))
-        rated = registry.predicts_ratings(self.settings)
+        rated = registry.predicts_ratings(registry.settings_on(self.settings, self.dataset))
+        rated = rated and not self.dataset.implicit
         measure = "validation loss (1 - NDCG@10)"
-        if baseline is not None and baseline.predicts == "both":
+        if rated and baseline is not None and baseline.predicts == "both":
             measure = "validation loss (RMSE in standardised labels + 1 - NDCG@10)"
         elif rated:
             measure = "validation RMSE" + ("" if baseline is None else " in standardised labels")

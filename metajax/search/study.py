@@ -128,7 +128,7 @@ def tune(
         problem: What to search.
         path: File of the study; new, or that of an earlier search for the same.
         trials: Number of trials in all, those of earlier calls included.
-        workers: Number of processes; 1 means this one. Each computes on one thread.
+        workers: Number of processes, each of one thread; 1 means this process, with all threads.
         on_trials: Called with the trials that have ended, now and then and at the end.
 
     Returns:
