@@ -62,6 +62,7 @@ def test_other_initials_digits_and_words_are_other_names():
     for one, other in (
         ("Christopher Nolan", "Christopher Dolan"),
         ("A Very Long Name of a Sequel 2", "A Very Long Name of a Sequel 3"),
+        ("Voyage of Apollo12 Beyond", "Voyage of Apollo13 Beyond"),
         ("Robert Downey Senior", "Robert Downey"),
     ):
         assert pairs({one: 5, other: 1}, threshold=0.8) == set()
