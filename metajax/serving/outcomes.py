@@ -83,7 +83,7 @@ class Share(NamedTuple):
     """A share, with its 95 % interval."""
 
     count: int
-    """Number of lists or users it is of; 0: the others mean nothing."""
+    """Number of lists or users it is of; of 0 the others mean nothing."""
     value: float
     """From 0 to 1."""
     low: float

@@ -65,7 +65,7 @@ class Relation:
     values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Legal tails, and for each the words that mean it; empty where any name is legal."""
     kind: str = ""
-    """Kind of the tails: relations of one kind share their names. By default the relation's."""
+    """Kind of the tails, by default the relation's own; relations of one kind share their names."""
     most: int = bounded(0, least=0)
     """Most tails of one item, beyond which they contradict each other; 0 for any number."""
     patterns: tuple[str, ...] = ()
