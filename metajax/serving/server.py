@@ -91,24 +91,36 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def reloading(service: Service) -> Iterator[None]:
+def reloading() -> Iterator[Callable[[Service], None]]:
     """Reloads the model at each SIGHUP; a model that cannot be read leaves the old one served.
 
     Elsewhere than in the main thread, or on a system without the signal, nothing is done.
 
-    Args:
-        service: The service.
+    Yields:
+        A function that takes the service once there is one; a signal before counts then.
     """
     number = getattr(signal, "SIGHUP", None)
     if number is None or threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda service: None
         return
-    # In a thread, as it takes as long as a start.
-    before = signal.signal(
-        number, lambda *_: threading.Thread(target=service.try_reload, daemon=True).start()
-    )
+    served: list[Service] = []
+    early = threading.Event()
+
+    def reload(*_: Any) -> None:
+        if not served:
+            early.set()
+            return
+        # In a thread, as it takes as long as a start.
+        threading.Thread(target=served[0].try_reload, daemon=True).start()
+
+    def begin(service: Service) -> None:
+        served.append(service)
+        if early.is_set():
+            reload()
+
+    before = signal.signal(number, reload)
     try:
-        yield
+        yield begin
     finally:
         signal.signal(number, before)
 
@@ -207,6 +219,7 @@ def _answer(
     """Answers on a socket until a signal ends this process."""
     keep_compiled()
     with contextlib.ExitStack() as stack:
+        begin = stack.enter_context(reloading())
         store = stack.enter_context(Store(events))
         experiment = settings.experiment
         arms = () if experiment is None else experiment.arms
@@ -224,7 +237,7 @@ def _answer(
             raise ValueError(f"{store.name}: {problem}.") from None
         logging.getLogger("metajax.serving").setLevel(logging.INFO)
         running = uvicorn_of(service)
-        stack.enter_context(reloading(service))
+        begin(service)
         ready()
         with contextlib.suppress(KeyboardInterrupt):
             running.run(sockets=[listening])

@@ -175,8 +175,10 @@ def test_a_signal_reloads_the_model_and_a_damaged_one_keeps_the_old(serve, model
     shutil.copytree(model, folder)
     service, call = serve(load=lambda _: scorer_of(folder, policies=("greedy",)))
     before = service.scorer
-    with server.reloading(service):
+    with server.reloading() as begin:
+        # While it starts.
         os.kill(os.getpid(), signal.SIGHUP)
+        begin(service)
         end = time.monotonic() + 60
         while service.scorer is before and time.monotonic() < end:
             time.sleep(0.01)
