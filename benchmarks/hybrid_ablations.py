@@ -43,6 +43,7 @@ from metajax.hybrid.tastes import RATERS
 
 PARTS = {
     "item statistics": ("popularity", "reach", "approval"),
+    "content profile": ("content profile",),
     "similar users": ("similar users", "most similar users", "users of similar attributes"),
     "EASE": ("EASE", "EASE of favourites"),
     "denoising EASE": (
