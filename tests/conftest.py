@@ -32,6 +32,12 @@ jax.config.update("jax_compilation_cache_dir", CACHE)
 MOST = 3 * 2**30
 
 
+def pytest_configure(config):
+    """Leaves slow tests out, but under CI and where marks are asked for (-m)."""
+    if not os.environ.get("CI") and not config.option.markexpr:
+        config.option.markexpr = "not slow"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
     """Drops compiled programs after a module where the process has grown large."""

@@ -138,6 +138,8 @@ def fit_ranking_head(
     scale = _scales(lists)
     scale[[at for at, name in enumerate(names) if name in without]] = np.inf
     schedule = _scheduled(names, scale)
+    if constant:
+        schedule = schedule._replace(weights=_tied(schedule.weights))
     users = np.unique(lists.user)
     inside = np.isin(lists.user, np.random.default_rng(seed).permutation(users)[: len(users) // 2])
     halves = [(_part(lists, side), _part(lists, ~side)) for side in (inside, ~inside)]
