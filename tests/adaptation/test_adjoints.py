@@ -139,6 +139,7 @@ def test_exact_adjoints_agree_on_a_task_alone_and_on_the_gradient_of_each_task()
 
 
 @pytest.mark.parametrize("steps", [1, 11])
+@pytest.mark.slow
 def test_the_inner_loss_may_close_over_traced_values(steps):
     params, tasks = some_params(), some_tasks()
     adjoints = {**EXACT, "implicit": Implicit(5.0, iterations=30)}

@@ -121,6 +121,7 @@ class Smooth(nn.Module):
         return nn.Dense(1)(nn.tanh(nn.Dense(16, dtype=self.dtype)(x)))
 
 
+@pytest.mark.slow
 def test_both_forms_round_as_bfloat16_does(started):
     _, tasks = started
 

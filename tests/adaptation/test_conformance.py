@@ -62,6 +62,7 @@ def batched(row):
     return lambda tasks: judge(row.params, jax.tree.map(lambda *x: jnp.stack(x), *tasks))
 
 
+@pytest.mark.slow
 def test_a_support_changes_the_scores(row, judged, task):
     (_, scores), _ = judged(task)
     change = np.abs(scores - row.zero_shot(row.params, task.query.inputs)).max()
@@ -106,6 +107,7 @@ def test_one_trace_serves_every_support_size(row, task):
     assert sizes == [(SUPPORT,)]
 
 
+@pytest.mark.slow
 def test_padding_adds_nothing(judged, batched, task):
     fills = ((np.nan, 0), (np.inf, 4), (3e38, -1), (1.0, 10**6), (-1e9, -(10**6)))
     padded = [padded_with(task, value, item) for value, item in fills]

@@ -137,6 +137,7 @@ def low_rank_leaves(adapted):
         ("medley", "sgd"),
     ],
 )
+@pytest.mark.slow
 def test_factored_and_plain_forms_agree(name, optimizer):
     model, params, tasks = started(MODELS[name])
     plain, factored = (

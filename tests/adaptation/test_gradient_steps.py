@@ -59,6 +59,7 @@ def query_loss(adaptation):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.slow
 def test_the_meta_gradient_on_a_quadratic_is_the_closed_form(steps):
     # The loss |Xw - y|^2 / n has the Hessian H = 2 X'X / n and its minimum at w*. So k steps of
     # SGD give w_k = w* + (I - rate H)^k (w - w*), whose derivative by w is (I - rate H)^k.
@@ -90,6 +91,7 @@ def rated(seed, n):
 @pytest.mark.parametrize(
     ("name", "adapts"), [("sgd", "*"), ("momentum", "predictor/*"), ("adam", "*")]
 )
+@pytest.mark.slow
 def test_the_meta_gradient_of_a_network_is_its_central_difference(name, adapts):
     model = from_linen(RatingNetwork((3,), (2,), (3,), items=4, identity_width=2, direct=True))
     task = Task(rated(2, 3), rated(3, 4))

@@ -75,6 +75,7 @@ def test_a_table_that_adapts_is_not_copied():
         *(("plain", "predictor/*", adjoint) for adjoint in (Linearized(), Mixed(), Implicit())),
     ],
 )
+@pytest.mark.slow
 def test_no_adjoint_copies_shared_weights(form, adapts, adjoint):
     update, state, tasks = update_of(form=form, adapts=matching(adapts), adjoint=adjoint)
     kernels = {name: jax.tree.leaves(part)[-1].shape for name, part in state.params.items()}

@@ -23,6 +23,7 @@ def x64():
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (1, 2)])
 @pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.slow
 def test_a_product_and_its_derivatives_are_those_of_matmul(name, axes):
     ours, reference, first, second = PAIRS[name]
     rng = np.random.default_rng(0)

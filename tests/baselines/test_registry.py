@@ -44,6 +44,7 @@ def test_parameters_are_floats_of_at_most_32_bits_or_int32(fitted):
     assert kinds <= {"float16", "float32", "int32"}
 
 
+@pytest.mark.slow
 def test_every_setting_of_the_grid_fits(fitted, training):
     baseline, params, _ = fitted
     grid = [{**each, "rank": 2} if "rank" in each else each for each in baseline.grid]
@@ -51,6 +52,7 @@ def test_every_setting_of_the_grid_fits(fitted, training):
         assert jax.tree.structure(other) == jax.tree.structure(params)
 
 
+@pytest.mark.slow
 def test_an_empty_support_gives_finite_scores(fitted, make_support, candidates):
     _, params, scores = fitted
     result = scores(params, make_support([], [], padding=2), candidates)

@@ -17,6 +17,7 @@ def scripts(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_policies_have_a_time_and_frequencies_like_their_propensities(
     scripts, tmp_path, monkeypatch, capsys
 ):
@@ -47,6 +48,7 @@ def test_policies_have_a_time_and_frequencies_like_their_propensities(
     assert script.worst_of(exploration.greedy(k=1), policies[0], own, 300) == float("inf")
 
 
+@pytest.mark.slow
 def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
     scripts, tmp_path, monkeypatch
 ):
@@ -111,6 +113,7 @@ def test_a_system_grows_by_its_first_events(scripts, small):
     assert of[0, "content_profile", "random", 3]["mean"] > 0
 
 
+@pytest.mark.slow
 def test_bootstrap_methods_are_beside_a_learned_one(scripts, small, tmp_path, monkeypatch):
     script = scripts("first_days")
     kind = ease._replace(name="learned", kind="learned", grid=({},))

@@ -25,6 +25,7 @@ def script(monkeypatch):
     jax.config.update("jax_enable_compilation_cache", cached)
 
 
+@pytest.mark.slow
 def test_methods_in_jax_agree_and_leave_records(script, tmp_path, capsys):
     written = tmp_path / "others.json"
     others = script("against_others")
@@ -82,6 +83,7 @@ def test_methods_take_turns_until_their_time_is_up(script):
     np.testing.assert_array_equal(np.isnan(spent["a"]), [False, False, True, True])
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_grid_leaves_a_record_and_a_line_of_the_figure(script, tmp_path, capsys):
     written, drawn = tmp_path / "cost.json", tmp_path / "cost.svg"
     cell = [*TINY, "--support", "1", "--steps", "1", "--adjoint", "reverse"]

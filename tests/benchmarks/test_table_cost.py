@@ -16,6 +16,7 @@ def script(monkeypatch):
 SIZES = ["--items", "20000", "--width", "4", "--tasks", "16", "--repeats", "1"]
 
 
+@pytest.mark.slow
 def test_an_update_needs_no_copy_of_a_table_for_each_task(script, capsys):
     records = script.main(SIZES)
     assert [record["learner"] for record in records] == ["supervised", "maml"]

@@ -44,6 +44,7 @@ def test_a_product_with_a_leading_axis_of_tasks_is_one_within_tasks(script):
     assert kinds["rest"] == "the rest"
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_timed_and_its_floors_follow(script, capsys):
     plain, ours = script.main(["--workload", "W1", "--tasks", "4"])
     assert plain["products within tasks, ms"] == 0

@@ -38,6 +38,7 @@ def folds(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_options_of_a_trained_method_are_its_settings(run, small, folds):
     few = [
         "--updates=2",
@@ -58,6 +59,7 @@ def test_options_of_a_trained_method_are_its_settings(run, small, folds):
     assert folds == [(2, 3)]
 
 
+@pytest.mark.slow
 def test_without_a_method_the_engine_is_fitted_which_chooses_nothing(run, small, folds, tmp_path):
     status, out, _, folder = run("--data", small, "--trials=2", "--fold=1")
     assert (status, engine.load(folder).method) == (0, DEFAULT)
@@ -126,6 +128,7 @@ def test_an_earlier_model_has_chosen_the_setting(run, small, tmp_path):
         assert words in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_trained_model_goes_on_from_its_parameters(run, small, tmp_path):
     few = ["--updates=2", "--per-dispatch=1", "--validate-every=1", "--tasks=4"]
     own = ["--method=bayesian_ridge", "--bayesian_ridge.rank=2", *few]

@@ -42,6 +42,7 @@ def command(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_log_of_views_trains_and_recommends_with_the_defaults(folder, command):
     said = command("train", "--data", folder / "views.csv", "--no-report", *TINY)
     assert "rows repeat a pair of user and item: newest is taken" in said.err
@@ -69,6 +70,7 @@ def _only(folder):
     return path
 
 
+@pytest.mark.slow
 def test_weighted_events_keep_their_unit_outside(folder, command):
     options = ["--weights", "view=1,buy=10", "--relevant", "10"]
     named = ["--method", "maml", "--maml.rank=2", "--maml.width=4", "--maml.embedding=2"]

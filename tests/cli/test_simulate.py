@@ -13,6 +13,7 @@ def run(capsys, *arguments):
 TINY = ("--policies", "linear_thompson", "--starts", "content", "--rounds", "3")
 
 
+@pytest.mark.slow
 def test_a_simulation_prints_a_table_and_writes_records_and_a_page(capsys, tmp_path):
     path, page = tmp_path / "days.json", tmp_path / "days.html"
     size = ("--world-users", 20, "--world-items", 12, "--seeds", 2, "--first-seed", 4)

@@ -120,6 +120,7 @@ def test_a_study_of_another_method_data_set_or_setting_is_refused(run, small, tm
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").glob("*mean*"))
 
 
+@pytest.mark.slow
 def test_a_trained_method_keeps_what_is_given_and_searches_the_rest(run, quick, small, tmp_path):
     names = ("tasks", "query", "per_dispatch", "validate_every")
     options = [f"--{n.replace('_', '-')}={getattr(quick, n)}" for n in names]
@@ -144,6 +145,7 @@ def test_a_trained_method_keeps_what_is_given_and_searches_the_rest(run, quick, 
     assert runs.settings_of(tmp_path / "trained") == settings
 
 
+@pytest.mark.slow
 def test_a_graph_is_tuned_by_its_validation_triples(run, films, tmp_path):
     path = tmp_path / "s.jsonl"
     given = ("--source", films, "--share=0.1", "--epochs=2", "--validate-every=1", "--width=4")

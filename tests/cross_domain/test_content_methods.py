@@ -47,6 +47,7 @@ def predicted(method, params, tasks):
     return jax.jit(jax.vmap(one))(tasks)
 
 
+@pytest.mark.slow
 def test_a_content_adapter_starts_as_the_closed_form(prepared, training):
     learner, progress, tasks = prepared("content_adapter")
     expected = predicted(content_fold_in.adaptation, fit_content(training), tasks)
@@ -79,6 +80,7 @@ def test_prototypes_learn_and_content_features_do_not_decay(prepared):
     assert np.abs(state.params["prototype"] - before["prototype"]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_student_begins_near_its_teacher(prepared, training):
     """Shrunk along each direction alone: off by far less than what is known of the users."""
     learner, progress, _ = prepared("distilled")
@@ -121,6 +123,7 @@ def test_an_adapter_changes_the_target_alone(prepared, training):
     assert change[training.item_domain == 1].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_source_tasks_have_supports_in_one_half_and_queries_in_the_other(prepared, training):
     *_, tasks = prepared("meta_transfer", tasks=40)
     group = content_groups(training)

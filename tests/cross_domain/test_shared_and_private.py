@@ -67,6 +67,7 @@ def test_the_loss_is_the_rating_loss_plus_the_difference_loss(microbatch):
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_loss_without_a_mask_is_averaged_over_known_ratings():
     mask = TASKS.query.mask.at[:, 1].set(False)
     labels = jnp.where(mask, TASKS.query.labels + 1, jnp.nan)
@@ -78,6 +79,7 @@ def test_a_loss_without_a_mask_is_averaged_over_known_ratings():
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_come_to_have_less_in_common():
     def likeness(difference):
         rule = learner(difference=difference)

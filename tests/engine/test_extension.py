@@ -42,6 +42,7 @@ def test_an_update_gives_what_a_fit_to_everything_does(rows):
     assert len(solver.model.fitted_users) == 13
 
 
+@pytest.mark.slow
 def test_an_update_of_a_trained_method_goes_on_from_its_parameters(rows):
     early = [row for row in rows if row[1] < "p7"]
     options = {"rank": 2, "updates": 2, "per_dispatch": 1, "validate_every": 1, "tasks": 4}

@@ -100,6 +100,7 @@ def test_a_folder_that_exists_is_not_written_over(fitted, saved):
     engine.load(saved)
 
 
+@pytest.mark.slow
 def test_a_trained_method_is_fitted_saved_and_loaded(small, tmp_path):
     rows = []
     few = {"updates": 2, "per_dispatch": 1, "validate_every": 1, "tasks": 4}
@@ -112,6 +113,7 @@ def test_a_trained_method_is_fitted_saved_and_loaded(small, tmp_path):
     assert runs.recommend(loaded.recommender, asked) == runs.recommend(model.recommender, asked)
 
 
+@pytest.mark.slow
 def test_a_log_without_ratings_is_fitted_and_served(tmp_path):
     rows = [(u, (u * 3 + n * n) % 12) for u in range(20) for n in range(4)]
     model = engine.fit(of_rows(sorted(set(rows)), 12, rating=False))

@@ -243,6 +243,7 @@ def test_training_with_the_penalty_ends_at_the_minimum_of_the_sum():
         )
 
 
+@pytest.mark.slow
 def test_a_trained_method_goes_on_from_its_parameters(parts, trained, tmp_path):
     _, late, _ = parts
     assert 1 <= trained.updates <= 8

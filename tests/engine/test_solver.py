@@ -96,6 +96,7 @@ def test_data_may_be_a_path_a_frame_or_arrays():
     )
 
 
+@pytest.mark.slow
 def test_epochs_and_batch_size_become_updates_and_tasks(small):
     rows = []
     few = {"per_dispatch": 1, "validate_every": 1}

@@ -86,6 +86,7 @@ def test_ranks_are_counted_and_ties_are_in_the_middle():
         rank_cold_items(scores[:2], tasks)
 
 
+@pytest.mark.slow
 def test_a_few_sequences_determine_the_kind_of_a_cold_item():
     log = world()
     training, cold = split_items(log, share=0.25, seed=0)

@@ -109,6 +109,7 @@ def test_finished_cells_are_not_judged_again(dataset, finished, folder, judged):
     assert stages == [*(f"{name}, P1, fold 0, seed 0" for name in METHODS), "intervals"]
 
 
+@pytest.mark.slow
 def test_a_stopped_comparison_resumes(dataset, finished, tmp_path, judged):
     def stop(stage):
         if stage.startswith("popularity"):
@@ -329,6 +330,7 @@ def test_every_method_has_the_same_number_of_trials(dataset):
     assert tried[:10] == [0.0, 3.5] * 5
 
 
+@pytest.mark.slow
 def test_own_methods_are_compared_with_those_of_the_registry(dataset, tmp_path):
     closed = baselines.item_user_bias._replace(name="mine")
     learned = trained_method_of("maml")._replace(name="my_maml")

@@ -166,6 +166,7 @@ def test_a_comparison_of_a_log_without_ratings_takes_what_suits_it(dataset, tmp_
         evaluation.prepare("P2", dataset, fold=0, seed=0)
 
 
+@pytest.mark.slow
 def test_ratings_that_are_all_equal_are_no_ratings(dataset):
     log = dataset.interactions
     ones = dataset._replace(scale=(0.0, 1.0))

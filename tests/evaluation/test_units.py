@@ -142,6 +142,7 @@ def test_trained_methods_are_judged_alike_in_any_unit(method):
 
 
 @pytest.mark.parametrize("method", ["bayesian_ridge", "attentive_neighbours"])
+@pytest.mark.slow
 def test_training_and_recommendation_are_the_same_in_any_unit(method, tmp_path):
     def trained(name: str, dataset: Dataset) -> tuple[Any, Any]:
         settings = registry.settings_for(method, **FEW, data="log")

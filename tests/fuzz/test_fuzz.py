@@ -18,6 +18,7 @@ from tests.fuzz.logs import log_case
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_two_thousand_cases_are_read_right_or_refused_in_one_line():
     # In a process of its own: a library may end it, which is one of the failures.
     run = subprocess.run(

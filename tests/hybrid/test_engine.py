@@ -56,6 +56,7 @@ def judged(method, params, split, panel="random", **options):
     )
 
 
+@pytest.mark.slow
 def test_the_registry_finds_it_as_a_learned_closed_form_with_two_heads(split, fitted):
     found = registry.method_of("hybrid")
     assert isinstance(found, Baseline)
@@ -173,6 +174,7 @@ def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypa
         np.testing.assert_array_equal(given, expected)
 
 
+@pytest.mark.slow
 def test_ratings_of_a_user_who_is_not_trained_on_change_nothing(split, fitted):
     log = split.training.interactions
     others = select_users(log, log.users)
@@ -180,6 +182,7 @@ def test_ratings_of_a_user_who_is_not_trained_on_change_nothing(split, fitted):
     jax.tree.map(np.testing.assert_array_equal, again, fitted)
 
 
+@pytest.mark.slow
 def test_settings_of_one_grid_share_the_evidence_and_differ_in_the_gate(split, monkeypatch):
     calls = []
     collect = engine._cross_fitted
@@ -196,6 +199,7 @@ def test_settings_of_one_grid_share_the_evidence_and_differ_in_the_gate(split, m
             method.fit(split.training, **bad)
 
 
+@pytest.mark.slow
 def test_further_methods_are_experts_and_columns_can_be_left_out(split):
     shapes = shapes_of(split.training)
     maml = trained_expert("maml", shapes, stop=False, updates=5, tasks=4, rank=2, per_dispatch=5)
@@ -366,6 +370,7 @@ def refitted(method, params, training, **setting):
     return method.refit(params, training, **setting)
 
 
+@pytest.mark.slow
 def test_a_gate_that_was_not_learned_is_learned_when_more_users_have_come(split, fitted):
     log = split.training.interactions
     few = split.training._replace(interactions=select_users(log, log.users[:2]))

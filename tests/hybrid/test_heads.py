@@ -65,6 +65,7 @@ def test_candidates_are_the_best_of_each_column_and_copies_are_marked():
     assert first.tolist() == [True, False, True, False, False]
 
 
+@pytest.mark.slow
 def test_blends_for_hard_negatives_follow_what_is_relevant_of_each_kind():
     rng = np.random.default_rng(0)
     kinds = [lists_of(rng, lambda k, w=w: np.array(w)) for w in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])]
@@ -95,6 +96,7 @@ def lists_of(rng, weight_of, users=80, length=30):
     return Lists(scores, relevant, mask, np.zeros_like(mask), ones, count, first, user)
 
 
+@pytest.mark.slow
 def test_a_gate_finds_the_expert_that_helps_at_each_number_and_drops_noise():
     def weights(k):
         return np.array([1.0, 0.0, 0.0]) if k <= 3 else np.array([0.0, 1.0, 0.0])
@@ -128,6 +130,7 @@ def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypa
     assert np.isinf(left_out.scale[1])
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_not_surely_better_than_the_schedule_is_replaced_by_it():
     names = ["popularity", "noise", "content profile"]
     expected = np.array(ranking.SCHEDULE["content profile"])

@@ -18,6 +18,7 @@ SLOW = pytest.param("transfer", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [SLOW if name == "transfer" else name for name in NAMES])
+@pytest.mark.slow
 def test_work_that_is_killed_at_a_call_goes_on_to_the_same_bits(made, name, tmp_path):
     found = killed_at(made[name], tmp_path, slice(3, None, 23))
     assert found.kills > 1

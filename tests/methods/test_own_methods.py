@@ -104,6 +104,7 @@ def test_commands_find_methods_of_entry_points(small, installed, tmp_path, capsy
     assert "bent" in registry.baseline_names()
 
 
+@pytest.mark.slow
 def test_evaluate_finds_methods_of_entry_points(small, installed, tmp_path, monkeypatch):
     monkeypatch.setattr("metajax.evaluation.tables.all_baselines", lambda: (bent,))
     folder = tmp_path / "run"

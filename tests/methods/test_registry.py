@@ -111,6 +111,7 @@ def test_one_learner_serves_all_folds_and_seeds(of_two_domains, quick):
     )
 
 
+@pytest.mark.slow
 def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(training, quick):
     settings = tiny("maml", quick)
     factors = fit_factors(training.interactions, rank=settings.options.rank, seed=settings.seed)
@@ -122,6 +123,7 @@ def test_a_pretrained_start_predicts_the_items_biases_before_it_has_learned(trai
     )
 
 
+@pytest.mark.slow
 def test_random_initial_values_predict_the_mean_rating(training, quick):
     learner = registry.learner_of(tiny("maml_from_random", quick), shapes_of(training))
     params = registry.first_progress(tiny("maml_from_random", quick), training).state.params
@@ -134,6 +136,7 @@ def test_random_initial_values_predict_the_mean_rating(training, quick):
     np.testing.assert_allclose(scores, np.full(len(scores), mean), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_relevance_threshold_depends_on_the_rating_scale(training, quick):
     """Three quarters up: 4 of 1 to 5, 3 of 0 to 4."""
     settings = tiny("maml", quick, objective="ranking", tasks=64)
@@ -146,6 +149,7 @@ def test_the_relevance_threshold_depends_on_the_rating_scale(training, quick):
     assert 0 < wanted[1.0, 5.0] < wanted[0.0, 4.0]
 
 
+@pytest.mark.slow
 def test_larger_supports_are_truncated_to_the_trained_size(training, quick):
     shapes = shapes_of(training)
     settings = tiny("maml", quick, support=3)

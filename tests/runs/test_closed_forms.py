@@ -94,6 +94,7 @@ def test_settings_of_training_are_none_of_a_closed_form():
 
 
 @pytest.mark.parametrize("name", baseline_names(domains=1))
+@pytest.mark.slow
 def test_parameters_of_every_closed_form_are_stored(name, fitted):
     closed_form = method_of(name)
     assert isinstance(closed_form, Baseline)
@@ -112,6 +113,7 @@ def test_bytes_of_any_length_are_stored_in_a_checkpoint(tmp_path):
         checkpoint.restore(tmp_path, {"best": 1, "empty": b"", "step": 0})
 
 
+@pytest.mark.slow
 def test_a_closed_form_is_trained_judged_and_served_by_the_commands(small, tmp_path, capsys):
     folder = str(tmp_path / "item_mean")
     train = ["train", "--data", str(small), "--method", "item_knn", "--run", folder]

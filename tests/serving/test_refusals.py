@@ -280,6 +280,7 @@ def check(call, request):
             assert secret not in line.replace(quote(path), ""), line
 
 
+@pytest.mark.slow
 def test_random_requests_find_no_unforeseen_error(serve):
     _, call = serve()
 
