@@ -1,4 +1,4 @@
-"""What notebooks show: tables and facts as HTML, and progress in one output.
+"""HTML tables and progress bars for notebooks.
 
 Values of this package that are worth looking at have a method `_repr_html_`, which Jupyter calls.
 """

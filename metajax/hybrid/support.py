@@ -9,9 +9,8 @@ import numpy as np
 from metajax.hybrid.experts import Shared
 from metajax.types import Examples
 
-__all__ = ["PACE", "Summary", "Tables", "described", "fit_tables", "summarised", "width_of"]
+__all__ = ["PACE", "Summary", "Tables", "described", "fit_tables", "summarised"]
 
-_STATISTICS = 13
 PACE = 4
 """Number of statistics of a support's times."""
 
@@ -73,11 +72,6 @@ class Summary(NamedTuple):
     def moments(self) -> jax.Array:
         """`[V + 4]` what tells a support of first interactions."""
         return jnp.concatenate([self.values, self.pace])
-
-
-def width_of(tables: Tables) -> int:
-    """Returns V + 4, the number of statistics of a support."""
-    return _STATISTICS + min(3, tables.axes.shape[1]) + PACE
 
 
 def fit_tables(shared: Shared, earlier: Tables | None = None) -> Tables:

@@ -40,6 +40,7 @@ __all__ = [
     "graph_of",
     "iri_of",
     "node_of",
+    "oxigraph",
     "parts_of",
     "read_graph",
     "read_link",
@@ -346,7 +347,7 @@ def read_link(path: str | Path) -> list[tuple[str, str]]:
 
 def _read_rdf(content: Content, base_iri: str | None) -> Statements:
     """Reads any form of RDF."""
-    ox = _oxigraph()
+    ox = oxigraph()
     data, path = content.read().removeprefix(b"\xef\xbb\xbf"), content.name
     known = ox.RdfFormat.from_extension(_RDF[content.kind])
     by_line = content.kind in (".nt", ".nq")
@@ -417,7 +418,7 @@ def write_turtle(graph: KnowledgeGraph, path: str | Path) -> None:
         ImportError: If pyoxigraph is not installed.
         OSError: If the file cannot be written.
     """
-    ox = _oxigraph()
+    ox = oxigraph()
 
     def literal(value: str, kind: str) -> Any:
         if kind.startswith("@"):
@@ -445,7 +446,7 @@ def iri_of(name: str) -> Any:
     Raises:
         ImportError: If pyoxigraph is not installed.
     """
-    ox = _oxigraph()
+    ox = oxigraph()
     if not name.startswith((_BASE, "_:")):
         try:
             return ox.NamedNode(name)
@@ -457,7 +458,7 @@ def iri_of(name: str) -> Any:
 def node_of(name: str) -> Any:
     """The same, but blank nodes stay so."""
     if re.fullmatch(r"_:b\d+", name):
-        return _oxigraph().BlankNode(name.removeprefix("_:"))
+        return oxigraph().BlankNode(name.removeprefix("_:"))
     return iri_of(name)
 
 
@@ -486,7 +487,12 @@ def _no_empty(table: TextTable, names: Sequence[str]) -> None:
                 )
 
 
-def _oxigraph() -> ModuleType:
+def oxigraph() -> ModuleType:
+    """Returns the module pyoxigraph.
+
+    Raises:
+        ImportError: If it is not installed; names the extra.
+    """
     try:
         import pyoxigraph
     except ImportError:

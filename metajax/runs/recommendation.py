@@ -182,10 +182,10 @@ def recommend_batch(
     names: Sequence[str] | None = None,
     by_id: bool = False,
 ) -> list[list[Recommendation]]:
-    """Adapts to many users in one compiled call, and ranks the items each of them has not rated.
+    """Adapts to many users at once, and ranks the items that each of them has not rated.
 
-    Numbers of users and of ratings are padded to powers of two, so that batches of similar sizes
-    share one compiled program.
+    Users are scored in blocks that fit the host's memory. Numbers of users and of ratings are
+    padded to powers of two, so that batches of similar sizes share one compiled program.
 
     Args:
         recommender: A trained method.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax import storage
-from metajax.knowledge.readers import iri_of, node_of
+from metajax.knowledge.readers import iri_of, node_of, oxigraph
 
 __all__ = ["Statement", "write_provenance"]
 
@@ -47,11 +47,11 @@ def write_provenance(statements: Iterable[Statement], path: str | Path) -> None:
         ImportError: If pyoxigraph is not installed.
         OSError: If the file cannot be written.
     """
-    import pyoxigraph as ox
+    ox = oxigraph()
 
-    written: dict[ox.Triple, None] = {}
+    written: dict[Any, None] = {}
 
-    def add(node: ox.NamedNode, name: str, value: ox.NamedNode | ox.Literal | ox.BlankNode) -> None:
+    def add(node: Any, name: str, value: Any) -> None:
         written[ox.Triple(node, ox.NamedNode(name) if ":" in name else iri_of(name), value)] = None
 
     for (head, relation, tail), origin in statements:

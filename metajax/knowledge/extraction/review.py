@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Decision = Literal["", "accepted", "rejected"]
-"""What a person says of a fact or a merge; "" for nothing yet."""
+"""Review status of a fact or a merge; "" is undecided."""
 
 _FACTS, _NAMES = "facts.csv", "names.csv"
 _GRAPHS = ("graph.tsv", "graph.ttl", "provenance.ttl")
