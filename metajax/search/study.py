@@ -155,7 +155,7 @@ def tune(
     # Refuses what cannot be learned before a file is there.
     objective = problem.objective()
     storage.make_folder(path.parent)
-    with locks.locked(path.parent, f"{path.name}.owner"):
+    with locks.locked(path.parent, f"{path.name}.owner"), _naming(path):
         _mend(path)
         study = _opened(path, problem.warmup, new=True)
         _identify(study, path, problem.facts())
@@ -328,6 +328,17 @@ def _optuna() -> Any:
         raise ImportError("a search needs optuna: install the extra, 'metajax[tune]'.") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Names the file in errors of writing that Optuna leaves without, such as of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def _mend(path: Path) -> None:

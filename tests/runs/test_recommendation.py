@@ -476,3 +476,17 @@ def test_a_selection_of_nothing_is_refused(options, error, words):
         candidates(described, **options)
     with pytest.raises(ValueError, match="which have none: genres"):
         candidates(recommender.catalogue, category={"genres": "x"})
+
+
+@pytest.mark.parametrize("top", [1, 3, 6, 9])
+def test_the_best_of_a_batch_are_those_of_a_stable_sort(top):
+    # Many ties, and -inf for what may not be shown; one row has nothing, another one item.
+    values = np.random.default_rng(0).integers(0, 3, (8, 6)).astype(np.float32)
+    values[np.random.default_rng(1).random((8, 6)) < 0.3] = -np.inf
+    values[2] = -np.inf
+    values[3, 1:] = -np.inf
+    row, column = recommendation._top(values, top)
+    for n, own in enumerate(values):
+        order = np.argsort(-own, kind="stable")
+        expected = [i for i in order if own[i] > -np.inf][:top]
+        assert column[row == n].tolist() == expected

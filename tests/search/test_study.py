@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -234,6 +235,21 @@ def test_what_is_no_study_is_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match=r"none\.jsonl: no such file"):
         study.read(tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_full_disk_is_named_by_the_file_that_cannot_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "s.jsonl"
+    study.tune(Bowl(), path, trials=2)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")  # As Optuna's journal does.
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_try", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            study.tune(Bowl(), path, trials=4)
+    assert caught.value.filename == str(path)
+    assert len(study.tune(Bowl(), path, trials=4).trials) == 4
 
 
 def test_one_process_searches_at_a_time(tmp_path):
