@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import functools
 import http.client
+import itertools
 import json
 import random
 import signal
@@ -225,10 +226,11 @@ def of_model(folder: Path, options: argparse.Namespace, place: Path) -> list[dic
         users_a_second=round(1e3 * len(batch) / float(np.median(taken))),
     )
     with service(folder, place / f"{len(scorer.ids)}.db") as running:
-        empty = running.memory
+        empty, callers = running.memory, itertools.count()
 
         def lists(client: int) -> np.ndarray:
-            link, own = connection(running.address), np.random.default_rng(client)
+            # Nobody asks what another asked: those scores would be kept.
+            link, own = connection(running.address), np.random.default_rng([client, next(callers)])
             bodies = []
             for _ in range(options.requests // CLIENTS):
                 labels = asked(scorer, own)

@@ -7,7 +7,7 @@ propensities are marginal, the shares of draws that put the item there.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import metrics
-from metajax.exploration.slates import Beliefs, Policy, Slate, allowed_at, check_beliefs
+from metajax.exploration.slates import (
+    Beliefs,
+    Policy,
+    Propensities,
+    Slate,
+    allowed_at,
+    check_beliefs,
+)
 from metajax.fields import suggestion
 
 __all__ = [
@@ -56,7 +63,7 @@ def greedy(*, k: int = 10) -> Policy:
         >>> slate.items.tolist(), slate.propensity.tolist()
         ([1, 2], [1.0, 1.0])
     """
-    return _of_positions(lambda beliefs, here: _best(beliefs.mean, here), k, fixed=True)
+    return _of_values(lambda beliefs: beliefs.mean, k)
 
 
 def epsilon_greedy(
@@ -151,8 +158,7 @@ def ucb(*, k: int = 10, width: float = 1.0) -> Policy:
         ValueError: If a setting is out of its range.
     """
     _check_width(width)
-    bounds = lambda beliefs: ucb_bounds(beliefs, width=width)  # noqa: E731
-    return _of_positions(lambda b, here: _best(bounds(b), here), k, "variance", fixed=True)
+    return _of_values(lambda beliefs: ucb_bounds(beliefs, width=width), k, "variance")
 
 
 def linear_ucb(*, k: int = 10, width: float = 1.0) -> Policy:
@@ -167,9 +173,7 @@ def linear_ucb(*, k: int = 10, width: float = 1.0) -> Policy:
         2010, algorithm 1. Differs: the noise of the reward scales the width.
     """
     _check_width(width)
-    bounds = lambda beliefs: ucb_bounds(beliefs, width=width)  # noqa: E731
-    needed = ("variance", "root")
-    return _of_positions(lambda b, here: _best(bounds(b), here), k, *needed, fixed=True)
+    return _of_values(lambda beliefs: ucb_bounds(beliefs, width=width), k, "variance", "root")
 
 
 def ucb1_bounds(beliefs: Beliefs, *, scale: float = 1.0) -> jax.Array:
@@ -203,8 +207,7 @@ def ucb1(*, k: int = 10, scale: float = 1.0) -> Policy:
     """
     if not 0 < scale < np.inf:
         raise ValueError(f"scale must be > 0 and finite, got {scale}.")
-    bounds = lambda beliefs: ucb1_bounds(beliefs, scale=scale)  # noqa: E731
-    return _of_positions(lambda b, here: _best(bounds(b), here), k, "count", fixed=True)
+    return _of_values(lambda beliefs: ucb1_bounds(beliefs, scale=scale), k, "count")
 
 
 def thompson(*, k: int = 10, draws: int = 1000) -> Policy:
@@ -361,27 +364,40 @@ def _check_length(k: int) -> None:
         raise ValueError(f"k must be a whole number >= 1, got {k!r}.")
 
 
-def _of_positions(
-    probabilities: Callable[[Beliefs, jax.Array], jax.Array],
-    k: int,
-    *needed: str,
-    fixed: bool = False,
-) -> Policy:
-    """Makes a policy of the distribution `[N]` over what a position may show and no other has.
-
-    `fixed`: the distribution has one item, and the policy needs no key.
-    """
+def _of_values(values: Callable[[Beliefs], jax.Array], k: int, *needed: str) -> Policy:
+    """Makes the policy that shows the highest of some values `[N]`; it needs no key."""
     _check_length(k)
 
     def show(beliefs: Beliefs, mask: jax.Array, key: jax.Array | None = None, /) -> Slate:
         check_beliefs(beliefs, mask, *needed, k=k)
-        keys = jnp.zeros(k) if fixed else jax.random.split(_given(key), k)
+        items = _ranked(values(beliefs), beliefs, mask, k)
+        shown = items >= 0
+        chances = shown.astype(beliefs.mean.dtype)
+        return Slate(items, chances, jnp.zeros_like(chances), shown)
+
+    return Policy(
+        show,
+        _conditional(lambda beliefs, here: _best(values(beliefs), here), k, needed),
+        conditional=True,
+        length=k,
+    )
+
+
+def _of_positions(
+    probabilities: Callable[[Beliefs, jax.Array], jax.Array], k: int, *needed: str
+) -> Policy:
+    """Makes a policy of the distribution `[N]` over what a position may show and no other has."""
+    _check_length(k)
+
+    def show(beliefs: Beliefs, mask: jax.Array, key: jax.Array | None = None, /) -> Slate:
+        check_beliefs(beliefs, mask, *needed, k=k)
+        keys = jax.random.split(_given(key), k)
 
         def place(free: jax.Array, position: tuple[jax.Array, jax.Array]):
             row, own = position
             here = free & row
             chances = probabilities(beliefs, here)
-            item = jnp.argmax(chances) if fixed else _drawn(chances, own)
+            item = _drawn(chances, own)
             shown = jnp.any(here)
             free = free & (jnp.arange(len(free)) != item)
             found = jnp.where(shown, item, -1).astype(jnp.int32)
@@ -390,6 +406,14 @@ def _of_positions(
         free = jnp.ones(beliefs.mean.shape, bool)
         _, (items, chances, shown) = jax.lax.scan(place, free, (allowed_at(beliefs, mask, k), keys))
         return Slate(items, chances, jnp.zeros_like(chances), shown)
+
+    return Policy(show, _conditional(probabilities, k, needed), conditional=True, length=k)
+
+
+def _conditional(
+    probabilities: Callable[[Beliefs, jax.Array], jax.Array], k: int, needed: Sequence[str]
+) -> Propensities:
+    """Makes the propensities of a distribution over what a position may show and no other has."""
 
     def propensities(
         beliefs: Beliefs, mask: jax.Array, items: jax.Array, key: jax.Array | None = None, /
@@ -404,7 +428,20 @@ def _of_positions(
         free = jnp.ones(beliefs.mean.shape, bool)
         return jax.lax.scan(place, free, (allowed_at(beliefs, mask, k), jnp.asarray(items)))[1]
 
-    return Policy(show, propensities, conditional=True, length=k)
+    return propensities
+
+
+def _ranked(values: jax.Array, beliefs: Beliefs, mask: jax.Array, k: int) -> jax.Array:
+    """Returns the items `[k]` of the highest values, each position of those that it may show."""
+    if jnp.ndim(mask) == 1:
+        return metrics.top_items(values, k=k, where=allowed_at(beliefs, mask, 1)[0])
+
+    def place(free: jax.Array, row: jax.Array):
+        best = _best(values, free & row) > 0
+        return free & ~best, jnp.where(jnp.any(best), jnp.argmax(best), -1)
+
+    free = jnp.ones(values.shape, bool)
+    return jax.lax.scan(place, free, allowed_at(beliefs, mask, k))[1].astype(jnp.int32)
 
 
 def _of_draws(
@@ -420,16 +457,7 @@ def _of_draws(
         raise ValueError(f"draws must be a whole number >= 1, got {draws!r}.")
 
     def ranked(beliefs: Beliefs, mask: jax.Array, key: jax.Array) -> jax.Array:
-        values = draw(beliefs, key)
-        if jnp.ndim(mask) == 1:
-            return metrics.top_items(values, k=k, where=allowed_at(beliefs, mask, 1)[0])
-
-        def place(free: jax.Array, row: jax.Array):
-            best = _best(values, free & row) > 0
-            return free & ~best, jnp.where(jnp.any(best), jnp.argmax(best), -1)
-
-        free = jnp.ones(values.shape, bool)
-        return jax.lax.scan(place, free, allowed_at(beliefs, mask, k))[1]
+        return _ranked(draw(beliefs, key), beliefs, mask, k)
 
     def lists(beliefs: Beliefs, mask: jax.Array, keys: jax.Array) -> jax.Array:
         one = lambda key: ranked(beliefs, mask, key)  # noqa: E731

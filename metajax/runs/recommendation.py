@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import metrics
 from metajax.baselines import Blend
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
@@ -424,6 +425,21 @@ class Scored(NamedTuple):
     method without `Adaptation.expectation` those of ratings."""
 
 
+class _Best(NamedTuple):
+    """The first k items of B users."""
+
+    items: Any
+    """`[B, k]` int32 indices, best first; -1 where no item is left."""
+    scores: Any
+    """`[B, k]`."""
+    variances: Any
+    """`[B, k]`; 0 of a method that predicts none."""
+    finite: Any
+    """`[B]` bool: all scores of the catalogue are."""
+    asked: Any
+    """`[B, k]` scores of k items that were asked for."""
+
+
 def _is_rated(recommender: Recommender) -> bool:
     return recommender.rating and recommender.scale is not None
 
@@ -503,27 +519,49 @@ def _best(
     lists: list[list[Recommendation] | None] = []
     size = scored_at_once(len(allowed))
     for start in range(0, len(seen), size):
-        part = seen[start : start + size]
-        lists += _best_of(recommender, part, score_all(recommender, part), top, allowed)
+        found = _best_of(recommender, seen[start : start + size], allowed, top)
+        lists += _lines(recommender, found, top)
     return lists
 
 
 def _best_of(
-    recommender: Recommender, seen: Sequence[Seen], found: Scored, top: int, allowed: np.ndarray
-) -> list[list[Recommendation] | None]:
-    left = np.where(allowed, found.ranks, -np.inf)
-    user = np.repeat(np.arange(len(seen)), [len(one.items) for one in seen])
-    left[user, np.concatenate([one.items for one in seen])] = -np.inf
-    finite: Any = np.isfinite(found.scores).all(axis=1) & np.isfinite(found.ranks).all(axis=1)
-    left[~finite] = -np.inf
-    user, item = _top(left, top)
-    shown = found.scores[user, item]
+    recommender: Recommender,
+    seen: Sequence[Seen],
+    allowed: np.ndarray,
+    top: int,
+    asked: Sequence[int] = (),
+    least: int = 0,
+) -> _Best:
+    """Returns the best items of some users, and the scores of at most `top` that are asked for."""
+    adaptation = recommender.adaptation._replace(expectation=None)
+    if not _is_rated(recommender):
+        adaptation = adaptation._replace(predict_variance=None)
+    # Few lengths are ever compiled.
+    length = min(_padded(top, 16), len(allowed))
+    places = np.zeros(length, np.int32)
+    places[: len(asked)] = asked
+    found = _best_items(
+        adaptation,
+        recommender.params,
+        jnp.asarray(recommender.catalogue.item_features),
+        _padded_users(seen, least),
+        allowed,
+        places,
+    )
+    return _Best(*(np.asarray(array)[: len(seen)] for array in found))
+
+
+def _lines(recommender: Recommender, best: _Best, top: int) -> list[list[Recommendation] | None]:
+    """Returns the first lines of each user's list, None where the scores are not finite."""
+    items = best.items[:, :top]
+    row, place = np.nonzero(items >= 0)
+    item, shown = items[row, place], best.scores[row, place]
     deviation: list[float | None] = [None] * len(item)
     if _is_rated(recommender):
         # Ordered before what is beyond the scale becomes its end.
         outside = recommender.labels.outside
         if recommender.adaptation.predict_variance is not None:
-            around = found.deviations[user, item]
+            around = np.sqrt(best.variances[row, place])
             deviation = (np.abs(outside(shown + around) - outside(shown - around)) / 2).tolist()
         shown = outside(shown)
     catalogue = recommender.catalogue
@@ -533,24 +571,9 @@ def _best_of(
             Recommendation, map(str, titles), shown.astype(float).tolist(), map(str, ids), deviation
         )
     )
-    ends = np.searchsorted(user, np.arange(len(seen) + 1)).tolist()
-    return [lines[ends[n] : ends[n + 1]] if finite[n] else None for n in range(len(seen))]
-
-
-def _top(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows and columns of the largest values `[B, I]` of each row, the largest first.
-
-    Of equal ones the first come first; -inf is no value. Both are `[n]`, with at most `top` a row.
-    """
-    least = np.full((len(values), 1), -np.inf, values.dtype)
-    if top < values.shape[1]:
-        place = values.shape[1] - top
-        least = np.partition(values, place, axis=1)[:, place, None]
-    row, column = np.nonzero((values >= least) & (values > -np.inf))
-    order = np.lexsort((column, -values[row, column], row))
-    row, column = row[order], column[order]
-    first = np.arange(len(row)) - np.searchsorted(row, row) < top
-    return row[first], column[first]
+    ends = np.searchsorted(row, np.arange(len(items) + 1)).tolist()
+    finite = best.finite.tolist()
+    return [lines[ends[n] : ends[n + 1]] if finite[n] else None for n in range(len(items))]
 
 
 def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:
@@ -620,8 +643,12 @@ def _with_reasons(
         # the one that has recommended, because to compile another takes longer than they do.
         users = [seen, *without]
         calls = [users] if len(rows) > _FEW_ROWS else [[one] for one in users]
-        found_scores = [score_all(recommender, call, len(rows)).scores[:, asked] for call in calls]
-        scores = np.concatenate(found_scores).astype(np.float64)
+        allowed = np.ones(len(recommender.catalogue.ids), bool)
+        found_scores = [
+            _best_of(recommender, call, allowed, len(asked), asked, len(rows)).asked
+            for call in calls
+        ]
+        scores = np.concatenate(found_scores)[:, : len(asked)].astype(np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(f"{_NAN}.")
         noise = np.broadcast_to(_ROUNDING * np.maximum(1, np.abs(scores[0])), scores.shape)
@@ -837,6 +864,32 @@ def _parts(
 
 
 @functools.partial(jax.jit, static_argnames="adaptation")
+def _best_items(
+    adaptation: Adaptation,
+    params: Params,
+    item_features: jax.Array,
+    users: Any,
+    allowed: Any,
+    asked: Any,
+) -> _Best:
+    """Orders the items `[I]` that are allowed and not in the support, for B users.
+
+    As many are returned as there are items `[k]` whose scores are asked for.
+    """
+    allowed = jnp.asarray(allowed)
+
+    def one(user: tuple[jax.Array, ...]) -> _Best:
+        _, known, _, mask = user
+        scores, ranks, variances, _ = _of_catalogue(adaptation, params, item_features, user)
+        left = allowed.at[known].min(~mask)
+        items = metrics.top_items(ranks, k=len(asked), where=left)
+        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ranks))
+        return _Best(items, scores[items], variances[items], finite, scores[asked])
+
+    return _mapped(one, users, len(item_features))
+
+
+@functools.partial(jax.jit, static_argnames="adaptation")
 def _scores(
     adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -846,18 +899,38 @@ def _scores(
     """
 
     def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        adapted, catalogue = _adapted(adaptation, params, item_features, user)
-        scores = adaptation.predict(params, adapted, catalogue)
-        ranks, variances = scores, jnp.zeros_like(scores)
-        if adaptation.rank is not None:
-            ranks = adaptation.rank(params, adapted, catalogue)
-        if adaptation.predict_variance is not None:
-            variances = adaptation.predict_variance(params, adapted, catalogue)
+        scores, ranks, variances, expectation = _of_catalogue(
+            adaptation, params, item_features, user
+        )
         doubts = variances
-        if adaptation.expectation is not None:
-            _, root, own = adaptation.expectation(params, adapted, catalogue)
+        if expectation is not None:
+            _, root, own = expectation
             doubts = jnp.sum(root * root, axis=-1) + own
         return scores, variances, ranks, doubts
 
-    most = 1 << max(_SCORES // len(item_features), 1).bit_length() - 1
+    return _mapped(one, users, len(item_features))
+
+
+def _of_catalogue(
+    adaptation: Adaptation, params: Params, item_features: jax.Array, user: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
+    """Scores of all items for one user, what orders them, variances and expected ratings.
+
+    The variances are 0 and the expectation None of a method that predicts none.
+    """
+    adapted, catalogue = _adapted(adaptation, params, item_features, user)
+    scores = adaptation.predict(params, adapted, catalogue)
+    ranks, variances, expectation = scores, jnp.zeros_like(scores), None
+    if adaptation.rank is not None:
+        ranks = adaptation.rank(params, adapted, catalogue)
+    if adaptation.predict_variance is not None:
+        variances = adaptation.predict_variance(params, adapted, catalogue)
+    if adaptation.expectation is not None:
+        expectation = adaptation.expectation(params, adapted, catalogue)
+    return scores, ranks, variances, expectation
+
+
+def _mapped(one: Callable[[Any], Any], users: Any, items: int) -> Any:
+    """Applies a function of one user to B users, as many at a time as memory should hold."""
+    most = 1 << max(_SCORES // items, 1).bit_length() - 1
     return jax.lax.map(one, users, batch_size=min(most, len(users[0])))

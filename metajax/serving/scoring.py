@@ -523,8 +523,8 @@ class Scorer:
             return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
 
         length = next(k for k in LENGTHS if request.n <= k)
-        key = jax.random.key(request.seed)
-        slate = _drawn(request.policy, length, *beliefs(request.policy), mask, key)
+        seed = np.uint32(request.seed)
+        slate = _drawn(request.policy, length, *beliefs(request.policy), mask, seed)
         drawn, chances, kept = (np.asarray(one)[: request.n] for one in slate)
         places, chances = drawn[kept].tolist(), chances[kept].tolist()
         shown, errors = scores[places], [None] * len(places)
@@ -542,7 +542,7 @@ class Scorer:
             chances = {
                 name: float(chances[0])
                 if policy == request.policy
-                else float(_chance(policy, *beliefs(policy), mask, places[0], key))
+                else float(_chance(policy, *beliefs(policy), mask, places[0], seed))
                 for name, policy in request.others.items()
             }
             lines[0] = lines[0]._replace(chances=chances)
@@ -696,20 +696,22 @@ _Array = Any
 
 @functools.partial(jax.jit, static_argnames=("name", "k"))
 def _drawn(
-    name: str, k: int, mean: _Array, variance: _Array, mask: _Array, key: jax.Array
+    name: str, k: int, mean: _Array, variance: _Array, mask: _Array, seed: _Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Items, propensities and which positions are shown, `[k]`."""
     mean, variance, mask = map(jnp.asarray, (mean, variance, mask))
-    slate = policy_of(name, k=k, **POLICIES[name]).show(Beliefs(mean, variance), mask, key)
+    slate = policy_of(name, k=k, **POLICIES[name]).show(
+        Beliefs(mean, variance), mask, jax.random.key(seed)
+    )
     return slate.items, slate.propensity, slate.shown
 
 
 @functools.partial(jax.jit, static_argnames="name")
 def _chance(
-    name: str, mean: _Array, variance: _Array, mask: _Array, item: int, key: jax.Array
+    name: str, mean: _Array, variance: _Array, mask: _Array, item: int, seed: _Array
 ) -> jax.Array:
     """Probability with which a policy shows an item at the first position."""
     mean, variance, mask = map(jnp.asarray, (mean, variance, mask))
     policy = policy_of(name, k=1, **POLICIES[name])
     shown = jnp.asarray([item], jnp.int32)
-    return policy.propensities(Beliefs(mean, variance), mask, shown, key)[0, item]
+    return policy.propensities(Beliefs(mean, variance), mask, shown, jax.random.key(seed))[0, item]

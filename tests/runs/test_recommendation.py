@@ -480,13 +480,26 @@ def test_a_selection_of_nothing_is_refused(options, error, words):
 
 @pytest.mark.parametrize("top", [1, 3, 6, 9])
 def test_the_best_of_a_batch_are_those_of_a_stable_sort(top):
-    # Many ties, and -inf for what may not be shown; one row has nothing, another one item.
+    # Many ties, and what may not be shown: by rule, or as the user knows it.
     values = np.random.default_rng(0).integers(0, 3, (8, 6)).astype(np.float32)
-    values[np.random.default_rng(1).random((8, 6)) < 0.3] = -np.inf
-    values[2] = -np.inf
-    values[3, 1:] = -np.inf
-    row, column = recommendation._top(values, top)
+    fixed = Adaptation(
+        lambda params, support, key=None: support.inputs.user_features[0],
+        lambda params, adapted, query: adapted,
+    )
+    allowed = np.array([True, False, True, True, True, True])
+    known = np.tile(np.array([0, 3, 0], np.int32), (8, 1))
+    mask = np.tile([False, True, False], (8, 1))
+    mask[5] = True
+    values[6, 4] = np.nan
+    users = (values, known, np.zeros((8, 3), np.float32), mask)
+    found = recommendation._best_items(
+        fixed, {}, jnp.zeros((6, 1)), users, allowed, np.zeros(top, np.int32)
+    )
     for n, own in enumerate(values):
-        order = np.argsort(-own, kind="stable")
-        expected = [i for i in order if own[i] > -np.inf][:top]
-        assert column[row == n].tolist() == expected
+        left = [i for i in range(6) if allowed[i] and i not in known[n][mask[n]]]
+        worth = np.nan_to_num(own, nan=-np.inf)
+        expected = [i for i in np.argsort(-worth, kind="stable").tolist() if i in left][:top]
+        assert [i for i in found.items[n].tolist() if i >= 0] == expected
+        assert found.finite[n] == (n != 6)
+        shown = found.scores[n][: len(expected)]
+        np.testing.assert_array_equal(shown, own[expected])
