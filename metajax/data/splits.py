@@ -58,6 +58,8 @@ class ColdTasks(NamedTuple):
     support_time: np.ndarray | None = None
     """`[T, P]` float32 seconds since the first column's, which is shown from K = 1 on; 0 on
     padding. None in a log without times."""
+    candidates: np.ndarray | None = None
+    """`[I]` bool, the items that are ranked, such as the cold ones; None: all."""
 
 
 class Fold(NamedTuple):
@@ -208,6 +210,7 @@ def warm_cold_quadrants(
     Of each warm user's ratings of warm items, `floor(held_out * n)` in seeded random order are the
     warm-warm query and the rest is training. A cold user gets `min(support, n - 1)` of their n
     ratings of warm items as the support of both quadrants, and the others as the query of one.
+    Candidates of rankings are the warm, or the cold, items of the log.
 
     Args:
         interactions: The log.
@@ -243,16 +246,19 @@ def warm_cold_quadrants(
     size = np.where(is_cold, np.clip(n - 1, 0, support), n - np.floor(held_out * n).astype(int))
     seen = warm & (rank < size[user])
 
-    def quadrant(chosen: np.ndarray, query: np.ndarray) -> ColdTasks:
+    def quadrant(chosen: np.ndarray, of_warm: bool) -> ColdTasks:
+        query = warm & ~seen if of_warm else ~warm
         width = int(size[chosen].max(initial=0))
-        return collected(interactions, np.flatnonzero(chosen), rank, seen, query, width)
+        tasks = collected(interactions, np.flatnonzero(chosen), rank, seen, query, width)
+        item = interactions.item[warm if of_warm else ~warm]
+        return tasks._replace(candidates=np.bincount(item, minlength=items) > 0)
 
     return Quadrants(
         training=select_rows(interactions, seen & ~is_cold[user]),
-        warm_user_warm_item=quadrant(~is_cold, warm & ~seen),
-        cold_user_warm_item=quadrant(is_cold, warm & ~seen),
-        warm_user_cold_item=quadrant(~is_cold, ~warm),
-        cold_user_cold_item=quadrant(is_cold, ~warm),
+        warm_user_warm_item=quadrant(~is_cold, True),
+        cold_user_warm_item=quadrant(is_cold, True),
+        warm_user_cold_item=quadrant(~is_cold, False),
+        cold_user_cold_item=quadrant(is_cold, False),
     )
 
 

@@ -39,7 +39,8 @@ def warm_cold(
     """Prepares one draw of P2: 20 % of the users are cold, and some items.
 
     Vocabularies, scalers and everything fitted come from warm users' ratings of warm items. Of a
-    cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand.
+    cold user up to five ratings of warm items are seen, of a warm user ten or up to a thousand. In
+    a log without ratings lists are judged: of cold items among the cold ones, of warm among warm.
     Settings are chosen as they are judged: within the training ratings, users and
     items are held out once more.
 
@@ -93,7 +94,7 @@ def warm_cold(
         validation,
         test,
         ks={name: _ks(name, validation[name], test[name]) for name in QUADRANTS},
-        unranked="P2 judges ratings alone.",
+        unranked="" if dataset.implicit else "P2 judges ratings by their errors alone.",
     )
     return standardised(prepared, dataset)
 

@@ -133,7 +133,8 @@ def evaluate(
         length: Length of the recommended list.
         metrics: Metrics of one's own in addition to `evaluation.metrics.table`: a function like
             those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
-        allow_constant: Accept rating predictions that are the same everywhere, for a global mean.
+        allow_constant: Accept predictions that are the same everywhere, for a global mean; in a
+            ranking their order is drawn.
         key: For methods that draw; each user gets a key of their own, the same at every K.
         chunk: Users a step; what they need on the device is about `chunk * I * (Du + Di)` floats.
         seed: Seed of the order of the catalogue, which decides between equal scores.
@@ -205,6 +206,7 @@ def evaluate(
         high=high,
         relevant=relevant,
         key=key,
+        among=None if tasks.candidates is None else jnp.asarray(tasks.candidates[order]),
         length=length,
         metrics=tuple(in_unit_of_log(metric, _map_of(labels)) for metric in selected),
         natural=natural and ranking,
@@ -223,7 +225,7 @@ def evaluate(
     )
     of_scores, of_ratings = merged.pop("range_of_scores"), merged.pop("range_of_ratings")
     _check_finite(method, ks, tasks.user, merged.pop("finite"))
-    if ranking:
+    if ranking and not allow_constant:
         _check_ordered(method, ks, *of_scores)
     if rating and not allow_constant:
         _check_varied(method, ks, *of_ratings)
@@ -381,6 +383,7 @@ def _measure(
     high: float,
     relevant: float,
     key: jax.Array | None,
+    among: jax.Array | None,
     length: int,
     metrics: tuple[Metric, ...],
     natural: bool,
@@ -398,6 +401,7 @@ def _measure(
         high: Highest rating.
         relevant: Lowest rating of a relevant item.
         key: For methods that draw, or None.
+        among: `[I]` bool, the candidates in shuffled order; None means all.
         length: Of the recommended list.
         metrics: Those to measure.
         natural: True to measure the ranking by the natural reading as well.
@@ -412,6 +416,7 @@ def _measure(
     """
     items, pool = len(order), batch.support_item.shape[1]
     shuffled = item_features[order]
+    every = jnp.ones(items, bool) if among is None else among
 
     def judge_one(user: _Batch) -> dict[str, Any]:
         def repeat(rows: int) -> jax.Array:
@@ -441,14 +446,14 @@ def _measure(
             deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, queried))
             finite &= jnp.all(jnp.isfinite(deviation))
         gains = user.in_query & (user.rating >= relevant)
-        seen = user.in_query if user.candidate is not None else jnp.ones(items, bool)
+        seen = user.in_query if user.candidate is not None else every
 
         def columns(mask: jax.Array) -> jax.Array:
             # One past the end, which is dropped: what is masked out changes nothing.
             return jnp.where(mask, user.support_column, items)
 
         def without(mask: jax.Array) -> jax.Array:
-            return jnp.ones(items, bool).at[columns(mask)].set(False, mode="drop")
+            return every.at[columns(mask)].set(False, mode="drop")
 
         def best(left: jax.Array) -> jax.Array:
             top = list_metrics.top_items(scores, k=length, where=left)

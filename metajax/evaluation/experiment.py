@@ -58,8 +58,8 @@ def cells_of(
     Args:
         methods: Names, of `method_names`, or methods of one's own; None means all that suit the
             data.
-        protocols: `P1`, `P2` or `P2-newest`; or one's own by name. None means P1 and P2, and P1
-            alone where the log has no ratings.
+        protocols: `P1`, `P2` or `P2-newest`; or one's own by name. None means P1, and P2 of
+            a log of ratings.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
         dataset: The data; None means a log of ratings.
@@ -97,7 +97,7 @@ def cells_of(
         for seed in seeds
         for fold in folds
         for protocol, preparation in preparations.items()
-        if preparation.ranked or _predicts_ratings(method)
+        if preparation.ranks(dataset) or _predicts_ratings(method)
     ]
 
 
@@ -115,10 +115,10 @@ def _protocols(
         return ("P1",) if implicit else ("P1", "P2")
     if implicit and dataset is not None:
         for name, preparation in protocols_of(protocols).items():
-            if not preparation.ranked:
+            if preparation.ranked is False:
                 raise ValueError(
                     f"protocol {name} judges ratings, and {dataset.name} {dataset.unrated}: take "
-                    "P1, which judges lists."
+                    "P1 or P2, which judge lists."
                 )
     return protocols
 
@@ -263,7 +263,8 @@ def compare(
             baseline and every trained method of one domain, those that need no ratings where the
             log has none.
         protocols: `P1`, `P2` or `P2-newest`; or one's own by name, which
-            identifies it in finished cells. None means P1 and P2, P1 alone without ratings.
+            identifies it in finished cells. None means P1, and P2 of
+            a log of ratings.
         folds: In [0, 5); under P2 which draws.
         seeds: Repetitions, >= 0.
         metrics: Metrics of one's own, as in `evaluate`; finished cells identify them by name.
@@ -305,7 +306,7 @@ def compare(
     if cross_fit:
         protocols = ("P1",) if protocols is None else protocols
         for name, preparation in protocols_of(protocols).items():
-            if not preparation.ranked:
+            if not preparation.ranked:  # Also where it depends on the log.
                 raise ValueError(
                     f"cross-fitting chooses settings for cold users, as in P1, not for {name}."
                 )

@@ -29,9 +29,14 @@ class Preparation(NamedTuple):
 
     split: Callable[[Dataset, int, int], Split]
     """`split(dataset, fold, seed)`; a function that another process can import, or a partial."""
-    ranked: bool
-    """True if rankings of the whole catalogue are evaluated. `prepare` gives splits of one that is
-    not a reason, `Split.unranked`."""
+    ranked: bool | None
+    """True if rankings are evaluated, False if ratings alone are; None: ratings, and rankings where
+    the log has no ratings. `prepare` gives splits without rankings a reason, `Split.unranked`."""
+
+    def ranks(self, dataset: Dataset | None) -> bool:
+        """True if rankings are evaluated; None: of a log of ratings."""
+        implicit = dataset is not None and dataset.implicit
+        return implicit if self.ranked is None else self.ranked
 
 
 def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: int) -> Split:
@@ -54,9 +59,9 @@ def prepare(protocol: str | Preparation, dataset: Dataset, *, fold: int, seed: i
         protocol = protocols[protocol]
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold must be in [0, {FOLDS}), got {fold}.")
-    check_dataset(dataset, ratings=not protocol.ranked)
+    check_dataset(dataset, ratings=protocol.ranked is False)
     split = protocol.split(dataset, fold, seed)
-    if split.ranked and not protocol.ranked:
+    if split.ranked and not protocol.ranks(dataset):
         return split._replace(unranked="The protocol judges ratings alone.")
     return split
 
@@ -74,7 +79,7 @@ def check_dataset(dataset: Dataset, *, ratings: bool = False) -> None:
     if ratings and dataset.implicit:
         raise ValueError(
             f"{dataset.name}: what is judged here are ratings, and the log {dataset.unrated}: such "
-            "a log is judged by its lists, under P1 (metajax train, metajax compare)."
+            "a log is judged by its lists, under P1 and P2 (metajax train, metajax compare)."
         )
     users = int(np.sum(dataset.interactions.user_counts > 0))
     for what, holds, found in (
@@ -121,8 +126,8 @@ def _crossed(
 
 protocols: dict[str, Preparation] = {
     "P1": Preparation(_p1, ranked=True),
-    "P2": Preparation(partial(_p2, "random"), ranked=False),
-    "P2-newest": Preparation(partial(_p2, "newest"), ranked=False),
+    "P2": Preparation(partial(_p2, "random"), ranked=None),
+    "P2-newest": Preparation(partial(_p2, "newest"), ranked=None),
 }
 """Cold users by number of shots; warm and cold users by warm and cold items, those drawn at random
 or the newest.

@@ -429,10 +429,11 @@ def _validated(method: FittedMethod, split: Split, panel: str) -> float:
 def _may_be_constant(method: FittedMethod, panel: str) -> bool:
     """Allows constant predictions to a global mean, and to baselines where all items are cold.
 
-    Of a trained method they are a defect: it sees attributes.
+    Of a trained method that predicts ratings they are a defect: it sees attributes. Of one that
+    orders items and knows them by their users alone, the order of cold ones is drawn.
     """
-    cold = method.kind == "baseline" and panel.endswith("cold_item")
-    return method.name == "global_mean" or cold
+    able = method.kind == "baseline" or not method.rating
+    return method.name == "global_mean" or (able and panel.endswith("cold_item"))
 
 
 def fits(
@@ -663,7 +664,7 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
                 training.item_features,
                 scale=training.scale,
                 relevant=training.threshold,
-                ks=[k for k in split.ks[panel] if k in (0, 1, 5)],
+                ks=[k for k in split.ks[panel] if k in (0, 1, 5)] or split.ks[panel],
                 rating=False,
             )
         except ConstantPredictionsError:

@@ -123,6 +123,8 @@ def fit_ranking_head(
 ) -> tuple[RankingHead, dict[str, float]]:
     """Fits the gate, drops experts that do not help, and replaces a gate that does not.
 
+    Popularity stays, as it alone orders items for somebody of whom nothing is known.
+
     Args:
         lists: Of held-out users, at every knot.
         names: Name of each column.
@@ -176,7 +178,8 @@ def fit_ranking_head(
     for column in np.flatnonzero(np.isfinite(scale)).tolist():
         left = _ndcg(reached(found, [*dropped, column]))
         figures[f"without {names[column]}"] = left
-        if left >= best:
+        # Where nothing is shown yet popularity alone gives an order.
+        if left >= best and names[column] != "popularity":
             dropped.append(column)
             best = left
     figures["without all that do not help"] = best

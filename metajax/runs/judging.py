@@ -55,9 +55,10 @@ _PROTOCOL = (
     "candidates of a ranking, but under P1-natural, where they are queried as well."
 )
 _QUADRANTS = (
-    "P2: 20 % of users and of items are cold; of a cold user up to 5 ratings of warm items are "
-    "shown, of a warm user 10 or (K = 1000) all; a method trained on supports of 10 uses 10 of "
-    "them."
+    "P2: 20 % of users and of items are cold; of a cold user up to 5 interactions with warm items "
+    "are shown, of a warm user 10 or (K = 1000) all; a method trained on supports of 10 uses 10 of "
+    "them. Ratings are judged by their errors; of a log without them cold items are ranked among "
+    "the cold ones, warm items among the warm."
 )
 _PROTOCOL_ACROSS = (
     "Of each cold user the history in the source domain and the first 0, 1, 3 or 5 interactions in "

@@ -97,7 +97,6 @@ def test_data_and_compare_say_what_the_log_has(folder, command):
     assert "RMSE" not in table
     for wrong, line in (
         (["--methods", "item_mean"], "method 'item_mean' needs ratings, and "),
-        (["--protocols", "P2"], "protocol P2 judges ratings, and "),
         (["--relevant", "11"], "relevant (--relevant) must be above 0 and at most the strongest"),
     ):
         given = [*options[:2], *wrong]

@@ -149,9 +149,8 @@ def test_a_comparison_of_a_log_without_ratings_takes_what_suits_it(dataset, tmp_
     cells = evaluation.cells_of(folds=[0], dataset=dataset)
     assert {cell.method for cell in cells} == {name for name in METHODS if not METHODS[name]}
     assert {cell.protocol for cell in cells} == {"P1"}
-    found = evaluation.compare(
-        dataset, ["popularity", "item_knn", "random"], folds=[0], folder=tmp_path / "views"
-    )
+    names = ["popularity", "item_knn", "random"]
+    found = evaluation.compare(dataset, names, folds=[0], folder=tmp_path / "views")
     assert found.notes == []
     assert {r.metric for r in found.records} == {
         "ndcg@10", "precision@10", "recall@10", "hr@1", "coverage@10", "adapt_us", "state_bytes",
@@ -159,11 +158,48 @@ def test_a_comparison_of_a_log_without_ratings_takes_what_suits_it(dataset, tmp_
     # The users are of two kinds, which popularity does not know.
     at_five = {"protocol": "P1", "order": "random", "k": 5}
     assert rows(found.records, "item_knn", **at_five) > rows(found.records, "popularity", **at_five)
-    for protocol in ("P2", "P2-newest"):
-        with pytest.raises(ValueError, match=f"{protocol} judges ratings, and views has none: tak"):
-            evaluation.compare(dataset, ["popularity"], protocols=["P1", protocol])
-    with pytest.raises(ValueError, match="views: what is judged here are ratings, and the log has"):
-        evaluation.prepare("P2", dataset, fold=0, seed=0)
+    errors = {"errors": evaluation.protocols["P1"]._replace(ranked=False)}
+    with pytest.raises(ValueError, match="errors judges ratings, and views has none: take P1"):
+        evaluation.compare(dataset, ["popularity"], protocols=errors)
+    with pytest.raises(ValueError, match="views: what is judged here are ratings, and the log "):
+        evaluation.prepare(errors["errors"], dataset, fold=0, seed=0)
+
+
+def test_new_items_are_ranked_among_themselves():
+    """Users keep to one half of the items, which an attribute of the items tells."""
+    rng = np.random.default_rng(0)
+    items, users = np.arange(60), range(40)
+    chosen = [
+        np.argsort(np.where(items // 30 == u % 2, 0.0, 2.0) - rng.gumbel(size=60))[:25]
+        for u in users
+    ]
+    user_ids, item_ids = (np.array([f"{n:02d}" for n in range(size)]) for size in (40, 60))
+    log = from_columns(
+        np.repeat(users, 25), np.concatenate(chosen), user_ids=user_ids, item_ids=item_ids
+    )
+    kinds = np.where(items < 30, "a", "b")
+    described = Dataset(
+        "clicks",
+        log,
+        Table(user_ids, {}, {}),
+        Table(item_ids, {"class": kinds}, {"class": "categorical"}),
+        scale=None,
+    )
+    split = evaluation.prepare("P2", described, fold=0, seed=0)
+    seen = np.unique(split.final.interactions.item)
+    found = {}
+    for baseline in (baselines.popularity, baselines.content_profile):
+        method = tuned(baseline, split, trials=1)["cold_user_cold_item"]
+        for panel in ("cold_user_cold_item", "cold_user_warm_item"):
+            judged = evaluation.judge(method, split, panel)
+            found[baseline.name, panel] = evaluation.summarise(judged)["ndcg@10"]
+            shown = np.unique(judged.per_user.top_items)
+            assert np.isin(shown[shown >= 0], seen).all() == panel.endswith("warm_item")
+            assert not np.isin(shown, seen).any() or panel.endswith("warm_item")
+    # Of new items, only attributes tell who likes them, once clicks have been seen.
+    none, *_, five = found["content_profile", "cold_user_cold_item"]
+    assert five > none + 0.2
+    assert five > max(found["popularity", "cold_user_cold_item"]) + 0.2
 
 
 @pytest.mark.slow
@@ -176,9 +212,8 @@ def test_ratings_that_are_all_equal_are_no_ratings(dataset):
     figures = [[r for r in f.records if r.metric != "adapt_us"] for f in found]
     assert figures[0] == figures[1] == figures[2]
     assert (dataset.unrated, ones.unrated) == ("has none", "has no two different ones")
-    for names, protocols in ((["item_mean"], ["P1"]), (["popularity"], ["P2"])):
-        with pytest.raises(ValueError, match="and views has no two different ones: take "):
-            evaluation.compare(ones, names, protocols=protocols)
+    with pytest.raises(ValueError, match="and views has no two different ones: take "):
+        evaluation.compare(ones, ["item_mean"])
 
 
 def test_strengths_below_the_threshold_are_evidence_but_not_relevant():
