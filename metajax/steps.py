@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["counted", "listening"]
+__all__ = ["counted", "listening", "teller"]
 
 _Listener = Callable[[str, int, int], None]
 
@@ -44,8 +44,19 @@ def counted(what: str, total: int) -> Iterator[int]:
         what: Name of the work.
         total: Number of steps.
     """
-    on_step = _listener.get() or (lambda what, done, total: None)
+    tell = teller(what, total)
     for step in range(total):
-        on_step(what, step, total)
+        tell(step)
         yield step
-    on_step(what, total, total)
+    tell(total)
+
+
+def teller(what: str, total: int) -> Callable[[int], None]:
+    """Returns a function that tells the listener, if there is one, how many steps are done.
+
+    Args:
+        what: Name of the work.
+        total: Number of steps.
+    """
+    on_step = _listener.get()
+    return lambda done: None if on_step is None else on_step(what, done, total)

@@ -18,6 +18,7 @@ __all__ = [
     "check",
     "cut",
     "digest_of",
+    "digest_of_file",
     "make_folder",
     "remove_leftovers",
     "sync",
@@ -46,6 +47,17 @@ def digest_of(content: str | bytes) -> Digest:
     """
     held = content.encode() if isinstance(content, str) else content
     return Digest(len(held), hashlib.sha256(held).hexdigest())
+
+
+def digest_of_file(path: Path) -> Digest:
+    """Returns size and hash of a file, which it reads in blocks.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Digest(file.tell(), digest.hexdigest())
 
 
 def check(path: Path, expected: Digest, *, beginning: bool = False) -> None:
@@ -124,15 +136,15 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         os.fsync(descriptor)
 
 
-def append(path: Path, text: str) -> None:
-    """Appends text to a file, which `sync` forces to the disk.
+def append(path: Path, content: str | bytes | memoryview) -> None:
+    """Appends text, or bytes, to a file, which `sync` forces to the disk.
 
     Raises:
         OSError: If it cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     with _named(path, descriptor):
-        _write(descriptor, text.encode())
+        _write(descriptor, content.encode() if isinstance(content, str) else content)
 
 
 def cut(path: Path, size: int) -> None:

@@ -18,6 +18,7 @@ from metajax.data.graph import (
     edges_of,
     training_graph,
 )
+from metajax.data.ingest import ingest
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.leakage import LeakageError
 from metajax.data.readers import (
@@ -75,6 +76,7 @@ __all__ = [
     "encode_rows",
     "fit_schema",
     "from_columns",
+    "ingest",
     "item_tasks",
     "leave_k_out",
     "load",

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -567,3 +568,23 @@ def test_help_shows_the_options_of_the_chosen_method(run, monkeypatch, tmp_path)
     assert "Learning rate of the inner steps. [default: 0.002]" in shown
     monkeypatch.setenv("METAJAX_METHOD", "anil")
     assert "--anil.steps" in run("train", "--help")[1]
+
+
+def test_ingest_makes_a_store_that_other_commands_read(run, small, tmp_path):
+    log, store = tmp_path / "log.csv", tmp_path / "store"
+    text = (small / "small.inter").read_text().replace("\t", ",")
+    log.write_text(text.replace(":token", "").replace(":float", ""))
+    code, out, err = run("ingest", log, f"--output={store}")
+    assert code == 0, err
+    assert re.search(r"[\d,]+ interactions of 40 users with 30 items in .*store, 0 MB, in", out)
+    assert run("data", store)[1] == run("data", log)[1]
+    assert run("ingest", log, f"--output={store}")[0] == 0
+    code, _, err = run("ingest", log, f"--output={store}", "--drop=rating=1")
+    assert (code, "a store of other options is here" in err) == (2, True)
+    code, _, err = run("ingest", tmp_path / "none.csv", f"--output={tmp_path / 'other'}")
+    assert (code, one_line(err)) == (
+        2, f"metajax: {tmp_path / 'none.csv'}: no such file or folder.",
+    )  # fmt: skip
+    (store / "manifest.json").rename(store / "plan.json")
+    code, _, err = run("train", f"--data={store}")
+    assert (code, "a store that is not finished" in err) == (2, True)

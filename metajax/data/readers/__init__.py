@@ -15,6 +15,7 @@ from metajax.data.readers.movielens import is_movielens, read_movielens
 from metajax.data.readers.table import read_memory, read_table
 from metajax.data.readers.text import DataError
 from metajax.data.reading import Reading
+from metajax.data.store import is_store, open_store
 from metajax.fields import check_keys, names_of
 
 __all__ = ["DataError", "read", "read_atomic", "read_memory", "read_movielens", "read_table"]
@@ -42,7 +43,8 @@ def read(data: Any, **options: Any) -> Dataset:
     """Reads a log, whose format is recognised.
 
     A folder or zip archive is MovieLens if it holds u.data, ratings.dat, or ratings.csv with
-    movies.csv; RecBole atomic files if it holds a `.inter` file; else a table, as in `read_table`.
+    movies.csv; RecBole atomic files if it holds a `.inter` file; a store that `ingest` has made;
+    else a table, as in `read_table`.
 
     Args:
         data: A path of a file, a folder or an archive; or a frame, a mapping of columns or an
@@ -59,6 +61,9 @@ def read(data: Any, **options: Any) -> Dataset:
     """
     check_keys(options, names_of(Reading), "options of reading")
     reading = Reading(**options)
+    if isinstance(data, str | Path) and is_store(data):
+        found = open_store(data, reading)
+        return with_relevant(found, found.relevant)
     found = _read(data, reading)
     found = found._replace(transform=reading.transform, options=reading.reading())
     return with_relevant(found, reading.relevant)

@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Kind, Table
 from metajax.data.interactions import from_columns
-from metajax.data.readers.events import event_notes, event_weights
+from metajax.data.readers.events import check_weights_used, event_notes, event_weights
 from metajax.data.readers.text import (
     DataError,
     Place,
@@ -28,16 +28,21 @@ from metajax.files import Option
 
 __all__ = [
     "Log",
+    "Merged",
     "Roles",
+    "aligned",
     "assemble",
     "check_unused",
+    "checked_scale",
     "column_of_rule",
     "description",
+    "distinct",
     "find_roles",
     "id_column",
     "known_names",
     "log_of",
     "role_names",
+    "rule_of_pairs",
     "unused_note",
     "weights_column",
 ]
@@ -393,6 +398,7 @@ def _weighed(
     if reading.weights is None:
         return table, roles, reading, event_notes(Counter(events))
     weights = event_weights(table.file, roles.event, list(dict.fromkeys(events)), reading)
+    check_weights_used(table.file, roles.event, events, reading)
     name, roles, reading = weights_column(list(table.columns), roles, reading, weights)
     columns = {**table.columns, name: [repr(weights[event]) for event in events]}
     return table._replace(columns=columns), roles, reading, ()
@@ -442,7 +448,7 @@ def _kept(table: TextTable, roles: Roles, reading: Reading) -> tuple[TextTable, 
     left &= ~missing
     if left.all():
         return table, notes
-    check_left(table.file, left, notes)
+    check_left(table.file, int(left.sum()), notes)
     rows = np.flatnonzero(left).tolist()
     columns: dict[str, Sequence[str]] = {
         name: [fields[row] for row in rows]
@@ -471,13 +477,13 @@ def notes_of_rows(
     return tuple(notes)
 
 
-def check_left(file: str | Path, left: np.ndarray, notes: Sequence[str]) -> None:
+def check_left(file: str | Path, left: int, notes: Sequence[str]) -> None:
     """Refuses a log of which no row is left.
 
     Raises:
-        DataError: If `left` is True nowhere.
+        DataError: If `left` is 0.
     """
-    if not left.any():
+    if not left:
         raise DataError(f"no row is left: {'; '.join(notes)}.", file=file)
 
 
@@ -553,19 +559,24 @@ def assemble(
         raise ValueError(f"scale must be None where a log has no ratings, got {reading.scale}.")
     user_ids, user = _union(log.user_ids, log.user, users)
     item_ids, item = _union(log.item_ids, log.item, items)
-    rows, rating, time, notes = _distinct(log, user * len(item_ids) + item, reading)
+    equal = log.rating is None or not len(log.rating) or not np.ptp(log.rating)
+    how = rule_of_pairs(log.roles, reading, equal=equal)
+    rows, rating, time, merged = distinct(log, user * len(item_ids) + item, how)
+    notes = merged.notes(how)
+    if merged.weak == merged.pairs > 0:
+        raise DataError("no count is above 0.", column=log.roles.rating, **log.place(0))  # pyrefly: ignore
     counted = reading.duplicates == "count" or log.roles.counted
     scale = reading.scale if counted or rating is None else reading.scale or scale
     given = scale is not None
     if rating is not None and not (counted and scale is None):
-        scale = _checked_scale(log, rows, rating, scale)
+        scale = checked_scale(log, rows, rating, scale)
     return Dataset(
         name=name,
         interactions=from_columns(
             user[rows], item[rows], rating, time, user_ids=user_ids, item_ids=item_ids
         ),
-        users=_aligned(users, user_ids),
-        items=_aligned(items, item_ids),
+        users=aligned(users, user_ids),
+        items=aligned(items, item_ids),
         scale=scale,
         notes=(*log.notes, *notes),
         parts=_parts(log, user, len(user_ids), reading),
@@ -573,7 +584,21 @@ def assemble(
     )
 
 
-def _checked_scale(log: Log, rows: np.ndarray, rating: np.ndarray, scale: Scale | None) -> Scale:
+def checked_scale(log: Log, rows: np.ndarray, rating: np.ndarray, scale: Scale | None) -> Scale:
+    """Checks ratings against their scale.
+
+    Args:
+        log: The log, for the error.
+        rows: `[n]` rows of the log.
+        rating: `[n]` their ratings.
+        scale: The worst and the best legal rating; None: any is.
+
+    Returns:
+        The scale, or the lowest and the highest rating.
+
+    Raises:
+        DataError: If a rating is outside; it names the first.
+    """
     if scale is None:
         return float(rating.min()), float(rating.max())
     low, high = sorted(scale)
@@ -588,20 +613,63 @@ def _checked_scale(log: Log, rows: np.ndarray, rating: np.ndarray, scale: Scale 
     return scale
 
 
-def _distinct(
-    log: Log, packed: np.ndarray, reading: Reading
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
-    """Returns a row of each pair, its rating and its time, and a note of those that were merged."""
-    how = _rule(log, reading)
+class Merged(NamedTuple):
+    """Counts of the pairs of user and item of a log."""
+
+    rows: int = 0
+    """Rows of the log."""
+    pairs: int = 0
+    """Distinct pairs."""
+    weak: int = 0
+    """Pairs that are left out, for their count is not above 0."""
+
+    def plus(self, other: "Merged") -> "Merged":
+        """Adds the counts of a log of other users."""
+        return Merged(*(one + two for one, two in zip(self, other, strict=True)))
+
+    def notes(self, how: Duplicates) -> tuple[str, ...]:
+        """Says in sentences what was merged, by which rule, and left out."""
+        found = []
+        if self.pairs < self.rows:
+            merged = self.rows - self.pairs
+            found.append(
+                f"{merged:,} of {self.rows:,} rows repeat a pair of user and item: {how} is taken"
+            )
+        if self.weak:
+            found.append(
+                f"{self.weak:,} of {self.pairs:,} pairs have a count of 0 or less and are left out"
+            )
+        return tuple(found)
+
+
+def distinct(
+    log: Log, packed: np.ndarray, how: Duplicates, *, whole: str = "in all"
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Merged]:
+    """Merges rows of the same user and item.
+
+    Args:
+        log: The log, of R rows.
+        packed: `[R]` int64, equal for rows of one pair of user and item.
+        how: From `rule_of_pairs`.
+        whole: Where the repeated rows are counted, for the error.
+
+    Returns:
+        `[P]` a row of each pair, in the order of `packed`, with its rating and its time where the
+        log has any; and what was merged and left out.
+
+    Raises:
+        ValueError: If `how` needs ratings and there are none.
+        DataError: If a pair is repeated and must not be.
+    """
     if how in ("mean", "sum", "max") and log.rating is None:
         raise ValueError(f"duplicates must not be {how!r} where a log has no ratings.")
     # Not stable, hence twice as fast, and as good where no pair is repeated.
     order = np.argsort(packed)
     again = packed[order][1:] == packed[order][:-1]
     if how != "count" and not again.any():
-        return _strong(log, order, _at(log.rating, order), _at(log.time, order), ())
+        return _strong(log, order, _at(log.rating, order), _at(log.time, order))
     if how == "error":
-        _refuse(log, packed)
+        _refuse(log, packed, whole)
     # Of one pair side by side: by time, then by row.
     keys = (packed,) if log.time is None else (log.time, packed)
     order = np.lexsort((np.arange(len(packed)), *keys))
@@ -616,44 +684,41 @@ def _distinct(
         rating = merge.reduceat(log.rating[order], starts)
         if how == "mean":
             rating = rating / count
-    merged = len(order) - len(newest)
-    note = f"{merged:,} of {len(order):,} rows repeat a pair of user and item: {how} is taken"
-    notes = (note,) if merged else ()
-    return _strong(log, newest, rating, _at(log.time, newest), notes)
+    return _strong(log, newest, rating, _at(log.time, newest))
 
 
-def _rule(log: Log, reading: Reading) -> Duplicates:
-    """Returns the treatment of repeated pairs, which in an implicit log are no error."""
+def rule_of_pairs(roles: Roles, reading: Reading, *, equal: bool) -> Duplicates:
+    """Returns the treatment of repeated pairs, which in an implicit log are no error.
+
+    Args:
+        roles: Columns of the log.
+        reading: Gives the treatment, if any.
+        equal: True where all ratings are equal, or there are none.
+    """
     if reading.duplicates != "error":
         return reading.duplicates
-    if log.roles.counted:
-        return "sum" if log.roles.event is None else "max"
-    equal = log.rating is None or not len(log.rating) or not np.ptp(log.rating)
+    if roles.counted:
+        return "sum" if roles.event is None else "max"
     return "newest" if equal else "error"
 
 
 def _strong(
-    log: Log,
-    rows: np.ndarray,
-    strength: np.ndarray | None,
-    time: np.ndarray | None,
-    notes: tuple[str, ...],
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    log: Log, rows: np.ndarray, strength: np.ndarray | None, time: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Merged]:
     """Leaves out pairs whose count is not above 0: no interaction, or one taken back."""
+    found = Merged(len(log.user), len(rows))
     if not log.roles.counted or strength is None or (strength > 0).all():
-        return rows, strength, time, notes
+        return rows, strength, time, found
     left = strength > 0
-    note = f"{np.sum(~left):,} of {len(left):,} pairs have a count of 0 or less and are left out"
-    if not left.any():
-        raise DataError("no count is above 0.", column=log.roles.rating, **log.place(int(rows[0])))
-    return rows[left], strength[left], _at(time, left), (*notes, note)
+    found = found._replace(weak=int(np.sum(~left)))
+    return rows[left], strength[left], _at(time, left), found
 
 
 def _at(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if column is None else column[rows]
 
 
-def _refuse(log: Log, packed: np.ndarray) -> None:
+def _refuse(log: Log, packed: np.ndarray, whole: str) -> None:
     order = np.argsort(packed, kind="stable")
     again = np.flatnonzero(packed[order][1:] == packed[order][:-1])
     at = again[np.argmin(order[again + 1])]
@@ -666,7 +731,7 @@ def _refuse(log: Log, packed: np.ndarray) -> None:
     )
     user, item = str(log.user_ids[log.user[first]]), str(log.item_ids[log.item[first]])
     raise DataError(
-        f"user {user!r} and item {item!r} are already in {where} ({len(again)} repeated in all); ",
+        f"user {user!r} and item {item!r} are already in {where} ({len(again)} repeated {whole}); ",
         Option("duplicates", "newest"),
         " keeps the newest, or take their mean, sum, max or count.",
         **place,  # pyrefly: ignore
@@ -702,7 +767,16 @@ def _union(
     return union, np.searchsorted(union, ids)[codes]
 
 
-def _aligned(table: Table | None, ids: np.ndarray) -> Table:
+def aligned(table: Table | None, ids: np.ndarray) -> Table:
+    """Brings attributes into the order of ids.
+
+    Args:
+        table: Attributes of some; None: of none.
+        ids: `[n]` ids, sorted, those of the table among them.
+
+    Returns:
+        Attributes of all; those without have empty strings.
+    """
     if table is None:
         return Table(ids, {}, {})
     rows = np.searchsorted(ids, table.ids)

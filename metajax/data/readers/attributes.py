@@ -54,7 +54,7 @@ def attributes_of(
         content: The file.
         role: user or item.
         column: The column of their ids in the log.
-        ids: `[n]` their ids in the log.
+        ids: `[n]` their ids in the log, sorted.
         reading: Gives the encoding and the decimal mark.
 
     Returns:
@@ -92,7 +92,7 @@ def attributes_of(
             column=key,
             **table.place(row),  # pyrefly: ignore
         )
-    if frame.height and not np.isin(names.to_list(), ids).any():
+    if frame.height and not _any_in(np.array(names.to_list(), str), ids):
         raise DataError(
             f"no {role} of it is in the log: {names[0]!r} here, {str(ids[0])!r} there; is column "
             f"{key!r} the right one, and the file one for ",
@@ -114,6 +114,12 @@ def attributes_of(
     file = Path(content.name).name
     notes = (f"{role} attributes from {file}: {listed}", *(f"{file}: {n}" for n in of_marks))
     return Table(np.array(names.to_list(), dtype=str), columns, kinds), notes
+
+
+def _any_in(names: np.ndarray, ids: np.ndarray) -> bool:
+    """True if one of some names is among sorted ids."""
+    at = np.minimum(np.searchsorted(ids, names), len(ids) - 1)
+    return bool((ids[at] == names).any())
 
 
 def _kind_of(column: "polars.Series", pl: ModuleType) -> tuple[Kind, list[str]]:

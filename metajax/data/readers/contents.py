@@ -5,13 +5,21 @@ import gzip
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metajax.files import DataError, check_file, read_bytes
 
-__all__ = ["COMPRESSED", "Content", "content_of", "contents_of", "decompressed", "members_of"]
+__all__ = [
+    "COMPRESSED",
+    "Content",
+    "blocks_of",
+    "content_of",
+    "contents_of",
+    "decompressed",
+    "members_of",
+]
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Endings of compressed files."""
@@ -29,6 +37,10 @@ _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+# Lines of a zst file at a time.
+_LINES = 1 << 18
 
 
 class Content(NamedTuple):
@@ -123,6 +135,62 @@ def decompressed(data: bytes, name: str) -> bytes:
             raise
         raise DataError(f"cannot be decompressed: {_line(error)}", file=name) from None
     return data
+
+
+def blocks_of(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
+    """Reads a file in blocks, decompressed if the ending of its name says that it is compressed.
+
+    Args:
+        path: The file.
+        size: Bytes of a block; a compressed one may be larger.
+
+    Yields:
+        A block, and how many bytes of the file have been read.
+
+    Raises:
+        ImportError: If it is a zst file and polars is not installed.
+        DataError: If it cannot be decompressed.
+    """
+    packing, whole = _endings(path.name)[2], check_file(path).stat().st_size
+    if packing == ".zst":
+        for block in _lines_of_zstandard(path):
+            yield block, 0
+        yield b"", whole
+        return
+    with open(path, "rb") as file:
+        try:
+            unpacked: Any = file
+            if packing == ".gz":
+                unpacked = gzip.GzipFile(fileobj=file)
+            elif packing:
+                unpacked = {".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}[packing](file)
+            while block := unpacked.read(size):
+                yield block, file.tell()
+        except _BROKEN as error:
+            if not packing:
+                raise
+            raise DataError(f"cannot be decompressed: {_line(error)}", file=path) from None
+
+
+def _lines_of_zstandard(path: Path) -> Iterator[bytes]:
+    import polars as pl
+
+    with open(path, "rb") as file:
+        if file.read(4) != b"\x28\xb5\x2f\xfd":
+            raise DataError("cannot be decompressed: not a zst file.", file=path)
+    lines = pl.scan_csv(
+        path, has_header=False, separator="\0", quote_char=None, infer_schema=False, glob=False
+    )
+    try:
+        for batch in lines.collect_batches(chunk_size=_LINES, maintain_order=True):
+            if batch.width > 1:
+                raise DataError("a NUL character is here; it must be text.", file=path)
+            if batch.height:
+                yield "\n".join(batch.to_series().fill_null("").to_list()).encode() + b"\n"
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"cannot be decompressed, or is not UTF-8 text: {_line(error)}", file=path
+        ) from None
 
 
 def _from_zstandard(data: bytes, name: str) -> bytes:

@@ -1,14 +1,14 @@
 """Strengths of events: views, carts and purchases of one log by their weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from metajax.data.readers.text import DataError, shown
 from metajax.data.reading import Reading, weights_of
 from metajax.files import Option
 
-__all__ = ["event_notes", "event_weights"]
+__all__ = ["check_weights_used", "event_notes", "event_weights"]
 
 _SHOWN = 8
 
@@ -25,7 +25,7 @@ def event_weights(
         reading: Gives weights.
 
     Raises:
-        DataError: If an event of the log has no weight, or a weight is of no event of the log.
+        DataError: If an event of the log has no weight.
     """
     weights = weights_of(reading.weights or "")
     for event in sorted(events):
@@ -38,15 +38,32 @@ def event_weights(
                 file=file,
                 column=column,
             )
-    for event in weights:
-        if event not in events:
+    return weights
+
+
+def check_weights_used(
+    file: str | Path, column: str, events: Iterable[str], reading: Reading
+) -> None:
+    """Refuses weights of events that are not in the log.
+
+    Args:
+        file: The log, for the error.
+        column: The column of events, for the error.
+        events: All events of the log.
+        reading: Gives weights.
+
+    Raises:
+        DataError: If a weight is of no event of the log.
+    """
+    found = sorted(set(events))
+    for event in weights_of(reading.weights or ""):
+        if event not in found:
             raise DataError(
                 f"there is no event {shown(event)}, which has a weight; the events are "
-                f"{_listed(sorted(events))}.",
+                f"{_listed(found)}.",
                 file=file,
                 column=column,
             )
-    return weights
 
 
 def event_notes(counts: Counter[str]) -> tuple[str, ...]:

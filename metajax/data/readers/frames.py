@@ -19,11 +19,21 @@ from metajax.files import check_file
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Frame", "frame_in_memory", "frame_of", "polars_module", "table_endings"]
+__all__ = [
+    "Frame",
+    "frame_in_memory",
+    "frame_of",
+    "frame_of_json",
+    "frame_of_text",
+    "json_endings",
+    "polars_module",
+    "table_endings",
+]
 
 _TEXT = (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data")
-_JSON = (".jsonl", ".ndjson", ".json")
-table_endings = (*_TEXT, *_JSON, ".parquet")
+json_endings = (".jsonl", ".ndjson", ".json")
+"""Endings of files of JSON."""
+table_endings = (*_TEXT, *json_endings, ".parquet")
 """Endings of files that `frame_of` reads."""
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
@@ -83,8 +93,8 @@ def frame_of(
     if content.kind == ".parquet":
         return _parquet(content, pl)
     data = utf8_of(content.read(), content.name, reading.encoding)
-    if content.kind in _JSON:
-        return _json(content, data, pl)
+    if content.kind in json_endings:
+        return frame_of_json(content.name, data)
     dialect = dialect_of(
         data,
         content.name,
@@ -95,15 +105,61 @@ def frame_of(
         given=given,
         numbers=numbers,
     )
+    return frame_of_text(content.name, data, dialect)
+
+
+def frame_of_text(file: str, data: bytes, dialect: Dialect) -> Frame:
+    """Reads delimited text as a table.
+
+    Args:
+        file: Its name, for errors.
+        data: From `utf8_of`.
+        dialect: Its layout.
+
+    Raises:
+        DataError: If a row has another number of fields, or a quote is not closed.
+    """
+    pl = polars_module()
     try:
-        frame = _text(content.name, data, dialect, pl)
+        frame = _text(file, data, dialect, pl)
     except DataError:
         # Some programs write a quote within quotes as \" in the place of "".
         if b'\\"' not in data:
             raise
         data = data.replace(b'\\"', b'""')
-        frame = _text(content.name, data, dialect, pl)
-    return Frame(content.name, frame, _line(content.name, data, dialect))
+        frame = _text(file, data, dialect, pl)
+    return Frame(file, frame, _line(file, data, dialect))
+
+
+def frame_of_json(file: str, data: bytes) -> Frame:
+    """Reads lines of JSON objects, or one list of them, as a table.
+
+    Args:
+        file: Its name, for errors.
+        data: From `utf8_of`.
+
+    Raises:
+        DataError: If it is no JSON, or not of objects.
+    """
+    pl = polars_module()
+    listed = data.lstrip().startswith(b"[")
+    try:
+        if listed:
+            frame = pl.read_json(data, infer_schema_length=None)
+        else:
+            frame = pl.read_ndjson(data, infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        if not listed:
+            _check_json_lines(data, file)
+        raise DataError(f"not JSON: {_first_line(error)}", file=file) from None
+
+    def place(row: int) -> Place:
+        if listed:
+            return {"file": file, "row": row + 1}
+        lines = (n for n, line in enumerate(data.split(b"\n"), 1) if line.strip())
+        return {"file": file, "line": next(itertools.islice(lines, row, None))}
+
+    return Frame(file, frame, place)
 
 
 def frame_in_memory(table: Any) -> Frame:
@@ -184,27 +240,6 @@ def _parquet(content: Content, pl: ModuleType) -> Frame:
     except pl.exceptions.PanicException as error:
         raise DataError(f"not a Parquet file: {_first_line(error)}", file=content.name) from None
     return Frame(content.name, frame, lambda row: {"file": content.name, "row": row + 1})
-
-
-def _json(content: Content, data: bytes, pl: ModuleType) -> Frame:
-    listed = data.lstrip().startswith(b"[")
-    try:
-        if listed:
-            frame = pl.read_json(data, infer_schema_length=None)
-        else:
-            frame = pl.read_ndjson(data, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        if not listed:
-            _check_json_lines(data, content.name)
-        raise DataError(f"not JSON: {_first_line(error)}", file=content.name) from None
-
-    def place(row: int) -> Place:
-        if listed:
-            return {"file": content.name, "row": row + 1}
-        lines = (n for n, line in enumerate(data.split(b"\n"), 1) if line.strip())
-        return {"file": content.name, "line": next(itertools.islice(lines, row, None))}
-
-    return Frame(content.name, frame, place)
 
 
 def _check_json_lines(data: bytes, file: str) -> None:

@@ -16,7 +16,7 @@ from metajax.data.readers.assembly import Log, Roles, assemble
 from metajax.data.readers.attributes import attributes_of, beside
 from metajax.data.readers.contents import Content, content_of, contents_of
 from metajax.data.readers.decimals import notation_of, pointed
-from metajax.data.readers.events import event_notes, event_weights
+from metajax.data.readers.events import check_weights_used, event_notes, event_weights
 from metajax.data.readers.frames import (
     Frame,
     frame_in_memory,
@@ -31,7 +31,17 @@ from metajax.data.reading import Reading, rule_of
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["read_memory", "read_table"]
+__all__ = [
+    "Parsed",
+    "Tally",
+    "described",
+    "notes_of",
+    "parsed",
+    "parts_of",
+    "read_memory",
+    "read_table",
+    "roles_of",
+]
 
 # Row, column and message to the error to raise.
 Wrong = Callable[[int, str, str], DataError]
@@ -70,8 +80,8 @@ def read_table(path: str | Path, reading: Reading = Reading()) -> Dataset:  # no
     """
     chosen = _chosen(path)
     log, notes = _log_of_files(chosen.logs, chosen.parts, reading)
-    users, more = _described(chosen.users, reading.users, log, "user", reading)
-    items, others = _described(chosen.items, reading.items, log, "item", reading)
+    users, more = _described(chosen.users, log, "user", reading)
+    items, others = _described(chosen.items, log, "item", reading)
     log = log._replace(notes=(*notes, *log.notes, *more, *others))
     return assemble(str(path), log, users=users, items=items, reading=reading)
 
@@ -98,8 +108,8 @@ def read_memory(table: Any, reading: Reading = Reading()) -> Dataset:  # noqa: B
         if not any(getattr(reading, f"{role}_column") for role in assembly.role_names):
             frame = frame._replace(frame=frame.frame.rename({v: k for k, v in roles.items()}))
     log, notes = _log_of_frames([frame], None, reading)
-    users, _ = _described(None, reading.users, log, "user", reading)
-    items, _ = _described(None, reading.items, log, "item", reading)
+    users, _ = _described(None, log, "user", reading)
+    items, _ = _described(None, log, "item", reading)
     return assemble(
         "memory", log._replace(notes=notes + log.notes), users=users, items=items, reading=reading
     )
@@ -135,6 +145,28 @@ def _chosen(path: str | Path) -> _Chosen:
     tables = [content for content in contents_of(path) if content.kind in table_endings]
     found = {content.stem: content for content in tables}
     logs = [content for content in tables if content.stem not in ("users", "items")]
+    logs, parts = parts_of(logs)
+    several = len(logs) > 1 and all(one.kind == ".parquet" for one in logs)
+    if parts is None and len(logs) != 1 and not several:
+        names = ", ".join(content.name.rpartition("/")[2] for content in logs) or "none"
+        raise DataError(
+            "looked for u.data, ratings.dat, ratings.csv with movies.csv, a .inter file, files "
+            f"train and test, or one table ({', '.join(table_endings)}); found {names}.",
+            file=path,
+        )
+    return _Chosen(logs, parts, found.get("users"), found.get("items"))
+
+
+def parts_of(logs: Sequence[Content]) -> tuple[list[Content], list[int] | None]:
+    """Recognises the files of a split by their names.
+
+    Args:
+        logs: Files.
+
+    Returns:
+        The files, those of a split in the order of its parts; and the part of each: 0 for the
+        training, 1 for validation, 2 for the test. None: they are no split.
+    """
     splits = [
         (part, content)
         for part, stems in enumerate(_PARTS)
@@ -143,17 +175,8 @@ def _chosen(path: str | Path) -> _Chosen:
     ]
     parts = [part for part, _ in splits]
     if len(splits) == len(logs) and len(set(parts)) == len(parts) and 0 in parts and 2 in parts:
-        logs = [content for _, content in splits]
-    else:
-        parts = None
-        if len(logs) != 1 and not (logs and all(one.kind == ".parquet" for one in logs)):
-            names = ", ".join(content.name.rpartition("/")[2] for content in logs) or "none"
-            raise DataError(
-                "looked for u.data, ratings.dat, ratings.csv with movies.csv, a .inter file, files "
-                f"train and test, or one table ({', '.join(table_endings)}); found {names}.",
-                file=path,
-            )
-    return _Chosen(logs, parts, found.get("users"), found.get("items"))
+        return [content for _, content in splits], parts
+    return list(logs), None
 
 
 def _log_of_files(
@@ -174,58 +197,189 @@ def _log_of_frames(
     """Returns the log of one table or several, and what was left out of them."""
     pl = polars_module()
     joined = _joined(frames, pl)
-    names = joined.frame.columns
-    roles = assembly.find_roles(joined.file, names, reading)
-    if not joined.frame.height:
-        raise DataError("there is a header and no interactions.", file=joined.file)
-    assembly.check_unused(
-        joined.file, names, roles, reading, lambda name, role: _fits(joined.frame[name], role, pl)
-    )
+    roles = roles_of(joined, reading)
     part = None
     if parts is not None:
         part = np.repeat(parts, [frame.frame.height for frame in frames])
-    unused = assembly.unused_note(names, roles)
-    joined, of_commas = pointed(joined, [roles.rating, roles.time], reading.decimal)
-    joined, roles, reading, of_events = _weighed(joined, roles, reading, pl)
-    kept, rows, notes = _kept(joined, roles, reading, pl)
+    found = parsed(joined, roles, reading)
+    notes = notes_of(joined.file, joined.frame.columns, roles, found.tally, reading)
+    rows = found.rows
+    log = Log(
+        roles=found.roles,
+        user=found.user,
+        item=found.item,
+        rating=found.rating,
+        time=found.time,
+        user_ids=np.array(found.user_names.to_list(), dtype=str),
+        item_ids=np.array(found.item_names.to_list(), dtype=str),
+        place=found.place,
+        part=part if part is None or rows is None else part[rows],
+    )
+    return log, (*found.of_commas, *notes)
+
+
+def roles_of(table: Frame, reading: Reading) -> Roles:
+    """Finds the columns of a log.
+
+    Args:
+        table: The log, or the first rows of it.
+        reading: Options.
+
+    Raises:
+        DataError: If there is no row, a column is not recognised, or one looks like a rating or a
+            time that is not used.
+    """
+    pl, names = polars_module(), table.frame.columns
+    roles = assembly.find_roles(table.file, names, reading)
+    if not table.frame.height:
+        raise DataError("there is a header and no interactions.", file=table.file)
+    assembly.check_unused(
+        table.file, names, roles, reading, lambda name, role: _fits(table.frame[name], role, pl)
+    )
+    return roles
+
+
+def notes_of(
+    file: str, names: Sequence[str], roles: Roles, tally: "Tally", reading: Reading
+) -> tuple[str, ...]:
+    """Says what of a log was left out.
+
+    Args:
+        file: The log, for errors.
+        names: Its columns.
+        roles: Those that are used.
+        tally: Counts of all its rows.
+        reading: Options.
+
+    Returns:
+        One sentence each.
+
+    Raises:
+        DataError: If no row is left, or a weight is of no event of the log.
+    """
+    of_events = ()
+    if roles.event is not None and reading.weights is not None:
+        check_weights_used(file, roles.event, tally.events, reading)
+    elif roles.event is not None:
+        of_events = event_notes(tally.events)
+    counts = list(zip(tally.rules, tally.dropped, strict=True))
+    notes = assembly.notes_of_rows(tally.rows, counts, tally.missing, tally.first)
+    left = tally.rows - sum(tally.dropped) - tally.missing
+    assembly.check_left(file, left, notes)
+    return (*assembly.unused_note(names, roles), *of_events, *notes)
+
+
+class Tally(NamedTuple):
+    """Counts of the rows of a table."""
+
+    rows: int = 0
+    """Rows of the table."""
+    dropped: tuple[int, ...] = ()
+    """Rows that each rule of `Reading.drop`, or an event of weight 0, leaves out."""
+    missing: int = 0
+    """Rows without a rating, which are left out too."""
+    first: str = ""
+    """Place of the first of them."""
+    events: Counter[str] = Counter()  # noqa: RUF012
+    """Rows of each event."""
+    rules: tuple[str, ...] = ()
+    """The rules, in words."""
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Adds the counts of the rows that follow."""
+        rules = self.rules or other.rules
+        both = zip(self.dropped or (0,) * len(rules), other.dropped, strict=True)
+        return Tally(
+            self.rows + other.rows,
+            tuple(one + two for one, two in both),
+            self.missing + other.missing,
+            self.first or other.first,
+            self.events + other.events,
+            rules,
+        )
+
+
+class Parsed(NamedTuple):
+    """The log in a table: R rows, without those that are left out."""
+
+    roles: Roles
+    """Its columns."""
+    user: np.ndarray
+    """`[R]` int64 index into `user_names`."""
+    item: np.ndarray
+    """`[R]` int64 index into `item_names`."""
+    rating: np.ndarray | None
+    """`[R]` float64."""
+    time: np.ndarray | None
+    """`[R]` int64."""
+    user_names: "polars.Series"
+    """The users' ids, sorted."""
+    item_names: "polars.Series"
+    """The items' ids, sorted."""
+    place: Callable[[int], Place]
+    """Index of a row to its place, with the file."""
+    rows: np.ndarray | None
+    """`[R]` their rows in the table; None: all are left."""
+    tally: Tally
+    """What was left out."""
+    of_commas: tuple[str, ...]
+    """Notes on numbers that are read otherwise than written."""
+
+
+def parsed(table: Frame, roles: Roles, reading: Reading) -> Parsed:
+    """Reads the log in a table.
+
+    Args:
+        table: The table.
+        roles: Its columns.
+        reading: Options.
+
+    Raises:
+        DataError: If a value is not as it should be; it names file, line and column.
+    """
+    pl = polars_module()
+    table, of_commas = pointed(table, [roles.rating, roles.time], reading.decimal)
+    table, roles, reading, events = _weighed(table, roles, reading, pl)
+    kept, rows, tally = _kept(table, roles, reading, pl)
 
     def place(row: int) -> Place:
-        return joined.place(row if rows is None else int(rows[row]))
+        return table.place(row if rows is None else int(rows[row]))
 
     def wrong(row: int, column: str, message: str) -> DataError:
         return DataError(message, column=column, **place(row))  # pyrefly: ignore
 
-    user_ids, users = _codes(kept[roles.user], wrong, pl)
-    item_ids, items = _codes(kept[roles.item], wrong, pl)
-    log = Log(
-        roles=roles,
-        user=users,
-        item=items,
-        rating=None if roles.rating is None else _numbers(kept[roles.rating], wrong, pl),
-        time=None if roles.time is None else _times(kept[roles.time], wrong, pl),
-        user_ids=user_ids,
-        item_ids=item_ids,
-        place=place,
-        part=part if part is None or rows is None else part[rows],
+    user_names, users = _codes(kept[roles.user], wrong, pl)
+    item_names, items = _codes(kept[roles.item], wrong, pl)
+    return Parsed(
+        roles,
+        users,
+        items,
+        None if roles.rating is None else _numbers(kept[roles.rating], wrong, pl),
+        None if roles.time is None else _times(kept[roles.time], wrong, pl),
+        user_names,
+        item_names,
+        place,
+        rows,
+        tally._replace(events=events),
+        of_commas,
     )
-    return log, (*unused, *of_commas, *of_events, *notes)
 
 
 def _weighed(
     table: Frame, roles: Roles, reading: Reading, pl: ModuleType
-) -> tuple[Frame, Roles, Reading, tuple[str, ...]]:
+) -> tuple[Frame, Roles, Reading, Counter[str]]:
     """Adds a column of the weights of events; those of weight 0 are to be dropped."""
     if roles.event is None:
-        return table, roles, reading, ()
+        return table, roles, reading, Counter()
     frame = table.frame
     events = frame[roles.event].cast(pl.String, strict=False).fill_null("")
+    counts = Counter(dict(events.value_counts().iter_rows()))
     if reading.weights is None:
-        counts = dict(events.value_counts().iter_rows())
-        return table, roles, reading, event_notes(Counter(counts))
-    weights = event_weights(table.file, roles.event, events.unique().to_list(), reading)
+        return table, roles, reading, counts
+    weights = event_weights(table.file, roles.event, list(counts), reading)
     name, roles, reading = assembly.weights_column(frame.columns, roles, reading, weights)
     column = events.replace_strict(weights, return_dtype=pl.Float64).alias(name)
-    return table._replace(frame=frame.with_columns(column)), roles, reading, ()
+    return table._replace(frame=frame.with_columns(column)), roles, reading, counts
 
 
 def _joined(frames: Sequence[Frame], pl: ModuleType) -> Frame:
@@ -256,7 +410,7 @@ def _joined(frames: Sequence[Frame], pl: ModuleType) -> Frame:
 
 def _kept(
     table: Frame, roles: Roles, reading: Reading, pl: ModuleType
-) -> tuple["polars.DataFrame", np.ndarray | None, tuple[str, ...]]:
+) -> tuple["polars.DataFrame", np.ndarray | None, Tally]:
     """Leaves out rows by the rules, and those without a rating."""
     frame = table.frame
     left, counts = np.ones(frame.height, bool), []
@@ -264,7 +418,7 @@ def _kept(
         rule = rule_of(text)
         column = assembly.column_of_rule(table.file, rule.column, frame.columns, roles)
         which = _matches(frame[column], rule, pl)
-        counts.append((text, int(np.sum(left & which))))
+        counts.append(int(np.sum(left & which)))
         left &= ~which
     missing = np.zeros(len(left), bool)
     if roles.rating is not None:
@@ -279,12 +433,11 @@ def _kept(
     if missing.any():
         place = table.place(int(np.argmax(missing)))
         first = " ".join(f"{unit} {value}" for unit, value in place.items() if unit != "file")
-    notes = assembly.notes_of_rows(len(left), counts, int(missing.sum()), first)
+    tally = Tally(len(left), tuple(counts), int(missing.sum()), first, rules=reading.drop)
     left &= ~missing
     if left.all():
-        return frame, None, notes
-    assembly.check_left(table.file, left, notes)
-    return frame.filter(pl.Series(left)), np.flatnonzero(left), notes
+        return frame, None, tally
+    return frame.filter(pl.Series(left)), np.flatnonzero(left), tally
 
 
 def _matches(
@@ -298,12 +451,37 @@ def _matches(
 
 
 def _described(
-    found: Content | None, given: str | None, log: Log, role: str, reading: Reading
+    found: Content | None, log: Log, role: str, reading: Reading
 ) -> tuple[Table | None, tuple[str, ...]]:
-    """Reads the attributes of users or items, from the file given or the one beside the log."""
-    ids, column = (
-        (log.user_ids, log.roles.user) if role == "user" else (log.item_ids, log.roles.item)
-    )
+    if role == "user":
+        return described(found, reading.users, log.user_ids, log.roles.user, role, reading)
+    return described(found, reading.items, log.item_ids, log.roles.item, role, reading)
+
+
+def described(
+    found: Content | None,
+    given: str | None,
+    ids: np.ndarray,
+    column: str,
+    role: str,
+    reading: Reading,
+) -> tuple[Table | None, tuple[str, ...]]:
+    """Reads the attributes of users or items.
+
+    Args:
+        found: A file beside the log, which is left out where it does not fit.
+        given: The file that is named, in its place.
+        ids: `[n]` the ids in the log, sorted.
+        column: The column of them in the log.
+        role: user or item.
+        reading: Options.
+
+    Returns:
+        The attributes, of those in the file; None where there are none. And notes.
+
+    Raises:
+        DataError: If the file that is named does not fit.
+    """
     if given is not None:
         return attributes_of(content_of(given), role, column, ids, reading)
     if found is None:
@@ -334,7 +512,10 @@ def _fits(column: "polars.Series", role: str, pl: ModuleType) -> bool:
     return True
 
 
-def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+def _codes(
+    column: "polars.Series", wrong: Wrong, pl: ModuleType
+) -> tuple["polars.Series", np.ndarray]:
+    """Returns the distinct ids, sorted, and `[R]` int64 indices into them."""
     if column.dtype.is_float() and ((column % 1 == 0) & (column.abs() < 2**53)).all():
         # As pandas has whole numbers of which one was missing once.
         column = column.cast(pl.Int64)
@@ -354,7 +535,7 @@ def _codes(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> tuple[np.nd
         row = _first(column.str.contains("\0", literal=True))
         raise wrong(row, column.name, "an id must not hold a NUL character.")
     codes = column.cast(pl.Enum(names)).to_physical().to_numpy()
-    return np.array(names.to_list(), dtype=str), codes.astype(np.int64)
+    return names, codes.astype(np.int64)
 
 
 def _numbers(column: "polars.Series", wrong: Wrong, pl: ModuleType) -> np.ndarray:

@@ -25,7 +25,8 @@ import polars
 for path in json.load(sys.stdin):
     print(flush=True)
     try:
-        polars.read_parquet(path, glob=False)
+        for _ in polars.scan_parquet(path, glob=False).collect_batches():
+            pass
     except BaseException as error:
         print((str(error).splitlines() or [type(error).__name__])[0], end="")
         sys.exit(3)
