@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import accuracy_tables
+import gowalla
 import growth_tables
 import knowledge_tables
 from records import HERE, markdown, read
@@ -269,6 +270,11 @@ def inner_loop_forms() -> str:
     return markdown(["", *(f"{k} step{'s' if k > 1 else ''}" for k in steps)], lines)
 
 
+def gowalla_split() -> str:
+    """Figures of known users, and costs."""
+    return gowalla.table([r for r in read("gowalla") if "recall@20" in r or "refused" in r])
+
+
 def weak_scaling() -> str:
     """Milliseconds, and the ratio to the same work on one device, by devices and processes."""
     rows = [
@@ -387,6 +393,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "where_time_goes": where_time_goes,
     "inner_loop_cost": inner_loop_cost,
     "inner_loop_forms": inner_loop_forms,
+    "gowalla": gowalla_split,
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,

@@ -24,6 +24,7 @@ __all__ = [
     "gaussian_nll",
     "masked_mean",
     "on_examples",
+    "sampled_softmax_cross_entropy",
     "shrunk_squared_error",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
@@ -336,6 +337,53 @@ def softmax_cross_entropy(
     # A logarithm over nothing is kept finite, so that its gradient is 0 and not NaN.
     logits = jnp.where(where, scores, jnp.where(where.any(), -jnp.inf, 0))
     nll = jax.nn.logsumexp(logits) - scores
+    total = jnp.sum(labels)
+    return jnp.sum(labels * nll) / jnp.where(total > 0, total, 1)
+
+
+def sampled_softmax_cross_entropy(
+    scores: jax.Array,
+    labels: jax.Array,
+    *,
+    draws: jax.Array,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Averages `-log softmax` over a sample of the candidates, weighted by their labels.
+
+    The log-Q correction: of each score the logarithm of the expected number of draws of its
+    candidate is subtracted, so that a sum of exponentials over the sample has the mean of that over
+    all candidates. With more draws the loss tends to `softmax_cross_entropy` of all.
+
+    Args:
+        scores: `[N]` scores of the sampled candidates; one that was drawn twice is there twice.
+        labels: `[N]` relevances >= 0 of what is asked for.
+        draws: `[N]` expected numbers of draws, > 0: 1 of candidates that are always there, such as
+            the user's own; `n q` of those of which n are drawn with a probability q each.
+        where: `[N]` bool, or None to keep all; masked items are no candidates.
+
+    Returns:
+        `[]` the loss; 0 where nothing is relevant.
+
+    Raises:
+        ValueError: If the shapes differ or are not `[N]`.
+
+    Example:
+        >>> one_of_three = jnp.array([1., 0., 0.])
+        >>> draws = jnp.array([1., 2 / 9, 2 / 9])  # Two of the nine other items.
+        >>> float(sampled_softmax_cross_entropy(jnp.zeros(3), one_of_three, draws=draws))  # log 10
+        2.3025851249694824
+
+    References:
+        Bengio and Senecal, Adaptive Importance Sampling to Accelerate Training of a Neural
+        Probabilistic Language Model, IEEE Transactions on Neural Networks 19, 2008, section III;
+        Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
+        RecSys 2019, equation 4.
+    """
+    where, scores, labels = _candidates(scores, labels, where)
+    check_list(scores=scores, draws=draws)
+    offset = jnp.log(jnp.where(where, draws, 1))
+    logits = jnp.where(where, scores - offset, jnp.where(where.any(), -jnp.inf, 0))
+    nll = jax.nn.logsumexp(logits) - scores + offset
     total = jnp.sum(labels)
     return jnp.sum(labels * nll) / jnp.where(total > 0, total, 1)
 

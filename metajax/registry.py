@@ -374,7 +374,7 @@ def check_suits(method: Method | Baseline, dataset: Dataset) -> None:
     """
     problem = too_large(method, len(dataset.items.ids))
     if problem is not None:
-        raise ValueError(f"{problem}: take another, such as hybrid or popularity.")
+        raise ValueError(f"{problem}: take another, such as graph_filter or hybrid.")
     if dataset.implicit and method.needs_ratings:
         raise ValueError(
             f"method {method.name!r} needs ratings, and {dataset.name} {dataset.unrated}: take "

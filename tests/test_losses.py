@@ -22,6 +22,11 @@ ALL = {
         "approximate_ndcg",
     )
 }
+ALL["sampled_softmax_cross_entropy"] = lambda scores, labels, where=None: (
+    losses.sampled_softmax_cross_entropy(
+        scores, labels, draws=jnp.full(scores.shape, 0.5), where=where
+    )
+)
 KEPT = [True, True, False]
 
 
@@ -190,7 +195,15 @@ def test_a_loss_refuses_shapes_that_differ(name, scores, labels, where, message)
         jax.jit(loss)(jnp.zeros(scores), jnp.zeros(labels), where=where)
 
 
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "bpr", "approximate_ndcg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "softmax_cross_entropy",
+        "sampled_softmax_cross_entropy",
+        "bpr",
+        "approximate_ndcg",
+    ],
+)
 def test_a_loss_of_a_list_refuses_a_batch_of_them(name):
     with pytest.raises(ValueError, match=r"scores must have the shape \[N\], got \(2, 3\)"):
         ALL[name](jnp.zeros((2, 3)), jnp.zeros((2, 3)))
@@ -287,3 +300,37 @@ def test_a_metric_refuses_shapes_that_differ(name, at):
 def test_the_top_items_are_of_one_list():
     with pytest.raises(ValueError, match=r"scores must have the shape \[N\], got \(2, 4\)"):
         metrics.top_items(jnp.zeros((2, 4)), k=2)
+
+
+def test_a_softmax_over_popular_draws_tends_to_that_over_all_items():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 1.5, 60)
+    popular = np.exp(scores / 2 + rng.normal(0, 0.5, 60))
+    own, others = np.arange(2), np.arange(2, 60)
+    labels = np.zeros(60)
+    labels[own] = 1
+    whole = jax.value_and_grad(losses.softmax_cross_entropy)(jnp.array(scores), jnp.array(labels))
+    share = popular[others] / popular[others].sum()
+    drawn = rng.choice(others, 40_000, p=share)
+    item = np.append(own, drawn)
+    draws = np.append([1.0, 1.0], len(drawn) * share[drawn - 2])
+
+    def sampled(scores, draws):
+        return losses.sampled_softmax_cross_entropy(
+            scores[item], jnp.array(labels[item] * (np.arange(len(item)) < 2)), draws=draws
+        )
+
+    found = jax.value_and_grad(sampled)(jnp.array(scores), jnp.array(draws))
+    np.testing.assert_allclose(found[0], whole[0], rtol=3e-3)
+    # Of n draws with a share q each, five deviations of the number of them.
+    noise = 5 / np.sqrt(len(drawn) * share)
+    np.testing.assert_allclose(found[1][own], whole[1][own], atol=3e-3)
+    assert (np.abs(found[1][others] / whole[1][others] - 1) < noise).all()
+    # Without the correction popular items count as often as they are drawn.
+    uncorrected = sampled(jnp.array(scores), jnp.full(len(item), len(drawn) / 58))
+    assert abs(uncorrected - whole[0]) > 0.1
+
+
+def test_draws_must_be_one_a_score():
+    with pytest.raises(ValueError, match=r"draws must have the shape of scores, \(3,\), got \(2,"):
+        losses.sampled_softmax_cross_entropy(jnp.zeros(3), jnp.zeros(3), draws=jnp.ones(2))

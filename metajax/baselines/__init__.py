@@ -10,6 +10,8 @@ from metajax.baselines.content_schedule import content_schedule
 from metajax.baselines.ease import ease
 from metajax.baselines.eb_fold_in import eb_fold_in
 from metajax.baselines.factors import Factors, fit_factors
+from metajax.baselines.graph_filter import graph_filter
+from metajax.baselines.implicit_als import implicit_als
 from metajax.baselines.item_knn import item_knn
 from metajax.baselines.popularity import popularity, random_order
 from metajax.baselines.recent_popularity import recent_popularity
@@ -30,6 +32,8 @@ __all__ = [
     "fit_content_ridge",
     "fit_factors",
     "global_mean",
+    "graph_filter",
+    "implicit_als",
     "item_knn",
     "item_knn_blend",
     "item_mean",

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from metajax.baselines.preferences import liked_counts, preference_curve, preferences
+from metajax.baselines.preferences import liked_counts, preference_curve
+from metajax.baselines.sparse import orthogonal_iteration, preference_matrix
 from metajax.data.dataset import TrainingSet
 
 __all__ = ["choice_factors"]
@@ -41,23 +42,13 @@ def choice_factors(
     log = training.interactions
     if not len(log.item):
         raise ValueError("training must have at least one interaction, got none.")
-    items, users = len(log.item_ids), len(log.user_ids)
-    weight = preferences(training, preference_curve(training.scale)).astype(np.float64)
-    by_user = np.bincount(log.user, weight, users)
-    by_item = np.bincount(log.item, weight, items)
-    weight = weight / np.sqrt(by_user[log.user] * by_item[log.item])
-    order = np.argsort(log.item, kind="stable")
-    user, present = log.user, np.flatnonzero(log.item_counts)
-    item_starts = np.concatenate([[0], np.cumsum(log.item_counts[present])[:-1]])
-    user_starts = log.offsets[log.users]
+    items = len(log.item_ids)
+    table = preference_matrix(training, preference_curve(training.scale)).astype(np.float64)
+    by_user, by_item = table.sum(axis=1), table.sum(axis=0)
+    table.data /= np.sqrt(np.repeat(by_user, np.diff(table.indptr)) * by_item[table.indices])
     kept = min(width, items)
-    vectors = np.random.default_rng(seed).normal(size=(items, kept))
-    for _ in range(_SWEEPS):
-        tastes = np.zeros((users, kept))
-        tastes[log.users] = np.add.reduceat(weight[:, None] * vectors[log.item], user_starts)
-        swept = np.zeros((items, kept))
-        swept[present] = np.add.reduceat((weight[:, None] * tastes[user])[order], item_starts)
-        vectors = np.linalg.qr(swept)[0]
+    start = np.random.default_rng(seed).normal(size=(items, kept))
+    vectors = orthogonal_iteration(table, start, sweeps=_SWEEPS)
     vectors = length * np.sqrt(items) * np.pad(vectors, ((0, 0), (0, width - kept)))
     popularity = np.log1p(liked_counts(training))
     return vectors.astype(np.float32), (popularity - popularity.max()).astype(np.float32)

@@ -9,21 +9,16 @@ import numpy as np
 from metajax.baselines.baseline import Baseline
 from metajax.baselines.preferences import (
     PreferenceCurve,
-    cooccurrence,
     preference_curve,
-    preferences,
     support_preferences,
     tie_break,
 )
+from metajax.baselines.sparse import nearest_items, preference_matrix
 from metajax.data.dataset import TrainingSet
 from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["Neighbours", "baselines", "fit_neighbours", "item_knn"]
-
-# Similarities that are held at a time.
-_CHUNK = 1 << 26
-_MOST_ITEMS = 100_000
 
 
 class Neighbours(NamedTuple):
@@ -54,7 +49,7 @@ def fit_neighbours(
         sharpness: As in `preference_curve`.
 
     Returns:
-        The neighbours: memory is `I n`, time `U I^2`.
+        The neighbours: memory is `I n`, time that of `nearest_items`.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -67,21 +62,16 @@ def fit_neighbours(
         raise ValueError(f"neighbours must be >= 1, got {neighbours}.")
     if not shrinkage >= 0:
         raise ValueError(f"shrinkage must be >= 0, got {shrinkage}.")
-    log, curve = training.interactions, preference_curve(training.scale, sharpness=sharpness)
-    catalogue = len(log.item_ids)
-    kept = max(1, min(neighbours, catalogue - 1))
-    weight = preferences(training, curve)
-    norm = np.sqrt(np.bincount(log.item, weight**2, catalogue)).astype(np.float32)
-    item = np.empty((catalogue, kept), np.int32)
-    similarity = np.empty((catalogue, kept), np.float32)
-    step = max(_CHUNK // catalogue, 1)
-    for first in range(0, catalogue, step):
-        rows = slice(first, min(first + step, catalogue))
-        scale = norm[rows, None] * norm + np.float32(shrinkage)
-        cosine = cooccurrence(training, curve, rows) / np.where(scale > 0, scale, 1)
-        cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = 0
-        item[rows] = np.argpartition(-cosine, kept - 1, axis=1)[:, :kept]
-        similarity[rows] = np.take_along_axis(cosine, item[rows], axis=1)
+    curve = preference_curve(training.scale, sharpness=sharpness)
+    table = preference_matrix(training, curve)
+    length = np.sqrt(np.bincount(table.indices, table.data**2, table.shape[1]))
+    norm, extra = length.astype(np.float32), np.float32(shrinkage)
+
+    def cosine(product: np.ndarray, item: np.ndarray, other: np.ndarray) -> np.ndarray:
+        scale = norm[item] * norm[other] + extra
+        return product / np.where(scale > 0, scale, 1)
+
+    item, similarity = nearest_items(table, cosine, most=neighbours)
     return Neighbours(jnp.asarray(item), jnp.asarray(similarity), tie_break(training), curve)
 
 
@@ -118,7 +108,6 @@ item_knn = Baseline(
         "shrinkage": Range(1.0, 2000.0, log=True),
         "sharpness": Range(0.5, 5.0),
     },
-    most_items=_MOST_ITEMS,
 )
 
 baselines: tuple[Baseline, ...] = (item_knn,)

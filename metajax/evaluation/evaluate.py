@@ -136,7 +136,8 @@ def evaluate(
         allow_constant: Accept predictions that are the same everywhere, for a global mean; in a
             ranking their order is drawn.
         key: For methods that draw; each user gets a key of their own, the same at every K.
-        chunk: Users a step; what they need on the device is about `chunk * I * (Du + Di)` floats.
+        chunk: Most users a step, fewer where a ranking of them all would have more than 32 million
+            scores; what they need on the device is about `chunk * I * (Du + Di)` floats.
         seed: Seed of the order of the catalogue, which decides between equal scores.
 
     Returns:
@@ -172,6 +173,8 @@ def evaluate(
     check_tasks(tasks)
     items, users = len(item_features), len(tasks.user)
     chunk = min(chunk, users)
+    if ranking:
+        chunk = max(1, min(chunk, _SCORES // items))
     order = np.random.default_rng(seed).permutation(items).astype(np.int32)
     low, high = scale or (-np.inf, np.inf)
     if relevant is None:
@@ -211,11 +214,11 @@ def evaluate(
         metrics=tuple(in_unit_of_log(metric, _map_of(labels)) for metric in selected),
         natural=natural and ranking,
     )
-    judged = [
-        judge(batch, np.int32(tasks.given + k))
-        for batch in _batches(tasks, user_features, order, chunk, ranking=ranking)
-        for k in ks
-    ]
+    judged = []
+    for batch in _batches(tasks, user_features, order, chunk, ranking=ranking):
+        # No more than two batches at a time: each is as wide as the catalogue.
+        jax.block_until_ready(judged[-1:])
+        judged += [judge(batch, np.int32(tasks.given + k)) for k in ks]
     # Dicts of [C, ...], K by K within a chunk, to one of [K, T, ...]; the padded tail goes.
     merged = jax.tree.map(
         lambda *leaves: np.stack(
@@ -343,6 +346,10 @@ def _check_arguments(
             raise ValueError(
                 f"{name} must be a table with more than {last} rows, got shape {np.shape(table)}."
             )
+
+
+# Most scores in a step.
+_SCORES = 1 << 25
 
 
 class _Batch(NamedTuple):

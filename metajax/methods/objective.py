@@ -4,13 +4,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from metajax import learners, losses
 from metajax.adaptation import matching
 from metajax.data.dataset import Shapes
 from metajax.methods.settings import Settings
-from metajax.methods.tasks import Sampler, ranking_tasks, rating_tasks
+from metajax.methods.tasks import (
+    Sampler,
+    candidate_tasks,
+    ranking_tasks,
+    rating_tasks,
+    weighted_candidate_tasks,
+)
 from metajax.types import MetaLearner, Model
 
 __all__ = [
@@ -40,6 +47,16 @@ class Objective(NamedTuple):
     """True if its scores are ratings; otherwise they only order the items."""
 
 
+def _sampled_softmax(
+    scores: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Softmax over a sample, by labels of `weighted_candidate_tasks`."""
+    draws = jnp.where(labels < 0, -labels, 1)
+    return losses.sampled_softmax_cross_entropy(
+        scores, jnp.maximum(labels, 0), draws=draws, where=where
+    )
+
+
 # The support's error is summed, as a likelihood is: ten ratings move a user further than one.
 objectives: dict[str, Objective] = {
     "rating": Objective(losses.squared_error, losses.total_squared_error, rating_tasks, True),
@@ -47,6 +64,10 @@ objectives: dict[str, Objective] = {
         losses.softmax_cross_entropy, losses.total_squared_error, ranking_tasks, False
     ),
     "ndcg": Objective(losses.approximate_ndcg, losses.total_squared_error, ranking_tasks, False),
+    "sampled_ranking": Objective(
+        _sampled_softmax, losses.total_squared_error, weighted_candidate_tasks, False
+    ),
+    "bpr": Objective(losses.bpr, losses.total_squared_error, candidate_tasks, False),
 }
 """By the names of `Settings.objective`."""
 

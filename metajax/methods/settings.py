@@ -53,7 +53,9 @@ class Settings(Reading):
     a log without ratings."""
     objective: str = "rating"
     """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is
-    taken in place of rating for a log without ratings."""
+    taken in place of rating for a log without ratings; or of a catalogue too large to be scored
+    whole for every user, sampled_ranking (softmax with the log-Q correction) or bpr (pairs), each
+    of the user's items among sampled ones."""
 
     rate: float = bounded(1e-3, above=0, search=Range(1e-5, 1e-2, log=True))
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""
@@ -71,6 +73,8 @@ class Settings(Reading):
     """Largest support of a training task; sizes are mixed from 0 to it."""
     query: int = bounded(20, least=1)
     """Interactions in the query of a training task."""
+    negatives: int = bounded(256, least=1)
+    """Items sampled into the query of a training task by the objectives sampled_ranking and bpr."""
     order: Literal["random", "time", "mixed"] = "mixed"
     """Supports of the training tasks: any interactions, the first in time, or both kinds."""
 

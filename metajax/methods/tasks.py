@@ -1,17 +1,29 @@
-"""Samplers of training tasks: ratings of users, or rankings of the catalogue."""
+"""Samplers of training tasks: ratings of users, rankings of the catalogue or of a sample of it."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from metajax.data.dataset import Shapes
-from metajax.data.sampler import sample_catalogue_tasks, sample_tasks, task_table
+from metajax.data.sampler import (
+    sample_candidate_tasks,
+    sample_catalogue_tasks,
+    sample_tasks,
+    task_table,
+)
 from metajax.methods.settings import Settings
 from metajax.types import Task
 
-__all__ = ["Sampler", "ranking_tasks", "rating_tasks"]
+__all__ = [
+    "Sampler",
+    "candidate_tasks",
+    "ranking_tasks",
+    "rating_tasks",
+    "weighted_candidate_tasks",
+]
 
 
 class Sampler(NamedTuple):
@@ -50,3 +62,39 @@ def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler
             **options,
         )
     )
+
+
+def candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples some of the user's items among sampled ones as a query, whatever the catalogue.
+
+    Takes `options` of `data.sample_candidate_tasks`.
+    """
+    return Sampler(
+        partial(
+            sample_candidate_tasks,
+            tasks=settings.tasks,
+            support=settings.support,
+            query=settings.query,
+            negatives=settings.negatives,
+            relevant=shapes.threshold,
+            order=settings.order,
+            **options,
+        )
+    )
+
+
+def weighted_candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Samples as `candidate_tasks`; the label of a sampled item is minus its expected draws.
+
+    They are drawn uniformly, so that each item is expected `negatives / items` times.
+    """
+    plain = candidate_tasks(settings, shapes, **options)
+
+    def sample(table: Any, key: jax.Array) -> Task:
+        task = plain.sample(table, key)
+        labels = task.query.labels
+        sampled = jnp.arange(labels.shape[-1]) >= settings.query
+        labels = jnp.where(sampled, -settings.negatives / shapes.items, labels)
+        return task._replace(query=task.query._replace(labels=labels))
+
+    return plain._replace(sample=sample)

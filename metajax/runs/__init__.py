@@ -10,7 +10,6 @@ from metajax.runs.candidates import candidates
 from metajax.runs.folder import Claim, claim, last_good
 from metajax.runs.recommendation import (
     Recommendation,
-    Recommendations,
     Recommender,
     predict,
     recommend,
@@ -33,7 +32,6 @@ from metajax.runs.run import (
 __all__ = [
     "Claim",
     "Recommendation",
-    "Recommendations",
     "Recommender",
     "Run",
     "Trainable",

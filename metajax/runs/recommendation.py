@@ -14,7 +14,6 @@ from metajax.baselines import Blend
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
-from metajax.display import grid
 from metajax.fields import suggestion
 from metajax.knowledge import SharedFacts
 from metajax.runs.facts import CommonFact, common_facts
@@ -24,7 +23,6 @@ from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 __all__ = [
     "Catalogue",
     "Recommendation",
-    "Recommendations",
     "Recommender",
     "Scored",
     "Seen",
@@ -124,24 +122,6 @@ class Recommendation(NamedTuple):
     above the middle of the scale, or in a log without ratings has met; the rarest first."""
 
 
-class Recommendations(list[Recommendation]):
-    """A list of items, best first, which a notebook shows as a table."""
-
-    def _repr_html_(self) -> str:
-        columns: dict[str, list[str]] = {
-            "": [str(place) for place in range(1, len(self) + 1)],
-            "title": [line.title for line in self],
-            "score": [f"{line.score:.2f}" for line in self],
-            "±": ["" if line.deviation is None else f"{line.deviation:.2f}" for line in self],
-            "raised by": ["; ".join(f"{t} {c:+.2f}" for t, c in line.reasons) for line in self],
-            "the same": [
-                "; ".join(f"{f.relation}: {f.value}" for f in line.facts) for line in self
-            ],
-        }
-        shown = {name: cells for name, cells in columns.items() if any(cells)}
-        return grid(list(shown), list(zip(*shown.values(), strict=True)))
-
-
 def recommend(
     recommender: Recommender,
     ratings: Ratings,
@@ -151,7 +131,7 @@ def recommend(
     source: bool = False,
     among: np.ndarray | None = None,
     explain: bool = False,
-) -> Recommendations:
+) -> list[Recommendation]:
     """Adapts to one user and ranks the items they have not rated.
 
     Args:
@@ -189,7 +169,7 @@ def recommend(
         return found
     for explained in (_with_reasons, _with_experts, _with_facts):
         found = explained(recommender, seen, found)
-    return Recommendations(found)
+    return found
 
 
 def recommend_batch(
@@ -202,7 +182,7 @@ def recommend_batch(
     among: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     by_id: bool = False,
-) -> list[Recommendations]:
+) -> list[list[Recommendation]]:
     """Adapts to many users at once, and ranks the items that each of them has not rated.
 
     Users are scored in blocks that fit the host's memory. Numbers of users and of ratings are
@@ -290,7 +270,7 @@ def similar(
     *,
     top: int = 10,
     among: np.ndarray | None = None,
-) -> Recommendations:
+) -> list[Recommendation]:
     """Ranks items by how much liking one of them raises their scores.
 
     The similarity of an item to the given one is a difference of its scores, of two users without
@@ -338,10 +318,10 @@ def similar(
             "scores of all items alike, because the method is not personalised or ignores it."
         )
     order = np.argsort(-np.where(left, change, -np.inf), kind="stable")
-    return Recommendations(
+    return [
         Recommendation(str(catalogue.titles[i]), float(change[i]), str(catalogue.ids[i]))
         for i in order[: min(top, int(left.sum()))]
-    )
+    ]
 
 
 _NAN = "the adapted model predicts NaN: these ratings drove it out of range"
@@ -526,7 +506,7 @@ def _best(
     top: int,
     source: bool,
     among: np.ndarray | None,
-) -> list[Recommendations | None]:
+) -> list[list[Recommendation] | None]:
     """Returns the best items of each user, None for one whose scores are not finite."""
     if top < 1:
         raise ValueError(f"top must be >= 1, got {top}.")
@@ -536,7 +516,7 @@ def _best(
         allowed &= catalogue.item_domain == 1
     if not seen:
         return []
-    lists: list[Recommendations | None] = []
+    lists: list[list[Recommendation] | None] = []
     size = scored_at_once(len(allowed))
     for start in range(0, len(seen), size):
         found = _best_of(recommender, seen[start : start + size], allowed, top)
@@ -571,7 +551,7 @@ def _best_of(
     return _Best(*(np.asarray(array)[: len(seen)] for array in found))
 
 
-def _lines(recommender: Recommender, best: _Best, top: int) -> list[Recommendations | None]:
+def _lines(recommender: Recommender, best: _Best, top: int) -> list[list[Recommendation] | None]:
     """Returns the first lines of each user's list, None where the scores are not finite."""
     items = best.items[:, :top]
     row, place = np.nonzero(items >= 0)
@@ -593,10 +573,7 @@ def _lines(recommender: Recommender, best: _Best, top: int) -> list[Recommendati
     )
     ends = np.searchsorted(row, np.arange(len(items) + 1)).tolist()
     finite = best.finite.tolist()
-    return [
-        Recommendations(lines[ends[n] : ends[n + 1]]) if finite[n] else None
-        for n in range(len(items))
-    ]
+    return [lines[ends[n] : ends[n + 1]] if finite[n] else None for n in range(len(items))]
 
 
 def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:

@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -228,6 +229,25 @@ def test_the_order_and_choice_of_users_change_nothing():
         for other, rows in ((shuffled, order), (alone, [6])):
             found = measured(other)[name]
             np.testing.assert_allclose(found, value[:, rows], rtol=1e-6, atol=1e-6)
+
+
+def test_a_large_catalogue_is_scored_for_fewer_users_at_a_time(monkeypatch):
+    widths = []
+
+    def batches(*arguments, **options):
+        for batch in made(*arguments, **options):
+            widths.append(batch.rating.shape)
+            yield batch
+
+    module = importlib.import_module("metajax.evaluation.evaluate")
+    made = module._batches
+    monkeypatch.setattr(module, "_batches", batches)
+    whole = measured(judged(BIASES, jnp.array(BIAS)).per_user)
+    monkeypatch.setattr(module, "_SCORES", 2 * ITEMS + 1)
+    parts = measured(judged(BIASES, jnp.array(BIAS)).per_user)
+    assert widths == 3 * [(4, ITEMS)] + 5 * [(2, ITEMS)]
+    for name, value in whole.items():
+        np.testing.assert_allclose(value, parts[name], rtol=1e-6, atol=1e-6)
 
 
 def test_the_chunk_size_changes_nothing():

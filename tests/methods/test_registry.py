@@ -15,7 +15,7 @@ from metajax.data.cold_users import cold_users
 from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
-from metajax.methods import Settings
+from metajax.methods import Settings, objectives
 from metajax.methods.two_tower import GradientOptions
 
 
@@ -147,6 +147,41 @@ def test_the_relevance_threshold_depends_on_the_rating_scale(training, quick):
         wanted[scale] = float(np.sum(np.where(tasks.query.mask, tasks.query.labels > 0, 0)))
     # A rating of 3 is relevant where 4 is the best of all.
     assert 0 < wanted[1.0, 5.0] < wanted[0.0, 4.0]
+
+
+@pytest.mark.parametrize("objective", ["sampled_ranking", "bpr"])
+def test_objectives_of_a_sample_score_few_items(training, quick, objective):
+    settings = tiny("maml", quick, objective=objective, negatives=30, query=4, tasks=8)
+    shapes = shapes_of(training)
+    table = task_table(training)
+    sampler = registry.sampler_of(settings, shapes)
+    tasks = jax.jit(sampler.sample)(table, jax.random.key(0))
+    assert tasks.query.labels.shape == (8, 34)
+    expected = -30 / shapes.items if objective == "sampled_ranking" else 0
+    np.testing.assert_allclose(tasks.query.labels[:, 4:], expected)
+    assert set(np.unique(tasks.query.labels[:, :4])) <= {0, 1}
+    one = jax.tree.map(
+        lambda leaf: np.asarray(leaf[0], np.float64), tasks.query._replace(inputs=None)
+    )
+    scores = np.random.default_rng(0).normal(size=34)
+    own, drawn = np.arange(34) < 4, np.arange(34) >= 4
+    liked, there = one.labels > 0, one.mask > 0
+    assert (liked & there).any()
+    assert (drawn & there).any()
+    if objective == "bpr":
+        pairs = [
+            np.log1p(np.exp(scores[j] - scores[i]))
+            for i in np.flatnonzero(liked & there)
+            for j in np.flatnonzero(~liked & there)
+        ]
+        found = np.mean(pairs)
+    else:
+        # Each sampled item stands for the catalogue's items over the number of draws.
+        weight = np.where(own, 1, shapes.items / 30) * there
+        found = np.mean(np.log(weight @ np.exp(scores)) - scores[liked & there])
+    loss = objectives[objective].loss
+    labels, mask = tasks.query.labels[0], tasks.query.mask[0]
+    np.testing.assert_allclose(loss(jnp.array(scores), labels, where=mask), found, rtol=1e-5)
 
 
 @pytest.mark.slow
