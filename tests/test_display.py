@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from metajax import display, evaluation
+from metajax import display, evaluation, runs
 from metajax.data import load
 from metajax.evaluation import Compared, Record
 from metajax.knowledge import graph_from_names
@@ -44,6 +44,22 @@ def test_data_and_graphs_tell_what_they_are():
     assert "<th>triples</th><td>3</td>" in graph._repr_html_()
     assert "<td>s</td><td>2</td>" in graph._repr_html_()
     assert "&lt;r&gt;" in graph._repr_html_()
+
+
+def test_a_list_of_items_is_a_table_of_what_it_has():
+    shown = runs.Recommendations(
+        [
+            runs.Recommendation("<Fargo>", 4.25, "f", 0.5, reasons=(("Heat", 0.125),)),
+            runs.Recommendation("Alien", 4.0, "a"),
+        ]
+    )
+    table = shown._repr_html_()
+    assert "<th>±</th><th>raised by</th></tr>" in table
+    assert "<td>1</td><td>&lt;Fargo&gt;</td><td>4.25</td><td>0.50</td><td>Heat +0.12</td>" in table
+    assert "the same" not in table
+    assert "<th>±</th>" not in runs.Recommendations(shown[1:])._repr_html_()
+    assert runs.Recommendations()._repr_html_()
+    assert shown == list(shown)
 
 
 def test_a_page_is_shown_in_a_frame_that_runs_nothing():

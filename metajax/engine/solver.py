@@ -29,7 +29,7 @@ from metajax.evaluation import Record
 from metajax.fields import suggestion
 from metajax.knowledge import KnowledgeGraph, graph_names
 from metajax.methods import Settings
-from metajax.runs import Recommendation
+from metajax.runs import Recommendations
 from metajax.runs.recommendation import Ratings
 
 __all__ = ["ColdStartSolver"]
@@ -201,7 +201,7 @@ class ColdStartSolver:
         exclude: Sequence[str | int] = (),
         only: Sequence[str | int] | None = None,
         category: Mapping[str, str | float] | None = None,
-    ) -> list[Recommendation]:
+    ) -> Recommendations:
         """Recommends items to one user, who need not be in the log.
 
         Args:
@@ -240,7 +240,7 @@ class ColdStartSolver:
         exclude: Sequence[str | int] = (),
         only: Sequence[str | int] | None = None,
         category: Mapping[str, str | float] | None = None,
-    ) -> list[list[Recommendation]]:
+    ) -> list[Recommendations]:
         """Recommends items to many users in one compiled call.
 
         Args:
@@ -289,7 +289,7 @@ class ColdStartSolver:
         with self._computing():
             return runs.predict(recommender, ratings, items, user)
 
-    def similar(self, item: str | int, top: int = 10) -> list[Recommendation]:
+    def similar(self, item: str | int, top: int = 10) -> Recommendations:
         """Ranks items by how much liking one of them raises their scores: `runs.similar`.
 
         Args:

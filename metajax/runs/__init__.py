@@ -10,6 +10,7 @@ from metajax.runs.candidates import candidates
 from metajax.runs.folder import Claim, claim, last_good
 from metajax.runs.recommendation import (
     Recommendation,
+    Recommendations,
     Recommender,
     predict,
     recommend,
@@ -32,6 +33,7 @@ from metajax.runs.run import (
 __all__ = [
     "Claim",
     "Recommendation",
+    "Recommendations",
     "Recommender",
     "Run",
     "Trainable",

@@ -11,7 +11,7 @@ from metajax import storage
 from metajax.data.dataset import Dataset
 from metajax.data.readers.frames import polars_module
 from metajax.runs.recommendation import (
-    Recommendation,
+    Recommendations,
     Recommender,
     recommend_batch,
     scored_at_once,
@@ -30,7 +30,7 @@ class ListOfUser(NamedTuple):
 
     user: str
     """Id of the user in the log."""
-    items: list[Recommendation]
+    items: Recommendations
     """The items, best first."""
 
 

@@ -14,6 +14,7 @@ from metajax.baselines import Blend
 from metajax.data.dataset import Table
 from metajax.data.labels import BEST, WORST, Grades, Labels
 from metajax.data.schema import Schema, encode_rows
+from metajax.display import grid
 from metajax.fields import suggestion
 from metajax.knowledge import SharedFacts
 from metajax.runs.facts import CommonFact, common_facts
@@ -23,6 +24,7 @@ from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 __all__ = [
     "Catalogue",
     "Recommendation",
+    "Recommendations",
     "Recommender",
     "Scored",
     "Seen",
@@ -122,6 +124,24 @@ class Recommendation(NamedTuple):
     above the middle of the scale, or in a log without ratings has met; the rarest first."""
 
 
+class Recommendations(list[Recommendation]):
+    """A list of items, best first, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        columns: dict[str, list[str]] = {
+            "": [str(place) for place in range(1, len(self) + 1)],
+            "title": [line.title for line in self],
+            "score": [f"{line.score:.2f}" for line in self],
+            "±": ["" if line.deviation is None else f"{line.deviation:.2f}" for line in self],
+            "raised by": ["; ".join(f"{t} {c:+.2f}" for t, c in line.reasons) for line in self],
+            "the same": [
+                "; ".join(f"{f.relation}: {f.value}" for f in line.facts) for line in self
+            ],
+        }
+        shown = {name: cells for name, cells in columns.items() if any(cells)}
+        return grid(list(shown), list(zip(*shown.values(), strict=True)))
+
+
 def recommend(
     recommender: Recommender,
     ratings: Ratings,
@@ -131,7 +151,7 @@ def recommend(
     source: bool = False,
     among: np.ndarray | None = None,
     explain: bool = False,
-) -> list[Recommendation]:
+) -> Recommendations:
     """Adapts to one user and ranks the items they have not rated.
 
     Args:
@@ -169,7 +189,7 @@ def recommend(
         return found
     for explained in (_with_reasons, _with_experts, _with_facts):
         found = explained(recommender, seen, found)
-    return found
+    return Recommendations(found)
 
 
 def recommend_batch(
@@ -182,7 +202,7 @@ def recommend_batch(
     among: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     by_id: bool = False,
-) -> list[list[Recommendation]]:
+) -> list[Recommendations]:
     """Adapts to many users at once, and ranks the items that each of them has not rated.
 
     Users are scored in blocks that fit the host's memory. Numbers of users and of ratings are
@@ -270,7 +290,7 @@ def similar(
     *,
     top: int = 10,
     among: np.ndarray | None = None,
-) -> list[Recommendation]:
+) -> Recommendations:
     """Ranks items by how much liking one of them raises their scores.
 
     The similarity of an item to the given one is a difference of its scores, of two users without
@@ -318,10 +338,10 @@ def similar(
             "scores of all items alike, because the method is not personalised or ignores it."
         )
     order = np.argsort(-np.where(left, change, -np.inf), kind="stable")
-    return [
+    return Recommendations(
         Recommendation(str(catalogue.titles[i]), float(change[i]), str(catalogue.ids[i]))
         for i in order[: min(top, int(left.sum()))]
-    ]
+    )
 
 
 _NAN = "the adapted model predicts NaN: these ratings drove it out of range"
@@ -506,7 +526,7 @@ def _best(
     top: int,
     source: bool,
     among: np.ndarray | None,
-) -> list[list[Recommendation] | None]:
+) -> list[Recommendations | None]:
     """Returns the best items of each user, None for one whose scores are not finite."""
     if top < 1:
         raise ValueError(f"top must be >= 1, got {top}.")
@@ -516,7 +536,7 @@ def _best(
         allowed &= catalogue.item_domain == 1
     if not seen:
         return []
-    lists: list[list[Recommendation] | None] = []
+    lists: list[Recommendations | None] = []
     size = scored_at_once(len(allowed))
     for start in range(0, len(seen), size):
         found = _best_of(recommender, seen[start : start + size], allowed, top)
@@ -551,7 +571,7 @@ def _best_of(
     return _Best(*(np.asarray(array)[: len(seen)] for array in found))
 
 
-def _lines(recommender: Recommender, best: _Best, top: int) -> list[list[Recommendation] | None]:
+def _lines(recommender: Recommender, best: _Best, top: int) -> list[Recommendations | None]:
     """Returns the first lines of each user's list, None where the scores are not finite."""
     items = best.items[:, :top]
     row, place = np.nonzero(items >= 0)
@@ -573,7 +593,10 @@ def _lines(recommender: Recommender, best: _Best, top: int) -> list[list[Recomme
     )
     ends = np.searchsorted(row, np.arange(len(items) + 1)).tolist()
     finite = best.finite.tolist()
-    return [lines[ends[n] : ends[n + 1]] if finite[n] else None for n in range(len(items))]
+    return [
+        Recommendations(lines[ends[n] : ends[n + 1]]) if finite[n] else None
+        for n in range(len(items))
+    ]
 
 
 def _places(catalogue: Catalogue, found: Sequence[Recommendation]) -> list[int]:
