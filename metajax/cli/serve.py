@@ -2,6 +2,7 @@
 
 import logging
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def serve(
     api_key_file: Path | None = None,
     admin_key_file: Path | None = None,
     policy: str = "greedy",
+    beside: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     experiment: Path | None = None,
     client_rate: float | None = None,
     refuse_unknown_items: Annotated[bool, Parameter(negative="")] = False,
@@ -44,6 +46,8 @@ def serve(
         api_key_file: File with the key that requests must bring: "Authorization: Bearer KEY".
         admin_key_file: File with the key of metrics and administration; by default the same.
         policy: Policy of requests that name none: greedy, epsilon_greedy, softmax, ucb, thompson.
+        beside: Folders of other models, of which lists may be asked by the name of the folder; the
+            page shows them side by side. Of --demo a baseline, item_knn.
         experiment: TOML file of arms among which users are split, each with a policy and a share:
             name = "autumn", then tables such as [arms.explore] with policy, share and model.
         client_rate: Requests a second from one address, on average; more are answered with 429.
@@ -59,8 +63,11 @@ def serve(
         ) from None
     if demo == (model is not None):
         raise ValueError("the folder of a model must be given, or --demo, and not both.")
+    if len({path.name for path in beside}) < len(beside):
+        raise ValueError("--beside must be folders of different names.")
     settings = service.ServiceSettings(
         policy=policy,
+        beside={path.name: str(path) for path in beside},
         api_key=None if api_key_file is None else server.key_of(api_key_file),
         admin_key=None if admin_key_file is None else server.key_of(admin_key_file),
         unknown_items=not refuse_unknown_items,
@@ -71,6 +78,8 @@ def serve(
         events = events or f"sqlite:///{demonstration.demo_folder() / 'events.db'}"
         with console.fetching(demonstration.DATA) as fetched:
             model = demonstration.demo_model(progress=fetched, begin=_fitting)
+        baseline = demonstration.demo_model(method="item_knn")
+        settings = replace(settings, beside={**settings.beside, "item_knn": str(baseline)})
     logging.basicConfig(format="%(message)s")
     console.error(f"note: compiling {model} for requests.")
     server.serve(

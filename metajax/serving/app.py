@@ -104,6 +104,11 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Ids of items that are not shown, once for each.",
     },
     "scenario": {"type": "string", "maxLength": 256, "description": "Where the list is shown."},
+    "model": {
+        "type": "string",
+        "maxLength": 256,
+        "description": "Name of a model that is served beside the other.",
+    },
     "explain": {"type": "boolean", "default": False},
     "query": {"type": "string", "maxLength": 256, "description": "Words of a title."},
 }
@@ -116,9 +121,11 @@ def _add_events(service: Service, asked: Asked) -> Any:
 
 def _list_for(service: Service, asked: Asked) -> Any:
     query = asked.query
-    scenario, policy = _one(query, "scenario"), _one(query, "policy")
+    scenario, policy, model = (_one(query, name) for name in ("scenario", "policy", "model"))
     if scenario is not None:
         check_name("scenario", scenario)
+    if model is not None:
+        check_name("model", model)
     return service.list_for(
         asked.path["user"],
         n=_number(query),
@@ -126,6 +133,7 @@ def _list_for(service: Service, asked: Asked) -> Any:
         having=[pair_of(text) for text in query.get("filter", [])],
         exclude=[check_name("exclude", name) for name in query.get("exclude", [])],
         scenario=scenario,
+        model=model,
         explain=_flag(query, "explain"),
     )
 
@@ -208,7 +216,7 @@ def _document(service: Service, asked: Asked) -> Any:
     return document()
 
 
-_LIST = ("n", "policy", "filter", "exclude", "scenario", "explain")
+_LIST = ("n", "policy", "filter", "exclude", "scenario", "model", "explain")
 
 OPERATIONS = (
     Operation(

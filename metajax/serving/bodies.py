@@ -117,6 +117,7 @@ class StrangerBody(Struct, forbid_unknown_fields=True):
     filter: Annotated[list[Name], Meta(max_length=20)] = []
     exclude: Annotated[list[Name], Meta(max_length=MOST_EVENTS)] = []
     scenario: Name | None = None
+    model: Name | None = None
     explain: bool = False
 
 
@@ -191,7 +192,10 @@ class SearchAnswer(Struct):
 
 
 class ModelAnswer(Struct):
-    """The model that is served; `policy` is that of requests that name none."""
+    """The model that is served.
+
+    `policy` is that of requests that name none; `beside` are other models that they may name.
+    """
 
     model: str
     method: str
@@ -199,6 +203,7 @@ class ModelAnswer(Struct):
     scale: Annotated[list[float], Meta(min_length=2, max_length=2)] | None
     policies: list[str]
     policy: str
+    beside: list[str]
 
 
 class ShareAnswer(Struct):

@@ -1,4 +1,4 @@
-"""The model of `metajax serve --demo`: the engine, fitted to MovieLens-100K once and kept."""
+"""Models of `metajax serve --demo`: the engine and a baseline, fitted to MovieLens-100K once."""
 
 import shutil
 from collections.abc import Callable
@@ -29,6 +29,7 @@ def demo_folder() -> Path:
 
 def demo_model(
     data: str = DATA,
+    method: str | None = None,
     progress: Progress | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> Path:
@@ -36,6 +37,7 @@ def demo_model(
 
     Args:
         data: Name or path of the data set.
+        method: Name of the method; None: the engine.
         progress: Called as bytes arrive, if any have to be fetched.
         begin: Called before a model is fitted.
 
@@ -43,7 +45,8 @@ def demo_model(
         DataUnavailable: If the data must be fetched and cannot be.
         OSError: If the model cannot be written.
     """
-    folder = demo_folder() / f"{Path(data).name}-{version('metajax')}"
+    name = Path(data).name if method is None else method
+    folder = demo_folder() / f"{name}-{version('metajax')}"
     if folder.exists():
         try:
             engine.load(folder)
@@ -54,4 +57,4 @@ def demo_model(
             return folder
     dataset = datasets.load(data, progress=progress)
     begin()
-    return engine.save(engine.fit(dataset), folder)
+    return engine.save(engine.fit(dataset, method), folder)

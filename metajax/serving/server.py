@@ -224,15 +224,16 @@ def _answer(
         experiment = settings.experiment
         arms = () if experiment is None else experiment.arms
         folders = {"": model, **{arm.name: arm.model for arm in arms if arm.model is not None}}
+        folders |= settings.beside
 
         def load(name: str) -> Scorer:
             folder = folders[name]
             return scorer_of(folder, compared=_compared(arms, name))
 
-        scorer, *others = map(load, folders)
-        of_arms = dict(zip(list(folders)[1:], others, strict=True))
+        scorer, *scorers = map(load, folders)
+        others = dict(zip(list(folders)[1:], scorers, strict=True))
         try:
-            service = Service(store, scorer, settings, load, of_arms, **of_worker)
+            service = Service(store, scorer, settings, load, others, **of_worker)
         except StoreError as problem:
             raise ValueError(f"{store.name}: {problem}.") from None
         logging.getLogger("metajax.serving").setLevel(logging.INFO)

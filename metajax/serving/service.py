@@ -13,10 +13,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from metajax.characters import visible
+from metajax.fields import suggestion
 from metajax.runs.recommendation import liked_rating
 from metajax.serving import bodies, outcomes
 from metajax.serving.bodies import ListAnswer, PlaceAnswer, RejectedEvent, StrangerBody
@@ -50,6 +51,8 @@ class ServiceSettings:
     """Key of metrics and administration; None: the key of all requests does."""
     experiment: Experiment | None = None
     """Arms among which users are split; None: there are none."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Folders of other models by name, which lists may be asked of."""
     unknown_items: bool = True
     """True to store events of items that the model does not know."""
     most_met: int = 1000
@@ -82,7 +85,8 @@ class Service:
         settings: Settings.
         load: Reads the model folder of an arm again, or of the name "" that of all others; None:
             none can be reloaded.
-        of_arms: Models of the arms that have their own, warmed up, by the name of the arm.
+        others: Models of the arms that have their own, by the name of the arm, and those beside, by
+            theirs; warmed up.
         metrics: Metrics; those of one worker where there are several.
         tell_others: Called after an administrator has reloaded the model, for other workers.
 
@@ -98,7 +102,7 @@ class Service:
         scorer: Scorer,
         settings: ServiceSettings | None = None,
         load: Callable[[str], Scorer] | None = None,
-        of_arms: Mapping[str, Scorer] | None = None,
+        others: Mapping[str, Scorer] | None = None,
         *,
         metrics: Metrics | None = None,
         tell_others: Callable[[], None] = lambda: None,
@@ -106,7 +110,7 @@ class Service:
         self.store, self._load = store, load
         self.settings = ServiceSettings() if settings is None else settings
         self._change, self._items = store.items()
-        self._scorers = {"": scorer, **(of_arms or {})}
+        self._scorers = {"": scorer, **(others or {})}
         self._check(self._scorers)
         self.metrics = Metrics() if metrics is None else metrics
         self.tell_others = tell_others
@@ -175,7 +179,7 @@ class Service:
 
         Args:
             user: Id of the user; of a deleted one nothing is stored.
-            **options: `scenario`, and options of `ListRequest`.
+            **options: `scenario`, `model`, the name of another model, and options of `ListRequest`.
 
         Raises:
             RefusedError: If an option is none of the model.
@@ -206,6 +210,7 @@ class Service:
             "having": [pair_of(text) for text in asked.filter],
             "exclude": asked.exclude,
             "scenario": asked.scenario,
+            "model": asked.model,
             "explain": asked.explain,
         }
         return self._listed(None, events[::-1], asked.attributes, options)
@@ -316,6 +321,7 @@ class Service:
             None if scorer.recommender.scale is None else list(scorer.recommender.scale),
             list(scorer.policies),
             self.settings.policy,
+            list(self.settings.beside),
         )
 
     def reload(self) -> str:
@@ -395,10 +401,14 @@ class Service:
         self.current()
         options = dict(options)
         scenario = options.pop("scenario", None)
-        policy, model, others = options.pop("policy", None), "", {}
+        policy, named, others = options.pop("policy", None), options.pop("model", None), {}
+        if named is not None and named not in self.settings.beside:
+            known = suggestion(named, list(self.settings.beside), listed=True)
+            raise RefusedError(f"there is no model {named[:100]!r} beside this one{known}")
+        model = named or ""
         experiment, arm = self.settings.experiment, None
-        # A client that chooses the policy is outside of the experiment.
-        if user is not None and experiment is not None and policy is None:
+        # A client that chooses the policy or the model is outside of the experiment.
+        if user is not None and experiment is not None and policy is None and named is None:
             arm = arm_of(experiment, user)
             policy, model = arm.policy, arm.name if arm.model is not None else ""
             others = {one.name: one.policy for one in experiment.arms if one.model == arm.model}

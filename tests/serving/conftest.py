@@ -200,9 +200,9 @@ def serve(scorer, new_log):
     """Opens the service on a new store, and returns it with a client."""
     opened = []
 
-    def begin(load=None, **settings):
+    def begin(load=None, others=None, **settings):
         store = Store(new_log())
-        service = Service(store, scorer, ServiceSettings(**settings), load)
+        service = Service(store, scorer, ServiceSettings(**settings), load, others)
         opened.append(service)
         return service, Client(app_of(service))
 

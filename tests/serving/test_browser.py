@@ -74,9 +74,9 @@ class Opened(NamedTuple):
 
 
 @pytest.fixture
-def opened(chromium, serve, request):
+def opened(chromium, serve, scorer, request):
     """Opens pages of a service; afterwards none may have run into an error."""
-    service, _ = serve()
+    service, _ = serve(beside={"knn": "folder"}, others={"knn": scorer})
     names = {"html": HTML, "arabic": ARABIC, "long": LONG}
     for name, title in names.items():
         service.put_item(name, Item(content={"title": title, "class": "Drama"}))
@@ -164,6 +164,9 @@ def test_somebody_rates_titles_and_is_forgotten(opened):
     page.get_by_label("Beside it").select_option("thompson")
     until(page, "document.querySelectorAll('#columns ol').length === 2")
     assert page.locator("#columns h3").all_inner_texts() == ["greedy", "thompson"]
+    page.get_by_label("Beside it").select_option("model knn")
+    until(page, "document.querySelectorAll('#columns h3')[1].textContent === 'knn'")
+    assert page.locator("#columns ol").count() == 2
     screenshot(page, "rated")
     page.reload()
     settled(page)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metajax.cli.app import main
-from metajax.serving import Answer, Event, Shown, Store, outcome_page, outcomes
+from metajax.serving import Answer, Event, Item, Shown, Store, outcome_page, outcomes
 from metajax.serving.experiments import Arm, Experiment, arm_of, read_experiment
 from metajax.serving.scoring import scorer_of
 from metajax.serving.service import Service, ServiceSettings
@@ -82,6 +82,28 @@ def test_arms_are_in_answers_and_events_and_a_named_policy_is_outside(serve):
         assert again.known == 2
     body = {"events": []}
     assert call("POST", "/v1/recommendations", body).content["arm"] is None
+
+
+def test_a_list_may_be_asked_of_a_model_beside_the_other(serve, model):
+    other = scorer_of(model, policies=("greedy",))
+    other.version = "other"
+    names = {"beside": {"knn": "folder"}, "others": {"knn": other}}
+    service, call = serve(experiment=EXPERIMENT, **names)
+    assert call("GET", "/v1/model").content["beside"] == ["knn"]
+    path = "/v1/users/ada/recommendations"
+    found = call("GET", path, query=[("model", "knn")]).content
+    # Who chooses the model is outside of the experiment.
+    assert (found["model"], found["arm"]) == ("other", None)
+    assert call("GET", path).content["model"] == service.scorer.version
+    asked = call("POST", "/v1/recommendations", {"events": [], "model": "knn"})
+    assert asked.content["model"] == "other"
+    service.put_item("new", Item(available=True))
+    assert other.knows("new")
+    for name, line in (("knm", "there is no model 'knm' beside this one; did you mean 'knn'?"),
+                       ("x" * 257, "model must")):  # fmt: skip
+        refused = call("GET", path, query=[("model", name)])
+        assert refused.status == 422
+        assert line in refused.content["error"]
 
 
 def test_an_arm_has_a_model_of_its_own(scorer, model, new_log):

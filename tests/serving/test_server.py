@@ -87,18 +87,25 @@ def test_the_demonstration_is_fitted_once_and_served(small, model, tmp_path, mon
     served, opened = [], []
     monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
     monkeypatch.setattr(demo, "DATA", str(small))
-    monkeypatch.setattr(demo.engine, "fit", lambda data: served.append(data.name) or data)
+    monkeypatch.setattr(demo.engine, "fit", lambda data, method: served.append(data.name) or data)
     monkeypatch.setattr(demo.engine, "save", lambda _, folder: shutil.copytree(model, folder))
     found = demo.demo_model(str(small))
     assert demo.demo_model(str(small)) == found
     (found / "manifest.json").write_text("{}")
     assert demo.demo_model(str(small)) == found
     assert served == [str(small)] * 2
-    monkeypatch.setattr(demo, "demo_model", lambda progress, begin: begin() or model)
+    begun = lambda begin=lambda: None, method=None, **_: begin() or model / str(method)  # noqa: E731
+    monkeypatch.setattr(demo, "demo_model", begun)
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    monkeypatch.setattr(server, "serve", lambda *_, ready, **told: ready(told["events"]))
+    monkeypatch.setattr(
+        server, "serve", lambda *_, **told: served.append(told) or told["ready"](told["events"])
+    )
     assert main(["serve", "--demo"]) == 0
     assert "takes minutes" in capsys.readouterr().err
+    assert served[-1]["settings"].beside == {"item_knn": str(model / "item_knn")}
+    with_names = ["serve", "m", "--beside", "a/knn", "--beside", "b/knn"]
+    assert main(with_names) == 2
+    assert "--beside must be folders of different names." in capsys.readouterr().err
     assert opened == [f"sqlite:///{tmp_path / 'demo' / 'events.db'}"]
 
 
