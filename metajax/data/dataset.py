@@ -25,6 +25,9 @@ __all__ = [
     "with_relevant",
 ]
 
+# Cells of a column that are hashed at a time.
+_AT_ONCE = 2**16
+
 Kind = Literal["numeric", "categorical", "tokens", "text"]
 
 
@@ -277,12 +280,17 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     log = dataset.interactions
     digest = hashlib.sha256()
     for column in (log.offsets, log.item, log.rating, log.time):
-        digest.update(np.ascontiguousarray(column).tobytes())
+        _update(digest, column)
     for table in (dataset.users, dataset.items):
         for name, column in {"": table.ids, **table.columns}.items():
-            digest.update(json.dumps([name, column.tolist()]).encode())
+            # The JSON of name and column, some cells at a time.
+            digest.update(f"[{json.dumps(name)}, [".encode())
+            for start in range(0, len(column), _AT_ONCE):
+                cells = json.dumps(column[start : start + _AT_ONCE].tolist())[1:-1]
+                digest.update((f", {cells}" if start else cells).encode())
+            digest.update(b"]]")
     if dataset.parts is not None:
-        digest.update(np.ascontiguousarray(dataset.parts).tobytes())
+        _update(digest, dataset.parts)
     found: dict[str, Any] = {
         "users": len(log.user_ids),
         "items": len(log.item_ids),
@@ -298,3 +306,9 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     if dataset.relevant is not None:
         found["relevant"] = dataset.relevant
     return found
+
+
+def _update(digest: Any, column: np.ndarray) -> None:
+    """Adds the bytes of a column to a digest, some at a time."""
+    for start in range(0, len(column), _AT_ONCE):
+        digest.update(np.ascontiguousarray(column[start : start + _AT_ONCE]).data)

@@ -145,12 +145,18 @@ def select_users(interactions: Interactions, users: np.ndarray) -> Interactions:
     """
     keep = np.zeros(len(interactions.user_ids), bool)
     keep[users] = True
-    return select_rows(interactions, keep[interactions.user])
+    counts = np.where(keep, interactions.user_counts, 0)
+    rows = np.repeat(keep, interactions.user_counts)
+    return _selected(interactions, rows, counts)
 
 
 def select_rows(interactions: Interactions, rows: np.ndarray) -> Interactions:
     """Keeps the chosen rows, given as a `[R]` bool mask; indices keep their meaning."""
-    counts = np.bincount(interactions.user[rows], minlength=len(interactions.user_ids))
+    before = np.append(0, np.cumsum(rows))
+    return _selected(interactions, rows, np.diff(before[interactions.offsets]))
+
+
+def _selected(interactions: Interactions, rows: np.ndarray, counts: np.ndarray) -> Interactions:
     return interactions._replace(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item=interactions.item[rows],

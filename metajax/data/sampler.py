@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.dataset import TrainingSet, room
+from metajax.data.interactions import Interactions
 from metajax.types import Examples, Inputs, MemberInputs, Task
 
 __all__ = [
@@ -74,8 +75,7 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
     log = training.interactions
     if not 0 < len(log.item) < 2**31:
         raise ValueError(f"training must have 1 to 2^31 - 1 interactions, got {len(log.item)}.")
-    ties = np.random.default_rng(seed).random(len(log.item))
-    order = np.lexsort((ties, log.time, log.user))
+    order = _in_time(log, seed)
     counts = log.user_counts
     users = np.flatnonzero(counts)
     return TaskTable(
@@ -90,6 +90,25 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
         user_features=jnp.asarray(training.user_features),
         item_features=jnp.asarray(training.item_features),
     )
+
+
+def _in_time(log: Interactions, seed: int) -> np.ndarray:
+    """Returns `[R]` the rows of each user in order of time, ties in a seeded random order."""
+    ties = np.random.default_rng(seed).random(len(log.item))
+    if not log.timed:
+        return np.lexsort((ties, log.user))
+    span = int(log.time.max()) - int(log.time.min()) + 1
+    if span >= 2**63 // len(log.user_ids):
+        return np.lexsort((ties, log.time, log.user))
+    # One sort of one packed integer is several times faster, and equal ones are few.
+    packed = log.user * span + (log.time - log.time.min())
+    order = np.argsort(packed, kind="stable")
+    packed = packed[order]
+    equal = np.flatnonzero(packed[1:] == packed[:-1])
+    if len(equal):
+        rows = np.union1d(equal, equal + 1)
+        order[rows] = order[rows][np.lexsort((ties[order[rows]], packed[rows]))]
+    return order
 
 
 class Draw(NamedTuple):

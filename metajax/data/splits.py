@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.interactions import Interactions, select_rows
+from metajax.data.interactions import Interactions, select_rows, select_users
 from metajax.data.labels import BEST, WORST, Labels, check_labels, fit_labels
 from metajax.data.schema import Schema
 
@@ -190,10 +190,12 @@ def cold_user_tasks(
     """
     if pool < 0:
         raise ValueError(f"pool must be >= 0, got {pool}.")
-    rank = ranked(interactions, order, seed)
-    size = np.clip(interactions.user_counts - 1, 0, pool)
-    support = rank < size[interactions.user]
-    return collected(interactions, users, rank, support, ~support, pool)
+    # The order of a user's interactions does not depend on other users.
+    own = select_users(interactions, _checked_users(users, len(interactions.user_ids)))
+    rank = ranked(own, order, seed)
+    size = np.clip(own.user_counts - 1, 0, pool)
+    support = rank < np.repeat(size, own.user_counts)
+    return collected(own, users, rank, support, ~support, pool, timed=interactions.timed)
 
 
 def warm_cold_quadrants(
@@ -401,6 +403,8 @@ def collected(
     support: np.ndarray,
     query: np.ndarray,
     pool: int,
+    *,
+    timed: bool | None = None,
 ) -> ColdTasks:
     """Collects supports and queries of some users.
 
@@ -411,6 +415,7 @@ def collected(
         support: `[R]` bool, the rows of supports.
         query: `[R]` bool, the rows of queries.
         pool: P, the largest support.
+        timed: Whether supports get times; None: where the log has any.
 
     Returns:
         The tasks, in the order of `users`.
@@ -418,12 +423,8 @@ def collected(
     Raises:
         ValueError: If the users are not distinct, or not of the log.
     """
-    users, total = np.asarray(users, np.int64), len(interactions.user_ids)
-    if len(np.unique(users)) != len(users):
-        raise ValueError("users must be distinct.")
-    if len(users) and not 0 <= users.min() <= users.max() < total:
-        raise ValueError(f"users must hold indices in [0, {total}).")
-    user = interactions.user
+    total = len(interactions.user_ids)
+    users, user = _checked_users(users, total), interactions.user
     users = users[np.bincount(user[query], minlength=total)[users] > 0]
     slot = np.full(total, -1)
     slot[users] = np.arange(len(users))
@@ -435,7 +436,7 @@ def collected(
     mask = np.zeros(shape, bool)
     item[at], rating[at], mask[at] = interactions.item[rows], interactions.rating[rows], True
     time = None
-    if interactions.timed:
+    if interactions.timed if timed is None else timed:
         moment = np.zeros(shape)
         moment[at] = interactions.time[rows]
         time = np.where(mask, moment - moment[:, :1], 0).astype(np.float32)
@@ -453,6 +454,16 @@ def collected(
         query_rating=interactions.rating[rows],
         support_time=time,
     )
+
+
+def _checked_users(users: np.ndarray, total: int) -> np.ndarray:
+    """Refuses users that are not distinct, or not of a log of `total` users."""
+    users = np.asarray(users, np.int64)
+    if len(np.unique(users)) != len(users):
+        raise ValueError("users must be distinct.")
+    if len(users) and not 0 <= users.min() <= users.max() < total:
+        raise ValueError(f"users must hold indices in [0, {total}).")
+    return users
 
 
 def ranked(

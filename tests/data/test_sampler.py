@@ -202,3 +202,17 @@ def test_invalid_arguments_of_draws_are_refused(options, message):
 def test_a_table_without_interactions_is_refused():
     with pytest.raises(ValueError, match=r"training must have 1 to 2\^31 - 1 interactions, got 0"):
         task_table(training_of([0, 0]))
+
+
+@pytest.mark.parametrize("spread", [0, 3, 10**6, 2**61])
+def test_rows_are_in_order_of_time_and_ties_in_a_seeded_one(spread):
+    rng = np.random.default_rng(0)
+    pairs = np.sort(rng.choice(50 * 40, 900, replace=False))
+    time = rng.integers(0, spread + 1, 900) * (1 if spread < 2**60 else 2) - 5
+    ids = [np.array([str(n) for n in range(many)]) for many in (50, 40)]
+    log = from_columns(pairs // 40, pairs % 40, None, time, user_ids=ids[0], item_ids=ids[1])
+    ties = np.random.default_rng(7).random(900)
+    wanted = np.lexsort((ties, log.time, log.user))
+    training = TrainingSet(log, np.zeros((50, 0)), np.zeros((40, 0)), None)
+    table = task_table(training, seed=7)
+    np.testing.assert_array_equal(table.item[:900], log.item[wanted])
