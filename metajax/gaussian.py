@@ -25,8 +25,10 @@ from metajax.types import Evidence, Examples, Posterior
 __all__ = [
     "Population",
     "Statistics",
+    "bounded_noise",
     "covariance_root",
     "em_step",
+    "expected_error",
     "population_moments",
     "posterior",
     "predictive_variance",
@@ -272,11 +274,33 @@ def residual_variance(statistics: Statistics, posteriors: Posterior) -> float:
         statistics: Of S users.
         posteriors: Of their coefficients w, mean `[S, F]` and covariance `[S, F, F]`.
     """
-    second = second_moments(posteriors)
+    square = statistics.square
+    error = square + expected_error(statistics, posteriors)
+    return bounded_noise(error, square, statistics.count)
+
+
+def expected_error(statistics: Statistics, posteriors: Posterior) -> float:
+    """Returns the sum over rows of the expected `(y - x . w)^2`, less that of `y^2`.
+
+    Args:
+        statistics: Of S users.
+        posteriors: Of their coefficients w, mean `[S, F]` and covariance `[S, F, F]`.
+    """
     # The square expanded, so that no pass over the rows is needed.
-    error = statistics.square - 2 * np.sum(posteriors.mean * statistics.cross)
-    least = 1e-6 * (statistics.square / statistics.count or 1.0)
-    return max(float(error + np.sum(second * statistics.gram)) / statistics.count, least)
+    second = second_moments(posteriors)
+    explained = 2 * np.sum(posteriors.mean * statistics.cross)
+    return float(np.sum(second * statistics.gram) - explained)
+
+
+def bounded_noise(error: float, square: float, count: int) -> float:
+    """Returns the variance of the noise, at least 1e-6 of that of the labels.
+
+    Args:
+        error: Sum over rows of the expected squared residual.
+        square: Sum over rows of the squared label.
+        count: Number of rows.
+    """
+    return max(error / count, 1e-6 * (square / count or 1.0))
 
 
 def second_moments(posteriors: Posterior) -> np.ndarray:

@@ -6,6 +6,7 @@ prior are fitted to predict a user's ratings from a few others. Bayesian fold-in
 reads them off directly; networks start their item embeddings and biases from them.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.data.interactions import Interactions
-from metajax.gaussian import Population, Statistics, em_step, posterior, second_moments
+from metajax.gaussian import (
+    Population,
+    Statistics,
+    bounded_noise,
+    expected_error,
+    posterior,
+    second_moments,
+)
 from metajax.steps import counted
 from metajax.types import Posterior
 
@@ -29,6 +37,10 @@ __all__ = [
     "user_posteriors",
     "user_statistics",
 ]
+
+
+# Users whose posteriors are held at a time.
+_USERS = 2**15
 
 
 class Factors(NamedTuple):
@@ -94,7 +106,7 @@ def fit_factors(
         to accelerate EM: the PX-EM algorithm", Biometrika 1998.
     """
     _check(interactions, rank, steps, item_ridge, bias_ridge)
-    by_user, by_item = layouts(interactions)
+    by_user = _by_user(interactions)
     mean = np.mean(interactions.rating, dtype=np.float64)
     target = interactions.rating - mean
     items = len(interactions.item_ids)
@@ -110,8 +122,7 @@ def fit_factors(
     prior = Population(np.zeros(rank + 1), np.diag([noise / 4] + [1.0] * rank), noise)
 
     for _ in counted("EM of item factors", steps):
-        latents, prior = em_step(row_statistics(by_user, factors, residual), prior)
-        bias, factors = item_regressions(by_item, latents, target, ridge, items)
+        bias, factors, prior = _em_step(by_user, factors, residual, target, prior, ridge)
         bias, factors, prior = _standardised(bias, factors, prior)
         residual = target - bias[interactions.item]
     fitted = (mean, bias, factors, *prior)
@@ -201,16 +212,70 @@ class Layout(NamedTuple):
 
 def layouts(interactions: Interactions) -> tuple[Layout, Layout]:
     """Lays a log out by user and by item, without empty segments."""
-    counts = interactions.user_counts
-    users = np.flatnonzero(counts)
-    user = np.searchsorted(users, interactions.user)
+    by_user = _by_user(interactions)
+    user = np.searchsorted(by_user.present, interactions.user)
     order = np.argsort(interactions.item, kind="stable")
     item_counts = interactions.item_counts
     items = np.flatnonzero(item_counts)
-    return (
-        Layout(slice(None), interactions.item, _ends(counts[users]), users),
-        Layout(order, user[order], _ends(item_counts[items]), items),
-    )
+    return by_user, Layout(order, user[order], _ends(item_counts[items]), items)
+
+
+def _by_user(interactions: Interactions) -> Layout:
+    counts = interactions.user_counts
+    users = np.flatnonzero(counts)
+    return Layout(slice(None), interactions.item, _ends(counts[users]), users)
+
+
+def _em_step(
+    by_user: Layout,
+    factors: np.ndarray,
+    residual: np.ndarray,
+    target: np.ndarray,
+    prior: Population,
+    ridge: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, Population]:
+    """Makes a step for the items' biases and vectors and the population of users.
+
+    The posteriors of some users at a time are made, added to sums and forgotten: those of a
+    million users would take gigabytes, several times over.
+    """
+    items, users = len(factors), len(by_user.present)
+    moments, responses, covariance = (np.zeros(()) for _ in range(3))
+    means = []
+    square, error = float(np.sum(residual**2)), 0.0
+    for part, rows in _blocks(by_user):
+        statistics = row_statistics(part, factors, residual[rows])
+        found = posterior(
+            statistics.gram / prior.noise,
+            statistics.cross / prior.noise,
+            prior.mean,
+            prior.covariance,
+        )
+        means.append(found.mean)
+        covariance = covariance + np.sum(found.covariance, axis=0)
+        error += expected_error(statistics, found)
+        table, t = _regressors(found)
+        moments = moments + _item_sums(part, np.ones(len(part.other)), table, items)
+        responses = responses + _item_sums(part, target[rows], t, items)
+    mean = np.concatenate(means)
+    average = np.mean(mean, axis=0)
+    rest = mean - average
+    spread = covariance / users + rest.T @ rest / users
+    present = np.flatnonzero(np.bincount(by_user.other, minlength=items))
+    solved = _solved(moments[present], responses[present], ridge)
+    bias, vectors = _of_all_items(solved, present, items)
+    noise = bounded_noise(square + error, square, len(residual))
+    return bias, vectors, Population(average, spread, noise)
+
+
+def _blocks(by_user: Layout) -> Iterator[tuple[Layout, slice]]:
+    """Yields a layout of some users at a time, and their rows."""
+    offsets, users = by_user.offsets, len(by_user.present)
+    for start in range(0, users, _USERS):
+        stop = min(start + _USERS, users)
+        rows = slice(int(offsets[start]), int(offsets[stop]))
+        ends = offsets[start : stop + 1] - offsets[start]
+        yield Layout(slice(None), by_user.other[rows], ends, by_user.present[start:stop]), rows
 
 
 def row_statistics(by_user: Layout, factors: np.ndarray, residual: np.ndarray) -> Statistics:
@@ -257,18 +322,39 @@ def item_regressions(
     Returns:
         `[I]` biases and `[I, d]` vectors, 0 for an item without rows.
     """
+    sums = _segment_sums(by_item, *_regressors(latents), target)
+    return _of_all_items(_solved(*sums, ridge), by_item.present, items)
+
+
+def _regressors(latents: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what an item's regression sums over its users, and t itself: `[S, ...]`."""
     latent, second = latents.mean, second_moments(latents)
-    width = latent.shape[1]
     t = np.insert(latent[:, 1:], 0, 1.0, axis=1)
     bias_moment = np.insert(second[:, 1:, 0], 0, latent[:, 0], axis=1)
     second[:, 0, :] = second[:, :, 0] = t
-    table = np.concatenate([_packed(second), bias_moment], axis=1)
-    sums, response = _segment_sums(by_item, table, t, target)
+    return np.concatenate([_packed(second), bias_moment], axis=1), t
+
+
+def _solved(sums: np.ndarray, response: np.ndarray, ridge: np.ndarray) -> np.ndarray:
+    """Solves the regressions of `[n]` items: `[n, d + 1]`."""
+    width = response.shape[1]
     gram = _unpacked(sums[:, :-width], width) + ridge
-    solution = np.linalg.solve(gram, (response - sums[:, -width:])[:, :, None])[:, :, 0]
-    regression = np.zeros((items, width))
-    regression[by_item.present] = solution
+    return np.linalg.solve(gram, (response - sums[:, -width:])[:, :, None])[:, :, 0]
+
+
+def _of_all_items(
+    solution: np.ndarray, present: np.ndarray, items: int
+) -> tuple[np.ndarray, np.ndarray]:
+    regression = np.zeros((items, solution.shape[1]))
+    regression[present] = solution
     return regression[:, 0], regression[:, 1:]
+
+
+def _item_sums(part: Layout, weight: np.ndarray, rows: np.ndarray, items: int) -> np.ndarray:
+    """Sums weighted rows of `[S, w]` over the users of every item, `[I, w]`."""
+    from scipy.sparse import csr_array
+
+    return csr_array((weight, part.other, part.offsets), (len(rows), items)).T @ rows
 
 
 def _ends(counts: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metajax.baselines import fit_factors
+from metajax.baselines import factors, fit_factors
 from metajax.data.interactions import from_columns, select_users
 
 
@@ -84,6 +84,14 @@ def test_without_ridges_the_marginal_likelihood_never_falls(training):
     ]
     assert np.diff(values).min() > -1e-4
     assert values[-1] > values[0] + 1
+
+
+def test_a_step_for_some_users_at_a_time_is_one_for_all(training, monkeypatch):
+    log = training.interactions
+    whole = fit_factors(log, rank=2, steps=3)
+    monkeypatch.setattr(factors, "_USERS", 7)
+    for one, other in zip(fit_factors(log, rank=2, steps=3), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
 def test_the_prior_of_the_factors_is_standard_normal(training):

@@ -267,6 +267,7 @@ def bits(folder):
     }
 
 
+@pytest.mark.slow
 def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path, log):
     def go(store):
         return ingested(log, store, duplicates="mean")
@@ -277,7 +278,7 @@ def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path, log):
         go(whole)
     wanted, calls = bits(whole), len(watched.calls)
     assert calls > 100
-    for at in range(1, calls + 1, 5):
+    for at in range(1, calls + 1, 9):
         place = tmp_path / str(at) / "store"
         place.parent.mkdir()
         with pytest.raises(Killed), dying(place.parent, at):
