@@ -16,6 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -401,6 +402,31 @@ def _read_runs(work: _Work) -> _Layout:
         ready += 1
     sizes = [os.stat(content.name).st_size for content in work.chosen.logs]
     tell = steps.teller("MB read", sum(sizes) // _MB)
+    layout: _Layout | None = None
+    for read in _ahead(_read_batches(work, ready)):
+        layout = read.layout
+        if read.number >= ready:
+            _write_run(work, read.number, read.file, read.found, dictionaries)
+            tell((sum(sizes[: read.file]) + read.done) // _MB)
+    assert layout is not None  # Else there was an error.
+    return layout
+
+
+class _Read(NamedTuple):
+    """A batch that was read."""
+
+    number: int
+    file: int
+    """Number of its file."""
+    done: int
+    """Bytes of the file that are read."""
+    layout: _Layout | None
+    """None until a batch has rows."""
+    found: Parsed | None
+
+
+def _read_batches(work: _Work, ready: int) -> Iterator[_Read]:
+    """Reads the batches behind those that are ready, and the first for the layout."""
     layout = None
     for number, (file, batch) in enumerate(_batches(work)):
         if number < ready and (layout is not None or not _run(work, number).tally[0]):
@@ -409,12 +435,18 @@ def _read_runs(work: _Work) -> _Layout:
         if layout is None and frame.frame.height:
             layout = _layout(frame, work.reading)
         found = None if layout is None else _parsed(frame, layout, loose=loose)
-        if number >= ready:
-            _write_run(work, number, file, found, dictionaries)
-            tell((sum(sizes[:file]) + batch.done) // _MB)
+        yield _Read(number, file, batch.done, layout, found)
     if layout is None:
         raise DataError("there is a header and no interactions.", file=work.chosen.logs[0].name)
-    return layout
+
+
+def _ahead(batches: Iterator[_Read]) -> Iterator[_Read]:
+    """Reads a batch by a thread while the one before is sorted and written."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (found := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield found
 
 
 def _write_run(
