@@ -15,6 +15,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Kind, Table, TrainingSet
 from metajax.data.interactions import Interactions
+from metajax.data.memory import available_memory
 from metajax.fields import suggestion
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
 
 # Categories or tokens of a column that are encoded: 10,000 of 100,000 users would take 4 GB.
 _MOST_CATEGORIES = 1000
+
+# Of the training logs without and with validation users, and of the arrays on the device.
+_BYTES_A_ROW = 48
 
 # Known values that a sentence lists.
 _LISTED = 25
@@ -161,12 +165,42 @@ def encoded(
 
     Returns:
         The schemas of users and of items, and the training set.
+
+    Raises:
+        ValueError: If there is no memory for it.
     """
     user_schema = fit_schema(dataset.users, users)
     item_schema = fit_schema(dataset.items, np.unique(log.item))
+    _check_memory(dataset, len(log.item), user_schema, item_schema)
     features = encode(user_schema, dataset.users), encode(item_schema, dataset.items)
     training = TrainingSet(log, *features, dataset.scale, relevant=dataset.relevant)
     return user_schema, item_schema, training
+
+
+def _check_memory(dataset: Dataset, rows: int, users: Schema, items: Schema) -> None:
+    """Refuses what would not fit, before half of it is there."""
+    tables = (("users", users, len(dataset.users.ids)), ("items", items, len(dataset.items.ids)))
+    cells = {
+        f"{field.name!r} of {whom} ({field.width:,} columns for {count:,})": 4 * field.width * count
+        for whom, schema, count in tables
+        for field in schema.fields
+    }
+    need = sum(cells.values()) + _BYTES_A_ROW * rows
+    free = available_memory()
+    if free is None or need <= free:
+        return
+    largest = max(cells, key=lambda name: cells[name], default="")
+    advice = "take a part of the log"
+    if cells and 2 * cells[largest] > need:
+        advice = f"leave out {largest}, which takes {_gigabytes(cells[largest])}"
+    raise ValueError(
+        f"{dataset.name}: the training set takes about {_gigabytes(need)} of memory, and "
+        f"{_gigabytes(free)} are free: {advice}."
+    )
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"
 
 
 def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndarray:

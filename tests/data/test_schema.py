@@ -6,11 +6,13 @@ import pytest
 from metajax.data import schema
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
+from metajax.data.memory import available_memory
 from metajax.data.schema import (
     Field,
     Schema,
     encode,
     encode_rows,
+    encoded,
     fit_schema,
     from_json,
     to_json,
@@ -193,3 +195,26 @@ def test_anything_else_is_no_schema(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         from_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_what_takes_it(monkeypatch):
+    ids = np.array([f"{n:02}" for n in range(60)])
+    city = {"city": np.array([f"city{n % 12}" for n in range(60)])}
+    users = Table(ids, city, {"city": "categorical"})
+    log = from_columns(np.arange(60), np.zeros(60, int), user_ids=ids, item_ids=ids[:1])
+    dataset = Dataset("log", log, users, Table(ids[:1], {}, {}), None)
+    need = 60 * 13 * 4 + 60 * 48
+
+    def encode_with(free):
+        monkeypatch.setattr(schema, "available_memory", lambda: free)
+        return encoded(dataset, log, log.users)[2]
+
+    assert encode_with(None).user_features.shape == encode_with(need).user_features.shape
+    text = (
+        r"log: the training set takes about 6e-06 GB of memory, and 5\.99e-06 GB are free: leave "
+    )
+    with pytest.raises(
+        ValueError, match=text + r"out 'city' of users \(13 columns for 60\), which"
+    ):
+        encode_with(need - 10)
+    assert (available_memory() or 2**30) > 2**20
