@@ -50,24 +50,6 @@ def reading() -> str:
     return markdown(["workload", "rows", "median, s", "range, s"], rows)
 
 
-def big_logs() -> str:
-    """Stages of big logs, with what they took."""
-    rows = [
-        [
-            r["stage"],
-            *(f"{r[name]:,}" for name in ("rows", "users", "items")),
-            f"{r['wall_s']:.0f}",
-            f"{r['cpu_s']:.0f}",
-            f"{r['peak_mb'] / 1000:.2f}",
-            f"{r['load']:.0f}",
-        ]
-        for r in read("big_logs")
-    ]
-    return markdown(
-        ["stage", "rows", "users", "items", "wall, s", "CPU, s", "peak, GB", "load"], rows
-    )
-
-
 ML_1M = "cold_start_accuracy_ml1m"
 
 
@@ -406,7 +388,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "cross_domain_warnings": accuracy_tables.cross_domain_warnings,
     "sinusoid": sinusoid,
     "reading": reading,
-    "big_logs": big_logs,
     "against_others": against_others,
     "against_goals": against_goals,
     "where_time_goes": where_time_goes,

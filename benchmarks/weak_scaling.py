@@ -14,6 +14,11 @@ fresh processes of its own; all take turns, and ratios are medians within a turn
 Simulated devices share the machine's cores, and a single device uses all of them already. So here
 the first ratio grows with n whatever is done, and the second is the one to read: at 1 sharding is
 free. Every form's first loss is compared with its control's before anything is timed.
+
+With `--pin` each process keeps to a core of its own, and of devices only two are measured, in two
+processes: then two have twice the hardware of one, and the first ratio is the one to read: its
+inverse is the efficiency. `--local N` adds two processes that make N updates alone between two
+exchanges, and several `--tasks` show what a longer step makes of the exchange.
 """
 
 import argparse
@@ -47,6 +52,8 @@ class Cell(NamedTuple):
     devices: int
     """In all."""
     processes: int = 1
+    local: int = 1
+    """Updates between two exchanges of the processes; each call makes as many."""
 
     @property
     def control(self) -> "Cell":
@@ -57,18 +64,19 @@ class Cell(NamedTuple):
 class Peers:
     """The processes of a cell, which make an update together on request."""
 
-    def __init__(self, work: Work, cell: Cell):
+    def __init__(self, work: Work, cell: Cell, *, pinned: bool = False):
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
-        shared = (work.steps, work.width, cell.tasks, cell.processes, port)
+        numbers = (work.steps, work.width, cell.tasks, cell.processes, port)
+        shared, pin = [str(number) for number in numbers], str(int(pinned))
         script = Path(__file__).with_name("scaling_peer.py")
         devices = cell.devices // cell.processes
         given = os.environ.get("XLA_FLAGS", "")
         flags = f"{given} --xla_force_host_platform_device_count={devices}"
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(script), *map(str, shared), str(rank)],
+                [sys.executable, str(script), *shared, str(rank), str(cell.local), pin],
                 env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -119,12 +127,23 @@ def cells_of(devices: Sequence[int], tasks: int) -> list[Cell]:
     return cells
 
 
+def pinned_cells(tasks: Sequence[int], local: int) -> list[Cell]:
+    """Lists one process and two, and two with local steps, for each number of tasks a process."""
+    cells = []
+    for share in tasks:
+        cells += [Cell(share, 1), Cell(2 * share, 1), Cell(2 * share, 2, 2)]
+        cells += [Cell(2 * share, 2, 2, local)] if local > 1 else []
+    return cells
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     options = _options(arguments)
     work = NAMED[options.workload]._replace(steps=options.steps)
     if options.width is not None:
         work = work._replace(width=options.width)
-    cells = cells_of(options.devices, options.tasks)
+    cells = cells_of(options.devices, options.tasks[0])
+    if options.pin:
+        cells = pinned_cells(options.tasks, options.local)
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
@@ -132,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         peers: dict[Cell, Peers] = {}
         losses: dict[Cell, float] = {}
         for cell in cells:
-            peers[cell] = Peers(work, cell)
+            peers[cell] = Peers(work, cell, pinned=options.pin)
             stack.callback(peers[cell].stop)
             losses[cell] = peers[cell].update()
             _check(cell, losses)
@@ -148,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         bar.update(line, completed=calls)
     records = []
     for cell in cells:
-        own, control = times[str(cell)], times[str(cell.control)]
-        timed = spread(own, times[str(cells[0])])
+        own, control = times[str(cell)] / cell.local, times[str(cell.control)]
+        one = Cell(cell.tasks // cell.devices, 1)
+        timed = spread(own, times[str(one if one in peers else cells[0])])
         to_one_device = timed.pop("ratio_to_plain")
         records.append(
             {
@@ -159,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "adjoint": "reverse",
                 **work._asdict(),
                 **cell._asdict(),
+                **({"pinned": True} if options.pin else {}),
                 **timed,
                 "ratio_to_one_device": to_one_device,
                 "ratio_to_same_work": round(float(np.nanmedian(own / control)), 4),
@@ -172,13 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 def _check(cell: Cell, losses: dict[Cell, float]) -> None:
+    # Local steps are another algorithm from the second update on; the first loss is the same.
     expected = losses[cell.control]
     error = abs(losses[cell] / expected - 1)
     if not error <= ROUNDED:
         sys.exit(f"{cell} must have its control's loss, {expected}, got {losses[cell]}.")
 
 
-def _devices(text: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"must be whole numbers >= 1, got {text}.")
     return [int(part) for part in text.split(",")]
@@ -189,15 +211,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workload", choices=NAMED, default="W1", help="size of the network")
     parser.add_argument("--width", type=int, help="H, in place of the workload's")
     parser.add_argument("--steps", type=int, default=1, help="inner steps")
-    parser.add_argument("--tasks", type=int, default=128, help="users a device")
-    parser.add_argument("--devices", type=_devices, default=[1, 2, 4, 8], metavar="N,M")
+    parser.add_argument(
+        "--tasks", type=_numbers, default=[128], metavar="N,M", help="users a device"
+    )
+    parser.add_argument("--pin", action="store_true", help="a core for each process")
+    parser.add_argument(
+        "--local", type=int, default=1, help="updates between exchanges; with --pin"
+    )
+    parser.add_argument("--devices", type=_numbers, default=[1, 2, 4, 8], metavar="N,M")
     parser.add_argument("--repeats", type=int, default=15, help="turns")
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="a cell that took as long sits out, after 3"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     options = parser.parse_args(arguments)
-    for name in ("steps", "tasks", "repeats"):
+    for name in ("steps", "local", "repeats"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be >= 1, got {getattr(options, name)}.")
     return options
@@ -205,12 +233,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _show(records: list[dict[str, Any]]) -> None:
     table = Table(title="an update, tasks spread over simulated devices that share the cores")
-    headings = ("devices", "processes", "tasks", "ms [10 %, 90 %]", "x one device", "x same work")
+    headings = (
+        "devices",
+        "processes",
+        "local",
+        "tasks",
+        "ms [10 %, 90 %]",
+        "x one device",
+        "x same work",
+    )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         table.add_row(
-            *(str(record[key]) for key in ("devices", "processes", "tasks")),
+            *(str(record[key]) for key in ("devices", "processes", "local", "tasks")),
             "{median_ms:.4g} [{low_ms:.4g}, {high_ms:.4g}]".format(**record),
             f"{record['ratio_to_one_device']:.2f}",
             f"{record['ratio_to_same_work']:.2f}",

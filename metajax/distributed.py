@@ -14,7 +14,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["device_of", "replicated", "sharded", "task_mesh"]
+from metajax.types import Sampler
+
+__all__ = ["device_of", "replicated", "sampled", "sharded", "task_mesh"]
 
 _AXIS = "task"
 
@@ -97,6 +99,25 @@ def sharded(tasks: Any, mesh: Mesh) -> Any:
     if count % mesh.size:
         raise ValueError(f"tasks must be a multiple of the devices ({mesh.size}), got {count}.")
     return _placed(tasks, NamedSharding(mesh, PartitionSpec(_AXIS)))
+
+
+def sampled(sample: Sampler, mesh: Mesh) -> Sampler:
+    """Makes a sampler whose tasks are spread over the mesh, for use under `jit`.
+
+    Args:
+        sample: `sample(table, key) -> tasks`.
+        mesh: From `task_mesh`.
+
+    Returns:
+        A sampler that draws the same tasks; each device makes its own. The compiler refuses a
+        number of tasks that is no multiple of the devices.
+    """
+
+    def sample_here(table: Any, key: jax.Array) -> Any:
+        tasks = sample(table, key)
+        return jax.lax.with_sharding_constraint(tasks, NamedSharding(mesh, PartitionSpec(_AXIS)))
+
+    return sample_here
 
 
 def replicated(state: Any, mesh: Mesh) -> Any:

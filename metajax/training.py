@@ -10,7 +10,11 @@ import numpy as np
 
 from metajax.types import MetaLearner, MetaState, Params, Sampler
 
-__all__ = ["DivergedError", "Progress", "Row", "begin", "train"]
+__all__ = ["Dispatch", "DivergedError", "Progress", "Row", "begin", "dispatch", "train", "train_by"]
+
+Dispatch = Callable[[MetaState, int], tuple[MetaState, dict[str, Any]]]
+"""`make(state, length) -> (state, metrics)`: makes so many updates; the metrics hold `loss` and
+`gradient_norm` of each, `[length]`."""
 
 
 class Progress(NamedTuple):
@@ -111,6 +115,54 @@ def train(
         DivergedError: If a loss is not finite or is above `limit`; the last progress that was
             yielded is still good.
     """
+    key = jax.random.key(seed)
+
+    def make(state: MetaState, length: int) -> tuple[MetaState, dict[str, Any]]:
+        return dispatch(state, table, key, learner=learner, sample=sample, length=length)
+
+    return train_by(
+        make,
+        progress,
+        validate=validate,
+        updates=updates,
+        per_dispatch=per_dispatch,
+        validate_every=validate_every,
+        patience=patience,
+        limit=limit,
+    )
+
+
+def train_by(
+    make: Dispatch,
+    progress: Progress,
+    *,
+    validate: Callable[[Params], float] | None,
+    updates: int,
+    per_dispatch: int = 10,
+    validate_every: int = 100,
+    patience: int = 10,
+    limit: float = float("inf"),
+) -> Iterator[tuple[Progress, Row]]:
+    """Meta-training with early stopping, by updates that are made elsewhere.
+
+    Args:
+        make: Makes updates, by several processes for instance. It may make more of them than it is
+            asked for, but never more than `updates` in all; the state has their number.
+        progress: As in `train`, like all that follows.
+        validate: `validate(params) -> float`.
+        updates: Updates in all.
+        per_dispatch: Updates per dispatch.
+        validate_every: Updates between validations.
+        patience: Validations without improvement before training stops.
+        limit: A meta-loss above it ends the run by an error.
+
+    Yields:
+        As `train`.
+
+    Raises:
+        ValueError: As `train`.
+        DivergedError: As `train`.
+    """
     if per_dispatch < 1 or validate_every < 1 or validate_every % per_dispatch:
         raise ValueError(
             "validate_every must be a positive multiple of per_dispatch, got "
@@ -119,19 +171,15 @@ def train(
     if patience < 1:
         raise ValueError(f"patience must be >= 1, got {patience}.")
 
-    key = jax.random.key(seed)
     step = int(progress.state.step)
     while step < updates and step - int(progress.best_step) < patience * validate_every:
-        length = min(per_dispatch, updates - step)
-        state, metrics = _dispatch(
-            progress.state, table, key, learner=learner, sample=sample, length=length
-        )
+        state, metrics = make(progress.state, min(per_dispatch, updates - step))
         losses = np.asarray(metrics["loss"])
         bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(metrics["gradient_norm"])
         if bad.any():
             worst = int(np.argmax(bad))
             raise DivergedError(step + worst + 1, float(losses[worst]))
-        before, step = step, step + length
+        before, step = step, int(state.step)
         progress = progress._replace(state=state)
         validation = None
         if validate is None:
@@ -150,7 +198,7 @@ def train(
 
 
 @partial(jax.jit, static_argnames=("learner", "sample", "length"))
-def _dispatch(
+def dispatch(
     state: MetaState,
     table: Any,
     key: jax.Array,
@@ -159,6 +207,20 @@ def _dispatch(
     sample: Sampler,
     length: int,
 ) -> tuple[MetaState, dict[str, jax.Array]]:
+    """Makes updates on tasks that are sampled on the device, in one program.
+
+    Args:
+        state: The learner's state.
+        table: Data of the sampler.
+        key: That of the task sampler; each update folds its step in.
+        learner: The meta-learner.
+        sample: `sample(table, key) -> tasks`.
+        length: Number of updates.
+
+    Returns:
+        The next state, and the metrics of each update, `[length]`.
+    """
+
     def update(state: MetaState, _: None) -> tuple[MetaState, dict[str, jax.Array]]:
         task_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
         return learner.update(state, sample(table, task_key), update_key)

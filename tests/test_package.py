@@ -31,6 +31,7 @@ ROWS = [
     "locks",
     "checkpoint",
     "distributed",
+    "cluster",
     "data",
     "networks",
     "adaptation",

@@ -15,8 +15,10 @@ EXTRAS = PROJECT["optional-dependencies"]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 # The extras whose packages a folder may import, besides those of the core.
-EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report", "runs"), ("cli",)) | {
+EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report"), ("cli",)) | {
     "knowledge": ("kg", "llm"),
+    "cluster": ("ray",),
+    "runs": ("cli", "ray"),
     "search": ("tune",),
     "serving": ("serve", "postgres"),
 }
@@ -80,7 +82,7 @@ def test_the_dev_extra_names_what_the_tests_import():
     # A script that made a reference file needs more; it is not run.
     found = {n for path in tests if not path.stem.startswith("make_") for n in imports(path)}
     declared = names(EXTRAS["dev"]) - TOOLS
-    parts = ("cli", "kg", "llm", "serve", "postgres", "tune")
+    parts = ("cli", "kg", "llm", "serve", "postgres", "ray", "tune")
     assert f"metajax[{','.join(parts)}]" in EXTRAS["dev"]
     extras = {name for part in parts for name in names(EXTRAS[part])}
     assert found - helpers <= CORE | declared | extras
@@ -91,7 +93,7 @@ def test_the_dev_extra_names_what_the_tests_import():
 def test_the_benchmarks_extra_names_what_the_scripts_import():
     found = {name for path in SCRIPTS for name in imports(path)} - {path.stem for path in SCRIPTS}
     declared = names(EXTRAS["benchmarks"])
-    assert "metajax[cli,tune]" in EXTRAS["benchmarks"]
+    assert "metajax[cli,ray,tune]" in EXTRAS["benchmarks"]
     assert found <= CORE | names(EXTRAS["cli"]) | declared
     assert declared <= found
     page = (ROOT / "benchmarks" / "README.md").read_text()

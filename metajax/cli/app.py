@@ -103,11 +103,12 @@ def _is_foreseen(problem: BaseException) -> bool:
     A ValueError of NumPy about shapes is none, though a function of this package called it.
     """
     from metajax.checkpoint import CheckpointError
+    from metajax.cluster import ClusterError
     from metajax.data.fetch import DataUnavailable
     from metajax.evaluation.workers import WorkersError
     from metajax.training import DivergedError
 
-    rules = (CheckpointError, DataUnavailable, DivergedError, WorkersError)
+    rules = (CheckpointError, ClusterError, DataUnavailable, DivergedError, WorkersError)
     kinds = (*rules, ImportError, KeyError, TypeError, ValueError)
     return isinstance(problem, rules) or (isinstance(problem, kinds) and _is_raised_here(problem))
 

@@ -36,6 +36,7 @@ def compare(
     cross_fit: bool = False,
     folder: Path | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     config: Annotated[Path | None, Parameter(show=False)] = None,
     quick: bool = False,
 ) -> int:
@@ -58,6 +59,8 @@ def compare(
             on validation users alone; under P1, which is then the default.
         folder: Folder of finished parts. Default: runs/DATA-compare.
         jobs: Number of processes.
+        ray: Ray cluster whose CPUs judge instead: HOST:PORT of its head, auto for the one of this
+            machine, or local for one that is started here.
         config: TOML file of settings of trained methods, and of reading the data.
         quick: One fold, few updates, no tuning: a smoke test.
     """
@@ -98,6 +101,8 @@ def compare(
                 changes=changes,
                 folder=target,
                 jobs=jobs,
+                ray=ray,
+                on_lost=console.error,
                 on_stage=begin,
             )
         unwritten = failure_of(

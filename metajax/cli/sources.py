@@ -84,6 +84,7 @@ OF_TARGET: Any = _reading_of("target")
 
 _PREFIX = "METAJAX_"
 _DOMAINS = ("source", "target")
+_SPREAD = {"ray", "workers"}  # What is trained by updates alone can be spread.
 _NOT_SETTINGS = ("METAJAX_CACHE", "METAJAX_CONFIG")
 
 
@@ -128,7 +129,9 @@ def of_training(config: Path | None, tokens: tuple[str, ...]) -> tuple[list[Any]
     domains = _DOMAINS if tokens[0] == "transfer" else ()
     file = {} if config is None else _read(config, tables=domains)
     plain = {"transfer": ACROSS, "fit": DEFAULT, "tune": UPDATED}.get(tokens[0], TRAINED)
-    if tokens[0] == "train" and _of_updates({**file, **environment, **typed}):
+    # A run that is resumed has its method.
+    spread = "resume" not in typed and not _SPREAD.isdisjoint(typed)
+    if tokens[0] == "train" and (spread or _of_updates({**file, **environment, **typed})):
         plain = UPDATED
     if tokens[0] == "fit" and "from" in typed:
         # Options are of the method that the model has; what is no model is refused by the command.

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import shlex
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from metajax import evaluation, runs
+from metajax import cluster, evaluation, runs
 from metajax.cli import console, signals, sources
 from metajax.cli.evaluate import judge, open_run, scope_of
 from metajax.data import datasets
@@ -32,6 +32,7 @@ from metajax.search import study
 from metajax.training import DivergedError, Progress
 
 __all__ = [
+    "Spread",
     "check_report",
     "check_resume",
     "claimed",
@@ -47,6 +48,9 @@ __all__ = [
 
 prepare = sources.of_training
 
+Spread = Callable[[runs.Run], runs.Trainable]
+"""Spreads the training of a run over several processes."""
+
 
 def train(
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -57,6 +61,9 @@ def train(
     report: bool = True,
     baselines: str = "",
     judge_users: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    asynchronous: bool = False,
 ) -> int:
     """Trains a method on one fold's users, then judges it on its cold users.
 
@@ -70,6 +77,12 @@ def train(
         report: Evaluate on the cold users at the end, with the baselines.
         baselines: Names of the baselines, separated by commas; by default all that suit the data.
         judge_users: Number of cold users to judge, drawn by the seed; by default all.
+        workers: Number of processes that train together, which Ray launches. Default: 1; with --ray
+            one for each GPU, or else for each node.
+        ray: Ray cluster that they run on: HOST:PORT, or auto for the one of this machine. Default:
+            local, one that is started here and ends with the command.
+        asynchronous: Let workers send gradients to a parameter server without waiting for each
+            other; each is of all users of a meta-batch, and losses depend on chance.
     """
     scope = scope_of(baselines, judge_users)
     if report:
@@ -83,8 +96,11 @@ def train(
         named, (found, settings) = True, studied(from_study, settings, typed)
     if resume is not None:
         check_resume(resume, run, settings, settings_for(sources.TRAINED), runs.settings_of)
-        opened, progress = resumed(resume)
-    else:
+    trained = settings if resume is None else runs.settings_of(resume)
+    with _processes(trained, workers, ray, asynchronous) as spread:
+        if resume is not None:
+            opened, progress = resumed(resume)
+            return train_and_judge(opened, progress, scope if report else None, spread)
         with contextlib.ExitStack() as stack:
             claim = None if run is None else stack.enter_context(runs.claim(run))
             with console.fetching(settings.data) as fetched:
@@ -99,7 +115,39 @@ def train(
             claim = claim or stack.enter_context(claimed(None, default))
             with console.preparing(preparing(settings)):
                 opened, progress = runs.create(claim, settings, dataset)
-    return train_and_judge(opened, progress, scope if report else None)
+        return train_and_judge(opened, progress, scope if report else None, spread)
+
+
+@contextlib.contextmanager
+def _processes(
+    settings: Settings, workers: int | None, address: str | None, asynchronous: bool
+) -> Iterator[Spread]:
+    """Connects to the cluster whose processes train, where there is to be one.
+
+    Args:
+        settings: Those of the run.
+        workers: The option `--workers`.
+        address: The option `--ray`.
+        asynchronous: The option `--asynchronous`.
+
+    Yields:
+        What spreads a run over the processes; the run itself where this one trains alone.
+    """
+    if workers is not None:
+        runs.check_workers(settings, workers, divide=not asynchronous)
+    if address is None and workers in (None, 1):
+        if asynchronous:
+            raise ValueError("--asynchronous needs several --workers, or a cluster, --ray.")
+        yield lambda run: run
+        return
+    address = address or "local"
+    with contextlib.ExitStack() as stack:
+        with console.busy("Starting Ray" if address == "local" else f"Connecting to {address}"):
+            ray = stack.enter_context(cluster.connected(address, cpus=workers or 1))
+        count = cluster.most_workers(ray) if workers is None else workers
+        runs.check_workers(settings, count, divide=not asynchronous)
+        kind = runs.ParameterServer if asynchronous else runs.DataParallel
+        yield lambda run: kind(run, count, address, console.error)
 
 
 def studied(path: Path, settings: Settings, typed: Collection[str]) -> tuple[study.Study, Settings]:
@@ -219,13 +267,19 @@ def resumed(folder: Path) -> tuple[runs.Run, Progress]:
     return opened, progress
 
 
-def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope | None) -> int:
+def train_and_judge(
+    opened: runs.Run,
+    progress: Progress,
+    scope: judging.Scope | None,
+    spread: Spread = lambda run: run,
+) -> int:
     """Trains a run to its end with a bar, then judges it.
 
     Args:
         opened: The run.
         progress: Its progress.
         scope: The baselines and users to judge it by; None writes no report.
+        spread: Spreads the run over several processes.
 
     Returns:
         The exit status.
@@ -252,7 +306,7 @@ def train_and_judge(opened: runs.Run, progress: Progress, scope: judging.Scope |
     else:
         bar = console.trials(evaluation.steps_of(closed_form), start, best)
     command = "train" if opened.pair is None else "transfer"
-    progress = train_to_end(opened, progress, bar, command)
+    progress = train_to_end(spread(opened), progress, bar, command)
     best, step = float(progress.best_loss), int(progress.best_step)
     if closed_form is None:
         measure = "RMSE" if predicts_ratings(settings) else "loss (1 - NDCG@10)"
@@ -299,7 +353,7 @@ def train_to_end(
 
     Raises:
         Stopped: After a signal; says how to resume.
-        ValueError: If training diverged; names the last good checkpoint.
+        ValueError: If training diverged, or a cluster failed; names the last good checkpoint.
     """
     outcome = None
     with signals.collected() as caught:
@@ -308,7 +362,7 @@ def train_to_end(
                 outcome = runs.train_run(
                     run, progress, on_row=caught.interruptible(on_row), stop=lambda: bool(caught)
                 )
-        except DivergedError as problem:
+        except (DivergedError, cluster.ClusterError) as problem:
             raise ValueError(f"{problem} {runs.last_good(run.folder)}") from None
         except OSError:
             if outcome is None:  # Else the terminal of the bar is gone, and the run is saved.

@@ -29,6 +29,7 @@ from metajax.evaluation.records import Kind
 __all__ = [
     "Cell",
     "Outcome",
+    "bytes_of",
     "cell_file",
     "open_folder",
     "read_cell",
@@ -92,6 +93,11 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     Raises:
         OSError: If it cannot be written.
     """
+    storage.write_file(path, bytes_of(outcome))
+
+
+def bytes_of(outcome: Outcome) -> bytes:
+    """Returns the content of the file of a finished cell."""
     facts, arrays = outcome._asdict(), {}
     for field in _JUDGED:
         judged: Mapping[str, Evaluation] = getattr(outcome, field)
@@ -109,7 +115,7 @@ def write_cell(path: Path, outcome: Outcome) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, facts=np.array(json.dumps(facts)), **arrays)
     # NumPy's own sums do not cover every byte.
-    storage.write_file(path, content.getvalue() + _digest(content.getvalue()))
+    return content.getvalue() + _digest(content.getvalue())
 
 
 def read_cell(path: Path, metrics: Sequence[Metric] = ()) -> Outcome | None:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,20 @@ from typing import Any, NamedTuple
 
 import jax
 
-from metajax import registry, storage
+from metajax import cluster, registry, storage
 from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
 from metajax.data.splits import Split
-from metajax.evaluation.cells import Cell, Outcome, cell_file, open_folder, read_cell, write_cell
+from metajax.evaluation.cells import (
+    Cell,
+    Outcome,
+    bytes_of,
+    cell_file,
+    open_folder,
+    read_cell,
+    write_cell,
+)
 from metajax.evaluation.cost import cost_of
 from metajax.evaluation.memory import OutOfMemoryError, naming_memory_errors
 from metajax.evaluation.metrics import Metric, metric_of, table_with
@@ -246,7 +254,9 @@ def compare(
     changes: Mapping[str, Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
+    on_lost: Callable[[str], None] = lambda line: None,
 ) -> Compared:
     """Tunes and judges methods under the same protocols, and compares them user by user.
 
@@ -279,8 +289,11 @@ def compare(
         folder: Folder of finished cells; None keeps none.
         jobs: Number of processes, each with its share of the methods; they must be able to import
             methods and metrics of one's own.
-        on_stage: Called with a text of each cell when it starts (with several jobs, when it is
-            finished), and at the end once more, for the intervals.
+        ray: Cluster whose CPUs judge the cells instead, as in `cluster.connected`: `local`, `auto`
+            or the address of its head. This process alone writes to the folder.
+        on_stage: Called with a text of each cell when it starts (with several jobs or a cluster,
+            when it is finished), and at the end once more, for the intervals.
+        on_lost: Called with a line when a worker of the cluster was lost, whose work begins anew.
 
     Returns:
         The figures, and the methods that could not be judged.
@@ -291,6 +304,8 @@ def compare(
         LockedError: If another process compares in this folder.
         OSError: If the folder cannot be written.
         WorkersError: If one of several processes failed, or was killed three times.
+        ImportError: If a cluster is named and the extra `ray` is not installed.
+        ClusterError: If the cluster cannot be used, or a worker failed or was lost three times.
 
     Example:
         >>> found = compare("synthetic", ["item_mean", "eb_fold_in"], protocols=["P1"], folds=[0])
@@ -303,6 +318,9 @@ def compare(
             raise ValueError(f"{name} must be >= 1, got {value}.")
     if jobs > 1 and folder is None:
         raise ValueError(f"jobs must be 1 where no folder keeps what is finished, got {jobs}.")
+    if ray is not None and (folder is None or jobs > 1):
+        need = f"jobs must be 1, got {jobs}" if jobs > 1 else "a folder must keep what is finished"
+        raise ValueError(f"{need} where a Ray cluster judges.")
     if cross_fit:
         protocols = ("P1",) if protocols is None else protocols
         for name, preparation in protocols_of(protocols).items():
@@ -329,7 +347,9 @@ def compare(
     with contextlib.nullcontext() if folder is None else open_folder(Path(folder), facts) as kept:
         todo = [_Todo(cell, plans[cell], _file(kept, cell, plans[cell], facts)) for cell in cells]
         reported: set[Cell] = set()
-        if jobs > 1 and kept is not None:
+        if ray is not None:
+            reported = _on_cluster(ray, (dataset, prepared), todo, shared, on_stage, on_lost)
+        elif jobs > 1 and kept is not None:
             reported = _in_processes(kept, (dataset, prepared), todo, shared, jobs, on_stage)
 
         def report(cell: Cell) -> None:
@@ -368,11 +388,21 @@ def _outcomes(
     on_cell: Callable[[Cell], None],
 ) -> dict[Cell, Outcome]:
     """Reads the cells that are finished and judges the others, one by one."""
-    outcomes: dict[Cell, Outcome] = {}
+    return {cell: outcome for cell, outcome, _ in _judging(split, todo, metrics, on_cell)}
+
+
+def _judging(
+    split: Callable[[str, int, int], Split],
+    todo: Sequence[_Todo],
+    metrics: Sequence[Metric],
+    on_cell: Callable[[Cell], None],
+) -> Iterator[tuple[Cell, Outcome, bool]]:
+    """Yields each cell, its outcome, and whether that may be kept."""
     groups: list[str] = []  # of which something was judged
     fits: dict[tuple[Any, ...], dict[Any, Trained]] = {}
     for cell, plan, file in todo:
         on_cell(cell)
+        lasting = True
         outcome = None if file is None else read_cell(file, metrics)
         if outcome is None:
             if plan.group not in groups[-1:]:
@@ -388,9 +418,8 @@ def _outcomes(
                     write_cell(file, outcome)
             except OutOfMemoryError as error:
                 # Not kept: another time there may be more memory.
-                outcome = Outcome(plan.kind, {}, {}, {}, None, str(error))
-        outcomes[cell] = outcome
-    return outcomes
+                outcome, lasting = Outcome(plan.kind, {}, {}, {}, None, str(error)), False
+        yield cell, outcome, lasting
 
 
 def _check_importable(shared: _Shared, protocols: Mapping[str, Preparation]) -> None:
@@ -418,13 +447,8 @@ def _in_processes(
     on_stage: Callable[[str], None],
 ) -> set[Cell]:
     """Deals out the methods that are not finished to processes, and waits for their cells."""
-    left: dict[Path, Cell] = {}
-    groups: dict[str, list[tuple[Cell, Path]]] = {}
-    for cell, plan, file in todo:
-        if file is not None and read_cell(file, shared.metrics) is None:
-            file.unlink(missing_ok=True)  # A damaged one.
-            left[file] = cell
-            groups.setdefault(plan.group, []).append((cell, file))
+    groups = _unfinished(todo, shared)
+    left = {file: cell for cells in groups.values() for cell, file in cells}
     reported: set[Cell] = set()
 
     def report_finished() -> None:
@@ -442,6 +466,60 @@ def _in_processes(
         finally:
             path.unlink(missing_ok=True)
     return reported
+
+
+def _unfinished(todo: Sequence[_Todo], shared: _Shared) -> dict[str, list[tuple[Cell, Path]]]:
+    """Returns the cells to judge and their files, by the method whose training they share."""
+    groups: dict[str, list[tuple[Cell, Path]]] = {}
+    for cell, plan, file in todo:
+        if file is not None and read_cell(file, shared.metrics) is None:
+            file.unlink(missing_ok=True)  # A damaged one.
+            groups.setdefault(plan.group, []).append((cell, file))
+    return groups
+
+
+def _on_cluster(
+    address: str,
+    data: tuple[Dataset, Mapping[str, Preparation]],
+    todo: Sequence[_Todo],
+    shared: _Shared,
+    on_stage: Callable[[str], None],
+    on_lost: Callable[[str], None],
+) -> set[Cell]:
+    """Has a cluster judge what is not finished, and writes the files of its cells."""
+    groups, reported = _unfinished(todo, shared), set[Cell]()
+    if not groups:
+        return reported
+    files = {cell: file for cells in groups.values() for cell, file in cells}
+    with cluster.connected(address) as ray:
+        shares = [[cell for cell, _ in cells] for cells in groups.values()]
+        # A compiled program serves all cells of a method; where that leaves processes without
+        # work, those of a fold, which may share a training.
+        if len(shares) < ray.cluster_resources().get("CPU", 1):
+            folds: dict[tuple[str, tuple[Any, ...]], list[Cell]] = {}
+            for group, cells in groups.items():
+                for cell, _ in cells:
+                    folds.setdefault((group, cell[1:]), []).append(cell)
+            shares = list(folds.values())
+        found = cluster.streamed(ray, _judged_there, (*data, shared), shares, on_lost=on_lost)
+        for cell, content in found:
+            if content is not None:
+                storage.write_file(files[cell], content)
+                reported.add(cell)
+                on_stage(_text(cell))
+    return reported
+
+
+def _judged_there(
+    given: tuple[Dataset, Mapping[str, Preparation], _Shared], cells: Sequence[Cell]
+) -> Iterator[bytes | None]:
+    """Yields the content of each cell's file; None where another process had better judge it."""
+    dataset, prepared, shared = given
+    split = functools.lru_cache(maxsize=_SPLITS)(partial(_split, dataset, prepared))
+    todo = [_Todo(cell, _plan_of(cell, shared), None) for cell in cells]
+    for _, outcome, lasting in _judging(split, todo, shared.metrics, lambda cell: None):
+        yield bytes_of(outcome) if lasting else None
+    jax.clear_caches()
 
 
 def _work(share: tuple[Path, list[tuple[Cell, Path]], _Shared]) -> None:

@@ -35,7 +35,7 @@ from metajax.registry import (
     settings_like,
     with_changes,
 )
-from metajax.training import DivergedError, Progress, Row, train
+from metajax.training import Dispatch, DivergedError, Progress, Row, train, train_by
 from metajax.types import Adaptation, Params, Task
 
 __all__ = [
@@ -483,7 +483,12 @@ _USERS, _QUERY = 128, 100
 
 
 def train_on(
-    split: Split, settings: Settings, progress: Progress, method: Method | None = None
+    split: Split,
+    settings: Settings,
+    progress: Progress,
+    method: Method | None = None,
+    *,
+    make: Dispatch | None = None,
 ) -> Iterator[tuple[Progress, Row]]:
     """Trains on a fold, with early stopping on its validation users.
 
@@ -492,6 +497,7 @@ def train_on(
         settings: Those of the training.
         progress: Initial progress: `registry.first_progress`, or a checkpoint.
         method: The method, where it is none that has a name; by default that of the settings.
+        make: Makes the updates, as in `training.train_by`; None makes them in this process.
 
     Yields:
         As `training.train`.
@@ -503,18 +509,23 @@ def train_on(
     sampler = sampler_of(settings, shapes, method)
     adaptation = judged_adaptation_of(settings, shapes, method)
     rating = predicts_ratings(settings)
+    rules: dict[str, Any] = {
+        "validate": validation_of(split, adaptation, rating=rating),
+        "updates": settings.updates,
+        "per_dispatch": settings.per_dispatch,
+        "validate_every": settings.validate_every,
+        "patience": settings.patience,
+        "limit": _limit(split) if rating else float("inf"),
+    }
+    if make is not None:
+        return train_by(make, progress, **rules)
     return train(
         learner_of(settings, shapes, method),
         sampler.sample,
         sampler.table(split.training, seed=settings.seed),
         progress,
-        validate=validation_of(split, adaptation, rating=rating),
-        updates=settings.updates,
         seed=settings.seed,
-        per_dispatch=settings.per_dispatch,
-        validate_every=settings.validate_every,
-        patience=settings.patience,
-        limit=_limit(split) if rating else float("inf"),
+        **rules,
     )
 
 

@@ -7,7 +7,9 @@ runs.recommend(recommender, {"Fargo (1996)": 5})
 """
 
 from metajax.runs.candidates import candidates
+from metajax.runs.data_parallel import DataParallel, check_workers
 from metajax.runs.folder import Claim, claim, last_good
+from metajax.runs.parameter_server import ParameterServer
 from metajax.runs.recommendation import (
     Recommendation,
     Recommendations,
@@ -32,12 +34,15 @@ from metajax.runs.run import (
 
 __all__ = [
     "Claim",
+    "DataParallel",
+    "ParameterServer",
     "Recommendation",
     "Recommendations",
     "Recommender",
     "Run",
     "Trainable",
     "candidates",
+    "check_workers",
     "claim",
     "create",
     "last_good",

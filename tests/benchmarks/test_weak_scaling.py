@@ -29,6 +29,17 @@ def test_devices_and_processes_have_records_with_their_control(scaling, tmp_path
     assert "x same work" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_pinned_processes_are_compared_with_one_that_has_their_share(scaling, capsys):
+    tiny = ["--tasks", "2,4", "--width", "4", "--repeats", "3", "--seconds", "0"]
+    records = scaling.main([*tiny, "--pin", "--local", "3"])
+    cells = [(r["tasks"], r["processes"], r["local"]) for r in records]
+    one = [(2, 1, 1), (4, 1, 1), (4, 2, 1), (4, 2, 3)]
+    assert cells[:4] == one
+    assert cells[4:] == [(2 * tasks, *rest) for tasks, *rest in one]
+    assert [records[n]["ratio_to_one_device"] for n in (0, 4)] == [1, 1]
+
+
 def test_a_form_with_another_loss_than_its_control_is_not_timed(scaling, monkeypatch):
     class Wrong:
         def __init__(self, work, cell):

@@ -670,11 +670,9 @@ def distinct(
         return _strong(log, order, _at(log.rating, order), _at(log.time, order))
     if how == "error":
         _refuse(log, packed, whole)
-    # Of one pair side by side: by time, then by row. Few are of pairs that repeat.
-    places = np.flatnonzero(np.r_[again, False] | np.r_[False, again])
-    rows = order[places]
-    keys = () if log.time is None else (log.time[rows],)
-    order[places] = rows[np.lexsort((rows, *keys, packed[rows]))]
+    # Of one pair side by side: by time, then by row.
+    keys = (packed,) if log.time is None else (log.time, packed)
+    order = np.lexsort((np.arange(len(packed)), *keys))
     starts = np.flatnonzero(np.r_[True, packed[order][1:] != packed[order][:-1]])
     newest = order[np.r_[starts[1:], len(order)] - 1]
     count = np.diff(np.r_[starts, len(order)])

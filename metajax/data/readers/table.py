@@ -528,7 +528,7 @@ def _codes(
     # Sorting the few distinct ids and looking each row's up is several times faster than
     # sorting the rows.
     names = column.unique().sort()
-    if (names.is_null() | (names.str.strip_chars() == "")).any():
+    if any(name is None or not name.strip() for name in names):
         empty = column.is_null() | (column.str.strip_chars() == "")
         raise wrong(_first(empty), column.name, "an id must not be empty.")
     if names.str.contains("\0", literal=True).any():
