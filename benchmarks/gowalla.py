@@ -1,6 +1,6 @@
 """Accuracy on the public LightGCN split of Gowalla, or on another set in its format.
 
-    python benchmarks/gowalla.py FOLDER [--methods NAMES] [--users N] [--published] [--json FILE]
+    python benchmarks/gowalla.py FOLDER [--methods NAMES] [--users N] [--defaults] [--json FILE]
 
 The folder holds train.txt and test.txt with a line "user item item ..." of each user. A method is
 fitted to the training interactions of all users and ranks for each user all items but theirs.
@@ -10,7 +10,7 @@ most 20 as its ideal; both are averaged over users with a test item, as the code
 Settings are chosen on the training file alone: each of a method's grid is fitted without the last
 eighth of each line and judged on that eighth, by recall@20 of N users. On Gowalla items of the test
 resemble those at the end of a line more than others, so that a random held-out share chooses other
-settings. With --published the first setting of the grid is taken unseen.
+settings. With --defaults the first setting of the grid is taken unseen.
 
 Each method runs in a process of its own, for its peak memory. Records of other data and methods
 that the file holds are kept.
@@ -176,7 +176,7 @@ def figures(
 
 
 def of_method(
-    folder: Path, method: str, validated: int, published: bool, seed: int
+    folder: Path, method: str, validated: int, defaults: bool, seed: int
 ) -> dict[str, Any]:
     """Chooses settings, fits and judges one method."""
     train = read(folder / "train.txt")
@@ -192,7 +192,7 @@ def of_method(
     grid = [{n: v for n, v in one.items() if n != "sharpness"} for one in baseline.grid]
     grid = [one for n, one in enumerate(grid) if one not in grid[:n]]
     chosen, trials = grid[0], []
-    if len(grid) > 1 and not published:
+    if len(grid) > 1 and not defaults:
         seen, asked = without_ends(train)
         counts = np.diff(seen.offsets)
         users = np.random.default_rng(seed).permutation(np.flatnonzero(counts))[:validated]
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of train.txt and test.txt")
     parser.add_argument("--methods", default=METHODS, help="closed forms, separated by commas")
     parser.add_argument("--users", type=int, default=5000, help="validation users")
-    parser.add_argument("--published", action="store_true", help="first setting of each grid")
+    parser.add_argument("--defaults", action="store_true", help="first setting of each grid")
     parser.add_argument("--seed", type=int, default=0, help="of the validation users")
     parser.add_argument("--json", type=Path, help="where to write the records")
     given = parser.parse_args()
@@ -229,30 +229,35 @@ def main() -> None:
     for method in given.methods.split(","):
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as process:
-            arguments = given.folder, method, given.users, given.published, given.seed
+            arguments = given.folder, method, given.users, given.defaults, given.seed
             found = process.submit(of_method, *arguments).result()
         print({name: value for name, value in found.items() if name != "trials"}, flush=True)
         machine = f"{jax.devices()[0].device_kind}, {platform.machine()}"
-        shared = {"data": given.folder.name, "seed": given.seed, "published": given.published}
+        shared = {"data": given.folder.name, "seed": given.seed, "defaults": given.defaults}
         where = {"machine": machine, "jax": jax.__version__, "date": str(date.today())}
         records.append({**found, **shared, **where})
-    if given.json:
-        kept = json.loads(given.json.read_text()) if given.json.exists() else []
-        made = [_kind(record) for record in records]
-        kept = [record for record in kept if _kind(record) not in made]
-        given.json.write_text(json.dumps([*kept, *records], indent=1) + "\n")
+        if given.json:
+            keep(given.json, records)
     print(table(records))
 
 
+def keep(path: Path, records: list[dict[str, Any]]) -> None:
+    """Writes records in place of those of the same data and methods."""
+    kept = json.loads(path.read_text()) if path.exists() else []
+    made = [_kind(record) for record in records]
+    kept = [record for record in kept if _kind(record) not in made]
+    path.write_text(json.dumps([*kept, *records], indent=1) + "\n")
+
+
 def _kind(record: dict[str, Any]) -> tuple[Any, ...]:
-    return record["data"], record["method"], record["published"]
+    return record["data"], record["method"], record["defaults"]
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """The figures as a table in Markdown."""
     rows = []
     for record in records:
-        name = f"`{record['method']}`" + (", published settings" if record["published"] else "")
+        name = f"`{record['method']}`" + (", default settings" if record["defaults"] else "")
         if "refused" in record:
             rows.append([name, record["refused"], *[""] * 4])
             continue

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import accuracy_tables
+import cold_clicks
 import gowalla
 import growth_tables
 import knowledge_tables
@@ -270,11 +271,6 @@ def inner_loop_forms() -> str:
     return markdown(["", *(f"{k} step{'s' if k > 1 else ''}" for k in steps)], lines)
 
 
-def gowalla_split() -> str:
-    """Figures of known users, and costs."""
-    return gowalla.table([r for r in read("gowalla") if "recall@20" in r or "refused" in r])
-
-
 def weak_scaling() -> str:
     """Milliseconds, and the ratio to the same work on one device, by devices and processes."""
     rows = [
@@ -393,7 +389,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "where_time_goes": where_time_goes,
     "inner_loop_cost": inner_loop_cost,
     "inner_loop_forms": inner_loop_forms,
-    "gowalla": gowalla_split,
+    "gowalla": lambda: gowalla.table(read("gowalla")),
+    "cold_clicks": lambda: cold_clicks.table(read("cold_clicks")),
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,

@@ -150,15 +150,15 @@ graph_filter = Baseline(
     Adaptation(_adapt, _predict),
     grid=(
         {"rank": 256, "ideal": 0.3, "degree_power": 0.4, "sharpness": 1.0},
-        {"rank": 64, "ideal": 0.3, "degree_power": 0.4, "sharpness": 1.0},
-        {"rank": 64, "ideal": 1.0, "degree_power": 0.5, "sharpness": 1.0},
+        {"rank": 64, "ideal": 0.3, "degree_power": 0.5, "sharpness": 1.0},
+        {"rank": 32, "ideal": 1.0, "degree_power": 0.75, "sharpness": 1.0},
         {"rank": 64, "ideal": 0.3, "degree_power": 0.5, "sharpness": 3.0},
-        {"rank": 64, "ideal": 0.1, "degree_power": 0.3, "sharpness": 1.0},
+        {"rank": 64, "ideal": 0.3, "degree_power": 1.0, "sharpness": 1.0},
     ),
     ranges={
         "rank": Range(16, 512, log=True),
         "ideal": Range(0.03, 3.0, log=True),
-        "degree_power": Range(0.2, 0.6),
+        "degree_power": Range(0.2, 1.0),
         "sharpness": Range(0.5, 5.0),
     },
 )

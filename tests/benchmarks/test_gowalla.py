@@ -35,9 +35,9 @@ def folder(tmp_path):
 
 def test_popularity_is_judged_as_by_numpy(script, folder, monkeypatch, capsys):
     path = folder / "found.json"
-    given = [str(folder), "--methods", "popularity", "--published", "--json", str(path)]
+    given = [str(folder), "--methods", "popularity", "--defaults", "--json", str(path)]
     monkeypatch.setattr(sys, "argv", ["gowalla.py", *given])
-    kept = {"data": folder.name, "method": "item_knn", "published": True}
+    kept = {"data": folder.name, "method": "item_knn", "defaults": True}
     path.write_text(json.dumps([kept, {**kept, "method": "popularity"}]))
     script.main()
     other, record = json.loads(path.read_text())
@@ -56,7 +56,7 @@ def test_popularity_is_judged_as_by_numpy(script, folder, monkeypatch, capsys):
     np.testing.assert_allclose(record["recall@20"], np.mean(recall), atol=1e-5)
     np.testing.assert_allclose(record["ndcg@20"], np.mean(ndcg), atol=1e-5)
     assert record["settings"] == {}
-    assert "| `popularity`, published settings |" in capsys.readouterr().out
+    assert "| `popularity`, default settings |" in capsys.readouterr().out
 
 
 def test_settings_are_chosen_without_the_test(script, folder):
@@ -78,7 +78,7 @@ def test_a_method_that_the_catalogue_is_too_large_for_is_named(script, folder, m
     monkeypatch.setattr(script.registry, "method_of", lambda name: method)
     found = script.of_method(folder, "ease", 20, True, 0)
     assert found["refused"] == "method 'ease' is for at most 10 items, got 40"
-    assert "at most 10 items" in script.table([{**found, "published": True}])
+    assert "at most 10 items" in script.table([{**found, "defaults": True}])
 
 
 @pytest.mark.parametrize(
