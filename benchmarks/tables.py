@@ -18,6 +18,7 @@ import cold_clicks
 import gowalla
 import growth_tables
 import knowledge_tables
+import many_items
 from records import HERE, markdown, read
 
 PAGE = HERE / "README.md"
@@ -390,6 +391,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "inner_loop_cost": inner_loop_cost,
     "inner_loop_forms": inner_loop_forms,
     "gowalla": lambda: gowalla.table(read("gowalla")),
+    "many_items": lambda: many_items.table(read("many_items")),
     "cold_clicks": lambda: cold_clicks.table(read("cold_clicks")),
     "weak_scaling": weak_scaling,
     "bfloat16": bfloat16_error,
