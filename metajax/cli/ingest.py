@@ -7,9 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from metajax.cli import console, signals, sources
-from metajax.data import datasets
 from metajax.data.ingest import ingest as ingested
 from metajax.data.reading import Reading
+from metajax.data.store import read_manifest
 
 __all__ = ["ingest", "prepare"]
 
@@ -38,11 +38,11 @@ def ingest(
         console.preparing("Ingesting"),
     ):
         ingested(paths, output, **reading.reading())
-    dataset = datasets.load(output)
-    console.notes(dataset)
-    log, seconds = dataset.interactions, time.monotonic() - began
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    found, seconds = read_manifest(output), time.monotonic() - began
+    for note in found.notes:
+        console.error(f"note: {note}.")
+    size = sum(size for size, _ in found.files.values())
     console.say(
-        f"{len(log.item):,} interactions of {len(log.user_ids):,} users with {len(log.item_ids):,} "
-        f"items in {output}, {size / 1e6:,.0f} MB, in {seconds:,.0f} s."
+        f"{found.rows:,} interactions of {found.users:,} users with {found.items:,} items in "
+        f"{output}, {size / 1e6:,.0f} MB, in {seconds:,.0f} s."
     )

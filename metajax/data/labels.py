@@ -256,11 +256,11 @@ def hint_of_counts(labels: np.ndarray) -> str:
         >>> hint_of_counts(np.array([1.0, 2, 3, 900])).partition(",")[0]
         'ratings reach to 900'
     """
-    labels = np.asarray(labels, np.float64)
+    labels = np.asarray(labels)
     if not len(labels) or labels.min() < 0:
         return ""
     low, high = _bulk(labels)
-    if not labels.max() - labels.min() > _WIDER * (high - low) > 0:
+    if not float(labels.max()) - float(labels.min()) > _WIDER * (high - low) > 0:
         return ""
     return (
         f"ratings reach to {labels.max():g}, but nearly all of them only to {high:g}: if they are "
