@@ -136,7 +136,7 @@ class TestTwoProcesses:
         ends = [f"--resume={copy}", "--workers=2", "--no-report"]
         begun = subprocess.Popen([*command, *ends], stdout=subprocess.DEVNULL)
         until = time.monotonic() + 120
-        while not checkpoint.steps(copy / "checkpoints")[-1] >= 20:
+        while not checkpoint.steps(copy / "checkpoints")[-1] >= 10:
             assert time.monotonic() < until
             assert begun.poll() is None
             time.sleep(0.02)
