@@ -277,11 +277,14 @@ class Workers:
             except RayTaskError as error:
                 failed.append((rank, error.cause))
         if lost:
-            # The first to end; others may have ended because of it.
-            rank, error = next((pair for pair in lost if references[pair[0]] == first), lost[0])
-            gone = not self._is_there(self.members[rank].node) or "node has died" in str(error)
-            what = "the node is gone" if gone else "its process has ended"
-            return LostError(f"{self.members[rank].name} was lost: {what}.")
+            # The first to end, unless a node is gone: others may have ended because of it, and of
+            # those Ray may know sooner.
+            died = [rank for rank, error in lost if "node has died" in str(error)]
+            gone = died + [r for r in references if not self._is_there(self.members[r].node)]
+            if gone:
+                return LostError(f"{self.members[gone[0]].name} was lost: the node is gone.")
+            rank = next((rank for rank, _ in lost if references[rank] == first), lost[0][0])
+            return LostError(f"{self.members[rank].name} was lost: its process has ended.")
         if not failed:
             return ClusterError(f"Ray failed: {_line(problem)}")
         rank, error = failed[0]
