@@ -133,8 +133,8 @@ def evaluate(
         length: Length of the recommended list.
         metrics: Metrics of one's own in addition to `evaluation.metrics.table`: a function like
             those of `metajax.metrics`, `(scores, labels, *, k, where) -> []`, or a `Metric`.
-        allow_constant: Accept predictions that are the same everywhere, for a global mean; in a
-            ranking their order is drawn.
+        allow_constant: Accept rating predictions that are the same everywhere, for a global mean;
+            and of `tasks.candidates` scores that are, whose order is drawn.
         key: For methods that draw; each user gets a key of their own, the same at every K.
         chunk: Most users a step, fewer where a ranking of them all would have more than 32 million
             scores; what they need on the device is about `chunk * I * (Du + Di)` floats.
@@ -228,7 +228,8 @@ def evaluate(
     )
     of_scores, of_ratings = merged.pop("range_of_scores"), merged.pop("range_of_ratings")
     _check_finite(method, ks, tasks.user, merged.pop("finite"))
-    if ranking and not allow_constant:
+    # Of some items alone, such as new ones, a method may know nothing.
+    if ranking and not (allow_constant and tasks.candidates is not None):
         _check_ordered(method, ks, *of_scores)
     if rating and not allow_constant:
         _check_varied(method, ks, *of_ratings)

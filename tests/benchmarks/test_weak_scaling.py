@@ -42,7 +42,7 @@ def test_pinned_processes_are_compared_with_one_that_has_their_share(scaling, ca
 
 def test_a_form_with_another_loss_than_its_control_is_not_timed(scaling, monkeypatch):
     class Wrong:
-        def __init__(self, work, cell):
+        def __init__(self, work, cell, *, pinned):
             self.loss = float(cell.devices)
 
         def update(self):
