@@ -309,7 +309,7 @@ def test_a_full_disk_is_named_and_gone_on_with(tmp_path, log, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(OSError, match=r"No space left on device: '.*store/work/runs/1\.users'"):
+        with pytest.raises(OSError, match=r"No space left on device: '.*runs/1\.users'"):
             ingested(log, tmp_path / "store", duplicates="mean")
     assert bits(ingested(log, tmp_path / "store", duplicates="mean")) == wanted
 
