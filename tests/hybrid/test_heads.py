@@ -110,6 +110,14 @@ def test_a_gate_finds_the_expert_that_helps_at_each_number_and_drops_noise():
     assert few[2] == many[2] == 0
 
 
+@pytest.mark.parametrize(("name", "kept"), [("popularity", True), ("noise", False)])
+def test_popularity_stays_where_it_does_not_help(name, kept):
+    lists = lists_of(np.random.default_rng(0), lambda k: np.array([1.0, 1.0, 0.0]))
+    head, figures = fit_ranking_head(lists, ["a", "b", name], constant=True)
+    assert figures[f"without {name}"] >= figures["constant blend"]
+    assert np.isfinite(head.scale[2]) == kept
+
+
 def test_a_gate_that_does_not_beat_the_constant_blend_is_replaced_by_it(monkeypatch):
     same = np.array([1.0, 1.0, 0.0])
     fitted = ranking._fitted
