@@ -40,6 +40,7 @@ def main() -> None:
         out = layer(x, edges, *given)
         torch.sum(out * torch.tensor(seen_as[:, : out.shape[1]])).backward()
         named = {name: leaf.detach().tolist() for name, leaf in layer.named_parameters()}
+        assert x.grad is not None  # Its type has no value before a backward pass.
         return {"params": named, "out": out.tolist(), "gradient": x.grad.tolist()}
 
     found = {
