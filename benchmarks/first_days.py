@@ -6,7 +6,8 @@ Parts: `synthetic`, policies on the synthetic world with new items arriving; `re
 held-out people of a log; `bootstrap`, popularity, content profiles and the textbook schedule beside
 the engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
 refitted from point to point and fitted from scratch. Settings were chosen on seeds 0 to 2; the
-figures are of seeds 10 and up. Records of other parts in the file are kept.
+figures are of seeds 10 and up. Records of other parts, data, starts and policies in the file are
+kept.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from metajax.data.interactions import select_rows
 from metajax.data.splits import Split
 from metajax.evaluation.intervals import interval, paired_difference
 from metajax.exploration.first_days import ARMS
+from metajax.exploration.worlds import STARTS, Start
 from metajax.hybrid import hybrid
 
 PARTS = ("synthetic", "replay", "bootstrap", "growth")
@@ -38,14 +40,18 @@ SEEDS = (10, 11, 12)
 
 
 def simulated(
-    make: Callable[[int], exploration.Days], seeds: Sequence[int], rounds: int
+    make: Callable[[int], exploration.Days],
+    seeds: Sequence[int],
+    rounds: int,
+    policies: Sequence[str],
+    starts: Sequence[Start],
 ) -> list[dict[str, Any]]:
-    """Records of every policy from every start, with the time it took."""
-    stages = len(seeds) * 3 * (len(ARMS) + 1)
+    """Records of policies from some starts, with the time it took."""
+    stages = len(seeds) * len(starts) * (len({"greedy", *policies}) + 1)
     began = time.monotonic()
     with console.stages("Simulating", stages) as begin:
         found = exploration.first_days(
-            make, policies=list(ARMS), seeds=seeds, rounds=rounds, on_stage=begin
+            make, policies=policies, starts=starts, seeds=seeds, rounds=rounds, on_stage=begin
         )
     seconds = time.monotonic() - began
     Console(width=100).print(report.days_table(found))
@@ -157,19 +163,14 @@ def growth(
     return found
 
 
-def kept(path: Path | None, part: str, data: str) -> list[dict[str, Any]]:
-    """Records of other parts, or of other data, that the file has."""
-    if path is None or not path.exists():
-        return []
-    records = json.loads(path.read_text())
-    return [r for r in records if (r["part"], r["data"]) != (part, data)]
-
-
 def save(given: Any, data: str, found: Sequence[dict[str, Any]]) -> None:
-    """Writes the records beside those of other parts."""
+    """Writes the records beside those of other parts, data, starts and policies."""
     if given.json is not None:
         about = {"part": given.part, "data": data, "date": str(date.today())}
-        records = kept(given.json, given.part, data) + [{**r, **about} for r in found]
+        of = lambda r: (r["part"], r["data"], r.get("start"), r.get("policy"))  # noqa: E731
+        new = [{**r, **about} for r in found]
+        earlier = json.loads(given.json.read_text()) if given.json.exists() else []
+        records = [r for r in earlier if of(r) not in set(map(of, new))] + new
         given.json.write_text(json.dumps(records) + "\n")
 
 
@@ -177,32 +178,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--data", default="ml-100k", help="log of replay, bootstrap and growth")
-    parser.add_argument("--users", type=int, default=10_000, help="of the synthetic world")
+    parser.add_argument("--users", type=int, help="10,000 of the synthetic world; all of a replay")
     parser.add_argument("--items", type=int, default=300, help="of the synthetic world")
     parser.add_argument("--rounds", type=int, help="50; 30 of a replay")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="of simulations")
+    parser.add_argument("--policies", default=",".join(ARMS), help="of simulations")
+    parser.add_argument("--starts", default=",".join(STARTS), help="of simulations")
     parser.add_argument("--points", default="0,100,1000,10000,100000", help="events of growth")
     parser.add_argument("--folds", type=int, default=2, help="of bootstrap")
     parser.add_argument("--folder", type=Path, help="of finished parts of bootstrap")
     parser.add_argument("--json", type=Path, help="where to write the records")
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    data = "synthetic" if given.part == "synthetic" else given.data
+    policies, starts = given.policies.split(","), given.starts.split(",")
     if given.part == "synthetic":
-        rounds = given.rounds or 50
+        data, rounds, users = "synthetic", given.rounds or 50, given.users or 10_000
         found = simulated(
             lambda seed: exploration.synthetic(
-                users=given.users, items=given.items, rounds=rounds, seed=seed
+                users=users, items=given.items, rounds=rounds, seed=seed
             ),
             seeds,
             rounds,
+            policies,
+            starts,
         )
     else:
-        dataset = load(data)
-        rounds = given.rounds or 30
+        data, rounds = Path(given.data).name, given.rounds or 30
+        dataset = load(given.data)._replace(name=data)
         if given.part == "replay":
             found = simulated(
-                lambda seed: exploration.replayed(dataset, rounds=rounds, seed=seed), seeds, rounds
+                lambda seed: exploration.replayed(
+                    dataset, users=given.users, rounds=rounds, seed=seed
+                ),
+                seeds,
+                rounds,
+                policies,
+                starts,
             )
         elif given.part == "bootstrap":
             found = bootstrap(dataset, given.folds, given.folder)

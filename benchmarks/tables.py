@@ -88,22 +88,22 @@ def all_but_ten() -> str:
 def first_days(metric: str) -> str:
     """Figures of policies by environment and start, and their differences to the greedy policy."""
     at = {
-        (r["part"], r["start"], r["policy"]): r
+        (r["data"], r["start"], r["policy"]): r
         for r in read("first_days")
         if r.get("metric") == metric and r["part"] in ("synthetic", "replay")
     }
-    columns = list(dict.fromkeys((part, start) for part, start, _ in at))
+    columns = list(dict.fromkeys((data, start) for data, start, _ in at))
     rows = []
     for policy in dict.fromkeys(policy for _, _, policy in at):
         cells = []
-        for part, start in columns:
-            r = at[part, start, policy]
+        for data, start in columns:
+            r = at.get((data, start, policy), {})
             off = ""
             if "difference" in r:
                 off = " ({difference:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}])"
-            cells.append("{mean:.2f}".format(**r) + off.format(**r))
+            cells.append(("{mean:.2f}" + off).format(**r) if r else "")
         rows.append([f"`{policy}`", *cells])
-    return markdown(["", *(f"{part}, {start}" for part, start in columns)], rows)
+    return markdown(["", *(f"{data}, {start}" for data, start in columns)], rows)
 
 
 def growth(k: int, order: str) -> str:

@@ -40,8 +40,8 @@ def simulate(
         reading: Options of reading the data.
         data: synthetic, whose truth is known; or a log of ratings, a name (ml-100k, ml-1m, ...) or
             a path, whose held-out users are replayed.
-        policies: Names, separated by commas: greedy, epsilon_greedy, softmax, ucb1, thompson,
-            linear_ucb, linear_thompson, item_thompson, random. Default: all but random.
+        policies: Names, separated by commas: greedy, epsilon_greedy, softmax, ucb1, beta_thompson,
+            thompson, linear_ucb, linear_thompson, item_thompson, random. Default: all but random.
         starts: Knowledge before the first round, separated by commas: data, content, nothing.
             Default: all.
         rounds: Number of rounds.

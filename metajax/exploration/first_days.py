@@ -20,6 +20,7 @@ class _Entry(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
     of_users: float = 1.0
     of_items: float = 1.0
+    prior: float | None = None
 
 
 ARMS: Mapping[str, _Entry] = MappingProxyType(
@@ -27,7 +28,8 @@ ARMS: Mapping[str, _Entry] = MappingProxyType(
         "greedy": _Entry("greedy"),
         "epsilon_greedy": _Entry("epsilon_greedy", {"epsilon": 0.1}),
         "softmax": _Entry("softmax", {"temperature": 0.1}),
-        "ucb1": _Entry("ucb1", {"scale": 1.0}),
+        "ucb1": _Entry("ucb1", {"scale": 1.0}, prior=0.0),
+        "beta_thompson": _Entry("beta_thompson", {"draws": 1}, prior=1.0),
         "thompson": _Entry("thompson", {"draws": 1}),
         "linear_ucb": _Entry("linear_ucb", {"width": 1.0}),
         "linear_thompson": _Entry("linear_thompson", {"draws": 1}),
@@ -35,10 +37,12 @@ ARMS: Mapping[str, _Entry] = MappingProxyType(
         "random": _Entry("epsilon_greedy", {"epsilon": 1.0}),
     }
 )
-"""Policies of the simulation. `item_thompson` explores items alone, with half of the posterior's
-standard deviation: what is not known of an item counts for everybody who comes, what is not known
-of a user for nobody else, and the users of one round draw for each other. The half was chosen on
-the synthetic world's seeds 0 to 2."""
+"""Policies of the simulation. `ucb1`, and `beta_thompson` from a uniform prior, see the rewards of
+each item alone. The others see the model, by which `ucb` would be `linear_ucb` once more.
+`item_thompson` explores items alone, with half of the posterior's standard deviation: what is not
+known of an item counts for everybody who comes, what is not known of a user for nobody else, and
+the users of one round draw for each other. The half was chosen on the synthetic world's seeds 0 to
+2."""
 
 METRICS = ("regret", "success", "first_success", "retention", "stayed_success")
 """Figures of each user: reward lost to the best possible; share of successes; success of the first
@@ -70,7 +74,7 @@ def arm_of(name: str) -> Arm:
     """
     check_name(name, tuple(ARMS), "policies")
     entry = ARMS[name]
-    return Arm(policy_of(entry.policy, k=1, **entry.settings), entry.of_users, entry.of_items)
+    return Arm(policy_of(entry.policy, k=1, **entry.settings), *entry[2:])
 
 
 def outcome_of(trace: Trace, best: Trace, days: Days) -> Outcome:

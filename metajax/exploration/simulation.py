@@ -8,7 +8,8 @@ where the coefficients are standard normal and differ between users, and the lev
 `centre + features . weights + own`, with standard normal weights and own parts of one variance.
 A user learns from their own rewards, by a rank-one update; levels learn from everyone's, in closed
 form, so that a new item starts where its content features put it and moves on from there. In either
-update what is not known of the other side counts as noise.
+update what is not known of the other side counts as noise. Policies of the textbook see none of
+this but the sum and the number of each item's rewards, whoever gave them (`Arm.prior`).
 
 References:
     Chapelle and Li, An Empirical Evaluation of Thompson Sampling, NeurIPS 2011, section 3, for the
@@ -75,6 +76,11 @@ class Knowledge(NamedTuple):
     """`[N]` sum over earlier rewards of (reward - centre - the user's part) / variance."""
     count: jax.Array
     """`[N]` number of earlier rewards."""
+    scale: jax.Array
+    """`[2]` lowest and highest reward, which count as 0 and 1 where rewards must be in [0, 1]; what
+    lies beyond them is clipped."""
+    successes: jax.Array
+    """`[N]` sum of earlier rewards on that scale."""
 
 
 class Arm(NamedTuple):
@@ -87,6 +93,10 @@ class Arm(NamedTuple):
     explores items alone."""
     of_items: float = 1.0
     """The same by what is not known of the items."""
+    prior: float | None = None
+    """None: the policy sees the model. A number >= 0: it sees the rewards of each item alone, in
+    [0, 1], after as many successes and as many failures, which is a Beta posterior; the factors
+    above have no effect."""
 
 
 class Trace(NamedTuple):
@@ -132,6 +142,7 @@ class _State(NamedTuple):
     precision: jax.Array
     total: jax.Array
     count: jax.Array
+    successes: jax.Array
 
 
 @partial(jax.jit, static_argnames=("arm", "rounds", "informed"))
@@ -148,11 +159,13 @@ def _simulated(
     width = knowledge.vectors.shape[1]
     of_draws, of_rewards = jax.random.split(key)
     everyone = jnp.arange(users)
+    low, high = knowledge.scale
+    unit = lambda reward: (reward - low) / (high - low)  # noqa: E731
 
     def shown_to(
         levels: tuple[jax.Array, ...], row: tuple[Any, ...]
     ) -> tuple[jax.Array, jax.Array]:
-        level, own, count = levels
+        level, own, count, successes = levels
         posterior, allowed, truth, own_key = row
         mean = level + knowledge.vectors @ posterior.mean
         root = knowledge.vectors @ gaussian.covariance_root(posterior.covariance)
@@ -160,6 +173,10 @@ def _simulated(
         variance = jnp.sum(root * root, axis=1) + own
         mean = truth if informed else mean
         beliefs = Beliefs(mean, variance, root, own, count, popularity=count)
+        if arm.prior is not None:
+            seen = count + 2 * arm.prior
+            share = jnp.where(seen > 0, (successes + arm.prior) / jnp.maximum(seen, 1e-9), 0.5)
+            beliefs = Beliefs(share, count=seen, popularity=count)
         slate = arm.policy.show(beliefs, allowed, own_key)
         return slate.items[0], slate.shown[0]
 
@@ -170,7 +187,9 @@ def _simulated(
         keys = jax.random.split(jax.random.fold_in(of_draws, now), users)
         rows = (state.users, allowed, environment.mean, keys)
         item, shown = jax.lax.map(
-            partial(shown_to, (level, own, state.count)), rows, batch_size=min(_AT_ONCE, users)
+            partial(shown_to, (level, own, state.count, state.successes)),
+            rows,
+            batch_size=min(_AT_ONCE, users),
         )
         place = jnp.where(shown, item, 0)
         expected = jnp.where(shown, environment.mean[everyone, place], 0)
@@ -193,6 +212,7 @@ def _simulated(
             state.precision.at[place].add(weight),
             state.total.at[place].add(weight * (reward - knowledge.centre - by_user)),
             state.count.at[place].add(jnp.where(shown, 1.0, 0.0)),
+            state.successes.at[place].add(jnp.where(shown, jnp.clip(unit(reward), 0, 1), 0)),
         ), Trace(jnp.where(shown, item, -1), expected, reward)
 
     eye = jnp.broadcast_to(jnp.eye(width), (users, width, width))
@@ -202,6 +222,7 @@ def _simulated(
         knowledge.precision,
         knowledge.total,
         knowledge.count,
+        knowledge.successes,
     )
     return jax.lax.scan(one_round, start, jnp.arange(rounds))[1]
 
@@ -248,7 +269,7 @@ def _check(environment: Environment, knowledge: Knowledge, arm: Arm, rounds: int
         ("environment.item_arrival", environment.item_arrival, items),
         *(
             (f"knowledge.{n}", getattr(knowledge, n), items)
-            for n in ("precision", "total", "count")
+            for n in ("precision", "total", "count", "successes")
         ),
     ):
         if np.shape(array) != (length,):
@@ -265,6 +286,11 @@ def _check(environment: Environment, knowledge: Knowledge, arm: Arm, rounds: int
         fits = np.shape(value) == () and (float(value) >= 0 if low else float(value) > 0)
         if not (fits and np.isfinite(float(value))):
             raise ValueError(f"{name} must be {'>= 0' if low else '> 0'} and finite, got {value}.")
+    scale = np.asarray(knowledge.scale)
+    if scale.shape != (2,) or not scale[0] < scale[1]:
+        raise ValueError(f"knowledge.scale must be lowest < highest, got {scale.tolist()}.")
+    if arm.prior is not None and not 0 <= arm.prior < np.inf:
+        raise ValueError(f"arm.prior must be >= 0 and finite, got {arm.prior}.")
     if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
         raise ValueError(f"rounds must be a whole number >= 1, got {rounds!r}.")
     if arm.policy.length != 1:

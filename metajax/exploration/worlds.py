@@ -109,6 +109,7 @@ def replayed(
     dataset: Dataset,
     *,
     fold: int = 0,
+    users: int | None = None,
     new_items: float = 0.3,
     rounds: int = 50,
     seed: int = 0,
@@ -122,9 +123,10 @@ def replayed(
     Args:
         dataset: A log of ratings.
         fold: Fold of five, whose test users are replayed; the others are the earlier users.
+        users: Number of test users, drawn at random, >= 1; None means all. If there are fewer, all.
         new_items: Share of the items that are new, in [0, 1).
         rounds: Number of rounds, >= 1.
-        seed: Of the folds, and of the new items.
+        seed: Of the folds, of the users, and of the new items.
 
     Raises:
         ValueError: If an argument is out of its range, or the log has no ratings.
@@ -134,6 +136,8 @@ def replayed(
         raise ValueError(f"data must have ratings to be replayed, and {dataset.name} has none.")
     if not 0 <= fold < 5:
         raise ValueError(f"fold must be in [0, 5), got {fold}.")
+    if users is not None and users < 1:
+        raise ValueError(f"users must be >= 1, got {users}.")
     low, high = dataset.scale
     if low > high:
         raise ValueError("data must have a scale on which high ratings are good.")
@@ -141,14 +145,15 @@ def replayed(
     parts = cold_user_folds(log, seed=seed)[fold]
     rng = np.random.default_rng([seed, 1])
     new = _new(rng, len(log.item_ids), new_items)
-    mean = np.full((len(parts.test), len(new)), np.nan, np.float32)
-    place = np.searchsorted(parts.test, log.user)
-    here = np.isin(log.user, parts.test)
+    people = np.sort(np.random.default_rng([seed, 2]).permutation(parts.test)[:users])
+    mean = np.full((len(people), len(new)), np.nan, np.float32)
+    place = np.searchsorted(people, log.user)
+    here = np.isin(log.user, people)
     mean[place[here], log.item[here]] = log.rating[here]
     environment = Environment(
         jnp.asarray(mean),
         jnp.float32(0),
-        jnp.zeros(len(parts.test), jnp.int32),
+        jnp.zeros(len(people), jnp.int32),
         jnp.where(new, _times(rng, len(new), max(3 * rounds // 4, 1)), 0),
     )
     training = _training(dataset, np.sort(np.concatenate(parts[:2])), new)
@@ -197,8 +202,9 @@ def knowledge_of(days: Days, start: Start, *, rank: int = 4) -> Knowledge:
     Raises:
         ValueError: If there is no such start, or `rank` is out of its range.
     """
+    scale = days.middle + 2 * days.unit * np.array([-1.0, 1.0])
     made: dict[str, Callable[[], tuple[Any, ...]]] = {
-        "data": lambda: _fitted(days, rank),
+        "data": lambda: _fitted(days, rank, scale),
         "content": lambda: _assumed(days, _standard(days.training.item_features)),
         "nothing": lambda: _assumed(days, np.zeros((len(days.new), 0))),
     }
@@ -212,7 +218,7 @@ def knowledge_of(days: Days, start: Start, *, rank: int = 4) -> Knowledge:
                 np.pad(leaf, ((0, 0), (0, width - leaf.shape[1]))) if np.ndim(leaf) == 2 else leaf,
                 jnp.float32,
             )
-            for leaf in found
+            for leaf in (*found[:-1], scale, found[-1])
         )
     )
 
@@ -236,10 +242,11 @@ def _assumed(days: Days, content: np.ndarray) -> tuple[Any, ...]:
         nothing,
         nothing,
         nothing,
+        nothing,
     )
 
 
-def _fitted(days: Days, rank: int) -> tuple[Any, ...]:
+def _fitted(days: Days, rank: int, scale: np.ndarray) -> tuple[Any, ...]:
     """Returns fields of `Knowledge` by the log of earlier users."""
     training, log = days.training, days.training.interactions
     factors = fit_factors(log, rank=rank)
@@ -258,6 +265,7 @@ def _fitted(days: Days, rank: int) -> tuple[Any, ...]:
     precision = np.bincount(log.item, precise, items)
     weighted = np.bincount(log.item, precise * rest, items)
     rated = precision > 0
+    shares = np.clip((log.rating - scale[0]) / (scale[1] - scale[0]), 0, 1)
     levels = fit_levels(
         training.item_features[rated],
         weighted[rated] / precision[rated],
@@ -275,4 +283,5 @@ def _fitted(days: Days, rank: int) -> tuple[Any, ...]:
         precision,
         weighted - levels.centre * precision,
         log.item_counts.astype(np.float64),
+        np.bincount(log.item, shares, items),
     )

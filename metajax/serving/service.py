@@ -44,7 +44,8 @@ class ServiceSettings:
     """Settings of a service."""
 
     policy: str = "greedy"
-    """Policy of requests that name none."""
+    """Policy of requests that name none. No other loses less where logs are replayed
+    (`benchmarks/first_days.py`)."""
     api_key: str | None = None
     """Key of all requests; None: there is none."""
     admin_key: str | None = None

@@ -9,6 +9,7 @@ import pytest
 from metajax import evaluation, exploration
 from metajax.baselines import ease, popularity
 from metajax.data import load
+from metajax.serving.service import ServiceSettings
 
 
 @pytest.fixture
@@ -78,6 +79,16 @@ def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
     regret = [r for r in records[1:] if r.get("metric") == "regret"]
     assert len(regret) == 6
     assert all(r["seeds"] == [3] for r in regret)
+
+
+def test_the_service_begins_with_a_policy_that_loses_to_none_where_logs_are_replayed(scripts):
+    begins = ServiceSettings().policy
+    found = [r for r in scripts("records").read("first_days") if r["part"] == "replay"]
+    found = [r for r in found if r.get("metric") == "regret"]
+    assert {r["policy"] for r in found if "reference" not in r} == {begins}
+    others = [r for r in found if r["policy"] != begins]
+    assert len(others) > 10
+    assert all(r["reference"] == begins and r["difference_high"] > 0 for r in others)
 
 
 def test_a_system_grows_by_its_first_events(scripts, small):

@@ -63,7 +63,8 @@ def test_levels_of_items_are_a_gaussian_process_of_their_features():
     x, precision = rng.normal(size=(7, 3)), rng.gamma(1.0, 3.0, 7)
     precision[2] = 0
     total = precision * rng.normal(size=7)
-    arrays = (jnp.asarray(a, jnp.float32) for a in (x, 0.3, 1.0, precision, total, precision))
+    given = (x, 0.3, 1.0, precision, total, precision, [1.0, 5.0], np.zeros(7))
+    arrays = (jnp.asarray(a, jnp.float32) for a in given)
     model = Knowledge(jnp.float32(2), jnp.zeros((7, 1)), *arrays)
     mean, variance = item_levels(model, model.precision, model.total)
     expected, spread = dense(x, 0.3, precision, total)
@@ -100,6 +101,60 @@ def test_greedy_lists_are_those_of_the_model_in_plain_numpy(days):
             spread[u] = np.linalg.inv(inverse + np.outer(x[i], x[i]) / scale)
             mean[u] = spread[u] @ (inverse @ mean[u] + x[i] * (reward[now, u] - level[i]) / scale)
         precision, total = precision + added[0], total + added[1]
+
+
+def test_ucb1_sees_the_rewards_of_items_alone_as_in_plain_numpy(days, known):
+    environment = days.environment
+    trace = simulate(environment, known, arm_of("ucb1"), KEY, rounds=ROUNDS)
+    item, _, reward = (np.asarray(leaf) for leaf in trace)
+    log = days.training.interactions
+    shares = np.clip((log.rating - 1) / 4, 0, 1)
+    total, count = (np.bincount(log.item, of, 20) for of in (shares, np.ones(len(shares))))
+    np.testing.assert_allclose(known.successes, total, rtol=1e-5)
+    met = np.zeros(environment.mean.shape, bool)
+    for now in range(ROUNDS):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bounds = total / count + np.sqrt(2 * np.log(count.sum()) / count)
+        bounds[count == 0] = np.inf
+        here = np.flatnonzero(item[now] >= 0)
+        free = (np.asarray(environment.item_arrival) <= now) & ~met[here]
+        best = np.where(free, bounds, -np.inf).max(axis=1)
+        assert (bounds[item[now, here]] >= best - 1e-5).all()
+        met[here, item[now, here]] = True
+        earned = np.clip((reward[now, here] - 1) / 4, 0, 1)
+        total = total + np.bincount(item[now, here], earned, 20)
+        count = count + np.bincount(item[now, here], minlength=20)
+    assert (total[days.new] > 0).any()
+
+
+def test_beta_thompson_draws_from_the_posteriors_of_the_rewards_so_far():
+    # Six users come first; what they give moves the draws of the next.
+    early, late = 6, 3000
+    mean = jnp.tile(jnp.array([1.5, 3.0, 4.0, 6.0]), (early + late, 1))
+    when = jnp.where(jnp.arange(early + late) < early, 0, 1)
+    environment = Environment(mean, jnp.float32(0.5), when, jnp.zeros(4, jnp.int32))
+    x, nothing = jnp.zeros((4, 1)), jnp.zeros(4)
+    one = jnp.float32(1)
+    scale = jnp.array([1.0, 5.0])
+    model = Knowledge(one, x, x, one, one, nothing, nothing, nothing, scale, nothing)
+    trace = simulate(environment, model, arm_of("beta_thompson"), KEY, rounds=2)
+    item, reward = np.asarray(trace.item), np.asarray(trace.reward)
+    share = np.clip((reward[0, :early] - 1) / 4, 0, 1)
+    good = np.bincount(item[0, :early], share, 4)
+    seen = np.bincount(item[0, :early], minlength=4)
+    draws = np.random.default_rng(0).beta(1 + good, 1 + seen - good, (200_000, 4)).argmax(axis=1)
+    expected = np.bincount(draws, minlength=4) / len(draws)
+    found = np.bincount(item[1, early:], minlength=4) / late
+    error = np.sqrt(expected * (1 - expected) * (1 / late + 1 / len(draws)))
+    assert (np.abs(found - expected) < 4 * error).all()
+    # Uniform draws are not within reach of that, so that the update shows.
+    assert (np.abs(expected - 0.25) > 8 * error).any()
+
+
+def test_bounds_by_the_variance_of_the_model_are_those_of_linear_ucb(days, known):
+    linear = simulate(days.environment, known, arm_of("linear_ucb"), KEY, rounds=ROUNDS)
+    plain = simulate(days.environment, known, Arm(policy_of("ucb", k=1)), KEY, rounds=ROUNDS)
+    np.testing.assert_array_equal(linear.item, plain.item)
 
 
 def test_an_item_comes_once_and_nobody_and_nothing_comes_too_early(days, traces):
@@ -155,7 +210,7 @@ def test_what_is_known_of_users_and_items_converges_to_the_truth():
     nothing = jnp.zeros(40)
     model = Knowledge(
         jnp.float32(0), jnp.asarray(vectors, jnp.float32), jnp.zeros((40, 1)), jnp.float32(1),
-        jnp.float32(0.01), nothing, nothing, nothing,
+        jnp.float32(0.01), nothing, nothing, nothing, jnp.array([-3.0, 3.0]), nothing,
     )  # fmt: skip
     # At random, so that the order is none of the policy's, and after that the best known.
     trace = simulate(environment, model, arm_of("random"), KEY, rounds=20)
@@ -225,6 +280,9 @@ def test_held_out_people_are_shown_what_they_have_rated(small):
     assert not days.new[training.item].any()
     assert days.new.sum() == 6
     assert (days.threshold, days.middle, days.unit) == (4.0, 3.0, 1.0)
+    some = np.asarray(replayed(dataset, users=2, new_items=0.2, seed=3).environment.mean)
+    assert len(some) == 2
+    assert all((np.nan_to_num(row) == np.nan_to_num(mean)).all(axis=1).any() for row in some)
     # Whoever has been shown everything is shown nothing more.
     known = knowledge_of(days, "nothing")
     trace = simulate(days.environment, known, arm_of("greedy"), KEY, rounds=40)
@@ -273,6 +331,12 @@ def changed(**changes):
     [
         (changed(noise=jnp.float32(0)), "knowledge.noise must be > 0"),
         (changed(own=jnp.float32(-1)), "knowledge.own must be >= 0"),
+        (changed(scale=jnp.array([5.0, 5.0])), "knowledge.scale must be lowest < highest"),
+        (changed(successes=jnp.zeros(3)), r"knowledge.successes must be \[20\], got \[3\]"),
+        (
+            lambda d, k: (d.environment, k, Arm(policy_of("greedy", k=1), prior=-1.0), 3),
+            "arm.prior must be >= 0 and finite, got -1",
+        ),
         (changed(precision=jnp.zeros(3)), r"knowledge.precision must be \[20\], got \[3\]"),
         (changed(vectors=jnp.zeros((3, 2))), r"knowledge.vectors must be \[20, F\]"),
         (
@@ -309,3 +373,5 @@ def test_a_log_without_ratings_is_not_replayed(small):
         replayed(dataset)
     with pytest.raises(ValueError, match=r"fold must be in \[0, 5\), got 5"):
         replayed(load(small), fold=5)
+    with pytest.raises(ValueError, match="users must be >= 1, got 0"):
+        replayed(load(small), users=0)
