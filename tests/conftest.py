@@ -21,11 +21,14 @@ if jax.__version_info__ < (0, 11):  # Later ones do not know the flag, and abort
 os.environ.setdefault("XLA_FLAGS", FLAGS)
 
 # The workers and the processes that tests start compile much the same programs, and so does the
-# next run: whoever is first keeps them for all. JAX has read its environment by now.
+# next run: whoever is first keeps them for all, the small ones too, of which there are thousands.
+# To read one back takes a fifth to a tenth of compiling it. JAX has read its environment by now.
 CACHE = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
+LEAST = os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 jax.config.update("jax_compilation_cache_dir", CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", float(LEAST))
 
 # Bytes that a worker may hold before the programs that it has compiled are dropped: thousands of
 # them pile up to 8 GB in a run of all tests, and the compiler has crashed there.
@@ -36,6 +39,9 @@ def pytest_configure(config):
     """Leaves slow tests out, but under CI and where marks are asked for (-m)."""
     if not os.environ.get("CI") and not config.option.markexpr:
         config.option.markexpr = "not slow"
+    # Each worker takes a run of files, so that what a file's tests share is made but once.
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(scope="module", autouse=True)
