@@ -23,6 +23,7 @@ from metajax.adaptation import (
     matching,
 )
 from metajax.types import Examples, Task
+from tests.kinds import slow_but
 
 NOTHING: Any = None
 EXACT = {
@@ -85,7 +86,7 @@ def adaptation_of(optimizer, adjoint, **options):
 
 
 @pytest.mark.parametrize("adapts", ["*", "predictor"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", slow_but({"adam"}, OPTIMIZERS))
 def test_exact_adjoints_agree_with_each_other_and_with_central_differences(optimizer, adapts):
     params, tasks = some_params(), some_tasks()
     direction = jax.tree.map(lambda w: np.random.default_rng(3).normal(size=w.shape), params)

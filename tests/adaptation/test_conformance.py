@@ -13,8 +13,15 @@ from rows_of_networks import OF_NETWORKS
 
 from metajax import losses
 from metajax.types import Task
+from tests.kinds import slow_but
 
 ROWS = BY_STEPS | OF_NETWORKS
+# One of each way to look at a support, and each way to take steps.
+EVERY_TIME = {
+    "zero shot", "sgd", "sgd, first order", "adam", "cavia", "gru of embeddings", "imaml",
+    "prototype, euclidean", "conditional process", "neighbours in a graph", "content of items",
+    "sequence", "ridge", "shared space", "EMCDR",
+}  # fmt: skip
 
 
 def padded_with(task, value, item) -> Task:
@@ -40,7 +47,7 @@ def judged_by(adaptation):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-@pytest.fixture(scope="module", params=ROWS)
+@pytest.fixture(scope="module", params=slow_but(EVERY_TIME, ROWS))
 def row(request):
     return ROWS[request.param]()
 
