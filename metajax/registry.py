@@ -345,7 +345,7 @@ def settings_on(settings: Settings, dataset: Dataset, method: Method | None = No
         method: The method, where it is none that has a name; by default that of the settings.
 
     Returns:
-        The settings; without ratings in the log, the objective `ndcg` in place of `rating`.
+        The settings; without ratings in the log, `ordering` of its catalogue.
 
     Raises:
         ValueError: If the method needs ratings and the log has none.
@@ -356,14 +356,29 @@ def settings_on(settings: Settings, dataset: Dataset, method: Method | None = No
         return settings
     method = _resolved(settings, method)
     check_suits(method, dataset)
-    return ordering(settings) if dataset.implicit else settings
+    if not dataset.implicit:
+        return settings
+    return ordering(settings, len(dataset.interactions.item_ids))
 
 
-def ordering(settings: Settings) -> Settings:
-    """Returns the settings with an objective of an order: `ndcg` in place of `rating`."""
+# To score a larger catalogue for every user of a meta-batch is what an update then waits for.
+_WHOLE_CATALOGUE = 2000
+
+
+def ordering(settings: Settings, items: int) -> Settings:
+    """Replaces the objective `rating` by one of an order.
+
+    Args:
+        settings: The settings.
+        items: Size of the catalogue.
+
+    Returns:
+        The settings with `ndcg`, or above 2,000 items `sampled_ranking`.
+    """
     if not predicts_ratings(settings):
         return settings
-    return dataclasses.replace(settings, objective="ndcg")
+    objective = "ndcg" if items <= _WHOLE_CATALOGUE else "sampled_ranking"
+    return dataclasses.replace(settings, objective=objective)
 
 
 def check_suits(method: Method | Baseline, dataset: Dataset) -> None:

@@ -112,7 +112,8 @@ def inverse_gram(gram: np.ndarray, *, ridge: float, dropout: float = 0.0) -> np.
         raise ValueError(f"ridge {ridge} is lost beside {np.max(gram):g} in float32: raise it.")
     inverse, _ = invert(root, lower=True, overwrite_c=True)
     lower = np.tril(inverse)
-    return lower + np.tril(lower, -1).T
+    # It is symmetric: transposed, rows are contiguous.
+    return (lower + np.tril(lower, -1).T).T
 
 
 def _adapt(

@@ -1,5 +1,8 @@
 """Factors of an implicit log by alternating least squares, with fold-in of new users."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +23,9 @@ from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["ImplicitFactors", "baselines", "fit_implicit_factors", "implicit_als"]
 
-# Steps of conjugate gradients of a half-sweep, and interactions whose vectors are held at a time.
-_STEPS, _ROWS = 3, 1 << 18
+# Steps of conjugate gradients of a half-sweep, and interactions whose vectors are held at a time: a
+# few megabytes, which a cache holds.
+_STEPS, _ROWS = 3, 1 << 13
 
 
 class ImplicitFactors(NamedTuple):
@@ -119,21 +123,21 @@ def _half_sweep(
     weight = table.sum(axis=1) + np.float32(unobserved * len(other))
     penalty = (np.float32(ridge) * weight)[:, None]
 
-    def product(vectors: np.ndarray) -> np.ndarray:
-        found = vectors @ gram + penalty * vectors
-        for first in range(0, table.shape[0], step):
-            rows = slice(first, first + step)
-            part = table[rows]
-            row = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            for start in range(0, part.nnz, _ROWS):
-                some = slice(start, start + _ROWS)
-                column = part.indices[some]
-                dots = np.einsum("nk,nk->n", vectors[rows][row[some]], other[column])
-                part.data[some] *= dots
-            found[rows] += part @ other
-        return found
+    def of_rows(vectors: np.ndarray, first: int) -> np.ndarray:
+        vectors, part = vectors[first : first + step], table[first : first + step]
+        row = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+        for start in range(0, part.nnz, _ROWS):
+            some = slice(start, start + _ROWS)
+            part.data[some] *= np.einsum("nk,nk->n", vectors[row[some]], other[part.indices[some]])
+        return part @ other
 
-    step = 1 << 14
+    def product(vectors: np.ndarray) -> np.ndarray:
+        # NumPy and SciPy leave the interpreter to other threads while they compute.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            parts = threads.map(partial(of_rows, vectors), range(0, table.shape[0], step))
+            return vectors @ gram + penalty * vectors + np.concatenate(list(parts))
+
+    step = 1 << 10
     residual = table @ other - product(own)
     direction = residual
     size = np.sum(residual**2, axis=1)

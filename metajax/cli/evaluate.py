@@ -30,7 +30,7 @@ def evaluate(
     /,
     *,
     baselines: str = "",
-    judge_users: int | None = None,
+    judge_users: int = judging.Scope().users,
     data: str | None = None,
     seed: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -44,7 +44,7 @@ def evaluate(
         run: Folder of the run, judged beside the baselines; or of a model that metajax fit wrote.
         baselines: Of a run: names of the baselines, separated by commas; by default all that suit
             the data.
-        judge_users: Of a run: number of cold users to judge, drawn by its seed; by default all.
+        judge_users: Of a run: most cold users to judge, drawn by its seed.
         data: Of a model: a newer log, whose users that the model was not fitted to are judged.
         seed: Of a model: seed of the order of interactions at the same time.
         as_json: Of a model: print the figures as a JSON list.
@@ -111,18 +111,18 @@ def _with_interval(record: evaluation.Record | None) -> str:
     return "{} [{}, {}]".format(*(rounded(end, ".3f") for end in ends))
 
 
-def scope_of(baselines: str, judge_users: int | None, trials: int | None = None) -> judging.Scope:
+def scope_of(baselines: str, judge_users: int, trials: int | None = None) -> judging.Scope:
     """Reads the options that trim a judging.
 
     Args:
         baselines: Names, separated by commas; empty means all.
-        judge_users: Number of cold users; None means all.
+        judge_users: Most cold users.
         trials: As in `judging.Scope`.
 
     Raises:
         ValueError: If one is out of range, or there is no such baseline.
     """
-    if judge_users is not None and judge_users < 1:
+    if judge_users < 1:
         raise ValueError(f"--judge-users must be >= 1, got {judge_users}.")
     names = tuple(name.strip() for name in baselines.split(",") if name.strip())
     known = [m.name for m in (*all_baselines(), *all_methods()) if m.kind == "baseline"]
@@ -156,7 +156,8 @@ def judge(
     params = run.params(runs.resumed(run, on_skip=console.skipped))
     again = ["metajax", "evaluate", str(run.folder)]
     again += [] if scope.baselines is None else ["--baselines", ",".join(scope.baselines)]
-    again += [] if scope.users is None else ["--judge-users", str(scope.users)]
+    if scope.users != judging.Scope().users:
+        again += ["--judge-users", str(scope.users)]
     saved = f"stopped; the run is saved. Judge it: {shlex.join(again)}"
     began = time.monotonic()
     with signals.collected() as caught:

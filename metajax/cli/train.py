@@ -60,7 +60,7 @@ def train(
     from_study: Path | None = None,
     report: bool = True,
     baselines: str = "",
-    judge_users: int | None = None,
+    judge_users: int = judging.Scope().users,
     workers: int | None = None,
     ray: str | None = None,
     asynchronous: bool = False,
@@ -76,7 +76,7 @@ def train(
         from_study: File of a study of `metajax tune`: its method, data and best settings.
         report: Evaluate on the cold users at the end, with the baselines.
         baselines: Names of the baselines, separated by commas; by default all that suit the data.
-        judge_users: Number of cold users to judge, drawn by the seed; by default all.
+        judge_users: Most cold users to judge, drawn by the seed.
         workers: Number of processes that train together, which Ray launches. Default: 1; with --ray
             one for each GPU, or else for each node.
         ray: Ray cluster that they run on: HOST:PORT, or auto for the one of this machine. Default:

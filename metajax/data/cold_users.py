@@ -9,6 +9,8 @@ from metajax.data.interactions import select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
 from metajax.data.splits import (
+    MOST_VALIDATION,
+    VALIDATION_SHARE,
     ColdTasks,
     Fold,
     Order,
@@ -23,7 +25,6 @@ __all__ = ["cold_users", "cold_users_of", "inner_folds", "padded", "support_size
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
-VALIDATION_SHARE = 0.15
 
 
 def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0) -> Split:
@@ -140,7 +141,7 @@ def _own_fold(dataset: Dataset, fold: int, seed: int) -> Fold:
     train, validation, test = (users[parts[users] == part] for part in range(3))
     if not len(validation):
         mixed = np.random.default_rng(seed).permutation(train)
-        count = round(VALIDATION_SHARE * len(train))
+        count = min(round(VALIDATION_SHARE * len(train)), MOST_VALIDATION)
         train, validation = np.sort(mixed[count:]), np.sort(mixed[:count])
     return Fold(train, validation, test)
 

@@ -16,6 +16,8 @@ from metajax.data.labels import BEST, WORST, Labels, check_labels, fit_labels
 from metajax.data.schema import Schema
 
 __all__ = [
+    "MOST_VALIDATION",
+    "VALIDATION_SHARE",
     "ColdTasks",
     "Fold",
     "Order",
@@ -34,6 +36,12 @@ __all__ = [
 
 
 Order = Literal["random", "time"]
+
+VALIDATION_SHARE = 0.15
+"""Share of the training users that become validation users."""
+
+MOST_VALIDATION = 1024
+"""Most validation users: more hardly tell settings apart better, and are missed in training."""
 
 
 class ColdTasks(NamedTuple):
@@ -131,7 +139,8 @@ def cold_user_folds(
     interactions: Interactions,
     *,
     folds: int = 5,
-    validation_share: float = 0.15,
+    validation_share: float = VALIDATION_SHARE,
+    most_validation: int = MOST_VALIDATION,
     seed: int = 0,
 ) -> tuple[Fold, ...]:
     """Splits the users so that each is a test user once.
@@ -140,6 +149,7 @@ def cold_user_folds(
         interactions: The log; users without interactions are in no part.
         folds: Number of folds, at least 2.
         validation_share: Share of the training users that become validation users, in [0, 1).
+        most_validation: Most validation users, >= 1.
         seed: Another seed is another repetition.
 
     Returns:
@@ -153,11 +163,13 @@ def cold_user_folds(
         raise ValueError(f"folds must be in [2, {len(users)}] (the users), got {folds}.")
     if not 0 <= validation_share < 1:
         raise ValueError(f"validation_share must be in [0, 1), got {validation_share}.")
+    if most_validation < 1:
+        raise ValueError(f"most_validation must be >= 1, got {most_validation}.")
     rng = np.random.default_rng(seed)
     split = []
     for test in np.array_split(rng.permutation(users), folds):
         rest = rng.permutation(np.setdiff1d(users, test))
-        n = round(validation_share * len(rest))
+        n = min(round(validation_share * len(rest)), most_validation)
         split.append(Fold(*(np.sort(part) for part in (rest[n:], rest[:n], test))))
     return tuple(split)
 

@@ -161,8 +161,8 @@ class _Shared(NamedTuple):
     """True to judge one setting for all panels, too."""
     cross_fit: bool
     """True to choose settings by cross-fitting."""
-    implicit: bool
-    """True if the log has no ratings, so that trained methods learn an order."""
+    ordered: int | None
+    """Size of the catalogue whose order trained methods learn, of a log without ratings."""
 
 
 class _Plan(NamedTuple):
@@ -204,8 +204,8 @@ def _plan_of(cell: Cell, shared: _Shared) -> _Plan:
         )
     group = method.trained_as or method
     settings = settings_for(method, **registry.changes_for(method, shared.changes))
-    if shared.implicit:
-        settings = registry.ordering(settings)
+    if shared.ordered is not None:
+        settings = registry.ordering(settings, shared.ordered)
     settings = replace(settings, fold=cell.fold, seed=cell.seed)
     conditions |= {"settings": to_dict(settings), "trained_as": group.name}
 
@@ -335,9 +335,8 @@ def compare(
     table_with(own_metrics, length=1)  # Refuses what is no metric before anything is fitted.
     dataset = load(data) if isinstance(data, str) else data
     cells = cells_of(methods, protocols, folds, seeds, dataset=dataset)
-    shared = _Shared(
-        trials, changes or {}, own_metrics, own, one_model, cross_fit, dataset.implicit
-    )
+    ordered = len(dataset.interactions.item_ids) if dataset.implicit else None
+    shared = _Shared(trials, changes or {}, own_metrics, own, one_model, cross_fit, ordered)
     plans = {cell: _plan_of(cell, shared) for cell in cells}
     prepared = dict(protocols_of(_protocols(protocols, dataset)))
     if jobs > 1:

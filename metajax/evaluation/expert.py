@@ -66,7 +66,7 @@ def trained_expert(
     if shapes.scale is None:
         if method.needs_ratings:
             raise ValueError(f"method {method.name!r} needs ratings, and the data have none.")
-        settings = ordering(settings)
+        settings = ordering(settings, shapes.items)
     built_for = _described(shapes)
 
     def fit(training: TrainingSet) -> Params:

@@ -4,7 +4,7 @@ import numpy as np
 
 from metajax.data.splits import ColdTasks, Split
 
-__all__ = ["with_test_users"]
+__all__ = ["of_users", "with_test_users"]
 
 
 def with_test_users(split: Split, count: int, *, seed: int) -> Split:
@@ -27,12 +27,13 @@ def with_test_users(split: Split, count: int, *, seed: int) -> Split:
     if count >= len(users):
         return split
     drawn = np.random.default_rng(seed).choice(users, count, replace=False)
-    test = {panel: _of_users(tasks, drawn) for panel, tasks in split.test.items()}
+    test = {panel: of_users(tasks, drawn) for panel, tasks in split.test.items()}
     fold = split.fold._replace(test=np.intersect1d(split.fold.test, drawn))
     return split._replace(fold=fold, test=test)
 
 
-def _of_users(tasks: ColdTasks, users: np.ndarray) -> ColdTasks:
+def of_users(tasks: ColdTasks, users: np.ndarray) -> ColdTasks:
+    """Returns the tasks of some of the users alone."""
     kept = np.isin(tasks.user, users)
     counts = np.diff(tasks.query_offsets)
     asked = np.repeat(kept, counts)

@@ -113,7 +113,7 @@ def judge_all(
             return tuned(method, split, trials=trials)
         chosen = settings_like(method, settings)
         if split.training.scale is None:
-            chosen = ordering(chosen)
+            chosen = ordering(chosen, len(split.training.item_features))
         # Not refitted with the validation users: the trained methods of one run are not either.
         return trained(method, split, chosen, refit=False, shared=shared)
 

@@ -22,6 +22,7 @@ from metajax.evaluation.evaluate import (
     evaluate,
 )
 from metajax.evaluation.intervals import summarise
+from metajax.evaluation.judged_users import of_users
 from metajax.evaluation.metrics import Metric
 from metajax.evaluation.records import Kind
 from metajax.methods import Method, Settings
@@ -479,7 +480,7 @@ def _evaluate(
 
 
 # Enough for early stopping, and quickly evaluated.
-_USERS, _QUERY = 128, 100
+_USERS, _QUERY, _RANKED_USERS = 128, 100, 256
 
 
 def train_on(
@@ -597,7 +598,7 @@ def losses_of(
     Returns:
         `losses(params)`, by panel, lower is better, averaged over support sizes. Of ratings it is
         the RMSE of at most 128 users and 100 interactions of each, of an order of the items
-        1 - NDCG@10.
+        1 - NDCG@10 of at most 256 users.
 
     Raises:
         NothingRelevantError: If an order is judged and nothing is relevant to a validation user.
@@ -664,13 +665,16 @@ def check_ranked(split: Split) -> None:
 def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], dict[str, float]]:
     training = split.training
     check_ranked(split)
+    validation = {
+        panel: _some_users(tasks, training.threshold) for panel, tasks in split.validation.items()
+    }
 
     def loss(params: Params, panel: str) -> float:
         try:
             judged = evaluate(
                 adaptation,
                 params,
-                split.validation[panel],
+                validation[panel],
                 training.user_features,
                 training.item_features,
                 scale=training.scale,
@@ -685,6 +689,15 @@ def _ranking_losses(split: Split, adaptation: Adaptation) -> Callable[[Params], 
         return 1 - float(np.mean(summarise(judged)["ndcg@10"]))
 
     return lambda params: {panel: loss(params, panel) for panel in split.validation}
+
+
+def _some_users(tasks: ColdTasks, relevant: float) -> ColdTasks:
+    """Returns the tasks of at most `_RANKED_USERS`, to whom something is relevant."""
+    if len(tasks.user) <= _RANKED_USERS:
+        return tasks
+    owner = np.repeat(tasks.user, np.diff(tasks.query_offsets))
+    users = np.unique(owner[tasks.query_rating >= relevant])
+    return of_users(tasks, users[:: -(-len(users) // _RANKED_USERS)])
 
 
 def _limit(split: Split) -> float:

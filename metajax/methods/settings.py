@@ -52,10 +52,10 @@ class Settings(Reading):
     takes hybrid; where settings of training by updates are given, maml, or attentive_neighbours for
     a log without ratings."""
     objective: str = "rating"
-    """Training objective: rating; or an order: ranking (all items), ndcg (its head), which is
-    taken in place of rating for a log without ratings; or of a catalogue too large to be scored
-    whole for every user, sampled_ranking (softmax with the log-Q correction) or bpr (pairs), each
-    of the user's items among sampled ones."""
+    """Training objective: rating; or an order: ranking (all items), ndcg (its head); or of a
+    catalogue too large to be scored whole for every user, sampled_ranking (softmax with the log-Q
+    correction) or bpr (pairs), each of the user's items among sampled ones. For a log without
+    ratings ndcg stands in for rating, above 2,000 items sampled_ranking."""
 
     rate: float = bounded(1e-3, above=0, search=Range(1e-5, 1e-2, log=True))
     """Peak learning rate of the outer optimizer (AdamW, warm-up, cosine decay)."""

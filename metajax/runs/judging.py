@@ -84,8 +84,8 @@ class Scope(NamedTuple):
 
     baselines: tuple[str, ...] | None = None
     """Names of the baselines to compare with; None means all."""
-    users: int | None = None
-    """Number of cold users, drawn by the run's seed; None means all."""
+    users: int = 2048
+    """Most cold users, drawn by the run's seed."""
     trials: int | None = None
     """Number of settings of its grid that each baseline tries; None means all."""
 
@@ -238,8 +238,6 @@ def _learning(run: Run) -> list[tuple[int, float]]:
 
 
 def _judged_users(run: Run, scope: Scope) -> Split:
-    if scope.users is None:
-        return run.users
     return evaluation.with_test_users(run.users, scope.users, seed=run.settings.seed)
 
 

@@ -39,6 +39,16 @@ def test_the_parts_of_a_fold_hold_every_user_once(log):
         assert all((np.diff(part) > 0).all() for part in fold)
 
 
+def test_no_more_validation_users_than_asked_for_and_the_others_train(log):
+    wide = splits.cold_user_folds(log, validation_share=0.5)
+    for fold, full in zip(
+        splits.cold_user_folds(log, validation_share=0.5, most_validation=3), wide, strict=True
+    ):
+        assert len(full.validation) > len(fold.validation) == 3
+        assert set(full.train) < set(fold.train)
+        np.testing.assert_array_equal(fold.test, full.test)
+
+
 def test_a_seed_is_a_repetition(log):
     first, again, other = (splits.cold_user_folds(log, seed=seed)[0].test for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -51,6 +61,7 @@ def test_a_seed_is_a_repetition(log):
         ({"folds": 1}, r"folds must be in \[2, 29\] \(the users\), got 1"),
         ({"folds": 30}, "got 30"),
         ({"validation_share": 1.0}, r"validation_share must be in \[0, 1\), got 1.0"),
+        ({"most_validation": 0}, r"most_validation must be >= 1, got 0"),
     ],
 )
 def test_folds_out_of_range_are_refused(log, options, message):

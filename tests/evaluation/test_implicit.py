@@ -260,10 +260,11 @@ def test_a_ranking_in_which_nobody_has_a_relevant_item_is_refused(dataset, split
 
 def test_trained_methods_learn_an_order_where_there_are_no_ratings():
     cell = Cell("maml", "P1", 0, 0)
-    for implicit, objective in ((False, "rating"), (True, "ndcg")):
-        shared = experiment._Shared(None, {}, (), {}, False, False, implicit)
+    learned = ((None, "rating"), (2000, "ndcg"), (2001, "sampled_ranking"))
+    for items, objective in learned:
+        shared = experiment._Shared(None, {}, (), {}, False, False, items)
         assert experiment._plan_of(cell, shared).conditions["settings"]["objective"] == objective
-    asked = experiment._Shared(None, {"objective": "ranking"}, (), {}, False, False, True)
+    asked = experiment._Shared(None, {"objective": "ranking"}, (), {}, False, False, 2000)
     assert experiment._plan_of(cell, asked).conditions["settings"]["objective"] == "ranking"
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from metajax import baselines
 from metajax.data.datasets import load
-from metajax.evaluation import prepare, protocols
-from metajax.evaluation.evaluate import ConstantPredictionsError
+from metajax.evaluation import prepare, protocols, tuning
+from metajax.evaluation.evaluate import ConstantPredictionsError, evaluate
 from metajax.evaluation.intervals import summarise
 from metajax.evaluation.tuning import cross_fitted, judge, losses_of, trained, tuned
 from metajax.methods import Method, Settings
@@ -319,6 +319,34 @@ def test_the_validation_loss_is_the_error_of_the_validation_users(split):
         tasks = split.validation[panel]
         error = 5.0 - tasks.query_rating
         assert loss == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
+
+
+@pytest.mark.parametrize("most", [5, 1000])
+def test_an_order_is_validated_on_so_many_users_with_something_relevant(split, monkeypatch, most):
+    judged = []
+
+    def noted(adaptation, params, tasks, *arguments, **options):
+        judged.append(tasks)
+        return evaluate(adaptation, params, tasks, *arguments, **options)
+
+    monkeypatch.setattr(tuning, "_RANKED_USERS", most)
+    monkeypatch.setattr(tuning, "evaluate", noted)
+    by_index = Adaptation(
+        lambda params, support, key=None: (), lambda params, adapted, x: params * x.item
+    )
+    losses_of(split, by_index, rating=False)(1.0)
+    for tasks, whole in zip(judged, split.validation.values(), strict=True):
+        if most > len(whole.user):
+            np.testing.assert_array_equal(tasks.user, whole.user)
+            continue
+        assert 3 <= len(tasks.user) <= most
+        for user, start, end in zip(
+            tasks.user, tasks.query_offsets, tasks.query_offsets[1:], strict=False
+        ):
+            row = np.flatnonzero(whole.user == user)[0]
+            own = slice(*whole.query_offsets[row : row + 2])
+            np.testing.assert_array_equal(tasks.query_item[start:end], whole.query_item[own])
+            assert (tasks.query_rating[start:end] >= split.training.threshold).any()
 
 
 def test_a_trained_method_is_refitted_with_the_validation_users(split):
