@@ -9,6 +9,7 @@ on behind the last of them, and comes to the same bytes.
 """
 
 import dataclasses
+import errno
 import io
 import itertools
 import json
@@ -91,7 +92,8 @@ def ingest(paths: str | Path | Sequence[str | Path], output: str | Path, **optio
         ImportError: If polars is not installed.
         DataError: If a file is not as it should be; it names file, line and column.
         LockedError: If another process writes to the folder.
-        OSError: If the disk is full; what is written is gone on with.
+        OSError: If the disk is full, or too small for what is to come by an estimate from the first
+            batch; what is written is gone on with.
     """
     check_keys(options, names_of(Reading), "options of reading")
     reading, folder = Reading(**options), Path(output)
@@ -407,7 +409,11 @@ def _read_runs(work: _Work) -> _Layout:
         layout = read.layout
         if read.number >= ready:
             _write_run(work, read.number, read.file, read.found, dictionaries)
-            tell((sum(sizes[: read.file]) + read.done) // _MB)
+            passed = sum(sizes[: read.file]) + read.done
+            if read.number == ready:
+                written = sum(file.stat().st_size for file in work.runs.iterdir())
+                _check_disk(work, written * (sum(sizes) - passed) // max(passed, 1))
+            tell(passed // _MB)
     assert layout is not None  # Else there was an error.
     return layout
 
@@ -423,6 +429,22 @@ class _Read(NamedTuple):
     layout: _Layout | None
     """None until a batch has rows."""
     found: Parsed | None
+
+
+def _check_disk(work: _Work, needed: int) -> None:
+    """Refuses what the disk has no room for.
+
+    Raises:
+        OSError: If fewer bytes are free than needed.
+    """
+    free = shutil.disk_usage(work.folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"about {needed / 1e9:.1f} GB more are needed on this disk, {free / 1e9:.1f} GB are "
+            "free: make room, and the same command goes on",
+            str(work.folder),
+        )
 
 
 def _read_batches(work: _Work, ready: int) -> Iterator[_Read]:
@@ -654,6 +676,10 @@ def _write_shards(log: _Log, work: _Work, ranges: Sequence[tuple[int, int]]) -> 
     slices, done, kinds = _slices(log, work, ranges), [], _kinds(log)
     while (work.shards / f"{len(done)}.json").is_file():
         done.append(_Shard(*read_json(work.shards / f"{len(done)}.json")))
+    left = sum(run.rows for run in log.runs) - int(slices.rows[:, len(done)].sum())
+    # Ratings are written once more when their type is known.
+    width = sum(kind.itemsize * (2 if name == "rating" else 1) for name, kind in kinds.items())
+    _check_disk(work, left * width)
     for name, kind in kinds.items():
         path, rows = _growing(work, name), done[-1].rows if done else 0
         if path.is_file():

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -311,6 +312,25 @@ def test_a_full_disk_is_named_and_gone_on_with(tmp_path, log, monkeypatch):
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*runs/1\.users'"):
             ingested(log, tmp_path / "store", duplicates="mean")
+    assert bits(ingested(log, tmp_path / "store", duplicates="mean")) == wanted
+
+
+@pytest.mark.parametrize("checks", [0, 1])
+def test_a_disk_that_is_too_small_is_refused_before_it_is_full(tmp_path, log, monkeypatch, checks):
+    """Behind the first batch, by an estimate, and again before the shards."""
+    asked = []
+
+    def usage(folder):
+        asked.append(folder)
+        return SimpleNamespace(free=0 if len(asked) > checks else 10**9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", usage)
+        with pytest.raises(OSError, match=r"0\.0 GB are free: make room") as caught:
+            ingested(log, tmp_path / "store", duplicates="mean")
+    assert len(asked) == checks + 1
+    assert caught.value.filename == str(tmp_path / "store")
+    wanted = bits(ingested(log, tmp_path / "whole", duplicates="mean"))
     assert bits(ingested(log, tmp_path / "store", duplicates="mean")) == wanted
 
 
