@@ -16,8 +16,6 @@ from metajax.data.labels import BEST, WORST, Labels, check_labels, fit_labels
 from metajax.data.schema import Schema
 
 __all__ = [
-    "MOST_VALIDATION",
-    "VALIDATION_SHARE",
     "ColdTasks",
     "Fold",
     "Order",

@@ -334,6 +334,7 @@ def test_an_order_is_validated_on_so_many_users_with_something_relevant(split, m
     by_index = Adaptation(
         lambda params, support, key=None: (), lambda params, adapted, x: params * x.item
     )
+    split = split._replace(training=split.training._replace(relevant=5.0))
     losses_of(split, by_index, rating=False)(1.0)
     for tasks, whole in zip(judged, split.validation.values(), strict=True):
         if most >= len(whole.user):
