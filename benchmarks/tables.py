@@ -310,16 +310,15 @@ def table_cost() -> str:
     """Milliseconds and memory of an update, by learner."""
     rows = [
         [
-            f"`{r['learner']}`",
+            f"{r['items']:,}",
+            r["learner"],
             "{median_ms:.3g} [{low_ms:.3g}, {high_ms:.3g}]".format(**r),
-            *(f"{r[name] / 1e6:,.0f}" for name in ("temp_bytes", "table_bytes")),
-            f"{r['tasks'] * r['table_bytes'] / 1e6:,.0f}",
+            f"{r['temp_bytes'] / 1e6:,.0f}" if "temp_bytes" in r else "",
         ]
-        for r in read("table_cost")
+        for name in ("table_cost", "table_cost_100000")
+        for r in read(name)
     ]
-    return markdown(
-        ["update", "ms", "temporary, MB", "the table, MB", "one for each task, MB"], rows
-    )
+    return markdown(["items", "update", "ms", "temporary, MB"], rows)
 
 
 def live_graph() -> str:

@@ -28,6 +28,7 @@ from metajax.cross_domain.tasks import cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
 from metajax.fields import check_keys, check_name, names_of, with_tuples
+from metajax.learners import touched_rows
 from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.settings import Chosen, reading_fields
 from metajax.methods.tasks import Sampler
@@ -679,7 +680,12 @@ def _resolved(settings: Settings, method: Method | None) -> Method:
 
 @functools.lru_cache(maxsize=64)
 def _learner(method: Method, settings: Settings, shapes: Shapes) -> MetaLearner:
-    return method.learner(settings, method.network(settings, shapes))
+    def of_items(items: int) -> MetaLearner:
+        return method.learner(settings, method.network(settings, shapes._replace(items=items)))
+
+    if method.tables and shapes.items >= settings.lazy_from:
+        return touched_rows(of_items, shapes.items, *method.tables)
+    return of_items(shapes.items)
 
 
 @functools.lru_cache(maxsize=64)

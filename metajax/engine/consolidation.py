@@ -69,4 +69,5 @@ def consolidated_method(method: Method, anchor: Params, fisher: Params, strength
         pulled = plain.with_outer(around)
         return plain._replace(init=pulled.init, update=pulled.update)
 
-    return method._replace(learner=learner, initial=random_values)
+    # The penalty moves all rows of a table.
+    return method._replace(learner=learner, initial=random_values, tables=())

@@ -19,6 +19,7 @@ from metajax.learners.outer import learner_with, meta_learner, query_loss
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.reptile import reptile
 from metajax.learners.supervised import fine_tuned, supervised
+from metajax.learners.touched_rows import touched_rows
 
 __all__ = [
     "anil",
@@ -49,4 +50,5 @@ __all__ = [
     "reptile",
     "sequential",
     "supervised",
+    "touched_rows",
 ]

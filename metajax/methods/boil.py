@@ -2,6 +2,7 @@
 
 from metajax import learners
 from metajax.adaptation import matching
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import step_arguments
 from metajax.methods.settings import Settings
@@ -27,6 +28,7 @@ methods: tuple[Method, ...] = (
         "boil",
         learner=_boil,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=StepOptions,
         settings={"inner_rate": 0.01},

@@ -1,6 +1,7 @@
 """CAVIA on the two-tower network: a context of the user adapts."""
 
 from metajax import learners
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import step_arguments
 from metajax.methods.settings import Settings
@@ -26,6 +27,7 @@ methods: tuple[Method, ...] = (
         "cavia",
         learner=_cavia,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=StepOptions,
         grid=inner_rates,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from metajax import learners
 from metajax.adaptation import matching
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import (
     RATES,
@@ -53,6 +54,7 @@ methods: tuple[Method, ...] = (
         "gru_gradients",
         learner=by_gradient_steps(learners.gru_adapter, learned_rate=True, sees="gradients"),
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=GradientOptions,
         grid=inner_rates,
@@ -61,6 +63,7 @@ methods: tuple[Method, ...] = (
         "gru_embeddings",
         learner=_gru_embeddings,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=EmbeddingOptions,
         grid=RATES,

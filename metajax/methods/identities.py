@@ -6,7 +6,10 @@ from metajax.baselines.choice_factors import choice_factors
 from metajax.baselines.factors import fit_factors, identities_of
 from metajax.data.dataset import TrainingSet
 
-__all__ = ["item_identities"]
+__all__ = ["item_identities", "item_tables"]
+
+item_tables = ("item_embedding/*", "item_bias/*")
+"""`Method.tables` of networks whose items have an identity and a bias."""
 
 
 def item_identities(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from metajax import learners
 from metajax.fields import Range, bounded
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
@@ -37,6 +38,7 @@ methods: tuple[Method, ...] = (
         "imaml",
         learner=_imaml,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=ImplicitOptions,
         settings={"steps": 15},

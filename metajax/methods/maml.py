@@ -1,6 +1,7 @@
 """MAML on the two-tower network."""
 
 from metajax import learners
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.two_tower import (
@@ -16,6 +17,7 @@ _MAML = Method(
     "maml",
     learner=by_gradient_steps(learners.maml),
     network=rating_network,
+    tables=item_tables,
     initial=pretrained,
     options=GradientOptions,
     grid=inner_rates,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from metajax import learners
 from metajax.fields import Range, bounded
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
@@ -44,6 +45,7 @@ methods: tuple[Method, ...] = (
         "maml_plus_plus",
         learner=_maml_plus_plus,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=PlusPlusOptions,
         grid=inner_rates,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from metajax import learners
 from metajax.data.dataset import Shapes
 from metajax.fields import bounded
+from metajax.methods.identities import item_tables
 from metajax.methods.item_encoder import (
     EncoderOptions,
     encoder_of,
@@ -102,6 +103,7 @@ methods: tuple[Method, ...] = (
         "matching_network",
         learner=by_one_pass(learners.matching_network),
         network=_network,
+        tables=item_tables,
         initial=initial_popularity,
         options=MatchingOptions,
         grid=RATES,

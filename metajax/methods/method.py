@@ -45,6 +45,9 @@ class Method(NamedTuple):
     fitted to the training users alone."""
     sampler: Callable[[Settings, Shapes], Sampler] | None = None
     """`sampler(settings, shapes)`: the training tasks; None: those of the objective."""
+    tables: tuple[str, ...] = ()
+    """Patterns of paths of tables with a row an item that the network reads at the items of its
+    inputs alone, such as `item_tables`; large ones are updated as by `learners.touched_rows`."""
     members: bool = False
     """True if tasks carry the user's index, for networks with one row a training user."""
     options: type = Options

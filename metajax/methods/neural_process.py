@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from metajax import learners
 from metajax.data.dataset import Shapes
 from metajax.fields import bounded
+from metajax.methods.identities import item_tables
 from metajax.methods.item_encoder import (
     EncoderOptions,
     encoder_of,
@@ -224,6 +225,7 @@ methods: tuple[Method, ...] = (
         "conditional_process",
         learner=_neural_process,
         network=_conditional_process,
+        tables=item_tables,
         initial=initial_popularity,
         options=EncoderOptions,
         grid=RATES,
@@ -232,6 +234,7 @@ methods: tuple[Method, ...] = (
         "attentive_process",
         learner=_neural_process,
         network=_attentive_process,
+        tables=item_tables,
         initial=initial_popularity,
         options=AttentiveOptions,
         grid=RATES,

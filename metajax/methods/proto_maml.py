@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from metajax import learners
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps
 from metajax.methods.settings import Settings
@@ -35,6 +36,7 @@ methods: tuple[Method, ...] = (
         "proto_maml",
         learner=_proto_maml,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=PrototypeOptions,
         settings={"inner_rate": 0.02},

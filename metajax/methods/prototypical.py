@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from metajax import learners
 from metajax.data.dataset import Shapes
+from metajax.methods.identities import item_tables
 from metajax.methods.item_encoder import EncoderOptions, encoder_of, initial_popularity
 from metajax.methods.method import Method
 from metajax.methods.objective import RATES, by_one_pass
@@ -64,6 +65,7 @@ methods: tuple[Method, ...] = (
         "prototypical",
         learner=by_one_pass(learners.prototypical),
         network=_network,
+        tables=item_tables,
         initial=initial_popularity,
         options=EncoderOptions,
         grid=RATES,

@@ -5,6 +5,7 @@ import optax
 from metajax import learners
 from metajax.adaptation import matching
 from metajax.fields import Range
+from metajax.methods.identities import item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import objectives, step_arguments
 from metajax.methods.settings import Settings
@@ -42,6 +43,7 @@ methods: tuple[Method, ...] = (
         "reptile",
         learner=_reptile,
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=GradientOptions,
         settings={"inner_rate": 0.002, "rate": 0.3},

@@ -77,6 +77,9 @@ class Settings(Reading):
     """Items sampled into the query of a training task by the objectives sampled_ranking and bpr."""
     order: Literal["random", "time", "mixed"] = "mixed"
     """Supports of the training tasks: any interactions, the first in time, or both kinds."""
+    lazy_from: int = bounded(100_000, least=1)
+    """Items of a catalogue from which an update changes only the table rows of the items in its
+    tasks, by lazy AdamW, for methods whose tables allow it."""
 
     per_dispatch: int = bounded(10, least=1)
     """Meta-updates per dispatch to the device."""

@@ -16,7 +16,7 @@ from metajax import learners
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Range, bounded
 from metajax.learners.gru_adapter import all_features
-from metajax.methods.identities import item_identities
+from metajax.methods.identities import item_identities, item_tables
 from metajax.methods.method import Method
 from metajax.methods.objective import by_gradient_steps, by_one_pass
 from metajax.methods.settings import Options, Settings
@@ -111,6 +111,7 @@ _TWO_TOWER = Method(
     "two_tower",
     learner=by_one_pass(learners.supervised),
     network=rating_network,
+    tables=item_tables,
     initial=pretrained,
     options=TowerOptions,
     kind="baseline",
@@ -122,6 +123,7 @@ methods: tuple[Method, ...] = (
         "two_tower_fine_tuned",
         learner=by_gradient_steps(learners.fine_tuned),
         network=rating_network,
+        tables=item_tables,
         initial=pretrained,
         options=GradientOptions,
         grid=inner_rates,
