@@ -563,7 +563,7 @@ def test_help_shows_the_options_of_the_chosen_method(run, monkeypatch, tmp_path)
     _, out, _ = run("train", "--method=attentive_neighbours", "--help")
     shown = " ".join(out.replace("│", " ").split())
     assert "[choices: random, time, mixed] [default: random]" in shown
-    assert "of the user's items among sampled ones. [default: ndcg]" in shown
+    assert "above 2,000 items sampled_ranking. [default: ndcg]" in shown
     shown = " ".join(run("train", "--method=reptile", "--help")[1].replace("│", " ").split())
     assert "Learning rate of the inner steps. [default: 0.002]" in shown
     monkeypatch.setenv("METAJAX_METHOD", "anil")
