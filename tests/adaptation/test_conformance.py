@@ -20,7 +20,7 @@ ROWS = BY_STEPS | OF_NETWORKS
 EVERY_TIME = {
     "zero shot", "sgd", "sgd, first order", "adam", "cavia", "gru of embeddings", "imaml",
     "prototype, euclidean", "conditional process", "neighbours in a graph", "content of items",
-    "sequence", "ridge", "shared space", "EMCDR",
+    "ridge", "shared space", "EMCDR",
 }  # fmt: skip
 
 

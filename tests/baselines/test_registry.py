@@ -5,14 +5,16 @@ import pytest
 
 from metajax import baselines, registry
 from metajax.evaluation.tuning import fits
+from tests.kinds import slow_but
 
 SETTINGS = {"eb_fold_in": {"rank": 2}}
-ONE_DOMAIN = [found for found in registry.all_baselines() if not found.two_domains]
+ONE_DOMAIN = {one.name: one for one in registry.all_baselines() if not one.two_domains}
 
 
-@pytest.fixture(scope="module", params=ONE_DOMAIN, ids=lambda baseline: baseline.name)
+# The engine takes long to fit, and every run has its own tests.
+@pytest.fixture(scope="module", params=slow_but(ONE_DOMAIN.keys() - {"hybrid"}, ONE_DOMAIN))
 def fitted(request, training):
-    baseline = request.param
+    baseline = ONE_DOMAIN[request.param]
     params = baseline.fit(training, **SETTINGS.get(baseline.name, {}))
 
     def scores(params, support, inputs):

@@ -18,6 +18,14 @@ from metajax.data.sampler import task_table
 from metajax.methods import Settings, objectives
 from metajax.methods.two_tower import GradientOptions
 
+# One of each way to look at a support.
+KINDS = {"two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential"}
+EVERY_TIME = KINDS | {
+    "attentive_neighbours", "attribute_prototypes", "cavia", "graph_light", "gru_embeddings",
+    "imaml", "attentive_process", "prototypical", "semantic_map", "adversarial",
+    "content_adapter", "emcdr", "informed_ridge", "shared_graph",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def training(small):
@@ -53,10 +61,15 @@ def test_every_change_of_a_grid_is_valid_and_the_first_is_empty(method):
 
 @pytest.mark.parametrize(
     ("name", "domains"),
-    [(name, 1) for name in registry.names(domains=1)]
-    # Of those that know nothing of domains, one of each way to look at a support.
-    + [(name, 2) for name in ("two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential")]
-    + [(method.name, 2) for method in registry.all_methods() if method.two_domains],
+    [
+        pytest.param(name, domains, marks=() if name in EVERY_TIME else pytest.mark.slow)
+        for domains, names in (
+            (1, registry.names(domains=1)),
+            # Of those that know nothing of domains, one of each kind.
+            (2, KINDS | (set(registry.names()) - set(registry.names(domains=1)))),
+        )
+        for name in sorted(names)
+    ],
 )
 def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_domains, quick):
     """Shapes alone: what the numbers are is tested with each learner."""
@@ -88,10 +101,12 @@ def test_the_parts_of_every_method_fit_together(name, domains, training, of_two_
     assert before == after
 
 
-@pytest.mark.parametrize("method", registry.all_methods(), ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method",
+    [method for method in registry.all_methods() if method.trained_as is not None],
+    ids=lambda method: method.name,
+)
 def test_methods_that_share_a_training_differ_in_adaptation_alone(method, training, quick):
-    if method.trained_as is None:
-        return
     for changes in method.grid:
         own = registry.first_progress(tiny(method.name, quick, **changes), training)
         other = registry.first_progress(tiny(method.trained_as.name, quick), training)
