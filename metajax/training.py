@@ -88,9 +88,11 @@ def train(
     """Meta-training with early stopping.
 
     Each dispatch scans `per_dispatch` updates inside one compiled program, which is kept for
-    the next run of the same learner and sampler on a table of the same shapes. Tasks depend on the
-    seed and the step alone, so that a run resumed from any yielded progress gives the same bits.
-    Training ends after `updates`, or when validation has not improved `patience` times; stop
+    the next run of the same learner and sampler on a table of the same shapes. Except at
+    validations the next dispatch begins before the losses of the last are read, so that the device
+    does not wait for Python; its state is in memory beside that of the progress. Tasks depend on
+    the seed and the step alone, so that a run resumed from any yielded progress gives the same
+    bits. Training ends after `updates`, or when validation has not improved `patience` times; stop
     iterating to end it earlier.
 
     Args:
@@ -116,9 +118,23 @@ def train(
             yielded is still good.
     """
     key = jax.random.key(seed)
+    reached = int(progress.state.step)
+    # The result of a dispatch that began early, and the state it began from.
+    early: tuple[MetaState, Any] | None = None
+
+    def begun(state: MetaState, length: int) -> tuple[MetaState, dict[str, Any]]:
+        return dispatch(state, table, key, learner=learner, sample=sample, length=length)
 
     def make(state: MetaState, length: int) -> tuple[MetaState, dict[str, Any]]:
-        return dispatch(state, table, key, learner=learner, sample=sample, length=length)
+        nonlocal early, reached
+        made = early[1] if early is not None and early[0] is state else begun(state, length)
+        before, reached = reached, reached + length
+        early = None
+        # Not where validation may end training, nor beside its programs.
+        validates = validate is not None and reached // validate_every > before // validate_every
+        if reached < updates and not validates:
+            early = made[0], begun(made[0], min(per_dispatch, updates - reached))
+        return made
 
     return train_by(
         make,
@@ -175,7 +191,8 @@ def train_by(
     while step < updates and step - int(progress.best_step) < patience * validate_every:
         state, metrics = make(progress.state, min(per_dispatch, updates - step))
         losses = np.asarray(metrics["loss"])
-        bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(metrics["gradient_norm"])
+        norms = np.asarray(metrics["gradient_norm"])
+        bad = ~(losses <= limit) | ~np.isfinite(losses) | ~np.isfinite(norms)
         if bad.any():
             worst = int(np.argmax(bad))
             raise DivergedError(step + worst + 1, float(losses[worst]))
@@ -193,8 +210,7 @@ def train_by(
                 progress = progress._replace(
                     best=state.params, best_loss=jnp.array(validation), best_step=state.step
                 )
-        norm = float(np.mean(metrics["gradient_norm"]))
-        yield progress, Row(step, float(losses.mean()), norm, validation)
+        yield progress, Row(step, float(losses.mean()), float(norms.mean()), validation)
 
 
 @partial(jax.jit, static_argnames=("learner", "sample", "length"))

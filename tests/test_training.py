@@ -9,7 +9,7 @@ import pytest
 
 from metajax.learners import supervised
 from metajax.losses import squared_error
-from metajax.training import DivergedError, begin, train
+from metajax.training import DivergedError, begin, dispatch, train
 from metajax.types import Adaptation, Examples, MetaLearner, MetaState, Model, Task
 
 LINE = Model(init=lambda key, x: jax.random.normal(key, (2,)), apply=lambda params, x: x @ params)
@@ -246,3 +246,26 @@ def test_validations_fall_between_dispatches(per_dispatch, validate_every):
     )
     with pytest.raises(ValueError, match=message):
         run(started(), 4, per_dispatch=per_dispatch, validate_every=validate_every)
+
+
+@pytest.mark.parametrize(
+    ("validate", "begun"),
+    [(None, [2, 3, 4, 4]), (error, [2, 2, 4, 4])],  # After each of four dispatches.
+)
+def test_a_dispatch_begins_before_the_losses_of_the_last_are_read(validate, begun, monkeypatch):
+    """But where validation may end training."""
+    lengths = []
+
+    def counting(state, table, key, *, learner, sample, length):
+        lengths.append(length)
+        return dispatch(state, table, key, learner=learner, sample=sample, length=length)
+
+    monkeypatch.setattr("metajax.training.dispatch", counting)
+    settings: dict[str, Any] = {"updates": 7, "per_dispatch": 2, "validate_every": 4, "seed": 7}
+    counts, steps = [], []
+    for _, row in train(LEARNER, sample, TABLE, started(), validate=validate, **settings):
+        counts.append(len(lengths))
+        steps.append(row.step)
+    assert counts == begun
+    assert lengths == [2, 2, 2, 1]
+    assert steps == [2, 4, 6, 7]
