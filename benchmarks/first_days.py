@@ -2,9 +2,10 @@
 
     python benchmarks/first_days.py --part PART [--data NAME|PATH] [--json FILE]
 
-Parts: `synthetic`, policies on the synthetic world with new items arriving; `replay`, the same on
-held-out people of a log; `bootstrap`, popularity, content profiles and the textbook schedule beside
-the engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
+Parts: `synthetic`, policies on the synthetic world with new items arriving; `settings`, linear
+Thompson by its settings there, on a seed that is not reported; `replay`, policies on held-out
+people of a log; `bootstrap`, popularity, content profiles and the textbook schedule beside the
+engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
 refitted from point to point and fitted from scratch. Settings were chosen on seeds 0 to 2; the
 figures are of seeds 10 and up. Records of other parts, data, starts and policies in the file are
 kept.
@@ -14,7 +15,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from metajax.exploration.first_days import ARMS
 from metajax.exploration.worlds import STARTS, Start
 from metajax.hybrid import hybrid
 
-PARTS = ("synthetic", "replay", "bootstrap", "growth")
+PARTS = ("synthetic", "settings", "replay", "bootstrap", "growth")
 SEEDS = (10, 11, 12)
 
 
@@ -57,6 +58,58 @@ def simulated(
     Console(width=100).print(report.days_table(found))
     print(f"{seconds:.0f} s for {stages} simulations")
     return [{**record, "seconds": round(seconds)} for record in found]
+
+
+# Factors of the assumed standard deviation of users' tastes, then of the posterior's by what is not
+# known of users and of items.
+SETTINGS = {
+    1.0: ((0.0, 0.25), (0.0, 0.5), (0.0, 0.7), (0.0, 1.0), (0.25, 0.25), (0.25, 0.5), (1.0, 1.0)),
+    1.6: ((0.0, 0.5), (0.25, 0.5)),
+    2.5: ((0.0, 0.5),),
+}
+
+
+def settings(
+    make: Callable[[int], exploration.Days],
+    seeds: Sequence[int],
+    rounds: int,
+    tried: Mapping[float, Sequence[tuple[float, float]]] = SETTINGS,
+) -> list[dict[str, Any]]:
+    """Records of the regret of linear Thompson by its settings, from content, beside two others.
+
+    `levels_known` is the greedy policy that knows the mean of each item over users.
+    """
+    regret: dict[tuple[float, str], list[np.ndarray]] = {}
+    for seed in seeds:
+        days, key = make(seed), jax.random.key(seed)
+        content = exploration.knowledge_of(days, "content")
+        best = exploration.best_possible(days.environment, content, key, rounds=rounds)
+        level = days.environment.mean.mean(axis=0) - content.centre
+        sure = jax.numpy.full_like(level, 1e6)
+        for tastes, factors in tried.items():
+            known = content._replace(vectors=tastes * content.vectors)
+            draw = exploration.linear_thompson(k=1, draws=1)
+            arms = {
+                name: (known, exploration.arm_of(name)) for name in ("greedy", "epsilon_greedy")
+            }
+            told = known._replace(precision=sure, total=sure * level)
+            arms["levels_known"] = told, exploration.arm_of("greedy")
+            for of_users, of_items in factors:
+                arm = exploration.Arm(draw, of_users, of_items)
+                arms[f"linear_thompson, users {of_users}, items {of_items}"] = known, arm
+            for name, (model, arm) in arms.items():
+                trace = exploration.simulate(days.environment, model, arm, key, rounds=rounds)
+                value = exploration.outcome_of(trace, best, days).values["regret"]
+                regret.setdefault((tastes, name), []).append(value)
+                print(f"seed {seed}, tastes x {tastes}, {name}: {value.mean():.2f}", flush=True)
+    found = []
+    for (tastes, name), values in regret.items():
+        mean = float(np.mean(values))
+        record = {"tastes": tastes, "policy": name, "start": "content", "seeds": list(seeds)}
+        for other in ("greedy", "epsilon_greedy"):
+            record[f"below_{other}"] = 1 - mean / float(np.mean(regret[tastes, other]))
+        found.append({**record, "users": len(values[0]), "rounds": rounds, "mean": mean})
+    return found
 
 
 CONSTANT = {
@@ -191,17 +244,16 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     policies, starts = given.policies.split(","), given.starts.split(",")
-    if given.part == "synthetic":
+    if given.part in ("synthetic", "settings"):
         data, rounds, users = "synthetic", given.rounds or 50, given.users or 10_000
-        found = simulated(
-            lambda seed: exploration.synthetic(
-                users=users, items=given.items, rounds=rounds, seed=seed
-            ),
-            seeds,
-            rounds,
-            policies,
-            starts,
-        )
+
+        def make(seed: int) -> exploration.Days:
+            return exploration.synthetic(users=users, items=given.items, rounds=rounds, seed=seed)
+
+        if given.part == "settings":
+            found = settings(make, seeds, rounds)
+        else:
+            found = simulated(make, seeds, rounds, policies, starts)
     else:
         data, rounds = Path(given.data).name, given.rounds or 30
         dataset = load(given.data)._replace(name=data)

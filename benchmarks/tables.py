@@ -106,6 +106,15 @@ def first_days(metric: str) -> str:
     return markdown(["", *(f"{data}, {start}" for data, start in columns)], rows)
 
 
+def settings() -> str:
+    """Regret of linear Thompson by its settings, and how far it is below two other policies."""
+    rows = []
+    for r in (r for r in read("first_days") if r["part"] == "settings"):
+        cells = [f"{r['tastes']}", r["policy"], f"{r['mean']:.2f}"]
+        rows.append([*cells, *(f"{r[f'below_{n}']:+.0%}" for n in ("greedy", "epsilon_greedy"))])
+    return markdown(["tastes x", "policy", "regret", "below greedy", "below epsilon-greedy"], rows)
+
+
 def growth(k: int, order: str) -> str:
     """NDCG@10 of cold users by the number of events in the whole system."""
     at = {
@@ -372,6 +381,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "all_but_ten": all_but_ten,
     "off_policy": off_policy,
     "first_days regret": partial(first_days, "regret"),
+    "first_days settings": settings,
     "first_days first_success": partial(first_days, "first_success"),
     "growth random": partial(growth, 5, "random"),
     "growth time": partial(growth, 5, "time"),

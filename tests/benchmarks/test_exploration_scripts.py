@@ -81,6 +81,26 @@ def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
     assert all(r["seeds"] == [3] for r in regret)
 
 
+@pytest.mark.slow
+def test_settings_of_linear_thompson_are_beside_two_policies_on_the_same_world(scripts):
+    def make(seed):
+        return exploration.synthetic(users=15, items=8, rounds=3, warm_users=20, seed=seed)
+
+    records = scripts("first_days").settings(make, (3, 4), 3, {1.0: ((0.0, 0.0), (1.0, 1.0))})
+    of = {r["policy"]: r for r in records}
+    # Without exploration it is the greedy policy.
+    idle, greedy = of["linear_thompson, users 0.0, items 0.0"], of["greedy"]
+    assert idle["mean"] == pytest.approx(greedy["mean"])
+    assert idle["below_greedy"] == pytest.approx(0, abs=1e-6)
+    alone = exploration.first_days(
+        make, policies=["linear_thompson"], starts=["content"], seeds=(3, 4), rounds=3
+    )
+    other = {r["policy"]: r["mean"] for r in alone if r.get("metric") == "regret"}
+    full = of["linear_thompson, users 1.0, items 1.0"]
+    assert full["mean"] == pytest.approx(other["linear_thompson"])
+    assert full["below_greedy"] == pytest.approx(1 - full["mean"] / other["greedy"])
+
+
 def test_the_service_begins_with_a_policy_that_loses_to_none_where_logs_are_replayed(scripts):
     begins = ServiceSettings().policy
     found = [r for r in scripts("records").read("first_days") if r["part"] == "replay"]
