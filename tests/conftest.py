@@ -1,6 +1,10 @@
 import os
 from pathlib import Path
 
+# Of pytest's workers, which inherit it, there is one for each core. More threads of NumPy's would
+# wait for one another, and take the cores from those that compute while they do.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import numpy as np
 import pytest
