@@ -17,6 +17,8 @@ __all__ = ["prepare", "simulate"]
 
 prepare = sources.of_reading
 
+_ON_REQUEST = ("beta_thompson", "random")
+
 
 def simulate(
     reading: Annotated[Reading, Parameter(name="*")] = Reading(),  # noqa: B008
@@ -41,7 +43,8 @@ def simulate(
         data: synthetic, whose truth is known; or a log of ratings, a name (ml-100k, ml-1m, ...) or
             a path, whose held-out users are replayed.
         policies: Names, separated by commas: greedy, epsilon_greedy, softmax, ucb1, beta_thompson,
-            thompson, linear_ucb, linear_thompson, item_thompson, random. Default: all but random.
+            thompson, linear_ucb, linear_thompson, item_thompson, random. Default: all but
+            beta_thompson, whose draws take long, and random.
         starts: Knowledge before the first round, separated by commas: data, content, nothing.
             Default: all.
         rounds: Number of rounds.
@@ -54,7 +57,7 @@ def simulate(
         json_file: File to write the records to.
         page: File to write a page with curves to.
     """
-    names = _listed(policies) or [name for name in ARMS if name != "random"]
+    names = _listed(policies) or [name for name in ARMS if name not in _ON_REQUEST]
     chosen: Any = _listed(starts) or list(STARTS)
     if seeds < 1:
         raise ValueError(f"seeds must be >= 1, got {seeds}.")
