@@ -38,8 +38,36 @@ def split(small):
 
 
 @pytest.fixture(scope="module")
-def fitted(split, few_steps):
-    return engine.hybrid().fit(split.training)
+def watched(split, few_steps):
+    """The fitted engine, and what the parts of its fit were given, in the order of the calls."""
+    pairs, inside, axes, mined, followed = [], [], [], [], []
+    base, columns = engine._base, engine._columns
+
+    def fitting(training, experts, earlier=None):
+        inside.append(set(training.interactions.users))
+        fitted = base(training, experts, earlier)
+        axes.append(np.concatenate([fitted.tables.item_axes.ravel(), fitted.tables.centre]))
+        return fitted
+
+    def predicting(given, experts, training, tasks, batch, knot, blends):
+        pairs.append((set(tasks.user), inside[-1]))
+        mined.append((knot, blends))
+        return columns(given, experts, training, tasks, batch, knot, blends)
+
+    def blending(kinds, start):
+        followed.append((start, fit_blends(kinds, start)))
+        return followed[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_base", fitting)
+        patch.setattr(engine, "_columns", predicting)
+        patch.setattr(engine, "fit_blends", blending)
+        return engine.hybrid().fit(split.training), pairs, inside, axes, mined, followed
+
+
+@pytest.fixture(scope="module")
+def fitted(watched):
+    return watched[0]
 
 
 def judged(method, params, split, panel="random", **options):
@@ -133,29 +161,8 @@ def state_of(method, params, split, items=(3, 1), labels=(5.0, 2.0)):
     return method.adaptation.adapt(params, support), inputs
 
 
-def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, monkeypatch):
-    pairs, inside, axes, mined, followed = [], [], [], [], []
-    base, columns = engine._base, engine._columns
-
-    def fitting(training, experts, earlier=None):
-        inside.append(set(training.interactions.users))
-        fitted = base(training, experts, earlier)
-        axes.append(np.concatenate([fitted.tables.item_axes.ravel(), fitted.tables.centre]))
-        return fitted
-
-    def predicting(given, experts, training, tasks, batch, knot, blends):
-        pairs.append((set(tasks.user), inside[-1]))
-        mined.append((knot, blends))
-        return columns(given, experts, training, tasks, batch, knot, blends)
-
-    def blending(kinds, start):
-        followed.append((start, fit_blends(kinds, start)))
-        return followed[-1][1]
-
-    monkeypatch.setattr(engine, "_base", fitting)
-    monkeypatch.setattr(engine, "_columns", predicting)
-    monkeypatch.setattr(engine, "fit_blends", blending)
-    engine.hybrid().fit(split.training)
+def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, watched):
+    _, pairs, inside, axes, mined, followed = watched
     everyone = set(split.training.interactions.users)
     assert inside[0] == everyone
     # Columns along axes of attributes mean the same in all parts.
@@ -272,6 +279,7 @@ def test_without_weights_of_dropped_experts_predictions_are_the_same(split, fitt
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_logs_without_ratings_are_ordered(split):
     log = split.training.interactions
     implicit = split.training._replace(
