@@ -8,7 +8,8 @@ with clipping and AdamW, is compiled with its state donated. One over the whole 
 temporary memory of the table's gradient and little more: a program that needs as much as a few
 copies of the table, of which there would be one for each task, is an error. An update of the
 touched rows (`learners.touched_rows`) needs that of the rows. Parts of the former are timed as
-programs of their own.
+programs of their own. A dispatch makes updates in one program (`training.dispatch`), whose state is
+not donated, so that the tables are copied once.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from metajax.learners import maml, supervised, touched_rows
 from metajax.losses import squared_error
 from metajax.methods.identities import item_tables
 from metajax.networks import RatingNetwork, from_linen
+from metajax.training import dispatch
 from metajax.types import Examples, Inputs, MetaLearner, MetaState, Model, Task
 
 __all__ = ["compiled", "drawn_tasks", "learners", "main", "network"]
@@ -38,6 +40,7 @@ __all__ = ["compiled", "drawn_tasks", "learners", "main", "network"]
 SUPPORT, QUERY, FEATURES = 10, 20, 16
 # The gradient is one copy; XLA may keep one or two more of it and of the moments.
 COPIES = 4
+DISPATCHES = 10, 50
 TOUCHED = ", touched rows"
 
 
@@ -129,6 +132,23 @@ def _running(update: Any, learner: MetaLearner, tasks: Task) -> Callable[[], Non
     return run
 
 
+def _dispatched(learner: MetaLearner, tasks: Task, length: int) -> Callable[[], None]:
+    state = jax.jit(learner.init)(jax.random.key(0), tasks)
+
+    def run() -> None:
+        key = jax.random.key(0)
+        jax.block_until_ready(
+            dispatch(state, tasks, key, learner=learner, sample=_given, length=length)
+        )
+
+    return run
+
+
+def _given(tasks: Task, key: jax.Array) -> Task:
+    del key
+    return tasks
+
+
 def _parts(learner: MetaLearner, tasks: Task) -> dict[str, Callable[[], object]]:
     """Parts of an update over whole tables, by their names."""
     keep = optax.GradientTransformation(
@@ -202,6 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     for name, learner in learners(options).items():
         update, needs = compiled(learner, tasks, options)
         timed({name: _running(update, learner, tasks)}, **needs)
+        for length in DISPATCHES:
+            run = _dispatched(learner, tasks, length)
+            timed({f"{name}: a dispatch of {length}": run})
         if not name.endswith(TOUCHED):
             timed({f"{name}: {part}": run for part, run in _parts(learner, tasks).items()})
     _show(records, options)
