@@ -365,7 +365,8 @@ def test_tokens_of_a_bucket_come_back_with_time_and_clients_are_forgotten():
 
 
 def test_a_busy_event_loop_is_measured(serve, monkeypatch):
-    monkeypatch.setattr(app, "_WATCHED", 0.01)
+    # What was measured stays until the next time: long enough to be seen however busy the machine.
+    monkeypatch.setattr(app, "_WATCHED", 0.1)
     service, call = serve()
 
     async def run():
@@ -385,4 +386,4 @@ def test_a_busy_event_loop_is_measured(serve, monkeypatch):
     (told,) = re.findall(
         r"^metajax_event_loop_lag_seconds (\S+)$", service.metrics.text(service.gauges(), "m"), re.M
     )
-    assert 0 <= float(told) < 0.5
+    assert float(told) == pytest.approx(service.metrics.lag, abs=1e-3)
