@@ -160,7 +160,6 @@ def _simulated(
     of_draws, of_rewards = jax.random.split(key)
     everyone = jnp.arange(users)
     low, high = knowledge.scale
-    unit = lambda reward: (reward - low) / (high - low)  # noqa: E731
 
     def shown_to(
         levels: tuple[jax.Array, ...], row: tuple[Any, ...]
@@ -202,6 +201,7 @@ def _simulated(
         x = knowledge.vectors[place]
         spread = jnp.einsum("uf,ufg,ug->u", x, state.users.covariance, x) + knowledge.noise
         by_user = jnp.sum(x * state.users.mean, axis=1)
+        success = jnp.clip((reward - low) / (high - low), 0, 1)
         weight = jnp.where(shown, 1 / spread, 0)
         after = jax.vmap(gaussian.rank_one_update)(
             state.users, x, reward - level[place], knowledge.noise + own[place], shown
@@ -212,7 +212,7 @@ def _simulated(
             state.precision.at[place].add(weight),
             state.total.at[place].add(weight * (reward - knowledge.centre - by_user)),
             state.count.at[place].add(jnp.where(shown, 1.0, 0.0)),
-            state.successes.at[place].add(jnp.where(shown, jnp.clip(unit(reward), 0, 1), 0)),
+            state.successes.at[place].add(jnp.where(shown, success, 0)),
         ), Trace(jnp.where(shown, item, -1), expected, reward)
 
     eye = jnp.broadcast_to(jnp.eye(width), (users, width, width))
