@@ -1,12 +1,13 @@
 """Accuracy of the hybrid engine for cold users, beside tuned baselines on the same users.
 
     python benchmarks/hybrid_accuracy.py [--data NAME|PATH] [--folds N] [--seeds N]
-        [--by-order] [--methods A,B] [--folder FOLDER] [--json FILE]
+        [--by-order] [--methods A,B] [--against A,B] [--folder FOLDER] [--json FILE]
 
 P1 with both readings of rankings. `hybrid` is one engine for both orders of supports, which is what
 `fit` uses; it chooses nothing on validation users. With --by-order there is another row, which
-chooses for each order on validation users, as the baselines do. Finished parts are kept in the
-folder: the same command resumes.
+chooses for each order on validation users, as the baselines do. Differences are to the best
+baseline; methods named by --against count as baselines. Finished parts are kept in the folder: the
+same command resumes.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from metajax import evaluation, report
 from metajax.cli import console
 from metajax.data import load
 from metajax.hybrid import BY_ORDER, hybrid
+from metajax.registry import method_of
 from metajax.runs import judging
 
 BASELINES = "popularity,item_knn,ease,item_knn_blend,ease_blend,eb_fold_in"
@@ -36,12 +38,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions")
     parser.add_argument("--by-order", action="store_true", help="a row chosen for each order too")
     parser.add_argument("--methods", default=f"{BASELINES},{BESIDE}", help="beside the engine")
+    parser.add_argument("--against", help="learned methods that the differences are to as well")
     parser.add_argument("--folder", type=Path, default=Path("runs/hybrid-accuracy"))
     parser.add_argument("--json", type=Path, help="where to write the records")
     given = parser.parse_args()
 
     began = time.monotonic()
-    methods = ["hybrid", *given.methods.split(",")]
+    against = given.against.split(",") if given.against else []
+    methods = ["hybrid", *(name for name in given.methods.split(",") if name not in against)]
+    # A known method keeps its kind: these are others of the same parts.
+    methods += [
+        method_of(name)._replace(name=f"{name}, tuned", kind="baseline") for name in against
+    ]
     if given.by_order:
         methods.append(hybrid("hybrid, by order", grid=BY_ORDER))
     folds, seeds = range(given.folds), range(given.seeds)

@@ -223,6 +223,19 @@ def against_goals() -> str:
     return markdown(["", *_named_runs()], [[name, *cells] for name, cells in rows.items()])
 
 
+def support_kind() -> str:
+    """Shares of supports told right, and the log loss."""
+    found = read("support_kind")
+    rows = []
+    for method, order in dict.fromkeys((r["method"], r["order"]) for r in found):
+        of_row = [r for r in found if (r["method"], r["order"]) == (method, order)]
+        cells = [f"{r['right']:.3f}; {r['log_loss']:.3f}" for r in of_row]
+        kind = {"random": "any", "time": "the first"}[order]
+        rows.append([method, kind, *cells])
+    ks = dict.fromkeys(r["k"] for r in found)
+    return markdown(["", "supports", *(f"K={k}" for k in ks)], rows)
+
+
 def where_time_goes() -> str:
     """Milliseconds of a meta-step by kind of operation, and its floors."""
     rows = []
@@ -418,6 +431,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "live_graph": live_graph,
     "recovered": accuracy_tables.recovered,
     "relation_clusters": knowledge_tables.relation_clusters,
+    "support_kind": support_kind,
     "table_cost": table_cost,
 }
 
