@@ -1,6 +1,6 @@
 """Accuracy for users who are new to a target domain and known in a source domain.
 
-    python benchmarks/cross_domain_accuracy.py [--quick] [--pairs A,B,...] [--synthetic]
+    python benchmarks/cross_domain_accuracy.py [--quick] [--pairs A,B,...] [--synthetic] [--clicks]
         [--overlaps 1,0.5,...] [--methods ...] [--others ...] [--trials N] [--jobs N]
         [--folder FOLDER] [--json FILE]
 
@@ -11,8 +11,9 @@ training users who are linked in both domains. Two controls: each
 user gets the source history of another (`shuffled`), and items are split by a coin (`random`).
 `--others` are methods that are judged at full overlap and at none alone, and in no control.
 `--synthetic` evaluates on two generated data sets with a known Bayes-optimal predictor, and reports
-the share of the possible gain that each method recovers. Finished parts are kept in the folder: the
-same command resumes, and the JSON file keeps what is there of other pairs.
+the share of the possible gain that each method recovers. `--clicks` drops the ratings: lists of the
+target's items are judged, of methods that need no ratings. Finished parts are kept in the folder:
+the same command resumes, and the JSON file keeps what is there of other pairs.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import synthetic_domains
 from rich.console import Console
 
@@ -49,7 +51,8 @@ PAIRS = {
     ),
 }
 METHODS = "item_mean,target_only,item_user_bias,eb_fold_in,linear_map,joint_fold_in,informed_ridge"
-METRICS = ("rmse", "mae")
+CLICKS = "popularity,target_only_item_knn,target_only_ease,item_knn,ease,graph_filter,implicit_als"
+METRICS = ("rmse", "mae", "ndcg@10")
 _ANY_DOMAINS = (
     "content_fold_in",
     "bayesian_ridge",
@@ -69,8 +72,9 @@ def main() -> None:
         "--pairs", default="A,B,C,random", help="of genres, and random; separated by commas"
     )
     parser.add_argument("--synthetic", action="store_true", help="a world that is known, instead")
+    parser.add_argument("--clicks", action="store_true", help="without the ratings of MovieLens")
     parser.add_argument("--overlaps", default="1,0.5,0.2,0.05,0", help="shares, by commas")
-    parser.add_argument("--methods", default=METHODS, help="names, separated by commas")
+    parser.add_argument("--methods", help="names, separated by commas")
     parser.add_argument("--others", help="by default every other one that knows two domains")
     parser.add_argument("--trials", type=int, default=2, help="settings that each method tries")
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge at once")
@@ -86,8 +90,9 @@ def main() -> None:
     folds = range(5)
     if given.quick:
         pairs, overlaps, folds = pairs[:1], overlaps[:1], range(1)
-    methods = given.methods.split(",")
-    others = [name for name in _others() if name not in methods]
+    named: str = given.methods or (CLICKS if given.clicks else METHODS)
+    methods = named.split(",")
+    others = [name for name in _others() if name not in methods and not given.clicks]
     if given.others is not None:
         others = [name for name in given.others.split(",") if name]
 
@@ -96,6 +101,8 @@ def main() -> None:
         for pair in pairs:
             begin(pair)
             domains = _domains(pair, Path(folder))
+            if given.clicks:
+                domains = domains._replace(dataset=_unrated(domains.dataset))
             ends, between = [(overlap, False) for overlap in overlaps], [(1.0, True)]
             if pair == "synthetic":
                 ends, between = [(1.0, False)], []
@@ -139,13 +146,14 @@ def _compared(
         name: evaluation.cross_domain(domains, overlap=overlap, shuffled=shuffled)
         for name, (overlap, shuffled) in protocols.items()
     }
+    part = "quick" if given.quick else "whole"
     found = evaluation.compare(
         domains.dataset,
         methods,
         protocols=preparations,
         folds=folds,
         trials=1 if given.quick else given.trials,
-        folder=given.folder / ("quick" if given.quick else "whole") / pair,
+        folder=given.folder / (part + "-clicks" * given.clicks) / pair,
         jobs=given.jobs,
     )
     rows = found.to_json()
@@ -159,7 +167,8 @@ def _compared(
         synthetic_domains.add_recovered(rows, best, print)
     for note in found.notes:
         print(f"{pair}: {note}")
-    Console(width=120).print(report.terminal_table(found.records, ("rmse",), brief=True))
+    shown = ("ndcg@10",) if given.clicks else ("rmse",)
+    Console(width=120).print(report.terminal_table(found.records, shown, brief=True))
     return [
         {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
         for record in rows
@@ -176,6 +185,14 @@ def _domains(pair: str, folder: Path) -> cross_domain.Domains:
     if pair == "random":
         return cross_domain.random_domains(data.load("ml-100k"))
     return cross_domain.split_domains(data.load("ml-100k"), "genres", *PAIRS[pair])
+
+
+def _unrated(dataset: data.Dataset) -> data.Dataset:
+    """Returns who met what."""
+    log = dataset.interactions
+    return dataset._replace(
+        interactions=log._replace(rating=np.ones_like(log.rating)), scale=None, relevant=None
+    )
 
 
 def _world() -> World:

@@ -24,7 +24,7 @@ import numpy as np
 from metajax import baselines, cross_domain, fields, hybrid, methods
 from metajax.adaptation import matching, paths
 from metajax.baselines import Baseline, Blend, WeightTable
-from metajax.cross_domain.tasks import cross_tasks, shown_rows
+from metajax.cross_domain.tasks import cross_lists, cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
 from metajax.fields import check_keys, check_name, names_of, with_tuples
@@ -599,8 +599,7 @@ def first_progress(
         The progress before the first update.
 
     Raises:
-        ValueError: If the method needs two domains and there is one, there are two and scores are
-            no ratings, or as its `initial`.
+        ValueError: As `check_domains`, or as its `initial`.
     """
     method = _resolved(settings, method)
     # Before closed forms are fitted, whose errors are about training sets and not about methods.
@@ -612,19 +611,19 @@ def check_domains(method: Method | Baseline, settings: Settings, training: Train
     """Refuses a method that does not suit the number of domains.
 
     Raises:
-        ValueError: If the method needs two domains and there is one, or there are two and scores
-            are no ratings.
+        ValueError: If the method needs two domains and there is one, or there are two with ratings
+            and scores are none.
     """
     domains = shapes_of(training).domains
     if method.two_domains and domains == 1:
         raise ValueError(
             f"method {method.name!r} needs two domains, a source and a target, got one."
         )
-    if domains == 2 and not predicts_ratings(settings):
+    if domains == 2 and training.scale is not None and not predicts_ratings(settings):
         got = settings.objective if isinstance(method, Method) else f"ranking of {method.name}"
         raise ValueError(
-            "objective must be 'rating' where there are two domains, which are judged by ratings "
-            f"alone, got {got!r}."
+            "objective must be 'rating' where there are two domains with ratings, which are judged "
+            f"by these alone, got {got!r}."
         )
 
 
@@ -702,9 +701,10 @@ def _sampler(method: Method, settings: Settings, shapes: Shapes) -> Sampler:
     if method.sampler is not None:
         return method.sampler(settings, shapes)
     options = {"members": True} if method.members else {}
+    objective = objectives[settings.objective]
     if shapes.domains == 2:
-        return cross_tasks(settings, shapes, **options)
-    return objectives[settings.objective].sampler(settings, shapes, **options)
+        return (cross_tasks if objective.rating else cross_lists)(settings, shapes, **options)
+    return objective.sampler(settings, shapes, **options)
 
 
 def _compiled_part(settings: Settings) -> Settings:

@@ -53,7 +53,11 @@ def predict_popularity(params: Popularity, adapted: tuple[()], inputs: Inputs) -
 
 
 random_order = Baseline(
-    "random", "ranking", _fit_random, Adaptation(_adapt_random, _predict_random)
+    "random",
+    "ranking",
+    _fit_random,
+    Adaptation(_adapt_random, _predict_random),
+    target_alone=True,
 )
 popularity = Baseline(
     "popularity",
@@ -62,6 +66,7 @@ popularity = Baseline(
     Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"least": 1.0}, {"least": 0.0}),
     ranges={"least": Choices((None, 1.0, 0.0))},
+    target_alone=True,
 )
 
 baselines: tuple[Baseline, ...] = (

@@ -42,6 +42,7 @@ recent_popularity = Baseline(
     Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"half_life": 30.0}, {"half_life": 7.0}),
     ranges={"half_life": Range(1.0, 1000.0, log=True)},
+    target_alone=True,
 )
 
 baselines: tuple[Baseline, ...] = (recent_popularity,)

@@ -25,6 +25,7 @@ from metajax.search import study
 
 __all__ = [
     "ACROSS",
+    "LISTED_ACROSS",
     "OF_SOURCE",
     "OF_TARGET",
     "TRAINED",
@@ -47,6 +48,9 @@ UPDATED = "maml"
 
 ACROSS = "informed_ridge"
 """The method of a transfer, where none is named."""
+
+LISTED_ACROSS = "ease"
+"""The same where the logs have no ratings, up to its largest catalogue."""
 
 
 def _reading_of(side: str) -> type:

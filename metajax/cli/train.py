@@ -22,6 +22,7 @@ from metajax.fields import names_of, rounded
 from metajax.methods import Settings
 from metajax.registry import (
     closed_form_of,
+    closed_form_settings,
     method_of,
     predicts_ratings,
     settings_for,
@@ -192,16 +193,21 @@ def suited(settings: Settings, dataset: Dataset) -> Settings:
         dataset: The data.
 
     Returns:
-        The same; for a log without ratings those of attentive neighbours, where it has room for the
-        items, with the shared settings that were changed.
+        The same; for a log without ratings those of a method that orders items, with the shared
+        settings that were changed: attentive neighbours where training is by updates, and of a
+        transfer a closed form, `sources.LISTED_ACROSS`; `sources.UPDATED` and `sources.TRAINED`
+        where these have no room for the items.
     """
-    room = too_large(method_of("attentive_neighbours"), len(dataset.items.ids)) is None
-    if settings.method != sources.UPDATED or not dataset.implicit or not room:
+    if not dataset.implicit or settings.method not in (sources.UPDATED, sources.ACROSS):
         return settings
-    plain = settings_for(sources.UPDATED)
+    plain = settings_for(settings.method)
     names = [name for name in names_of(Settings) if name not in ("method", "options")]
     changed = {n: getattr(settings, n) for n in names if getattr(settings, n) != getattr(plain, n)}
-    return settings_for("attentive_neighbours", **changed)
+    updated = settings.method == sources.UPDATED or changed.keys() - set(closed_form_settings)
+    chosen = "attentive_neighbours" if updated else sources.LISTED_ACROSS
+    if too_large(method_of(chosen), len(dataset.items.ids)) is not None:
+        chosen = sources.UPDATED if updated else sources.TRAINED
+    return settings_for(chosen, **changed)
 
 
 def claimed(run: Path | None, default: str) -> AbstractContextManager[runs.Claim]:

@@ -13,6 +13,7 @@ from metajax.cli.train import (
     claimed,
     preparing,
     resumed,
+    suited,
     train_and_judge,
 )
 from metajax.cross_domain.domains import (
@@ -46,8 +47,9 @@ def transfer(
 ) -> int:
     """Trains on two domains, then judges on users who are new to the second.
 
-    Named data sets do without options of reading. In a file of settings those of one domain are in
-    a table, [source] or [target].
+    Without ratings in either, lists of the second's items are judged, and where no method is named
+    it is one that orders items. Named data sets do without options of reading. In a file of
+    settings those of one domain are in a table, [source] or [target].
 
     Args:
         settings: The settings.
@@ -69,7 +71,7 @@ def transfer(
     """
     if report:
         check_report()
-    settings = sources.plain(settings)
+    named, settings = getattr(settings, "named", True), sources.plain(settings)
     own = [sources.of_domain(one) for one in (source_reading, target_reading)]
     if resume is not None:
         default = settings_for(sources.ACROSS)
@@ -88,14 +90,17 @@ def transfer(
             source_reading=own[0],
             target_reading=own[1],
         )
-        if quick and closed_form_of(settings) is None:
-            rank = getattr(settings.options, "rank", None)
-            few = {} if rank is None else {"rank": min(rank, 4)}
-            settings = with_changes(settings, updates=50, **few)
         with claimed(run, f"{Path(chosen.main).stem}-transfer") as claim:
             with console.fetching(chosen.main) as fetched:
                 domains = load_domains(chosen, settings.reading(), progress=fetched)
             console.notes(domains.dataset)
+            if not named:
+                settings = suited(settings, domains.dataset)
+            console.reductions(settings.method, domains.dataset)
+            if quick and closed_form_of(settings) is None:
+                rank = getattr(settings.options, "rank", None)
+                few = {} if rank is None else {"rank": min(rank, 4)}
+                settings = with_changes(settings, updates=50, **few)
             with console.preparing(preparing(settings)):
                 opened, progress = runs.create(claim, settings, domains, chosen)
     scope = judging.Scope(trials=1 if quick else None)

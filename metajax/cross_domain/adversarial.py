@@ -350,6 +350,7 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "support": 5, "updates": 200, "validate_every": 20},
         grid=({}, {"rate": 3e-4}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

@@ -368,6 +368,7 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "updates": 200},
         grid=({}, {"rate": 3e-3}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

@@ -125,8 +125,7 @@ def load_domains(
         The domains.
 
     Raises:
-        ValueError: If a data set is missing or malformed, one has no ratings, or the two do not
-            fit together.
+        ValueError: If a data set is missing or malformed, or the two do not fit together.
         OSError: If the overlap list cannot be read.
     """
 
@@ -139,13 +138,6 @@ def load_domains(
                 "a transfer splits users itself, and here are files train and test; ",
                 Option("splits", "joined"),
                 " reads them as one log.",
-                file=name,
-            )
-        if found.scale is None:
-            raise DataError(
-                "a transfer learns and judges ratings, and the log has none: give ",
-                Option("rating_column"),
-                ", or train on one log alone, metajax train.",
                 file=name,
             )
         return found
@@ -274,11 +266,18 @@ def join_domains(
     Raises:
         ValueError: If the data sets share neither users nor a column of attributes, users are to
             be matched and none is in both, `overlap_list` is malformed, the scales differ and
-            `rescale` is False, one has ratings and the other none, or a column has different
-            kinds.
+            `rescale` is False, one has ratings and the other none (or all the same), or a column
+            has different kinds.
     """
-    if (source.scale is None) != (target.scale is None):
-        raise ValueError("source and target must both have ratings, or both have none.")
+    if None in (source.scale, target.scale) and source.implicit != target.implicit:
+        bare, side = (source, "target") if source.implicit else (target, "source")
+        raise ValueError(
+            f"source and target must both have ratings, or neither, and {bare.name} has none: give "
+            f"its column of ratings, or read the {side} without: --{side}.ignore rating, and to "
+            f"leave out what was not liked --{side}.drop 'rating<4'."
+        )
+    if source.implicit and target.implicit:
+        source, target = _without_constant_ratings(source), _without_constant_ratings(target)
     factor, shift = 1.0, 0.0
     if source.scale != target.scale and source.scale and target.scale:
         if not rescale:
@@ -353,6 +352,15 @@ def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
     log = training.interactions
     in_target = check_domains(training)[log.item] == TARGET
     return select_rows(log, ~in_target), select_rows(log, in_target)
+
+
+def _without_constant_ratings(dataset: Dataset) -> Dataset:
+    """Returns ratings that are all the same as interactions without any."""
+    if dataset.scale is None:
+        return dataset
+    log = dataset.interactions
+    log = log._replace(rating=np.ones_like(log.rating))
+    return dataset._replace(interactions=log, scale=None, relevant=None)
 
 
 def _check_columns(parts: tuple[Dataset, Dataset]) -> None:

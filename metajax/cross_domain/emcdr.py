@@ -134,6 +134,7 @@ def _method(name: str, network: Callable[[Settings, Shapes], SupportModel]) -> M
         },
         grid=({}, {"rate": 1e-3}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     )
 

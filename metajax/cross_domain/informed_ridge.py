@@ -372,6 +372,7 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "rate": 3e-4, "updates": 200, "validate_every": 20},
         grid=({}, {"rank": 8}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

@@ -70,6 +70,7 @@ methods: tuple[Method, ...] = (
         options=JointRidgeOptions,
         settings={"weight_decay": 0.0, "updates": 40, "validate_every": 20},
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

@@ -124,6 +124,7 @@ methods: tuple[Method, ...] = (
         settings={"updates": 200},
         grid=({}, {"inner_rate": 1.0}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

@@ -340,6 +340,7 @@ methods: tuple[Method, ...] = (
         settings={"weight_decay": 0.0, "support": 5, "updates": 100, "validate_every": 20},
         grid=({}, {"rate": 3e-3}),
         any_support=True,
+        needs_ratings=True,
         two_domains=True,
     ),
 )

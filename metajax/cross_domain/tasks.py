@@ -8,16 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.cross_domain.domains import domain_logs
+from metajax.cross_domain.domains import TARGET, check_domains, domain_logs
 from metajax.data.dataset import Shapes, TrainingSet
-from metajax.data.sampler import TaskTable, distinct, of_member, rows_of_user, task_table
+from metajax.data.sampler import (
+    TaskTable,
+    distinct,
+    draw_users,
+    of_member,
+    rows_of_user,
+    task_table,
+)
 from metajax.fields import bounded
+from metajax.methods.objective import objectives
 from metajax.methods.settings import Options, Settings
 from metajax.methods.tasks import Sampler
 from metajax.types import Examples, Task
 
 __all__ = [
     "CrossDomainOptions",
+    "cross_lists",
     "cross_table",
     "cross_tasks",
     "cross_tasks_of_both",
@@ -45,7 +54,8 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
         seed: Breaks ties of time.
 
     Returns:
-        The source and the target. A user without source rows has a count of 0 there.
+        The source and the target, whose items are the candidates of lists. A user without source
+        rows has a count of 0 there.
 
     Raises:
         ValueError: If there is a single domain, or one of them has no row.
@@ -65,7 +75,8 @@ def cross_table(training: TrainingSet, *, seed: int = 0) -> tuple[TaskTable, Tas
         start=other.start[place] * found,
         count=other.count[place] * found,
     )
-    return other, table
+    candidates = np.flatnonzero(check_domains(training) == TARGET).astype(np.int32)
+    return other, table._replace(candidates=jnp.asarray(candidates))
 
 
 def source_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
@@ -179,6 +190,37 @@ def cross_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
         ),
         cross_table,
     )
+
+
+def cross_lists(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
+    """Sampler of lists of the target's items, with the source history in the support.
+
+    Tasks are those of the objective in the target, with `options` of its sampler.
+    """
+    shown = _shown(settings)
+    few = dataclasses.replace(
+        settings, support=min(settings.support, shown.target_shown), order="random"
+    )
+    of_target = objectives[settings.objective].sampler(few, shapes, **options)
+
+    def sample(tables: tuple[TaskTable, TaskTable], key: jax.Array) -> Task:
+        source, target = tables
+        target_key, source_key = jax.random.split(key)
+        task = of_target.sample(target, target_key)
+        # One key draws the same users, whatever is drawn of them.
+        users = draw_users(
+            target, target_key, tasks=settings.tasks, support=0, query=1, order="random"
+        ).user
+
+        def history(user: jax.Array, key: jax.Array) -> Examples:
+            known, most = source.count[user], shown.source_shown
+            rows = distinct(key, jnp.maximum(known, 1), most)
+            return rows_of_user(source, user, rows, jnp.arange(most) < jnp.minimum(known, most))
+
+        seen = jax.vmap(history)(users, jax.random.split(source_key, settings.tasks))
+        return task._replace(support=jax.vmap(_after)(seen, task.support))
+
+    return Sampler(sample, cross_table)
 
 
 def cross_tasks_of_both(settings: Settings, shapes: Shapes) -> Sampler:

@@ -3,6 +3,8 @@
 import numpy as np
 
 from metajax.cross_domain.domains import TARGET, Domains
+from metajax.data.cold_users import unranked
+from metajax.data.dataset import graded
 from metajax.data.interactions import Interactions, from_columns, select_rows, select_users
 from metajax.data.leakage import check_fold, check_tasks, check_training
 from metajax.data.schema import encoded
@@ -38,11 +40,12 @@ def cross_users(
     least: int = 10,
     seed: int = 0,
 ) -> Split:
-    """Prepares one fold of users with a history in both domains, whose target ratings are hidden.
+    """Prepares one fold of users with a history in both domains, whose target rows are hidden.
 
     Test users have no row in training. Their support of size K is their source history and K
-    ratings of the target: the first `ColdTasks.given` columns are always shown. All other users
-    train. The tasks are under `PANEL`.
+    interactions of the target: the first `ColdTasks.given` columns are always shown. All other
+    users train. The tasks are under `PANEL`. Ratings are judged by their errors; of domains without
+    them lists of the target's items are judged.
 
     For domains without common users, the test users are users of the target without a source
     history.
@@ -70,8 +73,8 @@ def cross_users(
     if not 0 <= overlap <= 1:
         raise ValueError(f"overlap must be in [0, 1], got {overlap}.")
     if least <= _POOL:
-        raise ValueError(f"least must be > {_POOL}, the target ratings shown, got {least}.")
-    dataset = domains.dataset
+        raise ValueError(f"least must be > {_POOL}, the target rows shown, got {least}.")
+    dataset = graded(domains.dataset)
     log, in_target = dataset.interactions, domains.item_domain == TARGET
     counts = [_counts(log, ~in_target), _counts(log, in_target)]
     both, where = (counts[0] >= least) & (counts[1] >= least), "both domains"
@@ -102,22 +105,29 @@ def cross_users(
     log = log._replace(
         user_ids=names, offsets=np.append(log.offsets, np.full(users, log.offsets[-1]))
     )
+
+    def tasks_of(users: np.ndarray) -> dict[str, ColdTasks]:
+        tasks = _tasks(log, in_target, users, seed)
+        return {PANEL: tasks._replace(candidates=in_target if dataset.implicit else None)}
+
     prepared = Split(
         chosen,
         user_schema,
         item_schema,
         training,
         training._replace(interactions=logs[1]),
-        validation={PANEL: _tasks(log, in_target, chosen.validation, seed)},
-        test={PANEL: _tasks(log, in_target, chosen.test, seed)},
+        validation=tasks_of(chosen.validation),
+        test=tasks_of(chosen.test),
         ks={PANEL: _KS},
-        unranked="Across domains ratings alone are judged.",
     )
     check_fold(chosen)
     for seen, parts in ((logs[0], prepared.validation), (logs[1], prepared.test)):
         check_tasks(parts[PANEL])
         check_training(seen, parts[PANEL])
-    return standardised(prepared, dataset)
+    prepared = standardised(prepared, dataset)
+    if not dataset.implicit:
+        return prepared._replace(unranked="Across domains ratings alone are judged.")
+    return prepared._replace(unranked=unranked(prepared, dataset.name))
 
 
 def _counts(log: Interactions, of_items: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from metajax.data.splits import (
 )
 from metajax.types import Examples, Inputs, Task
 
-__all__ = ["cold_users", "cold_users_of", "inner_folds", "padded", "support_sizes"]
+__all__ = ["cold_users", "cold_users_of", "inner_folds", "padded", "support_sizes", "unranked"]
 
 POOL = 10
 KS = (0, 1, 3, 5, 10)
@@ -76,10 +76,7 @@ def cold_users(dataset: Dataset, *, fold: int = 0, folds: int = 5, seed: int = 0
             check_tasks(tasks)
             check_training(log, tasks)
     prepared = standardised(prepared, dataset)
-    reason = _unranked(prepared)
-    if reason:
-        prepared = prepared._replace(unranked=f"{dataset.name}: {reason}")
-    return prepared
+    return prepared._replace(unranked=unranked(prepared, dataset.name))
 
 
 def inner_folds(split: Split, *, folds: int = 5, seed: int = 0) -> tuple[Split, ...]:
@@ -157,8 +154,13 @@ def cold_users_of(dataset: Dataset, users: np.ndarray, *, seed: int) -> dict[str
     }
 
 
-def _unranked(split: Split) -> str:
-    """Says why rankings cannot be evaluated; empty where they can."""
+def unranked(split: Split, name: str) -> str:
+    """Says why rankings of a split cannot be evaluated; empty where they can.
+
+    Args:
+        split: With standardised labels.
+        name: Of the data.
+    """
     training = split.training
     queried = [tasks.query_rating for tasks in split.test.values()]
     if all(
@@ -172,7 +174,7 @@ def _unranked(split: Split) -> str:
         if training.relevant is None:
             what += f", three quarters up the scale {low:g} to {high:g}"
     return (
-        "nobody has a relevant item among those asked for, no label reaches "
+        f"{name}: nobody has a relevant item among those asked for, no label reaches "
         f"{what}: give another threshold (--relevant)."
     )
 

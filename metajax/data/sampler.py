@@ -57,6 +57,15 @@ class TaskTable(NamedTuple):
     """`[U, Du]` float32."""
     item_features: jax.Array
     """`[I, Di]` float32."""
+    candidates: jax.Array | None = None
+    """`[C]` int32, the items that lists are of, such as those of a target domain; None: all."""
+
+    @property
+    def listed(self) -> jax.Array:
+        """`[C]` int32, the items that lists are of."""
+        if self.candidates is not None:
+            return self.candidates
+        return jnp.arange(len(self.item_features), dtype=jnp.int32)
 
 
 def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
@@ -292,7 +301,7 @@ def sample_catalogue_tasks(
     order: TaskOrder = "random",
     members: bool = False,
 ) -> Task:
-    """Draws tasks whose query is the whole catalogue without the user's pool.
+    """Draws tasks whose query is all candidates of the table without the user's pool.
 
     Label 1 marks what the user rated `relevant` or better, 0 everything else. The pool is the
     support of full size S, or of all interactions but one if they are fewer; what of it is not
@@ -308,13 +317,13 @@ def sample_catalogue_tasks(
         members: True if the inputs of a query are `MemberInputs`.
 
     Returns:
-        Tasks whose leaves lead with `[T, S]` and `[T, I]`.
+        Tasks whose leaves lead with `[T, S]` and `[T, C]`, C items in all or as candidates.
 
     Raises:
         ValueError: As `sample_tasks`.
     """
     draws = draw_users(table, key, tasks=tasks, support=support, query=1, order=order)
-    catalogue = jnp.arange(len(table.item_features), dtype=jnp.int32)
+    catalogue = table.listed
 
     def one(draw: Draw) -> Task:
         seen = rows_of_user(table, draw.user, draw.support_rows, draw.support_mask)
@@ -344,7 +353,8 @@ def sample_candidate_tasks(
 ) -> Task:
     """Draws tasks whose query is some of the user's other items among sampled ones.
 
-    The sampled items are drawn uniformly, with repetition; those the user knows are masked out.
+    The sampled items are drawn uniformly from the candidates of the table, with repetition; those
+    the user knows are masked out.
 
     Args:
         table: The training set.
@@ -366,14 +376,15 @@ def sample_candidate_tasks(
     if negatives < 1:
         raise ValueError(f"negatives must be >= 1, got {negatives}.")
     draws = draw_users(table, key, tasks=tasks, support=support, query=query, order=order)
+    listed = table.listed
 
     def one(draw: Draw) -> Task:
         seen = rows_of_user(table, draw.user, draw.support_rows, draw.support_mask)
         own = rows_of_user(table, draw.user, draw.query_rows, draw.query_mask)
         drawn = jax.random.randint(
-            jax.random.fold_in(draw.key, 1), (negatives,), 0, len(table.item_features), jnp.int32
+            jax.random.fold_in(draw.key, 1), (negatives,), 0, len(listed), jnp.int32
         )
-        item = jnp.concatenate([own.inputs.item, drawn])
+        item = jnp.concatenate([own.inputs.item, listed[drawn]])
         known, rating = _look_up(table, draw.user, item)
         mask = jnp.concatenate([own.mask, ~known[query:]])
         liked = own.mask & (own.labels >= relevant)

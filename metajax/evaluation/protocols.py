@@ -112,7 +112,7 @@ def cross_domain(domains: Domains, *, overlap: float = 1.0, shuffled: bool = Fal
     Returns:
         The protocol.
     """
-    return Preparation(partial(_crossed, domains, overlap, shuffled), ranked=False)
+    return Preparation(partial(_crossed, domains, overlap, shuffled), ranked=None)
 
 
 def _crossed(

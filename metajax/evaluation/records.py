@@ -426,15 +426,17 @@ def _listed(items: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
-def negative_transfer(records: Iterable[Record], *, metric: str = "rmse") -> list[str]:
+def negative_transfer(
+    records: Iterable[Record], *, metrics: Sequence[str] = ("rmse", "ndcg@10")
+) -> list[str]:
     """Warns of methods that are worse than the best method of the target domain alone.
 
     Args:
         records: Any; what counts is their `no_transfer_difference`.
-        metric: Name of the metric.
+        metrics: Names of the metrics that count.
 
     Returns:
-        A sentence for each method and protocol with a support size at which the whole 95 %
+        A sentence for each method, protocol and metric with a support size at which the whole 95 %
         interval of the paired difference is on the wrong side of 0.
 
     Example:
@@ -448,20 +450,23 @@ def negative_transfer(records: Iterable[Record], *, metric: str = "rmse") -> lis
         ['Negative transfer: pooled is worse than no transfer under shuffled, in RMSE by 0.0200
           [0.0100, 0.0300] at K = 0 (item_mean).']
     """
-    sign = 1 if named(metric).better == "lower" else -1
-    worse: dict[tuple[str, str], list[str]] = {}
-    for r in select(records, metric=metric):
+    worse: dict[tuple[str, str, str], list[str]] = {}
+    for r in records:
+        # The natural reading is of the same scores.
+        if r.metric not in metrics or r.protocol.endswith("-natural"):
+            continue
+        sign = 1 if r.entry.better == "lower" else -1
         ends = (r.no_transfer_difference_low, r.no_transfer_difference_high)
         if r.no_transfer_difference is None or None in ends:
             continue
         low, high = sorted(sign * end for end in ends if end is not None)
         if low > 0:
-            worse.setdefault((r.protocol, r.method), []).append(
+            worse.setdefault((r.protocol, r.method, r.metric), []).append(
                 f"{sign * r.no_transfer_difference:.4f} [{low:.4f}, {high:.4f}] at K = {r.k} "
                 f"({r.no_transfer})"
             )
     return [
         f"Negative transfer: {method} is worse than no transfer under {protocol}, in "
         f"{title_of(named(metric))} by {', '.join(at)}."
-        for (protocol, method), at in worse.items()
+        for (protocol, method, metric), at in worse.items()
     ]

@@ -79,7 +79,8 @@ def judge_all(
 ) -> tuple[list[Judged], list[str]]:
     """Judges methods and every other baseline, conventional training of the network included.
 
-    Across domains the baselines are the simplest ones and those of two domains.
+    Across domains the baselines are those of two domains and, of one, the simplest that predict
+    ratings, or all that order the items of a log without ratings.
 
     Args:
         split: The fold.
@@ -172,13 +173,16 @@ def _baselines(
     """
     closed = [b for b in all_baselines() if b.kind == "baseline"]
     plain = [m for m in all_methods() if m.kind == "baseline"]
-    if split.training.item_domain is not None:
-        across = sorted((b for b in closed if b.two_domains), key=lambda b: not b.target_alone)
-        found: list[Baseline | Method] = [item_mean, item_user_bias, eb_fold_in, *across]
+    of_one: list[Baseline | Method] = [b for b in closed if not b.two_domains]
+    if split.training.item_domain is None:
+        found = [*of_one, *plain]
     else:
-        found = [*(b for b in closed if not b.two_domains), *plain]
-        if split.training.scale is None:
-            found = [method for method in found if not method.needs_ratings]
+        if split.training.scale is not None:
+            of_one = [item_mean, item_user_bias, eb_fold_in]
+        across = sorted((b for b in closed if b.two_domains), key=lambda b: not b.target_alone)
+        found = [*of_one, *(b for b in across if split.ranked or b.predicts_ratings)]
+    if split.training.scale is None:
+        found = [method for method in found if not method.needs_ratings]
     if chosen is not None:
         for name in chosen:
             check_name(name, [method.name for method in found], "baseline")

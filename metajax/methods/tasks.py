@@ -51,7 +51,7 @@ def rating_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
 
 
 def ranking_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
-    """Samples the whole catalogue as a query, with `options` of `data.sample_catalogue_tasks`."""
+    """Samples all candidates as a query, with `options` of `data.sample_catalogue_tasks`."""
     return Sampler(
         partial(
             sample_catalogue_tasks,
@@ -86,7 +86,7 @@ def candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampl
 def weighted_candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
     """Samples as `candidate_tasks`; the label of a sampled item is minus its expected draws.
 
-    They are drawn uniformly, so that each item is expected `negatives / items` times.
+    They are drawn uniformly, so that each candidate is expected `negatives / candidates` times.
     """
     plain = candidate_tasks(settings, shapes, **options)
 
@@ -94,7 +94,7 @@ def weighted_candidate_tasks(settings: Settings, shapes: Shapes, **options: Any)
         task = plain.sample(table, key)
         labels = task.query.labels
         sampled = jnp.arange(labels.shape[-1]) >= settings.query
-        labels = jnp.where(sampled, -settings.negatives / shapes.items, labels)
+        labels = jnp.where(sampled, -settings.negatives / len(table.listed), labels)
         return task._replace(query=task.query._replace(labels=labels))
 
     return plain._replace(sample=sample)

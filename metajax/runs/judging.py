@@ -65,6 +65,19 @@ _PROTOCOL_ACROSS = (
     "the target are shown; later ones in the target are queried, the same for every number of "
     "shots. Without users in both domains there is no history in the source."
 )
+_LISTS_ACROSS = (
+    "Items of the target are ranked, but for those of the first five that are not shown; under "
+    "transfer-natural these are queried as well."
+)
+
+
+def _protocol(run: Run) -> str:
+    """Says what is shown, asked for and relevant."""
+    if run.pair is None:
+        return f"{_PROTOCOL} {_relevance(run.dataset)}"
+    if not run.dataset.implicit:
+        return _PROTOCOL_ACROSS
+    return f"{_PROTOCOL_ACROSS} {_LISTS_ACROSS} {_relevance(run.dataset)}"
 
 
 def _relevance(dataset: Dataset) -> str:
@@ -206,7 +219,8 @@ def _examples(run: Run, split: Split, judged: Mapping[str, Evaluation]) -> list[
     fitting = np.intersect1d(owner[relevant], np.flatnonzero(whole & (lists[:, 0] >= 0)))
     rng = np.random.default_rng(run.settings.seed)
     drawn = rng.choice(fitting, min(_EXAMPLES, len(fitting)), replace=False)
-    titles, log = titles_of(run.dataset.items), run.dataset.interactions
+    titles = titles_of(run.dataset.items, split.training.item_domain)
+    log = run.dataset.interactions
     examples = []
     for t in sorted(drawn.tolist()):
         user = int(tasks.user[t])
@@ -215,13 +229,16 @@ def _examples(run: Run, split: Split, judged: Mapping[str, Evaluation]) -> list[
         rows = np.flatnonzero(log.user == user)
         ratings = dict(zip(log.item[rows].tolist(), log.rating[rows].tolist(), strict=True))
         rated = "" if run.dataset.implicit else ": {:g}"
+        shown_titles = [f"{titles[i]}{rated.format(ratings[i])}" for i in items]
+        if history := int(tasks.support_mask[t, : tasks.given].sum()):
+            shown_titles.append(f"{history} of the source")
         query = tasks.query_item[(owner == t) & relevant].tolist()
         listed = [i for i in lists[t].tolist() if i >= 0][:_LISTED]
         liked = sorted((i for i in query if i not in listed), key=lambda i: -ratings.get(i, 0))
         examples.append(
             Example(
                 str(log.user_ids[user]),
-                [f"{titles[i]}{rated.format(ratings[i])}" for i in items],
+                shown_titles,
                 [(str(titles[i]), i in query) for i in listed],
                 [str(titles[i]) for i in liked[:_LIKED]],
             )
@@ -298,7 +315,7 @@ def write_report(
         **_machine(),
     }
     notes = [
-        f"{_PROTOCOL} {_relevance(run.dataset)}" if run.pair is None else _PROTOCOL_ACROSS,
+        _protocol(run),
         *_tuning(run, records, scope),
         *_sample(run, judged),
         f"Differences are paired by user, against {reference(records)} on these very users; "

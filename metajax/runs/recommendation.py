@@ -720,17 +720,28 @@ def catalogue_of(
     Returns:
         The catalogue.
     """
-    titles = titles_of(items)
+    titles = titles_of(items, item_domain)
     index = index_of_items(items.ids.tolist(), titles.tolist())
     return Catalogue(items.ids, titles, item_features, item_domain, index, items)
 
 
-def titles_of(items: Table) -> np.ndarray:
-    """Titles of items, `[I]`; the id where the table has no title."""
+def titles_of(items: Table, item_domain: np.ndarray | None = None) -> np.ndarray:
+    """Titles of items, `[I]`; the id where the table has no title.
+
+    Args:
+        items: The table.
+        item_domain: As in `catalogue_of`; such an id is that of the item's own log, without the
+            domain in front.
+    """
+    names = items.ids
+    if item_domain is not None:
+        sides = np.where(np.asarray(item_domain) == 0, "source:", "target:").tolist()
+        ids = names.astype(str).tolist()
+        names = np.array([name.removeprefix(s) for name, s in zip(ids, sides, strict=True)])
     texts = [name for name, kind in items.kinds.items() if kind == "text"]
     if not texts:
-        return items.ids
-    return np.where(items.columns[texts[0]] == "", items.ids, items.columns[texts[0]])
+        return names
+    return np.where(items.columns[texts[0]] == "", names, items.columns[texts[0]])
 
 
 def find_item(catalogue: Catalogue, title: str | int) -> int:

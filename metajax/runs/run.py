@@ -463,16 +463,17 @@ def _check_named(chosen: Settings, loaded: Dataset) -> None:
 def _prepared(
     folder: Path, chosen: Settings, loaded: Dataset | Domains, pair: DomainPair | None
 ) -> Run:
+    dataset = loaded.dataset if isinstance(loaded, Domains) else loaded
+    check_dataset(dataset)
+    chosen = settings_on(chosen, dataset)
     if isinstance(loaded, Domains):
-        check_dataset(loaded.dataset, ratings=True)
         users = cross_users(loaded, fold=chosen.fold, seed=chosen.seed)
-        return Run(folder, chosen, loaded.dataset, users, pair)
-    check_dataset(loaded)
-    chosen = settings_on(chosen, loaded)
-    users = cold_users(loaded, fold=chosen.fold, seed=chosen.seed)
-    if loaded.implicit or not predicts_ratings(chosen):
+    else:
+        users = cold_users(loaded, fold=chosen.fold, seed=chosen.seed)
+    # Of two domains with ratings `check_domains` refuses what predicts none.
+    if dataset.implicit or not (predicts_ratings(chosen) or isinstance(loaded, Domains)):
         check_ranked(users)
-    return Run(folder, chosen, loaded, users)
+    return Run(folder, chosen, dataset, users, pair)
 
 
 def _schemas(users: Split) -> dict[str, Any]:

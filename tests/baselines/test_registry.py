@@ -32,7 +32,10 @@ def test_every_baseline_is_found_once_and_those_of_two_domains_last():
     assert {"global_mean", "ease", "linear_map"} <= set(names)
     needs = [baseline.two_domains for baseline in found]
     assert needs == sorted(needs)
-    assert {b.name for b in found if b.target_alone} == {"item_mean", "target_only"}
+    assert {b.name for b in found if b.target_alone} == {
+        "item_mean", "popularity", "random", "recent_popularity", "target_only",
+        "target_only_ease", "target_only_item_knn",
+    }  # fmt: skip
 
 
 def test_public_names_are_sorted_and_exist():

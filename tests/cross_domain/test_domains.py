@@ -181,7 +181,7 @@ def test_domains_that_do_not_fit_are_refused():
     number = TARGET._replace(items=TARGET.items._replace(kinds={"genres": "numeric"}))
     with pytest.raises(ValueError, match="'genres' must be of one kind in both domains, got tok"):
         join_domains(SOURCE, number, rescale=True)
-    with pytest.raises(ValueError, match="must both have ratings, or both have none"):
+    with pytest.raises(ValueError, match="must both have ratings, or neither, and b has none"):
         join_domains(SOURCE, TARGET._replace(scale=None))
 
 

@@ -13,6 +13,7 @@ from metajax.runs.recommendation import (
     Catalogue,
     Recommender,
     catalogue_of,
+    find_item,
     parse_numbers,
     parse_pairs,
     predict,
@@ -202,6 +203,17 @@ def test_only_unrated_items_of_the_target_are_recommended():
     # Where there is one domain a colon is part of a title.
     with pytest.raises(KeyError, match="'source:Hamlet'"):
         recommend(recommender, {"source:Hamlet": 4})
+
+
+def test_items_of_two_logs_without_titles_are_named_by_their_own_ids():
+    ids = np.array(["source:7", "source:b", "target:7", "target:target:1"])
+    domain = np.array([0, 0, 1, 1])
+    catalogue = catalogue_of(Table(ids, {}, {}), np.zeros((4, 0)), domain)
+    assert catalogue.titles.tolist() == ["7", "b", "7", "target:1"]
+    asked = ("b", "source:7", "target:7", "target:target:1")
+    assert [find_item(catalogue, name) for name in asked] == [1, 0, 2, 3]
+    with pytest.raises(ValueError, match="got '7' for the ids source:7, target:7: give an id"):
+        find_item(catalogue, "7")
 
 
 def test_ratings_of_the_source_come_first_in_the_support():
