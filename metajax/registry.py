@@ -32,6 +32,7 @@ from metajax.learners import touched_rows
 from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.settings import Chosen, reading_fields
 from metajax.methods.tasks import Sampler
+from metajax.methods.two_tower import rating_network
 from metajax.training import Progress, begin
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params, Task
 
@@ -554,12 +555,16 @@ def judged_adaptation_of(
     """Returns the adaptation of the learner where any number of interactions is at hand.
 
     A method that was trained on few sees the first of them, in either domain: inner steps on a
-    hundred times as many interactions are tuned by nothing.
+    hundred times as many interactions are tuned by nothing. Where it orders the catalogue, what a
+    network makes of the user's attributes alone is computed once, if it allows that.
     """
     adaptation = adaptation_of(settings, shapes, method)
     if method is None and closed_form_of(settings) is not None:
         return adaptation
-    if _resolved(settings, method).any_support:
+    resolved = _resolved(settings, method)
+    if resolved.network is rating_network and not predicts_ratings(settings):
+        adaptation = _for_one_user(adaptation)
+    if resolved.any_support:
         return adaptation
     rows = range(max(settings.support, 1))
     if shapes.domains == 2:
@@ -694,6 +699,16 @@ def _few_shot(adaptation: Adaptation, rows: tuple[int, ...]) -> Adaptation:
         return adaptation.adapt(params, jax.tree.map(lambda leaf: leaf[there], support), key)
 
     return adaptation._replace(adapt=adapt)
+
+
+@functools.lru_cache(maxsize=64)
+def _for_one_user(adaptation: Adaptation) -> Adaptation:
+    def predict(params: Params, adapted: Any, inputs: Inputs) -> jax.Array:
+        # All rows have the attributes of the user whom it is adapted to.
+        inputs = inputs._replace(user_features=inputs.user_features[:1])
+        return adaptation.predict(params, adapted, inputs)
+
+    return adaptation._replace(predict=predict)
 
 
 @functools.lru_cache(maxsize=64)

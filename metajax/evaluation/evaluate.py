@@ -213,6 +213,7 @@ def evaluate(
         length=length,
         metrics=tuple(in_unit_of_log(metric, _map_of(labels)) for metric in selected),
         natural=natural and ranking,
+        at_once=_users_at_once(chunk, items) if ranking else chunk,
     )
     judged = []
     for batch in _batches(tasks, user_features, order, chunk, ranking=ranking):
@@ -349,8 +350,17 @@ def _check_arguments(
             )
 
 
-# Most scores in a step.
-_SCORES = 1 << 25
+# Most scores in a step, and those from which on a step takes some of its users at a time, with so
+# many scores: hidden layers of more of them fit no cache, and are memory that the system has to
+# clear each time.
+_SCORES, _WIDE, _AT_ONCE = 1 << 25, 1 << 18, 1 << 16
+
+
+def _users_at_once(chunk: int, items: int) -> int:
+    if chunk * items <= _WIDE:
+        return chunk
+    # A power of two, so that no part is left over of a full step.
+    return min(chunk, 1 << (max(_AT_ONCE // items, 1).bit_length() - 1))
 
 
 class _Batch(NamedTuple):
@@ -378,7 +388,7 @@ class _Batch(NamedTuple):
     """`[C, N]` bool."""
 
 
-@partial(jax.jit, static_argnames=("adaptation", "length", "metrics", "natural"))
+@partial(jax.jit, static_argnames=("adaptation", "length", "metrics", "natural", "at_once"))
 def _measure(
     adaptation: Adaptation,
     params: Params,
@@ -395,6 +405,7 @@ def _measure(
     length: int,
     metrics: tuple[Metric, ...],
     natural: bool,
+    at_once: int,
 ) -> dict[str, Any]:
     """Adapts to each user's first k supports, scores, and reduces the scores to figures.
 
@@ -413,6 +424,7 @@ def _measure(
         length: Of the recommended list.
         metrics: Those to measure.
         natural: True to measure the ranking by the natural reading as well.
+        at_once: Users whose scores are in memory at once.
 
     Returns:
         `[C, ...]` figures by the names of `evaluation.PerUser`, under `natural` those of the
@@ -510,7 +522,9 @@ def _measure(
             "finite": finite,
         }
 
-    return jax.vmap(judge_one)(batch)
+    if at_once == len(batch.user):
+        return jax.vmap(judge_one)(batch)
+    return jax.lax.map(judge_one, batch, batch_size=at_once)
 
 
 def _range(scores: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -115,10 +115,23 @@ class Tower(nn.Module):
     scores: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[..., D]` to `[..., widths[-1]]`."""
+    def __call__(self, x: jax.Array, shared: jax.Array | None = None) -> jax.Array:
+        """Maps `[..., D]` to `[..., widths[-1]]`.
+
+        Args:
+            x: The inputs.
+            shared: `[1, S]` inputs that stand before those of every row of `x` `[N, D]`: what the
+                first layer makes of them is computed once. None: there are none.
+        """
         for i, width in enumerate(self.widths):
             is_last = i == len(self.widths) - 1
             dtype = None if self.scores and is_last else self.dtype
-            x = nn.Dense(width, dtype=dtype, name=f"layer_{i}")(x if i == 0 else nn.relu(x))
+            layer = nn.Dense(width, dtype=dtype, name=f"layer_{i}")
+            if i == 0 and shared is not None:
+                of_shared = layer(jnp.pad(shared, ((0, 0), (0, x.shape[1]))))
+                x = jnp.pad(x, ((0, 0), (shared.shape[1], 0)))
+                # The layer's bias is in both.
+                x = layer(x) + of_shared - layer(jnp.zeros_like(x[:1]))
+            else:
+                x = layer(x if i == 0 else nn.relu(x))
         return x

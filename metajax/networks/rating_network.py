@@ -54,7 +54,8 @@ class RatingNetwork(nn.Module):
         """Scores interactions.
 
         Args:
-            inputs: N interactions.
+            inputs: N interactions; the attributes of a user of all of them may be `[1, Du]`, and
+                what depends on them alone is computed once.
 
         Returns:
             `[N]` ratings.
@@ -68,7 +69,7 @@ class RatingNetwork(nn.Module):
         )
         # Without attributes of users, or of items, there is no tower.
         embeddings = [Tower(w, self.dtype, name=name)(x) for name, w, x in towers if x.shape[-1]]
-        score = jnp.zeros(())
+        score = jnp.zeros(inputs.item.shape)
         if self.items:
             identity = nn.Embed(self.items, self.identity_width, name="item_embedding")(inputs.item)
             zeros = nn.initializers.zeros_init()
@@ -82,9 +83,12 @@ class RatingNetwork(nn.Module):
             raise ValueError("direct must be False where items is 0, got True.")
         if not embeddings:
             raise ValueError("inputs must have features where items is 0, got none.")
-        joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
         predictor = Tower((*self.predictor_widths, 1), self.dtype, scores=True, name="predictor")
-        return score + predictor(joined)[:, 0]
+        shared = None
+        if len(embeddings) > 1 and len(embeddings[0]) < len(inputs.item):
+            shared, *embeddings = embeddings
+        joined = jnp.concatenate(embeddings, axis=-1)  # [N, E_user + E_item + identity]
+        return score + predictor(joined, shared)[:, 0]
 
 
 def initial_identity(params: Params, embedding: jax.Array, bias: jax.Array) -> Params:

@@ -570,3 +570,13 @@ def test_an_order_that_is_not_judged_is_not_computed():
         raise AssertionError("it was")
 
     assert judged(BIASES._replace(rank=rank), BIAS, ranking=False).per_user.values
+
+
+def test_a_wide_catalogue_is_scored_a_few_users_at_a_time(monkeypatch):
+    module = importlib.import_module("metajax.evaluation.evaluate")
+    whole = judged(BIASES, jnp.array(BIAS), chunk=4).per_user
+    monkeypatch.setattr(module, "_WIDE", 4 * ITEMS - 1)
+    monkeypatch.setattr(module, "_AT_ONCE", 3 * ITEMS)
+    assert module._users_at_once(4, ITEMS) == 2
+    few = judged(BIASES, jnp.array(BIAS), chunk=4).per_user
+    jax.tree.map(np.testing.assert_array_equal, whole, few)

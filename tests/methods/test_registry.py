@@ -16,7 +16,7 @@ from metajax.data.dataset import shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
 from metajax.methods import Settings, objectives
-from metajax.methods.two_tower import GradientOptions
+from metajax.methods.two_tower import GradientOptions, rating_network
 
 # One of each way to look at a support.
 KINDS = {"two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential"}
@@ -273,3 +273,33 @@ def test_across_two_domains_no_order_is_learned(name, of_two_domains, quick):
     settings = tiny(name, quick, objective="ndcg")
     with pytest.raises(ValueError, match=r"objective must be 'rating' where .*, got 'ndcg'\."):
         registry.first_progress(settings, of_two_domains)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow)
+        for name in registry.names(1)
+        if registry.trained_method_of(name).network is rating_network
+    ],
+)
+def test_one_row_of_a_user_scores_a_catalogue_as_a_row_for_each_item(training, quick, name):
+    settings, shapes = tiny(name, quick, objective="ndcg"), shapes_of(training)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype),
+        registry.first_progress(settings, training).best,
+    )
+    sampler = registry.sampler_of(settings, shapes)
+    tasks = sampler.sample(sampler.table(training, seed=0), jax.random.key(0))
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
+    judged, plain = (
+        found(settings, shapes) for found in (registry.judged_adaptation_of, registry.adaptation_of)
+    )
+    one, each = (
+        rule.predict(params, rule.adapt(params, task.support, None), task.query.inputs)
+        for rule in (judged, plain)
+    )
+    assert one.shape == each.shape == (shapes.items,)
+    assert np.std(each) > 0.1
+    np.testing.assert_allclose(one, each, rtol=1e-4, atol=1e-4)
