@@ -61,6 +61,8 @@ BY_ORDER: tuple[Mapping[str, Any], ...] = ({}, {"order": "random"}, {"order": "t
 _POOL = max(KNOTS)
 _FOLDS = 5
 _MOST_USERS = 1500
+# From so many users on the parts share a fit, without all that are judged: few of the users.
+_MANY_USERS = 10 * _MOST_USERS
 _QUERY = 128
 # Users whose lists are scored at once, and scores of all of them together.
 _CHUNK, _MOST_SCORES = 64, 1 << 25
@@ -397,6 +399,7 @@ def _cross_fitted(
 ) -> _Evidence:
     """Fits the experts without each part of the users, and collects what they say of it.
 
+    At most `_MOST_USERS` are judged; of a log of many users one fit without them serves all parts.
     The axes and cells of attributes are those of `tables`, of everyone: columns along axes of each
     part's own would mean something else in each.
     """
@@ -407,12 +410,15 @@ def _cross_fitted(
     rows, lists, values = ({order: [] for order in orders} for _ in range(3))
     blends = np.zeros((2, len(KNOTS), len(_names(experts))), np.float32)
     parts = min(_FOLDS, len(users))
+    many = len(users) >= _MANY_USERS
     for part in range(parts):
         held = users[part::parts]
-        # A single user is seen by the experts: their lists tell the scales of the columns alone.
-        others = np.setdiff1d(users, held) if parts > 1 else users
-        rest = training._replace(interactions=select_users(log, others))
-        base = _base(rest, experts, tables)
+        if part == 0 or not many:
+            left_out = users[:_MOST_USERS] if many else held
+            # A single user is seen by the experts: their lists tell the scales of the columns alone.
+            others = np.setdiff1d(users, left_out) if parts > 1 else users
+            rest = training._replace(interactions=select_users(log, others))
+            base = _base(rest, experts, tables)
         judged = np.sort(held[: -(-_MOST_USERS // parts)])
         for order in orders:
             tasks = cold_user_tasks(log, judged, pool=_POOL, order=order, seed=seed)

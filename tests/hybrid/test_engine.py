@@ -181,6 +181,35 @@ def test_held_out_users_are_in_no_fit_that_they_are_predicted_by(split, watched)
         np.testing.assert_array_equal(given, expected)
 
 
+def test_the_parts_of_many_users_share_a_fit_without_all_who_are_judged(split, monkeypatch):
+    inside, pairs = [], []
+
+    def fitting(training, experts, earlier):
+        inside.append(set(training.interactions.users))
+
+    def predicting(base, experts, training, tasks, batch, knot, blends):
+        pairs.append((set(tasks.user), inside[-1]))
+        return None, gate.Lists(*np.zeros((8, 0))), np.zeros((0, 1))
+
+    monkeypatch.setattr(engine, "_base", fitting)
+    monkeypatch.setattr(engine, "_columns", predicting)
+    monkeypatch.setattr(engine, "fit_blends", lambda kinds, start: start)
+    monkeypatch.setattr(engine, "_of_support", lambda rows: None)
+    everyone = split.training.interactions.users
+    monkeypatch.setattr(engine, "_MOST_USERS", 10)
+    for many, fits_made in ((len(everyone), 1), (len(everyone) + 1, 5)):
+        monkeypatch.setattr(engine, "_MANY_USERS", many)
+        inside.clear()
+        pairs.clear()
+        engine._cross_fitted(split.training, experts_for(3), 0, None)
+        assert len(inside) == fits_made
+        judged = set().union(*(held for held, _ in pairs))
+        assert len(judged) == 10
+        assert all(not held & seen for held, seen in pairs)
+        if fits_made == 1:
+            assert inside[0] == set(everyone) - judged
+
+
 @pytest.mark.slow
 def test_ratings_of_a_user_who_is_not_trained_on_change_nothing(split, fitted):
     log = split.training.interactions
