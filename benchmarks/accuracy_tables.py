@@ -72,7 +72,9 @@ def differences(results: str = "cold_start_accuracy") -> str:
         *((metric, reading) for metric in ("ndcg@10", "hr@1") for reading in READINGS),
     ):
         found = select(everything, protocol=protocol, metric=metric)
-        learned = dict.fromkeys(r.method for r in found if r.kind == "learned")
+        learned = dict.fromkeys(r.method for r in found if r.difference is not None)
+        if not learned:  # The others rank alone.
+            continue
         best = min(
             (method for method in learned if not method.endswith(ONE_MODEL)),
             key=lambda m: badness(named(metric), sum(r.mean for r in found if r.method == m)),
