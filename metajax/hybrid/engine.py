@@ -415,7 +415,7 @@ def _cross_fitted(
         held = users[part::parts]
         if part == 0 or not many:
             left_out = users[:_MOST_USERS] if many else held
-            # A single user is seen by the experts: their lists tell the scales of the columns alone.
+            # A single user is seen by the experts: their lists tell the columns' scales alone.
             others = np.setdiff1d(users, left_out) if parts > 1 else users
             rest = training._replace(interactions=select_users(log, others))
             base = _base(rest, experts, tables)
