@@ -150,23 +150,36 @@ def _predicted(method: Any, params: Any, people: TrainingSet) -> np.ndarray:
     item, rating = np.zeros((users, most), np.int32), np.zeros((users, most), np.float32)
     mask = np.zeros((users, most), bool)
     item[at], rating[at], mask[at] = log.item, log.rating, True
-    none = jnp.zeros((users, most, 0))
-    inputs = Inputs(none, none, jnp.asarray(item))
-    supports = Examples(inputs, jnp.asarray(rating), jnp.asarray(mask))
-    items = len(log.item_ids)
     score = method.rank or method.predict
-    return np.asarray(_all_scores(method.adapt, score, params, supports, items))
+    features = jnp.asarray(people.user_features), jnp.asarray(people.item_features)
+    shown = jnp.asarray(item), jnp.asarray(rating), jnp.asarray(mask)
+    return np.asarray(_all_scores(method.adapt, score, params, *features, *shown))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4))
-def _all_scores(adapt: Any, predict: Any, params: Any, supports: Examples, items: int) -> jax.Array:
-    none = jnp.zeros((items, 0))
-    candidates = Inputs(none, none, jnp.arange(items, dtype=jnp.int32))
+@partial(jax.jit, static_argnums=(0, 1))
+def _all_scores(
+    adapt: Any,
+    predict: Any,
+    params: Any,
+    user_features: jax.Array,
+    item_features: jax.Array,
+    item: jax.Array,
+    rating: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """Returns `[U, I]` scores; of the supports `[U, S]` items, ratings and marks are given."""
 
-    def one(support: Examples) -> jax.Array:
-        return predict(params, adapt(params, support), candidates)
+    def inputs(user: jax.Array, items: jax.Array) -> Inputs:
+        features = jnp.broadcast_to(user, (len(items), len(user)))
+        return Inputs(features, item_features[items], items)
 
-    return jax.lax.map(one, supports, batch_size=64)
+    def one(given: tuple[jax.Array, ...]) -> jax.Array:
+        user, items, labels, where = given
+        adapted = adapt(params, Examples(inputs(user, items), labels, where))
+        everything = jnp.arange(len(item_features), dtype=jnp.int32)
+        return predict(params, adapted, inputs(user, everything))
+
+    return jax.lax.map(one, (user_features, item, rating, mask), batch_size=64)
 
 
 _RIDGES = baselines.content_ridge.grid

@@ -410,10 +410,10 @@ def _cross_fitted(
     rows, lists, values = ({order: [] for order in orders} for _ in range(3))
     blends = np.zeros((2, len(KNOTS), len(_names(experts))), np.float32)
     parts = min(_FOLDS, len(users))
-    many = len(users) >= _MANY_USERS
+    many, base = len(users) >= _MANY_USERS, None
     for part in range(parts):
         held = users[part::parts]
-        if part == 0 or not many:
+        if base is None or not many:
             left_out = users[:_MOST_USERS] if many else held
             # A single user is seen by the experts: their lists tell the columns' scales alone.
             others = np.setdiff1d(users, left_out) if parts > 1 else users

@@ -68,6 +68,13 @@ def test_preferences_for_a_director_are_found_by_the_graph_alone(scripts, about)
     assert record["low"] < record["mean"] < record["high"] < 0
 
 
+@pytest.mark.slow
+def test_the_engine_ranks_cold_films_by_their_director(scripts, about):
+    script, _ = scripts
+    found, _ = script.one_draw(about, "hybrid: attributes, graph", 0)
+    assert np.nanmean(found["AUC among cold films"]) > 0.85
+
+
 def test_cold_films_are_out_of_the_log_and_of_the_graph_of_likes(about):
     log, cold = about.drawn(about.log, 3)
     assert len(cold) == 8

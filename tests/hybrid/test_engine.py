@@ -186,9 +186,10 @@ def test_the_parts_of_many_users_share_a_fit_without_all_who_are_judged(split, m
 
     def fitting(training, experts, earlier):
         inside.append(set(training.interactions.users))
+        return inside[-1]
 
     def predicting(base, experts, training, tasks, batch, knot, blends):
-        pairs.append((set(tasks.user), inside[-1]))
+        pairs.append((set(tasks.user), base))
         return None, gate.Lists(*np.zeros((8, 0))), np.zeros((0, 1))
 
     monkeypatch.setattr(engine, "_base", fitting)
@@ -197,11 +198,12 @@ def test_the_parts_of_many_users_share_a_fit_without_all_who_are_judged(split, m
     monkeypatch.setattr(engine, "_of_support", lambda rows: None)
     everyone = split.training.interactions.users
     monkeypatch.setattr(engine, "_MOST_USERS", 10)
+    tables = fit_tables(Shared(split.training))
     for many, fits_made in ((len(everyone), 1), (len(everyone) + 1, 5)):
         monkeypatch.setattr(engine, "_MANY_USERS", many)
         inside.clear()
         pairs.clear()
-        engine._cross_fitted(split.training, experts_for(3), 0, None)
+        engine._cross_fitted(split.training, experts_for(3), 0, tables)
         assert len(inside) == fits_made
         judged = set().union(*(held for held, _ in pairs))
         assert len(judged) == 10
