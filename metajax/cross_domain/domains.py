@@ -270,11 +270,13 @@ def join_domains(
             has different kinds.
     """
     if None in (source.scale, target.scale) and source.implicit != target.implicit:
-        bare, side = (source, "target") if source.implicit else (target, "source")
+        bare, own, other = (source, "source", "target")
+        if target.implicit:
+            bare, own, other = (target, "target", "source")
         raise ValueError(
             f"source and target must both have ratings, or neither, and {bare.name} has none: give "
-            f"its column of ratings, or read the {side} without: --{side}.ignore rating, and to "
-            f"leave out what was not liked --{side}.drop 'rating<4'."
+            f"--{own}.rating-column, or read the {other} without: --{other}.ignore rating, and to "
+            f"leave out what was not liked --{other}.drop 'rating<4'."
         )
     if source.implicit and target.implicit:
         source, target = _without_constant_ratings(source), _without_constant_ratings(target)

@@ -123,11 +123,15 @@ def test_what_needs_ratings_says_so_in_one_line_before_any_work(folder, command,
     views, rated = folder / "views.csv", tmp_path / "rated.csv"
     rows = [f"u{u},p{i},{1 + (u + i) % 5}" for u in range(12) for i in range(4)]
     rated.write_text("\n".join(["user,item,rating", *rows]) + "\n")
-    for source, target in ((views, rated), (rated, views), (views, views)):
+    for side, other, source, target in (
+        ("source", "target", views, rated),
+        ("target", "source", rated, views),
+    ):
         err = command("transfer", "--source", source, "--target", target, status=2).err
         assert err.splitlines()[-1] == (
-            f"metajax: {views}: a transfer learns and judges ratings, and the log has none: give "
-            "--rating-column, or train on one log alone, metajax train."
+            f"metajax: source and target must both have ratings, or neither, and {views} has none: "
+            f"give --{side}.rating-column, or read the {other} without: --{other}.ignore rating, "
+            f"and to leave out what was not liked --{other}.drop 'rating<4'."
         )
         assert "Initialising" not in err
     command("fit", "--data", rated, "--method", "item_mean", "--output", "model")
