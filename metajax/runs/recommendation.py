@@ -22,6 +22,7 @@ from metajax.runs.item_index import ItemIndex, find, index_of_items, split_names
 from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 
 __all__ = [
+    "Best",
     "Catalogue",
     "Recommendation",
     "Recommendations",
@@ -278,7 +279,7 @@ def predict(
     find = _finder(recommender.catalogue)
     asked = [find(item) for item in items]
     scored = score_all(recommender, [seen_of(recommender, ratings, user, find)])
-    scores = scored.scores[0, asked].astype(np.float64)
+    scores = np.asarray(scored.scores, np.float64)[0, asked]
     if not np.isfinite(scores).all():
         raise ValueError(f"{_NAN}.")
     return recommender.labels.outside(scores) if _is_rated(recommender) else scores
@@ -325,7 +326,7 @@ def similar(
         worst, best = recommender.scale
         likes = [{name: best}, {name: worst}]
     seen = [seen_of(recommender, one, None, _place_of(catalogue)) for one in likes]
-    ranks = score_all(recommender, seen).ranks.astype(np.float64)
+    ranks = np.asarray(score_all(recommender, seen).ranks, np.float64)
     if not np.isfinite(ranks).all():
         raise ValueError(f"{_NAN}.")
     change = ranks[0] - ranks[1]
@@ -431,18 +432,33 @@ def liked_rating(recommender: Recommender) -> float | None:
     return float(recommender.labels.outside(recommender.labels.liked))
 
 
-class Scored(NamedTuple):
-    """Scores of all items for B users, on the host; of ratings in standardised units."""
+class Best(NamedTuple):
+    """The first k items of B users."""
 
-    scores: np.ndarray
+    items: Any
+    """`[B, k]` int32 indices, best first."""
+    scores: Any
+    """`[B, k]`."""
+    deviations: Any
+    """`[B, k]` standard deviations of the scores; 0 of a method that predicts none."""
+    finite: Any
+    """`[B]` bool: all scores of the catalogue are."""
+
+
+class Scored(NamedTuple):
+    """Scores of all items for B users or more, on the device; of ratings in standardised units."""
+
+    scores: Any
     """`[B, I]` predictions."""
-    deviations: np.ndarray
+    deviations: Any
     """`[B, I]` their standard deviations; 0 of a method that predicts none."""
-    ranks: np.ndarray
+    ranks: Any
     """`[B, I]` scores that order the items."""
-    doubts: np.ndarray
+    doubts: Any
     """`[B, I]` standard deviations of the expected ratings, without the noise of a single one; of a
     method without `Adaptation.expectation` those of ratings."""
+    best: Best
+    """The first items by `ranks`, of equal ones the lower index first."""
 
 
 class _Best(NamedTuple):
@@ -465,7 +481,12 @@ def _is_rated(recommender: Recommender) -> bool:
 
 
 def score_all(
-    recommender: Recommender, seen: Sequence[Seen], least: int = 0, *, doubts: bool = False
+    recommender: Recommender,
+    seen: Sequence[Seen],
+    least: int = 0,
+    *,
+    doubts: bool = False,
+    best: int = 1,
 ) -> Scored:
     """Scores all items for some users in one compiled call.
 
@@ -474,23 +495,25 @@ def score_all(
         seen: Of each user; their number is padded to a power of two.
         least: Rows that each support is padded to, at least.
         doubts: True for `Scored.doubts`, which only exploration asks for; False: deviations.
+        best: Length of `Scored.best`, or the size of the catalogue where that is less.
 
     Returns:
-        The scores, which are not finite where the ratings drove the method out of range.
+        The scores, padded too, which are not finite where the ratings drove the method out of
+        range.
     """
     adaptation = recommender.adaptation
     if not _is_rated(recommender):
         adaptation = adaptation._replace(predict_variance=None, expectation=None)
     if not doubts:
         adaptation = adaptation._replace(expectation=None)
-    found = _scores(
+    features = recommender.catalogue.item_features
+    return _scores(
         adaptation,
+        min(best, len(features)),
         recommender.params,
-        jnp.asarray(recommender.catalogue.item_features),
+        features,
         _padded_users(seen, least),
     )
-    scores, variances, ranks, own = (np.asarray(array)[: len(seen)] for array in found)
-    return Scored(scores, np.sqrt(variances), ranks, np.sqrt(own))
 
 
 def _padded_users(seen: Sequence[Seen], least: int = 0) -> tuple[np.ndarray, ...]:
@@ -923,16 +946,14 @@ def _best_items(
     return _mapped(one, users, len(item_features))
 
 
-@functools.partial(jax.jit, static_argnames="adaptation")
+@functools.partial(jax.jit, static_argnames=("adaptation", "best"))
 def _scores(
-    adaptation: Adaptation, params: Params, item_features: jax.Array, users: Any
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Scores of all items, their variances, what orders them, and variances of expected ratings.
+    adaptation: Adaptation, best: int, params: Params, item_features: Any, users: Any
+) -> Scored:
+    """Scores of all items for B users, a power of two, as of `score_all`."""
+    item_features = jnp.asarray(item_features)
 
-    Each is `[B, I]`, for B users, a power of two. Variances are 0 of a method that predicts none.
-    """
-
-    def one(user: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def one(user: tuple[jax.Array, ...]) -> Scored:
         scores, ranks, variances, expectation = _of_catalogue(
             adaptation, params, item_features, user
         )
@@ -940,7 +961,10 @@ def _scores(
         if expectation is not None:
             _, root, own = expectation
             doubts = jnp.sum(root * root, axis=-1) + own
-        return scores, variances, ranks, doubts
+        deviations, items = jnp.sqrt(variances), metrics.top_items(ranks, k=best)
+        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ranks))
+        first = Best(items, scores[items], deviations[items], finite)
+        return Scored(scores, deviations, ranks, jnp.sqrt(doubts), first)
 
     return _mapped(one, users, len(item_features))
 

@@ -15,6 +15,7 @@ import os
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from importlib.metadata import version
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -61,7 +62,7 @@ class Operation(NamedTuple):
     summary: str
     """One line."""
     call: Callable[[Service, "Asked"], Any]
-    """Does it, in a thread; returns the answer, or with a status a pair."""
+    """Does it, in a thread; returns the answer, or with a status a pair, or a future of it."""
     answer: Any
     """Type of the answer; None: text."""
     body: Any = None
@@ -70,6 +71,8 @@ class Operation(NamedTuple):
     """Parameters of the query."""
     key: str = "api"
     """Key that it needs: api, admin or none."""
+    waits: bool = True
+    """False of one that waits for nothing, and needs no thread."""
 
 
 class Asked(NamedTuple):
@@ -230,7 +233,7 @@ OPERATIONS = (
     Operation(
         "POST", "/v1/recommendations", "recommendToStranger",
         "Draws a list for somebody without a record.", _list_for_stranger, bodies.ListAnswer,
-        bodies.StrangerBody,
+        bodies.StrangerBody, waits=False,
     ),
     Operation(
         "GET", "/v1/items/{item}/similar", "similarItems", "Ranks items by similarity to one.",
@@ -309,8 +312,8 @@ def app_of(service: Service) -> Starlette:
         watching.cancel()
         await run_in_threadpool(service.close)
 
-    # The longer paths first: an id may hold a slash.
-    ordered = sorted(OPERATIONS, key=lambda one: (-one.path.count("/"), one.path))
+    # Whole paths first, and then the longer ones: an id may hold a slash.
+    ordered = sorted(OPERATIONS, key=lambda one: ("{" in one.path, -one.path.count("/")))
     paths = dict.fromkeys(one.path for one in ordered)
     routes = []
     for path in paths:
@@ -417,7 +420,13 @@ async def _result(service: Service, operation: Operation, request: Request) -> R
         query.setdefault(name, []).append(value)
     path = {name: check_name(name, value) for name, value in request.path_params.items()}
     body = b"" if operation.body is None else await _body_of(request)
-    found = await run_in_threadpool(operation.call, service, Asked(path, query, body))
+    asked = Asked(path, query, body)
+    if operation.waits:
+        found = await run_in_threadpool(operation.call, service, asked)
+    else:
+        found = operation.call(service, asked)
+    if isinstance(found, Future):
+        found = await asyncio.wrap_future(found)
     if operation.answer is None:
         return Response(found, media_type="text/plain; version=0.0.4")
     status, answer = found if isinstance(found, tuple) else (200, found)
@@ -432,14 +441,17 @@ def _check_site(service: Service, request: Request) -> None:
     """
     if service.settings.api_key is not None:
         return
-    host, origin = request.headers.get("host"), request.headers.get("origin")
+    if not _fits(request.headers.get("host"), request.headers.get("origin")):
+        raise _HttpError(403, "requests of other sites are refused.")
+
+
+@functools.lru_cache(maxsize=256)
+def _fits(host: str | None, origin: str | None) -> bool:
     try:
         fits = host is None or is_loopback(urlsplit(f"//{host}").hostname or "")
-        fits = fits and (origin is None or urlsplit(origin).netloc == host)
+        return fits and (origin is None or urlsplit(origin).netloc == host)
     except ValueError:
-        fits = False
-    if not fits:
-        raise _HttpError(403, "requests of other sites are refused.")
+        return False
 
 
 def _check_key(service: Service, operation: Operation, request: Request) -> None:

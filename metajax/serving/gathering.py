@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -20,15 +21,24 @@ class Gatherer:
     """One thread that takes all requests that wait, and handles them in one call.
 
     A request that comes alone is handled at once; those that come meanwhile wait for one another.
+    With `patience` a call after one of several requests waits for as many.
 
     Args:
-        handle: Sets the result, or the exception, of each job.
+        handle: Sets the result, or the exception, of each job, or has it set later.
         most: Number of jobs of one call, at most.
         name: Of the thread.
+        patience: Seconds to wait for as many jobs as the call before had.
     """
 
-    def __init__(self, handle: Callable[[Sequence[Job]], None], *, most: int, name: str):
-        self._handle, self._most = handle, most
+    def __init__(
+        self,
+        handle: Callable[[Sequence[Job]], None],
+        *,
+        most: int,
+        name: str,
+        patience: float = 0.0,
+    ):
+        self._handle, self._most, self._patience = handle, most, patience
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._closed = False
@@ -40,8 +50,8 @@ class Gatherer:
         """Number of jobs that wait."""
         return self._jobs.qsize()
 
-    def result(self, request: Any) -> Any:
-        """Hands a request in, and waits for its result.
+    def submit(self, request: Any) -> Future[Any]:
+        """Hands a request in; returns its result, which comes.
 
         Raises:
             ClosedError: After `close`.
@@ -51,7 +61,7 @@ class Gatherer:
             if self._closed:
                 raise ClosedError("closed")
             self._jobs.put((request, future))
-        return future.result()
+        return future
 
     def close(self) -> None:
         """Handles what waits, and ends the thread."""
@@ -62,17 +72,22 @@ class Gatherer:
         self._thread.join()
 
     def _run(self) -> None:
+        group: list[Job] = []
         while (first := self._jobs.get()) is not None:
+            expected, end = len(group), time.monotonic() + self._patience
             group, ends = [first], False
             while len(group) < self._most and not ends:
+                left = end - time.monotonic() if len(group) < expected else 0.0
                 try:
-                    following = self._jobs.get_nowait()
+                    following = self._jobs.get(left > 0, max(left, 0.0))
                 except queue.Empty:
                     break
                 if following is None:
                     ends = True
                 else:
                     group.append(following)
+            # From here on nobody can cancel them.
+            group = [job for job in group if job[1].set_running_or_notify_cancel()]
             try:
                 self._handle(group)
             # Nobody may wait for ever.

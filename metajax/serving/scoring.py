@@ -27,7 +27,7 @@ import heapq
 import os
 import time
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ from metajax.runs.candidates import candidates
 from metajax.runs.facts import CommonFact, common_facts
 from metajax.runs.item_index import index_of_items
 from metajax.runs.recommendation import Recommender, Seen
-from metajax.serving.state import KeptScores
+from metajax.serving.state import FIRST, PLACE, KeptLists
 from metajax.serving.store import Item
 
 __all__ = [
@@ -157,6 +157,23 @@ class _Items(NamedTuple):
     """`[M]` indices of items of the model whose content was changed."""
     change: np.ndarray
     """`[M, F]` by how much their content features differ from those of the model."""
+    told: bytes
+    """Hash of what scores depend on: the content of the new and the changed ones."""
+
+
+class _Drawn(NamedTuple):
+    """Items of a list, in standardised units."""
+
+    places: list[int]
+    """Indices."""
+    scores: np.ndarray
+    """`[n]`."""
+    deviations: np.ndarray
+    """`[n]`."""
+    chances: list[float]
+    """Propensities."""
+    of_others: dict[str, float]
+    """As in `Line.chances`."""
 
 
 class Scorer:
@@ -168,7 +185,7 @@ class Scorer:
         rows: Number of rows that a support has at most; the newest count.
         policies: Names of those that are compiled and served; None: all that the model can.
         compared: Names of those whose chances are asked for, in experiments.
-        kept_bytes: Bytes of scores of earlier requests that are kept, at most.
+        kept_bytes: Bytes of first items of earlier users that are kept, at most.
 
     Raises:
         ValueError: If there is no such policy, or the model lacks what it needs.
@@ -213,9 +230,9 @@ class Scorer:
         self._of_model = {name: n for n, name in enumerate(self.ids)}
         self._items = self._with({}, (), np.zeros((_NEW, self._of_schema + 1)))
         self._sizes = (_FEW, rows) if rows > _FEW else (rows,)
-        self.kept = KeptScores(self._of_known, kept_bytes)
+        self.kept = KeptLists(kept_bytes)
         stranger = self._of_known([self._seen(ListRequest({}))])
-        self._regression = _regression(self._known, stranger.ranks[0])
+        self._regression = _regression(self._known, np.asarray(stranger.ranks[0]))
         titles = catalogue.titles.tolist()
         named = zip(titles, self.ids, strict=True)
         self._searched = [(_folded(title), title, name) for title, name in named]
@@ -337,7 +354,8 @@ class Scorer:
             rows = [self._encoded_content(told[i], i) for i in changed]
             change = self._standard(np.stack(rows)) - self._known[changed]
         places = np.array(changed, int)
-        return _Items(given, new, place, content, available, expires, places, change)
+        told = hashlib.blake2b(b"".join(part.tobytes() for part in (content, places, change)))
+        return _Items(given, new, place, content, available, expires, places, change, told.digest())
 
     def lists(self, asked: Sequence[ListRequest]) -> list[list[Line] | RefusedError]:
         """Adapts to users in one call, and draws a list for each.
@@ -350,28 +368,38 @@ class Scorer:
             left.
         """
         items = self._items
-        checked: list[Seen | RefusedError] = []
-        for one in asked:
-            try:
+        found: dict[int, list[Line] | RefusedError] = {}
+        checked: dict[int, Seen] = {}
+        drawn: dict[int, _Drawn | None] = {}
+        for n, one in enumerate(asked):
+            with self._refusing(found, n):
                 self.checked_policy(one.policy)
-                checked.append(self._seen(one))
-            except RefusedError as problem:
-                checked.append(problem)
-        users = [one for one in checked if not isinstance(one, RefusedError)]
-        scored = iter(())
-        if users:
-            scored = iter(zip(*self._all_scores(self.kept.of(users), items), strict=True))
-        found: list[list[Line] | RefusedError] = []
-        for request, seen in zip(asked, checked, strict=True):
-            if isinstance(seen, RefusedError):
-                found.append(seen)
-                continue
-            scores, deviations, ranks, doubts = next(scored)
-            try:
-                found.append(self._list(request, seen, items, scores, deviations, ranks, doubts))
-            except RefusedError as problem:
-                found.append(problem)
-        return found
+                checked[n] = self._seen(one)
+        greedy = [n for n in checked if {asked[n].policy, *asked[n].others.values()} == {"greedy"}]
+        if greedy:
+            users = [checked[n] for n in greedy]
+            firsts = self.kept.of(users, items.told, lambda new: self._firsts(new, items))
+            for n, first in zip(greedy, firsts, strict=True):
+                with self._refusing(found, n):
+                    drawn[n] = self._of_first(asked[n], items, first)
+        rest = [n for n in checked if n not in found and drawn.get(n) is None]
+        if rest:
+            scored = self._all_scores(self._of_known([checked[n] for n in rest]), items)
+            for n, *own in zip(rest, *scored, strict=False):
+                with self._refusing(found, n):
+                    drawn[n] = self._of_all(asked[n], items, *own)
+        for n, one in drawn.items():
+            if one is not None:
+                found[n] = self._lines(asked[n], checked[n], items, one)
+        return [found[n] for n in range(len(asked))]
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _refusing(found: dict[int, Any], n: int) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError as problem:
+            found[n] = problem
 
     def similar(self, item: str, n: int) -> list[tuple[str, str, float]]:
         """Ranks items by their similarity to one: id, title and similarity.
@@ -463,54 +491,99 @@ class Scorer:
     def _of_known(self, seen: Sequence[Seen]) -> recommendation.Scored:
         most = max(len(one.items) for one in seen)
         rows = next(size for size in self._sizes if most <= size)
-        return recommendation.score_all(self.recommender, seen, rows, doubts=True)
+        return recommendation.score_all(self.recommender, seen, rows, doubts=True, best=FIRST)
+
+    def _firsts(self, seen: Sequence[Seen], items: _Items) -> np.ndarray:
+        """First items of B users, `[B, FIRST]` of `PLACE`; NaN where any score is not finite."""
+        scored = self._of_known(seen)
+        if not items.new and not len(items.changed):
+            places, scores, deviations, finite = map(np.asarray, scored.best)
+        else:
+            scores, deviations, ranks, _ = self._all_scores(scored, items)
+            finite = np.isfinite((scores + ranks).sum(axis=1))
+            ranks[:, len(items.place) :] = -np.inf
+            places = np.argsort(-ranks, axis=1, kind="stable")[:, : min(FIRST, len(items.place))]
+            scores, deviations = (
+                np.take_along_axis(part, places, axis=1) for part in (scores, deviations)
+            )
+        found = np.zeros((len(seen), FIRST), PLACE)
+        found["item"] = -1
+        rows = found[:, : places.shape[1]]
+        rows["item"], rows["deviation"] = places[: len(seen)], deviations[: len(seen)]
+        rows["score"] = scores[: len(seen)]
+        found["score"][~finite[: len(seen)]] = np.nan
+        return found
 
     def _all_scores(
-        self, found: recommendation.Scored, items: _Items
+        self, scored: recommendation.Scored, items: _Items
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Scores, deviations, ranks and doubts `[B, N + C]`, in standardised units."""
+        scores, deviations, ranks, doubts = map(np.asarray, scored[:4])
         if not items.new and not len(items.changed):
-            none = np.zeros((len(found.scores), len(items.content)), np.float32)
+            none = np.zeros((len(scores), len(items.content)), np.float32)
             scores, deviations, ranks, doubts = (
-                np.concatenate([part, none], axis=1) for part in found
+                np.concatenate([part, none], axis=1) for part in (scores, deviations, ranks, doubts)
             )
             return scores, deviations, ranks, doubts
-        b = self._regression @ found.scores.T.astype(np.float64)  # [F, B]
-        of_ranks = self._regression @ found.ranks.T.astype(np.float64)
-        rest = np.mean((found.scores - (self._known @ b).T) ** 2, axis=1)
+        b = self._regression @ scores.T.astype(np.float64)  # [F, B]
+        of_ranks = self._regression @ ranks.T.astype(np.float64)
+        rest = np.mean((scores - (self._known @ b).T) ** 2, axis=1)
 
         def extended(spread: np.ndarray) -> np.ndarray:
             of_new = np.sqrt(np.mean(spread.astype(np.float64) ** 2, axis=1) + rest)
             added = np.repeat(of_new[:, None], len(items.content), axis=1)
             return np.concatenate([spread, added], axis=1)
 
-        scores = np.concatenate([found.scores, (items.content @ b).T], axis=1)
-        ranks = np.concatenate([found.ranks, (items.content @ of_ranks).T], axis=1)
+        scores = np.concatenate([scores, (items.content @ b).T], axis=1)
+        ranks = np.concatenate([ranks, (items.content @ of_ranks).T], axis=1)
         if len(items.changed):
             scores[:, items.changed] += (items.change @ b).T
             ranks[:, items.changed] += (items.change @ of_ranks).T
-        return scores, extended(found.deviations), ranks, extended(found.doubts)
+        return scores, extended(deviations), ranks, extended(doubts)
 
     def _shown(self, items: _Items) -> np.ndarray:
         """Returns a new `[N + C]` mask of the items that may be shown now."""
         return items.available & (items.expires > time.time())
 
-    def _list(
+    def _hidden(self, request: ListRequest, items: _Items) -> set[int]:
+        """Items that this user is not shown."""
+        names = (*request.met, *request.exclude, *request.labels)
+        return {items.place[name] for name in names if name in items.place}
+
+    def _of_first(self, request: ListRequest, items: _Items, first: np.ndarray) -> _Drawn | None:
+        """Draws greedily from the first items `[FIRST]`; None if they may not suffice."""
+        places = first["item"]
+        _check_finite(first["score"])
+        left = (places >= 0) & items.available[places] & (items.expires[places] > time.time())
+        for column, value in request.having:
+            left &= self._having(items, column, value)[places]
+        hidden = self._hidden(request, items)
+        at = [n for n in np.flatnonzero(left).tolist() if places[n] not in hidden][: request.n]
+        if len(at) < request.n and len(items.place) > FIRST:
+            return None
+        shown = first[at]
+        return _Drawn(
+            shown["item"].tolist(),
+            shown["score"],
+            shown["deviation"],
+            [1.0] * len(at),
+            dict.fromkeys(request.others, 1.0),
+        )
+
+    def _of_all(
         self,
         request: ListRequest,
-        seen: Seen,
         items: _Items,
         scores: np.ndarray,
         deviations: np.ndarray,
         ranks: np.ndarray,
         doubts: np.ndarray,
-    ) -> list[Line]:
-        if not np.isfinite(scores).all() or not np.isfinite(ranks).all():
-            raise RefusedError("the model predicts NaN: these ratings drove it out of range.")
+    ) -> _Drawn:
+        """Draws by any policy."""
+        _check_finite(scores)
+        _check_finite(ranks)
         mask = self._shown(items)
-        for name in (*request.met, *request.exclude, *request.labels):
-            if name in items.place:
-                mask[items.place[name]] = False
+        mask[list(self._hidden(request, items))] = False
         for column, value in request.having:
             mask &= self._having(items, column, value)
 
@@ -522,31 +595,40 @@ class Scorer:
                 mean = ranks / max(float(ranks[mask].std()), 1e-6)
             return np.asarray(mean, np.float32), np.asarray(variance, np.float32)
 
-        length = next(k for k in LENGTHS if request.n <= k)
+        # Greedy lists that come here are long ones, or few: one program does.
+        greedy = request.policy == "greedy"
+        length = LENGTHS[-1] if greedy else next(k for k in LENGTHS if request.n <= k)
         seed = np.uint32(request.seed)
         slate = _drawn(request.policy, length, *beliefs(request.policy), mask, seed)
         drawn, chances, kept = (np.asarray(one)[: request.n] for one in slate)
         places, chances = drawn[kept].tolist(), chances[kept].tolist()
-        shown, errors = scores[places], [None] * len(places)
+        of_others = {
+            name: chances[0]
+            if policy == request.policy
+            else float(_chance(policy, *beliefs(policy), mask, places[0], seed))
+            for name, policy in request.others.items()
+            if places
+        }
+        return _Drawn(places, scores[places], deviations[places], chances, of_others)
+
+    def _lines(self, request: ListRequest, seen: Seen, items: _Items, drawn: _Drawn) -> list[Line]:
+        shown, errors = drawn.scores, [None] * len(drawn.places)
         if self._rated:
-            outside = self.recommender.labels.outside
+            around = drawn.deviations
+            shown, above, below = self.recommender.labels.outside(
+                np.stack([shown, shown + around, shown - around])
+            )
             if self.has_variance:
-                around = deviations[places]
-                errors = (np.abs(outside(shown + around) - outside(shown - around)) / 2).tolist()
-            shown = outside(shown)
+                errors = (np.abs(above - below) / 2).tolist()
         lines = [
-            Line(self._id(items, i), self._title(items, i), float(score), error, float(chance))
-            for i, score, error, chance in zip(places, shown, errors, chances, strict=True)
+            Line(self._id(items, i), self._title(items, i), float(score), error, chance)
+            for i, score, error, chance in zip(
+                drawn.places, shown, errors, drawn.chances, strict=True
+            )
         ]
-        if request.others and lines:
-            chances = {
-                name: float(chances[0])
-                if policy == request.policy
-                else float(_chance(policy, *beliefs(policy), mask, places[0], seed))
-                for name, policy in request.others.items()
-            }
-            lines[0] = lines[0]._replace(chances=chances)
-        return self._explained(seen, items, places, lines) if request.explain else lines
+        if lines and drawn.of_others:
+            lines[0] = lines[0]._replace(chances=drawn.of_others)
+        return self._explained(seen, items, drawn.places, lines) if request.explain else lines
 
     def _explained(
         self, seen: Seen, items: _Items, places: Sequence[int], lines: Sequence[Line]
@@ -564,7 +646,7 @@ class Scorer:
             users = [seen, *without[start : start + AT_ONCE - 1]]
             scores = self._all_scores(self._of_known(users), items)[0][:, places]
             noise = _ROUNDING * np.maximum(1, np.abs(scores[0]))
-            change = scores[0] - scores[1:]
+            change = scores[0] - scores[1 : len(users)]
             changes.append(np.where(np.abs(change) > noise, change, 0.0))
         raised = np.concatenate(changes)  # [n, K]
         unit = self.recommender.labels.unit if self._rated else 1.0
@@ -633,6 +715,11 @@ class Scorer:
         """Returns `[n, F]` standardised content features after an intercept."""
         rows = (features - self._centre) / self._spread
         return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise RefusedError("the model predicts NaN: these ratings drove it out of range.")
 
 
 def scorer_of(folder: str | os.PathLike[str], **settings: Any) -> Scorer:

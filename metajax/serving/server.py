@@ -1,6 +1,7 @@
 """The service on a socket: who may reach it, its keys, and uvicorn."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -238,6 +239,9 @@ def _answer(
             raise ValueError(f"{store.name}: {problem}.") from None
         logging.getLogger("metajax.serving").setLevel(logging.INFO)
         running = uvicorn_of(service)
+        # What is there now stays: a collection that looks at all of it holds up every request.
+        gc.collect()
+        gc.freeze()
         begin(service)
         ready()
         with contextlib.suppress(KeyboardInterrupt):

@@ -8,13 +8,14 @@ import functools
 import json
 import logging
 import math
-import secrets
+import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from metajax.characters import visible
 from metajax.fields import suggestion
@@ -23,7 +24,7 @@ from metajax.serving import bodies, outcomes
 from metajax.serving.bodies import ListAnswer, PlaceAnswer, RejectedEvent, StrangerBody
 from metajax.serving.events import Answer, Event, Shown, labels_of
 from metajax.serving.experiments import Experiment, arm_of
-from metajax.serving.gathering import Gatherer, Job
+from metajax.serving.gathering import ClosedError, Gatherer, Job
 from metajax.serving.metrics import Metrics
 from metajax.serving.scoring import AT_ONCE, Line, ListRequest, RefusedError, Scorer, UnknownError
 from metajax.serving.store import Item, Store, StoreError
@@ -34,6 +35,9 @@ __all__ = ["Service", "ServiceSettings", "pair_of"]
 _LOG = logging.getLogger(__name__)
 
 _ALL = 2**62
+
+_PATIENCE = 0.001
+"""Seconds for which a list may wait for others: drawn together they cost half."""
 
 # Lists, and seconds for which they are kept, of which the operator is told.
 _NEWEST, _TOLD = 20_000, 10.0
@@ -77,6 +81,23 @@ class ServiceSettings:
             raise ValueError(f"client_rate must be > 0 and finite, got {rate}.")
 
 
+class _Wanted(NamedTuple):
+    """A list that somebody waits for."""
+
+    user: str | None
+    """Id; None of somebody without a record."""
+    scenario: str | None
+    """Where it is shown."""
+    arm: str | None
+    """EXPERIMENT/ARM that draws it."""
+    model: str
+    """Name of the model; "" for that of the service."""
+    events: Sequence[Event]
+    """Newest first."""
+    request: ListRequest
+    """The list, without labels."""
+
+
 class Service:
     """A store and a model.
 
@@ -117,7 +138,7 @@ class Service:
         self.tell_others = tell_others
         self._reloading, self._taking, self._telling = (threading.Lock() for _ in range(3))
         self._told: tuple[float, outcomes.Log, list[outcomes.ArmOutcome]] | None = None
-        self._lists = Gatherer(self._draw, most=AT_ONCE, name="lists")
+        self._lists = Gatherer(self._draw, most=AT_ONCE, name="lists", patience=_PATIENCE)
 
     @property
     def scorer(self) -> Scorer:
@@ -130,7 +151,7 @@ class Service:
         Raises:
             StoreError: If the store cannot be read.
         """
-        if self.store.items(after=self._change)[1]:
+        if self.store.shared and self.store.items(after=self._change)[1]:
             self._take_changes()
         return self.scorer
 
@@ -175,12 +196,15 @@ class Service:
         )
         return bodies.EventsAnswer(accepted, duplicates, rejected)
 
-    def list_for(self, user: str, **options: Any) -> ListAnswer:
-        """Draws a list for a user, who may be unknown, and stores it.
+    def list_for(self, user: str, **options: Any) -> Future[ListAnswer]:
+        """Begins to draw a list for a user, who may be unknown, and to store it.
 
         Args:
             user: Id of the user; of a deleted one nothing is stored.
             **options: `scenario`, `model`, the name of another model, and options of `ListRequest`.
+
+        Returns:
+            The list, once it is stored; or `RefusedError` or `StoreError`, as here.
 
         Raises:
             RefusedError: If an option is none of the model.
@@ -192,14 +216,19 @@ class Service:
         known = None if deleted else user
         return self._listed(known, events, attributes or {}, options)
 
-    def list_for_stranger(self, asked: StrangerBody) -> ListAnswer:
-        """Draws a list for somebody without a record, and stores it without a user.
+    def list_for_stranger(self, asked: StrangerBody) -> Future[ListAnswer]:
+        """Begins to draw a list for somebody without a record; it is stored without a user.
+
+        It waits for nothing, so that the event loop may call it.
+
+        Returns:
+            As `list_for`.
 
         Raises:
             RefusedError: If something does not fit the model.
-            StoreError: If the store cannot be written.
+            StoreError: If the store is closed.
         """
-        scorer, events = self.current(), []
+        scorer, events = self.scorer, []
         for n, one in enumerate(asked.events):
             bodies.check_name("item", one.item)
             if one.kind == "rating" and (one.value is None or not scorer.on_scale(one.value)):
@@ -398,8 +427,7 @@ class Service:
         events: Sequence[Event],
         attributes: Mapping[str, Any],
         options: Mapping[str, Any],
-    ) -> ListAnswer:
-        self.current()
+    ) -> Future[ListAnswer]:
         options = dict(options)
         scenario = options.pop("scenario", None)
         policy, named, others = options.pop("policy", None), options.pop("model", None), {}
@@ -414,66 +442,82 @@ class Service:
             policy, model = arm.policy, arm.name if arm.model is not None else ""
             others = {one.name: one.policy for one in experiment.arms if one.model == arm.model}
         policy = policy or self.settings.policy
-        scorer, lines = self._lists.result(
-            (
-                model,
-                events,
-                ListRequest(
-                    {},
-                    {event.item for event in events},
-                    attributes,
-                    policy=policy,
-                    seed=secrets.randbits(32),
-                    others=others,
-                    **options,
-                ),
-            )
+        request = ListRequest(
+            {},
+            {event.item for event in events},
+            attributes,
+            policy=policy,
+            seed=random.getrandbits(32),
+            others=others,
+            **options,
         )
-        name = uuid.uuid4().hex
-        shown = tuple(Shown(line.item, line.score, line.propensity) for line in lines)
-        self.store.add_answer(
-            Answer(
-                name,
-                user,
-                time.time(),
-                policy,
-                scorer.version,
-                scenario,
-                shown,
-                len({event.item for event in events}),
-                None if arm is None else arm.name,
-                lines[0].chances if lines else {},
-            )
-        )
-        explain = options.get("explain", False)
-        places = [_place(scorer, line, n, explain=explain) for n, line in enumerate(lines, 1)]
         of_arm = None if arm is None else arm.name
-        return ListAnswer(name, user, policy, scorer.version, places, of_arm)
+        try:
+            return self._lists.submit(_Wanted(user, scenario, of_arm, model, events, request))
+        except ClosedError:
+            raise StoreError("the service is closed") from None
 
     def _draw(self, jobs: Sequence[Job]) -> None:
-        """Draws the lists of all who wait."""
+        """Draws the lists of all who wait, and has them stored."""
+        self.current()
         scorers = self._scorers  # The same for the whole call, also while others are loaded.
-        for model in dict.fromkeys(request[0] for request, _ in jobs):
-            own = [(request[1:], future) for request, future in jobs if request[0] == model]
-            self._draw_by(scorers[model], own)
+        drawn: list[tuple[Answer, ListAnswer, Future[ListAnswer]]] = []
+        for model in dict.fromkeys(wanted.model for wanted, _ in jobs):
+            drawn += self._drawn_by(scorers[model], [job for job in jobs if job[0].model == model])
 
-    def _draw_by(self, scorer: Scorer, jobs: Sequence[Job]) -> None:
+        def answer(stored: Future[None]) -> None:
+            problem = stored.exception()
+            for _, found, future in drawn:
+                if problem is None:
+                    future.set_result(found)
+                else:
+                    future.set_exception(problem)
+
+        if drawn:
+            self.store.begin_answers([one for one, _, _ in drawn]).add_done_callback(answer)
+
+    def _drawn_by(
+        self, scorer: Scorer, jobs: Sequence[Job]
+    ) -> list[tuple[Answer, ListAnswer, Future[ListAnswer]]]:
+        """Returns the lists, to be stored and to be shown; refuses what cannot be drawn."""
         liked = liked_rating(scorer.recommender)
         worst = None if scorer.recommender.scale is None else scorer.recommender.scale[0]
         asked = []
-        for (events, request), _ in jobs:
+        for wanted, _ in jobs:
             # Ratings may be of an earlier model with another scale.
             rated = [
                 event
-                for event in events
+                for event in wanted.events
                 if event.kind != "rating" or event.value is None or scorer.on_scale(event.value)
             ]
-            asked.append(request._replace(labels=labels_of(rated, liked=liked, worst=worst)))
-        for (_, future), lines in zip(jobs, scorer.lists(asked), strict=True):
+            labels = labels_of(rated, liked=liked, worst=worst)
+            asked.append(wanted.request._replace(labels=labels))
+        drawn = []
+        for (wanted, future), lines in zip(jobs, scorer.lists(asked), strict=True):
             if isinstance(lines, RefusedError):
                 future.set_exception(lines)
-            else:
-                future.set_result((scorer, lines))
+                continue
+            name, request = uuid.uuid4().hex, wanted.request
+            stored = Answer(
+                name,
+                wanted.user,
+                time.time(),
+                request.policy,
+                scorer.version,
+                wanted.scenario,
+                tuple(Shown(line.item, line.score, line.propensity) for line in lines),
+                len(request.met),
+                wanted.arm,
+                lines[0].chances if lines else {},
+            )
+            places = [
+                _place(scorer, line, n, explain=request.explain) for n, line in enumerate(lines, 1)
+            ]
+            shown = ListAnswer(
+                name, wanted.user, request.policy, scorer.version, places, wanted.arm
+            )
+            drawn.append((stored, shown, future))
+        return drawn
 
 
 def pair_of(text: str) -> tuple[str, str]:

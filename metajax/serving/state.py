@@ -1,78 +1,104 @@
-"""Scores of users who were adapted to, kept for as long as their events are the same."""
+"""The first items of users who were adapted to, kept for as long as their events are the same."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import numpy as np
 
-from metajax.runs.recommendation import Scored, Seen
+from metajax.runs.recommendation import Seen
 
-__all__ = ["KeptScores"]
+__all__ = ["KeptLists"]
 
-_Rows = tuple[np.ndarray, ...]
+FIRST = 64
+"""Items that are kept of a user: ten are shown, and others may have been met or be unavailable."""
+
+PLACE = np.dtype([("item", np.int32), ("score", np.float32), ("deviation", np.float32)])
+"""An item, -1 where there is none, its score and the standard deviation of that."""
+
+_ENTRY = 240
+"""Bytes of a key and of its place in the order, by `tracemalloc`."""
 
 
-class KeptScores:
-    """The least recently used scores go first; it may be called from any thread.
+class KeptLists:
+    """The least recently used go first; it may be called from any thread.
 
-    The key is all that a method sees of a user, so that a new event is a new key: what is kept can
-    never be old. Scores and not adapted states are kept, as most of the time goes into scoring the
-    catalogue: of the engine on MovieLens-100K .9 ms of 5.2 are adaptation to 5 events.
+    The key is all that a method sees of a user and what clients told of items, so that a new event
+    is a new key: what is kept can never be old. The first items and not adapted states are kept, as
+    most of the time goes into scoring the catalogue; and not all scores, whose size is that of the
+    catalogue. All rows are one array.
 
     Args:
-        compute: Scores users, whose number it takes at once.
         most: Bytes that are kept, at most.
+        length: Items of a user.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Seen]], Scored], most: int):
-        self._compute, self._most = compute, most
-        self._kept: OrderedDict[bytes, _Rows] = OrderedDict()
+    def __init__(self, most: int, length: int = FIRST):
+        self._bytes = length * PLACE.itemsize + _ENTRY
+        # Memory is taken as it is written.
+        self._rows = np.empty((most // self._bytes, length), PLACE)
+        self._place: OrderedDict[bytes, int] = OrderedDict()
         self._lock = threading.Lock()
-        self._bytes = 0
 
     @property
     def users(self) -> int:
-        """Number of users whose scores are kept."""
-        return len(self._kept)
+        """Number of users whose items are kept."""
+        return len(self._place)
 
     @property
     def size(self) -> int:
         """Bytes that are kept."""
-        return self._bytes
+        return len(self._place) * self._bytes
 
-    def of(self, seen: Sequence[Seen]) -> Scored:
-        """Scores all items for some users, of whom only new ones are adapted to."""
-        keys = [_key(one) for one in seen]
+    def of(
+        self,
+        seen: Sequence[Seen],
+        told: bytes,
+        compute: Callable[[Sequence[Seen]], np.ndarray],
+    ) -> np.ndarray:
+        """Returns the first items of some users, of whom only new ones are adapted to.
+
+        Args:
+            seen: Of each user.
+            told: What the scores depend on besides.
+            compute: Returns `[B, length]` of `PLACE` for B users.
+
+        Returns:
+            `[B, length]` of `PLACE`; rows with a score that is not finite are not kept.
+        """
+        keys = [_key(one, told) for one in seen]
+        found = np.empty((len(seen), self._rows.shape[1]), PLACE)
+        missing: dict[bytes, list[int]] = {}
         with self._lock:
-            found = {key: self._kept[key] for key in keys if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
-        missing = {key: one for key, one in zip(keys, seen, strict=True) if key not in found}
+            for n, key in enumerate(keys):
+                if key in self._place:
+                    self._place.move_to_end(key)
+                    found[n] = self._rows[self._place[key]]
+                else:
+                    missing.setdefault(key, []).append(n)
         if missing:
-            scored = self._compute(list(missing.values()))
-            # Copies, as a view would keep the rows of all users of the call.
-            rows = (tuple(part.copy() for part in row) for row in zip(*scored, strict=True))
-            new = dict(zip(missing, rows, strict=True))
-            found |= new
+            new = compute([seen[places[0]] for places in missing.values()])
             with self._lock:
-                for key, row in new.items():
-                    self._put(key, row)
-        return Scored(*(np.stack(part) for part in zip(*(found[k] for k in keys), strict=True)))
+                for key, row in zip(missing, new, strict=True):
+                    found[missing[key]] = row
+                    if np.isfinite(row["score"]).all():
+                        self._put(key, row)
+        return found
 
-    def _put(self, key: bytes, row: _Rows) -> None:
-        if key in self._kept:
+    def _put(self, key: bytes, row: np.ndarray) -> None:
+        if key in self._place or not len(self._rows):
             return
-        self._kept[key] = row
-        self._bytes += _size(key, row)
-        while self._bytes > self._most:
-            self._bytes -= _size(*self._kept.popitem(last=False))
+        place = len(self._place)
+        if place == len(self._rows):
+            place = self._place.popitem(last=False)[1]
+        self._rows[place] = row
+        self._place[key] = place
 
 
-def _key(seen: Seen) -> bytes:
-    parts = (seen.items.astype(np.int32), seen.labels.astype(np.float32), seen.features)
-    return len(seen.items).to_bytes(4, "big") + b"".join(part.tobytes() for part in parts)
-
-
-def _size(key: bytes, row: _Rows) -> int:
-    return len(key) + sum(part.nbytes for part in row)
+def _key(seen: Seen, told: bytes) -> bytes:
+    digest = blake2b(told, digest_size=16)
+    digest.update(len(seen.items).to_bytes(4, "big"))
+    for part in (seen.items.astype(np.int32), seen.labels.astype(np.float32), seen.features):
+        digest.update(part.tobytes())
+    return digest.digest()

@@ -97,6 +97,8 @@ EVENT_COLUMNS = ", ".join(_EVENT)
 
 _ANSWER = "id, user_id, time, policy, model, scenario, items, known, arm, chances"
 
+_MARKS = ", ".join("?" * len(Answer._fields))
+
 _CHANGE = "(select coalesce(max(changed), 0) + 1 from items)"
 
 _READERS = 8
@@ -177,6 +179,11 @@ class Store:
         """Name of the database in messages, without a password."""
         return self._database.name
 
+    @property
+    def shared(self) -> bool:
+        """True where other processes may write."""
+        return self._database.shared
+
     def __enter__(self) -> "Store":
         return self
 
@@ -222,7 +229,18 @@ class Store:
         Raises:
             StoreError: As `add_events`.
         """
-        self._written(lambda db: _add_answer(db, answer))
+        self.begin_answers([answer]).result()
+
+    def begin_answers(self, answers: Sequence[Answer]) -> Future[None]:
+        """Begins to store lists, as `add_answer` does; all of them are stored or none is.
+
+        Returns:
+            None once they are on the disk, or a `StoreError`.
+
+        Raises:
+            StoreError: If the store is closed.
+        """
+        return self._begin(lambda db: _add_answers(db, answers))
 
     def put_item(self, name: str, item: Item) -> None:
         """Stores an item in place of an earlier one.
@@ -502,8 +520,12 @@ class Store:
 
     def _written(self, job: Callable[[Connection], _T]) -> _T:
         """Runs a job in the writer's thread; returns after its commit."""
+        return self._begin(job).result()
+
+    def _begin(self, job: Callable[[Connection], _T]) -> Future[_T]:
+        """Hands a job to the writer's thread; its result comes after its commit."""
         try:
-            return self._writer.result(job)
+            return self._writer.submit(job)
         except ClosedError:
             raise StoreError("the store is closed") from None
 
@@ -670,18 +692,15 @@ def _where_in(db: Connection, statement: str, values: Collection[Any]) -> list[A
     return db.execute(f"{statement} in ({', '.join('?' * len(values))})", list(values)).fetchall()
 
 
-def _add_answer(db: Connection, answer: Answer) -> None:
-    user = answer.user
-    if user is not None and _is_deleted(db, user):
-        user = None
-    items = json.dumps([list(shown) for shown in answer.items], allow_nan=False)
-    db.execute(
-        f"insert into answers ({_ANSWER}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(answer.id, user, answer.time, answer.policy, answer.model, answer.scenario, items),
-            *(answer.known, answer.arm, json.dumps(dict(answer.chances), allow_nan=False)),
-        ),
-    )
+def _add_answers(db: Connection, answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        user = answer.user
+        if user is not None and _is_deleted(db, user):
+            user = None
+        items = json.dumps([list(shown) for shown in answer.items], allow_nan=False)
+        chances = json.dumps(dict(answer.chances), allow_nan=False)
+        row = {**answer._asdict(), "user": user, "items": items, "chances": chances}
+        db.execute(f"insert into answers ({_ANSWER}) values ({_MARKS})", tuple(row.values()))
 
 
 def _answer_of(row: Sequence[Any]) -> Answer:

@@ -122,7 +122,7 @@ def test_an_arm_has_a_model_of_its_own(scorer, model, new_log):
             store, scorer, ServiceSettings(experiment=experiment), load, {"a/own": other}
         )
         for n in range(9):
-            found = service.list_for(f"u{n}")
+            found = service.list_for(f"u{n}").result()
             expected = {"a/own": "other", "a/plain": scorer.version}
             assert found.model == expected[str(found.arm)]
             kept = store.answer(found.recommendation_id)

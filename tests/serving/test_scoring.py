@@ -1,3 +1,5 @@
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ from metajax import runs
 from metajax.runs import recommendation
 from metajax.serving import scoring
 from metajax.serving.scoring import ListRequest, RefusedError
-from metajax.serving.state import KeptScores
+from metajax.serving.state import FIRST, KeptLists
 from metajax.serving.store import Item
 
 
@@ -47,7 +49,7 @@ def test_a_greedy_list_is_that_of_recommend(scorer):
 
 
 def test_users_of_one_call_are_those_of_many_and_nothing_more_is_compiled(scorer, monkeypatch):
-    monkeypatch.setattr(scorer, "kept", KeptScores(scorer._of_known, 0))
+    monkeypatch.setattr(scorer, "kept", KeptLists(0))
     asked = [
         ListRequest({str(n): 5.0, "7": 2.0}, policy=policy, n=n + 1, seed=n, explain=n == 2)
         for n in range(5)
@@ -164,36 +166,97 @@ def test_content_changes_the_score_of_an_item_that_the_model_knows(scorer):
         scorer.set_items({})
 
 
-def test_kept_scores_are_those_of_an_adaptation_from_scratch_and_are_bounded(scorer):
+def test_kept_lists_are_those_of_an_adaptation_from_scratch_and_are_bounded(scorer):
     rng = np.random.default_rng(0)
     computed = []
 
     def compute(seen):
         computed.append(len(seen))
-        return scorer._of_known(seen)
+        return scorer._firsts(seen, scorer._items)
 
-    row = 4 * 4 * len(scorer.ids)
-    kept = KeptScores(compute, 10 * (row + 200))
+    kept = KeptLists(10_100)
     users = []
     for n in range(40):
         items = rng.choice(scorer.ids, n % 12, replace=False).tolist()
         labels = {item: float(rng.integers(1, 6)) for item in items}
         users.append(scorer._seen(ListRequest(labels, attributes={"age": n})))
     for start in (*range(0, 40, 4), *range(36, -4, -4), 36):
-        found = kept.of(users[start : start + 4])
-        scratch = [scorer._of_known([one]) for one in users[start : start + 4]]
-        for name in found._fields:
-            whole = np.concatenate([getattr(one, name) for one in scratch])
-            np.testing.assert_allclose(getattr(found, name), whole, rtol=1e-6, atol=1e-6)
-        assert kept.size <= 10 * (row + 200)
-        assert 4 <= kept.users <= 13
+        own = users[start : start + 4]
+        found = kept.of(own, b"", compute)
+        for first, one in zip(found, own, strict=True):
+            scratch = scorer._of_known([one])
+            scores, ranks = (np.asarray(part)[0] for part in (scratch.scores, scratch.ranks))
+            kind = {"rtol": 1e-6, "atol": 1e-6}
+            best = np.argsort(-ranks, kind="stable")
+            first = first[first["item"] >= 0]
+            assert len(first) == len(best)  # A small catalogue.
+            np.testing.assert_allclose(ranks[first["item"]], ranks[best], **kind)
+            np.testing.assert_allclose(first["score"], scores[first["item"]], **kind)
+            deviations = np.asarray(scratch.deviations)[0]
+            np.testing.assert_allclose(first["deviation"], deviations[first["item"]], **kind)
+        assert kept.size <= 10_100
+        assert 4 <= kept.users <= 10
     # Those of the last call and of the one before were there, when the order was turned round.
     assert computed.count(4) < 21
-    assert kept.of(users[36:37] * 2).scores.shape == (2, len(scorer.ids))
+    assert kept.of(users[36:37] * 2, b"", compute).shape == (2, FIRST)
     before = sum(computed)
     # The same items in another order, or other labels, are another user.
     labels = {"3": 5.0, "4": 2.0}
     turned = dict(reversed(labels.items()))
     for one in (labels, turned, {"3": 5.0, "4": 3.0}, labels):
-        kept.of([scorer._seen(ListRequest(one))])
+        kept.of([scorer._seen(ListRequest(one))], b"", compute)
     assert sum(computed) == before + 3
+    # So are they when clients have told something else of items.
+    kept.of([scorer._seen(ListRequest(labels))], b"other", compute)
+    assert sum(computed) == before + 4
+
+
+def test_a_list_that_the_kept_items_cannot_fill_is_drawn_from_all(scorer, monkeypatch):
+    whole = [line.item for line in first(scorer, n=100)]
+    assert len(whole) == len(scorer.ids) < FIRST
+    monkeypatch.setattr(scoring, "FIRST", 8)
+    monkeypatch.setattr(scorer, "kept", KeptLists(2**20, 8))
+    met = whole[:5]
+    for n in (3, 4, 10, 100):
+        found = first(scorer, n=n, met=met)
+        assert [line.item for line in found] == whole[len(met) :][:n]
+        assert {line.propensity for line in found} == {1.0}
+
+
+def test_scores_that_are_not_finite_are_refused_and_not_kept(scorer, monkeypatch):
+    scored = scorer._of_known
+    for part in ("scores", "ranks"):
+        kept = KeptLists(2**20)
+        monkeypatch.setattr(scorer, "kept", kept)
+
+        def broken(seen, part=part):
+            found = scored(seen)
+            rows = np.array(getattr(found, part))
+            rows[0, -1] = np.nan
+            best = found.best._replace(finite=np.arange(len(rows)) > 0)
+            return found._replace(best=best, **{part: rows})
+
+        monkeypatch.setattr(scorer, "_of_known", broken)
+        asked = [ListRequest({"3": 5.0}), ListRequest({"4": 5.0})]
+        refused, drawn = scorer.lists(asked)
+        assert isinstance(refused, RefusedError)
+        assert "NaN" in str(refused)
+        assert len(drawn) == 10
+        assert kept.users == 1
+        scorer.set_items({"new": Item()})
+        try:
+            assert [isinstance(one, RefusedError) for one in scorer.lists(asked)] == [True, False]
+        finally:
+            scorer.set_items({})
+
+
+def test_a_scorer_is_freed_without_a_collection(model):
+    """What is there when a service starts is not collected, and a reload must not keep it."""
+    scorer = scoring.scorer_of(model, policies=("greedy",))
+    gone = weakref.ref(scorer)
+    gc.disable()
+    try:
+        del scorer
+        assert gone() is None
+    finally:
+        gc.enable()
