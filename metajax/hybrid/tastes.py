@@ -110,27 +110,31 @@ def adapt_taste(tastes: Tastes, item: jax.Array, rating: jax.Array, present: jax
 def _mixed(
     tastes: Tastes, x: jax.Array, residual: jax.Array, present: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns moments of the posterior mixture: a Kalman step of every component a rating."""
+    """Returns moments of the posterior mixture: a Kalman step of every component a rating.
+
+    The components are the last axis, which vector instructions run along.
+    """
+    width = x.shape[1]
 
     def step(
         carry: tuple[jax.Array, jax.Array, jax.Array], row: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
         mean, covariance, log_weight = carry
         x, residual, present = row
-        pull = covariance @ x  # [M, F]
-        variance = pull @ x + tastes.member_noise
-        off = residual - mean @ x
+        pull = (x @ covariance.reshape(width, -1)).reshape(width, -1)  # [F, M]
+        variance = x @ pull + tastes.member_noise
+        off = residual - x @ mean
         log_weight = log_weight - present * (off**2 / variance + jnp.log(variance)) / 2
-        gain = present * pull / variance[:, None]
-        mean = mean + gain * off[:, None]
-        return (mean, covariance - gain[:, :, None] * pull[:, None, :], log_weight), None
+        gain = present * pull / variance
+        return (mean + gain * off, covariance - gain[:, None] * pull, log_weight), None
 
-    start = (tastes.member_mean, tastes.member_covariance, jnp.zeros(len(tastes.member_noise)))
+    covariance = jnp.moveaxis(tastes.member_covariance, 0, 2)  # [F, F, M]
+    start = (tastes.member_mean.T, covariance, jnp.zeros(len(tastes.member_noise)))
     (mean, covariance, log_weight), _ = jax.lax.scan(step, start, (x, residual, present))
     weight = jax.nn.softmax(_MIXTURE_POWER * log_weight)
-    average = weight @ mean
-    off = mean - average
-    spread = jnp.einsum("m,mab->ab", weight, covariance) + (weight[:, None] * off).T @ off
+    average = mean @ weight
+    off = mean - average[:, None]
+    spread = covariance @ weight + (weight * off) @ off.T
     return average, spread, weight @ tastes.member_noise, -jnp.log(jnp.sum(weight**2))
 
 
