@@ -7,7 +7,8 @@ clients; a batch of users (`recommend_batch`); events stored in groups by 4 thre
 until they are on the disk; and the log read again. All of --model, a fitted folder, and of
 artificial catalogues of --items, whose model is `eb_fold_in`. Over HTTP a
 list is stored with its propensities before it is shown, which costs a commit; a commit alone is
-timed beside it.
+timed beside it, also in PostgreSQL where --database names an empty database of a server. So much
+memory is counted as --kept users take whose first items are remembered.
 
 --soak SECONDS besides kills and restarts the service --kills times under the load of 4 clients, and
 compares the log with what was acknowledged, and lists with the model alone. All traffic stays on
@@ -20,6 +21,7 @@ import functools
 import http.client
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -30,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,8 +45,10 @@ from metajax import engine, runs
 from metajax.data.dataset import Dataset
 from metajax.data.dataset import Table as Columns
 from metajax.data.interactions import from_columns
+from metajax.runs.recommendation import Seen
 from metajax.serving import Event, Store, labels_of
 from metajax.serving.scoring import ListRequest, Scorer, scorer_of
+from metajax.serving.state import FIRST, PLACE, KeptLists
 
 __all__ = ["main"]
 
@@ -113,6 +118,14 @@ class Running(NamedTuple):
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) * 1024
         return 0
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of the processor that it has taken; 0 where the system does not tell."""
+        with contextlib.suppress(OSError):
+            user, system = Path(f"/proc/{self.process.pid}/stat").read_text().split()[13:15]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return 0.0
 
 
 def start(model: Path, log: Path) -> Running:
@@ -214,8 +227,6 @@ def of_model(folder: Path, options: argparse.Namespace, place: Path) -> list[dic
         scorer.lists([next(waiting)])
         call = functools.partial(_next_list, scorer, waiting)
         add(f"{name}, in process", **spread(timed(call, options.requests)))
-    state = scorer.kept.size / max(scorer.kept.users, 1)
-    add("kept scores", bytes_a_user=round(state), users=scorer.kept.users)
     batch = [asked(scorer, rng) for _ in range(options.batch)]
     recommender = scorer.recommender
     runs.recommend_batch(recommender, batch, by_id=True)
@@ -243,13 +254,15 @@ def of_model(folder: Path, options: argparse.Namespace, place: Path) -> list[dic
             link.close()
             return taken
 
-        began = time.perf_counter()
+        began, cpu, own = time.perf_counter(), running.cpu, time.process_time()
         taken = side_by_side(lists)
         seconds = time.perf_counter() - began
         add(
             f"a list over HTTP, {CLIENTS} clients",
             **spread(taken),
             requests_a_second=round(len(taken) / seconds, 1),
+            service_cpu_ms=round(1e3 * (running.cpu - cpu) / len(taken), 2),
+            clients_cpu_ms=round(1e3 * (time.process_time() - own) / len(taken), 2),
         )
         add("a list over HTTP, 1 client", **spread(side_by_side(lists, 1)))
         link = connection(running.address)
@@ -262,10 +275,35 @@ def of_model(folder: Path, options: argparse.Namespace, place: Path) -> list[dic
     return records
 
 
-def of_store(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
-    """Times the log alone."""
-    records = []
-    with Store(f"sqlite:///{place / 'store.db'}") as store:
+def of_users(count: int) -> dict[str, Any]:
+    """Counts the memory of so many users whose first items are kept."""
+    own = Running(SimpleNamespace(pid=os.getpid()), "")  # type: ignore[arg-type]
+    before, rng = own.memory, np.random.default_rng(0)
+    kept, nobody = KeptLists(2**30), np.zeros(0, np.float32)
+
+    def compute(seen: Sequence[Seen]) -> np.ndarray:
+        rows = np.zeros((len(seen), FIRST), PLACE)
+        rows["score"] = rng.random(rows.shape)
+        return rows
+
+    for start in range(0, count, 1000):
+        users = [
+            Seen(np.arange(n, n + EVENTS), np.ones(EVENTS), nobody)
+            for n in range(start, min(start + 1000, count))
+        ]
+        kept.of(users, b"", compute)
+    return {
+        "workload": "kept users",
+        "users": kept.users,
+        "mib": round((own.memory - before) / 2**20, 1),
+        "counted_mib": round(kept.size / 2**20, 1),
+    }
+
+
+def of_store(url: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Times a log alone."""
+    records: list[dict[str, Any]] = []
+    with Store(url) as store:
         taken = timed(lambda: store.check_writable(), min(options.requests, 100))
         records.append({"workload": "a commit", **spread(taken)})
         groups = max(1, options.events // GROUP // CLIENTS)
@@ -305,6 +343,7 @@ def of_store(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
             {"workload": "replay", "events": read, "events_a_second": round(read / seconds)}
         )
     for record in records:
+        record["database"] = "PostgreSQL" if store.shared else "SQLite"
         print(json.dumps(record), flush=True)
     return records
 
@@ -420,7 +459,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             folders.append(engine.save(fitted, place / f"model-{items}"))
         # The quickest to start first: the soak starts it often.
         folders += [] if options.model is None else [options.model]
-        records = of_store(options, place)
+        records = of_store(f"sqlite:///{place / 'store.db'}", options)
+        if options.database is not None:
+            records += of_store(options.database, options)
+        records.append(of_users(options.kept))
         for folder in folders:
             records += of_model(folder, options, place)
         if options.soak and folders:
@@ -441,11 +483,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="a fitted model")
+    parser.add_argument("--database", metavar="URL", help="an empty database of a server")
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000], metavar="N")
     for name, default, least, what in (
         ("requests", 400, CLIENTS, "lists of each kind"),
         ("batch", 2048, 1, "users of a batch"),
         ("events", 100_000, GROUP * CLIENTS, "events stored"),
+        ("kept", 1_000_000, 1, "users whose first items are kept"),
         ("soak", 0, 0, "seconds of load beside kills; 0: none"),
         ("kills", 20, 0, "kills of the soak"),
     ):
@@ -454,7 +498,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="folder of the disk to test")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     options = parser.parse_args(arguments)
-    for name in ("requests", "batch", "events", "soak", "kills"):
+    for name in ("requests", "batch", "events", "kept", "soak", "kills"):
         least = getattr(options, f"least_{name}")
         if getattr(options, name) < least:
             parser.error(f"--{name} must be >= {least}, got {getattr(options, name)}.")

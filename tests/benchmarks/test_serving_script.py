@@ -19,11 +19,13 @@ def test_every_figure_is_recorded_and_nothing_is_lost(script, tmp_path):
     path = tmp_path / "serving.json"
     records = script.main(
         ["--items", "100", "--requests", "8", "--batch", "4", "--events", "400", "--soak", "2",
-         "--kills", "1", "--json", str(path)]
+         "--kills", "1", "--kept", "2500", "--json", str(path)]
     )  # fmt: skip
     assert len(json.loads(path.read_text())) == len(records) == 15
     found = {one["workload"]: one for one in records}
     assert found["replay"]["events"] == 400
+    assert found["kept users"]["users"] == 2500
+    assert found["kept users"]["counted_mib"] == pytest.approx(2.4, abs=0.1)
     assert found["a list over HTTP, 4 clients"]["p50_ms"] > 0
     end: Any = found["soak with 1 kills"]
     assert end["acknowledged"] > 0
