@@ -13,10 +13,12 @@ fitted again. Awards leak how a film was received: `with awards` is not availabl
 the random graph entities are permuted among films.
 
 Then new users with 1 or 5 known ratings, protocol P1, with entities as pseudo-users who like their
-films; and rating prediction of unrated films, protocol P2.
+films; and rating prediction of unrated films, protocol P2. The JSON file keeps what is there of
+other parts.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,7 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if "engine" in parts:
         records += ratings(about, "hybrid", ENGINE_DRAWS)
     if options.json:
-        write(options.json, records)
+        # What was measured before of other parts stays.
+        kept = json.loads(options.json.read_text()) if options.json.exists() else []
+        own = {(record["method"], record["metric"]) for record in records}
+        kept = [record for record in kept if (record["method"], record["metric"]) not in own]
+        write(options.json, records, kept=kept)
     return records
 
 

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,8 +161,10 @@ def device() -> str:
     return f"{kind}, {jax.device_count()} of them"
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> None:
-    """Writes records as JSON, with the day and the versions."""
+def write(
+    path: Path, records: list[dict[str, Any]], *, kept: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Writes records as JSON, with the day and the versions, after those of an earlier day."""
     names = ("jax", "flax", "optax", "numpy", "torch", "higher", "torchopt")
     # Those that took part.
     versions = {name: version(name) for name in names if name in sys.modules}
@@ -172,7 +174,8 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
         "python": platform.python_version(),
         **versions,
     }
-    path.write_text(json.dumps([{**record, **shared} for record in records], indent=1) + "\n")
+    found = [*kept, *({**record, **shared} for record in records)]
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:

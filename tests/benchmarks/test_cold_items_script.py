@@ -1,4 +1,5 @@
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,22 @@ def test_ratings_of_new_films_are_predicted_by_their_director(about, monkeypatch
     alone = records["factors: attributes", None, metric]["mean"]
     graph = records["factors: attributes, graph", None, metric]["mean"]
     assert graph - alone == pytest.approx(result["mean"], abs=2e-4)
+
+
+def test_records_of_parts_that_were_not_measured_stay(scripts, about, monkeypatch, tmp_path):
+    script, _ = scripts
+    monkeypatch.setattr(script, "Described", lambda *_: about)
+    monkeypatch.setattr(script, "load_graph", lambda name: None)
+    monkeypatch.setattr(script, "load", lambda name: None)
+
+    def part(method, mean):
+        return [{"method": method, "metric": "NDCG@10", "mean": mean}]
+
+    monkeypatch.setattr(script, "new_users", lambda *_: part("EASE", 0.1))
+    monkeypatch.setattr(script, "ratings", lambda *_: part("factors", 0.2))
+    path = tmp_path / "found.json"
+    script.main(["--parts=users,ratings", "--json", str(path)])
+    monkeypatch.setattr(script, "ratings", lambda *_: part("factors", 0.3))
+    script.main(["--parts=ratings", "--json", str(path)])
+    found = {record["method"]: record["mean"] for record in json.loads(path.read_text())}
+    assert found == {"EASE": 0.1, "factors": 0.3}
