@@ -23,7 +23,7 @@ EXTRAS_OF = dict.fromkeys(("cli", "data", "evaluation", "report"), ("cli",)) | {
     "serving": ("serve", "postgres"),
 }
 # Requirements that are imported by another name, or run and not imported.
-IMPORTED_AS = {"orbax-checkpoint": "orbax"}
+IMPORTED_AS = {"orbax-checkpoint": "orbax", "scikit-learn": "sklearn"}
 TOOLS = {"ipykernel", "openapi-python-client", "pyrefly", "pytest-xdist", "ruff"}
 
 
