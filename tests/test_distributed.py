@@ -41,6 +41,18 @@ mesh = distributed.task_mesh(mesh_size)
 state, tasks = distributed.replicated(state, mesh), distributed.sharded(tasks, mesh)
 assert tasks.support.labels.sharding.shard_shape(tasks.support.labels.shape)[0] == 16 // mesh_size
 update = jax.jit(learner.update)
+# Where the mesh is set the gradient is one exchange, and the same but for the order of sums.
+with jax.set_mesh(mesh):
+    once, metrics = update(state, tasks)
+    if processes * devices > 1:
+        lines = update.lower(state, tasks).compile().as_text().splitlines()
+        sums = [line.split(" all-reduce(")[0] for line in lines if " all-reduce(" in line]
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        assert sorted("f32" in line for line in sums) == [False, True], sums
+        assert any(f"= f32[{size + 1}]" in line for line in sums), sums
+after, expected = update(state, tasks)
+for one, other in zip(*map(jax.tree.leaves, ((once, metrics), (after, expected)))):
+    np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-5, atol=1e-6)
 found = []
 for _ in range(2):
     state, metrics = update(state, tasks)

@@ -7,7 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
 
+from metajax.distributed import TASK_AXIS
 from metajax.losses import check_shapes, on_examples
 from metajax.types import (
     Adaptation,
@@ -156,7 +159,7 @@ def learner_with(
         gradient_of = jax.value_and_grad(weighted)
         if microbatch is not None:
             gradient_of = accumulated(gradient_of, microbatch)
-        return gradient_of if shared is None else _through(shared, gradient_of)
+        return _summed_once(gradient_of if shared is None else _through(shared, gradient_of))
 
     check_model(model, SupportModel if hasattr(model, "decode") else Model)
     starts = sorted(task_losses)
@@ -192,6 +195,34 @@ def learner_with(
         )
 
     return MetaLearner(init, update, adaptation, with_outer)
+
+
+def _summed_once(
+    gradient_of: Callable[..., tuple[jax.Array, Params]],
+) -> Callable[..., tuple[jax.Array, Params]]:
+    """Sums over the devices of the mesh that is set, by `jax.set_mesh`, in one exchange.
+
+    The compiler would sum each parameter by itself, and between processes every sum waits for the
+    others to be there. Without a mesh of the axis `task` nothing is changed.
+    """
+
+    def summed(params: Params, *given: Any) -> tuple[jax.Array, Params]:
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.shape.get(TASK_AXIS, 1) == 1:
+            return gradient_of(params, *given)
+
+        def own(params: Params, *given: Any) -> tuple[jax.Array, Params]:
+            found, unravel = ravel_pytree(gradient_of(params, *given))
+            return unravel(jax.lax.psum(found, TASK_AXIS))
+
+        everywhere, spread = PartitionSpec(), PartitionSpec(TASK_AXIS)
+        specs = (everywhere, spread, spread, everywhere)
+        # Unchecked, so that differentiation within stays that of each device's own tasks.
+        return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)(
+            params, *given
+        )
+
+    return summed
 
 
 def _through(

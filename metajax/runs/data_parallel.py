@@ -209,7 +209,8 @@ class Share:
 
     def dispatch(self, length: int) -> tuple[MetaState, Any] | None:
         """Makes updates; returns the state and the metrics on the first process, else None."""
-        self._state, metrics = self._update(self._state, length=length)
+        with jax.set_mesh(self._mesh):
+            self._state, metrics = self._update(self._state, length=length)
         jax.block_until_ready(self._state)
         if self._rank:
             return None
