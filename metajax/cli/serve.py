@@ -28,6 +28,7 @@ def serve(
     beside: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     experiment: Path | None = None,
     client_rate: float | None = None,
+    kept_mb: int = 64,
     refuse_unknown_items: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serves a model over HTTP: events in, lists out. Needs the extra serve.
@@ -52,6 +53,8 @@ def serve(
             name = "autumn", then tables such as [arms.explore] with policy, share and model.
         client_rate: Requests a second from one address, on average; more are answered with 429.
             Each worker counts its own.
+        kept_mb: Megabytes for the lists of users whose events are the same as before, a thousand
+            users each; of each model and worker.
         refuse_unknown_items: Refuse events of items that the model does not know.
     """
     try:
@@ -72,6 +75,7 @@ def serve(
         admin_key=None if admin_key_file is None else server.key_of(admin_key_file),
         unknown_items=not refuse_unknown_items,
         client_rate=client_rate,
+        kept_mb=kept_mb,
         experiment=None if experiment is None else experiments.read_experiment(experiment),
     )
     if model is None:

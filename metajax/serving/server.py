@@ -228,8 +228,8 @@ def _answer(
         folders |= settings.beside
 
         def load(name: str) -> Scorer:
-            folder = folders[name]
-            return scorer_of(folder, compared=_compared(arms, name))
+            kept = settings.kept_mb * 2**20
+            return scorer_of(folders[name], compared=_compared(arms, name), kept_bytes=kept)
 
         scorer, *scorers = map(load, folders)
         others = dict(zip(list(folders)[1:], scorers, strict=True))

@@ -69,6 +69,9 @@ class ServiceSettings:
     client_rate: float | None = None
     """Requests a second of one address, on average, of which those of ten seconds may come at once;
     None: any."""
+    kept_mb: int = 64
+    """Megabytes of first items of users that are remembered, about a thousand users each, of every
+    model; 0 remembers nobody."""
 
     def __post_init__(self):
         """Checks the numbers.
@@ -79,6 +82,8 @@ class ServiceSettings:
         rate = self.client_rate
         if rate is not None and not 0 < rate < math.inf:
             raise ValueError(f"client_rate must be > 0 and finite, got {rate}.")
+        if self.kept_mb < 0:
+            raise ValueError(f"kept_mb must be >= 0, got {self.kept_mb}.")
 
 
 class _Wanted(NamedTuple):

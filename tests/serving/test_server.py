@@ -28,6 +28,7 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
         ([], "or --demo"),
         ([str(model), "--demo"], "or --demo"),
         ([str(model), "--client-rate", "0"], "client_rate must be > 0"),
+        ([str(model), "--kept-mb", "-1"], "kept_mb must be >= 0"),
         ([str(model), "--api-key-file", str(short)], "16 or more"),
         ([str(model), "--api-key-file", str(tmp_path / "none")], "none"),
         ([str(model), "--events", "mysql://x"], "sqlite:///FILE"),
@@ -40,6 +41,23 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
         said = capsys.readouterr()
         assert why in said.err, arguments
         assert [line for line in said.err.splitlines() if "note:" not in line][1:] == []
+
+
+def test_lists_are_remembered_in_the_memory_that_is_given(model, new_log, monkeypatch):
+    served = []
+
+    class Running:
+        def __init__(self, service):
+            served.append(service.scorer.kept)
+            self.run = lambda sockets: service.close()
+
+    monkeypatch.setattr(server, "uvicorn_of", Running)
+    for kept_mb in (1, 0):
+        settings = server.ServiceSettings(kept_mb=kept_mb)
+        server.serve(model, events=new_log(), port=0, settings=settings)
+    kept, none = (len(one._rows) for one in served)
+    assert 900 < kept < 1100
+    assert none == 0
 
 
 def test_a_policy_that_the_model_lacks_is_refused(model):
