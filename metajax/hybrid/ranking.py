@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.data.dataset import room
 from metajax.hybrid.arrival import KNOTS
 from metajax.hybrid.rating import blended
 from metajax.losses import approximate_ndcg
@@ -274,15 +275,18 @@ def _scores(scale: jax.Array, weights: jax.Array, lists: Lists) -> jax.Array:
 _jitted_scores = jax.jit(_scores)
 
 
-@partial(jax.jit, static_argnames=("constant",))
+@partial(jax.jit, static_argnames=("constant", "size"))
 def _trained(
     scale: jax.Array,
     weights: jax.Array,
     state: optax.OptState,
     lists: Lists,
+    count: jax.Array,
     keys: jax.Array,
     constant: bool,
+    size: int,
 ) -> tuple[jax.Array, optax.OptState]:
+    """Makes updates on `size` of the first `count` lists each; the rest is padding."""
     optimizer = _optimizer(constant=constant)
 
     def loss(weights: jax.Array, batch: Lists, key: jax.Array) -> jax.Array:
@@ -299,9 +303,8 @@ def _trained(
         carry: tuple[Any, optax.OptState], key: jax.Array
     ) -> tuple[tuple[Any, optax.OptState], None]:
         weights, state = carry
-        size = len(lists.count)
         row_key, reading_key = jax.random.split(key)
-        rows = jax.random.randint(row_key, (min(_BATCH, size),), 0, size)
+        rows = jax.random.randint(row_key, (size,), 0, count)
         batch = jax.tree.map(lambda leaf: leaf[rows], lists)
         gradient = jax.grad(loss)(weights, batch, reading_key)
         change, state = optimizer.update(gradient, state)
@@ -335,11 +338,23 @@ def _fitted(
         first = float(scale[0]) if np.isfinite(scale[0]) else 0.0
         start = jnp.zeros((2, len(KNOTS), len(scale))).at[:, :, 0].set(first)
     weights, state = start, _optimizer(constant=constant).init(start)
-    moved = jax.tree.map(jnp.asarray, lists)
+    # Parts, halves and all of the users share a program where their numbers are about the same.
+    count = len(lists.count)
+    size = min(_BATCH, count)
+    padded = jax.tree.map(lambda leaf: jnp.asarray(_with_room(leaf)), lists)
     steps = _CONSTANT_STEPS if constant else _STEPS
     for keys in jax.random.split(jax.random.key(seed), (steps // _PER_DISPATCH, _PER_DISPATCH)):
-        weights, state = _trained(jnp.asarray(scale), weights, state, moved, keys, constant)
+        weights, state = _trained(
+            jnp.asarray(scale), weights, state, padded, count, keys, constant, size
+        )
     return _tied(weights) if constant else weights
+
+
+def _with_room(rows: np.ndarray) -> np.ndarray:
+    """Pads rows by zeros to a power of two."""
+    padded = np.zeros((room(len(rows)), *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded
 
 
 def _reached(scale: np.ndarray | jax.Array, weights: jax.Array, lists: Lists) -> np.ndarray:
