@@ -7,6 +7,7 @@ from records import markdown, read
 __all__ = [
     "cold_items",
     "extraction",
+    "extraction_engine",
     "graph_for_new_users",
     "graph_for_ratings",
     "knowledge_graph",
@@ -40,6 +41,19 @@ def extraction() -> str:
         for r in read("extraction")
     ]
     return markdown(["extractor", "relation", "precision", "recall", "found", "true"], rows)
+
+
+def extraction_engine() -> str:
+    """NDCG@10 of cold films by each graph, and differences from other graphs."""
+    found = read("extraction_engine")
+    against = ("attributes", "curated graph", "curated graph of half the films")
+    cells: dict[str, dict[str | None, str]] = {}
+    for r in found:
+        sign = "+" if r["against"] else ""
+        cell = f"{r['mean']:{sign}.3f} [{r['low']:{sign}.3f}, {r['high']:{sign}.3f}]"
+        cells.setdefault(r["graph"], {})[r["against"]] = cell
+    rows = [[name, *(own.get(key, "") for key in (None, *against))] for name, own in cells.items()]
+    return markdown(["", "NDCG@10", *(f"less {name}" for name in against)], rows)
 
 
 def graph_for_new_users() -> str:
