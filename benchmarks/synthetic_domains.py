@@ -128,7 +128,7 @@ def add_recovered(
     """
     errors = [record for record in records if record["metric"] == "rmse"]
     possible = dict(zip(best.ks, summarise(best)["rmse"].tolist(), strict=True))
-    local = [baseline.name for baseline in registry.all_baselines() if baseline.target_alone]
+    local = [b.name for b in registry.all_baselines() if b.target_alone and b.predicts_ratings]
     shares: dict[str, list[str]] = {}
     for k in best.ks:
         of_k = [record for record in errors if record["k"] == k]

@@ -1,5 +1,6 @@
 """No transfer: fold-in of ratings, or EASE or ItemKNN of lists, of the target domain alone."""
 
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ def _in_target(name: str, rule: Baseline) -> Baseline:
     """Returns a rule that sees the rows of the target alone, in training and in supports."""
     of_rule = rule.adaptation
 
+    @wraps(rule.fit)  # The signature tells the search the defaults.
     def fit(training: TrainingSet, **settings: Any) -> _Params:
         _, target = domain_logs(training)
         fitted = rule.fit(training._replace(interactions=target), **settings)
