@@ -1,5 +1,6 @@
 """Tables of the benchmarks of knowledge graphs, from their records."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from records import markdown, read
@@ -8,6 +9,7 @@ __all__ = [
     "cold_items",
     "extraction",
     "extraction_engine",
+    "extraction_facts",
     "graph_for_new_users",
     "graph_for_ratings",
     "knowledge_graph",
@@ -29,18 +31,28 @@ def cold_items() -> str:
 
 def extraction() -> str:
     """Precision and recall of triples from texts, by extractor and relation."""
+    return _of_triples("extraction", {})
+
+
+def extraction_facts() -> str:
+    """The same by the facts of a data set, with recall of those that the texts state."""
+    return _of_triples("extraction_facts", {"stated_recall": "recall of the stated"})
+
+
+def _of_triples(name: str, further: Mapping[str, str]) -> str:
+    shown = ("precision", "recall", *further)
     rows = [
         [
             r["extractor"],
             f"`{r['relation']}`",
-            f"{r['precision']:.3f}",
-            f"{r['recall']:.3f}",
+            *(f"{r[one]:.3f}" for one in shown),
             f"{r['found']:,}",
             f"{r['true']:,}",
         ]
-        for r in read("extraction")
+        for r in read(name)
     ]
-    return markdown(["extractor", "relation", "precision", "recall", "found", "true"], rows)
+    columns = ("precision", "recall", *further.values())
+    return markdown(["extractor", "relation", *columns, "found", "true"], rows)
 
 
 def extraction_engine() -> str:

@@ -421,6 +421,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph_cost": graph_cost,
     "cold_items": knowledge_tables.cold_items,
     "extraction": knowledge_tables.extraction,
+    "extraction_facts": knowledge_tables.extraction_facts,
     "extraction_engine": knowledge_tables.extraction_engine,
     "graph_for_new_users": knowledge_tables.graph_for_new_users,
     "graph_for_ratings": knowledge_tables.graph_for_ratings,

@@ -43,6 +43,31 @@ def test_the_texts_are_measured(scripts, tmp_path):
         script.main(["--precision", "0"])
 
 
+def test_the_texts_are_compared_with_facts_of_a_data_set(scripts, tmp_path):
+    script, _ = scripts
+    (tmp_path / "movies.dat").write_text(
+        "1::Alien (1979)::Horror|Sci-Fi\n2::Fargo (1996)::Western\n3::Alien (1999)::War\n",
+        encoding="latin-1",
+    )
+    (tmp_path / "ratings.dat").write_text("1::1::5::10\n1::2::3::11\n2::1::4::12\n")
+    facts = [("film:1", "directed_by", "RIDLEY SCOTT"), ("film:1", "directed_by", "An Other")]
+    facts += [("film:2", "directed_by", "Joel Coen"), ("film:1", "actor", "Sigourney Weaver")]
+    (tmp_path / "graph.tsv").write_text("".join("\t".join(fact) + "\n" for fact in facts))
+    records = script.main(["--parts", "facts", "--facts", str(tmp_path)])
+    found = {(r["extractor"], r["relation"]): r for r in records}
+    assert {relation for _, relation in found} == {"directed_by", "genre"}
+    director = found["labels", "directed_by"]
+    assert (director["precision"], director["found"], director["true"]) == (1.0, 2, 3)
+    assert (director["recall"], director["stated_recall"]) == (0.6667, 1.0)
+    # Fargo's own genres are none of Alien's two and no Western.
+    genre = found["labels", "genre"]
+    assert (genre["recall"], genre["stated_recall"], genre["true"]) == (0.6667, 1.0, 3)
+    assert genre["found"] > 2
+    assert genre["precision"] == pytest.approx(2 / genre["found"], abs=1e-4)
+    with pytest.raises(SystemExit):
+        script.main(["--parts", "facts"])
+
+
 def test_wrong_triples_are_wrong_and_as_many_as_asked(scripts, graph):
     script, _ = scripts
     rng = np.random.default_rng(0)
