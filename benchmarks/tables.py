@@ -166,8 +166,6 @@ def serving() -> str:
                 cells.append("{p50_ms:.3g}, {p99_ms:.3g} ms".format(**r))
             elif "users_a_second" in r:
                 cells.append("{users_a_second:,} users a second".format(**r))
-            elif "bytes_a_user" in r:
-                cells.append("{bytes_a_user:,} bytes a user".format(**r))
             elif "seconds" in r:
                 cells.append("{seconds:.1f} s".format(**r))
             else:
