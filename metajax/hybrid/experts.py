@@ -266,7 +266,8 @@ class _Members(NamedTuple):
     preferences: jax.Array
     """`[M, I]` float16 in [0, 1]."""
     likes: jax.Array
-    """`[M, I]` float16, 1 for a liked item; of an item without interactions, what is expected."""
+    """`[M, I]` float32, as a product over the whole of it would first convert it; 1 for a liked
+    item; of an item without interactions, what is expected."""
     features: jax.Array
     """`[M, Du]` encoded attributes."""
     length: jax.Array
@@ -305,7 +306,7 @@ def _fit_members(shared: Shared) -> _Members:
     array = partial(jnp.asarray, dtype=jnp.float32)
     return _Members(
         jnp.asarray(dense, jnp.float16),
-        jnp.asarray(expected, jnp.float16),
+        array(expected),
         array(shared.training.user_features[shared.members]),
         array(np.sqrt(np.sum(dense**2, axis=1) + 10)),
         array(np.maximum(np.log(len(dense) / (1 + liked)), 0.1)),
@@ -331,7 +332,7 @@ def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
     logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
     attention = jax.nn.softmax(logits, axis=1)  # [3, M]
     # All items before those asked for, which are mostly all: to gather M N numbers takes longer.
-    share = 0.2 * params.share + 0.8 * attention @ params.likes.astype(jnp.float32)  # [3, I]
+    share = 0.2 * params.share + 0.8 * attention @ params.likes  # [3, I]
     return jnp.log(_FLOOR + share[:, inputs.item]).T
 
 

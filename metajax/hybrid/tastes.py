@@ -41,9 +41,10 @@ class Tastes(NamedTuple):
     noise: jax.Array
     """`[]` variance of a rating given the latents."""
     member_mean: jax.Array
-    """`[M, F]` mean of each component of the mixture."""
+    """`[F, M]` mean of each component of the mixture; the last axis is the longest, along which
+    vector instructions run."""
     member_covariance: jax.Array
-    """`[M, F, F]` its covariance."""
+    """`[F, F, M]` its covariance."""
     member_noise: jax.Array
     """`[M]` its noise."""
 
@@ -81,8 +82,8 @@ def fit_tastes(shared: Shared) -> Tastes:
         prior_mean,
         prior,
         noise,
-        found.mean[chosen],
-        found.covariance[chosen] + _INFLATION * prior,
+        found.mean[chosen].T,
+        np.moveaxis(found.covariance[chosen] + _INFLATION * prior, 0, 2),
         member_noise[chosen],
     )
     return Tastes(*(jnp.asarray(value, jnp.float32) for value in values))
@@ -110,10 +111,7 @@ def adapt_taste(tastes: Tastes, item: jax.Array, rating: jax.Array, present: jax
 def _mixed(
     tastes: Tastes, x: jax.Array, residual: jax.Array, present: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns moments of the posterior mixture: a Kalman step of every component a rating.
-
-    The components are the last axis, which vector instructions run along.
-    """
+    """Returns moments of the posterior mixture: a Kalman step of every component a rating."""
     width = x.shape[1]
 
     def step(
@@ -128,8 +126,8 @@ def _mixed(
         gain = present * pull / variance
         return (mean + gain * off, covariance - gain[:, None] * pull, log_weight), None
 
-    covariance = jnp.moveaxis(tastes.member_covariance, 0, 2)  # [F, F, M]
-    start = (tastes.member_mean.T, covariance, jnp.zeros(len(tastes.member_noise)))
+    log_weight = jnp.zeros(len(tastes.member_noise))
+    start = (tastes.member_mean, tastes.member_covariance, log_weight)
     (mean, covariance, log_weight), _ = jax.lax.scan(step, start, (x, residual, present))
     weight = jax.nn.softmax(_MIXTURE_POWER * log_weight)
     average = mean @ weight

@@ -114,7 +114,7 @@ def test_the_first_model_is_the_fold_in_and_the_mixture_is_bayes_over_users(trai
     np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-4)
     # Components: the training users' posteriors, widened.
     leaves = (tastes.member_mean, tastes.member_covariance, tastes.member_noise)
-    mean, covariance, noise = (np.asarray(leaf, np.float64) for leaf in leaves)
+    mean, covariance, noise = (np.moveaxis(np.asarray(leaf, np.float64), -1, 0) for leaf in leaves)
     x = np.asarray(tastes.design, np.float64)[[2, 5]]
     y = np.array([5.0, 2.0]) - np.asarray(tastes.expected)[[2, 5]]
     logs, means, spreads = [], [], []
