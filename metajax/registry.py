@@ -32,7 +32,6 @@ from metajax.learners import touched_rows
 from metajax.methods import Method, Settings, objectives, to_dict
 from metajax.methods.settings import Chosen, reading_fields
 from metajax.methods.tasks import Sampler
-from metajax.methods.two_tower import rating_network
 from metajax.training import Progress, begin
 from metajax.types import Adaptation, Examples, Inputs, MetaLearner, Params, Task
 
@@ -555,14 +554,15 @@ def judged_adaptation_of(
     """Returns the adaptation of the learner where any number of interactions is at hand.
 
     A method that was trained on few sees the first of them, in either domain: inner steps on a
-    hundred times as many interactions are tuned by nothing. Where it orders the catalogue, what a
-    network makes of the user's attributes alone is computed once, if it allows that.
+    hundred times as many interactions are tuned by nothing. Where it orders the catalogue, a
+    network with `Model.broadcasts_user` gets the user's attributes in one row.
     """
     adaptation = adaptation_of(settings, shapes, method)
     if method is None and closed_form_of(settings) is not None:
         return adaptation
     resolved = _resolved(settings, method)
-    if resolved.network is rating_network and not predicts_ratings(settings):
+    network = resolved.network(settings, shapes)
+    if getattr(network, "broadcasts_user", False) and not predicts_ratings(settings):
         adaptation = _for_one_user(adaptation)
     if resolved.any_support:
         return adaptation

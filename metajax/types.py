@@ -261,6 +261,9 @@ class Model(NamedTuple):
     """`init(key, inputs) -> params`."""
     apply: Apply
     """`apply(params, inputs) -> scores [N]`, or the arrays from which an adaptation predicts."""
+    broadcasts_user: bool = False
+    """True if `apply` takes one user's `user_features` as `[1, Du]` for N items, and computes what
+    depends on them alone once: a catalogue is then scored so."""
 
 
 class Adaptation(NamedTuple):
@@ -336,12 +339,13 @@ def check_model(model: Any, contract: type = Model) -> None:
 
     Args:
         model: A NamedTuple of functions.
-        contract: `Model` or `SupportModel`, whose fields it must have.
+        contract: `Model` or `SupportModel`, whose fields without a default it must have.
 
     Raises:
         TypeError: If it is none, such as a Linen module that was not wrapped.
     """
-    needed: tuple[str, ...] = contract._fields  # type: ignore[attr-defined]
+    fields, defaults = contract._fields, contract._field_defaults  # type: ignore[attr-defined]
+    needed = [name for name in fields if name not in defaults]
     if any(name not in getattr(model, "_fields", ()) for name in needed):
         wrap = "from_linen" if contract is Model else "from_support_module"
         raise TypeError(

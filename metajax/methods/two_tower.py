@@ -86,7 +86,8 @@ def rating_network(settings: Settings, shapes: Shapes) -> Model:
             items=shapes.items if options.rank else 0,
             identity_width=options.rank + 1,
             direct=options.rank > 0,
-        )
+        ),
+        broadcasts_user=True,
     )
 
 

@@ -11,7 +11,7 @@ from metajax.types import Examples, Model, Params, SupportModel
 __all__ = ["from_linen", "from_support_module", "init_params"]
 
 
-def from_linen(module: nn.Module) -> Model:
+def from_linen(module: nn.Module, *, broadcasts_user: bool = False) -> Model:
     """Wraps a Linen module whose only variables are parameters.
 
     Args:
@@ -19,9 +19,10 @@ def from_linen(module: nn.Module) -> Model:
             adaptation makes scores of, such as `Placed`. Layers with `dtype=jnp.bfloat16` compute
             in that; parameters, and so adapted weights, gradients and optimizer states, are of
             their `param_dtype`, float32.
+        broadcasts_user: `Model.broadcasts_user`.
 
     Returns:
-        The pair `init`, `apply`. Scores come back as `[N]`, in float32 at least.
+        The functions `init` and `apply`. Scores come back as `[N]`, in float32 at least.
 
     Raises:
         ValueError: From `init`, as `init_params`.
@@ -38,7 +39,7 @@ def from_linen(module: nn.Module) -> Model:
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
 
-    return Model(init, apply)
+    return Model(init, apply, broadcasts_user)
 
 
 def init_params(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:

@@ -15,7 +15,7 @@ from metajax.data.dataset import Shapes
 from metajax.evaluation import compare
 from metajax.fields import bounded
 from metajax.methods import Method, Options, by_one_pass, outer_optimizer
-from metajax.types import Adaptation, Model
+from metajax.types import Adaptation, Examples, Inputs, Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,35 @@ def test_evaluate_finds_methods_of_entry_points(small, installed, tmp_path, monk
     assert cli.main(["train", "--method=level", *few, f"--run={folder}"]) == 0
     assert cli.main(["evaluate", str(folder)]) == 0
     assert "level" in (folder / "report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("objective", "broadcasts", "rows"),
+    [("ndcg", True, 1), ("ndcg", False, 6), ("rating", True, 6)],
+)
+def test_a_network_that_broadcasts_the_user_orders_a_catalogue_by_one_row(
+    objective, broadcasts, rows
+):
+    seen = []
+
+    def apply(params, inputs):
+        seen.append(len(inputs.user_features))
+        return (inputs.user_features * inputs.item_features) @ params
+
+    def crossed(settings, shapes):
+        return Model(lambda key, inputs: jnp.ones(3), apply, broadcasts_user=broadcasts)
+
+    own = level._replace(name="crossed", network=crossed, options=Options)
+    settings = registry.settings_for(own, objective=objective)
+    judged = registry.judged_adaptation_of(settings, Shapes(6, 3, 3, None), own)
+    rng = np.random.default_rng(0)
+    user, items, params = rng.normal(size=(1, 3)), rng.normal(size=(6, 3)), rng.normal(size=3)
+    inputs = Inputs(jnp.repeat(jnp.asarray(user), 6, axis=0), jnp.asarray(items), jnp.arange(6))
+    adapted = judged.adapt(params, Examples(inputs, jnp.ones(6), jnp.ones(6, bool)))
+    seen.clear()
+    scores = judged.predict(params, adapted, inputs)
+    assert seen == [rows]
+    np.testing.assert_allclose(scores, (user * items) @ params, rtol=1e-5)
 
 
 def test_options_may_not_have_names_of_shared_settings():

@@ -12,11 +12,11 @@ from metajax.cross_domain.tasks import cross_table
 from metajax.cross_domain.users import HISTORY, cross_users
 from metajax.data import synthetic
 from metajax.data.cold_users import cold_users
-from metajax.data.dataset import shapes_of
+from metajax.data.dataset import Shapes, shapes_of
 from metajax.data.datasets import load
 from metajax.data.sampler import task_table
 from metajax.methods import Settings, objectives
-from metajax.methods.two_tower import GradientOptions, rating_network
+from metajax.methods.two_tower import GradientOptions
 
 # One of each way to look at a support.
 KINDS = {"two_tower", "maml", "bayesian_ridge", "gcn_ridge", "sequential"}
@@ -45,6 +45,14 @@ def tiny(name, quick, **changes):
     kept = ("updates", "tasks", "query", "per_dispatch", "validate_every", "data")
     sizes = {**options, **{field: getattr(quick, field) for field in kept}, **changes}
     return registry.settings_for(name, **registry.changes_for(name, sizes))
+
+
+def broadcasts_user(name):
+    network = registry.trained_method_of(name).network
+    found = network(
+        registry.settings_for(name), Shapes(items=6, user_width=3, item_width=3, scale=None)
+    )
+    return getattr(found, "broadcasts_user", False)
 
 
 def test_names_are_unique():
@@ -280,7 +288,7 @@ def test_across_two_domains_no_order_is_learned(name, of_two_domains, quick):
     [
         name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow)
         for name in registry.names(1)
-        if registry.trained_method_of(name).network is rating_network
+        if broadcasts_user(name)
     ],
 )
 def test_one_row_of_a_user_scores_a_catalogue_as_a_row_for_each_item(training, quick, name):
