@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax.cross_domain.overlap import joint_names, read_overlap_list
 from metajax.data import datasets
-from metajax.data.dataset import Dataset, Table, TrainingSet
+from metajax.data.dataset import Dataset, Table, TrainingSet, with_relevant
 from metajax.data.interactions import Interactions, from_columns, select_rows
 from metajax.data.reading import Reading
 from metajax.fields import check_fields, check_keys, names_of
@@ -128,10 +128,15 @@ def load_domains(
         ValueError: If a data set is missing or malformed, or the two do not fit together.
         OSError: If the overlap list cannot be read.
     """
+    relevant = Reading(relevant=reading.get("relevant")).relevant
 
     def load(name: str, own: Mapping[str, Any]) -> Any:
         known = name in datasets.names()
-        options = {k: v for k, v in reading.items() if not known or k not in domain_fields}
+        options = {
+            k: v
+            for k, v in reading.items()
+            if k != "relevant" and not (known and k in domain_fields)
+        }
         found = datasets.load(name, progress=progress, **{**options, **own})
         if found.parts is not None:
             raise DataError(
@@ -140,22 +145,25 @@ def load_domains(
                 " reads them as one log.",
                 file=name,
             )
-        return found
+        # Checked on both domains together.
+        return found if relevant is None else found._replace(relevant=relevant)
 
     if pair.column is not None:
         source, target = (
             {token.strip() for token in tokens.split(",") if token.strip()}
             for tokens in (pair.source, pair.target)
         )
-        return split_domains(load(pair.data, {}), pair.column, source, target)
-    listed = pair.overlap_list
-    return join_domains(
-        load(pair.source, pair.source_reading),
-        load(pair.target, pair.target_reading),
-        matched=pair.matched,
-        overlap_list=None if listed is None else read_overlap_list(listed),
-        rescale=pair.rescale,
-    )
+        found = split_domains(load(pair.data, {}), pair.column, source, target)
+    else:
+        listed = pair.overlap_list
+        found = join_domains(
+            load(pair.source, pair.source_reading),
+            load(pair.target, pair.target_reading),
+            matched=pair.matched,
+            overlap_list=None if listed is None else read_overlap_list(listed),
+            rescale=pair.rescale,
+        )
+    return found._replace(dataset=with_relevant(found.dataset, found.dataset.relevant))
 
 
 def with_absolute_paths(pair: DomainPair) -> DomainPair:
@@ -261,13 +269,14 @@ def join_domains(
 
     Returns:
         The domains. Item ids get the prefix `source:` or `target:`; user ids too where equal ids do
-        not mean one user. Columns of the same name are merged.
+        not mean one user. Columns of the same name are merged. Where only one of two logs without
+        ratings has counts or weights, every interaction counts as one, and a note says so.
 
     Raises:
         ValueError: If the data sets share neither users nor a column of attributes, users are to
             be matched and none is in both, `overlap_list` is malformed, the scales differ and
-            `rescale` is False, one has ratings and the other none (or all the same), or a column
-            has different kinds.
+            `rescale` is False, one has ratings and the other none (or all the same), `relevant` is
+            a count or weight that nothing in one of them reaches, or a column has different kinds.
     """
     if None in (source.scale, target.scale) and source.implicit != target.implicit:
         bare, own, other = (source, "source", "target")
@@ -279,7 +288,8 @@ def join_domains(
             f"leave out what was not liked --{other}.drop 'rating<4'."
         )
     if source.implicit and target.implicit:
-        source, target = _without_constant_ratings(source), _without_constant_ratings(target)
+        source, target = map(_without_constant_ratings, (source, target))
+        source, target = _of_common_strength(source, target)
     factor, shift = 1.0, 0.0
     if source.scale != target.scale and source.scale and target.scale:
         if not rescale:
@@ -358,11 +368,42 @@ def domain_logs(training: TrainingSet) -> tuple[Interactions, Interactions]:
 
 def _without_constant_ratings(dataset: Dataset) -> Dataset:
     """Returns ratings that are all the same as interactions without any."""
-    if dataset.scale is None:
-        return dataset
+    return dataset if dataset.scale is None else _unweighted(dataset)
+
+
+def _unweighted(dataset: Dataset) -> Dataset:
     log = dataset.interactions
     log = log._replace(rating=np.ones_like(log.rating))
     return dataset._replace(interactions=log, scale=None, relevant=None)
+
+
+def _of_common_strength(source: Dataset, target: Dataset) -> tuple[Dataset, Dataset]:
+    """Drops counts or weights that only one of two logs without ratings has.
+
+    Raises:
+        ValueError: If no interaction of one of them is as strong as `relevant` asks.
+    """
+    parts, least = {"source": source, "target": target}, target.relevant
+    ratings = {side: part.interactions.rating for side, part in parts.items()}
+    for (side, part), other in zip(parts.items(), ("target", "source"), strict=True):
+        if least is not None and least > ratings[side].max():
+            hint = ""
+            if least <= ratings[other].max():
+                hint = (
+                    f"; --{other}.drop 'rating<{least:g}' leaves out the weaker ones of the other"
+                )
+            raise ValueError(
+                "relevant (--relevant) must be a strength that interactions of both logs reach, "
+                f"and the strongest of {part.name} is {ratings[side].max():g}, got {least:g}: "
+                f"leave it out, and every interaction counts as one{hint}."
+            )
+        if least is None and np.ptp(ratings[other]) == 0 < np.ptp(ratings[side]):
+            note = (
+                f"its counts or weights are not used, because {parts[other].name} has none: every "
+                "interaction counts as one"
+            )
+            parts[side] = _unweighted(part)._replace(notes=(*part.notes, note))
+    return parts["source"], parts["target"]
 
 
 def _check_columns(parts: tuple[Dataset, Dataset]) -> None:

@@ -271,6 +271,37 @@ def test_counts_and_a_threshold_are_of_both_domains(paths):
     assert (ndcg("item_knn", split) < 1).all()
 
 
+@pytest.mark.parametrize("counted", ["source", "target"])
+def test_counts_of_one_domain_alone_are_not_used_and_a_line_says_so(paths, run, tmp_path, counted):
+    plain = "target" if counted == "source" else "source"
+    words = [
+        "transfer", "--source", paths[0], "--target", paths[1], f"--{counted}.count-column=times",
+        f"--{plain}.ignore=times", "--method=item_knn", "--no-report",
+    ]  # fmt: skip
+    status, _, err = run(*words, "--run", tmp_path / "run")
+    assert status == 0, err
+    (line,) = [line for line in err.splitlines() if "counts or weights" in line]
+    names = dict(zip(("source", "target"), paths, strict=True))
+    assert f"note: {names[counted]}: its counts or weights are not used, because " in line
+    assert f"because {names[plain]} has none" in line
+    assert set(runs.open_run(tmp_path / "run").dataset.interactions.rating.tolist()) == {1.0}
+    # A threshold would leave nothing of the other domain.
+    status, _, err = run(*words, "--relevant=2", "--run", tmp_path / "other")
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if not line.endswith(" ...")]
+    assert f"interactions of both logs reach, and the strongest of {names[plain]} is 1" in line
+    assert f"--{counted}.drop 'rating<2' leaves out" in line
+    # As the line says.
+    reading = {
+        f"{counted}_reading": {"count_column": "times", "drop": ("rating<2",)},
+        f"{plain}_reading": {"ignore": ("times",)},
+    }
+    dropped = load_domains(pair_of(paths, **reading), {})
+    assert set(dropped.dataset.interactions.rating.tolist()) == {1.0}
+    whole = load_domains(pair_of(paths), {"ignore": ("times",)})
+    assert 0 < len(dropped.dataset.interactions.item) < len(whole.dataset.interactions.item)
+
+
 def test_a_run_on_clicks_recommends_items_of_the_target(paths, run, tmp_path):
     words = ["transfer", "--source", paths[0], "--target", paths[1], "--ignore=times"]
     status, out, err = run(*words, "--method=item_knn", "--no-report", "--run", tmp_path / "run")
