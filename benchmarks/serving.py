@@ -45,7 +45,7 @@ from metajax import engine, runs
 from metajax.data.dataset import Dataset
 from metajax.data.dataset import Table as Columns
 from metajax.data.interactions import from_columns
-from metajax.runs.recommendation import Seen
+from metajax.runs.recommender import Seen, liked_rating
 from metajax.serving import Event, Store, labels_of
 from metajax.serving.scoring import ListRequest, Scorer, scorer_of
 from metajax.serving.state import FIRST, PLACE, KeptLists
@@ -418,7 +418,7 @@ def soak(folder: Path, options: argparse.Namespace, place: Path) -> dict[str, An
         stored = Counter(event.id for _, event in store.events(most=10**9))
         users = [f"u{n}" for n in range(0, 200, 10)]
         events = {user: store.events_of(user, 1000) for user in users}
-    liked = runs.recommendation.liked_rating(scorer.recommender)
+    liked = liked_rating(scorer.recommender)
     requests_of = [
         ListRequest(labels_of(own, liked=liked, worst=1.0), {event.item for event in own})
         for own in events.values()

@@ -36,9 +36,9 @@ from metajax.knowledge import (
 from metajax.knowledge.extraction import EndpointSettings
 from metajax.knowledge.readers import Statements
 from metajax.runs import graph as graph_runs
+from metajax.runs.catalogue import titles_of
 from metajax.runs.graph import GraphRun
 from metajax.runs.item_index import find, index_of_items
-from metajax.runs.recommendation import titles_of
 from metajax.search import study
 
 __all__ = ["command", "prepare"]

@@ -1,7 +1,8 @@
 """The command `metajax recommend`."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ from metajax.cli import console
 from metajax.data import readers
 from metajax.data.schema import unseen_values
 from metajax.fields import rounded
-from metajax.runs import lists, recommendation
+from metajax.runs import lists
+from metajax.runs.catalogue import parse_names
+from metajax.runs.recommender import liked_rating
+from metajax.runs.scores import scored_at_once
 
-__all__ = ["recommend", "shares_of"]
+__all__ = ["parse_numbers", "parse_pairs", "recommend", "shares_of"]
 
 
 def recommend(
@@ -80,11 +84,9 @@ def recommend(
         raise ValueError(f"--attributes are those of --users, which is missing; got {attributes}.")
     if output is not None:
         lists.check_output(output)
-    seen: Any = recommendation.parse_numbers(
-        recommendation.parse_pairs(ratings, "--ratings"), "--ratings"
-    )
-    described = recommendation.parse_pairs(user, "--user")
-    having = recommendation.parse_pairs(category, "--category")
+    seen: Any = parse_numbers(parse_pairs(ratings, "--ratings"), "--ratings")
+    described = parse_pairs(user, "--user")
+    having = parse_pairs(category, "--category")
     with console.busy(f"Loading {run}"):
         if engine.is_model(run):
             recommender = engine.load(run).recommender
@@ -93,17 +95,17 @@ def recommend(
     catalogue = recommender.catalogue
     among = runs.candidates(
         catalogue,
-        exclude=recommendation.parse_names(catalogue, exclude),
-        only=recommendation.parse_names(catalogue, only) if only else None,
+        exclude=parse_names(catalogue, exclude),
+        only=parse_names(catalogue, only) if only else None,
         category=having,
     )
     if users is not None and output is not None:
         _recommend_all(recommender, users, attributes, output, top=top, source=source, among=among)
         return
     if items:
-        seen = recommendation.parse_names(catalogue, items)
+        seen = parse_names(catalogue, items)
         _say_liked(recommender)
-    found = recommendation.recommend(
+    found = runs.recommend(
         recommender, seen, described, top=top, source=source, among=among, explain=explain
     )
     for note in unseen_values(recommender.user_schema, described):
@@ -153,6 +155,51 @@ def shares_of(experts: Sequence[tuple[str, float]]) -> str:
     return ", ".join(said)
 
 
+def parse_pairs(text: str, argument: str) -> dict[str, str]:
+    """Reads `name=value, name=value`; a name may hold commas, a value may not.
+
+    Args:
+        text: The argument's value.
+        argument: The argument's name, for errors.
+
+    Returns:
+        Names and values as strings, in order.
+
+    Raises:
+        ValueError: If the text is not of that form or a name occurs twice.
+
+    Example:
+        >>> parse_pairs("Good, The Bad and The Ugly, The=5, Fargo = 4", "--ratings")
+        {'Good, The Bad and The Ugly, The': '5', 'Fargo': '4'}
+    """
+    pairs: dict[str, str] = {}
+    rest = text.strip()
+    while rest:
+        match = re.match(r"(.+?)\s*=\s*([^,=]*?)\s*(?:,\s*|$)", rest)
+        if not match or not match[2]:
+            raise ValueError(f"{argument} must read 'name=value, name=value', got {rest!r}.")
+        if match[1] in pairs:
+            raise ValueError(f"{argument} must name {match[1]!r} once, got it twice.")
+        pairs[match[1]] = match[2]
+        rest = rest[match.end() :]
+    return pairs
+
+
+def parse_numbers(pairs: Mapping[str, str], argument: str) -> dict[str, float]:
+    """Reads the values of `parse_pairs` as numbers.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    numbers = {}
+    for name, value in pairs.items():
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{argument} must rate by numbers, got {name}={value}.") from None
+    return numbers
+
+
 def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"id": line.item_id, "title": line.title, "score": line.score}
     if explain:
@@ -166,7 +213,7 @@ def _object(line: runs.Recommendation, *, explain: bool) -> dict[str, Any]:
 
 def _say_liked(recommender: runs.Recommender) -> None:
     """Says what items without ratings count as, for a method that has learned from ratings."""
-    liked = recommendation.liked_rating(recommender)
+    liked = liked_rating(recommender)
     if liked is not None:
         console.error(
             f"note: the items have no ratings and count as rated {liked:g}, the median of the "
@@ -188,7 +235,7 @@ def _recommend_all(
         console.error(f"note: {note}.")
     if log.scale is None:
         _say_liked(recommender)
-    size = recommendation.scored_at_once(len(recommender.catalogue.ids))
+    size = scored_at_once(len(recommender.catalogue.ids))
     batches = -(-len(log.interactions.users) // size)
     with console.stages("Recommending", batches) as begin:
         found = list(lists.recommend_log(recommender, log, begin=begin, **options))

@@ -30,7 +30,7 @@ from metajax.evaluation.tables import Judged
 from metajax.evaluation.tuning import check_ranked, refit_on, tuned
 from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
-from metajax.runs.recommendation import catalogue_of, titles_of
+from metajax.runs.catalogue import catalogue_of, titles_of
 from metajax.types import Params
 
 __all__ = [

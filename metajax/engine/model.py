@@ -36,8 +36,9 @@ from metajax.files import read_bytes
 from metajax.knowledge import SharedFacts
 from metajax.methods import Settings
 from metajax.runs import serving
+from metajax.runs.catalogue import Catalogue
 from metajax.runs.folder import claim, publish
-from metajax.runs.recommendation import Catalogue, Recommender
+from metajax.runs.recommender import Recommender
 from metajax.storage import Digest
 from metajax.types import Adaptation, Params
 

@@ -17,7 +17,7 @@ from metajax.engine.model import FittedModel, hashed
 from metajax.evaluation import Compared, Evaluation, evaluate, table
 from metajax.evaluation.evaluate import ConstantPredictionsError
 from metajax.evaluation.tables import Judged
-from metajax.runs.recommendation import Recommender
+from metajax.runs.recommender import Recommender
 
 __all__ = ["judged_on"]
 

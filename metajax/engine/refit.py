@@ -35,7 +35,7 @@ from metajax.engine.fit import (
 from metajax.engine.model import FittedModel, hashed
 from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
-from metajax.runs.recommendation import Catalogue
+from metajax.runs.catalogue import Catalogue
 from metajax.training import begin, train
 from metajax.types import Task
 

@@ -30,7 +30,7 @@ from metajax.fields import suggestion
 from metajax.knowledge import KnowledgeGraph, graph_names
 from metajax.methods import Settings
 from metajax.runs import Recommendations
-from metajax.runs.recommendation import Ratings
+from metajax.runs.recommender import Ratings
 
 __all__ = ["ColdStartSolver"]
 

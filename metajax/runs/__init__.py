@@ -13,12 +13,12 @@ from metajax.runs.parameter_server import ParameterServer
 from metajax.runs.recommendation import (
     Recommendation,
     Recommendations,
-    Recommender,
     predict,
     recommend,
     recommend_batch,
     similar,
 )
+from metajax.runs.recommender import Recommender
 from metajax.runs.run import (
     Run,
     Trainable,

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from metajax.fields import check_name, suggestion
+from metajax.runs.catalogue import Catalogue, find_item
 from metajax.runs.item_index import folded
-from metajax.runs.recommendation import Catalogue, find_item
 
 __all__ = ["candidates"]
 
@@ -39,7 +39,7 @@ def candidates(
 
     Example:
         >>> from metajax.data import load
-        >>> from metajax.runs.recommendation import catalogue_of
+        >>> from metajax.runs.catalogue import catalogue_of
         >>> films = catalogue_of(load("synthetic").items, np.zeros((1, 0)))
         >>> int(candidates(films, only=films.ids[:5].tolist(), exclude=[films.ids[0]]).sum())
         4

@@ -31,9 +31,9 @@ from metajax.evaluation.records import (
 )
 from metajax.evaluation.records import headline as sentence
 from metajax.registry import closed_form_of, predicts_ratings
+from metajax.runs.catalogue import titles_of
 from metajax.runs.folder import last_written, read_metrics
 from metajax.runs.folder import write_report as write_files
-from metajax.runs.recommendation import titles_of
 from metajax.runs.run import Run
 from metajax.types import Params
 

@@ -10,12 +10,9 @@ import numpy as np
 from metajax import storage
 from metajax.data.dataset import Dataset
 from metajax.data.readers.frames import polars_module
-from metajax.runs.recommendation import (
-    Recommendations,
-    Recommender,
-    recommend_batch,
-    scored_at_once,
-)
+from metajax.runs.recommendation import Recommendations, recommend_batch
+from metajax.runs.recommender import Recommender
+from metajax.runs.scores import scored_at_once
 
 if TYPE_CHECKING:
     import polars

@@ -54,6 +54,7 @@ from metajax.registry import (
     settings_on,
 )
 from metajax.runs import serving
+from metajax.runs.catalogue import catalogue_of
 from metajax.runs.folder import (
     CHECKPOINTS,
     Claim,
@@ -64,7 +65,7 @@ from metajax.runs.folder import (
     open_metrics,
     read_json,
 )
-from metajax.runs.recommendation import Recommender, catalogue_of
+from metajax.runs.recommender import Recommender
 from metajax.training import Progress
 from metajax.types import Params
 

@@ -19,9 +19,9 @@ import numpy as np
 from metajax.data.dataset import Shapes, Table
 from metajax.data.labels import Grades, Labels
 from metajax.fields import with_tuples
+from metajax.runs.catalogue import Catalogue
 from metajax.runs.folder import read_json
 from metajax.runs.item_index import index_of_items
-from metajax.runs.recommendation import Catalogue
 
 __all__ = ["Served", "catalogue_from", "contents_of", "facts_of", "read"]
 

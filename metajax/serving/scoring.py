@@ -40,11 +40,12 @@ from metajax import engine
 from metajax.data.schema import Schema, encode_rows
 from metajax.exploration import Beliefs, policy_of
 from metajax.fields import suggestion
-from metajax.runs import recommendation
 from metajax.runs.candidates import candidates
 from metajax.runs.facts import CommonFact, common_facts
 from metajax.runs.item_index import index_of_items
-from metajax.runs.recommendation import Recommender, Seen
+from metajax.runs.recommendation import similar
+from metajax.runs.recommender import Recommender, Seen, liked_rating, seen_of
+from metajax.runs.scores import Scored, score_all
 from metajax.serving.state import FIRST, PLACE, KeptLists
 from metajax.serving.store import Item
 
@@ -260,7 +261,7 @@ class Scorer:
 
     def _labels(self, rows: int) -> dict[str, float]:
         """Labels of so many items, fewer of a smaller catalogue, by which programs are compiled."""
-        liked = recommendation.liked_rating(self.recommender)
+        liked = liked_rating(self.recommender)
         return dict.fromkeys(self.ids[:rows], 1.0 if liked is None else liked)
 
     def checked_policy(self, name: str) -> str:
@@ -419,7 +420,7 @@ class Scorer:
             if not shown[:known].any():
                 return []
             try:
-                found = recommendation.similar(self._by_id, item, top=n, among=shown[:known])
+                found = similar(self._by_id, item, top=n, among=shown[:known])
             except ValueError as problem:
                 raise RefusedError(str(problem)) from None
             return [(line.item_id, line.title, line.score) for line in found]
@@ -482,16 +483,16 @@ class Scorer:
         self.check_attributes(request.attributes)
         ratings = list(labels) if self.recommender.scale is None else labels
         try:
-            return recommendation.seen_of(
+            return seen_of(
                 self.recommender, ratings, request.attributes, lambda name: place[str(name)]
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise RefusedError(str(problem.args[0])) from None
 
-    def _of_known(self, seen: Sequence[Seen]) -> recommendation.Scored:
+    def _of_known(self, seen: Sequence[Seen]) -> Scored:
         most = max(len(one.items) for one in seen)
         rows = next(size for size in self._sizes if most <= size)
-        return recommendation.score_all(self.recommender, seen, rows, doubts=True, best=FIRST)
+        return score_all(self.recommender, seen, rows, doubts=True, best=FIRST)
 
     def _firsts(self, seen: Sequence[Seen], items: _Items) -> np.ndarray:
         """First items of B users, `[B, FIRST]` of `PLACE`; NaN where any score is not finite."""
@@ -515,7 +516,7 @@ class Scorer:
         return found
 
     def _all_scores(
-        self, scored: recommendation.Scored, items: _Items
+        self, scored: Scored, items: _Items
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Scores, deviations, ranks and doubts `[B, N + C]`, in standardised units."""
         scores, deviations, ranks, doubts = map(np.asarray, scored[:4])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from metajax.characters import visible
 from metajax.fields import suggestion
-from metajax.runs.recommendation import liked_rating
+from metajax.runs.recommender import liked_rating
 from metajax.serving import bodies, outcomes
 from metajax.serving.bodies import ListAnswer, PlaceAnswer, RejectedEvent, StrangerBody
 from metajax.serving.events import Answer, Event, Shown, labels_of

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from metajax.runs.recommendation import Seen
+from metajax.runs.recommender import Seen
 
 __all__ = ["KeptLists"]
 

@@ -9,7 +9,7 @@ from metajax import engine
 from metajax.cli.app import main
 from metajax.cli.recommend import shares_of
 from metajax.data import load as load_data
-from metajax.runs import lists, recommend, recommendation
+from metajax.runs import lists, recommend, scores
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_batch_more_changes_nothing(users, model, monkeypatch):
     recommender, log = engine.load(model).recommender, load_data(users)
     begun = []
     whole = list(lists.recommend_log(recommender, log, begin=begun.append))
-    monkeypatch.setattr(recommendation, "_HOST_SCORES", 60)  # Two users of 30 items.
+    monkeypatch.setattr(scores, "_HOST_SCORES", 60)  # Two users of 30 items.
     parts = list(lists.recommend_log(recommender, log, begin=begun.append))
     assert [one.user for one in parts] == [one.user for one in whole]
     for one, other in zip(parts, whole, strict=True):

@@ -4,23 +4,15 @@ import numpy as np
 import pytest
 
 from metajax.baselines import Blend
+from metajax.cli.recommend import parse_numbers, parse_pairs
 from metajax.data.dataset import Table
 from metajax.data.labels import Labels
 from metajax.data.schema import fit_schema
-from metajax.runs import recommendation
+from metajax.runs import explanation, scores
 from metajax.runs.candidates import candidates
-from metajax.runs.recommendation import (
-    Catalogue,
-    Recommender,
-    catalogue_of,
-    find_item,
-    parse_numbers,
-    parse_pairs,
-    predict,
-    recommend,
-    recommend_batch,
-    similar,
-)
+from metajax.runs.catalogue import Catalogue, catalogue_of, find_item, parse_names
+from metajax.runs.recommendation import predict, recommend, recommend_batch, similar
+from metajax.runs.recommender import Recommender, liked_rating
 from metajax.types import Adaptation
 
 # A user's state is the mean of their ratings (3 for none); an item scores that plus its price,
@@ -77,8 +69,8 @@ def test_a_batch_gives_each_user_their_own_list():
     for ratings, user, lines in zip(BATCH, users, found, strict=True):
         alone = recommend(recommender, ratings, user, top=2)
         assert [line.item_id for line in lines] == [line.item_id for line in alone]
-        scores = [line.score for line in alone]
-        np.testing.assert_allclose([line.score for line in lines], scores, rtol=1e-6)
+        expected = [line.score for line in alone]
+        np.testing.assert_allclose([line.score for line in lines], expected, rtol=1e-6)
     assert recommend_batch(recommender, []) == []
     assert recommend_batch(recommender, BATCH[:1]) == [recommend(recommender, {})]
 
@@ -96,7 +88,7 @@ def test_an_id_that_is_a_title_too_is_an_id_where_that_is_asked():
 def test_a_large_batch_is_scored_in_parts(monkeypatch):
     users = [{"age": 20 + n} for n in range(7)]
     whole = recommend_batch(recommender, [{"1": 4}] * 7, users)
-    monkeypatch.setattr(recommendation, "_SCORES", 8)  # two users by four items
+    monkeypatch.setattr(scores, "_SCORES", 8)  # two users by four items
     jax.clear_caches()
     assert recommend_batch(recommender, [{"1": 4}] * 7, users) == whole
 
@@ -257,19 +249,19 @@ def test_what_is_equal_comes_before_what_is_alike(asked, item):
     ids, titles = map(np.array, zip(*rows, strict=True))
     catalogue = Catalogue(ids, titles, np.zeros((len(ids), 0), np.float32))
     expected = 11 if asked == " FARGO " else item
-    assert recommendation.find_item(catalogue, asked) == expected
+    assert find_item(catalogue, asked) == expected
 
 
 def test_what_is_alike_several_times_is_asked_about():
     ids = np.array(["P1", "p1", "x"])
     catalogue = Catalogue(ids, ids, np.zeros((3, 0), np.float32))
-    assert recommendation.find_item(catalogue, "p1") == 1
+    assert find_item(catalogue, "p1") == 1
     with pytest.raises(ValueError, match="got 'ｐ1' for the ids P1, p1"):
-        recommendation.find_item(catalogue, "ｐ1")
+        find_item(catalogue, "ｐ1")
     with pytest.raises(KeyError, match="no item has the id 7"):
-        recommendation.find_item(catalogue, 7)
+        find_item(catalogue, 7)
     with pytest.raises(TypeError, match=r"named by titles or ids, got 1\.5"):
-        recommendation.find_item(catalogue, 1.5)  # pyrefly: ignore
+        find_item(catalogue, 1.5)  # pyrefly: ignore
 
 
 def test_whole_numbers_are_ids():
@@ -280,14 +272,14 @@ def test_whole_numbers_are_ids():
 
 def test_items_without_ratings_are_liked_or_met():
     stars = recommender._replace(labels=Labels(liked=4.0))
-    assert recommendation.liked_rating(stars) == 4
+    assert liked_rating(stars) == 4
     assert recommend(stars, ["Fargo", 2]) == recommend(stars, {"Fargo": 4, "2": 4})
     assert recommend(stars, ["Fargo", 2]) != recommend(stars, {"Fargo": 5, "2": 5})
     assert recommend(stars, []) == recommend(stars, {})
     percent = stars._replace(
         scale=(20.0, 100.0), labels=Labels(20.0, 100.0, 20.0, 100.0, liked=4.0)
     )
-    assert recommendation.liked_rating(percent) == 80
+    assert liked_rating(percent) == 80
     assert recommend(percent, ["Fargo"]) == recommend(percent, {"Fargo": 80})
     implicit = recommender._replace(scale=None)
     assert recommend(implicit, ["Fargo", 2]) == recommend(implicit, {"1": 1, "2": 1})
@@ -295,7 +287,7 @@ def test_items_without_ratings_are_liked_or_met():
     with pytest.raises(TypeError, match="a mapping, or a sequence of items, got 'Fargo'"):
         recommend(implicit, "Fargo")
     catalogue = recommender.catalogue._replace(titles=np.array(["A, B", "B", "C", "D, E"]))
-    assert recommendation.parse_names(catalogue, "b, a, B,3, D, C") == ["b", "a, B", "3", "D", "C"]
+    assert parse_names(catalogue, "b, a, B,3, D, C") == ["b", "a, B", "3", "D", "C"]
 
 
 def test_ratings_and_their_deviations_stay_on_the_scale():
@@ -385,11 +377,11 @@ def test_parts_of_experts_sum_to_the_lead_over_what_the_user_has_not_met():
 def test_reasons_are_found_in_blocks(monkeypatch):
     ratings = {"Fargo": 5, "Star Wars": 2, "3": 3}
     whole = recommend(recommender, ratings, explain=True)
-    monkeypatch.setattr(recommendation, "_HOST_SCORES", 8)  # Two users of four items.
+    monkeypatch.setattr(scores, "_HOST_SCORES", 8)  # Two users of four items.
     parts = recommend(recommender, ratings, explain=True)
     assert [line.reasons for line in parts] == [line.reasons for line in whole] != [()]
     # Together, and not one by one.
-    monkeypatch.setattr(recommendation, "_FEW_ROWS", 2)
+    monkeypatch.setattr(explanation, "_FEW_ROWS", 2)
     blocks = recommend(recommender, ratings, explain=True)
     ((title, change), *others), *_ = [line.reasons for line in blocks]
     assert ((title, pytest.approx(change, abs=1e-6)), *others) == whole[0].reasons
@@ -504,7 +496,7 @@ def test_the_best_of_a_batch_are_those_of_a_stable_sort(top):
     mask[5] = True
     values[6, 4] = np.nan
     users = (values, known, np.zeros((8, 3), np.float32), mask)
-    found = recommendation._best_items(
+    found = scores._best_items(
         fixed, {}, jnp.zeros((6, 1)), users, allowed, np.zeros(top, np.int32)
     )
     for n, own in enumerate(values):

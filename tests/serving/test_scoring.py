@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metajax import runs
-from metajax.runs import recommendation
+from metajax.runs import scores
 from metajax.serving import scoring
 from metajax.serving.scoring import ListRequest, RefusedError
 from metajax.serving.state import FIRST, KeptLists
@@ -20,7 +20,7 @@ def first(scorer, **options):
 
 def compiled():
     """Numbers of programs."""
-    programs: list[Any] = [scoring._drawn, recommendation._scores]
+    programs: list[Any] = [scoring._drawn, scores._scores]
     return [program._cache_size() for program in programs]
 
 
