@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from metajax.cli import console, signals, sources
-from metajax.data.ingest import ingest as ingested
+from metajax.data import ingest as ingested
 from metajax.data.reading import Reading
 from metajax.data.store import read_manifest
 

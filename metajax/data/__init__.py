@@ -18,7 +18,7 @@ from metajax.data.graph import (
     edges_of,
     training_graph,
 )
-from metajax.data.ingest import ingest
+from metajax.data.ingestion import ingest
 from metajax.data.interactions import Interactions, from_columns
 from metajax.data.leakage import LeakageError
 from metajax.data.readers import (

@@ -13,8 +13,6 @@ from metajax.runs.recommender import Recommender, Seen
 from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 
 __all__ = [
-    "NOT_FINITE",
-    "ROUNDING",
     "Best",
     "Ranked",
     "Scored",

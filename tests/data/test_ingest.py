@@ -12,12 +12,10 @@ import pytest
 
 from metajax.data import datasets, ingest
 from metajax.data.dataset import fingerprint
-from metajax.data.ingest import ingest as ingested
+from metajax.data.ingestion import runs, shards
 from metajax.data.readers import DataError, batches
 from metajax.data.store import open_store
 from tests.kill.dying import Killed, dying
-
-ingest_module = __import__("sys").modules["metajax.data.ingest"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +23,8 @@ def tiny(monkeypatch):
     """A batch of about ten rows, a shard of about fifty."""
     monkeypatch.setattr(batches, "BATCH_BYTES", 200)
     monkeypatch.setattr(batches, "BATCH_ROWS", 10)
-    monkeypatch.setattr(ingest_module, "SHARD_ROWS", 50)
-    monkeypatch.setattr(ingest_module, "_IDS_AT_ONCE", 7)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 50)
+    monkeypatch.setattr(shards, "_IDS_AT_ONCE", 7)
 
 
 def frame(rows=200, *, repeats=0, seed=0):
@@ -69,7 +67,7 @@ def same(store, whole):
 
 
 def both(path, output, **options):
-    return datasets.load(ingested(path, output, **options)), datasets.load(path, **options)
+    return datasets.load(ingest(path, output, **options)), datasets.load(path, **options)
 
 
 WRITERS = {
@@ -148,7 +146,7 @@ def test_many_files_are_one_log_and_those_of_a_split_its_parts(tmp_path):
     )
     (folder / "_SUCCESS").write_text("")
     table.write_csv(tmp_path / "whole.csv")
-    same(datasets.load(ingested(folder, tmp_path / "store")), datasets.load(tmp_path / "whole.csv"))
+    same(datasets.load(ingest(folder, tmp_path / "store")), datasets.load(tmp_path / "whole.csv"))
 
     split = tmp_path / "split"
     split.mkdir()
@@ -158,7 +156,7 @@ def test_many_files_are_one_log_and_those_of_a_split_its_parts(tmp_path):
     same(*both(split, tmp_path / "parts"))
     table[:5].write_csv(split / "test.csv")
     with pytest.raises(DataError, match=r"test\.csv: user .* is in another of the files"):
-        ingested(split, tmp_path / "wrong")
+        ingest(split, tmp_path / "wrong")
 
 
 def test_text_is_cut_between_rows_whatever_its_quotes_ends_and_encoding(tmp_path):
@@ -185,7 +183,7 @@ def test_errors_name_the_line_of_the_file(tmp_path):
         path.write_text(text)
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
         with pytest.raises(DataError, match=match) as caught:
-            ingested(path, tmp_path / "store", **options)
+            ingest(path, tmp_path / "store", **options)
         return caught.value
 
     rows = [f"u{n},i{n},{n % 5 + 1}" for n in range(100)]
@@ -221,22 +219,22 @@ def test_files_that_do_not_fit_together_are_refused_by_name(tmp_path):
     with pytest.raises(
         DataError, match=r"b\.jsonl: must be of the format of .*a\.csv \(\.csv\), got"
     ):
-        ingested(folder, tmp_path / "store")
+        ingest(folder, tmp_path / "store")
     (folder / "b.jsonl").unlink()
     table.drop("rating").write_csv(folder / "c.csv")
     with pytest.raises(
         DataError, match=r"c\.csv, column 'rating': must have the columns of .*a\.csv"
     ):
-        ingested(folder, tmp_path / "store")
+        ingest(folder, tmp_path / "store")
     with pytest.raises(DataError, match="no such file or folder"):
-        ingested(tmp_path / "nothing", tmp_path / "other")
+        ingest(tmp_path / "nothing", tmp_path / "other")
     with pytest.raises(ValueError, match=r"each file once, got .*a\.csv twice"):
-        ingested([folder, folder / "a.csv"], tmp_path / "other")
+        ingest([folder, folder / "a.csv"], tmp_path / "other")
     with pytest.raises(ValueError, match="must name a file or folder"):
-        ingested([], tmp_path / "other")
+        ingest([], tmp_path / "other")
     (folder / "u.data").write_text("1\t1\t1\t1\n")
     with pytest.raises(DataError, match="files of MovieLens or RecBole are here"):
-        ingested(folder, tmp_path / "other")
+        ingest(folder, tmp_path / "other")
 
 
 def test_a_key_that_json_lines_leave_out_is_missing(tmp_path):
@@ -252,7 +250,7 @@ def test_a_key_that_json_lines_leave_out_is_missing(tmp_path):
     with pytest.raises(
         DataError, match="a list of more than 200 bytes would be read whole; write an object a line"
     ):
-        ingested(path, tmp_path / "list")
+        ingest(path, tmp_path / "list")
 
 
 @pytest.fixture
@@ -271,7 +269,7 @@ def bits(folder):
 @pytest.mark.slow
 def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path, log):
     def go(store):
-        return ingested(log, store, duplicates="mean")
+        return ingest(log, store, duplicates="mean")
 
     whole = tmp_path / "whole" / "store"
     whole.parent.mkdir()
@@ -298,7 +296,7 @@ def test_work_that_is_killed_goes_on_to_the_same_bytes(tmp_path, log):
 
 
 def test_a_full_disk_is_named_and_gone_on_with(tmp_path, log, monkeypatch):
-    wanted = bits(ingested(log, tmp_path / "whole", duplicates="mean"))
+    wanted = bits(ingest(log, tmp_path / "whole", duplicates="mean"))
     write, left = os.write, 9
 
     def full(descriptor, content):
@@ -311,8 +309,8 @@ def test_a_full_disk_is_named_and_gone_on_with(tmp_path, log, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*runs/1\.users'"):
-            ingested(log, tmp_path / "store", duplicates="mean")
-    assert bits(ingested(log, tmp_path / "store", duplicates="mean")) == wanted
+            ingest(log, tmp_path / "store", duplicates="mean")
+    assert bits(ingest(log, tmp_path / "store", duplicates="mean")) == wanted
 
 
 @pytest.mark.parametrize("checks", [0, 1])
@@ -327,39 +325,39 @@ def test_a_disk_that_is_too_small_is_refused_before_it_is_full(tmp_path, log, mo
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", usage)
         with pytest.raises(OSError, match=r"0\.0 GB are free: make room") as caught:
-            ingested(log, tmp_path / "store", duplicates="mean")
+            ingest(log, tmp_path / "store", duplicates="mean")
     assert len(asked) == checks + 1
     assert caught.value.filename == str(tmp_path / "store")
-    wanted = bits(ingested(log, tmp_path / "whole", duplicates="mean"))
-    assert bits(ingested(log, tmp_path / "store", duplicates="mean")) == wanted
+    wanted = bits(ingest(log, tmp_path / "whole", duplicates="mean"))
+    assert bits(ingest(log, tmp_path / "store", duplicates="mean")) == wanted
 
 
 def test_a_store_is_refused_where_another_or_something_else_is(tmp_path, log):
-    store = ingested(log, tmp_path / "store", duplicates="mean")
+    store = ingest(log, tmp_path / "store", duplicates="mean")
     before = bits(store)
-    assert bits(ingested(log, store, duplicates="mean")) == before
+    assert bits(ingest(log, store, duplicates="mean")) == before
     with pytest.raises(ValueError, match="a store of other options is here"):
-        ingested(log, store, duplicates="sum")
+        ingest(log, store, duplicates="sum")
     log.write_text(log.read_text() + "u1,i1é,2,1500000000,red\n")
     with pytest.raises(ValueError, match="a store of other files is here"):
-        ingested(log, store, duplicates="mean")
+        ingest(log, store, duplicates="mean")
     with pytest.raises(ValueError, match="other files are here; output must be a new folder"):
-        ingested(log, tmp_path)
+        ingest(log, tmp_path)
     with pytest.raises(ValueError, match="a file is here; output must be a new folder"):
-        ingested(log, log)
+        ingest(log, log)
     assert bits(store) == before
 
 
 def test_a_refusal_for_repeated_pairs_is_followed_without_reading_again(tmp_path, log, monkeypatch):
     with pytest.raises(DataError, match="keeps the newest"):
-        ingested(log, tmp_path / "store")
-    monkeypatch.setattr(ingest_module, "_write_run", None)  # Nothing more is to be read.
-    store = ingested(log, tmp_path / "store", duplicates="newest")
+        ingest(log, tmp_path / "store")
+    monkeypatch.setattr(runs, "_write_run", None)  # Nothing more is to be read.
+    store = ingest(log, tmp_path / "store", duplicates="newest")
     same(datasets.load(store), datasets.load(log, duplicates="newest"))
 
 
 def test_damaged_stores_and_options_that_come_too_late_are_refused(tmp_path, log):
-    store = ingested(log, tmp_path / "store", duplicates="mean")
+    store = ingest(log, tmp_path / "store", duplicates="mean")
     assert open_store(store, verify=True).interactions.item.shape == (60,)
     assert datasets.load(store, relevant=4.5, transform="log1p").relevant == 4.5
     with pytest.raises(
@@ -386,7 +384,7 @@ def test_damaged_stores_and_options_that_come_too_late_are_refused(tmp_path, log
 
 
 def test_ids_that_hash_alike_are_told(monkeypatch):
-    dictionary = ingest_module._Dictionary()
+    dictionary = runs._Dictionary()
     codes, new = dictionary.codes(pl.Series(["b", "d"]))
     assert codes.tolist() == [0, 1]
     assert new.all()
@@ -396,4 +394,3 @@ def test_ids_that_hash_alike_are_told(monkeypatch):
     dictionary._checks[:] = 0
     with pytest.raises(RuntimeError, match="two ids have one hash"):
         dictionary.codes(pl.Series(["d"]))
-    assert ingest is ingested
