@@ -110,7 +110,7 @@ def save(
         _read(partial)
         _publish(partial, final)
         _prune(final.parent, step, keep)
-    except Exception as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(f"cannot save step {step} in {folder}: {_line(error)}") from error
     return final

@@ -243,10 +243,11 @@ class Workers:
             done, left = self._ray.wait(left, num_returns=1)
             try:
                 self._ray.get(done)
+            # Ray's own errors, those of the work, and of the connection to a cluster elsewhere.
             except Exception as error:
                 raise self._explained(
                     dict(zip(ranks, references, strict=True)), done[0], error
-                ) from None
+                ) from error
         return self._ray.get(list(references))
 
     def _is_there(self, name: str) -> bool:

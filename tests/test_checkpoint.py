@@ -326,6 +326,17 @@ def test_a_full_disk_is_one_line_and_leaves_older_checkpoints(tmp_path, monkeypa
     assert restore(tmp_path, STATE)[0] == 1
 
 
+def test_a_defect_while_saving_keeps_its_name(tmp_path, monkeypatch):
+    save(tmp_path, 1, STATE)
+    with monkeypatch.context() as patch:
+        _fail_after(patch, "_write_arrays", TypeError("a bug"))
+        with pytest.raises(TypeError, match="a bug"):
+            save(tmp_path, 2, STATE)
+    assert restore(tmp_path, STATE)[0] == 1
+    save(tmp_path, 2, STATE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000001", "00000002"]
+
+
 # A program that saves until nothing fits any more. Its arguments: the folder, how many values each
 # of 30 arrays has, and the largest file it may write in bytes (0: any size).
 SAVE_UNTIL_FULL = """

@@ -11,9 +11,7 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version
@@ -32,6 +30,7 @@ from metajax.characters import visible
 from metajax.fields import suggestion
 from metajax.serving import bodies
 from metajax.serving.bodies import MOST_BYTES, check_name
+from metajax.serving.defects import log_defect
 from metajax.serving.limits import Limits, is_loopback
 from metajax.serving.pages import PAGES, page
 from metajax.serving.scoring import POLICIES, RefusedError, UnknownError
@@ -387,11 +386,7 @@ async def _answered(
     except ClientDisconnect:
         response = _json(400, bodies.ErrorAnswer("the client has gone."))
     except Exception as problem:
-        # Places and not the message, which may hold an id.
-        frames = traceback.extract_tb(problem.__traceback__)[-8:]
-        places = [f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames]
-        told = {"event": "unforeseen error", "kind": type(problem).__name__, "at": places}
-        _LOG.error(json.dumps(told))
+        log_defect(problem)
         response = _json(500, bodies.ErrorAnswer("unforeseen error."))
     finally:
         if refusal is None and operation.key != "none":

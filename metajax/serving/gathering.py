@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from metajax.serving.defects import log_defect
+
 __all__ = ["ClosedError", "Gatherer", "Job"]
 
 Job = tuple[Any, Future[Any]]
@@ -90,10 +92,12 @@ class Gatherer:
             group = [job for job in group if job[1].set_running_or_notify_cancel()]
             try:
                 self._handle(group)
-            # Nobody may wait for ever.
+            # Nobody may wait for ever, and the thread goes on.
             except Exception as error:
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
+                waiting = [future for _, future in group if not future.done()]
+                for future in waiting:
+                    future.set_exception(error)
+                if not waiting:
+                    log_defect(error)
             if ends:
                 return

@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 
@@ -32,3 +33,22 @@ def test_a_call_waits_for_as_many_as_the_call_before_had():
     assert calls == [["a"], ["c", "d"], ["e", "f"]]
     with pytest.raises(ClosedError):
         gatherer.submit("h")
+
+
+def test_an_error_reaches_who_waits_and_otherwise_the_log(caplog):
+    def handle(group):
+        for request, future in group:
+            if request == "told":
+                future.set_result(request)
+        raise LookupError("ada")
+
+    gatherer = Gatherer(handle, most=1, name="test")
+    with pytest.raises(LookupError, match="ada"):
+        gatherer.submit("asked").result(60)
+    assert gatherer.submit("told").result(60) == "told"
+    gatherer.close()
+    (line,) = [record.message for record in caplog.records]
+    told = json.loads(line)
+    assert (told["event"], told["kind"]) == ("unforeseen error", "LookupError")
+    assert told["at"][-1].startswith("test_gathering.py:")
+    assert "ada" not in line
