@@ -188,7 +188,7 @@ def share_of(nodes: Sequence[Mapping[str, float]], workers: int) -> dict[str, fl
 
 
 class Workers:
-    """Processes that were launched together; a method of all of them is one of the work's.
+    """Processes that were launched together, each with an object whose methods are called.
 
     Args:
         ray: From `connected`.
@@ -205,11 +205,11 @@ class Workers:
 
     @property
     def ranks(self) -> range:
-        """Their numbers."""
+        """Ranks of the processes, from 0."""
         return range(len(self.members))
 
     def begin(self, work: type, *arguments: Any) -> None:
-        """Makes in each of them the object whose methods are called; they import its class.
+        """Creates the object in each process, which imports its class.
 
         Raises:
             ClusterError: As `all`.

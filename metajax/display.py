@@ -74,7 +74,7 @@ def grid(
 
 
 def facts(title: str, about: Mapping[str, Any]) -> Html:
-    """Lays out what a value is: a title, and a line a fact.
+    """Lays out a table of two columns: names and values, under a title.
 
     Args:
         title: The kind of value.
@@ -111,7 +111,7 @@ _NOTEBOOK, _LOG = 4.0, 0.2
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
-    """Shows how far the work inside is: in a notebook one output, which changes in place.
+    """Shows the progress of the work inside: in a notebook in one output, updated in place.
 
     In a notebook it changes four times a second at most, and elsewhere a line goes to standard
     error every five seconds at most; one more at the end of long work.

@@ -25,7 +25,7 @@ TASK_AXIS = "task"
 
 
 def device_of(name: str) -> jax.Device:
-    """Device of a name.
+    """Returns the JAX device of a name.
 
     Args:
         name: A platform, `cpu`, `gpu`, `cuda`, `rocm` or `tpu`, for its first device; or the

@@ -1,4 +1,4 @@
-"""Steps of long work on the host, told to a listener: a bar of the command line.
+"""Progress of long work on the host, reported to a listener such as a progress bar.
 
 Closed forms are fitted deep inside other functions, whose signatures have no room for a callback.
 Nothing depends on the listener but what it shows.

@@ -99,7 +99,7 @@ def adapt_to_nothing(params: Params, support: Examples, key: jax.Array | None = 
 
 
 def observed(support: Examples) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Reads a support with its padding made harmless.
+    """Returns items, labels and presence of a support, all 0 on padding.
 
     Padding may hold anything, NaN and ids beyond the catalogue included.
 

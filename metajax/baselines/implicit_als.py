@@ -29,7 +29,7 @@ _STEPS, _ROWS = 3, 1 << 13
 
 
 class ImplicitFactors(NamedTuple):
-    """Item vectors, and what a user's vector is found with."""
+    """Item vectors, and the sufficient statistics of the catalogue for a new user's vector."""
 
     vectors: jax.Array
     """`[I, k]` item vectors Y."""

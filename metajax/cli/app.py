@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         error explains, 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM, 141 the reader of
         standard output has gone.
     """
-    console.show_what_can_be_shown()
+    console.escape_unencodable()
     try:
         # Before Cyclopts imports it, which says nothing of it.
         if arguments and arguments[0] in _COMMANDS:

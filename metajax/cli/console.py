@@ -25,6 +25,7 @@ __all__ = [
     "close_output",
     "epochs",
     "error",
+    "escape_unencodable",
     "extracting",
     "fetching",
     "notes",
@@ -32,7 +33,6 @@ __all__ = [
     "reductions",
     "say",
     "searching",
-    "show_what_can_be_shown",
     "skipped",
     "stages",
     "starting",
@@ -70,15 +70,15 @@ def reductions(method: str, dataset: "Dataset") -> None:
         error(f"note: {method}: {line}.")
 
 
-def show_what_can_be_shown() -> None:
-    """Lets standard output write out the characters that its encoding lacks, and not fail."""
+def escape_unencodable() -> None:
+    """Escapes the characters that the encoding of standard output or error lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def close_output() -> None:
-    """Lets what is left in standard output go nowhere, once its reader has gone."""
+    """Discards the rest of standard output, whose reader has closed it."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

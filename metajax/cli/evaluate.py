@@ -112,7 +112,7 @@ def _with_interval(record: evaluation.Record | None) -> str:
 
 
 def scope_of(baselines: str, judge_users: int, trials: int | None = None) -> judging.Scope:
-    """Reads the options that trim a judging.
+    """Reads the options that leave out a part of an evaluation.
 
     Args:
         baselines: Names, separated by commas; empty means all.
@@ -174,7 +174,7 @@ def judge(
 
 
 def failure_of(write: Callable[[], Any]) -> OSError | None:
-    """Writes something; returns the error where it cannot be written, to be raised later."""
+    """Calls a function that writes; returns its OSError, to be raised later, or None."""
     try:
         write()
     except OSError as problem:

@@ -18,7 +18,7 @@ def report(
     output: Path | None = None,
     last: int | None = None,
 ) -> None:
-    """Tells what became of the lists in a log of events, by arm; also beside its service.
+    """Reports the outcomes of lists in a log of events, by arm; also while it is served.
 
     Success by number of interactions, of first lists and of first positions, users who are back
     after 1 and 7 days, coverage, and what each arm would have done by the lists of the others.

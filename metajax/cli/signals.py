@@ -44,7 +44,7 @@ class _Interrupted(KeyboardInterrupt):
 
 
 class Collected:
-    """The signals that came, for work that is saved before it is left."""
+    """Signals that were received during work that is saved before it is left."""
 
     def __init__(self):
         self.numbers: list[int] = []
@@ -65,7 +65,7 @@ class Collected:
             raise Stopped(message, self.numbers[0])
 
     def interruptible(self, show: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Wraps a function that shows something: a signal ends it, and nothing is shown any more.
+        """Wraps a function that prints: a signal interrupts it, and nothing is printed after that.
 
         A terminal that is paused lets it wait for ever, and one that is gone lets it fail.
         """

@@ -230,7 +230,7 @@ def _with_defaults(kind: Any, defaults: Mapping[str, Any], *more: Any) -> Any:
 
 
 def plain(settings: Settings | None) -> Settings:
-    """Returns settings that Cyclopts made of `settings_of` as `Settings`."""
+    """Converts an instance of the dataclass of `settings_of`, made by Cyclopts, to `Settings`."""
     assert settings is not None  # The method is always given.
     values = {name: getattr(settings, name) for name in names_of(Settings)}
     method = registry.method_of(settings.method)

@@ -218,7 +218,7 @@ def split_domains(
     items = dataset.items
     if items.kinds.get(column) != "tokens":
         found = [name for name, kind in items.kinds.items() if kind == "tokens"]
-        raise ValueError(f"column must be one of tokens, {found}, got {column!r}.")
+        raise ValueError(f"column must be a column of tokens, one of {found}, got {column!r}.")
     both = set(source) & set(target)
     if both:
         raise ValueError(f"source and target must share no token, got {sorted(both)} in both.")

@@ -1,4 +1,4 @@
-"""Memory that there is for more."""
+"""Memory that is still available to this process."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Returns how many bytes this process may take more; None where the system does not say.
+    """Returns the bytes that this process may still allocate; None where they are not known.
 
     It is what Linux could free without swapping, or what is left of the limit of a container, if
     that is less.

@@ -51,7 +51,7 @@ _OWN = ("relevant", "transform")
 
 
 class Manifest(NamedTuple):
-    """What a store says of itself."""
+    """Description of a store: sizes, scale, notes, columns, origin and digests."""
 
     rows: int
     """R."""

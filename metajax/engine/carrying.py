@@ -23,7 +23,7 @@ __all__ = ["Places", "carried", "carried_fisher"]
 
 
 class Places(NamedTuple):
-    """Where known items and users stand: pairs of earlier and new indices."""
+    """Indices of known items and users in the earlier data and in the new."""
 
     items: tuple[np.ndarray, np.ndarray]
     """`[n]` rows of the earlier catalogue, and `[n]` of the new one."""
@@ -47,7 +47,7 @@ class _Axes(NamedTuple):
 def carried(
     settings: Settings, shapes: Shapes, earlier: Params, fresh: Params, places: Places
 ) -> Params:
-    """Carries parameters over.
+    """Copies the rows of known items and users into the parameters of other data.
 
     Args:
         settings: Of the training.
@@ -77,7 +77,7 @@ def carried(
 def carried_fisher(
     settings: Settings, shapes: Shapes, fisher: Params, fresh: Params, places: Places
 ) -> Params:
-    """Carries Fisher information over: 0 of new rows, and of what stores a log.
+    """Copies Fisher information likewise; 0 for new rows, and for what stores a log.
 
     Args:
         settings: As in `carried`.

@@ -352,8 +352,9 @@ def _settings(method: Method, dataset: Dataset, settings: Settings | None, seed:
     users = len(dataset.interactions.users)
     if users < FEWEST_USERS:
         raise ValueError(
-            f"method {method.name!r} is trained until users held out stop gaining, which needs "
-            f"{FEWEST_USERS} users, got {users}: take a closed form, such as eb_fold_in."
+            f"method {method.name!r} is trained until its loss on held-out users stops falling, "
+            f"which needs {FEWEST_USERS} users, got {users}: take a closed form, such as "
+            "eb_fold_in."
         )
     settings = registry.settings_for(method, seed=seed) if settings is None else settings
     return registry.settings_on(settings, dataset)

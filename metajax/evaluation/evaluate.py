@@ -77,7 +77,7 @@ class Evaluation(NamedTuple):
 
 
 def natural_reading(evaluation: Evaluation) -> Evaluation | None:
-    """Returns the evaluation of rankings by the natural reading; None where there is none."""
+    """Returns the evaluation of rankings that ask for all of a pool but the support; or None."""
     if evaluation.natural is None:
         return None
     metrics = tuple(m for m in evaluation.metrics if m.needs in ("order", "lists"))

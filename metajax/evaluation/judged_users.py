@@ -1,4 +1,4 @@
-"""A part of a split's test users, for a quicker look."""
+"""Sample of a split's test users, for a quicker evaluation."""
 
 import numpy as np
 

@@ -404,7 +404,7 @@ def headline(comparisons: Sequence[Comparison]) -> str:
 
 
 def reference(records: Iterable[Record]) -> str:
-    """Names the baseline of differences: by its name where there is one, else by the number."""
+    """Names the baseline that differences are to: the only one, or the best of so many."""
     names = distinct(select(records, kind="baseline"), "method")
     if len(names) < 2:
         return names[0] if names else "the best baseline"

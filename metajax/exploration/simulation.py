@@ -84,7 +84,7 @@ class Knowledge(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """A policy in the simulation, and its view of what is not known."""
+    """A policy in the simulation, and the uncertainty that it sees."""
 
     policy: Policy
     """Of lists of one position."""
@@ -100,7 +100,7 @@ class Arm(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What happened in R rounds to U users."""
+    """Items shown and rewards of U users in R rounds."""
 
     item: jax.Array
     """`[R, U]` int32 item that was shown, -1 where none was."""
@@ -253,7 +253,7 @@ def simulate(
 def best_possible(
     environment: Environment, knowledge: Knowledge, key: jax.Array, *, rounds: int
 ) -> Trace:
-    """Shows the items of the highest expected reward, which no policy knows; as `simulate`."""
+    """Simulates the oracle, which shows the item of the highest expected reward; as `simulate`."""
     arm = Arm(greedy(k=1))
     _check(environment, knowledge, arm, rounds)
     return _simulated(environment, knowledge, key, arm=arm, rounds=rounds, informed=True)

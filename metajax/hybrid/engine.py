@@ -92,7 +92,7 @@ class Fitted(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the engine knows of a user."""
+    """Adapted state of a user."""
 
     experts: tuple[Any, ...]
     """State of each expert."""
@@ -322,7 +322,8 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
             f"have {columns}: fit it from scratch."
         )
     if (params.tastes is None) != (training.scale is None):
-        raise ValueError("hybrid was fitted with ratings and the data have none, or reversely.")
+        had, have = ("without", "some") if params.tastes is None else ("with", "none")
+        raise ValueError(f"hybrid was fitted {had} ratings and the data have {have}.")
     if is_schedule(params.ranking, _names(experts)):
         return _fit_many(experts_of, training, [setting])[0]
     base = _base(training, experts, params.tables)
@@ -687,7 +688,7 @@ def _expectation_of(experts_of: Experts) -> Any:
         The variance is that of `_predict_variance`, factor included, without the noise.
         """
         if params.tastes is None or adapted.taste is None:
-            raise ValueError("method hybrid was fitted without ratings: it expects no rating.")
+            raise ValueError("method hybrid was fitted without ratings and expects none.")
         factor = jnp.ones(())
         if params.rating is not None:
             factor = blended(params.rating.variance, adapted.summary.count, adapted.first)

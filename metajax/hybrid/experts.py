@@ -40,7 +40,7 @@ _LONGEST = 200
 
 
 class Shared:
-    """What several experts are fitted from, computed once for a training set."""
+    """Statistics of a training set that several experts share, each computed once."""
 
     def __init__(self, training: TrainingSet) -> None:
         self.training = training
@@ -229,7 +229,7 @@ _statistics = Expert(
 
 
 class _Content(NamedTuple):
-    """What content features of D numbers are compared by."""
+    """Scaling of D content features, by which they are compared."""
 
     centre: jax.Array
     """`[D]` mean of the catalogue."""

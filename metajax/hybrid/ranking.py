@@ -201,7 +201,7 @@ def _scheduled(names: Sequence[str], scale: np.ndarray) -> RankingHead:
 
 
 def is_schedule(head: RankingHead, names: Sequence[str]) -> bool:
-    """True if nothing was learned of the gate.
+    """True if the gate is the fixed schedule, as where it could not be learned.
 
     Args:
         head: The gate.
@@ -228,7 +228,7 @@ def _ahead(
 
 
 def fit_blends(kinds: Sequence[Lists], start: np.ndarray) -> np.ndarray:
-    """Fits blends of the columns, roughly, that tell `candidates` what a gate would lift.
+    """Fits rough gates, whose blends of the columns are those of `candidates`.
 
     Args:
         kinds: Lists for supports of any interactions, and of the first ones.

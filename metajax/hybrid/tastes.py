@@ -50,7 +50,7 @@ class Tastes(NamedTuple):
 
 
 class Taste(NamedTuple):
-    """What a user's support says of their latents."""
+    """Posteriors of a user's latents."""
 
     means: jax.Array
     """`[3, F]` by each of `RATERS`."""

@@ -93,7 +93,7 @@ def _relevance(dataset: Dataset) -> str:
 
 
 class Scope(NamedTuple):
-    """The part of a judging that is done; by default all of it."""
+    """The part of an evaluation that is run; by default all of it."""
 
     baselines: tuple[str, ...] | None = None
     """Names of the baselines to compare with; None means all."""

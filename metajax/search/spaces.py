@@ -110,7 +110,7 @@ def setting_of(baseline: Baseline, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Problem(Protocol):
-    """What is searched: a space, the loss of a point in it, and what tells it from others."""
+    """A search problem: the space, the loss of a point in it, and the facts that identify it."""
 
     @property
     def space(self) -> dict[str, Search]:

@@ -205,7 +205,7 @@ def _metrics(service: Service, asked: Asked) -> Any:
 def _reload(service: Service, asked: Asked) -> Any:
     version = service.try_reload()
     if version is None:
-        raise RefusedError("the model folder cannot be served; the old model is.")
+        raise RefusedError("the model folder cannot be read; the earlier model is still served.")
     service.tell_others()
     return bodies.ReloadAnswer(version)
 

@@ -414,7 +414,7 @@ def _event_of(raw: Raw, scorer: Scorer, now: float) -> Event:
         raise RefusedError("value must be finite.")
     if event.kind == "rating":
         if value is None:
-            raise RefusedError("value must be given of a rating.")
+            raise RefusedError("value must be given for a rating.")
         if not scorer.on_scale(value):
             raise RefusedError(f"value is off the scale, got {value:g}.")
     if event.time is not None and not event.time <= now + _AHEAD:

@@ -1,4 +1,4 @@
-"""A thread that does together what several requests wait for."""
+"""Batching of concurrent requests by one thread."""
 
 import queue
 import threading
@@ -53,7 +53,7 @@ class Gatherer:
         return self._jobs.qsize()
 
     def submit(self, request: Any) -> Future[Any]:
-        """Hands a request in; returns its result, which comes.
+        """Submits a request; returns the future of its result.
 
         Raises:
             ClosedError: After `close`.

@@ -1,4 +1,4 @@
-"""Data to fit a model to: those it began with, and the log of events since.
+"""Training data of a refit: the original data, and the log of events since.
 
     metajax fit --data ml-100k --events sqlite:///events.db --output next
 

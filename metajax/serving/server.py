@@ -77,14 +77,14 @@ def listen(host: str, port: int) -> socket.socket:
         port: Port; 0 takes a free one.
 
     Raises:
-        ValueError: If it cannot be listened at.
+        ValueError: If the address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as problem:
         why = problem.strerror or str(problem)
-        raise ValueError(f"--host {host} --port {port} cannot be listened at: {why}.") from None
+        raise ValueError(f"cannot listen on --host {host} --port {port}: {why}.") from None
     # asyncio leaves it to a socket of this kind, and without it each answer waits 40 ms for an
     # acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -22,7 +22,7 @@ _ENTRY = 240
 
 
 class KeptLists:
-    """The least recently used go first; it may be called from any thread.
+    """Cache of users' first items, least recently used out first; for any thread.
 
     The key is all that a method sees of a user and what clients told of items, so that a new event
     is a new key: what is kept can never be old. The first items and not adapted states are kept, as

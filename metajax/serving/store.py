@@ -475,7 +475,7 @@ class Store:
         return self._by_reader(call)
 
     def check_writable(self) -> None:
-        """Writes something without a meaning.
+        """Checks that the store can be written, by a row without a meaning.
 
         Raises:
             StoreError: If the store cannot be written.

@@ -1,4 +1,4 @@
-"""Several processes that serve one socket, and the process that keeps them.
+"""Several processes that serve one socket, and the process that supervises them.
 
 The socket is opened once and inherited: a connection that waits while a worker is killed is taken
 by another one. With a socket for each (`SO_REUSEPORT`) the kernel would reset those of the dead
@@ -37,7 +37,7 @@ _PATIENCE = 20.0
 
 
 class Keeper:
-    """What a worker knows of the process that keeps it.
+    """A worker's connection to the process that supervises it.
 
     Args:
         pipe: To that process.
@@ -83,7 +83,7 @@ def supervise(
     workers: int,
     ready: Callable[[], None],
 ) -> None:
-    """Keeps workers until a signal ends this process.
+    """Starts workers, and replaces those that end, until a signal ends this process.
 
     Args:
         run: Called in each worker with its `Keeper` and the arguments; both can be pickled.

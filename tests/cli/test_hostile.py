@@ -145,7 +145,7 @@ def test_a_terminal_obeys_no_title(run, tmp_path, capsys):
 def test_a_terminal_of_few_characters_shows_the_others_by_their_codes(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    console.show_what_can_be_shown()
+    console.escape_unencodable()
     console.say("Misérables →")
     sys.stdout.flush()
     assert written.getvalue() == b"Mis\\xe9rables \\u2192\n"

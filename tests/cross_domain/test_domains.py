@@ -61,7 +61,7 @@ def test_an_item_belongs_to_a_domain_only_if_it_is_on_one_side():
 
 
 def test_an_invalid_split_is_refused():
-    with pytest.raises(ValueError, match=r"column must be one of tokens, \['genres'\], got 'year'"):
+    with pytest.raises(ValueError, match=r"a column of tokens, one of \['genres'\], got 'year'"):
         split_domains(BOTH, "year", {"a"}, {"c"})
     with pytest.raises(ValueError, match=r"must share no token, got \['a'\] in both"):
         split_domains(BOTH, "genres", {"a"}, {"a", "c"})

@@ -232,7 +232,7 @@ def test_domains_that_cannot_be_joined_are_refused_in_one_line(run, paths, tmp_p
         ),
         (
             ["--data=synthetic", "--column=genres", "--source=a", "--target=b"],
-            "column must be one of tokens, ['topics'], got 'genres'",
+            "column must be a column of tokens, one of ['topics'], got 'genres'",
         ),
         (["--source", films, "--target", tmp_path / "x"], "no such path, nor one of the names"),
     ):

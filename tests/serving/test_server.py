@@ -33,7 +33,7 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
         ([str(model), "--api-key-file", str(tmp_path / "none")], "none"),
         ([str(model), "--events", "mysql://x"], "sqlite:///FILE"),
         ([str(model), "--port", "70000"], "65535"),
-        ([str(model), "--host", "203.0.113.1", "--api-key-file", str(key)], "cannot be listened"),
+        ([str(model), "--host", "203.0.113.1", "--api-key-file", str(key)], "cannot listen on"),
         ([str(broken), "--port", "0", "--events", log], "no model is here"),
         ([str(model), "--port", "0", "--events", "sqlite:////none/events.db"], "folder"),
     ):

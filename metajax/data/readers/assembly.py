@@ -262,7 +262,7 @@ def check_unused(
     reading: Reading,
     fits: Callable[[str, str], bool],
 ) -> None:
-    """Asks about columns that may be the rating or the time, where none is recognised.
+    """Refuses a log whose rating or time may be in a column that is not recognised; names it.
 
     Args:
         file: The log, for the error.

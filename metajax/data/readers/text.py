@@ -172,7 +172,7 @@ def number_of(field: str) -> float:
 
 
 def no_number(field: str | None) -> str:
-    """Says that a field is no number, and how decimals are written where it has a comma."""
+    """Returns the error of a field that is no number, with a hint where it has a comma."""
     said = f"must be a finite number, got {'nothing' if field is None else shown(field)}"
     if field is not None and re.fullmatch(r"\s*[+-]?[0-9][0-9.,]*,[0-9]+\s*", field):
         return f"{said}: write decimals with a point, and thousands without a separator."
@@ -180,7 +180,7 @@ def no_number(field: str | None) -> str:
 
 
 def is_missing(field: str | None) -> bool:
-    """True for an empty field, and for what other programs write in the place of nothing.
+    """True for an empty field, and for a common marker of a missing value, such as NaN.
 
     Example:
         >>> is_missing(" "), is_missing("NaN"), is_missing("0")

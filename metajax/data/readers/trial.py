@@ -1,4 +1,4 @@
-"""A first reading of Parquet files by a process that may end.
+"""Trial reading of Parquet files in a process of its own, which may crash.
 
 A damaged Parquet file can make polars panic, which prints a page, or ask for so much memory that
 the process is ended, which nothing in it can prevent. So another one reads each file first, which
@@ -35,7 +35,7 @@ _SECONDS = 600
 
 
 def check_parquet(contents: Sequence[Content]) -> None:
-    """Reads Parquet files in a process of its own, and forgets them.
+    """Checks that Parquet files can be read, in a process of its own.
 
     Args:
         contents: Files; those of other kinds are left out.

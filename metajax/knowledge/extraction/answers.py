@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model has answered about one text."""
+    """Answer of a model about one text."""
 
     claims: tuple[Claim, ...]
     """Not checked."""

@@ -34,7 +34,7 @@ _VARIANTS: dict[str, str] = {
 
 
 class Claim(NamedTuple):
-    """What an extractor says of the item of one text; nothing of it is trusted."""
+    """Statement of an extractor about the item of a text, not yet checked."""
 
     relation: str
     """Name of the relation."""
