@@ -12,7 +12,7 @@ from metajax.hybrid.ranking import (
     fit_blends,
     fit_ranking_head,
 )
-from metajax.hybrid.rating import Columns, Rows, fit_rating_head, head_scores
+from metajax.hybrid.rating import Columns, Rows, fit_rating_head, head_scores, solve_positive
 
 
 def test_weights_are_interpolated_in_the_logarithm_of_the_number_and_kept_beyond():
@@ -306,3 +306,31 @@ def test_penalties_are_chosen_by_cross_validation():
     expected = np.linalg.solve(gram + np.diag(penalty(user, crossed)), cross)
     np.testing.assert_allclose(weights, expected)
     assert error == pytest.approx(held_out(user, crossed))
+
+
+@pytest.mark.parametrize("size", [1, 7, 130, 300])
+def test_packed_factors_solve_what_general_ones_do(size):
+    rng = np.random.default_rng(size)
+    rows, right = rng.normal(size=(2 * size, size)), rng.normal(size=size)
+    matrix = rows.T @ rows + np.diag(rng.uniform(0.03, 10, size))
+    expected = np.linalg.solve(matrix, right)
+    found = solve_positive(matrix, right)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    if size > 1:
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite in row 2"):
+            solve_positive(np.ones((size, size)), right)
+
+
+def test_the_weights_are_those_of_general_solves(monkeypatch):
+    rng, parts = np.random.default_rng(0), []
+    of_user, main = np.arange(120) % 3 == 1, np.arange(120) < 40
+    truth = rng.normal(size=120) * main
+    for _ in range(4):
+        x = rng.normal(size=(300, 120))
+        y = x @ truth + rng.normal(size=300)
+        parts.append(rating._Sums(x.T @ x, x.T @ y, y @ y, 300.0, 300.0))
+    weights, error = rating._ridge(parts, of_user, main)
+    monkeypatch.setattr(rating, "solve_positive", np.linalg.solve)
+    expected, other = rating._ridge(parts, of_user, main)
+    np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    assert error == pytest.approx(other, rel=1e-10)
