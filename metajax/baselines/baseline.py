@@ -1,6 +1,6 @@
 """The contract of a closed-form baseline."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -69,7 +69,7 @@ class Baseline(NamedTuple):
     """True if its scores in the target depend on the target alone: no transfer."""
     kind: Literal["baseline", "learned"] = "baseline"
     """A baseline or a learned method in comparisons."""
-    fit_many: Callable[[Any, Sequence[Mapping[str, Any]]], Sequence[Params]] | None = None
+    fit_many: Callable[[Any, Sequence[Mapping[str, Any]]], Iterable[Params]] | None = None
     """`fit_many(training, settings) -> params` of each, where several settings share work."""
     blend: Blend | None = None
     """Of a method that blends experts; None of any other."""
@@ -77,6 +77,8 @@ class Baseline(NamedTuple):
     """`refit(params, training, **settings) -> params`: fits to more data in less time by what an
     earlier fit has found. Attributes are encoded as they were then; items have other places. None:
     `fit` anew."""
+    of_grades: tuple[str, ...] = ()
+    """Settings that change nothing where every preference is 1, such as its exponent."""
     most_items: int | None = None
     """Largest catalogue that it can be fitted to; None: any."""
     reduced: Callable[[int], tuple[str, ...]] = lambda items: ()

@@ -1,6 +1,6 @@
 """Blends of popularity with a personalised ranking whose weight grows with the support."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,12 +11,16 @@ import numpy as np
 from metajax.baselines.baseline import Baseline
 from metajax.baselines.ease import ease
 from metajax.baselines.item_knn import item_knn
-from metajax.baselines.preferences import liked_counts
+from metajax.baselines.preferences import first_equal, liked_counts
 from metajax.data.dataset import TrainingSet
 from metajax.fields import Range, Search
 from metajax.types import Adaptation, Examples, Inputs, Params
 
 __all__ = ["baselines", "ease_blend", "item_knn_blend", "popularity_blend"]
+
+
+# Settings of a blend itself, and their defaults.
+_WEIGHTS = {"weight": 3.0, "growth": 0.0}
 
 
 class _Params(NamedTuple):
@@ -58,18 +62,22 @@ def popularity_blend(
         The blend.
     """
 
-    def fit(
-        training: TrainingSet, *, weight: float = 3.0, growth: float = 0.0, **settings: Any
-    ) -> _Params:
-        if not weight >= 0:
-            raise ValueError(f"weight must be >= 0, got {weight}.")
+    def fit_many(training: TrainingSet, settings: Sequence[Mapping[str, Any]]) -> Iterator[_Params]:
+        """Yields the blends; those that differ in weight and growth alone share a fit."""
         log_liked = np.log1p(liked_counts(training))
-        return _Params(
-            personal.fit(training, **settings),
-            jnp.asarray(log_liked / max(log_liked.max(), 1e-6), jnp.float32),
-            jnp.asarray(weight, jnp.float32),
-            jnp.asarray(growth, jnp.float32),
-        )
+        popular = jnp.asarray(log_liked / max(log_liked.max(), 1e-6), jnp.float32)
+        own = [{n: v for n, v in one.items() if n not in _WEIGHTS} for one in settings]
+        shared = first_equal(own, personal.of_grades, training)
+        fitted: dict[int, Params] = {}
+        for at, (first, setting) in enumerate(zip(shared, settings, strict=True)):
+            weight, growth = ({**_WEIGHTS, **setting}[name] for name in _WEIGHTS)
+            if not weight >= 0:
+                raise ValueError(f"weight must be >= 0, got {weight}.")
+            if first == at:
+                fitted[at] = personal.fit(training, **own[at])
+            yield _Params(fitted[first], popular, *(jnp.float32(x) for x in (weight, growth)))
+            if first not in shared[at + 1 :]:
+                del fitted[first]  # It may be as large as items by items.
 
     def adapt(params: _Params, support: Examples, key: jax.Array | None = None) -> _Adapted:
         count = jnp.maximum(jnp.sum(support.mask), 1).astype(jnp.float32)
@@ -83,10 +91,12 @@ def popularity_blend(
     return Baseline(
         name,
         "ranking",
-        fit,
+        lambda training, **settings: next(fit_many(training, [settings])),
         Adaptation(adapt, predict),
         grid,
         ranges,
+        fit_many=fit_many,
+        of_grades=personal.of_grades,
         most_items=personal.most_items,
     )
 

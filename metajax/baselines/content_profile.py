@@ -101,6 +101,7 @@ content_profile = Baseline(
         {"distance": "euclidean", "sharpness": 3.0},
     ),
     ranges={"distance": Choices(("cosine", "euclidean")), "sharpness": Range(0.5, 5.0)},
+    of_grades=("sharpness",),
 )
 
 baselines: tuple[Baseline, ...] = (content_profile,)

@@ -93,6 +93,7 @@ content_schedule = Baseline(
     _fit,
     Adaptation(_adapt, _predict),
     most_items=item_knn.most_items,
+    of_grades=("sharpness",),
 )
 """The textbook schedule; either part's scores are standardised over the catalogue."""
 

@@ -146,6 +146,7 @@ ease = Baseline(
     ),
     ranges={"ridge": Range(100.0, 30000.0, log=True), "sharpness": Range(0.5, 5.0)},
     most_items=MOST_ITEMS,
+    of_grades=("sharpness",),
 )
 
 baselines: tuple[Baseline, ...] = (ease,)

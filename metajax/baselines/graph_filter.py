@@ -161,6 +161,7 @@ graph_filter = Baseline(
         "degree_power": Range(0.2, 1.0),
         "sharpness": Range(0.5, 5.0),
     },
+    of_grades=("sharpness",),
 )
 
 baselines: tuple[Baseline, ...] = (graph_filter,)

@@ -184,6 +184,7 @@ implicit_als = Baseline(
         "ridge": Range(0.0003, 0.1, log=True),
         "sharpness": Range(0.5, 5.0),
     },
+    of_grades=("sharpness",),
 )
 
 baselines: tuple[Baseline, ...] = (implicit_als,)

@@ -108,6 +108,7 @@ item_knn = Baseline(
         "shrinkage": Range(1.0, 2000.0, log=True),
         "sharpness": Range(0.5, 5.0),
     },
+    of_grades=("sharpness",),
 )
 
 baselines: tuple[Baseline, ...] = (item_knn,)

@@ -66,6 +66,7 @@ popularity = Baseline(
     Adaptation(adapt_to_nothing, predict_popularity),
     grid=({}, {"least": 1.0}, {"least": 0.0}),
     ranges={"least": Choices((None, 1.0, 0.0))},
+    of_grades=("least",),
     target_alone=True,
 )
 

@@ -4,7 +4,8 @@ A preference is the rating's place on the scale, 0 at the lowest and 1 at the hi
 Labels of an implicit log, in (0, 1], are preferences as they are.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ __all__ = [
     "LIKED",
     "PreferenceCurve",
     "cooccurrence",
+    "first_equal",
+    "has_grades",
     "liked_counts",
     "preference_curve",
     "preferences",
@@ -92,6 +95,32 @@ def preferences(training: TrainingSet, curve: PreferenceCurve) -> np.ndarray:
     """Returns the preference of every training interaction, `[R]` float32."""
     intercept, slope, sharpness = (np.asarray(leaf) for leaf in curve)
     return np.clip(intercept + slope * training.interactions.rating, 0, 1) ** sharpness
+
+
+def has_grades(training: TrainingSet) -> bool:
+    """Returns whether preferences differ; in a log of mere clicks all are 1, to any power."""
+    return bool((preferences(training, preference_curve(training.scale)) != 1).any())
+
+
+def first_equal(
+    settings: Sequence[Mapping[str, Any]], of_grades: Sequence[str], training: TrainingSet
+) -> list[int]:
+    """Finds settings that fit the same because the log has no grades.
+
+    Args:
+        settings: Those to be tried.
+        of_grades: As in `Baseline`.
+        training: The log.
+
+    Returns:
+        For each setting the place of the first that is equal to it, often its own.
+    """
+    if of_grades and not has_grades(training):
+        settings = [
+            {name: value for name, value in setting.items() if name not in of_grades}
+            for setting in settings
+        ]
+    return [settings.index(setting) for setting in settings]
 
 
 def support_preferences(curve: PreferenceCurve, support: Examples) -> tuple[jax.Array, jax.Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from metajax import parameters
 from metajax.baselines import Baseline
+from metajax.baselines.preferences import first_equal
 from metajax.data.splits import Split
 from metajax.evaluation.tuning import trial_losses
 from metajax.training import Progress
@@ -75,9 +76,11 @@ def fit_on(
     trials: Any = progress.state
     last, losses = steps_of(baseline), trials.losses
     step = int(progress.state.step)
+    equal = first_equal(baseline.grid, baseline.of_grades, split.final)
     while step < last - 1:
-        settings = baseline.grid[step]
-        loss = float(np.mean(list(trial_losses(baseline, split, settings).values())))
+        settings, loss = baseline.grid[step], float(losses[equal[step]])
+        if equal[step] == step:
+            loss = float(np.mean(list(trial_losses(baseline, split, settings).values())))
         losses = losses.copy()
         losses[step], step = np.nan_to_num(loss, nan=np.inf), step + 1
         if losses[step - 1] < progress.best_loss:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline
+from metajax.baselines.preferences import first_equal
 from metajax.data.cold_users import inner_folds, padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.labels import Labels
@@ -168,6 +169,9 @@ def _tuned(
     if not baseline.grid:
         raise ValueError(f"grid must hold at least one setting, got none for {baseline.name}.")
     grid = baseline.grid[:trials]
+    # The earliest of equal ones stands for all: of equal losses it would be chosen.
+    equal = first_equal(grid, baseline.of_grades, split.final)
+    grid = [grid[at] for at in sorted(set(equal))]
     losses = [dict.fromkeys(split.test, 0.0)]
     if len(grid) > 1:
         losses = _means(

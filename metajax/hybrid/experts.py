@@ -21,6 +21,7 @@ from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.preferences import (
     PreferenceCurve,
     cooccurrence,
+    has_grades,
     liked_counts,
     preference_curve,
     preferences,
@@ -379,15 +380,19 @@ def _fit_item_to_item(shared: Shared) -> _Weights:
 
 def _item_weights(shared: Shared) -> Iterator[np.ndarray]:
     """Yields the weights `[I, I]` of `_KINDS`, one at a time."""
-    plain, sharp = (
-        cooccurrence(shared.training, preference_curve(shared.training.scale, sharpness=sharpness))
-        for sharpness in (1.0, 3.0)
-    )
+    training = shared.training
+    plain = sharp = cooccurrence(training, preference_curve(training.scale))
+    if has_grades(training):
+        sharp = cooccurrence(training, preference_curve(training.scale, sharpness=3.0))
     yield autoencoder_weights(plain, ridge=3000.0)
     yield autoencoder_weights(sharp, ridge=10000.0)
     yield autoencoder_weights(plain, ridge=5.0, dropout=0.8)
-    yield autoencoder_weights(plain, ridge=5.0, dropout=0.95)
-    yield autoencoder_weights(sharp, ridge=5.0, dropout=0.95)
+    weights = autoencoder_weights(plain, ridge=5.0, dropout=0.95)
+    yield weights
+    if sharp is not plain:
+        weights = autoencoder_weights(sharp, ridge=5.0, dropout=0.95)
+    yield weights
+    del weights
     yield _cosines(plain, 50.0)
     yield _cosines(sharp, 200.0)
     yield _following(shared)

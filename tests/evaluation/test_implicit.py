@@ -1,12 +1,16 @@
 """Logs without ratings, end to end: which methods learn from them, and what is judged."""
 
+from typing import Any
+
+import jax
 import numpy as np
 import pytest
 
 from metajax import baselines, evaluation, registry
+from metajax.baselines import preferences
 from metajax.data.dataset import Dataset, Table
 from metajax.data.interactions import from_columns
-from metajax.evaluation import experiment, metrics, tables
+from metajax.evaluation import experiment, metrics, tables, tuning
 from metajax.evaluation.cells import Cell
 from metajax.evaluation.evaluate import NothingRelevantError, evaluate
 from metajax.evaluation.records import select
@@ -165,6 +169,85 @@ def test_a_comparison_of_a_log_without_ratings_takes_what_suits_it(dataset, tmp_
         evaluation.compare(dataset, ["popularity"], protocols=errors)
     with pytest.raises(ValueError, match="views: what is judged here are ratings, and the log "):
         evaluation.prepare(errors["errors"], dataset, fold=0, seed=0)
+
+
+# By name of a method with settings that only grades give an effect: distinct ones of its grid
+# without grades.
+DISTINCT = {
+    "content_profile": 2,
+    "content_schedule": 1,
+    "ease": 2,
+    "ease_blend": 6,
+    "graph_filter": 4,
+    "implicit_als": 5,
+    "item_knn": 4,
+    "item_knn_blend": 6,
+    "popularity": 1,
+}
+
+
+CLOSED = {method.name: method for method in registry.all_baselines()}
+
+
+def counting(method, fits):
+    """Returns a closed form that adds to `fits` with which settings it is fitted."""
+
+    def fit(training, **settings):
+        fits.append(settings)
+        return method.fit(training, **settings)
+
+    return method._replace(fit=fit)
+
+
+def test_the_table_of_settings_of_grades_is_whole():
+    assert {name for name, method in CLOSED.items() if method.of_grades} == DISTINCT.keys()
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_settings_that_are_equal_without_grades_are_tried_once(name, split):
+    method, fits = CLOSED[name], []
+    equal = preferences.first_equal(method.grid, method.of_grades, split.final)
+    assert len(set(equal)) == DISTINCT[name]
+    others = {"sharpness": 3.0, "least": 0.0}
+    changed = {**method.grid[0], **{name: others[name] for name in method.of_grades}}
+    one, other = (
+        tuning.judge(
+            tuning.fitted(method, split, method.fit(split.final, **setting)), split, "random"
+        ).per_user
+        for setting in (method.grid[0], changed)
+    )
+    np.testing.assert_array_equal(one.top_items, other.top_items)
+    np.testing.assert_equal(one.values, other.values)
+    strengths = evaluation.prepare("P1", views([1, 2, 3], relevant=3.0), fold=0, seed=0).final
+    places = list(range(len(method.grid)))
+    assert preferences.first_equal(method.grid, method.of_grades, strengths) == places
+    if method.fit_many is None:
+        chosen = tuned(counting(method, fits), split)
+        tried = DISTINCT[name] if DISTINCT[name] > 1 else 0
+        assert len(fits) == tried + len({str(found.settings) for found in chosen.values()})
+        whole = tuned(method._replace(of_grades=()), split)
+        assert [m.settings for m in chosen.values()] == [m.settings for m in whole.values()]
+
+
+def test_blends_share_the_fits_that_differ_in_their_weight_alone(split, dataset):
+    grid, fits = CLOSED["ease_blend"].grid, []
+    blend = baselines.popularity_blend("blend", counting(baselines.ease, fits), grid)
+    found: list[Any] = list(tuning.fits(blend, split.training, grid))
+    assert [setting["ridge"] for setting in fits] == [3000.0, 10000.0]
+    for shared, setting in zip(found, grid, strict=True):
+        own: Any = blend.fit(split.training, **setting)
+        # The exponent of preferences that are all 1 is that of the first that is equal.
+        shared = shared._replace(personal=shared.personal._replace(curve=own.personal.curve))
+        jax.tree.map(np.testing.assert_array_equal, shared, own)
+
+
+def test_a_run_of_a_closed_form_tries_equal_settings_once(split):
+    fits = []
+    item_knn = counting(baselines.item_knn, fits)
+    *_, (progress, _) = evaluation.fit_on(item_knn, split, evaluation.begin_fit(item_knn))
+    assert len(fits) == 4 + 1
+    trials: Any = progress.state
+    assert trials.losses[1] == trials.losses[3]
 
 
 def test_new_items_are_ranked_among_themselves():
