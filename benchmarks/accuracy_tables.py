@@ -9,6 +9,7 @@ from metajax.evaluation.metrics import badness, named, title_of
 from metajax.evaluation.records import Record, from_json, select
 
 __all__ = [
+    "ablations",
     "by_support",
     "cross_domain_best",
     "cross_domain_by_overlap",
@@ -92,6 +93,26 @@ def differences(results: str = "cold_start_accuracy") -> str:
 def _difference(r: Record, name: str = "difference") -> str:
     ends = (getattr(r, name + end) for end in ("", "_low", "_high"))
     return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*ends)
+
+
+def ablations(metric: str, protocol: str = "P1") -> str:
+    """Variants of the engine by support size: differences, with a star where they are sure."""
+    content: Any = read("hybrid_ablations")
+    records = select(from_json(content["records"]), protocol=protocol, metric=metric)
+    columns = list(dict.fromkeys((r.order, r.k) for r in records))
+    at = {(r.method, r.order, r.k): r for r in records}
+
+    def cell(r: Record) -> str:
+        if r.difference is None or r.difference_low is None or r.difference_high is None:
+            return f"{r.mean:.3f}"
+        surely = r.difference_low > 0 or r.difference_high < 0
+        return f"{r.difference:+.4f}{' *' if surely else ''}"
+
+    rows = [
+        [variant, *(cell(at[variant, *column]) for column in columns)]
+        for variant in dict.fromkeys(r.method for r in records)
+    ]
+    return markdown(["", *(f"{order} {k}" for order, k in columns)], rows)
 
 
 def warm_cold() -> str:

@@ -385,6 +385,8 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "hybrid differences": partial(accuracy_tables.differences, "hybrid_accuracy"),
     "hybrid by order": partial(accuracy_tables.differences, "hybrid_by_order"),
+    "ablations rmse": partial(accuracy_tables.ablations, "rmse"),
+    "ablations ndcg@10": partial(accuracy_tables.ablations, "ndcg@10", "P1-natural"),
     "hybrid attentive": partial(accuracy_tables.differences, "hybrid_attentive"),
     "ml-1m rmse": partial(accuracy_tables.by_support, "rmse", results=ML_1M),
     "ml-1m ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results=ML_1M),
