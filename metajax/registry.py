@@ -27,6 +27,7 @@ from metajax.baselines import Baseline, Blend, WeightTable
 from metajax.cross_domain.tasks import cross_lists, cross_tasks, shown_rows
 from metajax.cross_domain.users import HISTORY
 from metajax.data.dataset import Dataset, Shapes, TrainingSet, shapes_of
+from metajax.data.memory import check_memory
 from metajax.fields import check_keys, check_name, names_of, with_tuples
 from metajax.learners import touched_rows
 from metajax.methods import Method, Settings, objectives, to_dict
@@ -605,10 +606,18 @@ def first_progress(
 
     Raises:
         ValueError: As `check_domains`, or as its `initial`.
+        OutOfMemoryError: If the parameters and the optimizer's moments would not fit.
     """
     method = _resolved(settings, method)
     # Before closed forms are fitted, whose errors are about training sets and not about methods.
     check_domains(method, settings, training)
+    shapes = shapes_of(training)
+    check_memory(
+        method.name,
+        lambda items: _memory(settings, shapes._replace(items=items), method),
+        shapes.items,
+        on_device=True,
+    )
     return _begin(settings, training, method, method.initial(settings, training))
 
 
@@ -648,10 +657,24 @@ def params_like(settings: Settings, shapes: Shapes, method: Method | None = None
         shapes: Of the training set.
         method: As in `learner_of`.
     """
-    method = _resolved(settings, method)
+    return _blank(settings, shapes, _resolved(settings, method)).best
+
+
+def _memory(settings: Settings, shapes: Shapes, method: Method) -> float:
+    """Returns the bytes of a training's state, before and after an update, and of a gradient."""
+    blank = _blank(settings, shapes, method)
+    sizes = (
+        leaf.size * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves((blank, blank.state, blank.best))
+    )
+    return float(sum(sizes))
+
+
+def _blank(settings: Settings, shapes: Shapes, method: Method) -> Progress:
+    """Returns shapes and types of the progress before the first update."""
     learner = method.learner(settings, method.network(settings, shapes))
 
-    def init() -> Params:
+    def init() -> Progress:
         # Of tasks learners read the support's inputs alone, which are `Inputs` in every domain.
         rows = (1, max(settings.support, 1))
         inputs = Inputs(
@@ -660,7 +683,7 @@ def params_like(settings: Settings, shapes: Shapes, method: Method | None = None
             jnp.zeros(rows, jnp.int32),
         )
         examples = Examples(inputs, jnp.zeros(rows), jnp.ones(rows, bool))
-        return begin(learner.init(jax.random.key(0), Task(examples, examples))).best
+        return begin(learner.init(jax.random.key(0), Task(examples, examples)))
 
     return jax.eval_shape(init)
 

@@ -81,6 +81,10 @@ class Baseline(NamedTuple):
     """Settings that change nothing where every preference is 1, such as its exponent."""
     most_items: int | None = None
     """Largest catalogue that it can be fitted to; None: any."""
+    memory: Callable[..., float] = lambda shapes, **settings: 0.0
+    """`memory(shapes, **settings)`: about how many bytes the largest arrays of `fit` take, where
+    they grow with the square of the items, or with large tables times a width; `shapes` are
+    `metajax.data.dataset.Shapes`."""
     reduced: Callable[[int], tuple[str, ...]] = lambda items: ()
     """`reduced(items)`: in a sentence each, what is left out for a catalogue of this size."""
 

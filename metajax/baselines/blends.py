@@ -41,6 +41,10 @@ class _Adapted(NamedTuple):
     """`[]` of its score against popularity."""
 
 
+def _of_personal(setting: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in setting.items() if name not in _WEIGHTS}
+
+
 def popularity_blend(
     name: str,
     personal: Baseline,
@@ -66,7 +70,7 @@ def popularity_blend(
         """Yields the blends; those that differ in weight and growth alone share a fit."""
         log_liked = np.log1p(liked_counts(training))
         popular = jnp.asarray(log_liked / max(log_liked.max(), 1e-6), jnp.float32)
-        own = [{n: v for n, v in one.items() if n not in _WEIGHTS} for one in settings]
+        own = [_of_personal(setting) for setting in settings]
         shared = first_equal(own, personal.of_grades, training)
         fitted: dict[int, Params] = {}
         for at, (first, setting) in enumerate(zip(shared, settings, strict=True)):
@@ -98,6 +102,7 @@ def popularity_blend(
         fit_many=fit_many,
         of_grades=personal.of_grades,
         most_items=personal.most_items,
+        memory=lambda shapes, **settings: personal.memory(shapes, **_of_personal(settings)),
     )
 
 

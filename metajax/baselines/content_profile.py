@@ -13,7 +13,7 @@ from metajax.baselines.preferences import (
     support_preferences,
     tie_break,
 )
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Choices, Range, check_name
 from metajax.types import Adaptation, Examples, Inputs
 
@@ -89,6 +89,11 @@ def _predict(params: Profile, adapted: _Liked, inputs: Inputs) -> jax.Array:
     return jnp.where(adapted.weight > 0, near, 0) + params.prior[inputs.item]
 
 
+def _memory(shapes: Shapes, **settings: float) -> float:
+    """Features in double precision, centred and not."""
+    return 2 * 8.0 * shapes.items * shapes.item_width
+
+
 content_profile = Baseline(
     "content_profile",
     "ranking",
@@ -102,6 +107,7 @@ content_profile = Baseline(
     ),
     ranges={"distance": Choices(("cosine", "euclidean")), "sharpness": Range(0.5, 5.0)},
     of_grades=("sharpness",),
+    memory=_memory,
 )
 
 baselines: tuple[Baseline, ...] = (content_profile,)

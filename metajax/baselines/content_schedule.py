@@ -94,6 +94,9 @@ content_schedule = Baseline(
     Adaptation(_adapt, _predict),
     most_items=item_knn.most_items,
     of_grades=("sharpness",),
+    memory=lambda shapes, **settings: max(
+        part.memory(shapes, **settings) for part in (content_profile, item_knn)
+    ),
 )
 """The textbook schedule; either part's scores are standardised over the catalogue."""
 

@@ -14,7 +14,7 @@ from metajax.baselines.preferences import (
     support_preferences,
     tie_break,
 )
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
@@ -130,6 +130,11 @@ def _predict(
     return params.prior[inputs.item] + weight @ chosen
 
 
+def _memory(shapes: Shapes, **settings: float) -> float:
+    """Five arrays of items by items: the Gram matrix, and what it takes to invert it."""
+    return 5 * 4.0 * shapes.items**2
+
+
 ease = Baseline(
     "ease",
     "ranking",
@@ -146,6 +151,7 @@ ease = Baseline(
     ),
     ranges={"ridge": Range(100.0, 30000.0, log=True), "sharpness": Range(0.5, 5.0)},
     most_items=MOST_ITEMS,
+    memory=_memory,
     of_grades=("sharpness",),
 )
 

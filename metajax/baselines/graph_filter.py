@@ -14,7 +14,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.baselines.sparse import leading_directions, nearest_items, preference_matrix
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
@@ -143,6 +143,12 @@ def _predict(params: GraphFilter, adapted: _Adapted, inputs: Inputs) -> jax.Arra
     return linear[inputs.item] + ideal
 
 
+def _memory(shapes: Shapes, *, rank: int = 256, neighbours: int = 300, **settings: float) -> float:
+    """Neighbours on the host and on the device, and four arrays of directions."""
+    items = shapes.items
+    return 2 * 8.0 * items * min(neighbours, items) + 4 * 4.0 * items * min(rank + 64, items)
+
+
 graph_filter = Baseline(
     "graph_filter",
     "ranking",
@@ -162,6 +168,7 @@ graph_filter = Baseline(
         "sharpness": Range(0.5, 5.0),
     },
     of_grades=("sharpness",),
+    memory=_memory,
 )
 
 baselines: tuple[Baseline, ...] = (graph_filter,)

@@ -17,7 +17,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.baselines.sparse import preference_matrix
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
@@ -166,6 +166,11 @@ def _predict(params: ImplicitFactors, adapted: jax.Array, inputs: Inputs) -> jax
     return params.prior[inputs.item] + params.vectors[inputs.item] @ adapted
 
 
+def _memory(shapes: Shapes, *, rank: int = 128, **settings: float) -> float:
+    """Vectors, and ten arrays like them of those that are improved."""
+    return 4.0 * rank * (10 * max(shapes.users, shapes.items) + min(shapes.users, shapes.items))
+
+
 implicit_als = Baseline(
     "implicit_als",
     "ranking",
@@ -185,6 +190,7 @@ implicit_als = Baseline(
         "sharpness": Range(0.5, 5.0),
     },
     of_grades=("sharpness",),
+    memory=_memory,
 )
 
 baselines: tuple[Baseline, ...] = (implicit_als,)

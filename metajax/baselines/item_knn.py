@@ -14,7 +14,7 @@ from metajax.baselines.preferences import (
     tie_break,
 )
 from metajax.baselines.sparse import nearest_items, preference_matrix
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.fields import Range
 from metajax.types import Adaptation, Examples, Inputs
 
@@ -88,6 +88,11 @@ def _predict(params: Neighbours, adapted: tuple[jax.Array, jax.Array], inputs: I
     return scores[inputs.item]
 
 
+def _memory(shapes: Shapes, *, neighbours: int = 200, **settings: float) -> float:
+    """Places and similarities of the neighbours, on the host and on the device."""
+    return 2 * 8.0 * shapes.items * min(neighbours, shapes.items)
+
+
 item_knn = Baseline(
     "item_knn",
     "ranking",
@@ -109,6 +114,7 @@ item_knn = Baseline(
         "sharpness": Range(0.5, 5.0),
     },
     of_grades=("sharpness",),
+    memory=_memory,
 )
 
 baselines: tuple[Baseline, ...] = (item_knn,)

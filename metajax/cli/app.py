@@ -105,10 +105,12 @@ def _is_foreseen(problem: BaseException) -> bool:
     from metajax.checkpoint import CheckpointError
     from metajax.cluster import ClusterError
     from metajax.data.fetch import DataUnavailable
+    from metajax.data.memory import OutOfMemoryError
     from metajax.evaluation.workers import WorkersError
     from metajax.training import DivergedError
 
-    rules = (CheckpointError, ClusterError, DataUnavailable, DivergedError, WorkersError)
+    rules: tuple[type[Exception], ...] = (CheckpointError, ClusterError, DataUnavailable)
+    rules += (DivergedError, OutOfMemoryError, WorkersError)
     kinds = (*rules, ImportError, KeyError, TypeError, ValueError)
     return isinstance(problem, rules) or (isinstance(problem, kinds) and _is_raised_here(problem))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from metajax.data.dataset import Dataset, Kind, Table, TrainingSet
 from metajax.data.interactions import Interactions
-from metajax.data.memory import available_memory
+from metajax.data.memory import available_memory, gigabytes
 from metajax.fields import suggestion
 
 __all__ = [
@@ -192,15 +192,11 @@ def _check_memory(dataset: Dataset, rows: int, users: Schema, items: Schema) -> 
     largest = max(cells, key=lambda name: cells[name], default="")
     advice = "take a part of the log"
     if cells and 2 * cells[largest] > need:
-        advice = f"leave out {largest}, which takes {_gigabytes(cells[largest])}"
+        advice = f"leave out {largest}, which takes {gigabytes(cells[largest])}"
     raise ValueError(
-        f"{dataset.name}: the training set takes about {_gigabytes(need)} of memory, and "
-        f"{_gigabytes(free)} are free: {advice}."
+        f"{dataset.name}: the training set takes about {gigabytes(need)} of memory, and "
+        f"{gigabytes(free)} are free: {advice}."
     )
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.3g} GB"
 
 
 def encode_rows(schema: Schema, rows: Sequence[Mapping[str, object]]) -> np.ndarray:

@@ -27,7 +27,7 @@ from metajax.engine.consolidation import fisher_of
 from metajax.engine.model import FittedModel, hashed, recommender_of
 from metajax.evaluation import Record, train_on
 from metajax.evaluation.tables import Judged
-from metajax.evaluation.tuning import check_ranked, refit_on, tuned
+from metajax.evaluation.tuning import check_ranked, fits, refit_on, tuned
 from metajax.knowledge import KnowledgeGraph
 from metajax.methods import Method, Settings
 from metajax.runs.catalogue import catalogue_of, titles_of
@@ -108,7 +108,7 @@ def fit(
     if isinstance(found, Baseline):
         chosen = _setting(found, dataset, vectors, trials, fold, seed)
         begin(STAGES[1])
-        params = found.fit(whole.training, **chosen)
+        (params,) = fits(found, whole.training, [chosen])
         model = fitted_model(found.name, chosen, params, dataset, whole)
     else:
         trained = _trained(found, dataset, whole, vectors, settings, seed, begin, on_row)

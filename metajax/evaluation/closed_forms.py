@@ -15,7 +15,7 @@ from metajax import parameters
 from metajax.baselines import Baseline
 from metajax.baselines.preferences import first_equal
 from metajax.data.splits import Split
-from metajax.evaluation.tuning import trial_losses
+from metajax.evaluation.tuning import fits, trial_losses
 from metajax.training import Progress
 
 __all__ = ["Trial", "Trials", "begin_fit", "fit_on", "steps_of"]
@@ -91,8 +91,9 @@ def fit_on(
         # Not measured is highest; of equal losses the earliest counts.
         at = int(np.argmin(np.nan_to_num(losses, nan=np.inf)))
         settings = baseline.grid[at]
-        params = parameters.to_bytes(baseline.fit(split.final, **settings))
-        progress = progress._replace(state=_state(last, losses), best=params)
+        (params,) = fits(baseline, split.final, [settings])
+        best = parameters.to_bytes(params)
+        progress = progress._replace(state=_state(last, losses), best=best)
         yield progress, Trial(last, None, settings)
 
 

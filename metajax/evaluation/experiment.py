@@ -16,6 +16,7 @@ from metajax import cluster, registry, storage
 from metajax.baselines import Baseline
 from metajax.data.dataset import Dataset, fingerprint
 from metajax.data.datasets import load
+from metajax.data.memory import OutOfMemoryError
 from metajax.data.splits import Split
 from metajax.evaluation.cells import (
     Cell,
@@ -27,7 +28,7 @@ from metajax.evaluation.cells import (
     write_cell,
 )
 from metajax.evaluation.cost import cost_of
-from metajax.evaluation.memory import OutOfMemoryError, naming_memory_errors
+from metajax.evaluation.memory import naming_memory_errors
 from metajax.evaluation.metrics import Metric, metric_of, table_with
 from metajax.evaluation.protocols import FOLDS, Preparation, prepare
 from metajax.evaluation.protocols import protocols as known_protocols

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 
 import jax
 
-__all__ = ["OutOfMemoryError", "naming_memory_errors"]
+from metajax.data.memory import OutOfMemoryError
 
-
-class OutOfMemoryError(RuntimeError):
-    """A method needs more memory than there is."""
+__all__ = ["naming_memory_errors"]
 
 
 @contextlib.contextmanager

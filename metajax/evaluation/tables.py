@@ -12,6 +12,7 @@ import numpy as np
 from metajax.baselines import Baseline, eb_fold_in, item_mean, item_user_bias
 from metajax.characters import visible
 from metajax.cross_domain.users import PANEL
+from metajax.data.memory import OutOfMemoryError
 from metajax.data.splits import Split
 from metajax.evaluation.advice import advice
 from metajax.evaluation.cells import Cell, Outcome, cell_file, read_cell, write_cell
@@ -26,7 +27,7 @@ from metajax.evaluation.evaluate import (
     natural_reading,
 )
 from metajax.evaluation.intervals import metrics_of, paired_differences, records_of, summarise
-from metajax.evaluation.memory import OutOfMemoryError, naming_memory_errors
+from metajax.evaluation.memory import naming_memory_errors
 from metajax.evaluation.metrics import badness
 from metajax.evaluation.records import (
     Kind,

@@ -14,6 +14,7 @@ from metajax.baselines.preferences import first_equal
 from metajax.data.cold_users import inner_folds, padded
 from metajax.data.dataset import TrainingSet, shapes_of
 from metajax.data.labels import Labels
+from metajax.data.memory import check_memory
 from metajax.data.splits import ColdTasks, Split
 from metajax.evaluation.evaluate import (
     ConstantPredictionsError,
@@ -204,9 +205,8 @@ def trial_losses(baseline: Baseline, split: Split, settings: Mapping[str, Any]) 
         standardised labels, of predicted ratings, 1 - NDCG@10 of an order, and their sum of both.
         Infinite where it cannot be measured.
     """
-    return _losses(
-        fitted(baseline, split, baseline.fit(split.training, **settings), settings), split
-    )
+    (params,) = fits(baseline, split.training, [settings])
+    return _losses(fitted(baseline, split, params, settings), split)
 
 
 def _losses(method: FittedMethod, split: Split) -> dict[str, float]:
@@ -444,7 +444,19 @@ def _may_be_constant(method: FittedMethod, panel: str) -> bool:
 def fits(
     baseline: Baseline, training: TrainingSet, settings: Sequence[Mapping[str, Any]]
 ) -> Iterator[Params]:
-    """Yields the parameters of a closed form for each of several settings."""
+    """Yields the parameters of a closed form for each of several settings.
+
+    Raises:
+        OutOfMemoryError: If its largest arrays would not fit.
+    """
+    log = training.interactions
+    shapes = shapes_of(training)._replace(users=len(log.users), rows=len(log.item))
+    for setting in settings:
+        check_memory(
+            baseline.name,
+            lambda items, setting=setting: baseline.memory(shapes._replace(items=items), **setting),
+            shapes.items,
+        )
     if baseline.fit_many is not None:
         yield from baseline.fit_many(training, settings)
         return

@@ -16,7 +16,7 @@ import numpy as np
 from metajax.baselines import Baseline, Blend
 from metajax.baselines.baseline import MOST_ITEMS, observed
 from metajax.data.cold_users import padded
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_users
 from metajax.data.splits import ColdTasks, Order, cold_user_tasks
 from metajax.fields import check_keys, check_name
@@ -27,6 +27,7 @@ from metajax.hybrid.experts import (
     Shared,
     experts_for,
     members_of,
+    memory_of,
     of_method,
     trimmed,
 )
@@ -180,6 +181,7 @@ def hybrid(
             partial(weights_by_number, more=[method.name for method, _ in more]),
         ),
         refit=partial(_refit, experts),
+        memory=_memory,
         reduced=_reduced,
     )
 
@@ -217,6 +219,12 @@ def weights_by_number(
         for kind, table, share in zip(("any", "first"), shares, (1 - empty, empty), strict=True)
         if share > _NEVER
     }
+
+
+def _memory(shapes: Shapes, **settings: Any) -> float:
+    """Experts of everyone and of those who are not held out, and what it takes to fit these."""
+    kept, fitting = memory_of(shapes.items, shapes.users)
+    return 2 * kept + fitting
 
 
 def _reduced(items: int) -> tuple[str, ...]:

@@ -31,7 +31,15 @@ from metajax.baselines.preferences import (
 from metajax.data.dataset import TrainingSet
 from metajax.types import Examples, Inputs, Params
 
-__all__ = ["Expert", "Shared", "experts_for", "members_of", "of_method", "trimmed"]
+__all__ = [
+    "Expert",
+    "Shared",
+    "experts_for",
+    "members_of",
+    "memory_of",
+    "of_method",
+    "trimmed",
+]
 
 _MOST_MEMBERS, _STEP = 2048, 16
 # Preferences that are remembered, of all members.
@@ -170,6 +178,25 @@ def members_of(items: int) -> int:
 def experts_for(items: int) -> tuple[Expert, ...]:
     """Returns the experts for a catalogue; beyond `MOST_ITEMS` without item-to-item weights."""
     return (_statistics, _content, _neighbours, *((_item_to_item,) if items <= MOST_ITEMS else ()))
+
+
+def memory_of(items: int, users: int) -> tuple[float, float]:
+    """Tells about how many bytes the tables of members and between items take.
+
+    Args:
+        items: I, size of the catalogue.
+        users: Number of training users.
+
+    Returns:
+        Bytes of fitted experts, and of what there is beside while they are fitted.
+    """
+    table = float(items * min(members_of(items), users))
+    kept, fitting = 4 * table, 4 * 4 * table
+    if items <= MOST_ITEMS:
+        kept += 2 * len(_KINDS) * items**2
+        # Two Gram matrices, the last weights, and what it takes to invert a matrix.
+        fitting += 7 * 4 * items**2
+    return kept, fitting
 
 
 def of_method(method: Baseline, **settings: Any) -> Expert:

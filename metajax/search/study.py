@@ -25,7 +25,7 @@ import numpy as np
 
 from metajax import files, locks, registry, storage
 from metajax.data.dataset import Dataset, fingerprint
-from metajax.evaluation.memory import OutOfMemoryError
+from metajax.data.memory import OutOfMemoryError
 from metajax.evaluation.workers import in_processes
 from metajax.fields import Choices, Search, with_tuples
 from metajax.knowledge import GraphSettings

@@ -25,7 +25,8 @@ def climbing(settings: Settings, network: Model) -> MetaLearner:
     """Predicts the same of everything, higher by `inner_rate` after each update."""
 
     def init(key, tasks):
-        TRAININGS.append(settings.options.inner_rate)
+        if not isinstance(key, jax.core.Tracer):  # Beforehand its shapes are asked for.
+            TRAININGS.append(settings.options.inner_rate)
         return MetaState(jnp.zeros(()), (), jnp.zeros((), jnp.int32))
 
     def update(state, tasks, key=None):
