@@ -412,7 +412,7 @@ def solve_positive(matrix: Array, right: Array) -> np.ndarray:
     """Solves a positive definite system by packed Cholesky factors, in one thread.
 
     OpenBLAS divides LU and dense Cholesky factors among threads from about 100 rows on, and they
-    wait for one another: on a busy machine for longer than the work takes by orders of magnitude.
+    wait for one another: on a busy machine for many times as long as they compute.
 
     Args:
         matrix: `[D, D]`, symmetric and positive definite.
