@@ -49,9 +49,11 @@ def reasons_of(recommender: Recommender, seen: Seen, items: Sequence[int]) -> li
         users = [seen, *without]
         calls = [users] if len(rows) > _FEW_ROWS else [[one] for one in users]
         allowed = np.ones(len(recommender.catalogue.ids), bool)
+        ranked = [
+            ranked_items(recommender, call, allowed, len(items), items, len(rows)) for call in calls
+        ]
         found_scores = [
-            ranked_items(recommender, call, allowed, len(items), items, len(rows)).asked
-            for call in calls
+            np.asarray(one.asked)[: len(call)] for one, call in zip(ranked, calls, strict=True)
         ]
         scores = np.concatenate(found_scores)[:, : len(items)].astype(np.float64)
         check_finite(scores)

@@ -1,5 +1,6 @@
 """Recommendation to new users: a few ratings and attributes in, a ranked list of titles out."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -297,10 +298,15 @@ def _best(
         allowed &= catalogue.item_domain == 1
     if not seen:
         return []
-    lists: list[Recommendations | None] = []
     size = scored_at_once(len(allowed))
-    for start in range(0, len(seen), size):
-        found = ranked_items(recommender, seen[start : start + size], allowed, top)
+    blocks = [seen[start : start + size] for start in range(0, len(seen), size)]
+    ahead = ranked_items(recommender, blocks[0], allowed, top)
+    lists: list[Recommendations | None] = []
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        found = Ranked(*(np.asarray(array)[: len(block)] for array in ahead))
+        # The device ranks the following block while the host writes the lines of this one.
+        if following is not None:
+            ahead = ranked_items(recommender, following, allowed, top)
         lists += _lines(recommender, found, top)
     return lists
 

@@ -66,7 +66,7 @@ class Scored(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The first k of the items that B users may be shown, on the host."""
+    """The first k of the items that B users may be shown."""
 
     items: Any
     """`[B, k]` int32 indices, best first; -1 where no item is left."""
@@ -154,7 +154,8 @@ def ranked_items(
         least: Rows that each support is padded to, at least.
 
     Returns:
-        Of each user the first items, and the scores that were asked for, padded by others.
+        Of each user the first items, and the scores that were asked for, padded by others and by
+        users; on the device, which may still be at work.
     """
     adaptation = recommender.adaptation._replace(expectation=None)
     if not recommender.predicts_ratings:
@@ -163,7 +164,7 @@ def ranked_items(
     length = min(_padded(top, 16), len(allowed))
     places = np.zeros(length, np.int32)
     places[: len(asked)] = asked
-    found = _best_items(
+    return _best_items(
         adaptation,
         recommender.params,
         jnp.asarray(recommender.catalogue.item_features),
@@ -171,7 +172,6 @@ def ranked_items(
         allowed,
         places,
     )
-    return Ranked(*(np.asarray(array)[: len(seen)] for array in found))
 
 
 def expert_parts(recommender: Recommender, seen: Seen, parts: Predict) -> np.ndarray:
