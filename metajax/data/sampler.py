@@ -22,6 +22,7 @@ __all__ = [
     "sample_candidate_tasks",
     "sample_catalogue_tasks",
     "sample_tasks",
+    "sampling_shares",
     "task_table",
 ]
 
@@ -57,6 +58,8 @@ class TaskTable(NamedTuple):
     """`[U, Du]` float32."""
     item_features: jax.Array
     """`[I, Di]` float32."""
+    item_counts: jax.Array
+    """`[I]` float32, the number of interactions with each item."""
     candidates: jax.Array | None = None
     """`[C]` int32, the items that lists are of, such as those of a target domain; None: all."""
 
@@ -98,6 +101,7 @@ def task_table(training: TrainingSet, *, seed: int = 0) -> TaskTable:
         sorted_rating=_padded(log.rating),
         user_features=jnp.asarray(training.user_features),
         item_features=jnp.asarray(training.item_features),
+        item_counts=jnp.asarray(log.item_counts, jnp.float32),
     )
 
 
@@ -347,14 +351,15 @@ def sample_candidate_tasks(
     support: int,
     query: int,
     negatives: int,
+    power: float = 0.0,
     relevant: float = -jnp.inf,
     order: TaskOrder = "random",
     members: bool = False,
 ) -> Task:
     """Draws tasks whose query is some of the user's other items among sampled ones.
 
-    The sampled items are drawn uniformly from the candidates of the table, with repetition; those
-    the user knows are masked out.
+    The sampled items are drawn from the candidates of the table, with repetition, by
+    `sampling_shares`; those the user knows are masked out.
 
     Args:
         table: The training set.
@@ -363,6 +368,7 @@ def sample_candidate_tasks(
         support: S, the largest support; its labels are ratings, as in `sample_tasks`.
         query: Q, the most of the user's own items. Label 1 marks those rated `relevant` or better.
         negatives: C, the sampled items, of label 0.
+        power: As in `sampling_shares`.
         relevant: Lowest rating of a relevant item; by default every interaction counts.
         order: As in `sample_tasks`.
         members: True if the inputs of a query are `MemberInputs`.
@@ -377,14 +383,19 @@ def sample_candidate_tasks(
         raise ValueError(f"negatives must be >= 1, got {negatives}.")
     draws = draw_users(table, key, tasks=tasks, support=support, query=query, order=order)
     listed = table.listed
+    ends = jnp.cumsum(sampling_shares(table, power)[listed])
+
+    def drawn_by(key: jax.Array) -> jax.Array:
+        if not power:
+            return jax.random.randint(key, (negatives,), 0, len(listed), jnp.int32)
+        place = jax.random.uniform(key, (negatives,)) * ends[-1]
+        return jnp.minimum(jnp.searchsorted(ends, place, side="right"), len(listed) - 1)
 
     def one(draw: Draw) -> Task:
         seen = rows_of_user(table, draw.user, draw.support_rows, draw.support_mask)
         own = rows_of_user(table, draw.user, draw.query_rows, draw.query_mask)
-        drawn = jax.random.randint(
-            jax.random.fold_in(draw.key, 1), (negatives,), 0, len(listed), jnp.int32
-        )
-        item = jnp.concatenate([own.inputs.item, listed[drawn]])
+        drawn = listed[drawn_by(jax.random.fold_in(draw.key, 1))]
+        item = jnp.concatenate([own.inputs.item, drawn])
         known, rating = _look_up(table, draw.user, item)
         mask = jnp.concatenate([own.mask, ~known[query:]])
         liked = own.mask & (own.labels >= relevant)
@@ -395,6 +406,23 @@ def sample_candidate_tasks(
         return Task(seen, candidates)
 
     return jax.vmap(one)(draws)
+
+
+def sampling_shares(table: TaskTable, power: float) -> jax.Array:
+    """Returns `[I]` probabilities of a draw of a candidate; 0 of what is none.
+
+    Args:
+        table: The training set.
+        power: Of the number of interactions with an item, and one more, in [0, 1]: 0 draws
+            uniformly, 1 by popularity, and 3/4 is that of word2vec.
+
+    References:
+        Mikolov et al., Distributed Representations of Words and Phrases and their Compositionality,
+        NIPS 2013, section 2.2.
+    """
+    listed = table.listed
+    weight = (1 + table.item_counts[listed]) ** power
+    return jnp.zeros(len(table.item_features)).at[listed].set(weight / jnp.sum(weight))
 
 
 def _listed(

@@ -75,6 +75,9 @@ class Settings(Reading):
     """Interactions in the query of a training task."""
     negatives: int = bounded(256, least=1)
     """Items sampled into the query of a training task by the objectives sampled_ranking and bpr."""
+    negative_power: float = bounded(0.0, least=0, most=1)
+    """Power of an item's popularity by which these are drawn: 0 is uniform, 1 by popularity. The
+    log-Q correction of sampled_ranking takes it into account."""
     order: Literal["random", "time", "mixed"] = "mixed"
     """Supports of the training tasks: any interactions, the first in time, or both kinds."""
     lazy_from: int = bounded(100_000, least=1)

@@ -12,10 +12,11 @@ from metajax.data.sampler import (
     sample_candidate_tasks,
     sample_catalogue_tasks,
     sample_tasks,
+    sampling_shares,
     task_table,
 )
 from metajax.methods.settings import Settings
-from metajax.types import Task
+from metajax.types import MemberInputs, Task
 
 __all__ = [
     "Sampler",
@@ -76,6 +77,7 @@ def candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampl
             support=settings.support,
             query=settings.query,
             negatives=settings.negatives,
+            power=settings.negative_power,
             relevant=shapes.threshold,
             order=settings.order,
             **options,
@@ -86,15 +88,18 @@ def candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampl
 def weighted_candidate_tasks(settings: Settings, shapes: Shapes, **options: Any) -> Sampler:
     """Samples as `candidate_tasks`; the label of a sampled item is minus its expected draws.
 
-    They are drawn uniformly, so that each candidate is expected `negatives / candidates` times.
+    Each candidate is expected `negatives` times its share, `data.sampler.sampling_shares`.
     """
     plain = candidate_tasks(settings, shapes, **options)
 
     def sample(table: Any, key: jax.Array) -> Task:
         task = plain.sample(table, key)
         labels = task.query.labels
+        inputs = task.query.inputs
+        item = (inputs.inputs if isinstance(inputs, MemberInputs) else inputs).item
         sampled = jnp.arange(labels.shape[-1]) >= settings.query
-        labels = jnp.where(sampled, -settings.negatives / len(table.listed), labels)
+        draws = settings.negatives * sampling_shares(table, settings.negative_power)[item]
+        labels = jnp.where(sampled, -draws, labels)
         return task._replace(query=task.query._replace(labels=labels))
 
     return plain._replace(sample=sample)

@@ -1,9 +1,11 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metajax import losses
 from metajax.data import (
     TrainingSet,
     from_columns,
@@ -11,6 +13,10 @@ from metajax.data import (
     sample_catalogue_tasks,
     task_table,
 )
+from metajax.data.dataset import shapes_of
+from metajax.data.sampler import sampling_shares
+from metajax.methods import Settings, objectives
+from metajax.methods.tasks import weighted_candidate_tasks
 
 ITEMS, COUNTS = 7, [4, 0, 1, 7]
 RATINGS = {
@@ -88,6 +94,62 @@ def test_candidates_are_the_users_own_among_items_they_do_not_know():
             assert all(label == (known[i] >= 4) for i, mask, label in listed if mask)
             unknown = [i not in known for i in query.inputs.item[2:]]
             np.testing.assert_array_equal(query.mask[2:], unknown)
+
+
+@pytest.mark.parametrize("candidates", [None, np.array([1, 2, 4, 6], np.int32)])
+def test_items_are_sampled_by_a_power_of_their_popularity(candidates):
+    table = TABLE._replace(candidates=candidates)
+    counts = np.bincount(ITEM, minlength=ITEMS)
+    assert len(set(counts.tolist())) > 1
+    listed = np.arange(ITEMS) if candidates is None else candidates
+    expected = np.zeros(ITEMS)
+    expected[listed] = (1 + counts[listed]) ** 0.75
+    expected /= expected.sum()
+    np.testing.assert_allclose(sampling_shares(table, 0.75), expected, rtol=1e-6)
+    uniform = np.isin(np.arange(ITEMS), listed) / len(listed)
+    np.testing.assert_allclose(sampling_shares(table, 0.0), uniform, rtol=1e-6)
+    options = {"tasks": 200, "support": 1, "query": 1, "negatives": 500, "power": 0.75}
+    tasks = jax.jit(partial(sample_candidate_tasks, **options))(table, jax.random.key(0))
+    drawn = np.bincount(np.asarray(tasks.query.inputs.item)[:, 1:].ravel(), minlength=ITEMS)
+    # Five deviations of a share of 100,000 draws.
+    np.testing.assert_allclose(drawn / 100_000, expected, atol=5 * np.sqrt(0.25 / 100_000))
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_the_mean_gradient_of_sampled_lists_tends_to_that_of_all_items(power):
+    settings = Settings(
+        tasks=200, support=1, query=7, negatives=3000, negative_power=power, order="random"
+    )
+    table = TABLE._replace(item_counts=jnp.array([50.0, 20, 8, 3, 1, 0, 0]))
+    tasks = weighted_candidate_tasks(settings, shapes_of(TRAINING)).sample(table, jax.random.key(0))
+    scores = jax.random.normal(jax.random.key(1), (ITEMS,))
+    item, labels, where = tasks.query.inputs.item, tasks.query.labels, tasks.query.mask
+
+    def sampled(scores, corrected):
+        def one(item, labels, where):
+            loss = objectives["sampled_ranking"].loss
+            own = labels if corrected else jnp.where(labels < 0, -3000 / ITEMS, labels)
+            return loss(scores[item], own, where=where)
+
+        return jnp.mean(jax.vmap(one)(item, labels, where))
+
+    def exact(scores):
+        user = np.asarray(tasks.query.inputs.user_features)[:, 0, 0].astype(int)
+        total = 0.0
+        for t, who in enumerate(user):
+            own = set(np.asarray(item[t, :7])[np.asarray(where[t, :7])].tolist())
+            there = [i in own or (who, i) not in RATINGS for i in range(ITEMS)]
+            liked = [i in own and RATINGS[who, i] >= 4 for i in range(ITEMS)]
+            if any(liked):
+                arrays = jnp.array(liked, jnp.float32), jnp.array(there)
+                total += losses.softmax_cross_entropy(scores, arrays[0], where=arrays[1])
+        return total / len(user)
+
+    wanted = jax.grad(exact)(scores)
+    found = jax.grad(sampled)(scores, True)
+    np.testing.assert_allclose(found, wanted, atol=0.005)
+    if power:
+        assert np.abs(jax.grad(sampled)(scores, False) - wanted).max() > 0.02
 
 
 def test_every_interaction_is_relevant_by_default():
