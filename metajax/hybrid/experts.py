@@ -191,7 +191,7 @@ def memory_of(items: int, users: int) -> tuple[float, float]:
         Bytes of fitted experts, and of what there is beside while they are fitted.
     """
     table = float(items * min(members_of(items), users))
-    kept, fitting = 4 * table, 4 * 4 * table
+    kept, fitting = 6 * table, 4 * 4 * table
     if items <= MOST_ITEMS:
         kept += 2 * len(_KINDS) * items**2
         # Two Gram matrices, the last weights, and what it takes to invert a matrix.
