@@ -172,7 +172,7 @@ def _compared(
     return [
         {**record, "pair": pair, "overlap": overlap, "shuffled_source": shuffled}
         for record in rows
-        for overlap, shuffled in [protocols[record["protocol"]]]
+        for overlap, shuffled in [protocols[record["protocol"].removesuffix("-natural")]]
         if record["metric"] in METRICS
     ]
 
