@@ -1,5 +1,6 @@
 """Tables of cold-start accuracy: in one domain, and across two domains."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "cross_domain_best",
     "cross_domain_by_overlap",
     "cross_domain_by_support",
+    "cross_domain_clicks",
     "cross_domain_warnings",
     "differences",
     "recovered",
@@ -146,26 +148,24 @@ def _across(k: int | None = None, **facts: Any) -> list[Record]:
     ]
 
 
-def _of_pairs(records: list[Record], method: str, lowest: dict[str, float]) -> str:
-    """One figure a pair of domains, the lowest of all methods bold."""
+def _of_pairs(records: list[Record], method: str, best: dict[str, float]) -> str:
+    """One figure a pair of domains, the best of all methods bold."""
     at = {r.facts["pair"]: r.mean for r in records if r.method == method}
-    shown = [
-        f"**{at[p]:.3f}**" if at[p] == lowest[p] else f"{at[p]:.3f}" for p in lowest if p in at
-    ]
+    shown = [f"**{at[p]:.3f}**" if at[p] == best[p] else f"{at[p]:.3f}" for p in best if p in at]
     return " / ".join(shown)
 
 
-def _columns(columns: dict[str, list[Record]]) -> str:
+def _columns(columns: dict[str, list[Record]], best_of: Callable[..., float] = min) -> str:
     methods = list(dict.fromkeys(r.method for found in columns.values() for r in found))
-    lowest = {
+    best = {
         name: {
-            pair: min(r.mean for r in found if r.facts["pair"] == pair)
+            pair: best_of(r.mean for r in found if r.facts["pair"] == pair)
             for pair in dict.fromkeys(r.facts["pair"] for r in found)
         }
         for name, found in columns.items()
     }
     rows = [
-        [f"`{m}`", *(_of_pairs(found, m, lowest[name]) for name, found in columns.items())]
+        [f"`{m}`", *(_of_pairs(found, m, best[name]) for name, found in columns.items())]
         for m in methods
     ]
     return markdown(["A / B / C", *columns], rows)
@@ -179,17 +179,28 @@ def cross_domain_by_support() -> str:
 
 def cross_domain_by_overlap() -> str:
     """Methods by overlap and in the controls, without target ratings."""
+    return _columns(_by_overlap(_across(k=0)))
+
+
+def cross_domain_clicks() -> str:
+    """NDCG@10 without ratings by overlap and in the controls, and at five of the target."""
+    everything = select(from_json(read("cross_domain_clicks")), metric="ndcg@10")
+    natural = [r for r in everything if r.protocol.endswith("-natural")]
+    columns = _by_overlap([r for r in natural if r.k == 0])
+    full = _by_overlap([r for r in natural if r.k == 5])["100%"]
+    return _columns(columns | {"100%, K=5": full}, max)
+
+
+def _by_overlap(records: list[Record]) -> dict[str, list[Record]]:
+    of_pairs = [r for r in records if r.facts["pair"] in PAIRS]
+    plain = [r for r in of_pairs if not r.facts["shuffled_source"]]
     columns = {
-        f"{overlap:.0%}": [
-            r
-            for r in _across(overlap=overlap, shuffled_source=False, k=0)
-            if r.facts["pair"] in PAIRS
-        ]
+        f"{overlap:.0%}": [r for r in plain if r.facts["overlap"] == overlap]
         for overlap in (1.0, 0.5, 0.2, 0.05, 0.0)
     }
-    columns["source shuffled"] = _across(shuffled_source=True, k=0)
-    columns["items by a coin"] = _across(pair="random", k=0)
-    return _columns(columns)
+    columns["source shuffled"] = [r for r in of_pairs if r.facts["shuffled_source"]]
+    columns["items by a coin"] = [r for r in records if r.facts["pair"] == "random"]
+    return columns
 
 
 def cross_domain_best() -> str:

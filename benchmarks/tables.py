@@ -404,6 +404,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "warm_cold": accuracy_tables.warm_cold,
     "cross_domain_by_support": accuracy_tables.cross_domain_by_support,
     "cross_domain_by_overlap": accuracy_tables.cross_domain_by_overlap,
+    "cross_domain_clicks": accuracy_tables.cross_domain_clicks,
     "cross_domain_best": accuracy_tables.cross_domain_best,
     "cross_domain_warnings": accuracy_tables.cross_domain_warnings,
     "sinusoid": sinusoid,
