@@ -152,7 +152,10 @@ def _trained(
     trained_by = method
     if strength is not None:
         if model.fisher is None:
-            raise ValueError("ewc needs Fisher information, and the model holds none.")
+            raise ValueError(
+                "ewc needs Fisher information, and the model holds none: fit it once more without "
+                "--from, which adds it."
+            )
         fisher = carried_fisher(settings, model.shapes, model.fisher, fresh, places)
         trained_by = consolidated_method(method, params, fisher, strength)
         first = registry.first_progress(settings, training, trained_by)

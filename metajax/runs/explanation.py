@@ -13,8 +13,8 @@ __all__ = ["experts_of", "facts_of", "reasons_of"]
 
 Named = tuple[tuple[str, float], ...]
 
-# Reasons of a recommendation.
-_REASONS = 3
+REASONS = 3
+"""Reasons of a recommendation, at most."""
 
 # Users of so few ratings are scored one by one to explain a recommendation.
 _FEW_ROWS = 16
@@ -69,7 +69,7 @@ def reasons_of(recommender: Recommender, seen: Seen, items: Sequence[int]) -> li
     raised = -change if downwards else change
     reasons = []
     for gains, changes in zip(raised.T, change.T, strict=True):
-        order = np.argsort(-gains, kind="stable")[:_REASONS]
+        order = np.argsort(-gains, kind="stable")[:REASONS]
         titles = recommender.catalogue.titles[seen.items[order]]
         reasons.append(
             tuple(

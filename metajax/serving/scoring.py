@@ -41,11 +41,12 @@ from metajax.data.schema import Schema, encode_rows
 from metajax.exploration import Beliefs, policy_of
 from metajax.fields import suggestion
 from metajax.runs.candidates import candidates
+from metajax.runs.explanation import REASONS
 from metajax.runs.facts import CommonFact, common_facts
 from metajax.runs.item_index import index_of_items
 from metajax.runs.recommendation import similar
 from metajax.runs.recommender import Recommender, Seen, liked_rating, seen_of
-from metajax.runs.scores import Scored, score_all
+from metajax.runs.scores import ROUNDING, Scored, score_all
 from metajax.serving.state import FIRST, PLACE, KeptLists
 from metajax.serving.store import Item
 
@@ -82,7 +83,7 @@ ms, and to 64, most of them padding, 5 to 10 ms."""
 
 _OF_VARIANCE = ("ucb", "thompson")
 _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-_NEW, _REASONS, _ROUNDING, _TITLE = 64, 3, 1e-5, 1000
+_NEW, _TITLE = 64, 1000
 
 
 class RefusedError(ValueError):
@@ -646,7 +647,7 @@ class Scorer:
             # In one program with the whole: between two programs the last bits differ.
             users = [seen, *without[start : start + AT_ONCE - 1]]
             scores = self._all_scores(self._of_known(users), items)[0][:, places]
-            noise = _ROUNDING * np.maximum(1, np.abs(scores[0]))
+            noise = ROUNDING * np.maximum(1, np.abs(scores[0]))
             change = scores[0] - scores[1 : len(users)]
             changes.append(np.where(np.abs(change) > noise, change, 0.0))
         raised = np.concatenate(changes)  # [n, K]
@@ -666,7 +667,7 @@ class Scorer:
         )
         explained = []
         for line, place, gains in zip(lines, places, raised.T, strict=True):
-            order = np.argsort(-gains, kind="stable")[:_REASONS]
+            order = np.argsort(-gains, kind="stable")[:REASONS]
             reasons = tuple(
                 (self.ids[seen.items[n]], float(gains[n] * unit)) for n in order if gains[n] > 0
             )
