@@ -19,6 +19,7 @@ import gowalla
 import growth_tables
 import knowledge_tables
 import many_items
+import negative_power
 from records import HERE, markdown, read
 
 PAGE = HERE / "README.md"
@@ -421,6 +422,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bfloat16": bfloat16_error,
     "graph_cost": graph_cost,
     "cold_items": knowledge_tables.cold_items,
+    "negative_power": lambda: negative_power.table(read("negative_power")),
     "extraction": knowledge_tables.extraction,
     "extraction_facts": knowledge_tables.extraction_facts,
     "extraction_engine": knowledge_tables.extraction_engine,
