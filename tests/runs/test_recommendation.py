@@ -63,7 +63,9 @@ def test_titles_match_whatever_their_case_and_accents():
 BATCH = [{}, {"Fargo": 5}, {"star wars": 4, "1": 2}, {"1": 3, "2": 3, "3": 3, "4": 3}, {"4": 1}]
 
 
-def test_a_batch_gives_each_user_their_own_list():
+@pytest.mark.parametrize("host_scores", [scores._HOST_SCORES, 8])  # One block, and three.
+def test_a_batch_gives_each_user_their_own_list(host_scores, monkeypatch):
+    monkeypatch.setattr(scores, "_HOST_SCORES", host_scores)
     users = [{"age": 40}, None, {"age": 30}, {}, {"age": 20}]
     found = recommend_batch(recommender, BATCH, users, top=2)
     for ratings, user, lines in zip(BATCH, users, found, strict=True):
