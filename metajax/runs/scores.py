@@ -13,7 +13,6 @@ from metajax.runs.recommender import Recommender, Seen
 from metajax.types import Adaptation, Examples, Inputs, Params, Predict
 
 __all__ = [
-    "Best",
     "Ranked",
     "Scored",
     "check_finite",
@@ -36,19 +35,6 @@ _MOST_USERS, _HOST_SCORES = 256, 2**25
 _SCORES = 2**16
 
 
-class Best(NamedTuple):
-    """The first k items of B users."""
-
-    items: Any
-    """`[B, k]` int32 indices, best first."""
-    scores: Any
-    """`[B, k]`."""
-    deviations: Any
-    """`[B, k]` standard deviations of the scores; 0 of a method that predicts none."""
-    finite: Any
-    """`[B]` bool: all scores of the catalogue are."""
-
-
 class Scored(NamedTuple):
     """Scores of all items for B users or more, on the device; of ratings in standardised units."""
 
@@ -61,8 +47,6 @@ class Scored(NamedTuple):
     doubts: Any
     """`[B, I]` standard deviations of the expected ratings, without the noise of a single one; of a
     method without `Adaptation.expectation` those of ratings."""
-    best: Best
-    """The first items by `ranks`, of equal ones the lower index first."""
 
 
 class Ranked(NamedTuple):
@@ -75,7 +59,7 @@ class Ranked(NamedTuple):
     variances: Any
     """`[B, k]`; 0 of a method that predicts none."""
     finite: Any
-    """`[B]` bool: all scores of the catalogue are."""
+    """`[B]` bool: all scores that order the catalogue are, and those of these items."""
     asked: Any
     """`[B, k]` scores of k items that were asked for."""
 
@@ -105,7 +89,6 @@ def score_all(
     least: int = 0,
     *,
     doubts: bool = False,
-    best: int = 1,
 ) -> Scored:
     """Scores all items for some users in one compiled call.
 
@@ -114,7 +97,6 @@ def score_all(
         seen: Of each user; their number is padded to a power of two.
         least: Rows that each support is padded to, at least.
         doubts: True for `Scored.doubts`, which only exploration asks for; False: deviations.
-        best: Length of `Scored.best`, or the size of the catalogue where that is less.
 
     Returns:
         The scores, padded too, which are not finite where the ratings drove the method out of
@@ -125,12 +107,10 @@ def score_all(
         adaptation = adaptation._replace(predict_variance=None, expectation=None)
     if not doubts:
         adaptation = adaptation._replace(expectation=None)
-    features = recommender.catalogue.item_features
     return _scores(
         adaptation,
-        min(best, len(features)),
         recommender.params,
-        features,
+        recommender.catalogue.item_features,
         _padded_users(seen, least),
     )
 
@@ -240,61 +220,65 @@ def _best_items(
 ) -> Ranked:
     """Orders the items `[I]` that are allowed and not in the support, for B users.
 
-    As many are returned as there are items `[k]` whose scores are asked for.
+    As many are returned as there are items `[k]` whose scores are asked for. What is not an order
+    is computed of these two groups of items alone.
     """
-    allowed = jnp.asarray(allowed)
+    allowed, asked, top = jnp.asarray(allowed), jnp.asarray(asked), len(asked)
 
     def one(user: tuple[jax.Array, ...]) -> Ranked:
         _, known, _, mask = user
-        scores, ranks, variances, _ = _of_catalogue(adaptation, params, item_features, user)
-        left = allowed.at[known].min(~mask)
-        items = metrics.top_items(ranks, k=len(asked), where=left)
-        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ranks))
-        return Ranked(items, scores[items], variances[items], finite, scores[asked])
+        adapted, catalogue = _adapted(adaptation, params, item_features, user)
+        ranks = (adaptation.rank or adaptation.predict)(params, adapted, catalogue)
+        items = metrics.top_items(ranks, k=top, where=allowed.at[known].min(~mask))
+        chosen = jnp.concatenate([items, asked])
+        some = jax.tree.map(lambda leaf: leaf[chosen], catalogue)
+        scores = ranks[chosen] if adaptation.rank is None else None
+        scores, variances, _ = _predicted(adaptation, params, adapted, some, scores)
+        finite = jnp.all(jnp.isfinite(ranks)) & jnp.all(jnp.isfinite(scores[:top]))
+        return Ranked(items, scores[:top], variances[:top], finite, scores[top:])
 
     return _mapped(one, users, len(item_features))
 
 
-@functools.partial(jax.jit, static_argnames=("adaptation", "best"))
-def _scores(
-    adaptation: Adaptation, best: int, params: Params, item_features: Any, users: Any
-) -> Scored:
+@functools.partial(jax.jit, static_argnames="adaptation")
+def _scores(adaptation: Adaptation, params: Params, item_features: Any, users: Any) -> Scored:
     """Scores of all items for B users, a power of two, as of `score_all`."""
     item_features = jnp.asarray(item_features)
 
     def one(user: tuple[jax.Array, ...]) -> Scored:
-        scores, ranks, variances, expectation = _of_catalogue(
-            adaptation, params, item_features, user
-        )
+        adapted, catalogue = _adapted(adaptation, params, item_features, user)
+        scores, variances, expectation = _predicted(adaptation, params, adapted, catalogue)
+        ranks = scores
+        if adaptation.rank is not None:
+            ranks = adaptation.rank(params, adapted, catalogue)
         doubts = variances
         if expectation is not None:
             _, root, own = expectation
             doubts = jnp.sum(root * root, axis=-1) + own
-        deviations, items = jnp.sqrt(variances), metrics.top_items(ranks, k=best)
-        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ranks))
-        first = Best(items, scores[items], deviations[items], finite)
-        return Scored(scores, deviations, ranks, jnp.sqrt(doubts), first)
+        return Scored(scores, jnp.sqrt(variances), ranks, jnp.sqrt(doubts))
 
     return _mapped(one, users, len(item_features))
 
 
-def _of_catalogue(
-    adaptation: Adaptation, params: Params, item_features: jax.Array, user: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
-    """Scores of all items for one user, what orders them, variances and expected ratings.
+def _predicted(
+    adaptation: Adaptation,
+    params: Params,
+    adapted: Any,
+    inputs: Inputs,
+    scores: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Scores of some items for one user, unless they are given, variances and expected ratings.
 
     The variances are 0 and the expectation None of a method that predicts none.
     """
-    adapted, catalogue = _adapted(adaptation, params, item_features, user)
-    scores = adaptation.predict(params, adapted, catalogue)
-    ranks, variances, expectation = scores, jnp.zeros_like(scores), None
-    if adaptation.rank is not None:
-        ranks = adaptation.rank(params, adapted, catalogue)
+    if scores is None:
+        scores = adaptation.predict(params, adapted, inputs)
+    variances, expectation = jnp.zeros_like(scores), None
     if adaptation.predict_variance is not None:
-        variances = adaptation.predict_variance(params, adapted, catalogue)
+        variances = adaptation.predict_variance(params, adapted, inputs)
     if adaptation.expectation is not None:
-        expectation = adaptation.expectation(params, adapted, catalogue)
-    return scores, ranks, variances, expectation
+        expectation = adaptation.expectation(params, adapted, inputs)
+    return scores, variances, expectation
 
 
 def _mapped(one: Callable[[Any], Any], users: Any, items: int) -> Any:

@@ -46,7 +46,7 @@ from metajax.runs.facts import CommonFact, common_facts
 from metajax.runs.item_index import index_of_items
 from metajax.runs.recommendation import similar
 from metajax.runs.recommender import Recommender, Seen, liked_rating, seen_of
-from metajax.runs.scores import ROUNDING, Scored, score_all
+from metajax.runs.scores import ROUNDING, Ranked, Scored, ranked_items, score_all
 from metajax.serving.state import FIRST, PLACE, KeptLists
 from metajax.serving.store import Item
 
@@ -230,6 +230,7 @@ class Scorer:
         self._spread[self._spread == 0] = 1
         self._known = self._standard(known)
         self._of_model = {name: n for n, name in enumerate(self.ids)}
+        self._any = np.ones(len(self.ids), bool)
         self._items = self._with({}, (), np.zeros((_NEW, self._of_schema + 1)))
         self._sizes = (_FEW, rows) if rows > _FEW else (rows,)
         self.kept = KeptLists(kept_bytes)
@@ -250,6 +251,7 @@ class Scorer:
         for size in (1 << n for n in range(AT_ONCE.bit_length())):
             for rows in self._sizes:
                 seen = [self._seen(ListRequest(self._labels(rows)))] * size
+                self._best_known(seen)
                 self._of_known(seen)
         for policy in self.policies:
             for n in LENGTHS:
@@ -481,7 +483,8 @@ class Scorer:
         rows = [name for name in request.labels if place.get(name, len(self.ids)) < len(self.ids)]
         # The newest ones, and of those the oldest first.
         labels = {name: request.labels[name] for name in reversed(rows[: self.rows])}
-        self.check_attributes(request.attributes)
+        if request.attributes:
+            self.check_attributes(request.attributes)
         ratings = list(labels) if self.recommender.scale is None else labels
         try:
             return seen_of(
@@ -491,17 +494,23 @@ class Scorer:
             raise RefusedError(str(problem.args[0])) from None
 
     def _of_known(self, seen: Sequence[Seen]) -> Scored:
+        return score_all(self.recommender, seen, self._rows(seen), doubts=True)
+
+    def _best_known(self, seen: Sequence[Seen]) -> Ranked:
+        return ranked_items(self.recommender, seen, self._any, FIRST, least=self._rows(seen))
+
+    def _rows(self, seen: Sequence[Seen]) -> int:
+        """Returns to how many rows their supports are padded."""
         most = max(len(one.items) for one in seen)
-        rows = next(size for size in self._sizes if most <= size)
-        return score_all(self.recommender, seen, rows, doubts=True, best=FIRST)
+        return next(size for size in self._sizes if most <= size)
 
     def _firsts(self, seen: Sequence[Seen], items: _Items) -> np.ndarray:
         """First items of B users, `[B, FIRST]` of `PLACE`; NaN where any score is not finite."""
-        scored = self._of_known(seen)
         if not items.new and not len(items.changed):
-            places, scores, deviations, finite = map(np.asarray, scored.best)
+            places, scores, variances, finite = map(np.asarray, self._best_known(seen)[:4])
+            deviations = np.sqrt(variances)
         else:
-            scores, deviations, ranks, _ = self._all_scores(scored, items)
+            scores, deviations, ranks, _ = self._all_scores(self._of_known(seen), items)
             finite = np.isfinite((scores + ranks).sum(axis=1))
             ranks[:, len(items.place) :] = -np.inf
             places = np.argsort(-ranks, axis=1, kind="stable")[:, : min(FIRST, len(items.place))]

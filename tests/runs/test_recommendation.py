@@ -509,3 +509,26 @@ def test_the_best_of_a_batch_are_those_of_a_stable_sort(top):
         assert found.finite[n] == (n != 6)
         shown = found.scores[n][: len(expected)]
         np.testing.assert_array_equal(shown, own[expected])
+
+
+@pytest.mark.parametrize("broken", [None, "first", "asked", "other"])
+def test_ratings_are_predicted_of_the_first_items_and_of_those_asked_for(broken):
+    order = np.array([3.0, 9, 1, 7, 5, 2], np.float32)
+    rated = 10 + np.arange(6, dtype=np.float32)
+    if broken:
+        rated[{"first": 1, "asked": 5, "other": 2}[broken]] = np.nan
+    split = Adaptation(
+        lambda params, support, key=None: None,
+        lambda params, adapted, query: jnp.asarray(rated)[query.item],
+        predict_variance=lambda params, adapted, query: query.item.astype(np.float32),
+        rank=lambda params, adapted, query: jnp.asarray(order)[query.item],
+    )
+    none = np.zeros((1, 1), np.int32)
+    users = (np.zeros((1, 1), np.float32), none, none.astype(np.float32), none.astype(bool))
+    asked = np.array([5, 0], np.int32)
+    found = scores._best_items(split, {}, jnp.zeros((6, 1)), users, np.ones(6, bool), asked)
+    np.testing.assert_array_equal(found.items, [[1, 3]])
+    np.testing.assert_array_equal(found.scores, rated[[[1, 3]]])
+    np.testing.assert_array_equal(found.variances, [[1, 3]])
+    np.testing.assert_array_equal(found.asked, rated[[[5, 0]]])
+    assert found.finite == (broken != "first")

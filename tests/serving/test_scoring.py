@@ -185,9 +185,10 @@ def test_kept_lists_are_those_of_an_adaptation_from_scratch_and_are_bounded(scor
         found = kept.of(own, b"", compute)
         for first, one in zip(found, own, strict=True):
             scratch = scorer._of_known([one])
-            scores, ranks = (np.asarray(part)[0] for part in (scratch.scores, scratch.ranks))
+            scores, ranks = (np.array(part)[0] for part in (scratch.scores, scratch.ranks))
             kind = {"rtol": 1e-6, "atol": 1e-6}
-            best = np.argsort(-ranks, kind="stable")
+            ranks[one.items] = -np.inf  # One's own items are not recommended.
+            best = np.argsort(-ranks, kind="stable")[: len(ranks) - len(one.items)]
             first = first[first["item"] >= 0]
             assert len(first) == len(best)  # A small catalogue.
             np.testing.assert_allclose(ranks[first["item"]], ranks[best], **kind)
@@ -214,9 +215,9 @@ def test_kept_lists_are_those_of_an_adaptation_from_scratch_and_are_bounded(scor
 def test_a_list_that_the_kept_items_cannot_fill_is_drawn_from_all(scorer, monkeypatch):
     whole = [line.item for line in first(scorer, n=100)]
     assert len(whole) == len(scorer.ids) < FIRST
-    monkeypatch.setattr(scoring, "FIRST", 8)
-    monkeypatch.setattr(scorer, "kept", KeptLists(2**20, 8))
-    met = whole[:5]
+    monkeypatch.setattr(scoring, "FIRST", 16)
+    monkeypatch.setattr(scorer, "kept", KeptLists(2**20, 16))
+    met = whole[:13]
     for n in (3, 4, 10, 100):
         found = first(scorer, n=n, met=met)
         assert [line.item for line in found] == whole[len(met) :][:n]
@@ -224,7 +225,7 @@ def test_a_list_that_the_kept_items_cannot_fill_is_drawn_from_all(scorer, monkey
 
 
 def test_scores_that_are_not_finite_are_refused_and_not_kept(scorer, monkeypatch):
-    scored = scorer._of_known
+    scored, ranked = scorer._of_known, scorer._best_known
     for part in ("scores", "ranks"):
         kept = KeptLists(2**20)
         monkeypatch.setattr(scorer, "kept", kept)
@@ -233,10 +234,14 @@ def test_scores_that_are_not_finite_are_refused_and_not_kept(scorer, monkeypatch
             found = scored(seen)
             rows = np.array(getattr(found, part))
             rows[0, -1] = np.nan
-            best = found.best._replace(finite=np.arange(len(rows)) > 0)
-            return found._replace(best=best, **{part: rows})
+            return found._replace(**{part: rows})
+
+        def broken_first(seen):
+            found = ranked(seen)
+            return found._replace(finite=np.arange(len(found.finite)) > 0)
 
         monkeypatch.setattr(scorer, "_of_known", broken)
+        monkeypatch.setattr(scorer, "_best_known", broken_first)
         asked = [ListRequest({"3": 5.0}), ListRequest({"4": 5.0})]
         refused, drawn = scorer.lists(asked)
         assert isinstance(refused, RefusedError)
