@@ -5,7 +5,7 @@ two heads over one state of the user, a rating head (`metajax.hybrid.rating`) an
 (`metajax.hybrid.ranking`). Then the experts are fitted again to everyone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline, Blend
-from metajax.baselines.baseline import MOST_ITEMS, observed
+from metajax.baselines.baseline import observed
 from metajax.data.cold_users import padded
 from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_users
@@ -23,9 +23,10 @@ from metajax.fields import check_keys, check_name
 from metajax.gaussian import covariance_root
 from metajax.hybrid.arrival import KNOTS, Arrival, arrived, fit_arrival
 from metajax.hybrid.experts import (
+    EXPERTS,
+    MOST_WEIGHED,
     Expert,
     Shared,
-    experts_for,
     members_of,
     memory_of,
     of_method,
@@ -107,7 +108,7 @@ class State(NamedTuple):
     """`[S]` items, labels, and 1 where there is one."""
 
 
-Experts = Callable[[int], tuple[Expert, ...]]
+Experts = tuple[Expert, ...]
 
 
 class _Base(NamedTuple):
@@ -157,9 +158,7 @@ def hybrid(
     """
     added = tuple(of_method(method, **settings) for method, settings in more)
 
-    def experts(items: int) -> tuple[Expert, ...]:
-        return (*experts_for(items), *added)
-
+    experts = (*EXPERTS, *added)
     fit_many = partial(_fit_many, experts)
     return Baseline(
         name,
@@ -176,7 +175,7 @@ def hybrid(
         kind="learned",
         fit_many=fit_many,
         blend=Blend(
-            lambda params: _names(experts(len(params.tables.reach))),
+            lambda params: _names(experts),
             partial(_parts, experts),
             partial(weights_by_number, more=[method.name for method, _ in more]),
         ),
@@ -201,7 +200,7 @@ def weights_by_number(
         scores, as a share of all. Experts that were dropped are not there, nor is a kind that no
         support is taken for: without times, or where the engine was fitted to the other alone.
     """
-    *names, last = _names(experts_for(len(params.tables.reach)))
+    *names, last = _names(EXPERTS)
     names = [*names, *more, last]
     weights, kept = np.array(params.ranking.weights), np.isfinite(params.ranking.scale)
     # Without interactions nothing tells the kinds apart, and both have the blend of the two.
@@ -230,10 +229,10 @@ def _memory(shapes: Shapes, **settings: Any) -> float:
 def _reduced(items: int) -> tuple[str, ...]:
     """Tells what is left out for a large catalogue."""
     found, members = [], members_of(items)
-    if items > MOST_ITEMS:
+    if items > MOST_WEIGHED:
         found.append(
-            "weights between items are left out, as the catalogue has more than "
-            f"{MOST_ITEMS:,} items"
+            f"weights between items are of the {MOST_WEIGHED:,} that most users have, as the "
+            f"catalogue has {items:,} items"
         )
     if members < members_of(1):
         found.append(
@@ -249,14 +248,14 @@ def _names(experts: Sequence[Expert]) -> tuple[str, ...]:
 
 
 def _fit_many(
-    experts_of: Experts,
+    experts: Experts,
     training: TrainingSet,
     settings: Sequence[Mapping[str, Any]],
 ) -> list[Fitted]:
     """Cross-fits the experts once, fits heads for each setting, and the experts to everyone.
 
     Args:
-        experts_of: From the number of items to the experts.
+        experts: Those that order the items.
         training: The training users.
         settings: Each with `order`, of the supports that the heads are fitted to: "random" for any
             of a user's interactions, "time" for the first ones, "both", which is the default, for
@@ -273,7 +272,6 @@ def _fit_many(
     """
     for setting in settings:
         _check(training, setting)
-    experts = experts_of(len(training.item_features))
     names = _names(experts)
     raters = _raters(experts)
     for setting in settings:
@@ -302,7 +300,7 @@ def _check(training: TrainingSet, setting: Mapping[str, Any]) -> None:
         raise ValueError("training must hold at least one interaction, got none.")
 
 
-def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting: Any) -> Fitted:
+def _refit(experts: Experts, params: Fitted, training: TrainingSet, **setting: Any) -> Fitted:
     """Fits experts, tables and tastes anew, and keeps what cross-fitting has found.
 
     Both heads and the regression of arrivals are kept: they are of users whom the experts had not
@@ -310,7 +308,7 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
     the gate is not trained. Where there were too few users to learn it, nothing is kept.
 
     Args:
-        experts_of: From the number of items to the experts.
+        experts: Those that order the items.
         params: Of an earlier fit.
         training: The training users, with attributes as they were encoded for that fit.
         **setting: Of that fit.
@@ -322,7 +320,6 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
         ValueError: As `_fit_many`, or if columns of the earlier fit are missing.
     """
     _check(training, setting)
-    experts = experts_of(len(training.item_features))
     columns = len(_names(experts))
     if columns != len(params.ranking.scale):
         raise ValueError(
@@ -333,7 +330,7 @@ def _refit(experts_of: Experts, params: Fitted, training: TrainingSet, **setting
         had, have = ("without", "some") if params.tastes is None else ("with", "none")
         raise ValueError(f"hybrid was fitted {had} ratings and the data have {have}.")
     if is_schedule(params.ranking, _names(experts)):
-        return _fit_many(experts_of, training, [setting])[0]
+        return _fit_many(experts, training, [setting])[0]
     base = _base(training, experts, params.tables)
     return _without_dropped(experts, params._replace(**base._asdict()))
 
@@ -542,7 +539,7 @@ def _relevant(tasks: ColdTasks, knot: int, items: int, least: float) -> list[np.
 
 @partial(jax.jit, static_argnames=("experts",))
 def _scored(
-    experts: tuple[Expert, ...],
+    experts: Experts,
     base: _Base,
     tasks: Task,
     catalogue: jax.Array,
@@ -643,33 +640,30 @@ def _models(base: _Base | Fitted, state: State) -> tuple[Tastes, Taste]:
 
 
 def _adapt(
-    experts_of: Experts, params: Fitted, support: Examples, key: jax.Array | None = None
+    experts: Experts, params: Fitted, support: Examples, key: jax.Array | None = None
 ) -> State:
     del key
-    return _state(experts_of(len(params.tables.reach)), params, support)
+    return _state(experts, params, support)
 
 
-def _rank(experts_of: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
-    experts = experts_of(len(params.tables.reach))
+def _rank(experts: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
     weights = expert_weights(params.ranking, adapted.summary.count, adapted.first)
     return _expert_columns(experts, params, adapted, inputs) @ weights
 
 
-def _parts(experts_of: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
+def _parts(experts: Experts, params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
     """Returns `[N, E]` summands of `_rank`."""
-    experts = experts_of(len(params.tables.reach))
     weights = expert_weights(params.ranking, adapted.summary.count, adapted.first)
     return _expert_columns(experts, params, adapted, inputs) * weights
 
 
-def _predict_both(experts_of: Experts) -> Any:
+def _predict_both(experts: Experts) -> Any:
     def predict(params: Fitted, adapted: State, inputs: Inputs) -> jax.Array:
         """Predicts ratings; without ratings in the log, the scores of `rank`."""
         if params.tastes is None:
-            return _rank(experts_of, params, adapted, inputs)
+            return _rank(experts, params, adapted, inputs)
         if params.rating is None:  # Nobody could be held out.
             return jnp.mean(predicted(*_models(params, adapted), inputs.item)[0], axis=1)
-        experts = experts_of(len(params.tables.reach))
         columns = _rating_columns(experts, params, adapted, inputs)
         return head_scores(params.rating, columns, adapted.summary.count, adapted.first)
 
@@ -687,8 +681,8 @@ def _predict_variance(params: Fitted, adapted: State, inputs: Inputs) -> jax.Arr
     return factor * (spread + adapted.taste.noise)
 
 
-def _expectation_of(experts_of: Experts) -> Any:
-    predict = _predict_both(experts_of)
+def _expectation_of(experts: Experts) -> Any:
+    predict = _predict_both(experts)
 
     def expectation(params: Fitted, adapted: State, inputs: Inputs) -> Expectation:
         """Returns the mixture's posterior around the corrected rating.

@@ -15,7 +15,7 @@ import numpy as np
 
 from metajax.baselines import Baseline
 from metajax.baselines.attribute_factors import unrated_by_attributes, with_attributes
-from metajax.baselines.baseline import MOST_ITEMS, observed
+from metajax.baselines.baseline import observed
 from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.factors import Factors, fit_factors
 from metajax.baselines.preferences import (
@@ -29,17 +29,22 @@ from metajax.baselines.preferences import (
     support_preferences,
 )
 from metajax.data.dataset import TrainingSet
+from metajax.data.interactions import select_rows
 from metajax.types import Examples, Inputs, Params
 
 __all__ = [
     "Expert",
     "Shared",
-    "experts_for",
     "members_of",
     "memory_of",
     "of_method",
     "trimmed",
 ]
+
+MOST_WEIGHED = 6_000
+"""Items among which there are weights of every kind: in a larger catalogue those that most users
+have. Nine tables of this size, and what it takes to fit them, are 1.7 GB, and the time of the five
+inverses of a fit grows with the cube."""
 
 _MOST_MEMBERS, _STEP = 2048, 16
 # Preferences that are remembered, of all members.
@@ -154,6 +159,51 @@ class Shared:
         turn[order] = np.arange(len(order)) - np.repeat(log.offsets[:-1], log.user_counts)
         return turn
 
+    @cached_property
+    def people(self) -> int:
+        """Number of users with an interaction."""
+        return len(self.training.interactions.users)
+
+    @cached_property
+    def weighed(self) -> np.ndarray:
+        """`[N]` items among which there are weights: all, or `MOST_WEIGHED` that most users have.
+
+        Where fewer have any interaction, new items follow.
+        """
+        count = self.training.interactions.item_counts
+        if len(count) <= MOST_WEIGHED:
+            return np.arange(len(count))
+        later = np.ones(len(count), bool)
+        later[self.new] = False
+        return np.sort(np.lexsort((later, -count))[:MOST_WEIGHED])
+
+    def among(self, items: np.ndarray) -> "Shared":
+        """Statistics of some items alone, whose places in users' histories stay what they are.
+
+        Args:
+            items: `[N]` ascending.
+        """
+        training, log = self.training, self.training.interactions
+        place = np.full(len(log.item_ids), -1, log.item.dtype)
+        place[items] = np.arange(len(items))
+        rows = place[log.item] >= 0
+        own = select_rows(log, rows)
+        own = own._replace(item=place[own.item], item_ids=log.item_ids[items])
+        new = np.zeros(len(log.item_ids), bool)
+        new[self.new] = True
+        domain = None if training.item_domain is None else training.item_domain[items]
+        found = Shared(
+            training._replace(
+                interactions=own,
+                item_features=training.item_features[items],
+                item_domain=domain,
+                new_items=new[items],
+            )
+        )
+        found.turns = None if self.turns is None else self.turns[rows]
+        found.people = self.people
+        return found
+
 
 class Expert(NamedTuple):
     """A closed form that scores candidates by one column or several."""
@@ -175,11 +225,6 @@ def members_of(items: int) -> int:
     return min(_MOST_MEMBERS, max(_MOST_PREFERENCES // items, 1))
 
 
-def experts_for(items: int) -> tuple[Expert, ...]:
-    """Returns the experts for a catalogue; beyond `MOST_ITEMS` without item-to-item weights."""
-    return (_statistics, _content, _neighbours, *((_item_to_item,) if items <= MOST_ITEMS else ()))
-
-
 def memory_of(items: int, users: int) -> tuple[float, float]:
     """Tells about how many bytes the tables of members and between items take.
 
@@ -191,12 +236,10 @@ def memory_of(items: int, users: int) -> tuple[float, float]:
         Bytes of fitted experts, and of what there is beside while they are fitted.
     """
     table = float(items * min(members_of(items), users))
-    kept, fitting = 6 * table, 4 * 4 * table
-    if items <= MOST_ITEMS:
-        kept += 2 * len(_KINDS) * items**2
-        # Two Gram matrices, the last weights, and what it takes to invert a matrix.
-        fitting += 7 * 4 * items**2
-    return kept, fitting
+    between = min(items, MOST_WEIGHED) ** 2
+    kept = 6 * table + 2 * len(_KINDS) * between
+    # Two Gram matrices, the last weights, and what it takes to invert a matrix.
+    return kept, 4 * 4 * table + 7 * 4 * between
 
 
 def of_method(method: Baseline, **settings: Any) -> Expert:
@@ -373,14 +416,16 @@ _neighbours = Expert(
 
 
 class _Weights(NamedTuple):
-    """Weights from each item of the support to each candidate."""
+    """Weights from each item of the support to each candidate, among N items."""
 
     weights: jax.Array
-    """`[C, I, I]` float16."""
+    """`[C, N, N]` float16."""
     curve: PreferenceCurve
     """Preference of a rating."""
     kinds: jax.Array | None = None
     """`[C]` int32 places of the weights among all kinds; None: they are all of them."""
+    place: jax.Array | None = None
+    """`[I]` int32 place of each item among the N, N for one that is not there; None: all are."""
 
 
 # (column, sharpness of the preferences that its weights are multiplied by)
@@ -398,11 +443,17 @@ _KINDS = (
 
 
 def _fit_item_to_item(shared: Shared) -> _Weights:
-    items = len(shared.training.interactions.item_ids)
+    catalogue, chosen = len(shared.training.interactions.item_ids), shared.weighed
+    items, place = len(chosen), None
+    if items < catalogue:
+        place = np.full(catalogue, items, np.int32)
+        place[chosen] = np.arange(items)
+        shared = shared.among(chosen)
     found = np.empty((len(_KINDS), items, items), np.float16)
     for kind, weights in enumerate(_item_weights(shared)):
         found[kind] = shared.filled(weights.T).T
-    return _Weights(jnp.asarray(found), preference_curve(shared.training.scale))
+    curve = preference_curve(shared.training.scale)
+    return _Weights(jnp.asarray(found), curve, place=None if place is None else jnp.asarray(place))
 
 
 def _item_weights(shared: Shared) -> Iterator[np.ndarray]:
@@ -477,14 +528,18 @@ def _lifts(shared: Shared, strength: float = 20.0) -> np.ndarray:
         for part in (first, like & ~first)
     )
     lift = (before.T @ after).toarray()
-    share = after.sum(axis=0) / len(users)
+    share = after.sum(axis=0) / shared.people
     return (lift + strength * share) / (before.sum(axis=0)[:, None] + strength) - share
 
 
 def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array, jax.Array]:
-    """Returns `[S]` items, and `[C, S]` their preferences to the power of each kind of weights."""
+    """Returns `[S]` places of the items, and `[C, S]` their preferences to each kind's power."""
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
+    if params.place is not None:
+        items = params.weights.shape[1]
+        item = params.place[item]
+        item, present = jnp.minimum(item, items - 1), present * (item < items)
     powers = jnp.array([sharpness for _, sharpness in _KINDS])
     if params.kinds is not None:
         powers = powers[params.kinds]
@@ -495,10 +550,15 @@ def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inpu
     item, preference = state
     # One kind at a time: all at once would hold C S I numbers for every user of a batch. Whole
     # rows, as in `_by_members`.
-    columns = [
-        (liking @ params.weights[kind, item].astype(jnp.float32))[inputs.item]
+    rows = [
+        liking @ params.weights[kind, item].astype(jnp.float32)
         for kind, liking in enumerate(preference)
     ]
+    if params.place is None:
+        columns = [row[inputs.item] for row in rows]
+    else:
+        place = params.place[inputs.item]
+        columns = [jnp.append(row, 0.0)[place] for row in rows]
     if params.kinds is None:
         return jnp.stack(columns, axis=1)
     table = jnp.zeros((len(_KINDS), len(inputs.item)))
@@ -510,6 +570,9 @@ def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inpu
 _item_to_item = Expert(
     tuple(name for name, _ in _KINDS), _fit_item_to_item, _adapt_item_to_item, _by_items
 )
+
+EXPERTS = (_statistics, _content, _neighbours, _item_to_item)
+"""Those that order the items of any log."""
 
 
 def trimmed(expert: Expert, params: Params, speaking: np.ndarray) -> Params:

@@ -7,7 +7,7 @@ import pytest
 from metajax import baselines, evaluation
 from metajax.data.datasets import load
 from metajax.evaluation.cells import Outcome, open_folder
-from metajax.hybrid.experts import experts_for
+from metajax.hybrid.experts import EXPERTS
 from metajax.hybrid.tastes import RATERS
 
 
@@ -19,7 +19,7 @@ def script():
 
 
 def test_every_column_and_model_of_ratings_is_in_one_part(script):
-    columns = [name for expert in experts_for(9) for name in expert.columns]
+    columns = [name for expert in EXPERTS for name in expert.columns]
     named = [name for part in script.PARTS.values() for name in part]
     assert sorted(named) == sorted([*columns, "predicted rating", *RATERS])
 

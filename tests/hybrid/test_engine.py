@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax import registry
+from metajax import parameters, registry
 from metajax.baselines import Baseline, eb_fold_in
 from metajax.data import load
 from metajax.data.cold_users import padded
@@ -12,10 +12,10 @@ from metajax.data.interactions import from_columns, select_rows, select_users
 from metajax.data.splits import cold_user_tasks
 from metajax.evaluation import evaluate, prepare, summarise, trained_expert
 from metajax.evaluation.tuning import fits, tuned
-from metajax.hybrid import engine, hybrid, weights_by_number
+from metajax.hybrid import engine, experts, hybrid, weights_by_number
 from metajax.hybrid import ranking as gate
 from metajax.hybrid.arrival import KNOTS
-from metajax.hybrid.experts import Shared, experts_for, members_of
+from metajax.hybrid.experts import EXPERTS, Shared, members_of
 from metajax.hybrid.ranking import fit_blends, is_schedule
 from metajax.hybrid.rating import blended
 from metajax.hybrid.support import fit_tables
@@ -203,7 +203,7 @@ def test_the_parts_of_many_users_share_a_fit_without_all_who_are_judged(split, m
         monkeypatch.setattr(engine, "_MANY_USERS", many)
         inside.clear()
         pairs.clear()
-        engine._cross_fitted(split.training, experts_for(3), 0, tables)
+        engine._cross_fitted(split.training, EXPERTS, 0, tables)
         assert len(inside) == fits_made
         judged = set().union(*(held for held, _ in pairs))
         assert len(judged) == 10
@@ -248,7 +248,7 @@ def test_further_methods_are_experts_and_columns_can_be_left_out(split):
         {"without": RATERS[1:], "constant_gate": True, "correction": False},
     ]
     params, blend = fits(method, split.training, settings)
-    columns = [name for expert in engine.experts_for(9) for name in expert.columns]
+    columns = [name for expert in engine.EXPERTS for name in expert.columns]
     assert len(params.ranking.scale) == len(columns) + 3
     scale = np.asarray(params.ranking.scale)
     assert np.isinf(scale[[columns.index("EASE"), len(columns)]]).all()
@@ -291,7 +291,7 @@ def test_parts_of_the_experts_sum_to_the_score(split, fitted):
 
 @pytest.mark.parametrize("speaking", [[], [1, 6]])
 def test_without_weights_of_dropped_experts_predictions_are_the_same(split, fitted, speaking):
-    method, experts = engine.hybrid(), engine.experts_for(9)
+    method, experts = engine.hybrid(), engine.EXPERTS
     base = engine._base(split.training, experts)
     first = len(fitted.ranking.scale) - 1 - len(experts[-1].columns)
     silent = [first + kind for kind in range(len(experts[-1].columns)) if kind not in speaking]
@@ -333,9 +333,9 @@ def test_logs_without_ratings_are_ordered(split):
 @pytest.mark.parametrize(
     ("items", "told"),
     [
-        (20_000, []),
-        (20_001, ["weights between items are left out"]),
-        (1_000_000, ["weights between items are left out", "at most 134 users are remembered"]),
+        (6_000, []),
+        (6_001, ["weights between items are of the 6"]),
+        (1_000_000, ["weights between items are of the 6", "at most 134 users are remembered"]),
     ],
 )
 def test_a_large_catalogue_is_told_and_takes_less(items, told):
@@ -346,12 +346,11 @@ def test_a_large_catalogue_is_told_and_takes_less(items, told):
 
 def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monkeypatch):
     shared = Shared(split.training)
-    experts = experts_for(len(split.training.item_features))
-    base = engine._base(split.training, experts)
+    base = engine._base(split.training, EXPERTS)
     tasks = cold_user_tasks(split.training.interactions, shared.members[:5], pool=10)
     batch = padded(tasks, split.training, query=8)
-    none = np.zeros((2, len(engine._names(experts))), np.float32)
-    arguments = base, experts, split.training, tasks, batch, 3, none
+    none = np.zeros((2, len(engine._names(EXPERTS))), np.float32)
+    arguments = base, EXPERTS, split.training, tasks, batch, 3, none
     whole = engine._columns(*arguments)
     sizes, score = [], engine._scored
     monkeypatch.setattr(
@@ -369,7 +368,7 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5, atol=1e-5)
     # What a blend lifts is in every list: the items that fewest have.
     lifting = none.copy()
-    lifting[:, engine._names(experts).index("reach")] = -1
+    lifting[:, engine._names(EXPERTS).index("reach")] = -1
     _, lists, _ = engine._columns(*arguments[:-1], lifting)
     least = np.asarray(base.experts[0][:, 1]).min()
     assert (np.isclose(lists.scores[..., 1], least, atol=1e-2).sum(axis=1) >= 8).all()
@@ -414,7 +413,7 @@ def test_a_gate_that_was_not_learned_is_learned_when_more_users_have_come(split,
     log = split.training.interactions
     few = split.training._replace(interactions=select_users(log, log.users[:2]))
     method = engine.hybrid()
-    names = engine._names(experts_for(len(split.training.item_features)))
+    names = engine._names(EXPERTS)
     earlier = method.fit(few)
     assert is_schedule(earlier.ranking, names)
     assert not is_schedule(fitted.ranking, names)
@@ -462,3 +461,33 @@ def test_a_refit_to_data_without_the_earlier_columns_is_refused(split, fitted):
             refitted(method, params, training)
     with pytest.raises(ValueError, match="settings of hybrid"):
         refitted(method, fitted, split.training, folds=3)
+
+
+def test_weights_among_some_items_are_refitted_saved_and_loaded(split, fitted, monkeypatch):
+    method = engine.hybrid()
+    # As if the gate had kept every column.
+    ranking = fitted.ranking._replace(scale=jnp.ones_like(fitted.ranking.scale))
+    fitted = fitted._replace(ranking=ranking)
+    whole = refitted(method, fitted, split.training)
+    monkeypatch.setattr(experts, "MOST_WEIGHED", 10)
+    few = refitted(method, fitted, split.training)
+    assert few.experts[3].weights.shape == (9, 10, 10)
+    _, inputs = state_of(method, few, split)
+    assert method.blend is not None
+    parts = [
+        method.blend.parts(params, state_of(method, params, split)[0], inputs)
+        for params in (few, whole)
+    ]
+    between = [method.blend.names(few).index(name) for name in EXPERTS[3].columns]
+    outside = np.asarray(few.experts[3].place)[np.asarray(inputs.item)] == 10
+    assert 0 < outside.sum() < len(outside)
+    assert not np.any(parts[0][outside][:, between])
+    assert np.any(parts[1][outside][:, between])
+    # The rest of the engine orders them as ever.
+    rest = np.setdiff1d(np.arange(parts[0].shape[1]), between)
+    np.testing.assert_array_equal(parts[0][:, rest], parts[1][:, rest])
+    arrays: dict[str, np.ndarray] = {}
+    loaded = parameters.restored(parameters.described(few, "params", arrays), arrays)
+    for rule in ("predict", "rank", "predict_variance"):
+        found, expected = (scores_by(method, params, split, rule) for params in (loaded, few))
+        np.testing.assert_array_equal(found, expected)

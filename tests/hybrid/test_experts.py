@@ -159,7 +159,7 @@ def test_columns_do_not_depend_on_padding_or_on_the_other_candidates(training):
 
     everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, ITEMS)), jnp.arange(ITEMS))
     some = jax.tree.map(lambda leaf: leaf[jnp.array([5, 3])], everything)
-    for expert in experts.experts_for(ITEMS):
+    for expert in experts.EXPERTS:
         params = expert.fit(shared)
         plain = expert.scores(params, expert.adapt(params, support(0)), everything)
         assert plain.shape == (ITEMS, len(expert.columns))
@@ -173,7 +173,7 @@ def test_columns_do_not_depend_on_padding_or_on_the_other_candidates(training):
 def test_the_content_column_is_the_cosine_of_the_content_profile(training):
     rng = np.random.default_rng(0)
     described = training._replace(item_features=rng.normal(size=(ITEMS, 3)).astype(np.float32))
-    expert = next(e for e in experts.experts_for(ITEMS) if e.columns == ("content profile",))
+    expert = next(e for e in experts.EXPERTS if e.columns == ("content profile",))
     features = jnp.asarray(described.item_features)
     everything = Inputs(jnp.zeros((ITEMS, 2)), features, jnp.arange(ITEMS))
     item = jnp.array([1, 4])
@@ -189,10 +189,80 @@ def test_the_content_column_is_the_cosine_of_the_content_profile(training):
     assert not np.any(expert.scores(params, expert.adapt(params, nothing), everything))
 
 
-def test_large_catalogues_have_no_weights_between_items():
-    names = [name for expert in experts.experts_for(10**6) for name in expert.columns]
-    assert "popularity" in names
-    assert "EASE" not in names
+def scores_of(params, item, label, mask=None, items=ITEMS):
+    """`[I, C]` columns of the weights between items."""
+    expert = experts.EXPERTS[-1]
+    item, label = jnp.asarray(item), jnp.asarray(label)
+    seen = Inputs(jnp.zeros((len(item), 2)), jnp.zeros((len(item), items)), item)
+    mask = jnp.ones(len(item), bool) if mask is None else mask
+    every = Inputs(jnp.zeros((items, 2)), jnp.zeros((items, items)), jnp.arange(items))
+    return expert.scores(params, expert.adapt(params, Examples(seen, label, mask)), every)
+
+
+def test_a_large_catalogue_has_the_weights_of_its_most_frequent_items(training, monkeypatch):
+    monkeypatch.setattr(experts, "_FIRST", 3)
+    shared, expert = Shared(training), experts.EXPERTS[-1]
+    whole = list(experts._item_weights(shared))
+    grams = [dense(training, power).T @ dense(training, power) for power in (1.0, 3.0)]
+    full = expert.fit(shared)
+    assert full.place is None
+    monkeypatch.setattr(experts, "MOST_WEIGHED", 4)
+    count = training.interactions.item_counts
+    chosen = np.sort(np.argsort(-count, kind="stable")[:4])
+    among = np.ix_(chosen, chosen)
+    params = expert.fit(Shared(training))
+    assert params.weights.shape == (9, 4, 4)
+    place = np.full(ITEMS, 4)
+    place[chosen] = range(4)
+    assert params.place.tolist() == place.tolist()
+    # An autoencoder of these items alone; pairs are what they are among all.
+    settings = [(0, 3000.0, 0.0), (1, 10000.0, 0.0), (0, 5.0, 0.8), (0, 5.0, 0.95), (1, 5.0, 0.95)]
+    for kind, (sharp, ridge, dropout) in enumerate(settings):
+        own = autoencoder_weights(grams[sharp][among], ridge=ridge, dropout=dropout)
+        np.testing.assert_allclose(params.weights[kind], own, rtol=2e-3, atol=2e-6)
+    for kind in range(5, 9):
+        np.testing.assert_allclose(params.weights[kind], whole[kind][among], rtol=2e-3, atol=1e-6)
+    # Shares are of all users, also of those who have none of the items.
+    rarest = np.argsort(count)[:1]
+    assert Shared(training).among(rarest).people == USERS > count[rarest[0]]
+    # Other items score 0, and say nothing in a support.
+    rare = [item for item in range(ITEMS) if item not in chosen]
+    item, label = [rare[0], chosen[2], rare[1], chosen[0]], [5.0, 4.0, 5.0, 5.0]
+    found = scores_of(params, item, label)
+    known = scores_of(params, item, label, mask=jnp.array([False, True, False, True]))
+    np.testing.assert_array_equal(found, known)
+    assert not np.any(found[np.array(rare)])
+    expected = scores_of(full, [chosen[2], chosen[0]], [4.0, 5.0])[chosen][:, 5:]
+    assert np.any(expected)
+    np.testing.assert_allclose(found[chosen][:, 5:], expected, rtol=2e-3, atol=1e-6)
+    # So it is of columns that are kept alone.
+    kept = np.isin(np.arange(9), [2, 6])
+    few = experts.trimmed(expert, params, kept)
+    trimmed = np.where(kept, np.asarray(found), 0)
+    np.testing.assert_allclose(scores_of(few, item, label), trimmed, rtol=1e-6)
+
+
+def test_new_items_have_weights_where_few_others_are_known(training, monkeypatch):
+    features = np.zeros((ITEMS, 2))
+    features[:, 0] = np.arange(ITEMS) % 2 * 3.0
+    fewer = with_new_items(training, [0, 7, 8], features)
+    told = fewer._replace(new_items=np.arange(ITEMS) > 6)
+    monkeypatch.setattr(experts, "MOST_WEIGHED", 8)
+    shared = Shared(told)
+    assert shared.weighed.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    params = experts.EXPERTS[-1].fit(shared)
+    found = scores_of(params, [2, 5], [5.0, 5.0], items=ITEMS)
+    assert np.all(found[np.array([7, 8]), 5] != 0)
+    assert not np.any(found[0])
+
+
+def test_the_memory_of_weights_is_bounded():
+    most = experts.MOST_WEIGHED
+    users = 1  # One member: what is left grows as the catalogue.
+    tables = np.array([experts.memory_of(items, users) for items in (most, 2 * most, 3 * most)])
+    assert tables[0, 0] == pytest.approx(18 * most**2, rel=1e-3)
+    np.testing.assert_allclose(tables[2] - tables[1], tables[1] - tables[0])
+    assert np.all(tables[2] - tables[0] < 2 * most * 100)
 
 
 def with_new_items(training, new, features):
@@ -223,7 +293,7 @@ def test_new_items_have_the_columns_of_items_of_the_same_attributes(training):
     seen = Inputs(jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.array([2, 5]))
     support = Examples(seen, jnp.array([5.0, 2.0]), jnp.ones(2, bool))
     everything = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, 2)), jnp.arange(ITEMS))
-    for expert in experts.experts_for(ITEMS):
+    for expert in experts.EXPERTS:
         params = expert.fit(shared)
         columns = expert.scores(params, expert.adapt(params, support), everything)
         assert np.isfinite(columns).all()
