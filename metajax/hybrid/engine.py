@@ -468,7 +468,7 @@ def _columns(
     catalogue = jnp.asarray(training.item_features)
     popular = jax.lax.top_k(base.tables.reach, min(_POPULAR, len(catalogue)))[1]
     rng = np.random.default_rng(knot)
-    labels = _relevant(tasks, knot, len(catalogue), training.threshold)
+    relevant, shown, pooled = _pairs(tasks, knot, len(catalogue), training.threshold)
     rows, scored = [], []
     width = len(catalogue) * len(_names(experts))
     size = min(_CHUNK, max(_MOST_SCORES // width, 1))
@@ -486,13 +486,16 @@ def _columns(
     item, first, columns, count, statistics = jax.tree.map(
         lambda *leaves: np.concatenate(leaves), *scored
     )
-    relevant, shown, pooled = labels
-    mask = first & ~np.take_along_axis(shown, item, axis=1)
-    hit = np.take_along_axis(relevant, item, axis=1) & mask
-    rest = np.take_along_axis(pooled, item, axis=1)
+    pair = np.arange(users)[:, None] * len(catalogue) + item
+    mask = first & ~np.isin(pair, shown)
+    hit, rest = np.isin(pair, relevant) & mask, np.isin(pair, pooled)
+    best = [
+        _dcg(np.bincount(found // len(catalogue), minlength=users))
+        for found in (relevant, np.setdiff1d(relevant, pooled))
+    ]
     reach = [
-        _dcg(hit.sum(axis=1)) / np.maximum(_dcg(relevant.sum(axis=1)), 1e-9),
-        _dcg((hit & ~rest).sum(axis=1)) / np.maximum(_dcg((relevant & ~pooled).sum(axis=1)), 1e-9),
+        _dcg(found.sum(axis=1)) / np.maximum(most, 1e-9)
+        for found, most in zip((hit, hit & ~rest), best, strict=True)
     ]
     lists = Lists(
         columns.astype(np.float16),
@@ -517,24 +520,19 @@ def _dcg(relevant: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(relevant, 10)]
 
 
-def _relevant(tasks: ColdTasks, knot: int, items: int, least: float) -> list[np.ndarray]:
-    """Marks items of held-out users of whom `knot` interactions are shown.
+def _pairs(tasks: ColdTasks, knot: int, items: int, least: float) -> tuple[np.ndarray, ...]:
+    """Lists items of held-out users of whom `knot` interactions are shown.
 
     Returns:
-        `[T, I]` bool: what is relevant beyond what is shown, what is shown, and the rest of the
-        pool.
+        Places in a table `[T, I]`, which would be too large: of what is relevant beyond what is
+        shown, of what is shown, and of the rest of the pool.
     """
-    users = len(tasks.user)
-    relevant, shown, pooled = np.zeros((3, users, items), bool)
-    task = np.repeat(np.arange(users), np.diff(tasks.query_offsets))
-    relevant[task, tasks.query_item] = tasks.query_rating >= least
-    place = np.arange(tasks.support_item.shape[1])
-    for table, part in ((shown, place < knot), (pooled, place >= knot)):
-        row, column = np.nonzero(tasks.support_mask & part)
-        table[row, tasks.support_item[row, column]] = True
-    item = tasks.support_item[row, column]
-    relevant[row, item] = tasks.support_rating[row, column] >= least
-    return [relevant, shown, pooled]
+    row, column = np.nonzero(tasks.support_mask)
+    own = row * items + tasks.support_item[row, column]
+    shown, liked = column < knot, tasks.support_rating[row, column] >= least
+    task = np.repeat(np.arange(len(tasks.user)), np.diff(tasks.query_offsets))
+    asked = (task * items + tasks.query_item)[tasks.query_rating >= least]
+    return np.concatenate([asked, own[~shown & liked]]), own[shown], own[~shown]
 
 
 @partial(jax.jit, static_argnames=("experts",))

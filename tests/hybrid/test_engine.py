@@ -374,6 +374,33 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     assert (np.isclose(lists.scores[..., 1], least, atol=1e-2).sum(axis=1) >= 8).all()
 
 
+@pytest.mark.parametrize("knot", [0, 2, 5])
+def test_lists_tell_what_is_relevant_shown_and_in_the_pool(split, knot):
+    training = split.training
+    base = engine._base(training, EXPERTS)
+    tasks = cold_user_tasks(training.interactions, Shared(training).members[:6], pool=5)
+    batch = padded(tasks, training, query=8)
+    everywhere = np.zeros((2, len(engine._names(EXPERTS))), np.float32)
+    _, lists, _ = engine._columns(base, EXPERTS, training, tasks, batch, knot, everywhere)
+    # All items are in the lists, as there are fewer than popular ones: each once but for copies.
+    items = len(training.item_features)
+    for user in range(6):
+        mine = slice(*tasks.query_offsets[user : user + 2])
+        rated = dict(zip(tasks.query_item[mine], tasks.query_rating[mine], strict=True))
+        real = tasks.support_mask[user]
+        pool = list(zip(tasks.support_item[user], tasks.support_rating[user], strict=True))
+        pool = [pair for pair, there in zip(pool, real, strict=True) if there]
+        later = dict(pool[knot:])
+        liked = {item for item, label in {**rated, **later}.items() if label >= 4}
+        assert lists.mask[user].sum() == items - len(pool[:knot])
+        assert lists.relevant[user].sum() == len(liked)
+        assert (lists.mask & lists.pooled)[user].sum() == len(later)
+        unpooled = len(liked - set(later))
+        assert (lists.relevant & ~lists.pooled)[user].sum() == unpooled
+        reach = [float(len(liked) > 0), float(unpooled > 0)]
+        np.testing.assert_allclose(lists.reach[user], reach, rtol=1e-6)
+
+
 @pytest.mark.parametrize("users", [1, 2])
 def test_one_user_or_two_are_served_by_popularity_or_close(users):
     user, item = np.nonzero(np.ones((users, 3)))
