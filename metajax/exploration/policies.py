@@ -281,13 +281,18 @@ def beta_thompson(*, k: int = 10, draws: int = 1000) -> Policy:
     Raises:
         ValueError: If a setting is out of its range; when it shows, if a mean is not in (0, 1) or a
             count is 0.
+
+    References:
+        Cheng, Generating Beta Variates with Nonintegral Shape Parameters, Communications of the ACM
+        21, 1978, algorithm BA. Differs: log odds of the draws, which have the same order and are
+        not rounded to 1.
     """
 
     def draw(beliefs: Beliefs, key: jax.Array) -> jax.Array:
         least = 1e-6
         a = jnp.maximum(beliefs.mean * beliefs.count, least)
         b = jnp.maximum((1 - beliefs.mean) * beliefs.count, least)
-        return jax.random.beta(key, a, b, beliefs.mean.shape, beliefs.mean.dtype)
+        return _beta_log_odds(key, a, b)
 
     return _of_draws(draw, k, draws, "count", unit=True)
 
@@ -357,6 +362,37 @@ def _drawn(probabilities: jax.Array, key: jax.Array) -> jax.Array:
     item = jnp.argmax(sums > jax.random.uniform(key, (), sums.dtype) * sums[-1])
     # Rounding of the sums may put the number beside an item of probability 0.
     return jnp.where(probabilities[item] > 0, item, jnp.argmax(probabilities))
+
+
+def _beta_log_odds(key: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Draws `log(x / (1 - x))` with x ~ Beta(a, b), `[N]`; NaN where a or b is.
+
+    An attempt takes two uniform numbers for every item from one key, and most succeed at once.
+    `jax.random.beta` has a loop, and keys, for each of two gamma variates of each item.
+    """
+    low, high, both = jnp.minimum(a, b), jnp.maximum(a, b), a + b
+    inner = low > 1
+    # The 1 keeps the branch that is not taken finite.
+    slope = jnp.sqrt((both - 2) / jnp.where(inner, 2 * a * b - both, 1))
+    slope = jnp.where(inner, slope, 1 / low)
+    odds = jnp.log(low / high)
+
+    def attempt(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        found, waiting, key = state
+        key, own = jax.random.split(key)
+        first, second = jax.random.uniform(own, (2, *a.shape), a.dtype, minval=1e-7)
+        v = slope * jnp.log(first / (1 - first))
+        # log((high + low e^v) / both), without cancellation and without overflow.
+        near = jnp.log1p(low * jnp.expm1(jnp.minimum(v, 60)) / both)
+        sums = jnp.where(v < 60, near, v + jnp.log(low / both))
+        fit = (low + 1 / slope) * v - both * sums - np.log(4)
+        # A NaN is not rejected, or an item that is masked would be tried for ever.
+        rejected = fit < jnp.log(first * first * second)
+        return jnp.where(waiting, v + odds, found), waiting & rejected, key
+
+    start = jnp.zeros_like(both), jnp.ones(both.shape, bool), key
+    found = jax.lax.while_loop(lambda state: jnp.any(state[1]), attempt, start)[0]
+    return jnp.where(a <= b, found, -found)
 
 
 def _check_length(k: int) -> None:

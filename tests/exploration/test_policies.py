@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from metajax import exploration
 from metajax.exploration import (
     Beliefs,
+    beta_thompson,
     epsilon_greedy,
     linear_thompson,
     reserved_slots,
@@ -282,6 +284,26 @@ def test_thompson_is_its_closed_form_for_two_items():
     first("thompson", 0.01 + 0.01)
     # Jointly: the difference of the rows of the root, (.1, -.4).
     first("linear_thompson", 0.01 + 0.16)
+
+
+def test_beta_thompson_draws_from_beta_distributions():
+    # Beside an item that is known all but surely, the share of lists is the upper tail at its mean.
+    a = np.array([1, 1, 0.3, 5, 200, 2e4])
+    b = np.array([1, 3, 0.6, 0.8, 3, 3e4])
+    at = stats.beta.ppf(np.array([[0.05], [0.5], [0.95]]), a, b).astype(np.float32)
+    wide = np.broadcast_to(a / (a + b), at.shape), np.broadcast_to(a + b, at.shape)
+    beliefs = Beliefs(
+        jnp.asarray(np.stack([wide[0], at], axis=-1), jnp.float32),
+        count=jnp.asarray(np.stack([wide[1], np.full(at.shape, 1e8)], axis=-1), jnp.float32),
+    )
+    show = beta_thompson(k=1, draws=1).show
+    one = lambda own, key: show(own, jnp.ones(2, bool), key).items[0]  # noqa: E731
+    batch = jax.vmap(jax.vmap(jax.vmap(one, (0, None)), (0, None)), (None, 0))
+    count = 20_000
+    first = jax.jit(batch)(beliefs, jax.random.split(jax.random.key(0), count))
+    found, expected = np.mean(np.asarray(first) == 0, axis=0), stats.beta.sf(at, a, b)
+    error = np.sqrt(expected * (1 - expected) / count)
+    assert (np.abs(found - expected) < 4 * error).all()
 
 
 def test_the_draw_of_linear_thompson_is_joint():
