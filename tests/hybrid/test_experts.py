@@ -6,6 +6,7 @@ import pytest
 from metajax.baselines import eb_fold_in
 from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.eb_fold_in import fold_in_of
+from metajax.baselines.factors import user_posteriors
 from metajax.data.dataset import TrainingSet
 from metajax.data.interactions import from_columns, select_rows
 from metajax.hybrid import experts
@@ -115,6 +116,11 @@ def test_the_first_model_is_the_fold_in_and_the_mixture_is_bayes_over_users(trai
     # Components: the training users' posteriors, widened.
     leaves = (tastes.member_mean, tastes.member_covariance, tastes.member_noise)
     mean, covariance, noise = (np.moveaxis(np.asarray(leaf, np.float64), -1, 0) for leaf in leaves)
+    users, own = user_posteriors(shared.factors[0], training.interactions)
+    at = np.searchsorted(users, shared.members)
+    np.testing.assert_allclose(mean, own.mean[at], rtol=1e-5, atol=1e-6)
+    wide = own.covariance[at] + 0.3 * np.asarray(tastes.covariance)
+    np.testing.assert_allclose(covariance, wide, rtol=1e-4, atol=1e-6)
     x = np.asarray(tastes.design, np.float64)[[2, 5]]
     y = np.array([5.0, 2.0]) - np.asarray(tastes.expected)[[2, 5]]
     logs, means, spreads = [], [], []
