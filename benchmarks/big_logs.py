@@ -156,7 +156,7 @@ def ingest(folder: Path, rows: int) -> list[dict[str, Any]]:
 
 
 def shop(folder: Path, rows: int) -> list[dict[str, Any]]:
-    users, items = 50_000, 5_000
+    users, items = max(rows // 16, 1), 5_000
     write_shop(folder, rows, users, items)
     command = ["-m", "metajax", "train", f"--data={folder}", f"--run={folder / 'run'}"]
     return [measured("shop", command, rows=rows, users=users, items=items)]
