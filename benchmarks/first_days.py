@@ -2,8 +2,9 @@
 
     python benchmarks/first_days.py --part PART [--data NAME|PATH] [--json FILE]
 
-Parts: `synthetic`, policies on the synthetic world with new items arriving; `settings`, linear
-Thompson by its settings there, on a seed that is not reported; `replay`, policies on held-out
+Parts: `synthetic`, policies on the synthetic world with new items arriving; `refits`, the same with
+the model fitted anew to all rewards every few rounds; `settings`, linear Thompson by its settings
+without refits, on a seed that is not reported; `replay`, policies on held-out
 people of a log; `bootstrap`, popularity, content profiles and the textbook schedule beside the
 engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
 refitted from point to point and fitted from scratch. Settings were chosen on seeds 0 to 2; the
@@ -36,7 +37,7 @@ from metajax.exploration.first_days import ARMS
 from metajax.exploration.worlds import STARTS, Start
 from metajax.hybrid import hybrid
 
-PARTS = ("synthetic", "settings", "replay", "bootstrap", "growth")
+PARTS = ("synthetic", "refits", "settings", "replay", "bootstrap", "growth")
 SEEDS = (10, 11, 12)
 
 
@@ -46,14 +47,16 @@ def simulated(
     rounds: int,
     policies: Sequence[str],
     starts: Sequence[Start],
+    refit_every: int | None = None,
 ) -> list[dict[str, Any]]:
     """Records of policies from some starts, with the time it took, environments included."""
     stages = len(seeds) * len(starts) * (len({"greedy", *policies}) + 1)
     began, used = time.monotonic(), time.process_time()
     with console.stages("Simulating", stages) as begin:
         found = exploration.first_days(
-            make, policies=policies, starts=starts, seeds=seeds, rounds=rounds, on_stage=begin
-        )
+            make, policies=policies, starts=starts, seeds=seeds, rounds=rounds,
+            refit_every=refit_every, on_stage=begin,
+        )  # fmt: skip
     seconds, used = time.monotonic() - began, time.process_time() - used
     Console(width=100).print(report.days_table(found))
     print(f"{seconds:.0f} s, {used:.0f} s of processors, for {stages} simulations")
@@ -238,6 +241,7 @@ def main() -> None:
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="of simulations")
     parser.add_argument("--policies", default=",".join(ARMS), help="of simulations")
     parser.add_argument("--starts", default=",".join(STARTS), help="of simulations")
+    parser.add_argument("--refit-every", type=int, default=5, help="rounds between refits")
     parser.add_argument("--points", default="0,100,1000,10000,100000", help="events of growth")
     parser.add_argument("--folds", type=int, default=2, help="of bootstrap")
     parser.add_argument("--folder", type=Path, help="of finished parts of bootstrap")
@@ -245,7 +249,7 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     policies, starts = given.policies.split(","), given.starts.split(",")
-    if given.part in ("synthetic", "settings"):
+    if given.part in ("synthetic", "refits", "settings"):
         data, rounds, users = "synthetic", given.rounds or 50, given.users or 10_000
 
         def make(seed: int) -> exploration.Days:
@@ -254,7 +258,8 @@ def main() -> None:
         if given.part == "settings":
             found = settings(make, seeds, rounds)
         else:
-            found = simulated(make, seeds, rounds, policies, starts)
+            every = given.refit_every if given.part == "refits" else None
+            found = simulated(make, seeds, rounds, policies, starts, every)
     else:
         data, rounds = Path(given.data).name, given.rounds or 30
         dataset = load(given.data)._replace(name=data)

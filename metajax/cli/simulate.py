@@ -17,7 +17,7 @@ __all__ = ["prepare", "simulate"]
 
 prepare = sources.of_reading
 
-_ON_REQUEST = ("beta_thompson", "random")
+_ON_REQUEST = ("beta_thompson", "item_thompson_full", "random")
 
 
 def simulate(
@@ -30,6 +30,7 @@ def simulate(
     world_users: int | None = None,
     world_items: int | None = None,
     new_items: float = 0.3,
+    refit_every: int | None = None,
     seeds: int = 1,
     first_seed: int = 0,
     fold: int = 0,
@@ -43,14 +44,16 @@ def simulate(
         data: synthetic, whose truth is known; or a log of ratings, a name (ml-100k, ml-1m, ...) or
             a path, whose held-out users are replayed.
         policies: Names, separated by commas: greedy, epsilon_greedy, softmax, ucb1, beta_thompson,
-            thompson, linear_ucb, linear_thompson, item_thompson, random. Default: all but
-            beta_thompson, whose draws take long, and random.
+            thompson, linear_ucb, linear_thompson, item_thompson, item_thompson_full, random.
+            Default: all but beta_thompson, whose draws take long, item_thompson_full and random.
         starts: Knowledge before the first round, separated by commas: data, content, nothing.
             Default: all.
         rounds: Number of rounds.
         world_users: Number of users of the synthetic world. Default: 10000.
         world_items: Number of its items. Default: 300.
         new_items: Share of the items that come during the rounds.
+        refit_every: Number of rounds after which each policy's model is fitted anew to all rewards
+            so far. Default: never; users and levels of items learn alone.
         seeds: Number of repetitions.
         first_seed: Seed of the first one.
         fold: Fold of a log, of five, whose users are replayed.
@@ -61,6 +64,8 @@ def simulate(
     chosen: Any = _listed(starts) or list(STARTS)
     if seeds < 1:
         raise ValueError(f"seeds must be >= 1, got {seeds}.")
+    if refit_every is not None and refit_every < 1:
+        raise ValueError(f"refit-every must be >= 1, got {refit_every}.")
     if first_seed < 0:
         raise ValueError(f"first-seed must be >= 0, got {first_seed}.")
     for name in names:
@@ -95,8 +100,9 @@ def simulate(
         console.stages("Simulating", stages) as begin,
     ):
         records = exploration.first_days(
-            make, policies=names, starts=chosen, seeds=run, rounds=rounds, on_stage=begin
-        )
+            make, policies=names, starts=chosen, seeds=run, rounds=rounds,
+            refit_every=refit_every, on_stage=begin,
+        )  # fmt: skip
         begin("done")
     from rich.console import Console
 
@@ -106,6 +112,8 @@ def simulate(
         console.say(f"Records: {json_file}")
     if page is not None:
         facts = {"data": data, "rounds": rounds, "seeds": ", ".join(map(str, run))}
+        if refit_every is not None:
+            facts["refit every"] = f"{refit_every} rounds"
         storage.write_file(page, report.days_page(records, facts=facts))
         console.say(f"Page: {page}")
 

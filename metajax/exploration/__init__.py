@@ -67,7 +67,7 @@ from metajax.exploration.simulation import (
     simulate,
 )
 from metajax.exploration.slates import Beliefs, Policy, Slate, reserved_slots
-from metajax.exploration.worlds import Days, knowledge_of, replayed, synthetic
+from metajax.exploration.worlds import Days, knowledge_of, refitted, replayed, synthetic
 
 __all__ = [
     "Arm",
@@ -105,6 +105,7 @@ __all__ = [
     "open_bandit",
     "outcome_of",
     "policy_of",
+    "refitted",
     "replayed",
     "reserved_slots",
     "retention",

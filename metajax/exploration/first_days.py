@@ -1,6 +1,7 @@
 """The first days of a system under several policies: regret, success, retention, new items."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from metajax.exploration.policies import policy_of
 from metajax.exploration.simulation import Arm, Trace, best_possible, retention, simulate
-from metajax.exploration.worlds import STARTS, Days, Start, knowledge_of
+from metajax.exploration.worlds import STARTS, Days, Start, knowledge_of, refitted
 from metajax.fields import check_name
 
 __all__ = ["ARMS", "METRICS", "Outcome", "arm_of", "first_days", "outcome_of"]
@@ -34,6 +35,7 @@ ARMS: Mapping[str, _Entry] = MappingProxyType(
         "linear_ucb": _Entry("linear_ucb", {"width": 1.0}),
         "linear_thompson": _Entry("linear_thompson", {"draws": 1}),
         "item_thompson": _Entry("linear_thompson", {"draws": 1}, of_users=0.0, of_items=0.5),
+        "item_thompson_full": _Entry("linear_thompson", {"draws": 1}, of_users=0.0),
         "random": _Entry("epsilon_greedy", {"epsilon": 1.0}),
     }
 )
@@ -42,7 +44,8 @@ each item alone. The others see the model, by which `ucb` would be `linear_ucb` 
 `item_thompson` explores items alone, with half of the posterior's standard deviation: what is not
 known of an item counts for everybody who comes, what is not known of a user for nobody else, and
 the users of one round draw for each other. The half was chosen on the synthetic world's seeds 0 to
-2."""
+2, where vectors of items stay as they are; `item_thompson_full` draws with the whole, which was
+better on seed 0 where the model is refitted."""
 
 METRICS = ("regret", "success", "first_success", "retention", "stayed_success")
 """Figures of each user: reward lost to the best possible; share of successes; success of the first
@@ -123,6 +126,7 @@ def first_days(
     seeds: Sequence[int] = (0,),
     rounds: int = 50,
     reference: str = "greedy",
+    refit_every: int | None = None,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> list[dict[str, Any]]:
     """Runs policies from several starts, and compares them on the same users.
@@ -137,6 +141,9 @@ def first_days(
         seeds: Each another environment, and other draws.
         rounds: Number of rounds.
         reference: Policy to which the others are paired, user by user; added where it is missing.
+        refit_every: Number of rounds after which each policy's model is fitted anew to all rewards
+            that this policy has brought (`worlds.refitted`), >= 1. None: users and levels learn
+            alone.
         on_stage: Told the name of each of `seeds x starts x (policies + 1)` stages.
 
     Returns:
@@ -165,13 +172,24 @@ def first_days(
             best = best_possible(days.environment, known, key, rounds=rounds)
             for name, arm in arms.items():
                 on_stage(f"seed {seed}, start {start}: {name}")
-                trace = simulate(days.environment, known, arm, key, rounds=rounds)
+                trace = simulate(
+                    days.environment,
+                    known,
+                    arm,
+                    key,
+                    rounds=rounds,
+                    **_refits(days, start, refit_every),
+                )
                 found.setdefault((start, name), []).append(outcome_of(trace, best, days))
     records: list[dict[str, Any]] = []
     for (start, name), outcomes in found.items():
         about = {"data": data, "start": start, "policy": name, "seeds": list(map(int, seeds))}
         records += _records(about, outcomes, found[start, reference], reference)
     return records
+
+
+def _refits(days: Days, start: Start, every: int | None) -> dict[str, Any]:
+    return {} if every is None else {"refit": partial(refitted, days, start), "every": every}
 
 
 def _records(

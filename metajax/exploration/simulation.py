@@ -9,7 +9,8 @@ where the coefficients are standard normal and differ between users, and the lev
 A user learns from their own rewards, by a rank-one update; levels learn from everyone's, in closed
 form, so that a new item starts where its content features put it and moves on from there. In either
 update what is not known of the other side counts as noise. Policies of the textbook see none of
-this but the sum and the number of each item's rewards, whoever gave them (`Arm.prior`).
+this but the sum and the number of each item's rewards, whoever gave them (`Arm.prior`). The vectors
+are those of the start, unless the model is refitted to all rewards every few rounds.
 
 References:
     Chapelle and Li, An Empirical Evaluation of Thompson Sampling, NeurIPS 2011, section 3, for the
@@ -17,6 +18,7 @@ References:
     Bayesian Inference, MIT 2001, section 3, assumed-density filtering, for the two sides in turn.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -149,14 +151,16 @@ class _State(NamedTuple):
 def _simulated(
     environment: Environment,
     knowledge: Knowledge,
+    state: _State,
+    first: jax.Array,
     key: jax.Array,
     *,
     arm: Arm,
     rounds: int,
     informed: bool = False,
-) -> Trace:
-    users, items = environment.mean.shape
-    width = knowledge.vectors.shape[1]
+) -> tuple[_State, Trace]:
+    """Simulates rounds `first, ..., first + rounds - 1`."""
+    users = len(environment.mean)
     of_draws, of_rewards = jax.random.split(key)
     everyone = jnp.arange(users)
     low, high = knowledge.scale
@@ -215,20 +219,57 @@ def _simulated(
             state.successes.at[place].add(jnp.where(shown, success, 0)),
         ), Trace(jnp.where(shown, item, -1), expected, reward)
 
+    return jax.lax.scan(one_round, state, first + jnp.arange(rounds))
+
+
+def _start(environment: Environment, knowledge: Knowledge) -> _State:
+    """Returns the state in which no user has seen anything."""
+    users, width = len(environment.mean), knowledge.vectors.shape[1]
     eye = jnp.broadcast_to(jnp.eye(width), (users, width, width))
-    start = _State(
+    return _State(
         Posterior(jnp.zeros((users, width)), eye),
-        jnp.zeros((users, items), bool),
+        jnp.zeros(environment.mean.shape, bool),
         knowledge.precision,
         knowledge.total,
         knowledge.count,
         knowledge.successes,
     )
-    return jax.lax.scan(one_round, start, jnp.arange(rounds))[1]
+
+
+@jax.jit
+def _refitted(knowledge: Knowledge, state: _State, trace: Trace) -> _State:
+    """Returns the state under another model, whose earlier rewards include those of the trace."""
+    level, own = item_levels(knowledge, knowledge.precision, knowledge.total)
+
+    def learn(users: Posterior, row: Trace) -> tuple[Posterior, None]:
+        shown = row.item >= 0
+        place = jnp.where(shown, row.item, 0)
+        return jax.vmap(gaussian.rank_one_update)(
+            users,
+            knowledge.vectors[place],
+            row.reward - level[place],
+            knowledge.noise + own[place],
+            shown,
+        ), None
+
+    width = knowledge.vectors.shape[1]
+    prior = Posterior(
+        jnp.zeros_like(state.users.mean),
+        jnp.broadcast_to(jnp.eye(width), state.users.covariance.shape),
+    )
+    users = jax.lax.scan(learn, prior, trace)[0]
+    return state._replace(users=users, precision=knowledge.precision, total=knowledge.total)
 
 
 def simulate(
-    environment: Environment, knowledge: Knowledge, arm: Arm, key: jax.Array, *, rounds: int
+    environment: Environment,
+    knowledge: Knowledge,
+    arm: Arm,
+    key: jax.Array,
+    *,
+    rounds: int,
+    refit: Callable[[Trace], Knowledge] | None = None,
+    every: int = 5,
 ) -> Trace:
     """Lets a policy show items for some rounds.
 
@@ -238,6 +279,11 @@ def simulate(
         arm: The policy.
         key: Of the draws; rewards are the same under every policy.
         rounds: Number of rounds R, >= 1.
+        refit: From what happened, `[R, U]` with nothing shown in rounds to come, to a model of the
+            same shapes that has learned from it, vectors of the items included. Users' coefficients
+            are then those of the new model given all their rewards; counts and sums of rewards, for
+            `Arm.prior`, go on. None: vectors stay as they are.
+        every: Number of rounds between refits, >= 1.
 
     Returns:
         What happened.
@@ -247,7 +293,25 @@ def simulate(
             longer lists.
     """
     _check(environment, knowledge, arm, rounds)
-    return _simulated(environment, knowledge, key, arm=arm, rounds=rounds)
+    _check_whole("every", every)
+    state = _start(environment, knowledge)
+    run = partial(_simulated, environment, arm=arm)
+    if refit is None:
+        return run(knowledge, state, 0, key, rounds=rounds)[1]
+    shape = rounds, len(environment.mean)
+    trace = Trace(jnp.full(shape, -1, jnp.int32), jnp.zeros(shape), jnp.zeros(shape))
+    for first in range(0, rounds, every):
+        if first:
+            knowledge = refit(trace)
+            _check(environment, knowledge, arm, rounds)
+            state = _refitted(knowledge, state, trace)
+        state, part = run(knowledge, state, first, key, rounds=min(every, rounds - first))
+        trace = jax.tree.map(
+            lambda whole, rows, first=first: whole.at[first : first + len(rows)].set(rows),
+            trace,
+            part,
+        )
+    return trace
 
 
 def best_possible(
@@ -256,7 +320,10 @@ def best_possible(
     """Simulates the oracle, which shows the item of the highest expected reward; as `simulate`."""
     arm = Arm(greedy(k=1))
     _check(environment, knowledge, arm, rounds)
-    return _simulated(environment, knowledge, key, arm=arm, rounds=rounds, informed=True)
+    start = _start(environment, knowledge)
+    return _simulated(environment, knowledge, start, 0, key, arm=arm, rounds=rounds, informed=True)[
+        1
+    ]
 
 
 def _check(environment: Environment, knowledge: Knowledge, arm: Arm, rounds: int) -> None:
@@ -291,10 +358,14 @@ def _check(environment: Environment, knowledge: Knowledge, arm: Arm, rounds: int
         raise ValueError(f"knowledge.scale must be lowest < highest, got {scale.tolist()}.")
     if arm.prior is not None and not 0 <= arm.prior < np.inf:
         raise ValueError(f"arm.prior must be >= 0 and finite, got {arm.prior}.")
-    if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
-        raise ValueError(f"rounds must be a whole number >= 1, got {rounds!r}.")
+    _check_whole("rounds", rounds)
     if arm.policy.length != 1:
         raise ValueError(f"arm.policy must show 1 position, got {arm.policy.length}.")
+
+
+def _check_whole(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}.")
 
 
 def retention(success: np.ndarray, shown: np.ndarray) -> np.ndarray:

@@ -15,14 +15,14 @@ from metajax.baselines.attribute_factors import with_attributes
 from metajax.baselines.eb_fold_in import standardised
 from metajax.baselines.factors import fit_factors, user_posteriors
 from metajax.data.dataset import Dataset, TrainingSet
-from metajax.data.interactions import select_rows, select_users
+from metajax.data.interactions import from_columns, select_rows, select_users
 from metajax.data.schema import encoded
 from metajax.data.splits import cold_user_folds
 from metajax.data.synthetic import world
 from metajax.exploration.beliefs import fit_levels
-from metajax.exploration.simulation import Environment, Knowledge
+from metajax.exploration.simulation import Environment, Knowledge, Trace
 
-__all__ = ["Days", "Start", "knowledge_of", "replayed", "synthetic"]
+__all__ = ["Days", "Start", "knowledge_of", "refitted", "replayed", "synthetic"]
 
 Start = Literal["data", "content", "nothing"]
 
@@ -168,6 +168,11 @@ def _check(rounds: int, new_items: float) -> None:
         raise ValueError(f"new_items must be in [0, 1), got {new_items}.")
 
 
+def _check_start(start: Start) -> None:
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}.")
+
+
 def _new(rng: np.random.Generator, items: int, share: float) -> np.ndarray:
     return rng.permutation(items) < round(share * items)
 
@@ -208,9 +213,53 @@ def knowledge_of(days: Days, start: Start, *, rank: int = 4) -> Knowledge:
         "content": lambda: _assumed(days, _standard(days.training.item_features)),
         "nothing": lambda: _assumed(days, np.zeros((len(days.new), 0))),
     }
-    if start not in made:
-        raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}.")
-    found = made[start]()
+    _check_start(start)
+    return _padded(days, made[start](), rank, scale)
+
+
+def refitted(days: Days, start: Start, trace: Trace, *, rank: int = 4) -> Knowledge:
+    """Returns the model of a start that has learned from what happened since.
+
+    It is the model with data, fitted to all rewards that were given; to the log of earlier users as
+    well where the start has it, and without content features where the start has none.
+
+    Args:
+        days: The environment.
+        start: One of `STARTS`.
+        trace: What happened, of at least one reward.
+        rank: As in `knowledge_of`.
+
+    Returns:
+        The model, with arrays of the same shapes as those of `knowledge_of`.
+
+    Raises:
+        ValueError: As `knowledge_of`, or if nothing was shown.
+    """
+    _check_start(start)
+    training = days.training
+    log = training.interactions
+    earlier = log.user if start == "data" else np.zeros(0, np.int64)
+    rows = len(earlier)
+    now, user = np.nonzero(np.asarray(trace.item) >= 0)
+    if not len(now):
+        raise ValueError("trace must have a reward, got none.")
+    reward = np.asarray(trace.reward, np.float64)[now, user]
+    count = len(log.user_ids) + np.shape(trace.item)[1]
+    whole = from_columns(
+        np.concatenate([earlier, len(log.user_ids) + user]),
+        np.concatenate([log.item[:rows], np.asarray(trace.item)[now, user]]),
+        np.concatenate([log.rating[:rows], reward]),
+        np.zeros(rows + len(now), np.int64),
+        user_ids=np.array([f"{number:09d}" for number in range(count)]),
+        item_ids=log.item_ids,
+    )
+    content = training.item_features[:, : 0 if start == "nothing" else None]
+    learned = days._replace(training=training._replace(interactions=whole, item_features=content))
+    scale = days.middle + 2 * days.unit * np.array([-1.0, 1.0])
+    return _padded(days, _fitted(learned, rank, scale), rank, scale)
+
+
+def _padded(days: Days, found: tuple[Any, ...], rank: int, scale: np.ndarray) -> Knowledge:
     width = 1 + max(rank, days.training.item_features.shape[1])
     return Knowledge(
         *(

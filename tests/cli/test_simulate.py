@@ -17,6 +17,7 @@ TINY = ("--policies", "linear_thompson", "--starts", "content", "--rounds", "3")
 def test_a_simulation_prints_a_table_and_writes_records_and_a_page(capsys, tmp_path):
     path, page = tmp_path / "days.json", tmp_path / "days.html"
     size = ("--world-users", 20, "--world-items", 12, "--seeds", 2, "--first-seed", 4)
+    size = (*size, "--refit-every", 2)
     status, out, err = run(capsys, *TINY, *size, "--json", path, "--page", page)
     assert status == 0
     assert "linear_thompson" in out
@@ -26,6 +27,7 @@ def test_a_simulation_prints_a_table_and_writes_records_and_a_page(capsys, tmp_p
     assert {r["policy"] for r in records} == {"greedy", "linear_thompson"}
     assert all(r["seeds"] == [4, 5] for r in records)
     text = page.read_text()
+    assert "refit every" in text
     assert "http" not in text.replace("http://www.w3.org", "")
     assert text.count("<svg") == 3
     assert "4, 5" in text
@@ -46,6 +48,7 @@ def test_people_of_a_log_are_replayed(capsys, small):
         (["--world-users", "0"], "users must be >= 1, got 0."),
         (["--new-items", "1.5"], "new_items must be in [0, 1), got 1.5."),
         (["--seeds", "0"], "seeds must be >= 1, got 0."),
+        (["--refit-every", "0"], "refit-every must be >= 1, got 0."),
         (["--first-seed", "-1"], "first-seed must be >= 0, got -1."),
         (["--fold", "2"], "fold is of a log"),
         (["--data", "ml-100k", "--world-users", "5"], "world-users is of the synthetic world"),

@@ -19,6 +19,7 @@ from metajax.exploration import (
     knowledge_of,
     outcome_of,
     policy_of,
+    refitted,
     replayed,
     retention,
     simulate,
@@ -266,6 +267,98 @@ def test_every_start_is_a_model_of_the_same_shapes_and_data_tell_most(days):
     np.testing.assert_array_equal(fitted.count, log.item_counts)
 
 
+def test_a_refit_that_tells_nothing_new_changes_no_list():
+    # Levels are known, so that a user's coefficients depend on their own rewards alone.
+    rng = np.random.default_rng(2)
+    vectors, level = rng.normal(size=(30, 2)), rng.normal(size=30)
+    mean = level + rng.normal(size=(12, 2)) @ vectors.T
+    when = jnp.asarray(np.arange(12) % 4, jnp.int32), jnp.zeros(30, jnp.int32)
+    environment = Environment(jnp.asarray(mean, jnp.float32), jnp.float32(0.2), *when)
+    sure, nothing = jnp.full(30, 1e6), jnp.zeros(30)
+    model = Knowledge(
+        jnp.float32(0), jnp.asarray(vectors, jnp.float32), jnp.zeros((30, 1)), jnp.float32(1),
+        jnp.float32(0.2), sure, sure * jnp.asarray(level, jnp.float32), nothing,
+        jnp.array([-3.0, 3.0]), nothing,
+    )  # fmt: skip
+    seen = []
+
+    def refit(trace):
+        seen.append(np.asarray(trace.item))
+        return model
+
+    for name in ("greedy", "linear_thompson"):
+        arm = arm_of(name)
+        plain = simulate(environment, model, arm, KEY, rounds=8)
+        seen.clear()
+        again = simulate(environment, model, arm, KEY, rounds=8, refit=refit, every=3)
+        np.testing.assert_array_equal(again.item, plain.item)
+        np.testing.assert_allclose(again.reward, plain.reward, atol=1e-6)
+        assert len(seen) == 2
+        for rounds, items in zip((3, 6), seen, strict=True):
+            np.testing.assert_array_equal(items[:rounds], np.asarray(plain.item)[:rounds])
+            assert (items[rounds:] == -1).all()
+
+
+def test_lists_after_a_refit_are_those_of_the_new_vectors_and_all_rewards():
+    rng = np.random.default_rng(3)
+    vectors, level = rng.normal(size=(30, 2)), rng.normal(size=30)
+    mean = level + rng.normal(size=(20, 2)) @ vectors.T
+    when = jnp.zeros(20, jnp.int32), jnp.zeros(30, jnp.int32)
+    environment = Environment(jnp.asarray(mean, jnp.float32), jnp.float32(0.2), *when)
+    sure, nothing = jnp.full(30, 1e6), jnp.zeros(30)
+    blank = Knowledge(
+        jnp.float32(0), jnp.zeros((30, 2)), jnp.zeros((30, 1)), jnp.float32(1), jnp.float32(0.2),
+        nothing, nothing, nothing, jnp.array([-3.0, 3.0]), nothing,
+    )  # fmt: skip
+    told = blank._replace(
+        vectors=jnp.asarray(vectors, jnp.float32),
+        precision=sure,
+        total=sure * jnp.asarray(level, jnp.float32),
+    )
+    trace = simulate(
+        environment, blank, arm_of("greedy"), KEY, rounds=6, refit=lambda trace: told, every=5
+    )
+    item, reward = np.asarray(trace.item), np.asarray(trace.reward)
+    for u in range(20):
+        x, y = vectors[item[:5, u]], reward[:5, u] - level[item[:5, u]]
+        coefficients = np.linalg.solve(np.eye(2) + x.T @ x / 0.2, x.T @ y / 0.2)
+        scores = level + vectors @ coefficients
+        scores[item[:5, u]] = -np.inf
+        assert scores[item[5, u]] >= scores.max() - 1e-3
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_refitted_model_knows_what_happened_and_what_its_start_knew(days, start):
+    known = knowledge_of(days, start, rank=3)
+    trace = simulate(days.environment, known, arm_of("random"), KEY, rounds=ROUNDS)
+    found = refitted(days, start, trace, rank=3)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, known)
+    item, reward = np.asarray(trace.item), np.asarray(trace.reward)
+    count = np.bincount(item[item >= 0], minlength=20)
+    np.testing.assert_array_equal(found.count, np.asarray(known.count) + count)
+    total = np.bincount(item[item >= 0], np.clip((reward[item >= 0] - 1) / 4, 0, 1), 20)
+    np.testing.assert_allclose(found.successes, np.asarray(known.successes) + total, rtol=1e-4)
+    # Each reward of the trace enters: with others, another model.
+    other = refitted(days, start, trace._replace(reward=trace.reward[::-1]), rank=3)
+    assert np.abs(np.asarray(other.vectors - found.vectors)).max() > 1e-3
+    turned = days.training.item_features[::-1]
+    moved = days._replace(training=days.training._replace(item_features=turned))
+    content = refitted(moved, start, trace, rank=3)
+    same = np.allclose(content.features, found.features)
+    assert same == (start == "nothing")
+
+
+def test_refits_are_part_of_the_first_days(days):
+    def regret(**settings):
+        records = first_days(lambda seed: days, policies=["greedy"], starts=["content"], **settings)
+        return next(r["points"] for r in records if r.get("curve") == "regret")
+
+    plain, refits = regret(rounds=ROUNDS), regret(rounds=ROUNDS, refit_every=3)
+    # The first refit is after three rounds.
+    assert plain[:3] == refits[:3]
+    assert plain[3:] != refits[3:]
+
+
 def test_held_out_people_are_shown_what_they_have_rated(small):
     dataset = load(small)
     days = replayed(dataset, new_items=0.2, rounds=4, seed=3)
@@ -352,6 +445,18 @@ def changed(**changes):
         (
             lambda d, k: knowledge_of(d, cast(Any, "some")),
             "start must be one of data, content, nothing",
+        ),
+        (
+            lambda d, k: simulate(d.environment, k, arm_of("greedy"), KEY, rounds=3, every=0),
+            "every must be a whole number >= 1, got 0",
+        ),
+        (
+            lambda d, k: refitted(d, cast(Any, "some"), Trace(*(jnp.zeros((1, 30)),) * 3)),
+            "start must be one of data, content, nothing",
+        ),
+        (
+            lambda d, k: refitted(d, "data", Trace(*(jnp.full((1, 30), -1),) * 3)),
+            "trace must have a reward, got none",
         ),
         (lambda d, k: synthetic(users=0), "users must be >= 1, got 0"),
         (lambda d, k: synthetic(rounds=0), "rounds must be >= 1, got 0"),
