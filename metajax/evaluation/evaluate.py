@@ -108,9 +108,10 @@ def evaluate(
 ) -> Evaluation:
     """Judges a method on cold users.
 
-    All support sizes and all users run through one compiled program, which is kept for the next
-    call with the same adaptation and shapes. Candidates are the items that are not in the pool;
-    what is relevant among them comes from the query alone.
+    All support sizes and all users run through two compiled programs: one for scores, which is kept
+    for the next call with the same adaptation and shapes, and one for metrics, of any method.
+    Candidates are the items that are not in the pool; what is relevant among them comes from the
+    query alone.
 
     Args:
         adaptation: The method, or a learner. Lists are ordered by its `rank`, if it has one.
@@ -194,8 +195,9 @@ def evaluate(
     selected = tuple(
         metric for metric in table_with(metrics, length=length) if measured[metric.needs]
     )
-    judge = partial(
-        _measure,
+    at_once = _users_at_once(chunk, items) if ranking else chunk
+    score = partial(
+        _scored,
         Adaptation(
             adaptation.adapt,
             adaptation.predict,
@@ -205,16 +207,24 @@ def evaluate(
         params,
         jnp.asarray(item_features),
         jnp.asarray(order),
+        key=key,
+        at_once=at_once,
+    )
+    measure = partial(
+        _measured,
         low=low,
         high=high,
         relevant=relevant,
-        key=key,
         among=None if tasks.candidates is None else jnp.asarray(tasks.candidates[order]),
         length=length,
         metrics=tuple(in_unit_of_log(metric, _map_of(labels)) for metric in selected),
         natural=natural and ranking,
-        at_once=_users_at_once(chunk, items) if ranking else chunk,
+        at_once=at_once,
     )
+
+    def judge(batch: _Batch, k: np.int32) -> dict[str, Any]:
+        return measure(score(batch, k), jnp.asarray(order), batch, k)
+
     judged = []
     for batch in _batches(tasks, user_features, order, chunk, ranking=ranking):
         # No more than two batches at a time: each is as wide as the catalogue.
@@ -388,8 +398,19 @@ class _Batch(NamedTuple):
     """`[C, N]` bool."""
 
 
-@partial(jax.jit, static_argnames=("adaptation", "length", "metrics", "natural", "at_once"))
-def _measure(
+class _Scores(NamedTuple):
+    """Scores of the N candidates of C users."""
+
+    ratings: jax.Array
+    """`[C, N]` by `predict`."""
+    ranking: jax.Array | None
+    """`[C, N]` by `rank`; None where there is none, and the ratings order."""
+    deviation: jax.Array | None
+    """`[C, N]` standard deviations by `predict_variance`; None where there is none."""
+
+
+@partial(jax.jit, static_argnames=("adaptation", "at_once"))
+def _scored(
     adaptation: Adaptation,
     params: Params,
     item_features: jax.Array,
@@ -397,17 +418,10 @@ def _measure(
     batch: _Batch,
     k: jax.Array,
     *,
-    low: float,
-    high: float,
-    relevant: float,
     key: jax.Array | None,
-    among: jax.Array | None,
-    length: int,
-    metrics: tuple[Metric, ...],
-    natural: bool,
     at_once: int,
-) -> dict[str, Any]:
-    """Adapts to each user's first k supports, scores, and reduces the scores to figures.
+) -> _Scores:
+    """Adapts to each user's first k supports and scores the candidates.
 
     Args:
         adaptation: The method.
@@ -416,29 +430,16 @@ def _measure(
         order: `[I]` int32 the shuffled catalogue.
         batch: C users.
         k: `[]` the support size.
-        low: Lowest rating; predictions are clipped to it.
-        high: Highest rating.
-        relevant: Lowest rating of a relevant item.
         key: For methods that draw, or None.
-        among: `[I]` bool, the candidates in shuffled order; None means all.
-        length: Of the recommended list.
-        metrics: Those to measure.
-        natural: True to measure the ranking by the natural reading as well.
-        at_once: Users whose scores are in memory at once.
-
-    Returns:
-        `[C, ...]` figures by the names of `evaluation.PerUser`, under `natural` those of the
-        natural reading, and for the checks the lowest and highest score and rating, and whether
-        all are finite.
+        at_once: Users whose scores are computed at once.
 
     Raises:
         ValueError: If predict or rank does not return one score a candidate.
     """
-    items, pool = len(order), batch.support_item.shape[1]
+    pool = batch.support_item.shape[1]
     shuffled = item_features[order]
-    every = jnp.ones(items, bool) if among is None else among
 
-    def judge_one(user: _Batch) -> dict[str, Any]:
+    def score_one(user: _Batch) -> _Scores:
         def repeat(rows: int) -> jax.Array:
             return jnp.broadcast_to(user.features, (rows, *user.features.shape))
 
@@ -447,23 +448,80 @@ def _measure(
         inputs = Inputs(repeat(pool), item_features[item], item, user.support_time)
         own_key = None if key is None else jax.random.fold_in(key, user.user)
         adapted = adaptation.adapt(params, Examples(inputs, user.support_rating, mask), own_key)
-        queried = Inputs(repeat(items), shuffled, order)
+        queried = Inputs(repeat(len(order)), shuffled, order)
         if user.candidate is not None:
             own = user.candidate
             queried = Inputs(repeat(len(own)), item_features[own], own)
-        ratings = scores = adaptation.predict(params, adapted, queried)
+        ratings, scores = adaptation.predict(params, adapted, queried), None
         if adaptation.rank is not None:
             scores = adaptation.rank(params, adapted, queried)
         for name, found in (("predict", ratings), ("rank", scores)):
-            if found.shape != queried.item.shape:
+            if found is not None and found.shape != queried.item.shape:
                 raise ValueError(
                     f"{name} must return scores [{len(queried.item)}], got {list(found.shape)}."
                 )
-
-        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ratings))
         deviation = None
         if adaptation.predict_variance is not None:
             deviation = jnp.sqrt(adaptation.predict_variance(params, adapted, queried))
+        return _Scores(ratings, scores, deviation)
+
+    return _each(score_one, batch, at_once=at_once)
+
+
+def _each(function: Callable[[Any], Any], users: Any, *, at_once: int) -> Any:
+    """Maps over C users, so many at once."""
+    if at_once == len(jax.tree.leaves(users)[0]):
+        return jax.vmap(function)(users)
+    return jax.lax.map(function, users, batch_size=at_once)
+
+
+# Apart from the scores, so that all methods share a program.
+@partial(jax.jit, static_argnames=("length", "metrics", "natural", "at_once"))
+def _measured(
+    scores: _Scores,
+    order: jax.Array,
+    batch: _Batch,
+    k: jax.Array,
+    *,
+    low: float,
+    high: float,
+    relevant: float,
+    among: jax.Array | None,
+    length: int,
+    metrics: tuple[Metric, ...],
+    natural: bool,
+    at_once: int,
+) -> dict[str, Any]:
+    """Reduces scores to figures.
+
+    Args:
+        scores: Of the batch.
+        order: `[I]` int32 the shuffled catalogue.
+        batch: C users.
+        k: `[]` the support size.
+        low: Lowest rating; predictions are clipped to it.
+        high: Highest rating.
+        relevant: Lowest rating of a relevant item.
+        among: `[I]` bool, the candidates in shuffled order; None means all.
+        length: Of the recommended list.
+        metrics: Those to measure.
+        natural: True to measure the ranking by the natural reading as well.
+        at_once: Users that are measured at once.
+
+    Returns:
+        `[C, ...]` figures by the names of `evaluation.PerUser`, under `natural` those of the
+        natural reading, and for the checks the lowest and highest score and rating, and whether
+        all are finite.
+    """
+    items, pool = len(order), batch.support_item.shape[1]
+    every = jnp.ones(items, bool) if among is None else among
+
+    def measure_one(given: tuple[_Scores, _Batch]) -> dict[str, Any]:
+        (ratings, ranking, deviation), user = given
+        scores = ratings if ranking is None else ranking
+        mask = user.support_mask & (jnp.arange(pool) < k)
+        finite = jnp.all(jnp.isfinite(scores)) & jnp.all(jnp.isfinite(ratings))
+        if deviation is not None:
             finite &= jnp.all(jnp.isfinite(deviation))
         gains = user.in_query & (user.rating >= relevant)
         seen = user.in_query if user.candidate is not None else every
@@ -522,9 +580,7 @@ def _measure(
             "finite": finite,
         }
 
-    if at_once == len(batch.user):
-        return jax.vmap(judge_one)(batch)
-    return jax.lax.map(judge_one, batch, batch_size=at_once)
+    return _each(measure_one, (scores, batch), at_once=at_once)
 
 
 def _range(scores: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:

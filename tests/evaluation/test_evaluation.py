@@ -220,6 +220,24 @@ def test_all_support_sizes_and_chunks_share_one_program():
     assert traces == [(ITEMS,)]
 
 
+def test_methods_share_the_program_of_metrics():
+    traces = []
+
+    def total(scores, labels, *, where=None):
+        traces.append(scores.shape)
+        return jnp.sum(scores, where=where)
+
+    found = []
+    for bias in (2.0, 3.0):
+        rule = zero_shot(lambda params, inputs, bias=bias: params[inputs.item] + bias)
+        values = judged(rule, jnp.array(BIAS), metrics=[total]).per_user.values
+        found.append(values["total"])
+    # The pool is no candidate.
+    left = ITEMS - TASKS.support_mask.sum(axis=1)
+    np.testing.assert_allclose(found[1] - found[0], np.tile(left, (len(KS), 1)), rtol=1e-4)
+    assert traces == [(ITEMS,)]
+
+
 def test_the_order_and_choice_of_users_change_nothing():
     together = judged(BIASES, jnp.array(BIAS)).per_user
     order = np.random.default_rng(5).permutation(USERS)
