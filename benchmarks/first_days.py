@@ -2,11 +2,11 @@
 
     python benchmarks/first_days.py --part PART [--data NAME|PATH] [--json FILE]
 
-Parts: `synthetic`, policies on the synthetic world with new items arriving; `refits`, the same with
-the model fitted anew to all rewards every few rounds; `settings`, linear Thompson by its settings
-without refits, on a seed that is not reported; `replay`, policies on held-out
-people of a log; `bootstrap`, popularity, content profiles and the textbook schedule beside the
-engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
+Parts: `synthetic`, policies on the synthetic world with new items arriving; `settings`, linear
+Thompson by its settings there, on a seed that is not reported; `replay`, policies on held-out
+people of a log; `refits` and `replay_refits`, the same worlds with the model fitted anew to all
+rewards every few rounds; `bootstrap`, popularity, content profiles and the textbook schedule beside
+the engine, under P1; `growth`, NDCG@10 of cold users by the number of events in the whole system,
 refitted from point to point and fitted from scratch. Settings were chosen on seeds 0 to 2; the
 figures are of seeds 10 and up. Records of other parts, data, starts and policies in the file are
 kept.
@@ -37,7 +37,9 @@ from metajax.exploration.first_days import ARMS
 from metajax.exploration.worlds import STARTS, Start
 from metajax.hybrid import hybrid
 
-PARTS = ("synthetic", "refits", "settings", "replay", "bootstrap", "growth")
+PARTS = (
+    "synthetic", "settings", "replay", "refits", "replay_refits", "bootstrap", "growth",
+)  # fmt: skip
 SEEDS = (10, 11, 12)
 
 
@@ -249,6 +251,7 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     policies, starts = given.policies.split(","), given.starts.split(",")
+    every = given.refit_every if given.part.endswith("refits") else None
     if given.part in ("synthetic", "refits", "settings"):
         data, rounds, users = "synthetic", given.rounds or 50, given.users or 10_000
 
@@ -258,12 +261,11 @@ def main() -> None:
         if given.part == "settings":
             found = settings(make, seeds, rounds)
         else:
-            every = given.refit_every if given.part == "refits" else None
             found = simulated(make, seeds, rounds, policies, starts, every)
     else:
         data, rounds = Path(given.data).name, given.rounds or 30
         dataset = load(given.data)._replace(name=data)
-        if given.part == "replay":
+        if given.part.startswith("replay"):
             found = simulated(
                 lambda seed: exploration.replayed(
                     dataset, users=given.users, rounds=rounds, seed=seed
@@ -272,6 +274,7 @@ def main() -> None:
                 rounds,
                 policies,
                 starts,
+                every,
             )
         elif given.part == "bootstrap":
             found = bootstrap(dataset, given.folds, given.folder)

@@ -22,6 +22,9 @@ import many_items
 import negative_power
 from records import HERE, markdown, read
 
+from metajax.exploration.first_days import ARMS
+from metajax.exploration.worlds import STARTS
+
 PAGE = HERE / "README.md"
 
 
@@ -93,9 +96,10 @@ def first_days(metric: str) -> str:
         for r in read("first_days")
         if r.get("metric") == metric and r["part"] in ("synthetic", "replay")
     }
-    columns = list(dict.fromkeys((data, start) for data, start, _ in at))
+    known = {(data, start) for data, start, _ in at}
+    columns = [(d, s) for d in ("synthetic", "ml-100k", "ml1m") for s in STARTS if (d, s) in known]
     rows = []
-    for policy in dict.fromkeys(policy for _, _, policy in at):
+    for policy in (name for name in ARMS if any(name == policy for _, _, policy in at)):
         cells = []
         for data, start in columns:
             r = at.get((data, start, policy), {})

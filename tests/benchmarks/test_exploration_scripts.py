@@ -50,8 +50,9 @@ def test_policies_have_a_time_and_frequencies_like_their_propensities(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", ["synthetic", "refits"])
 def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
-    scripts, tmp_path, monkeypatch
+    scripts, tmp_path, monkeypatch, part
 ):
     script = scripts("first_days")
     monkeypatch.setattr(script, "ARMS", ("greedy", "item_thompson"))
@@ -59,7 +60,9 @@ def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
     path.write_text(json.dumps([{"part": "replay", "data": "ml-100k"}]))
     given = [
         "--part",
-        "synthetic",
+        part,
+        "--refit-every",
+        "2",
         "--users",
         "15",
         "--items",
@@ -74,7 +77,7 @@ def test_simulations_of_the_script_are_of_one_part_and_keep_the_others(
         script.main()
     records = json.loads(path.read_text())
     assert records[0] == {"part": "replay", "data": "ml-100k"}
-    assert {r["part"] for r in records[1:]} == {"synthetic"}
+    assert {r["part"] for r in records[1:]} == {part}
     assert {r["policy"] for r in records[1:]} == {"greedy", "item_thompson"}
     regret = [r for r in records[1:] if r.get("metric") == "regret"]
     assert len(regret) == 6
