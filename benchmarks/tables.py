@@ -120,6 +120,29 @@ def settings() -> str:
     return markdown(["tastes x", "policy", "regret", "below greedy", "below epsilon-greedy"], rows)
 
 
+def refits() -> str:
+    """Regret of policies whose model is refitted, how far below others it is, and first success."""
+    at = {
+        (f"{r['data']}, {r['start']}", r["policy"], r["metric"]): r
+        for r in read("first_days")
+        if r["part"].endswith("refits") and "metric" in r
+    }
+    starts = list(dict.fromkeys(start for start, _, _ in at))
+    rows = []
+    for start in starts:
+        of = lambda policy, start=start: at[start, policy, "regret"]["mean"]  # noqa: E731
+        for policy in dict.fromkeys(policy for s, policy, _ in at if s == start):
+            r = at[start, policy, "regret"]
+            off = ""
+            if "difference" in r:
+                off = " ({difference:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}])"
+            cells = [f"{1 - r['mean'] / of(n):+.0%}" for n in ("greedy", "epsilon_greedy")]
+            first = f"{at[start, policy, 'first_success']['mean']:.2f}"
+            rows.append([start, f"`{policy}`", ("{mean:.2f}" + off).format(**r), *cells, first])
+    header = ["start", "policy", "regret", "below greedy", "below epsilon-greedy", "first success"]
+    return markdown(header, rows)
+
+
 def growth(k: int, order: str) -> str:
     """NDCG@10 of cold users by the number of events in the whole system."""
     at = {
@@ -400,6 +423,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "all_but_ten": all_but_ten,
     "off_policy": off_policy,
     "first_days regret": partial(first_days, "regret"),
+    "first_days refits": refits,
     "first_days settings": settings,
     "first_days first_success": partial(first_days, "first_success"),
     "growth random": partial(growth, 5, "random"),
