@@ -32,7 +32,7 @@ ONE_MODEL = ", one model"
 def by_support(metric: str, protocol: str = "P1", results: str = "cold_start_accuracy") -> str:
     """Methods by support size, both orders side by side; the best of a column is bold.
 
-    Rows of one model for both orders are those of methods that only rank.
+    Of methods whose errors of ratings are among the results, rows of one model are left out.
     """
     everything = from_json(read(results))
     rated = {r.method for r in everything if r.metric == "rmse"}

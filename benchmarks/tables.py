@@ -401,10 +401,16 @@ def bfloat16_error() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "rmse": partial(accuracy_tables.by_support, "rmse"),
     "ndcg@10": partial(accuracy_tables.by_support, "ndcg@10"),
-    "ndcg@10 fold 0": partial(
-        accuracy_tables.by_support, "ndcg@10", results="cold_start_accuracy_fold0"
-    ),
     "ndcg@10 natural": partial(accuracy_tables.by_support, "ndcg@10", "P1-natural"),
+    "ndcg@10 trained": partial(
+        accuracy_tables.by_support, "ndcg@10", results="cold_start_accuracy_trained"
+    ),
+    "ndcg@10 trained natural": partial(
+        accuracy_tables.by_support,
+        "ndcg@10",
+        "P1-natural",
+        results="cold_start_accuracy_trained",
+    ),
     "differences": accuracy_tables.differences,
     "hybrid rmse": partial(accuracy_tables.by_support, "rmse", results="hybrid_accuracy"),
     "hybrid ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results="hybrid_accuracy"),
