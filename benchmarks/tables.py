@@ -18,6 +18,7 @@ import cold_clicks
 import gowalla
 import growth_tables
 import knowledge_tables
+import large_catalogue
 import many_items
 import negative_power
 from records import HERE, markdown, read
@@ -450,6 +451,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "inner_loop_cost": inner_loop_cost,
     "inner_loop_forms": inner_loop_forms,
     "gowalla": lambda: gowalla.table(read("gowalla")),
+    "large_catalogue": lambda: large_catalogue.table(read("large_catalogue")),
     "many_items": lambda: many_items.table(read("many_items")),
     "cold_clicks": lambda: cold_clicks.table(read("cold_clicks")),
     "weak_scaling": weak_scaling,
