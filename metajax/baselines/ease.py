@@ -27,11 +27,6 @@ __all__ = [
     "inverse_gram",
 ]
 
-# Largest matrix that is inverted in one thread, which takes seconds. OpenBLAS divides a
-# factorisation among threads that wait for one another: on a busy machine for ten times as long as
-# they compute.
-_ALONE = 8_000
-
 
 class Autoencoder(NamedTuple):
     """Weights from a user's preferences to scores of items."""
@@ -102,7 +97,6 @@ def autoencoder_weights(gram: np.ndarray, *, ridge: float, dropout: float = 0.0)
 def inverse_gram(gram: np.ndarray, *, ridge: float, dropout: float = 0.0) -> np.ndarray:
     """Returns P = `(X'X + penalties)^-1`, `[I, I]` float32, as in `autoencoder_weights`."""
     from scipy.linalg import get_lapack_funcs  # Takes a fifth of a second, and only a fit needs it.
-    from threadpoolctl import threadpool_limits
 
     if not ridge > 0:
         raise ValueError(f"ridge must be > 0, got {ridge}.")
@@ -113,11 +107,10 @@ def inverse_gram(gram: np.ndarray, *, ridge: float, dropout: float = 0.0) -> np.
     diagonal = np.diagonal(gram) * np.float32(dropout / (1 - dropout)) + np.float32(ridge)
     penalised[np.diag_indices_from(penalised)] += diagonal
     factorise, invert = get_lapack_funcs(("potrf", "potri"), (penalised,))
-    with threadpool_limits(1 if len(penalised) <= _ALONE else None, user_api="blas"):
-        root, failed = factorise(penalised, lower=True, overwrite_a=True)
-        if failed:
-            raise ValueError(f"ridge {ridge} is lost beside {np.max(gram):g} in float32: raise it.")
-        inverse, _ = invert(root, lower=True, overwrite_c=True)
+    root, failed = factorise(penalised, lower=True, overwrite_a=True)
+    if failed:
+        raise ValueError(f"ridge {ridge} is lost beside {np.max(gram):g} in float32: raise it.")
+    inverse, _ = invert(root, lower=True, overwrite_c=True)
     lower = np.tril(inverse)
     # It is symmetric: transposed, rows are contiguous.
     return (lower + np.tril(lower, -1).T).T

@@ -1,10 +1,6 @@
-import importlib
-
 import jax
 import numpy as np
 import pytest
-import scipy.linalg
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from metajax.baselines import (
     content_profile,
@@ -251,28 +247,3 @@ def test_bad_settings_are_named(training, baseline, settings, message):
 def test_a_scale_upside_down_is_refused():
     with pytest.raises(ValueError, match="scale must run from low to high"):
         preference_curve((5.0, 1.0))
-
-
-def test_an_autoencoder_is_inverted_in_one_thread_unless_it_is_large(monkeypatch):
-    # The package holds the method by the name of its module.
-    module = importlib.import_module("metajax.baselines.ease")
-    threads, find = [], scipy.linalg.get_lapack_funcs
-
-    def watched(names, arrays):
-        def watching(function):
-            def called(*args, **options):
-                pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-                threads.append(max(pool["num_threads"] for pool in pools))
-                return function(*args, **options)
-
-            return called
-
-        return [watching(function) for function in find(names, arrays)]
-
-    monkeypatch.setattr(scipy.linalg, "get_lapack_funcs", watched)
-    with threadpool_limits(2, user_api="blas"):
-        small = module.autoencoder_weights(np.eye(3), ridge=1.0)
-        monkeypatch.setattr(module, "_ALONE", 2)
-        large = module.autoencoder_weights(np.eye(3), ridge=1.0)
-    assert threads == [1, 1, 2, 2]
-    np.testing.assert_allclose(small, large)
