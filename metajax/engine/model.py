@@ -53,7 +53,7 @@ __all__ = [
     "save",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the format; a folder of another one is refused."""
 
 _MANIFEST = "manifest.json"
