@@ -412,6 +412,12 @@ TABLES: dict[str, Callable[[], str]] = {
         "P1-natural",
         results="cold_start_accuracy_trained",
     ),
+    "ndcg@10 graph": partial(
+        accuracy_tables.by_support, "ndcg@10", results="cold_start_accuracy_graph"
+    ),
+    "ndcg@10 graph natural": partial(
+        accuracy_tables.by_support, "ndcg@10", "P1-natural", results="cold_start_accuracy_graph"
+    ),
     "differences": accuracy_tables.differences,
     "hybrid rmse": partial(accuracy_tables.by_support, "rmse", results="hybrid_accuracy"),
     "hybrid ndcg@10": partial(accuracy_tables.by_support, "ndcg@10", results="hybrid_accuracy"),
