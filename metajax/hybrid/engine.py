@@ -26,6 +26,7 @@ from metajax.hybrid.experts import (
     EXPERTS,
     MOST_WEIGHED,
     Expert,
+    ItemScores,
     Shared,
     members_of,
     memory_of,
@@ -470,7 +471,7 @@ def _columns(
     rng = np.random.default_rng(knot)
     relevant, shown, pooled = _pairs(tasks, knot, len(catalogue), training.threshold)
     rows, scored = [], []
-    width = len(catalogue) * len(_names(experts))
+    width = _numbers(tuple(experts), base, batch, catalogue) + len(blends) * len(catalogue)
     size = min(_CHUNK, max(_MOST_SCORES // width, 1))
     for start in range(0, users, size):
         at = np.minimum(np.arange(start, start + size), users - 1)
@@ -549,12 +550,11 @@ def _scored(
 
     def one(task: Task) -> Any:
         shown = task.support.mask & (jnp.arange(task.support.mask.shape[0]) < knot)
-        state = _state(experts, base, task.support._replace(mask=shown))
-        user = task.support.inputs.user_features[0]
-        everything = jnp.arange(len(catalogue), dtype=jnp.int32)
-        features = jnp.broadcast_to(user, (len(catalogue), len(user)))
-        scores = _expert_columns(experts, base, state, Inputs(features, catalogue, everything))
+        support = task.support._replace(mask=shown)
+        state = _state(experts, base, support)
+        scores = _item_scores(experts, base, state, support, catalogue)
         item, first = candidates(scores, blends, always, _EACH)
+        listed = jnp.concatenate([part.of(item) for part in scores], axis=1)
         rows = None
         if base.tastes is not None:
             columns = _rating_columns(experts, base, state, task.query.inputs)
@@ -565,9 +565,37 @@ def _scored(
             rows = Rows(
                 columns, state.summary.count, query.labels, query.mask, variance, jnp.ones(())
             )
-        return rows, item, first, scores[item], state.summary.count, state.summary.moments
+        return rows, item, first, listed, state.summary.count, state.summary.moments
 
     return jax.vmap(one)(tasks)
+
+
+def _item_scores(
+    experts: Experts, base: _Base, state: State, support: Examples, catalogue: jax.Array
+) -> tuple[ItemScores, ...]:
+    """Returns scores of all items by each expert, and last the personal rating."""
+    user = support.inputs.user_features[0]
+    everything = jnp.arange(len(catalogue), dtype=jnp.int32)
+    features = jnp.broadcast_to(user, (len(catalogue), len(user)))
+    inputs = Inputs(features, catalogue, everything)
+    found = [
+        ItemScores(expert.scores(params, own, inputs).T)
+        if expert.everywhere is None
+        else expert.everywhere(params, own)
+        for expert, params, own in zip(experts, base.experts, state.experts, strict=True)
+    ]
+    return (*found, ItemScores(_personal(base, state, everything)[None]))
+
+
+def _numbers(experts: Experts, base: _Base, tasks: Task, catalogue: jax.Array) -> int:
+    """Returns how many scores there are of one user."""
+
+    def one(base: _Base, support: Examples, catalogue: jax.Array) -> tuple[ItemScores, ...]:
+        return _item_scores(experts, base, _state(experts, base, support), support, catalogue)
+
+    support = jax.tree.map(lambda leaf: leaf[0], tasks.support)
+    found = jax.eval_shape(one, base, support, catalogue)
+    return sum(part.values.size for part in found)
 
 
 def _of_support(kinds: Mapping[Order, Sequence[Mapping[int, Rows]]]) -> np.ndarray:
@@ -612,10 +640,14 @@ def _expert_columns(
         expert.scores(params, own, inputs)
         for expert, params, own in zip(experts, base.experts, state.experts, strict=True)
     ]
-    rating = jnp.zeros(inputs.item.shape)
-    if base.tastes is not None:
-        rating = predicted(*_models(base, state), inputs.item)[0][:, 0]
-    return jnp.concatenate([*columns, rating[:, None]], axis=1)
+    return jnp.concatenate([*columns, _personal(base, state, inputs.item)[:, None]], axis=1)
+
+
+def _personal(base: _Base | Fitted, state: State, item: jax.Array) -> jax.Array:
+    """Returns `[N]` personal ratings, 0 in an implicit log."""
+    if base.tastes is None:
+        return jnp.zeros(item.shape)
+    return predicted(*_models(base, state), item)[0][:, 0]
 
 
 def _rating_columns(

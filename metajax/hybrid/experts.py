@@ -34,6 +34,7 @@ from metajax.types import Examples, Inputs, Params
 
 __all__ = [
     "Expert",
+    "ItemScores",
     "Shared",
     "members_of",
     "memory_of",
@@ -128,15 +129,38 @@ class Shared:
         return np.sort(np.random.default_rng(0).choice(users, room, replace=False))
 
     @cached_property
-    def preferences(self) -> np.ndarray:
-        """`[M, I]` float32 preferences of the members, 0 where there are none."""
+    def of_members(self) -> np.ndarray:
+        """`[R]` bool, interactions of the members."""
         log = self.training.interactions
-        row = np.full(len(log.user_ids), -1)
-        row[self.members] = np.arange(len(self.members))
-        at = row[log.user]
-        dense = np.zeros((len(self.members), len(log.item_ids)), np.float32)
+        known = np.zeros(len(log.user_ids), bool)
+        known[self.members] = True
+        return known[log.user]
+
+    @cached_property
+    def met(self) -> np.ndarray:
+        """`[J]` items that a member has and some more, ascending; all items of a small catalogue.
+
+        All, too, where new items are expected to be liked.
+        """
+        log = self.training.interactions
+        items = len(log.item_ids)
+        if items <= MOST_WEIGHED or len(self.new):
+            return np.arange(items)
+        unmet = np.ones(items, bool)
+        unmet[log.item[self.of_members]] = False
+        # In sixteenths of the catalogue, so that logs of about the same size share programs.
+        step = -(-items // 16)
+        room = -(-np.sum(~unmet) // step) * step
+        return np.sort(np.argsort(unmet, kind="stable")[:room])
+
+    @cached_property
+    def preferences(self) -> np.ndarray:
+        """`[M, J]` float32 preferences of the members for `met`, 0 where there are none."""
+        log, rows = self.training.interactions, self.of_members
+        member = np.searchsorted(self.members, log.user[rows])
+        dense = np.zeros((len(self.members), len(self.met)), np.float32)
         value = preferences(self.training, preference_curve(self.training.scale))
-        dense[at[at >= 0], log.item[at >= 0]] = value[at >= 0]
+        dense[member, np.searchsorted(self.met, log.item[rows])] = value[rows]
         return dense
 
     @cached_property
@@ -205,6 +229,31 @@ class Shared:
         return found
 
 
+def _places(items: np.ndarray, catalogue: int) -> jax.Array | None:
+    """Returns `[I]` the place of each item among J others, J where it is none of them.
+
+    None where they are all items.
+    """
+    if len(items) == catalogue:
+        return None
+    place = np.full(catalogue, len(items), np.int32)
+    place[items] = np.arange(len(items))
+    return jnp.asarray(place)
+
+
+class ItemScores(NamedTuple):
+    """Scores of all I items by C columns, of which only J items may have scores of their own."""
+
+    values: jax.Array
+    """`[C, I]`, or `[C, J + 1]`: of the J items, and last of all others."""
+    place: jax.Array | None = None
+    """`[I]` int32 place of each item among the J, J where it is none of them; None: all are."""
+
+    def of(self, item: jax.Array) -> jax.Array:
+        """Returns `[N, C]` scores of `[N]` items."""
+        return self.values[:, item if self.place is None else self.place[item]].T
+
+
 class Expert(NamedTuple):
     """A closed form that scores candidates by one column or several."""
 
@@ -218,6 +267,22 @@ class Expert(NamedTuple):
     """`scores(params, state, inputs) -> [N, len(columns)]`."""
     rates: Callable[[Params, Any, Inputs], jax.Array] | None = None
     """`rates(params, state, inputs) -> [N]` ratings of one that predicts them; None of others."""
+    everywhere: Callable[[Params, Any], ItemScores] | None = None
+    """`everywhere(params, state)`: `scores` of all items, of one that reads only which they are."""
+
+
+def _of_items(
+    columns: tuple[str, ...],
+    fit: Callable[[Shared], Params],
+    adapt: Callable[[Params, Examples], Any],
+    everywhere: Callable[[Params, Any], ItemScores],
+) -> Expert:
+    """Makes an expert that reads only which items they are."""
+
+    def scores(params: Params, state: Any, inputs: Inputs) -> jax.Array:
+        return everywhere(params, state).of(inputs.item)
+
+    return Expert(columns, fit, adapt, scores, everywhere=everywhere)
 
 
 def members_of(items: int) -> int:
@@ -291,11 +356,11 @@ def _fit_statistics(shared: Shared) -> jax.Array:
     return jnp.asarray(np.stack(table, axis=1), jnp.float32)
 
 
-_statistics = Expert(
+_statistics = _of_items(
     ("popularity", "reach", "approval"),
     _fit_statistics,
     lambda params, support: (),
-    lambda params, state, inputs: params[inputs.item],
+    lambda params, state: ItemScores(params.T),
 )
 
 
@@ -332,32 +397,34 @@ _content = Expert(("content profile",), _fit_content, _profile, _near)
 
 
 class _Members(NamedTuple):
-    """The remembered training users."""
+    """The remembered training users, and the J items that are told apart by them."""
 
     preferences: jax.Array
-    """`[M, I]` float16 in [0, 1]."""
+    """`[M, J]` float16 in [0, 1]."""
     likes: jax.Array
-    """`[M, I]` float32, as a product over the whole of it would first convert it; 1 for a liked
+    """`[M, J]` float32, as a product over the whole of it would first convert it; 1 for a liked
     item; of an item without interactions, what is expected."""
     features: jax.Array
     """`[M, Du]` encoded attributes."""
     length: jax.Array
     """`[M]` norm of the preferences, as if ten more items were known of each."""
     rarity: jax.Array
-    """`[I]` logarithm of the inverse share of users who like it, at least .1."""
+    """`[J]` logarithm of the inverse share of users who like it, at least .1."""
     share: jax.Array
-    """`[I]` share of members who like it."""
+    """`[J]` share of members who like it."""
     curve: PreferenceCurve
     """Preference of a rating."""
+    place: jax.Array | None
+    """As in `ItemScores`; of other items no member has any."""
 
 
 class _Seen(NamedTuple):
     """A new user's support."""
 
     item: jax.Array
-    """`[S]`."""
+    """`[S]` places of the items."""
     preference: jax.Array
-    """`[S]` in [0, 1]; 0 in padding."""
+    """`[S]` in [0, 1]; 0 in padding, and of an item that no member has."""
     count: jax.Array
     """`[]` its size."""
     features: jax.Array
@@ -383,18 +450,31 @@ def _fit_members(shared: Shared) -> _Members:
         array(np.maximum(np.log(len(dense) / (1 + liked)), 0.1)),
         array(np.mean(expected, axis=0)),
         preference_curve(shared.training.scale),
+        _places(shared.met, len(shared.training.interactions.item_ids)),
     )
+
+
+def _known(
+    place: jax.Array | None, items: int, item: jax.Array
+) -> tuple[jax.Array, jax.Array | float]:
+    """Returns `[S]` places of items among some, and 1 for each that is among them, or else 0."""
+    if place is None:
+        return item, 1.0
+    item = place[item]
+    return jnp.minimum(item, items - 1), item < items
 
 
 def _seen(params: _Members, support: Examples) -> _Seen:
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
+    item, known = _known(params.place, params.likes.shape[1], item)
+    preference = preference * known
     # The user's attributes stand in every row, padded ones too.
     return _Seen(item, preference, jnp.sum(present), support.inputs.user_features[0])
 
 
-def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
-    """Returns `[N, 3]` log shares of similar users who like the item."""
+def _by_members(params: _Members, seen: _Seen) -> ItemScores:
+    """Returns log shares of similar users who like an item, by three columns."""
     weight = params.rarity[seen.item] * seen.preference
     had = params.preferences[:, seen.item].astype(jnp.float32)  # [M, S]
     shared = had @ weight / params.length  # [M]
@@ -402,12 +482,13 @@ def _by_members(params: _Members, seen: _Seen, inputs: Inputs) -> jax.Array:
     distance = jnp.sum(jnp.square(params.features - seen.features), axis=1)
     logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
     attention = jax.nn.softmax(logits, axis=1)  # [3, M]
-    # All items before those asked for, which are mostly all: to gather M N numbers takes longer.
-    share = 0.2 * params.share + 0.8 * attention @ params.likes  # [3, I]
-    return jnp.log(_FLOOR + share[:, inputs.item]).T
+    share = 0.2 * params.share + 0.8 * attention @ params.likes  # [3, J]
+    if params.place is not None:
+        share = jnp.pad(share, ((0, 0), (0, 1)))
+    return ItemScores(jnp.log(_FLOOR + share), params.place)
 
 
-_neighbours = Expert(
+_neighbours = _of_items(
     ("similar users", "most similar users", "users of similar attributes"),
     _fit_members,
     _seen,
@@ -425,7 +506,7 @@ class _Weights(NamedTuple):
     kinds: jax.Array | None = None
     """`[C]` int32 places of the weights among all kinds; None: they are all of them."""
     place: jax.Array | None = None
-    """`[I]` int32 place of each item among the N, N for one that is not there; None: all are."""
+    """As in `ItemScores`, of the N."""
 
 
 # (column, sharpness of the preferences that its weights are multiplied by)
@@ -443,17 +524,15 @@ _KINDS = (
 
 
 def _fit_item_to_item(shared: Shared) -> _Weights:
-    catalogue, chosen = len(shared.training.interactions.item_ids), shared.weighed
-    items, place = len(chosen), None
-    if items < catalogue:
-        place = np.full(catalogue, items, np.int32)
-        place[chosen] = np.arange(items)
+    chosen = shared.weighed
+    items, place = len(chosen), _places(chosen, len(shared.training.interactions.item_ids))
+    if place is not None:
         shared = shared.among(chosen)
     found = np.empty((len(_KINDS), items, items), np.float16)
     for kind, weights in enumerate(_item_weights(shared)):
         found[kind] = shared.filled(weights.T).T
     curve = preference_curve(shared.training.scale)
-    return _Weights(jnp.asarray(found), curve, place=None if place is None else jnp.asarray(place))
+    return _Weights(jnp.asarray(found), curve, place=place)
 
 
 def _item_weights(shared: Shared) -> Iterator[np.ndarray]:
@@ -536,38 +615,31 @@ def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array,
     """Returns `[S]` places of the items, and `[C, S]` their preferences to each kind's power."""
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
-    if params.place is not None:
-        items = params.weights.shape[1]
-        item = params.place[item]
-        item, present = jnp.minimum(item, items - 1), present * (item < items)
+    item, known = _known(params.place, params.weights.shape[1], item)
+    present = present * known
     powers = jnp.array([sharpness for _, sharpness in _KINDS])
     if params.kinds is not None:
         powers = powers[params.kinds]
     return item, present * preference ** powers[:, None]
 
 
-def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array], inputs: Inputs) -> jax.Array:
+def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array]) -> ItemScores:
     item, preference = state
-    # One kind at a time: all at once would hold C S I numbers for every user of a batch. Whole
-    # rows, as in `_by_members`.
-    rows = [
-        liking @ params.weights[kind, item].astype(jnp.float32)
-        for kind, liking in enumerate(preference)
-    ]
-    if params.place is None:
-        columns = [row[inputs.item] for row in rows]
-    else:
-        place = params.place[inputs.item]
-        columns = [jnp.append(row, 0.0)[place] for row in rows]
-    if params.kinds is None:
-        return jnp.stack(columns, axis=1)
-    table = jnp.zeros((len(_KINDS), len(inputs.item)))
-    for kind, column in zip(params.kinds, columns, strict=True):
-        table = table.at[kind].set(column)
-    return table.T
+    # One kind at a time: all at once would hold C S N numbers for every user of a batch.
+    rows = jnp.stack(
+        [
+            liking @ params.weights[kind, item].astype(jnp.float32)
+            for kind, liking in enumerate(preference)
+        ]
+    )
+    if params.place is not None:
+        rows = jnp.pad(rows, ((0, 0), (0, 1)))
+    if params.kinds is not None:
+        rows = jnp.zeros((len(_KINDS), rows.shape[1])).at[params.kinds].set(rows)
+    return ItemScores(rows, params.place)
 
 
-_item_to_item = Expert(
+_item_to_item = _of_items(
     tuple(name for name, _ in _KINDS), _fit_item_to_item, _adapt_item_to_item, _by_items
 )
 

@@ -354,7 +354,7 @@ def test_lists_are_scored_a_few_users_at_a_time_where_items_are_many(split, monk
     whole = engine._columns(*arguments)
     sizes, score = [], engine._scored
     monkeypatch.setattr(
-        engine, "_MOST_SCORES", 2 * len(split.training.item_features) * len(none[0])
+        engine, "_MOST_SCORES", 2 * len(split.training.item_features) * (len(none[0]) + 2)
     )
 
     def counted(*args):

@@ -248,6 +248,33 @@ def test_a_large_catalogue_has_the_weights_of_its_most_frequent_items(training, 
     np.testing.assert_allclose(scores_of(few, item, label), trimmed, rtol=1e-6)
 
 
+def test_a_large_catalogue_has_the_columns_of_items_that_members_have(training, monkeypatch):
+    expert = experts.EXPERTS[2]
+    monkeypatch.setattr(experts, "_MOST_PREFERENCES", 2 * ITEMS)
+    whole = expert.fit(Shared(training))
+    assert whole.place is None
+    monkeypatch.setattr(experts, "MOST_WEIGHED", ITEMS - 1)
+    shared = Shared(training)
+    params = expert.fit(shared)
+    log = training.interactions
+    assert set(shared.met) == set(log.item[np.isin(log.user, shared.members)])
+    unmet = np.setdiff1d(np.arange(ITEMS), shared.met)
+    assert params.likes.shape == (2, ITEMS - len(unmet)) != whole.likes.shape
+    every = Inputs(jnp.zeros((ITEMS, 2)), jnp.zeros((ITEMS, ITEMS)), jnp.arange(ITEMS))
+    item = jnp.array([unmet[0], *shared.met[:3]])
+    support = Examples(
+        Inputs(jnp.ones((4, 2)), jnp.zeros((4, ITEMS)), item), jnp.full(4, 5.0), jnp.ones(4, bool)
+    )
+    found, expected = (
+        expert.scores(own, expert.adapt(own, support), every) for own in (params, whole)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    # New items are expected to be liked by each member.
+    new = training._replace(new_items=np.arange(ITEMS) == 8)
+    new = new._replace(interactions=select_rows(log, log.item != 8))
+    assert Shared(new).met.tolist() == list(range(ITEMS))
+
+
 def test_new_items_have_weights_where_few_others_are_known(training, monkeypatch):
     features = np.zeros((ITEMS, 2))
     features[:, 0] = np.arange(ITEMS) % 2 * 3.0

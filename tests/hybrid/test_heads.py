@@ -5,6 +5,7 @@ import pytest
 
 from metajax.hybrid import ranking, rating
 from metajax.hybrid.arrival import KNOTS, arrived, between, fit_arrival
+from metajax.hybrid.experts import ItemScores
 from metajax.hybrid.ranking import (
     Lists,
     candidates,
@@ -56,13 +57,37 @@ def test_times_tell_arrivals_apart_where_they_are_known():
 def test_candidates_are_the_best_of_each_column_and_copies_are_marked():
     scores = jnp.array([[5.0, 0.0], [4.0, 1.0], [0.0, 9.0], [1.0, 8.0], [2.0, 2.0]])
     none = jnp.zeros((0, 2))
-    item, first = candidates(scores, none, jnp.array([0, 4]), 2)
+    alone = [ItemScores(scores.T)]
+    item, first = candidates(alone, none, jnp.array([0, 4]), 2)
     assert item.tolist() == [0, 0, 1, 2, 3, 4]
     assert first.tolist() == [True, False, True, True, True, True]
     # By the sum of both columns the third and the fourth are the best, by -1 times the first too.
-    item, first = candidates(scores, jnp.array([[1.0, 1.0], [-1.0, 0.0]]), jnp.array([0]), 1)
+    item, first = candidates(alone, jnp.array([[1.0, 1.0], [-1.0, 0.0]]), jnp.array([0]), 1)
     assert item.tolist() == [0, 0, 2, 2, 2]
     assert first.tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("known", [1, 5, 11])
+def test_candidates_are_the_same_where_most_items_have_one_score(known):
+    rng = np.random.default_rng(known)
+    own = np.sort(rng.choice(12, known, replace=False))
+    place = np.full(12, known, np.int32)
+    place[own] = np.arange(known)
+    # Ties too, also with the score of the others.
+    values = rng.integers(-1, 2, (3, known + 1)).astype(np.float32)
+    some = ItemScores(jnp.asarray(values), jnp.asarray(place))
+    every = ItemScores(jnp.asarray(rng.normal(size=(2, 12)), jnp.float32))
+    blends = jnp.asarray(rng.normal(size=(2, 5)), jnp.float32)
+    everywhere = ItemScores(jnp.asarray(values[:, place]))
+    np.testing.assert_array_equal(some.of(jnp.arange(12)), everywhere.of(jnp.arange(12)))
+    for each in (1, 4, 12, 14):
+        best = ranking._best(everywhere, each)
+        np.testing.assert_array_equal(ranking._best(some, each)[:, : best.shape[1]], best)
+        found, expected = (
+            candidates([every, part], blends, jnp.array([3]), each) for part in (some, everywhere)
+        )
+        assert set(found[0].tolist()) == set(expected[0].tolist())
+        assert found[0][found[1]].tolist() == expected[0][expected[1]].tolist()
 
 
 @pytest.mark.slow
