@@ -83,8 +83,9 @@ def described(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         if hasattr(kind, "_fields"):
             return {"class": f"{kind.__module__}:{kind.__qualname__}", "fields": items}
     if hasattr(tree, "dtype") and hasattr(tree, "shape"):
-        # Without the copy a view of another array would be written in its memory's order.
-        arrays[path] = np.array(tree, order="C")
+        # A view of another array would be written in its memory's order. What is in order is not
+        # copied.
+        arrays[path] = np.asarray(tree, order="C")
         return {"array": path}
     raise TypeError(f"{path} must hold arrays and numbers, got {type(tree).__name__}.")
 

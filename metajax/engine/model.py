@@ -53,7 +53,7 @@ __all__ = [
     "save",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """Version of the format; a folder of another one is refused."""
 
 _MANIFEST = "manifest.json"
@@ -222,15 +222,29 @@ def save(model: FittedModel, folder: str | os.PathLike[str]) -> Path:
         _MODEL: _json(facts),
         _SCHEMA: _json({name: json.loads(schema.to_json(s)) for name, s in schemas.items()}),
         _CATALOGUE: _json(names),
-        _ARRAYS: safetensors.numpy.save(arrays),
     }
     digests = {name: list(storage.digest_of(content)) for name, content in contents.items()}
     with claim(Path(folder)) as held:
         for name, content in contents.items():
             storage.write_file(held.building / name, content)
+        digests[_ARRAYS] = list(_write_arrays(held.building / _ARRAYS, arrays))
         storage.write_file(held.building / _MANIFEST, _manifest_of(FORMAT, digests))
         publish(held)
     return Path(folder)
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Digest:
+    """Writes a new file of arrays, none of which is copied, and forces it to the disk.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    try:
+        safetensors.numpy.save_file(dict(arrays), path)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path}: cannot be written: {error}") from None
+    storage.sync(path)
+    return storage.digest_of_file(path)
 
 
 def is_model(folder: str | os.PathLike[str]) -> bool:
@@ -271,7 +285,7 @@ def load(folder: str | os.PathLike[str]) -> FittedModel:
     facts, schemas, names = (
         json.loads(read_bytes(folder / name)) for name in (_MODEL, _SCHEMA, _CATALOGUE)
     )
-    arrays = safetensors.numpy.load((folder / _ARRAYS).read_bytes())
+    arrays = safetensors.numpy.load_file(folder / _ARRAYS)
     catalogue = serving.catalogue_from(names, arrays[_FEATURES])
     if "facts" in names:
         texts = (np.array(names["facts"][name], dtype=str) for name in ("relation", "value"))

@@ -1,5 +1,6 @@
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -43,6 +44,18 @@ def test_a_loaded_model_recommends_what_the_fitted_one_did(fitted, saved):
     assert loaded.settings == fitted.settings
     assert loaded.item_schema == fitted.item_schema
     assert {path.suffix for path in saved.iterdir()} <= {".json", ".safetensors", ""}
+
+
+def test_arrays_are_written_without_a_copy(fitted, tmp_path):
+    table = np.zeros(4_000_000, np.float32)
+    large = fitted._replace(recommender=fitted.recommender._replace(params={"table": table}))
+    tracemalloc.start()
+    engine.save(large, tmp_path / "model")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < table.nbytes / 4
+    with pytest.raises(OSError, match=r"none.arrays: cannot be written"):
+        model_folder._write_arrays(tmp_path / "none" / "arrays", {"table": table})
 
 
 def test_everyone_trains(small):
