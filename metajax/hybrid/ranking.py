@@ -10,7 +10,7 @@ and neighbours on users it was not fitted to, by a 95 % interval over users, is 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -109,7 +109,7 @@ def candidates(
         total = blends @ jnp.concatenate([part.values for part in scores])
     else:
         pairs = zip(scores, jnp.split(blends, ends[:-1], axis=1), strict=True)
-        total = sum(_everywhere(own @ part.values, part.place) for part, own in pairs)
+        total = reduce(jnp.add, (_everywhere(own @ part.values, part.place) for part, own in pairs))
     best = [_best(part, each).ravel() for part in (*scores, ItemScores(total))]
     item = jnp.sort(jnp.concatenate([always, *best]))
     return item, jnp.concatenate([jnp.ones(1, bool), item[1:] != item[:-1]])
