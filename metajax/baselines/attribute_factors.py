@@ -12,6 +12,7 @@ from metajax.data.dataset import TrainingSet
 
 __all__ = [
     "Predicted",
+    "landmarks_of",
     "predicted_by_attributes",
     "unrated_by_attributes",
     "with_attributes",
@@ -150,13 +151,18 @@ def unrated_by_attributes(
     return predict
 
 
+def landmarks_of(items: int, most: int = 1000) -> int:
+    """Returns the number of landmarks: `most`, and fewer beyond 134,000 items."""
+    return min(most, max(_MOST // items, 1))
+
+
 def _process(
     features: np.ndarray, count: np.ndarray, ridge: float, landmarks: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns kernel `[I, M]` and solution `[M, n]`; None where all attributes are alike."""
     rated = np.flatnonzero(count)
     share = count[rated] / np.sum(count)
-    landmarks = min(landmarks, max(_MOST // len(features), 1))
+    landmarks = landmarks_of(len(features), landmarks)
     centres = features[rated[np.argsort(-count[rated], kind="stable")[:landmarks]]]  # [M, D]
     between = _squared_distances(features, centres)  # [I, M]
     scale = np.mean(between[rated])

@@ -68,7 +68,7 @@ _MOST_USERS = 1500
 _MANY_USERS = 10 * _MOST_USERS
 _QUERY = 128
 # Users whose lists are scored at once, and scores of all of them together.
-_CHUNK, _MOST_SCORES = 64, 1 << 25
+_CHUNK, _MOST_SCORES = 64, 1 << 26
 _EACH, _POPULAR, _DRAWN = 8, 64, 128
 _SETTINGS = ("order", "seed", "without", "constant_gate", "correction")
 # Probability of a kind of supports that was not fitted to.
@@ -222,9 +222,9 @@ def weights_by_number(
 
 
 def _memory(shapes: Shapes, **settings: Any) -> float:
-    """Experts of everyone and of those who are not held out, and what it takes to fit these."""
-    kept, fitting = memory_of(shapes.items, shapes.users)
-    return 2 * kept + fitting
+    """Experts of everyone, and what it takes to fit those of users who are not held out."""
+    kept, most = memory_of(shapes)
+    return kept + most
 
 
 def _reduced(items: int) -> tuple[str, ...]:
@@ -425,6 +425,7 @@ def _cross_fitted(
             # A single user is seen by the experts: their lists tell the columns' scales alone.
             others = np.setdiff1d(users, left_out) if parts > 1 else users
             rest = training._replace(interactions=select_users(log, others))
+            base = None  # The memory of the last part is free for this one.
             base = _base(rest, experts, tables)
         judged = np.sort(held[: -(-_MOST_USERS // parts)])
         for order in orders:

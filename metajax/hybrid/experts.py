@@ -14,7 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.baselines import Baseline
-from metajax.baselines.attribute_factors import unrated_by_attributes, with_attributes
+from metajax.baselines.attribute_factors import (
+    landmarks_of,
+    unrated_by_attributes,
+    with_attributes,
+)
 from metajax.baselines.baseline import observed
 from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.factors import Factors, fit_factors
@@ -28,7 +32,7 @@ from metajax.baselines.preferences import (
     relevant_preference,
     support_preferences,
 )
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import select_rows
 from metajax.types import Examples, Inputs, Params
 
@@ -46,6 +50,9 @@ MOST_WEIGHED = 6_000
 """Items among which there are weights of every kind: in a larger catalogue those that most users
 have. Nine tables of this size, and what it takes to fit them, are 1.7 GB, and the time of the five
 inverses of a fit grows with the cube."""
+
+MOST_TOLD = 16
+"""Items in `Places` beside the J."""
 
 _MOST_MEMBERS, _STEP = 2048, 16
 # Preferences that are remembered, of all members.
@@ -148,9 +155,7 @@ class Shared:
             return np.arange(items)
         unmet = np.ones(items, bool)
         unmet[log.item[self.of_members]] = False
-        # In sixteenths of the catalogue, so that logs of about the same size share programs.
-        step = -(-items // 16)
-        room = -(-np.sum(~unmet) // step) * step
+        room = _room_of(items, np.sum(~unmet))
         return np.sort(np.argsort(unmet, kind="stable")[:room])
 
     @cached_property
@@ -229,16 +234,24 @@ class Shared:
         return found
 
 
-def _places(items: np.ndarray, catalogue: int) -> jax.Array | None:
-    """Returns `[I]` the place of each item among J others, J where it is none of them.
+class Places(NamedTuple):
+    """J of the I items of a catalogue, ascending."""
 
-    None where they are all items.
-    """
+    place: jax.Array
+    """`[I]` int32 place of each item among the J, J where it is none of them."""
+    told: jax.Array
+    """`[J + R]` int32 the J items and the first of the others, up to 16, ascending."""
+
+
+def _places(items: np.ndarray, catalogue: int) -> Places | None:
+    """Returns the places of J items; None where they are all items."""
     if len(items) == catalogue:
         return None
     place = np.full(catalogue, len(items), np.int32)
     place[items] = np.arange(len(items))
-    return jnp.asarray(place)
+    others = np.flatnonzero(place == len(items))[:MOST_TOLD]
+    told = np.sort(np.concatenate([items, others])).astype(np.int32)
+    return Places(jnp.asarray(place), jnp.asarray(told))
 
 
 class ItemScores(NamedTuple):
@@ -246,12 +259,12 @@ class ItemScores(NamedTuple):
 
     values: jax.Array
     """`[C, I]`, or `[C, J + 1]`: of the J items, and last of all others."""
-    place: jax.Array | None = None
-    """`[I]` int32 place of each item among the J, J where it is none of them; None: all are."""
+    places: Places | None = None
+    """Of the J; None: they are all items."""
 
     def of(self, item: jax.Array) -> jax.Array:
         """Returns `[N, C]` scores of `[N]` items."""
-        return self.values[:, item if self.place is None else self.place[item]].T
+        return self.values[:, item if self.places is None else self.places.place[item]].T
 
 
 class Expert(NamedTuple):
@@ -290,21 +303,48 @@ def members_of(items: int) -> int:
     return min(_MOST_MEMBERS, max(_MOST_PREFERENCES // items, 1))
 
 
-def memory_of(items: int, users: int) -> tuple[float, float]:
-    """Tells about how many bytes the tables of members and between items take.
+def memory_of(shapes: Shapes) -> tuple[float, float]:
+    """Estimates the memory of experts and of the tables of items, of a log without new items.
 
     Args:
-        items: I, size of the catalogue.
-        users: Number of training users.
+        shapes: Of a training set, with its own numbers of users and interactions.
 
     Returns:
-        Bytes of fitted experts, and of what there is beside while they are fitted.
+        Bytes of what is fitted, which serving holds, and the most there are at once while it is
+        fitted, these included.
     """
-    table = float(items * min(members_of(items), users))
-    between = min(items, MOST_WEIGHED) ** 2
-    kept = 6 * table + 2 * len(_KINDS) * between
-    # Two Gram matrices, the last weights, and what it takes to invert a matrix.
-    return kept, 4 * 4 * table + 7 * 4 * between
+    items, users = shapes.items, max(shapes.users, 1)
+    weighed = float(min(items, MOST_WEIGHED)) ** 2
+    members = min(members_of(items), users)
+    table = float(members * _room_of(items, _expected_met(items, members * shapes.rows / users)))
+    described = float(items * shapes.item_width)
+    kept = 6 * table + 2 * len(_KINDS) * weighed + 4 * described + 40 * items
+    most = [
+        # Preferences, what is expected, and copies of them.
+        14 * table,
+        # Weights so far, two Gram matrices, the last weights, and four tables of an inverse.
+        10 * table + (2 * len(_KINDS) + 7 * 4) * weighed,
+        # Axes of attributes, in float64.
+        kept + 5 * 8 * described,
+    ]
+    if shapes.scale is not None and shapes.item_width:
+        # Factors of items by their attributes.
+        most.append(kept + 5 * 8.0 * items * landmarks_of(items))
+    return kept, max(most)
+
+
+def _expected_met(items: int, interactions: float) -> float:
+    """Returns how many of the items so many interactions are of, were each drawn at random."""
+    return items * -float(np.expm1(-interactions / items))
+
+
+def _room_of(items: int, met: float) -> int:
+    """Returns the number of columns of members, as `Shared.met`."""
+    if items <= MOST_WEIGHED:
+        return items
+    # In sixteenths of the catalogue, so that logs of about the same size share programs.
+    step = -(-items // 16)
+    return min(-int(-met // step) * step, items)
 
 
 def of_method(method: Baseline, **settings: Any) -> Expert:
@@ -414,7 +454,7 @@ class _Members(NamedTuple):
     """`[J]` share of members who like it."""
     curve: PreferenceCurve
     """Preference of a rating."""
-    place: jax.Array | None
+    places: Places | None
     """As in `ItemScores`; of other items no member has any."""
 
 
@@ -441,12 +481,15 @@ def _fit_members(shared: Shared) -> _Members:
     liked = np.sum(likes, axis=0)
     # A weight may be negative, a share not.
     expected = np.maximum(shared.filled(likes.T).T, 0)
+    del likes
+    # One member at a time: the squares of all would be as large as the preferences.
+    length = np.sqrt(np.array([np.sum(own**2) for own in dense]) + 10)
     array = partial(jnp.asarray, dtype=jnp.float32)
     return _Members(
         jnp.asarray(dense, jnp.float16),
         array(expected),
         array(shared.training.user_features[shared.members]),
-        array(np.sqrt(np.sum(dense**2, axis=1) + 10)),
+        array(length),
         array(np.maximum(np.log(len(dense) / (1 + liked)), 0.1)),
         array(np.mean(expected, axis=0)),
         preference_curve(shared.training.scale),
@@ -455,19 +498,19 @@ def _fit_members(shared: Shared) -> _Members:
 
 
 def _known(
-    place: jax.Array | None, items: int, item: jax.Array
+    places: Places | None, items: int, item: jax.Array
 ) -> tuple[jax.Array, jax.Array | float]:
     """Returns `[S]` places of items among some, and 1 for each that is among them, or else 0."""
-    if place is None:
+    if places is None:
         return item, 1.0
-    item = place[item]
+    item = places.place[item]
     return jnp.minimum(item, items - 1), item < items
 
 
 def _seen(params: _Members, support: Examples) -> _Seen:
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
-    item, known = _known(params.place, params.likes.shape[1], item)
+    item, known = _known(params.places, params.likes.shape[1], item)
     preference = preference * known
     # The user's attributes stand in every row, padded ones too.
     return _Seen(item, preference, jnp.sum(present), support.inputs.user_features[0])
@@ -483,9 +526,9 @@ def _by_members(params: _Members, seen: _Seen) -> ItemScores:
     logits = jnp.stack([taste * shared - near / 2 * distance for taste, near in _ATTENTION])
     attention = jax.nn.softmax(logits, axis=1)  # [3, M]
     share = 0.2 * params.share + 0.8 * attention @ params.likes  # [3, J]
-    if params.place is not None:
+    if params.places is not None:
         share = jnp.pad(share, ((0, 0), (0, 1)))
-    return ItemScores(jnp.log(_FLOOR + share), params.place)
+    return ItemScores(jnp.log(_FLOOR + share), params.places)
 
 
 _neighbours = _of_items(
@@ -505,7 +548,7 @@ class _Weights(NamedTuple):
     """Preference of a rating."""
     kinds: jax.Array | None = None
     """`[C]` int32 places of the weights among all kinds; None: they are all of them."""
-    place: jax.Array | None = None
+    places: Places | None = None
     """As in `ItemScores`, of the N."""
 
 
@@ -525,14 +568,14 @@ _KINDS = (
 
 def _fit_item_to_item(shared: Shared) -> _Weights:
     chosen = shared.weighed
-    items, place = len(chosen), _places(chosen, len(shared.training.interactions.item_ids))
-    if place is not None:
+    items, places = len(chosen), _places(chosen, len(shared.training.interactions.item_ids))
+    if places is not None:
         shared = shared.among(chosen)
     found = np.empty((len(_KINDS), items, items), np.float16)
     for kind, weights in enumerate(_item_weights(shared)):
         found[kind] = shared.filled(weights.T).T
     curve = preference_curve(shared.training.scale)
-    return _Weights(jnp.asarray(found), curve, place=place)
+    return _Weights(jnp.asarray(found), curve, places=places)
 
 
 def _item_weights(shared: Shared) -> Iterator[np.ndarray]:
@@ -615,7 +658,7 @@ def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array,
     """Returns `[S]` places of the items, and `[C, S]` their preferences to each kind's power."""
     item, preference = support_preferences(params.curve, support)
     _, _, present = observed(support)
-    item, known = _known(params.place, params.weights.shape[1], item)
+    item, known = _known(params.places, params.weights.shape[1], item)
     present = present * known
     powers = jnp.array([sharpness for _, sharpness in _KINDS])
     if params.kinds is not None:
@@ -632,11 +675,11 @@ def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array]) -> ItemScore
             for kind, liking in enumerate(preference)
         ]
     )
-    if params.place is not None:
+    if params.places is not None:
         rows = jnp.pad(rows, ((0, 0), (0, 1)))
     if params.kinds is not None:
         rows = jnp.zeros((len(_KINDS), rows.shape[1])).at[params.kinds].set(rows)
-    return ItemScores(rows, params.place)
+    return ItemScores(rows, params.places)
 
 
 _item_to_item = _of_items(

@@ -21,7 +21,7 @@ import optax
 
 from metajax.data.dataset import room
 from metajax.hybrid.arrival import KNOTS
-from metajax.hybrid.experts import ItemScores
+from metajax.hybrid.experts import ItemScores, Places
 from metajax.hybrid.rating import blended
 from metajax.losses import approximate_ndcg
 
@@ -99,38 +99,36 @@ def candidates(
         scores: Of all items, by E columns together; some of them of all items one by one.
         blends: `[B, E]` weights.
         always: `[P]` items that are selected for every user.
-        each: Number of the best of each column and blend.
+        each: Number of the best of each column and blend, at most 16.
 
     Returns:
         `[P + (E + B) each]` items, and bool that is False for all copies of an item but one.
     """
     ends = np.cumsum([len(part.values) for part in scores])
-    if all(part.place is None for part in scores):
+    if all(part.places is None for part in scores):
         total = blends @ jnp.concatenate([part.values for part in scores])
     else:
         pairs = zip(scores, jnp.split(blends, ends[:-1], axis=1), strict=True)
-        total = reduce(jnp.add, (_everywhere(own @ part.values, part.place) for part, own in pairs))
+        total = reduce(
+            jnp.add, (_everywhere(own @ part.values, part.places) for part, own in pairs)
+        )
     best = [_best(part, each).ravel() for part in (*scores, ItemScores(total))]
     item = jnp.sort(jnp.concatenate([always, *best]))
     return item, jnp.concatenate([jnp.ones(1, bool), item[1:] != item[:-1]])
 
 
-def _everywhere(values: jax.Array, place: jax.Array | None) -> jax.Array:
-    return values if place is None else values[:, place]
+def _everywhere(values: jax.Array, places: Places | None) -> jax.Array:
+    return values if places is None else values[:, places.place]
 
 
 def _best(scores: ItemScores, each: int) -> jax.Array:
     """Returns `[C, each]` the best by each column, the first of equals."""
-    if scores.place is None:
-        return jax.lax.top_k(scores.values, min(each, scores.values.shape[1]))[1]
+    values, places = scores
+    if places is None:
+        return jax.lax.top_k(values, min(each, values.shape[1]))[1]
     # Of the items that have one score in common the first ones are enough.
-    some, catalogue = scores.values.shape[1] - 1, len(scores.place)
-    own = jnp.zeros(some, jnp.int32).at[scores.place].set(jnp.arange(catalogue), mode="drop")
-    others = jnp.nonzero(scores.place == some, size=each, fill_value=catalogue)[0]
-    item = jnp.sort(jnp.concatenate([own, others]))
-    there, item = item < catalogue, jnp.minimum(item, catalogue - 1)
-    values = jnp.where(there, scores.values[:, scores.place[item]], -jnp.inf)
-    return item[jax.lax.top_k(values, each)[1]]
+    told = values[:, places.place[places.told]]
+    return places.told[jax.lax.top_k(told, min(each, told.shape[1]))[1]]
 
 
 def expert_weights(head: RankingHead, count: jax.Array, first: jax.Array) -> jax.Array:

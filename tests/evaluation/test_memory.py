@@ -104,6 +104,18 @@ def test_what_would_fit_is_said(free):
         check_memory("ease", need, 20_000)
 
 
+def test_a_million_items_are_refused_by_sensible_figures(free):
+    shapes = Shapes(1_000_000, 1, 0, None, users=20_000, rows=1_000_000)
+
+    def need(items):
+        return CLOSED["hybrid"].memory(shapes._replace(items=items))
+
+    free(10**9)
+    text = r"about 2\.\d+ GB for 1,000,000 items, and 1 GB are free: a catalogue of at most 3,\d+ "
+    with pytest.raises(OutOfMemoryError, match=text):
+        check_memory("hybrid", need, 1_000_000)
+
+
 def test_a_comparison_leaves_out_what_would_not_fit(free, small):
     need = baselines.ease.memory(Shapes(30, 1, 1, None))
     options: dict[str, Any] = {"protocols": ["P1"], "folds": [0], "trials": 1}

@@ -506,7 +506,7 @@ def test_weights_among_some_items_are_refitted_saved_and_loaded(split, fitted, m
         for params in (few, whole)
     ]
     between = [method.blend.names(few).index(name) for name in EXPERTS[3].columns]
-    outside = np.asarray(few.experts[3].place)[np.asarray(inputs.item)] == 10
+    outside = np.asarray(few.experts[3].places.place)[np.asarray(inputs.item)] == 10
     assert 0 < outside.sum() < len(outside)
     assert not np.any(parts[0][outside][:, between])
     assert np.any(parts[1][outside][:, between])

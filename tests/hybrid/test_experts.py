@@ -1,3 +1,5 @@
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from metajax.baselines import eb_fold_in
 from metajax.baselines.ease import autoencoder_weights
 from metajax.baselines.eb_fold_in import fold_in_of
 from metajax.baselines.factors import user_posteriors
-from metajax.data.dataset import TrainingSet
+from metajax.data.dataset import Shapes, TrainingSet
 from metajax.data.interactions import from_columns, select_rows
 from metajax.hybrid import experts
 from metajax.hybrid.experts import Shared
@@ -211,7 +213,7 @@ def test_a_large_catalogue_has_the_weights_of_its_most_frequent_items(training, 
     whole = list(experts._item_weights(shared))
     grams = [dense(training, power).T @ dense(training, power) for power in (1.0, 3.0)]
     full = expert.fit(shared)
-    assert full.place is None
+    assert full.places is None
     monkeypatch.setattr(experts, "MOST_WEIGHED", 4)
     count = training.interactions.item_counts
     chosen = np.sort(np.argsort(-count, kind="stable")[:4])
@@ -220,7 +222,7 @@ def test_a_large_catalogue_has_the_weights_of_its_most_frequent_items(training, 
     assert params.weights.shape == (9, 4, 4)
     place = np.full(ITEMS, 4)
     place[chosen] = range(4)
-    assert params.place.tolist() == place.tolist()
+    assert params.places.place.tolist() == place.tolist()
     # An autoencoder of these items alone; pairs are what they are among all.
     settings = [(0, 3000.0, 0.0), (1, 10000.0, 0.0), (0, 5.0, 0.8), (0, 5.0, 0.95), (1, 5.0, 0.95)]
     for kind, (sharp, ridge, dropout) in enumerate(settings):
@@ -252,7 +254,7 @@ def test_a_large_catalogue_has_the_columns_of_items_that_members_have(training, 
     expert = experts.EXPERTS[2]
     monkeypatch.setattr(experts, "_MOST_PREFERENCES", 2 * ITEMS)
     whole = expert.fit(Shared(training))
-    assert whole.place is None
+    assert whole.places is None
     monkeypatch.setattr(experts, "MOST_WEIGHED", ITEMS - 1)
     shared = Shared(training)
     params = expert.fit(shared)
@@ -291,11 +293,50 @@ def test_new_items_have_weights_where_few_others_are_known(training, monkeypatch
 
 def test_the_memory_of_weights_is_bounded():
     most = experts.MOST_WEIGHED
-    users = 1  # One member: what is left grows as the catalogue.
-    tables = np.array([experts.memory_of(items, users) for items in (most, 2 * most, 3 * most)])
-    assert tables[0, 0] == pytest.approx(18 * most**2, rel=1e-3)
-    np.testing.assert_allclose(tables[2] - tables[1], tables[1] - tables[0])
-    assert np.all(tables[2] - tables[0] < 2 * most * 100)
+    kept, fitting = np.array(
+        [
+            # A member of one interaction: what is left grows as the catalogue.
+            experts.memory_of(Shapes(items, 1, 0, None, users=1, rows=1))
+            for items in (most, 2 * most, 3 * most)
+        ]
+    ).T
+    assert kept[0] == pytest.approx(18 * most**2, rel=1e-3)
+    assert fitting[0] == pytest.approx(46 * most**2, rel=1e-3)
+    assert np.all(kept[1:] - kept[0] < 2 * most * 100)
+    # A million items take gigabytes, not hundreds of them.
+    kept, fitting = experts.memory_of(Shapes(1_000_000, 1, 0, None, users=20_000, rows=1_000_000))
+    assert 6e8 < kept < 1e9
+    assert 1.5e9 < fitting < 3e9
+
+
+@pytest.mark.parametrize(("weighed", "length"), [(700, 3), (60, 40)])
+def test_the_memory_of_a_fit_is_about_what_is_said(weighed, length, monkeypatch):
+    monkeypatch.setattr(experts, "MOST_WEIGHED", weighed)
+    users, items = 640, 4000
+    rng = np.random.default_rng(0)
+    pair = np.unique(np.repeat(np.arange(users), length) * items
+                     + rng.integers(0, items, users * length))  # fmt: skip
+    ids = [np.array([f"{kind}{n:04}" for n in range(count)])
+           for kind, count in (("u", users), ("i", items))]  # fmt: skip
+    log = from_columns(*np.divmod(pair, items), user_ids=ids[0], item_ids=ids[1])
+    none = np.zeros((users, 0), np.float32), np.zeros((items, 0), np.float32)
+    clicks = TrainingSet(log, *none, None)
+    kept, most = experts.memory_of(Shapes(items, 0, 0, None, users=users, rows=len(pair)))
+
+    def fitted():
+        shared = Shared(clicks)
+        return [expert.fit(shared) for expert in experts.EXPERTS]
+
+    fitted()  # What is compiled and imported is not of the fit.
+    tracemalloc.start()
+    params = fitted()
+    traced = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = [sum(leaf.nbytes for leaf in jax.tree.leaves(own)) for own in params]
+    assert 0.8 * sum(held) < kept < 1.25 * sum(held)
+    # Arrays of JAX are not traced: those of the members are there before the weights are.
+    taken = traced + held[2]
+    assert 0.7 * taken < most < 1.4 * taken
 
 
 def with_new_items(training, new, features):
