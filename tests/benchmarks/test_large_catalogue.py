@@ -3,6 +3,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -31,3 +32,14 @@ def test_each_step_is_timed_and_a_record_of_the_same_size_replaced(
         assert record[f"{step}, peak GB"] > 0.1
     shown = capsys.readouterr().out
     assert f"| {record['met']} | 60 | {record['clicks drawn']} | `item_knn` | a list |" in shown
+
+
+def test_each_item_of_a_whole_catalogue_has_a_click(script):
+    found = script.drawn(60, 300, 200, 0)
+    whole = script.completed(found, 300, 0)
+    assert len(np.unique(found.item)) < len(np.unique(whole.item)) == 300
+    assert len(whole.item) == len(found.item) + 300 - len(np.unique(found.item))
+    for user in range(60):
+        own = whole.of(user).tolist()
+        assert own == sorted(set(own))
+        assert set(found.of(user).tolist()) <= set(own)
