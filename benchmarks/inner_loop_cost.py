@@ -86,6 +86,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for axis in AXES:
         parser.add_argument(f"--{axis}", type=_values(axis), metavar="A,B", help="of this axis")
     parser.add_argument("--query", type=int, default=10, help="query rows")
+    parser.add_argument("--microbatch", type=int, help="tasks in memory at once; all without it")
     parser.add_argument("--repeats", type=int, default=11, help="turns")
     parser.add_argument(
         "--seconds", type=float, default=6.0, help="a cell that took as long sits out, after 3"
@@ -97,9 +98,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records here")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the ratios here")
     options = parser.parse_args(arguments)
-    for name in ("query", "repeats"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be >= 1, got {getattr(options, name)}.")
+    for name in ("query", "microbatch", "repeats"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be >= 1, got {value}.")
     chosen = QUICK if options.quick else FULL if options.full else DEFAULT
     options.grid = {axis: getattr(options, axis) or chosen[axis] for axis in AXES}
     return options
@@ -118,7 +120,7 @@ def _measured(work: Work, adjoint: str, plain: Compiled, options: Any) -> Iterat
     ready: dict[str, Compiled] = {}
     twin: dict[str, str] = {}
     for form in options.grid["form"]:
-        cell = compiled(metajax_program(work, adjoint, form))
+        cell = compiled(metajax_program(work, adjoint, form, options.microbatch))
         if cell.temp_bytes <= options.memory * 1e9:
             same = (other for other, one in ready.items() if one.text == cell.text)
             twin[form] = next(same, form)
@@ -191,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 found = _measured(work, adjoint, plain[1], options)
             shared = {"workload": "towers", "method": "metajax", "adjoint": adjoint}
             for record in found:
-                records.append({**shared, **work._asdict(), **_NOTHING, **record})
+                size = {**work._asdict(), "microbatch": options.microbatch}
+                records.append({**shared, **size, **_NOTHING, **record})
                 bar.advance(line)
             # After every cell: an interrupted run leaves what it has measured.
             if options.json is not None:

@@ -168,7 +168,11 @@ def model_of(work: Work, dtype: Any = None) -> Model:
 
 
 def maml_of(
-    work: Work, adjoint: str = "reverse", form: Form = "auto", dtype: Any = None
+    work: Work,
+    adjoint: str = "reverse",
+    form: Form = "auto",
+    dtype: Any = None,
+    microbatch: int | None = None,
 ) -> MetaLearner:
     """This package's MAML of that network."""
     return maml(
@@ -179,15 +183,23 @@ def maml_of(
         steps=work.steps,
         adjoint=ADJOINTS[adjoint],
         form=form,
+        microbatch=microbatch,
     )
 
 
-def metajax_program(work: Work, adjoint: str = "reverse", form: Form = "auto") -> Program:
+def metajax_program(
+    work: Work, adjoint: str = "reverse", form: Form = "auto", microbatch: int | None = None
+) -> Program:
     """One update of this package's MAML."""
-    learner = maml_of(work, adjoint, form)
+
+    def step(microbatch: int | None) -> Callable[[Any, Any], Any]:
+        learner = maml_of(work, adjoint, form, microbatch=microbatch)
+        return lambda state, tasks: learner.update(state, tasks)[0]
+
     params = first_weights(work)
     carry = MetaState(params, optax.adam(OUTER_RATE).init(params), jnp.zeros((), jnp.int32))
-    return Program(lambda state, tasks: learner.update(state, tasks)[0], carry, draw(work))
+    unrolled = None if microbatch is None else step(None)
+    return Program(step(microbatch), carry, draw(work), unrolled)
 
 
 def usual_program(work: Work) -> Program:

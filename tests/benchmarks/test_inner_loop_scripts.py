@@ -108,10 +108,24 @@ def test_a_cell_above_the_memory_budget_is_reported(script, tmp_path, capsys):
     assert record["temp_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_microbatches_change_neither_the_gradient_nor_the_arithmetic_that_is_counted(script):
+    workloads, measuring = script("workloads"), script("measuring")
+    work = workloads.Work(steps=1, width=4, tasks=7)
+    whole, parts = (
+        measuring.compiled(workloads.metajax_program(work, microbatch=size)) for size in (None, 2)
+    )
+    assert measuring.gradient_error(parts.meta_gradient(), whole.meta_gradient()) < 1e-5
+    assert parts.text != whole.text
+    # A loop's body would count once, whatever the number of its rounds.
+    np.testing.assert_allclose(parts.flops, whole.flops, rtol=0.2)
+
+
 def test_options_out_of_range_are_named(script, capsys):
     for name, wrong in (
         ("inner_loop_cost", ["--steps", "0"]),
         ("inner_loop_cost", ["--form", "dense"]),
+        ("inner_loop_cost", ["--microbatch", "0"]),
         ("against_others", ["--steps", "0"]),
         ("against_others", ["--methods", "magic"]),
     ):
