@@ -669,17 +669,19 @@ def _adapt_item_to_item(params: _Weights, support: Examples) -> tuple[jax.Array,
 def _by_items(params: _Weights, state: tuple[jax.Array, jax.Array]) -> ItemScores:
     item, preference = state
     # One kind at a time: all at once would hold C S N numbers for every user of a batch.
-    rows = jnp.stack(
-        [
-            liking @ params.weights[kind, item].astype(jnp.float32)
-            for kind, liking in enumerate(preference)
-        ]
-    )
+    rows = [
+        liking @ params.weights[kind, item].astype(jnp.float32)
+        for kind, liking in enumerate(preference)
+    ]
+    if params.kinds is None:
+        table = jnp.stack(rows)
+    else:
+        table = jnp.zeros((len(_KINDS), params.weights.shape[2]))
+        for kind, row in zip(params.kinds, rows, strict=True):
+            table = table.at[kind].set(row)
     if params.places is not None:
-        rows = jnp.pad(rows, ((0, 0), (0, 1)))
-    if params.kinds is not None:
-        rows = jnp.zeros((len(_KINDS), rows.shape[1])).at[params.kinds].set(rows)
-    return ItemScores(rows, params.places)
+        table = jnp.pad(table, ((0, 0), (0, 1)))
+    return ItemScores(table, params.places)
 
 
 _item_to_item = _of_items(
