@@ -83,6 +83,8 @@ def peers(sizes: Sizes) -> Iterator[Record]:
             for method in METHODS:
                 if method.name not in ("plain", *PEERS) or method.adjoint == "linearized":
                     continue
+                if method.microbatch is not None:
+                    continue
                 try:
                     ready[method.label] = prepared(method, work)
                 except (ImportError, ValueError) as problem:

@@ -14,6 +14,7 @@ more. A method that disagrees is named, not timed, and makes the script exit wit
 
 Methods then take turns in one process, and ratios are medians within a turn; [low, high] are 10
 and 90 % points. A package that is not installed is named and left out.
+Where tasks are taken a part at a time, the gradient is the sum of the parts', to rounding.
 torch_loop clones and moves the weights task by task as learn2learn does. Each method in PyTorch has
 one thread or all, whichever it is faster with. On an accelerator both multiply in full float32.
 """
@@ -52,6 +53,8 @@ __all__ = ["METHODS", "main", "prepared"]
 # The greatest relative errors of a parameter's meta-gradient: on `FEW` tasks in float64, and of
 # the program that is timed.
 EXACT, ROUNDED, FEW = 1e-9, 0.03, 8
+# Tasks of a part, where not all are taken at once.
+PART = 64
 TORCH = ("torch_func", "torch_compile", "torch_loop", "higher", "torchopt")
 
 
@@ -63,11 +66,14 @@ class Method(NamedTuple):
     """None for PyTorch's."""
     form: str | None = "plain"
     adjoint: str | None = "reverse"
+    microbatch: int | None = None
+    """Tasks at once; None means all."""
 
     @property
     def label(self) -> str:
-        """The name, and for this package the form and the adjoint."""
-        return f"metajax {self.form} {self.adjoint}" if self.name == "metajax" else self.name
+        """The name, for this package the form and the adjoint, and how many tasks at once."""
+        name = f"metajax {self.form} {self.adjoint}" if self.name == "metajax" else self.name
+        return name if self.microbatch is None else f"{name}, {self.microbatch} tasks at once"
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -77,16 +83,27 @@ class Method(NamedTuple):
         return ("torch", self.name) if self.name in ("higher", "torchopt") else ("torch",)
 
 
-def _ours(adjoint: str, form: Any) -> Method:
-    return Method("metajax", lambda work: metajax_program(work, adjoint, form), form, adjoint)
+def _ours(adjoint: str, form: Any, microbatch: int | None = None) -> Method:
+    def program(work: Work) -> Program:
+        return metajax_program(work, adjoint, form, _at_once(microbatch, work))
+
+    return Method("metajax", program, form, adjoint, microbatch)
+
+
+def _at_once(microbatch: int | None, work: Work) -> int | None:
+    # At least two parts, of a few tasks too.
+    return microbatch if microbatch is None else min(microbatch, max(work.tasks // 2, 1))
 
 
 METHODS = (
     Method("plain", plain_program, None, None),
+    Method("plain", lambda work: plain_program(work, _at_once(PART, work)), None, None, PART),
     _ours("reverse", "auto"),
+    _ours("reverse", "auto", PART),
     _ours("linearized", "auto"),
     _ours("reverse", "plain"),
     Method("usual_jax", usual_program),
+    Method("usual_jax", lambda work: usual_program(work, _at_once(PART, work)), microbatch=PART),
     *(Method(name, None) for name in TORCH),
 )
 
@@ -99,7 +116,7 @@ def prepared(method: Method, work: Work) -> Any:
             float32, or is not finite.
     """
     if method.name == "plain":
-        return compiled(plain_program(work))
+        return _ready(method, work)
     few = work._replace(tasks=min(FEW, work.tasks))
     _check(method, few, _in_float64(method, few), EXACT)
     ready = _ready(method, work)
@@ -212,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 "method": method.name,
                 "form": method.form,
                 "adjoint": method.adjoint,
+                "microbatch": method.microbatch,
                 **work._asdict(),
                 **spread(times[method.label], times["plain"]),
                 "repeats": int(np.isfinite(times[method.label]).sum()),
@@ -235,7 +253,8 @@ def _show(records: list[dict[str, Any]], title: str) -> None:
         justify = "left" if heading == "method" else "right"
         table.add_column(heading, justify=justify, no_wrap=True)
     for record in sorted(records, key=lambda record: record["median_ms"]):
-        label = Method(record["method"], None, record["form"], record["adjoint"]).label
+        named = (record[key] for key in ("form", "adjoint", "microbatch"))
+        label = Method(record["method"], None, *named).label
         table.add_row(
             label,
             "{median_ms:.4g} [{low_ms:.4g}, {high_ms:.4g}]".format(**record),
@@ -250,22 +269,25 @@ def _show(records: list[dict[str, Any]], title: str) -> None:
 
 
 def _compare(records: list[dict[str, Any]]) -> None:
-    """Prints the ratios of the first row of this package to the others."""
-    by_method: dict[str, dict[str, Any]] = {}
-    for record in records:
-        by_method.setdefault(record["method"], record)
-    ours, usual = by_method.get("metajax"), by_method.get("usual_jax")
-    if ours is None:
-        return
-    if usual is not None:
-        faster = usual["median_ms"] / ours["median_ms"]
-        smaller = usual["temp_bytes"] / max(ours["temp_bytes"], 1)
-        print(f"against usual_jax: {faster:.1f} times faster, {smaller:.1f} times less memory")
-    peers = [by_method[name] for name in TORCH if name in by_method]
-    if peers:
-        best = min(peers, key=lambda record: record["median_ms"])
-        faster = best["median_ms"] / ours["median_ms"]
-        print(f"against {best['method']}, the fastest in PyTorch: {faster:.1f} times faster")
+    """Prints the ratios of the first row of this package to the others, for each size of a part."""
+    peers = [record for record in records if record["method"] in TORCH]
+    for size in (None, PART):
+        alike: dict[str, dict[str, Any]] = {}
+        for record in records:
+            if record["microbatch"] == size:
+                alike.setdefault(record["method"], record)
+        ours, usual = alike.get("metajax"), alike.get("usual_jax")
+        if ours is None:
+            continue
+        print("all tasks at once" if size is None else f"{size} tasks at once")
+        if usual is not None:
+            faster = usual["median_ms"] / ours["median_ms"]
+            smaller = usual["temp_bytes"] / max(ours["temp_bytes"], 1)
+            print(f"against usual_jax: {faster:.1f} times faster, {smaller:.1f} times less memory")
+        if peers:
+            best = min(peers, key=lambda record: record["median_ms"])
+            faster = best["median_ms"] / ours["median_ms"]
+            print(f"against {best['method']}, the fastest in PyTorch: {faster:.1f} times faster")
 
 
 if __name__ == "__main__":

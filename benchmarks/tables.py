@@ -214,6 +214,8 @@ def against_others() -> str:
             name = (
                 f"metajax, {r['form']}, {r['adjoint']}" if r["method"] == "metajax" else r["method"]
             )
+            if r["microbatch"] is not None:
+                name += f", {r['microbatch']} tasks at once"
             at.setdefault(name, {})[run] = r
 
     def cell(r: dict[str, Any] | None) -> str:
@@ -226,27 +228,31 @@ def against_others() -> str:
 
 
 def against_goals() -> str:
-    """Ratios of the first row of this package to the others, run by run."""
+    """Ratios of the first row of this package to the others, by run and by tasks at once."""
     rows: dict[str, list[str]] = {}
     for run in RUNS:
-        by_method: dict[str, dict[str, Any]] = {}
-        for r in read("against_others_{}_{}".format(*run)):
-            by_method.setdefault(r["method"], r)
-        ours, usual = by_method["metajax"], by_method["usual_jax"]
-        peers = [r for name, r in by_method.items() if r["torch_threads"] is not None]
+        records = read("against_others_{}_{}".format(*run))
+        peers = [r for r in records if r["torch_threads"] is not None]
         best = min(peers, key=lambda r: r["median_ms"])
-        faster = usual["median_ms"] / ours["median_ms"]
-        smaller = usual["temp_bytes"] / ours["temp_bytes"]
-        ahead = best["median_ms"] / ours["median_ms"]
-        cells = {
-            "ratio to the plain supervised step": f"{ours['ratio_to_plain']:.2f}",
-            "times faster than the usual JAX form": f"{faster:.1f}",
-            "times less temporary memory than it": f"{smaller:.1f}",
-            "times faster than the fastest in PyTorch": f"{ahead:.1f} ({best['method']})",
-            "seconds of compiling": f"{ours['compile_s']:.1f}",
-        }
-        for name, value in cells.items():
-            rows.setdefault(name, []).append(value)
+        for size in dict.fromkeys(r["microbatch"] for r in records):
+            alike: dict[str, dict[str, Any]] = {}
+            for r in records:
+                if r["microbatch"] == size:
+                    alike.setdefault(r["method"], r)
+            ours, usual = alike["metajax"], alike["usual_jax"]
+            faster = usual["median_ms"] / ours["median_ms"]
+            smaller = usual["temp_bytes"] / ours["temp_bytes"]
+            ahead = best["median_ms"] / ours["median_ms"]
+            cells = {
+                "ratio to the plain supervised step": f"{ours['ratio_to_plain']:.2f}",
+                "times faster than the usual JAX form": f"{faster:.1f}",
+                "times less temporary memory than it": f"{smaller:.1f}",
+                "times faster than the fastest in PyTorch": f"{ahead:.1f} ({best['method']})",
+                "seconds of compiling": f"{ours['compile_s']:.1f}",
+            }
+            for name, value in cells.items():
+                part = "" if size is None else f"; {size} tasks at once"
+                rows.setdefault(name + part, []).append(value)
     return markdown(["", *_named_runs()], [[name, *cells] for name, cells in rows.items()])
 
 

@@ -10,6 +10,7 @@ very program that is timed is the one that is checked.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -145,7 +146,7 @@ def first_weights(work: Work) -> dict[str, Any]:
     return variables["params"]
 
 
-def plain_program(work: Work) -> Program:
+def plain_program(work: Work, microbatch: int | None = None) -> Program:
     """One supervised step on all rows of all supports and queries."""
     tasks = draw(work)
 
@@ -158,7 +159,8 @@ def plain_program(work: Work) -> Program:
     def loss(params: Any, data: Any) -> jax.Array:
         return _mean_square(work, params, *data)
 
-    return _trained_by_adam(work, loss, data)
+    parts = 1 if microbatch is None else work.tasks // microbatch
+    return _trained_by_adam(work, loss, data, parts)
 
 
 def model_of(work: Work, dtype: Any = None) -> Model:
@@ -202,14 +204,15 @@ def metajax_program(
     return Program(step(microbatch), carry, draw(work), unrolled)
 
 
-def usual_program(work: Work) -> Program:
+def usual_program(work: Work, microbatch: int | None = None) -> Program:
     """MAML as it is usually written in JAX: `vmap` over tasks of `scan` over steps."""
 
     def meta_loss(unroll: bool) -> Callable[[Any, Task], jax.Array]:
         each = jax.vmap(_task_loss(work, unroll), in_axes=(None, 0))
         return lambda params, tasks: jnp.mean(each(params, tasks))
 
-    scanned = _trained_by_adam(work, meta_loss(False), draw(work))
+    parts = 1 if microbatch is None else work.tasks // microbatch
+    scanned = _trained_by_adam(work, meta_loss(False), draw(work), parts)
     unrolled = _trained_by_adam(work, meta_loss(True), scanned.data)
     return scanned._replace(unrolled=unrolled.step)
 
@@ -259,16 +262,33 @@ def _mean_square(
     return jnp.mean((scores - labels) ** 2)
 
 
-def _trained_by_adam(work: Work, loss: Callable[[Any, Any], jax.Array], data: Any) -> Program:
+def _trained_by_adam(
+    work: Work, loss: Callable[[Any, Any], jax.Array], data: Any, parts: int = 1
+) -> Program:
+    """A step of Adam; the gradient of a mean, of so many equal parts of the data in turn."""
     optimizer = optax.adam(OUTER_RATE)
 
-    def step(carry: tuple[Any, Any], data: Any) -> tuple[Any, Any]:
+    def gradient(params: Any, data: Any) -> Any:
+        if parts == 1:
+            return jax.grad(loss)(params, data)
+
+        def add(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, jax.grad(loss)(params, part)), None
+
+        cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), data)
+        total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), cut)
+        return jax.tree.map(lambda leaf: leaf / parts, total)
+
+    def step(
+        gradient: Callable[[Any, Any], Any], carry: tuple[Any, Any], data: Any
+    ) -> tuple[Any, Any]:
         params, opt_state = carry
-        updates, opt_state = optimizer.update(jax.grad(loss)(params, data), opt_state)
+        updates, opt_state = optimizer.update(gradient(params, data), opt_state)
         return optax.apply_updates(params, updates), opt_state
 
     params = first_weights(work)
-    return Program(step, (params, optimizer.init(params)), data)
+    whole = None if parts == 1 else partial(step, jax.grad(loss))
+    return Program(partial(step, gradient), (params, optimizer.init(params)), data, whole)
 
 
 def _user(examples: Examples) -> jax.Array:

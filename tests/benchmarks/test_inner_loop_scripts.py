@@ -31,7 +31,10 @@ def test_methods_in_jax_agree_and_leave_records(script, tmp_path, capsys):
     others = script("against_others")
     others.main([*TINY, "--methods", "metajax,usual_jax", "--json", str(written)])
     records = json.loads(written.read_text())
-    assert [record["method"] for record in records] == ["plain", *["metajax"] * 3, "usual_jax"]
+    names = ["plain"] * 2 + ["metajax"] * 4 + ["usual_jax"] * 2
+    assert [record["method"] for record in records] == names
+    parts = [record["microbatch"] for record in records]
+    assert parts == [None, 64, None, 64, None, None, None, 64]
     for record in records:
         assert record.keys() >= KEYS
         assert 0 < record["low_ms"] <= record["median_ms"] <= record["high_ms"]
@@ -111,14 +114,13 @@ def test_a_cell_above_the_memory_budget_is_reported(script, tmp_path, capsys):
 @pytest.mark.slow
 def test_microbatches_change_neither_the_gradient_nor_the_arithmetic_that_is_counted(script):
     workloads, measuring = script("workloads"), script("measuring")
-    work = workloads.Work(steps=1, width=4, tasks=7)
-    whole, parts = (
-        measuring.compiled(workloads.metajax_program(work, microbatch=size)) for size in (None, 2)
-    )
-    assert measuring.gradient_error(parts.meta_gradient(), whole.meta_gradient()) < 1e-5
-    assert parts.text != whole.text
-    # A loop's body would count once, whatever the number of its rounds.
-    np.testing.assert_allclose(parts.flops, whole.flops, rtol=0.2)
+    work = workloads.Work(steps=1, width=4, tasks=8)
+    for program in (workloads.metajax_program, workloads.usual_program, workloads.plain_program):
+        whole, parts = (measuring.compiled(program(work, microbatch=size)) for size in (None, 2))
+        assert measuring.gradient_error(parts.meta_gradient(), whole.meta_gradient()) < 1e-5
+        assert parts.text != whole.text
+        # A loop's body would count once, whatever the number of its rounds.
+        np.testing.assert_allclose(parts.flops, whole.flops, rtol=0.2)
 
 
 def test_options_out_of_range_are_named(script, capsys):
