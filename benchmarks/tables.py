@@ -252,6 +252,20 @@ def against_goals() -> str:
     return markdown(["", *_named_runs()], [[name, *cells] for name, cells in rows.items()])
 
 
+def big_logs() -> str:
+    """Time and memory of each stage, by rows."""
+    rows = [
+        [
+            *(r["stage"], f"{r['rows']:,}", f"{r['users']:,}", f"{r['items']:,}"),
+            *(f"{r['wall_s']:.0f}", f"{r['cpu_s']:.0f}", f"{r['peak_mb'] / 1000:.2f}"),
+            f"{r['load']:.0f}",
+        ]
+        for r in sorted(read("big_logs"), key=lambda r: (r["part"], r["rows"]))
+    ]
+    headings = ["stage", "rows", "users", "items", "wall, s", "CPU, s", "peak, GB", "load"]
+    return markdown(headings, rows)
+
+
 def support_kind() -> str:
     """Shares of supports told right, and the log loss."""
     found = read("support_kind")
@@ -454,6 +468,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sinusoid": sinusoid,
     "reading": reading,
     "against_others": partial(_by_run, "against_others_{}_{}", RUNS),
+    "big_logs": big_logs,
     "tasks_at_once": partial(_by_run, "tasks_at_once_{}_{}", [("W1", 5), ("W2", 1)]),
     "against_goals": against_goals,
     "where_time_goes": where_time_goes,
