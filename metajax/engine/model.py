@@ -13,9 +13,11 @@ packages that define registered methods. The folder is made under another name a
 rename; any damaged or missing file is refused by name before any of it is used.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -242,7 +244,10 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Digest:
     try:
         safetensors.numpy.save_file(dict(arrays), path)
     except safetensors.SafetensorError as error:
-        raise OSError(f"{path}: cannot be written: {error}") from None
+        # The number of the system's error stands in the text alone.
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from None
     storage.sync(path)
     return storage.digest_of_file(path)
 
