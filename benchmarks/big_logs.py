@@ -166,12 +166,18 @@ def million(folder: Path, rows: int) -> list[dict[str, Any]]:
     records = ingest(folder, rows)
     facts = {name: records[0][name] for name in ("rows", "users", "items")}
     store = folder / "log.store"
-    records.append(measured("stages", [__file__, "stages", f"--store={store}"], **facts))
-    command = [
-        "-m", "metajax", "train", f"--data={store}", "--method=maml", "--updates=200",
-        "--no-report", f"--run={folder / 'run'}",
-    ]  # fmt: skip
-    records.append(measured("maml, 200 updates", command, **facts))
+    command = [__file__, "stages", f"--store={store}"]
+    records.append(measured("load, split, task table", command, **facts))
+    trained = {
+        "maml, 200 updates": ["--method=maml", "--updates=200", "--no-report"],
+        "eb_fold_in, judged beside popularity": [
+            "--method=eb_fold_in",
+            "--baselines=popularity,item_mean",
+        ],
+    }
+    for at, (stage, options) in enumerate(trained.items()):
+        command = ["-m", "metajax", "train", f"--data={store}", f"--run={folder / f'run{at}'}"]
+        records.append(measured(stage, [*command, *options], **facts))
     return records
 
 
