@@ -1,8 +1,8 @@
 """Factors of an implicit log by alternating least squares, with fold-in of new users."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,8 @@ from metajax.types import Adaptation, Examples, Inputs
 
 __all__ = ["ImplicitFactors", "baselines", "fit_implicit_factors", "implicit_als"]
 
-# Steps of conjugate gradients of a half-sweep, and interactions whose vectors are held at a time: a
-# few megabytes, which a cache holds.
+# Steps of conjugate gradients of a half-sweep, and interactions whose vectors a thread holds: a few
+# megabytes, which a cache holds.
 _STEPS, _ROWS = 3, 1 << 13
 
 
@@ -117,28 +117,44 @@ def _half_sweep(
     """Improves the vectors of the rows of a table, given those of its columns.
 
     Row u's vector solves `A x = b`, with `A = sum w y y' + unobserved Y'Y + ridge n I` and
-    `b = sum w y`. The products `A x` of all rows are one pass over the table.
+    `b = sum w y`. Along the axes of `Y'Y` the part of A that all rows share is diagonal.
     """
-    gram = np.float32(unobserved) * (other.T @ other)
-    weight = table.sum(axis=1) + np.float32(unobserved * len(other))
-    penalty = (np.float32(ridge) * weight)[:, None]
+    spectrum, axes = np.linalg.eigh(np.float32(unobserved) * (other.T @ other))
+    own, other = own @ axes, other @ axes
+    penalty = np.float32(ridge) * (table.sum(axis=1) + np.float32(unobserved * len(other)))
 
-    def of_rows(vectors: np.ndarray, first: int) -> np.ndarray:
-        vectors, part = vectors[first : first + step], table[first : first + step]
-        row = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-        for start in range(0, part.nnz, _ROWS):
-            some = slice(start, start + _ROWS)
-            part.data[some] *= np.einsum("nk,nk->n", vectors[row[some]], other[part.indices[some]])
-        return part @ other
+    def improve(rows: np.ndarray) -> None:
+        at = table.indptr[rows, None] + np.arange(length[rows[0]])
+        near, weight = other[table.indices[at]], table.data[at][:, None]
+        diagonal = spectrum + penalty[rows, None]
+        own[rows] = _conjugate_gradients(own[rows], near, weight, diagonal)
+
+    length = np.diff(table.indptr)
+    # NumPy leaves the interpreter to other threads while it computes.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for _ in threads.map(improve, _rows_of_a_length(length)):
+            pass
+    return own @ axes.T
+
+
+def _rows_of_a_length(length: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields rows that are equally long, `_ROWS` entries or one row at a time."""
+    order = np.argsort(length, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(length[order])) + 1):
+        size = max(_ROWS // max(int(length[rows[0]]), 1), 1)
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _conjugate_gradients(
+    own: np.ndarray, near: np.ndarray, weight: np.ndarray, diagonal: np.ndarray
+) -> np.ndarray:
+    """Improves vectors `[B, k]` of rows of n vectors `[B, n, k]`, weighed by `[B, 1, n]`."""
 
     def product(vectors: np.ndarray) -> np.ndarray:
-        # NumPy and SciPy leave the interpreter to other threads while they compute.
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            parts = threads.map(partial(of_rows, vectors), range(0, table.shape[0], step))
-            return vectors @ gram + penalty * vectors + np.concatenate(list(parts))
+        scores = np.matmul(near, vectors[:, :, None]).transpose(0, 2, 1)
+        return diagonal * vectors + np.matmul(weight * scores, near)[:, 0]
 
-    step = 1 << 10
-    residual = table @ other - product(own)
+    residual = np.matmul(weight, near)[:, 0] - product(own)
     direction = residual
     size = np.sum(residual**2, axis=1)
     for _ in range(_STEPS):
@@ -167,8 +183,9 @@ def _predict(params: ImplicitFactors, adapted: jax.Array, inputs: Inputs) -> jax
 
 
 def _memory(shapes: Shapes, *, rank: int = 128, **settings: float) -> float:
-    """Vectors, and ten arrays like them of those that are improved."""
-    return 4.0 * rank * (10 * max(shapes.users, shapes.items) + min(shapes.users, shapes.items))
+    """Vectors, those that are improved three times over, and two blocks of interactions."""
+    vectors = 3 * max(shapes.users, shapes.items) + min(shapes.users, shapes.items)
+    return 4.0 * rank * (vectors + 2 * _ROWS)
 
 
 implicit_als = Baseline(

@@ -1,7 +1,13 @@
+import sys
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 from metajax.baselines.implicit_als import implicit_als
+
+# The package has a method of the module's name.
+MODULE = sys.modules["metajax.baselines.implicit_als"]
 
 SETTINGS = {"rank": 3, "unobserved": 0.2, "ridge": 0.05}
 
@@ -59,6 +65,26 @@ def test_a_new_user_is_folded_in_by_least_squares(training, make_support, candid
     np.testing.assert_allclose(adapted, expected, rtol=1e-3, atol=1e-5)
     scores = implicit_als.adaptation.predict(params, adapted, candidates)
     np.testing.assert_allclose(scores - params.prior, y @ expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("entries", [1, 7, 1 << 13])
+def test_rows_of_any_length_are_improved_in_blocks_of_any_size(entries, monkeypatch):
+    monkeypatch.setattr(MODULE, "_ROWS", entries)
+    monkeypatch.setattr(MODULE, "_STEPS", 6)
+    rng = np.random.default_rng(0)
+    weight = rng.random((40, 9)) * (rng.random((40, 9)) < 0.4)
+    weight[3] = 0
+    others = rng.normal(0, 0.5, (9, 4))
+    own = rng.normal(0, 0.5, (40, 4))
+    found = MODULE._half_sweep(
+        sparse.csr_array(weight.astype(np.float32)),
+        own.astype(np.float32),
+        others.astype(np.float32),
+        SETTINGS["unobserved"],
+        SETTINGS["ridge"],
+    )
+    # In four dimensions conjugate gradients end after four steps.
+    np.testing.assert_allclose(found, solved(others, weight, SETTINGS), atol=2e-4)
 
 
 @pytest.mark.parametrize(
